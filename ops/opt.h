@@ -1,0 +1,81 @@
+/*
+ * Command line and configuration with one grammar: every option is a flag
+ * `--name value` (or `--name=value`, `--flag`, `--no-flag`) and a YAML key of
+ * the same name in `--config FILE`; a flag wins over the file, the file over
+ * the default.  Options with a dot (`model.width`) are nested YAML keys.
+ *
+ * Every program gets by itself: --help, --version, --config, --print-config,
+ * --log-level, --quiet, --progress auto|plain|none, --json, --metrics-port.
+ * An unknown option or key is WL_EUSAGE with the nearest valid name.
+ */
+#ifndef WL_OPS_OPT_H
+#define WL_OPS_OPT_H
+
+#include "ops/err.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum wl_opt_kind {
+	WL_OPT_BOOL,   /* bool: --name / --no-name */
+	WL_OPT_INT,    /* int64_t: decimal, or with k, M, G (powers of 1000) or Ki, Mi, Gi */
+	WL_OPT_DOUBLE, /* double */
+	WL_OPT_STR,    /* const char *: owned by the struct wl_opts */
+	WL_OPT_LIST,   /* struct wl_strs: the flag may be repeated; a YAML list or one string */
+	WL_OPT_JSON,   /* json_t *: a YAML mapping or list, whole (flags: JSON text) */
+};
+
+struct wl_strs {
+	const char **v; /* n strings; owned by the struct wl_opts */
+	size_t n;
+};
+
+struct wl_opt {
+	const char *name; /* "image-radius"; NULL ends the table */
+	enum wl_opt_kind kind;
+	void *dst;           /* where the value goes; holds the default before parsing */
+	const char *metavar; /* for --help: "DIR", "N" */
+	const char *help;    /* one line */
+	bool required;
+};
+
+/* What every program has in common, filled by wl_opts_parse. */
+struct wl_common {
+	bool quiet, json;
+	const char *progress;  /* auto | plain | none */
+	const char *config;    /* --config FILE or NULL */
+	int64_t metrics_port;  /* 0: none */
+};
+
+struct wl_opts {
+	const char *program;    /* "wenlan-dedup" */
+	const char *usage;      /* "--corpus DIR [OPTION]..." */
+	const char *about;      /* a line or two */
+	const char *example;    /* for --help: one or more whole commands */
+	const struct wl_opt *table;
+	bool allow_positional;
+	/* out: */
+	struct wl_common common;
+	struct wl_strs positional;
+	json_t *effective; /* every option's value after parsing, as JSON; borrowed */
+	struct wl_opts_mem *mem;
+};
+
+/* Parses argv (and --config).  Returns 0 to go on, 1 when the program has
+ * printed what was asked (--help, --version, --print-config) and must exit 0,
+ * -1 with WL_EUSAGE.  Sets up log, progress, signals and the metrics port as the
+ * common options say. */
+WL_MUST_CHECK int wl_opts_parse(struct wl_opts *o, int argc, char **argv, struct wl_err *err);
+void wl_opts_release(struct wl_opts *o);
+
+/* The valid name nearest to `name` (edit distance), or NULL when none is near.
+ * names: NULL-terminated. */
+const char *wl_nearest_name(const char *name, const char *const *names);
+
+/* The body of every main: parse, run, print the error, exit code.
+ * run gets the parsed options and user; its failure is printed as one line. */
+int wl_main(struct wl_opts *o, int argc, char **argv,
+	int (*run)(struct wl_opts *o, void *user, struct wl_err *err), void *user);
+
+#endif
