@@ -1,0 +1,157 @@
+/*
+ * The corpus: a workspace of pairs as they were received.
+ *
+ *   corpus/corpus.json            {"version":1,"partitions":P,"seed":S,"stages":{NAME:{generation,..}}}
+ *   corpus/part-NNNNN/catalog.db  what was ingested (this header)
+ *   corpus/part-NNNNN/raw-NNNNNN.tar  image bytes as received
+ *   corpus/part-NNNNN/STAGE-G.db  what a later stage says of the pairs (generation G)
+ *
+ * A partition is a lane with one writer at a time (flock on part-NNNNN/lock).  Raw bytes are
+ * synced before the rows that point at them commit; offset, segment length, pairs and
+ * quarantine of one batch commit in one transaction.  On opening for writing, a segment is
+ * truncated to its committed length.  So after a kill at any moment the same command goes on
+ * with nothing lost and nothing doubled.
+ *
+ * Later stages never write catalog.db.  A stage opens its own STAGE-G.db files, G one more than
+ * the published one, writes them in any number of runs, and publishes all of them at once by
+ * wl_corpus_publish (corpus.json is replaced atomically).  Readers see only published
+ * generations; verdicts and cleaned texts are read from there.
+ *
+ * A pair's identity: pair_id = 63 bits of SHA-256(source, page_url, image origin, ordinal), so
+ * it is the same whatever the number of partitions or workers.  Two corpora are identical when
+ * they are equal after sorting by pair_id.
+ *
+ * A pair is kept iff dedup AND filter have examined it and neither left a verdict.
+ */
+#ifndef WL_INGEST_CORPUS_H
+#define WL_INGEST_CORPUS_H
+
+#include "ops/buf.h"
+#include "ops/db.h"
+#include "ops/err.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { WL_CORPUS_VERSION = 1 };
+
+struct wl_corpus; /* an open workspace: paths, partition count, published generations */
+
+/* Opens; create: makes it with `partitions` lanes when corpus.json is missing (0: 1).
+ * NULL on failure (WL_EDATA for a version we do not know). */
+struct wl_corpus *wl_corpus_open(const char *dir, bool create, int partitions, struct wl_err *err);
+void wl_corpus_close(struct wl_corpus *c);
+const char *wl_corpus_dir(const struct wl_corpus *c);
+int wl_corpus_partitions(const struct wl_corpus *c);
+uint64_t wl_corpus_seed(const struct wl_corpus *c);
+/* The lane to which an origin (a file's name, a Kafka partition) always belongs. */
+int wl_corpus_lane(const struct wl_corpus *c, const char *origin);
+
+/* ---- pairs ---- */
+
+/* One image with its texts, raw.  Strings are borrowed from whoever filled it in. */
+struct wl_pair {
+	int64_t id; /* 63 bits, see above */
+	int partition;
+	const char *source;     /* "news", "baike", "weibo", "stamps", ... */
+	const char *url;        /* of the image; "" unknown */
+	const char *page_url;   /* "" unknown */
+	const char *texts;      /* JSON: [[kind, text], ...], raw */
+	const char *split_hint; /* "train", "val", "test" or "": the split the input asks for */
+	uint8_t image_sha256[32];
+	int segment;            /* raw-SEGMENT.tar of its partition */
+	int64_t offset, length; /* of the image's bytes inside the segment */
+	const char *format;     /* "jpeg", "png", "webp", ...: by content, never by name */
+	int width, height;      /* upright pixels (EXIF orientation applied) */
+	const char *boxes;      /* JSON: [[x1,y1,x2,y2],...] in upright pixels, or NULL */
+	int64_t fetched_at;     /* Unix seconds; 0 unknown */
+	const char *meta;       /* JSON object; "{}" when there is none */
+};
+
+/* pair_id from its parts (each may be ""). */
+int64_t wl_pair_id(const char *source, const char *page_url, const char *image_origin,
+	int64_t ordinal);
+
+/* "PPPPP-ID", the pair's name everywhere people read it. */
+enum { WL_PAIR_NAME = 32 };
+void wl_pair_name(int partition, int64_t id, char out[WL_PAIR_NAME]);
+
+/* ---- writing: one lane ---- */
+
+struct wl_lane; /* an open, locked partition */
+
+struct wl_lane *wl_lane_open(struct wl_corpus *c, int partition, struct wl_err *err);
+/* Rolls back what was not committed. */
+void wl_lane_close(struct wl_lane *l);
+/* The committed position of an origin, "" when it was never seen.  Borrowed until the next
+ * call. */
+WL_MUST_CHECK int wl_lane_position(struct wl_lane *l, const char *origin, const char **position,
+	struct wl_err *err);
+/* Appends the image's bytes to the raw segment and the row to the open batch; fills in segment,
+ * offset, length and sha256.  1: added; 0: this id is in the catalog already (counted, no
+ * error). */
+WL_MUST_CHECK int wl_lane_add(struct wl_lane *l, struct wl_pair *p, const void *image, size_t n,
+	struct wl_err *err);
+/* Input that cannot be a pair: bytes (at most 1 MiB kept) with the place and the reason. */
+WL_MUST_CHECK int wl_lane_quarantine(struct wl_lane *l, const char *origin, const char *position,
+	const char *reason, const void *bytes, size_t n, struct wl_err *err);
+/* Everything up to `position` of `origin` is in this batch: syncs the segment, then commits
+ * rows and position in one transaction. */
+WL_MUST_CHECK int wl_lane_commit(struct wl_lane *l, const char *origin, const char *position,
+	struct wl_err *err);
+
+/* ---- reading ---- */
+
+/* Walks the pairs of one partition in order of id. */
+struct wl_pair_cursor;
+struct wl_pair_cursor *wl_pairs_open(struct wl_corpus *c, int partition, struct wl_err *err);
+/* 1: *p filled in (valid until the next call); 0: no more; -1. */
+WL_MUST_CHECK int wl_pairs_next(struct wl_pair_cursor *cur, struct wl_pair *p,
+	struct wl_err *err);
+/* One pair by id; 1 found, 0 not.  Valid until the cursor is used again or closed. */
+WL_MUST_CHECK int wl_pairs_find(struct wl_pair_cursor *cur, int64_t id, struct wl_pair *p,
+	struct wl_err *err);
+void wl_pairs_close(struct wl_pair_cursor *cur);
+/* The image's bytes as received; checked against image_sha256 (WL_EDATA when they differ).
+ * Thread-safe. */
+WL_MUST_CHECK int wl_corpus_image(struct wl_corpus *c, const struct wl_pair *p,
+	struct wl_buf *out, struct wl_err *err);
+
+struct wl_corpus_counts {
+	int64_t pairs, quarantined, segments, bytes;
+};
+WL_MUST_CHECK int wl_corpus_count(struct wl_corpus *c, struct wl_corpus_counts *out,
+	struct wl_err *err);
+/* SHA-256 over the sorted pair ids, image hashes and texts: names the corpus's content. */
+WL_MUST_CHECK int wl_corpus_fingerprint(struct wl_corpus *c, char hex[65], struct wl_err *err);
+
+/* ---- what later stages say ---- */
+
+/* The published generation of a stage ("dedup", "filter"); 0: it never ran to its end. */
+int wl_corpus_generation(const struct wl_corpus *c, const char *stage);
+/* Path of part-P/STAGE-G.db, to be freed; for writing, G = wl_corpus_generation() + 1. */
+char *wl_corpus_stage_path(const struct wl_corpus *c, const char *stage, int generation,
+	int partition, struct wl_err *err);
+/* Makes generation `generation` the one that readers see; facts (an object: params_hash, corpus
+ * fingerprint, counts) are kept beside it; files of older generations are removed. */
+WL_MUST_CHECK int wl_corpus_publish(struct wl_corpus *c, const char *stage, int generation,
+	const json_t *facts, struct wl_err *err);
+/* The facts of the last publish (borrowed; NULL: none).  A stage whose params_hash and corpus
+ * fingerprint are unchanged has nothing to do. */
+const json_t *wl_corpus_stage_facts(const struct wl_corpus *c, const char *stage);
+
+/*
+ * Tables in a STAGE-G.db:
+ *   every stage:
+ *     examined(pair_id INTEGER PRIMARY KEY)   every pair that the stage looked at
+ *     verdict(pair_id, reason TEXT, detail TEXT, PRIMARY KEY(pair_id, reason)) WITHOUT ROWID
+ *   dedup:
+ *     signature(pair_id PRIMARY KEY, phash INTEGER, text_hash BLOB, pixel_hash BLOB, minhash BLOB)
+ *     cluster(pair_id PRIMARY KEY, split_group INTEGER)   smallest pair_id of its split group
+ *   filter:
+ *     clean(pair_id PRIMARY KEY, texts TEXT, topic INTEGER, category TEXT, scores TEXT)
+ *       texts: JSON [[kind, text],...], normalised, the caption first
+ */
+
+#endif

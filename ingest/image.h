@@ -1,0 +1,73 @@
+/*
+ * Images for everybody: what the bytes are, their size, their pixels, and JPEG bytes again.
+ * Formats are told by content, never by name: JPEG (libjpeg-turbo), PNG (libpng), WebP (libwebp).
+ */
+#ifndef WL_INGEST_IMAGE_H
+#define WL_INGEST_IMAGE_H
+
+#include "ops/buf.h"
+#include "ops/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum wl_image_format {
+	WL_IMAGE_UNKNOWN,
+	WL_IMAGE_JPEG,
+	WL_IMAGE_PNG,
+	WL_IMAGE_WEBP,
+	WL_IMAGE_GIF, /* known, not decoded */
+	WL_IMAGE_BMP, /* known, not decoded */
+	WL_IMAGE_SVG, /* known, not decoded */
+};
+const char *wl_image_format_name(enum wl_image_format f);
+
+/* Against bombs: what a header may claim before anything is decoded. */
+enum {
+	WL_IMAGE_MAX_SIDE_PX = 20000,
+	WL_IMAGE_MAX_PIXELS = 100 * 1000 * 1000,
+	WL_IMAGE_MAX_BYTES = 64 * 1024 * 1024,
+};
+
+struct wl_image_info {
+	enum wl_image_format format;
+	int width, height; /* upright (after the EXIF orientation) */
+	int orientation;   /* EXIF 1..8; 1 when there is none */
+	bool has_alpha;
+	bool jpeg_plain; /* 8-bit Huffman JPEG, grey or YCbCr, upright: its bytes can go into a
+	                  * shard as they are */
+};
+
+/* Reads the header only.  WL_EDATA with the reason when it is no image that we know, is over
+ * the limits, or is cut off before the header's end. */
+WL_MUST_CHECK int wl_image_probe(const void *bytes, size_t n, struct wl_image_info *info,
+	struct wl_err *err);
+
+/* Pixels: 8-bit, interleaved, rows from the top, no padding between rows. */
+struct wl_image {
+	int width, height, channels; /* channels: 3 (RGB) or 1 (grey) */
+	uint8_t *data;               /* [height, width, channels]; owned */
+};
+void wl_image_release(struct wl_image *im);
+
+/* Decodes to upright RGB; alpha is laid on white; grey becomes RGB; CMYK JPEG is converted.  A
+ * damaged file (cut off, wrong checksum) is WL_EDATA: no half picture comes out. */
+WL_MUST_CHECK int wl_image_decode(const void *bytes, size_t n, struct wl_image *out,
+	struct wl_err *err);
+
+/* The picture as JPEG bytes for a shard: the same bytes when it is jpeg_plain, otherwise
+ * decoded and encoded at `quality` (1..100), 4:4:4, the same bits on every machine. */
+WL_MUST_CHECK int wl_image_to_jpeg(const void *bytes, size_t n, int quality, struct wl_buf *out,
+	struct wl_err *err);
+WL_MUST_CHECK int wl_image_encode_jpeg(const struct wl_image *im, int quality,
+	struct wl_buf *out, struct wl_err *err);
+
+/* Resizes as Pillow's Image.resize(LANCZOS) does, bit for bit (the perceptual hash needs it);
+ * 1 or 3 channels. */
+WL_MUST_CHECK int wl_image_resize_lanczos(const struct wl_image *src, int width, int height,
+	struct wl_image *out, struct wl_err *err);
+/* Grey as Pillow's convert("L"): (19595 R + 38470 G + 7471 B + 0x8000) >> 16. */
+WL_MUST_CHECK int wl_image_to_grey(const struct wl_image *src, struct wl_image *out,
+	struct wl_err *err);
+
+#endif

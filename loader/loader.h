@@ -1,0 +1,112 @@
+/*
+ * The streaming loader: shards in, batches out.
+ *
+ * Order: position p of epoch e holds sample wl_shuffle(p, n, mix(seed, e)), a function of
+ * (seed, epoch, position) alone; ranks take positions rank, rank + world, ...; so the global
+ * order is the same for any number of ranks and workers, and a saved position resumes exactly.
+ * Augmentation parameters come from a counter-based generator keyed by (seed, epoch, sample).
+ * A sample that cannot be read or decoded is skipped in the same way by everybody, named and
+ * counted; over max_bad_rate the loader stops with WL_EDATA.
+ *
+ * Worker threads read, decode, crop, resize, augment and tokenise; batches come out in order.
+ * Memory: (prefetch + 2) batches, allocated once.
+ */
+#ifndef WL_LOADER_LOADER_H
+#define WL_LOADER_LOADER_H
+
+#include "ops/err.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct wl_loader;
+struct wl_vocab;
+
+/* Augmentation; probabilities in [0,1].  Fields as in the config mapping `augment`. */
+struct wl_augment {
+	double crop_scale_min, crop_scale_max; /* share of the area; 1,1: no crop */
+	double crop_ratio_min, crop_ratio_max; /* 3/4, 4/3 */
+	double flip;                           /* probability of a horizontal flip */
+	double jitter;                         /* probability of colour jitter */
+	double brightness, contrast, saturation, hue; /* strengths: 0.4 0.4 0.4 0.1 */
+	double grey;                           /* probability of graying */
+	double blur;                           /* probability of Gaussian blur */
+	double blur_sigma_min, blur_sigma_max; /* in output pixels: 0.1 .. 2.0 at 224 px */
+};
+/* none: all probabilities 0, crop 1; paper: the paper's five (MoCo-v2's strengths); public: the
+ * box-mode list (FACTS 5).  WL_EUSAGE for another name. */
+WL_MUST_CHECK int wl_augment_preset(const char *name, struct wl_augment *out,
+	struct wl_err *err);
+/* From a string (preset) or a mapping {preset, field: value, ...}. */
+WL_MUST_CHECK int wl_augment_parse(const json_t *v, struct wl_augment *out, struct wl_err *err);
+
+struct wl_loader_opts {
+	const char *dir, *split;
+	int64_t batch;    /* samples a batch, per rank */
+	int image_px;     /* square output side S */
+	int regions;      /* rows of boxes a sample: boxes (or grid) + the whole image */
+	int grid;         /* cells a side when a sample has no boxes (6: 6x6 + whole image) */
+	bool use_boxes;   /* false: always the grid */
+	int text_len;     /* ids a caption, padded */
+	const struct wl_vocab *vocab; /* borrowed */
+	float mean[3], std[3];        /* normalisation of RGB in [0,1] */
+	struct wl_augment augment;
+	bool shuffle;      /* false: samples in shard order, the last batch may be short */
+	bool all_captions; /* evaluation: every caption of a sample (else one, drawn per epoch) */
+	uint64_t seed;
+	int rank, world;     /* 0, 1 */
+	int threads;         /* workers; 0: one per core */
+	int prefetch;        /* batches ahead; 0: 2 */
+	double max_bad_rate; /* 0: 0.01 */
+	int64_t limit;       /* use only the first `limit` samples of the split; 0: all */
+};
+
+struct wl_batch {
+	int64_t n;           /* samples */
+	int64_t n_texts;     /* == n unless all_captions */
+	float *pixels;       /* [n, S, S, 3] normalised, NHWC */
+	float *boxes;        /* [n, R, 4] x1 y1 x2 y2 in pixels of the S x S picture */
+	float *region_mask;  /* [n, R] 1 real, 0 padding; the whole image is the last real one */
+	int32_t *ids;        /* [n_texts, L] */
+	int32_t *lens;       /* [n_texts] ids before the padding */
+	float *text_mask;    /* [n_texts, L] 1 for the first lens */
+	int64_t *pair_ids;   /* [n] */
+	int64_t *samples;    /* [n] sample numbers in the split */
+	uint64_t *text_hash; /* [n_texts] hash of the caption's bytes: equal captions are equal */
+	int64_t *text_image; /* [n_texts] index in this batch of the picture */
+	int64_t epoch, position; /* of the first sample */
+};
+
+/* NULL on failure.  WL_EUSAGE when the split holds fewer samples than one global batch and
+ * shuffle is on. */
+struct wl_loader *wl_loader_open(const struct wl_loader_opts *o, struct wl_err *err);
+void wl_loader_close(struct wl_loader *l);
+/* Samples of the split that count (not tombstoned, within limit), over all ranks. */
+int64_t wl_loader_size(const struct wl_loader *l);
+/* Whole global batches an epoch (shuffle), or batches in all. */
+int64_t wl_loader_batches(const struct wl_loader *l);
+/* 1: *b is valid until the next call; 0: the end (never with shuffle: epochs follow each
+ * other); -1.  The batch belongs to the loader. */
+WL_MUST_CHECK int wl_loader_next(struct wl_loader *l, const struct wl_batch **b,
+	struct wl_err *err);
+
+/* Where the next batch starts, and going back there: exact, mid-epoch, for any number of
+ * threads. */
+struct wl_loader_pos {
+	int64_t epoch;
+	int64_t position; /* sample positions consumed in this epoch, over all ranks */
+	int64_t skipped;  /* bad samples so far */
+};
+void wl_loader_tell(const struct wl_loader *l, struct wl_loader_pos *pos);
+WL_MUST_CHECK int wl_loader_seek(struct wl_loader *l, const struct wl_loader_pos *pos,
+	struct wl_err *err);
+
+struct wl_loader_stats {
+	int64_t samples, bad;
+	double read_s, decode_s, augment_s, text_s; /* summed over workers */
+	double wait_s;                              /* the consumer's wait in wl_loader_next */
+};
+void wl_loader_stats(const struct wl_loader *l, struct wl_loader_stats *out);
+
+#endif

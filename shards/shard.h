@@ -1,0 +1,50 @@
+/*
+ * Reading shards.  A shard set is a directory
+ *
+ *   manifest.db                 shard(name, split, bytes, samples, sha256, sealed_at),
+ *                               meta(key, value), tombstone(pair_id PRIMARY KEY, reason, at)
+ *   {train,val,test}-NNNNNN.tar WebDataset: KEY.jpg, KEY.txt (= captions[0]), KEY.json
+ *   {train,...}-NNNNNN.db       sample(idx INTEGER PRIMARY KEY, key, pair_id, jpg_offset,
+ *                               jpg_length, txt_offset, txt_length, json_offset, json_length,
+ *                               sha256 (of the jpg), width, height, source, topic)
+ *
+ * KEY is `train-000000_000123` (shard, index; no dot: WebDataset cuts at the first one).
+ * KEY.json: {pair_id, source, url, page_url, title, width, height, topic, boxes,
+ * captions:[...], split_group}.  Offsets point at the member's bytes (not its header), so a
+ * sample is read by pread alone.
+ */
+#ifndef WL_SHARDS_SHARD_H
+#define WL_SHARDS_SHARD_H
+
+#include "ops/buf.h"
+#include "ops/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct wl_shardset; /* an open directory: safe to read from any thread */
+
+/* split: "train", "val", "test".  Samples are numbered 0..n-1 over its shards in the order of
+ * their names (tombstoned ones included: see wl_shardset_dead).  The index is read whole.
+ * NULL on failure: WL_EDATA for a damaged or missing manifest or shard. */
+struct wl_shardset *wl_shardset_open(const char *dir, const char *split, struct wl_err *err);
+void wl_shardset_close(struct wl_shardset *s);
+int64_t wl_shardset_size(const struct wl_shardset *s);
+/* True when the sample was taken down: never to be shown. */
+bool wl_shardset_dead(const struct wl_shardset *s, int64_t i);
+int64_t wl_shardset_tombstones(const struct wl_shardset *s);
+int64_t wl_shardset_pair_id(const struct wl_shardset *s, int64_t i);
+/* SHA-256 (hex) of the manifest's facts: the same for the same shards. */
+const char *wl_shardset_fingerprint(const struct wl_shardset *s);
+
+/* Members of sample i into the buffers (NULL: not wanted).  A short read or an offset outside
+ * the file is WL_EDATA naming shard and key. */
+WL_MUST_CHECK int wl_shardset_read(struct wl_shardset *s, int64_t i, struct wl_buf *jpg,
+	struct wl_buf *json, struct wl_err *err);
+/* "train-000000_000123" into out. */
+enum { WL_KEY_MAX = 64 };
+void wl_shardset_key(const struct wl_shardset *s, int64_t i, char out[WL_KEY_MAX]);
+/* The sample of that key, -1 when there is none. */
+int64_t wl_shardset_find(const struct wl_shardset *s, const char *key);
+
+#endif
