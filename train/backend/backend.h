@@ -1,0 +1,205 @@
+/*
+ * What computes: a table of function pointers, one per kind of device.  A graph
+ * (train/nn/graph.h) is a list of `struct wl_op`; the backend plans each once
+ * (choice of kernel, scratch size) and then runs it any number of times without
+ * allocating.  Layers never name a backend, and nothing outside train/backend
+ * knows what an operation is made of.
+ */
+#ifndef WL_TRAIN_BACKEND_BACKEND_H
+#define WL_TRAIN_BACKEND_BACKEND_H
+
+#include "ops/err.h"
+#include "train/tensor/rng.h"
+#include "train/tensor/tensor.h"
+
+/* Activations fused into the operation before them. */
+enum wl_act {
+	WL_ACT_NONE,
+	WL_ACT_RELU,
+	WL_ACT_RELU6,
+	WL_ACT_SILU,
+	WL_ACT_GELU,    /* the erf form, as BERT */
+	WL_ACT_SIGMOID,
+	WL_ACT_TANH,
+};
+
+/*
+ * The operations.  After each: in[] slots -> out[] slots; an operand in
+ * parentheses may be absent (NULL).  "g_x" is the gradient of the loss by x.
+ * Gradients of parameters are always added to; every other output is written,
+ * or added to when its bit in wl_op.acc is set.
+ */
+enum wl_op_kind {
+	/* x [N,H,W,I], w [O,kh,kw,I], (b [O]) -> y [N,OH,OW,O] */
+	WL_OP_CONV,
+	/* x, w, g_y -> (g_x), (g_w), (g_b) */
+	WL_OP_CONV_BWD,
+	/* x [N,H,W,C], w [kh,kw,C] -> y [N,OH,OW,C] */
+	WL_OP_DEPTHWISE,
+	/* x, w, g_y -> (g_x), (g_w) */
+	WL_OP_DEPTHWISE_BWD,
+	/* x [...,C], gamma, beta, run_mean, run_var [C], (residual [...,C])
+	 * -> y, saved [2,C] (mean, 1/std); the running statistics are updated in place
+	 * y = act(bn(x)) * keep(n) + residual; keep: drop path of the sample */
+	WL_OP_BATCH_NORM,
+	/* x, gamma, beta, saved, g_y -> (g_x), (g_gamma), (g_beta) */
+	WL_OP_BATCH_NORM_BWD,
+	/* x [...,I], w [O,I], (b [O]) -> y [...,O], (z: the value before the activation) */
+	WL_OP_LINEAR,
+	/* x, w, y, (z), g_y -> (g_x), (g_w), (g_b) */
+	WL_OP_LINEAR_BWD,
+	/* x [...,C], gamma, beta [C], (residual [...,C])
+	 * -> y, saved [rows,2], (sum = dropout(x) + residual) */
+	WL_OP_LAYER_NORM,
+	/* sum (x where no residual), gamma, saved, g_y -> (g_sum), (g_gamma), (g_beta), (g_x) */
+	WL_OP_LAYER_NORM_BWD,
+	/* q, k, v [B,S,*], (key mask [B,S] f32) -> o [B,S,D], p [B,heads,S,S] */
+	WL_OP_ATTENTION,
+	/* q, k, v, p, g_o -> g_q, g_k, g_v (the same tensor thrice when packed) */
+	WL_OP_ATTENTION_BWD,
+	/* ids [B,S] i32, word [V,D], (pos [P,D]), (type [T,D]) -> y [B,S,D] */
+	WL_OP_EMBED,
+	/* ids, g_y -> (g_word), (g_pos), (g_type) */
+	WL_OP_EMBED_BWD,
+	/* x [N,H,W,C] -> y [N,C] */
+	WL_OP_MEAN_HW,
+	/* g_y -> g_x [N,H,W,C] */
+	WL_OP_MEAN_HW_BWD,
+	/* x [N,H,W,C], s [N,C] -> y = x * sigmoid(s) */
+	WL_OP_CHANNEL_SCALE,
+	/* x, s, g_y -> (g_x), (g_s) */
+	WL_OP_CHANNEL_SCALE_BWD,
+	/* a, b -> a + b */
+	WL_OP_ADD,
+	/* x -> y = scale * x */
+	WL_OP_SCALE,
+	/* x -> y: act(x) */
+	WL_OP_ACT,
+	/* x, g_y -> g_x */
+	WL_OP_ACT_BWD,
+	/* x -> y: 0 with probability p, else x / (1 - p); its own backward */
+	WL_OP_DROPOUT,
+	/* x [...,D] -> y = x / max(|x|, eps), norm [rows] */
+	WL_OP_L2NORM,
+	/* y, norm, g_y -> g_x */
+	WL_OP_L2NORM_BWD,
+	/* x [N,H,W,C], boxes [N,R,4] -> y [N,R,C] */
+	WL_OP_ROI_GRID,
+	/* boxes, g_y -> g_x */
+	WL_OP_ROI_GRID_BWD,
+	/* x [B,S,D], mask [B,S] -> y [B,D] */
+	WL_OP_MASKED_MEAN,
+	/* mask, g_y -> g_x */
+	WL_OP_MASKED_MEAN_BWD,
+	/* x [outer,n,inner] -> y: n from attr.begin, attr.len of them */
+	WL_OP_SLICE,
+	/* g_y -> g_x (rows outside the slice: 0, or untouched when added to) */
+	WL_OP_SLICE_BWD,
+	/* a, b -> y, joined along an axis */
+	WL_OP_CONCAT,
+	/* q [B,D], k [B,D], (queue [K,D]), log_scale [1], (row ids [B,I] i64), (queue ids [K,I])
+	 * -> loss [1], accuracy [1], lse [B], pos [B] (logits) */
+	WL_OP_INFONCE,
+	/* q, k, queue, log_scale, row ids, queue ids, lse, pos, g_loss [1]
+	 * -> (g_q), (g_log_scale), (g_k) */
+	WL_OP_INFONCE_BWD,
+	/* x, y -> sum(x * y) [1] */
+	WL_OP_DOT,
+	/* x, y, g [1] -> (g_x), (g_y) */
+	WL_OP_DOT_BWD,
+	/* -> y filled with attr.scale */
+	WL_OP_FILL,
+	/* x -> y, the same bytes */
+	WL_OP_COPY,
+	WL_OP_KINDS
+};
+
+enum { WL_OP_IN = 10, WL_OP_OUT = 4 };
+
+/* The settings of an operation; each kind reads those that it has. */
+struct wl_op_attr {
+	int kh, kw, stride, pad_top, pad_left;
+	enum wl_act act;
+	int heads, q_col, k_col, v_col; /* attention: first column of q, k, v in their rows */
+	int axis;
+	int64_t begin, len;
+	float eps, momentum, p, scale;
+	float image_w, image_h;  /* RoI: pixels that the boxes are measured in */
+	bool use_running;        /* batch norm: running statistics instead of the batch's */
+	bool in_batch;           /* InfoNCE: keys of other rows are negatives too */
+	enum wl_dtype compute;   /* what matrix products take as inputs: WL_F32, WL_BF16 */
+	uint64_t rng_op;         /* number of the operation for the random generator */
+};
+
+struct wl_op {
+	enum wl_op_kind kind;
+	const char *label; /* for messages: a parameter's name or the operation's */
+	struct wl_tensor *in[WL_OP_IN];
+	struct wl_tensor *out[WL_OP_OUT];
+	unsigned acc; /* bit i: out[i] is added to */
+	struct wl_op_attr attr;
+	size_t scratch_bytes; /* set by plan_op; the graph lends the largest of all to each */
+	void *plan;           /* the backend's own, freed by release_op */
+};
+
+/* What is the same for all operations of a run. */
+struct wl_run {
+	uint64_t seed, step;
+	void *scratch;
+};
+
+/* AdamW over flat ranges of a store; see wl_backend.adamw. */
+struct wl_adamw {
+	float beta1, beta2, eps;
+	int64_t step;     /* 1 for the first update: bias correction */
+	float grad_scale; /* gradients are multiplied by it first (clipping, unscaling) */
+};
+struct wl_adamw_range {
+	int64_t begin, end;     /* floats of the store */
+	float lr, weight_decay; /* decoupled: w -= lr * decay * w, as torch.optim.AdamW */
+};
+
+struct wl_backend {
+	const char *name; /* "cpu", "cuda" */
+	void *impl;       /* the backend's own state */
+
+	/* Memory aligned to 64 bytes at least, zeroed. */
+	void *(*alloc)(struct wl_backend *be, size_t bytes, struct wl_err *err);
+	void (*free_mem)(struct wl_backend *be, void *p);
+	/* Between host memory and the backend's; plain copies on the CPU. */
+	void (*upload)(struct wl_backend *be, void *dst, const void *host, size_t bytes);
+	void (*download)(struct wl_backend *be, void *host, const void *src, size_t bytes);
+	void (*zero)(struct wl_backend *be, void *p, size_t bytes);
+
+	/* Checks the operands, chooses kernels, sets scratch_bytes. Fails with WL_EUSAGE
+	 * and a sentence on shapes or types that it cannot do. */
+	int (*plan_op)(struct wl_backend *be, struct wl_op *op, struct wl_err *err);
+	/* Computes. Allocates nothing. Fails only when the device does. */
+	int (*run_op)(struct wl_backend *be, const struct wl_op *op, const struct wl_run *run,
+		struct wl_err *err);
+	void (*release_op)(struct wl_backend *be, struct wl_op *op);
+	/* Waits until everything given so far is done. */
+	int (*sync)(struct wl_backend *be, struct wl_err *err);
+
+	/* torch.optim.AdamW's update of w in place; m and v have the floats of w. */
+	void (*adamw)(struct wl_backend *be, float *w, const float *grad, float *m, float *v,
+		const struct wl_adamw_range *ranges, int n_ranges, const struct wl_adamw *how);
+	/* k = momentum * k + (1 - momentum) * q over n floats. */
+	void (*ema)(struct wl_backend *be, float *k, const float *q, int64_t n, float momentum);
+	/* Sum of squares in double, in a fixed order: the same bits for any thread count.
+	 * A NaN or infinity anywhere makes the result not finite. */
+	double (*sum_squares)(struct wl_backend *be, const float *x, int64_t n);
+
+	void (*close)(struct wl_backend *be);
+};
+
+/* The processor. threads: 0 for OpenMP's own choice (OMP_NUM_THREADS or all cores).
+ * Results do not depend on the number. NULL on failure. Close with wl_backend_close. */
+struct wl_backend *wl_backend_cpu_open(int threads, struct wl_err *err);
+
+/* Accepts NULL. */
+void wl_backend_close(struct wl_backend *be);
+
+const char *wl_op_name(enum wl_op_kind kind); /* "conv", "batch_norm_bwd", ... */
+
+#endif

@@ -1,0 +1,223 @@
+/*
+ * A network as a static list of operations, built once and run every step.
+ *
+ * Build: wl_graph_new, then one call per operation.  A call returns a tensor id
+ * (wl_tid), or -1 after the first failure; -1 is accepted everywhere and passed
+ * on, and wl_graph_compile reports the first failure's sentence.  So a model
+ * reads as its formula, without a check per line.  An operand that is optional
+ * is left out with WL_NONE.
+ *
+ * Compile: finds what needs a gradient (whatever a trainable parameter or a
+ * tensor marked with wl_g_want_grad reaches), appends the backward operations,
+ * plans the memory of all activations by their lifetimes into one allocation,
+ * and lets the backend plan each operation.  Afterwards nothing is allocated.
+ *
+ * Run: fill the inputs, wl_graph_run, read the outputs.  Gradients of parameters
+ * are added to the store's (wl_params_zero_grad first).
+ *
+ * A graph belongs to one batch size and one mode; several graphs share a store.
+ * Not safe for use by several threads at once (it uses all threads itself).
+ * All activations are f32 [.., channels last]; images are [N,H,W,C].
+ */
+#ifndef WL_TRAIN_NN_GRAPH_H
+#define WL_TRAIN_NN_GRAPH_H
+
+#include "train/nn/params.h"
+
+typedef int32_t wl_tid;
+enum { WL_NONE = -2 }; /* an optional operand that is absent */
+
+struct wl_graph;
+
+struct wl_graph_options {
+	/* true: batch statistics in batch norm (running ones updated), dropout active.
+	 * false: running statistics, no dropout. */
+	bool train;
+	/* WL_F32, or WL_BF16 for bf16 inputs of matrix products with f32 sums. */
+	enum wl_dtype compute_dtype;
+	/* Debug: every byte whose lifetime ended is filled with NaN, so that a wrong
+	 * plan shows itself. Slow. */
+	bool poison;
+};
+
+/* A graph over a store (sealed or not; it must be sealed before compile). The name is
+ * used in messages and to tell random numbers of different graphs apart. The store must
+ * outlive the graph. NULL on failure. */
+struct wl_graph *wl_graph_new(const char *name, struct wl_params *params,
+	const struct wl_graph_options *opts, struct wl_err *err);
+/* Accepts NULL. */
+void wl_graph_free(struct wl_graph *g);
+
+bool wl_graph_training(const struct wl_graph *g);
+/* The shape of a tensor; rank 0 for -1. */
+struct wl_shape wl_g_shape(const struct wl_graph *g, wl_tid t);
+/* For model code: records a failure of its own, as the builders do; returns -1. */
+wl_tid wl_g_fail(struct wl_graph *g, const char *fmt, ...) WL_PRINTF(2, 3);
+
+/* --- leaves --- */
+
+/* An input to be filled before each run. */
+wl_tid wl_g_input(struct wl_graph *g, const char *name, enum wl_dtype dtype,
+	struct wl_shape shape);
+/* An input whose bytes belong to the caller: wl_graph_bind before the first run (a MoCo
+ * queue, another graph's output). */
+wl_tid wl_g_external(struct wl_graph *g, const char *name, enum wl_dtype dtype,
+	struct wl_shape shape);
+/* The parameter of this name; added to the store where it is not there yet. The tensor's
+ * shape is the store's own (wl_param.shape), not PyTorch's. */
+wl_tid wl_g_param(struct wl_graph *g, const char *name, enum wl_layout layout,
+	struct wl_shape torch_shape, unsigned flags);
+
+/* --- convolution --- */
+
+/* Dense convolution with TensorFlow's SAME padding (FACTS section 9), any stride.
+ * x [N,H,W,I], w [O,kh,kw,I] (WL_LAYOUT_CONV), bias [O] or WL_NONE
+ * -> [N,ceil(H/stride),ceil(W/stride),O]. 1x1 with stride 1 is a matrix product. */
+wl_tid wl_g_conv2d(struct wl_graph *g, wl_tid x, wl_tid w, wl_tid bias, int stride);
+
+/* Depthwise, the same padding. x [N,H,W,C], w [kh,kw,C] (WL_LAYOUT_DEPTHWISE). */
+wl_tid wl_g_depthwise(struct wl_graph *g, wl_tid x, wl_tid w, int stride);
+
+struct wl_bn {
+	wl_tid gamma, beta, mean, var; /* [C]; mean, var: buffers, updated when training */
+	float eps;      /* 1e-3 in EfficientNet */
+	float momentum; /* running = (1 - momentum) * running + momentum * batch; 0.1 */
+	enum wl_act act;
+	wl_tid residual;  /* WL_NONE, or [N,H,W,C] added after the activation */
+	float drop_path;  /* probability that the branch of a sample is dropped (training) */
+	bool use_running; /* running statistics even when training; they are not updated */
+};
+/* Batch norm, activation, drop path and residual in one: act(bn(x)) [* keep] [+ residual].
+ * Batch variance is biased for normalising, unbiased in the running one, as PyTorch. */
+wl_tid wl_g_batch_norm(struct wl_graph *g, wl_tid x, const struct wl_bn *bn);
+
+/* Global mean over H and W: [N,H,W,C] -> [N,C]. */
+wl_tid wl_g_mean_hw(struct wl_graph *g, wl_tid x);
+/* Squeeze-excite gate: x [N,H,W,C] * sigmoid(s [N,C]). */
+wl_tid wl_g_channel_scale(struct wl_graph *g, wl_tid x, wl_tid s);
+
+/* --- transformer --- */
+
+/* act(x w^T + bias): x [...,I], w [O,I] (or a 1x1 convolution's [O,1,1,I]), bias [O] or
+ * WL_NONE -> [...,O]. */
+wl_tid wl_g_linear(struct wl_graph *g, wl_tid x, wl_tid w, wl_tid bias, enum wl_act act);
+
+struct wl_ln {
+	wl_tid gamma, beta; /* [C] */
+	float eps;
+	wl_tid residual;    /* WL_NONE, or [...,C] added to x before the norm (post-norm layers) */
+	float dropout;      /* on x, before the residual is added */
+};
+/* LayerNorm(dropout(x) + residual) over the last dimension. */
+wl_tid wl_g_layer_norm(struct wl_graph *g, wl_tid x, const struct wl_ln *ln);
+
+struct wl_attn {
+	wl_tid q, k, v; /* [B,S,D] each; or q = k = v = one packed [B,S,3D] (torch's in_proj) */
+	wl_tid mask;    /* f32 [B,S], 1 = attend to this key, 0 = padding; or WL_NONE */
+	int heads;      /* D must be a multiple; scores are scaled by 1/sqrt(D / heads) */
+	float dropout;  /* on the probabilities */
+};
+/* Softmax attention -> [B,S,D], heads side by side. A row whose keys are all masked gives 0. */
+wl_tid wl_g_attention(struct wl_graph *g, const struct wl_attn *at);
+
+/* word[ids] + pos[s] + type[0]: ids i32 [B,S], word [V,D], pos [P>=S,D] or WL_NONE,
+ * type [T,D] or WL_NONE -> [B,S,D]. Ids outside [0,V) read row 0: check them before. */
+wl_tid wl_g_embedding(struct wl_graph *g, wl_tid ids, wl_tid word, wl_tid pos, wl_tid type);
+
+/* --- the rest --- */
+
+wl_tid wl_g_add(struct wl_graph *g, wl_tid a, wl_tid b);         /* equal shapes */
+wl_tid wl_g_scale(struct wl_graph *g, wl_tid x, float factor);
+wl_tid wl_g_act(struct wl_graph *g, wl_tid x, enum wl_act act);
+wl_tid wl_g_dropout(struct wl_graph *g, wl_tid x, float p);      /* nothing when not training */
+/* x / max(|x|, eps) over the last dimension; eps 1e-12 as torch's F.normalize. */
+wl_tid wl_g_l2_normalize(struct wl_graph *g, wl_tid x, float eps);
+
+/* The RoI pooling of BriVL (FACTS section 2): 4x4 bilinear samples a box, 0 outside the
+ * map, averaged. map [N,H,W,C]; boxes f32 [N,R,4], x1 y1 x2 y2 in pixels of the image_w x
+ * image_h network input -> [N,R,C]. The reference's per-sample 1x1 convolution commutes
+ * with the mean: apply wl_g_linear to the result. */
+wl_tid wl_g_roi_grid(struct wl_graph *g, wl_tid map, wl_tid boxes, float image_w, float image_h);
+
+/* Mean of the rows whose mask is 1: x [B,S,D], mask f32 [B,S] or WL_NONE -> [B,D]; 0 where
+ * no row counts. */
+wl_tid wl_g_masked_mean(struct wl_graph *g, wl_tid x, wl_tid mask);
+
+/* len entries from begin along an axis; a copy. */
+wl_tid wl_g_slice(struct wl_graph *g, wl_tid x, int axis, int64_t begin, int64_t len);
+/* a then b along an axis; the other dimensions equal. */
+wl_tid wl_g_concat(struct wl_graph *g, wl_tid a, wl_tid b, int axis);
+/* The same elements under another shape of as many; free of cost. */
+wl_tid wl_g_reshape(struct wl_graph *g, wl_tid x, struct wl_shape shape);
+
+/* --- losses --- */
+
+struct wl_infonce {
+	wl_tid query;     /* [B,D], unit length; gets a gradient */
+	wl_tid key;       /* [B,D], row b is query b's positive; a gradient where it needs one */
+	wl_tid queue;     /* [K,D] negatives, or WL_NONE; never a gradient */
+	wl_tid log_scale; /* [1]: logits are exp(log_scale) * dot, so tau = exp(-log_scale) */
+	/* i64 [B,I] and [K,I], or WL_NONE both: a negative is left out for a row when they are
+	 * equal in any of the I columns (the same pair, the same caption). With in_batch, keys
+	 * of the batch carry row_ids. */
+	wl_tid row_ids, queue_ids;
+	bool in_batch;    /* the other rows' keys are negatives too */
+};
+/* Mean over rows of -log softmax at the positive (FACTS section 4) -> loss [1].
+ * accuracy (may be NULL): the share of rows whose positive has the largest logit, [1]. */
+wl_tid wl_g_infonce(struct wl_graph *g, const struct wl_infonce *in, wl_tid *accuracy);
+
+/* sum(x * y) -> [1]: a loss for tests and probes. */
+wl_tid wl_g_dot(struct wl_graph *g, wl_tid x, wl_tid y);
+
+/* weight * t [1] is a term of the loss that backward starts from. */
+void wl_g_loss(struct wl_graph *g, wl_tid t, float weight);
+/* Backward also starts at t with the gradient that lies in `grad` (an input or external of
+ * t's shape): for towers whose loss is in another graph. */
+void wl_g_seed(struct wl_graph *g, wl_tid t, wl_tid grad);
+
+/* Keeps t's value until the end of a run and gives it a name. */
+void wl_g_output(struct wl_graph *g, wl_tid t, const char *name);
+/* Keeps the gradient by t (an input or any tensor on the way to a loss). */
+void wl_g_want_grad(struct wl_graph *g, wl_tid t);
+
+/* --- compile and run --- */
+
+/* Once, after building. Reports the first failure of the builders. */
+WL_MUST_CHECK int wl_graph_compile(struct wl_graph *g, struct wl_backend *be,
+	struct wl_err *err);
+
+/* The memory of an input, output, or tensor made by wl_g_want_grad, to be read or written on
+ * the CPU backend directly; NULL for tensors without lasting memory (not marked). */
+void *wl_graph_data(struct wl_graph *g, wl_tid t);
+/* The gradient by t after a run, NULL when t needed none or was not marked. */
+float *wl_graph_grad(struct wl_graph *g, wl_tid t);
+/* Points an external at the caller's memory (backend memory, aligned to 4 bytes). */
+void wl_graph_bind(struct wl_graph *g, wl_tid t, void *data);
+/* By name: inputs, externals and outputs; -1 when there is none. */
+wl_tid wl_graph_find(const struct wl_graph *g, const char *name);
+
+/* Forward, then backward where there is a loss or a seed. seed and step select the random
+ * numbers: the same two give the same bits. */
+WL_MUST_CHECK int wl_graph_run(struct wl_graph *g, uint64_t seed, uint64_t step,
+	struct wl_err *err);
+/* The halves, for graphs that are seeded. backward must follow its forward. */
+WL_MUST_CHECK int wl_graph_forward(struct wl_graph *g, uint64_t seed, uint64_t step,
+	struct wl_err *err);
+WL_MUST_CHECK int wl_graph_backward(struct wl_graph *g, struct wl_err *err);
+
+struct wl_graph_stats {
+	int ops_forward, ops_backward, tensors;
+	size_t arena_bytes;   /* activations and gradients as planned */
+	size_t unshared_bytes; /* what they would take without reuse */
+	size_t scratch_bytes;
+	double flops_forward, flops_backward; /* of matrix products and convolutions, 2 per MAC */
+};
+void wl_graph_stats(const struct wl_graph *g, struct wl_graph_stats *out);
+
+/* One line per operation on standard error: name, shapes, milliseconds of the last
+ * wl_graph_profile'd run. */
+WL_MUST_CHECK int wl_graph_profile(struct wl_graph *g, uint64_t seed, uint64_t step,
+	struct wl_err *err);
+
+#endif
