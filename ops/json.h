@@ -5,6 +5,7 @@
 #ifndef WL_OPS_JSON_H
 #define WL_OPS_JSON_H
 
+#include "ops/buf.h"
 #include "ops/err.h"
 
 #include <jansson.h>
@@ -47,5 +48,9 @@ WL_MUST_CHECK int wl_json_only_keys(const json_t *o, const char *const *known,
 
 /* Compact text with sorted keys, to be freed by the caller; NULL when out of memory. */
 char *wl_json_text(const json_t *v, struct wl_err *err);
+
+/* The value as block YAML: mappings over several lines, all else in flow form, which is
+ * JSON; added to out. */
+WL_MUST_CHECK int wl_yaml_text(const json_t *v, struct wl_buf *out, struct wl_err *err);
 
 #endif

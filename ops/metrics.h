@@ -5,6 +5,7 @@
 #ifndef WL_OPS_METRICS_H
 #define WL_OPS_METRICS_H
 
+#include "ops/buf.h"
 #include "ops/err.h"
 
 #include <jansson.h>
@@ -19,11 +20,15 @@ void wl_metric_add(const char *name, const char *help, double value);
  * thread of its own until the process ends. */
 WL_MUST_CHECK int wl_metrics_serve(int64_t port, struct wl_err *err);
 
+/* The Prometheus text of all metrics, in order of first use, added to out. */
+WL_MUST_CHECK int wl_metrics_text(struct wl_buf *out, struct wl_err *err);
+
 /* metrics.jsonl: one object a line, whole lines only. */
 struct wl_jsonl {
 	int fd;
 	char *path;
 };
+/* Opens for appending; a torn last line left by a kill is cut off first. */
 WL_MUST_CHECK int wl_jsonl_open(struct wl_jsonl *f, const char *path, struct wl_err *err);
 /* Appends the object (not stolen) as one line with one write. */
 WL_MUST_CHECK int wl_jsonl_add(struct wl_jsonl *f, const json_t *o, struct wl_err *err);

@@ -7,6 +7,10 @@
  * Every program gets by itself: --help, --version, --config, --print-config,
  * --log-level, --quiet, --progress auto|plain|none, --json, --metrics-port.
  * An unknown option or key is WL_EUSAGE with the nearest valid name.
+ *
+ * A YAML key that is null, or `--name=` for a string, leaves the default.  When `model` is
+ * a WL_OPT_JSON option, `--model.width 8` sets one member inside it; who reads the mapping
+ * checks its keys (wl_json_only_keys).
  */
 #ifndef WL_OPS_OPT_H
 #define WL_OPS_OPT_H
@@ -23,7 +27,8 @@ enum wl_opt_kind {
 	WL_OPT_DOUBLE, /* double */
 	WL_OPT_STR,    /* const char *: owned by the struct wl_opts */
 	WL_OPT_LIST,   /* struct wl_strs: the flag may be repeated; a YAML list or one string */
-	WL_OPT_JSON,   /* json_t *: a YAML mapping or list, whole (flags: JSON text) */
+	WL_OPT_JSON,   /* json_t *: a YAML value, whole (flags: YAML or JSON text); borrowed
+			* from struct wl_opts like the strings, so incref to keep it longer */
 };
 
 struct wl_strs {
@@ -55,6 +60,7 @@ struct wl_opts {
 	const char *example;    /* for --help: one or more whole commands */
 	const struct wl_opt *table;
 	bool allow_positional;
+	bool is_service; /* a stop by signal is its normal end, not an interruption */
 	/* out: */
 	struct wl_common common;
 	struct wl_strs positional;
@@ -74,8 +80,23 @@ void wl_opts_release(struct wl_opts *o);
 const char *wl_nearest_name(const char *name, const char *const *names);
 
 /* The body of every main: parse, run, print the error, exit code.
- * run gets the parsed options and user; its failure is printed as one line. */
+ * run gets the parsed options and user; its failure is printed as one line.  When a stop
+ * was asked for by signal and run returns 0, wl_main says how to resume and the exit code
+ * is 75 (WL_ERETRY), so that nobody takes the stage for complete; a run that did finish
+ * everything is simply found complete the next time. */
 int wl_main(struct wl_opts *o, int argc, char **argv,
 	int (*run)(struct wl_opts *o, void *user, struct wl_err *err), void *user);
+
+/* Programs with subcommands (`wenlan-shard verify`): each is a main of its own, called
+ * with argv[0] = program and the rest after the subcommand.  An entry with the name "" is
+ * run, with all arguments, when the first argument is no subcommand (it starts with '-',
+ * or there is none, or nothing is near to it).  `--help` as first argument lists the
+ * commands unless there is such an entry.  NULL name ends the table. */
+struct wl_command {
+	const char *name, *about;
+	int (*main)(int argc, char **argv);
+};
+int wl_main_commands(const char *program, const struct wl_command *commands, int argc,
+	char **argv);
 
 #endif

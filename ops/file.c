@@ -1,0 +1,491 @@
+/*
+ * Files that survive a kill at any point: see file.h.
+ *
+ * The temporary name of an output is fixed (PATH.tmp), so that a run that was killed
+ * leaves nothing that the next run does not overwrite.  What a fixed name would cost, two
+ * writers mixing their bytes in one temporary file, is prevented by a lock on it that is
+ * held until after the rename.
+ */
+#include "ops/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <fnmatch.h>
+#include <glob.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int mkdir_one(const char *path, const char *whole, struct wl_err *err)
+{
+	struct stat st;
+
+	if (!mkdir(path, 0777))
+		return 0;
+	if (errno == EEXIST) {
+		if (!stat(path, &st) && S_ISDIR(st.st_mode))
+			return 0;
+		return wl_err_set(err, WL_EFAIL,
+			"directory %s cannot be made: %s exists and is not a directory", whole, path);
+	}
+	/* A parent that we may not write to can still exist. */
+	if (!stat(path, &st) && S_ISDIR(st.st_mode))
+		return 0;
+	return wl_err_errno(err, "directory %s cannot be made", whole);
+}
+
+int wl_mkdir_p(const char *path, struct wl_err *err)
+{
+	char *copy = wl_strf(err, "%s", path);
+	int ret = -1;
+
+	if (!copy)
+		return -1;
+	for (char *p = copy + 1; *copy && *p; p++) {
+		if (*p != '/' || p[-1] == '/')
+			continue;
+		*p = 0;
+		WL_TRY_OUT(mkdir_one(copy, path, err));
+		*p = '/';
+	}
+	if (*path)
+		WL_TRY_OUT(mkdir_one(copy, path, err));
+	ret = 0;
+out:
+	free(copy);
+	return ret;
+}
+
+bool wl_exists(const char *path)
+{
+	struct stat st;
+
+	return !stat(path, &st);
+}
+
+int64_t wl_file_size(const char *path, struct wl_err *err)
+{
+	struct stat st;
+
+	if (stat(path, &st))
+		return wl_err_errno(err, "%s cannot be examined", path);
+	return st.st_size;
+}
+
+char *wl_path_join(const char *a, const char *b, struct wl_err *err)
+{
+	size_t n = strlen(a);
+
+	if (b[0] == '/' || !n)
+		return wl_strf(err, "%s", b);
+	return wl_strf(err, "%s%s%s", a, a[n - 1] == '/' ? "" : "/", b);
+}
+
+char *wl_strf(struct wl_err *err, const char *fmt, ...)
+{
+	va_list ap;
+	char *s = NULL;
+	int n;
+
+	va_start(ap, fmt);
+	n = vasprintf(&s, fmt, ap);
+	va_end(ap);
+	if (n < 0) {
+		wl_err_nomem(err, "a string", strlen(fmt));
+		return NULL;
+	}
+	return s;
+}
+
+/* Reads to the end of fd; a file may grow or be a pipe, so its size is only a hint. */
+static int read_all(int fd, const char *path, struct wl_buf *out, struct wl_err *err)
+{
+	struct stat st;
+	size_t step = 64 * 1024;
+
+	if (!fstat(fd, &st) && S_ISREG(st.st_mode)) {
+		if ((uint64_t)st.st_size > out->max - out->len)
+			return wl_err_set(err, WL_EDATA,
+				"%s has %lld bytes where at most %zu are allowed", path,
+				(long long)st.st_size, out->max - out->len);
+		WL_TRY(wl_buf_reserve(out, (size_t)st.st_size, err));
+	}
+	for (;;) {
+		char probe[1];
+		size_t room = out->cap > out->len ? out->cap - out->len - 1 : 0;
+		ssize_t n;
+
+		if (!room && out->len == out->max) {
+			/* Full to the limit: fine only at the end of the file. */
+			n = read(fd, probe, 1);
+			if (n > 0)
+				return wl_err_set(err, WL_EDATA,
+					"%s has more than the %zu bytes allowed", path, out->max);
+		} else {
+			if (!room) {
+				size_t left = out->max - out->len;
+				WL_TRY(wl_buf_reserve(out, left < step ? left : step, err));
+				room = out->cap - out->len - 1;
+				if (room > left)
+					room = left;
+			}
+			n = read(fd, out->data + out->len, room);
+		}
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return wl_err_errno(err, "%s cannot be read at byte %zu", path, out->len);
+		if (!n)
+			return 0;
+		out->len += (size_t)n;
+		out->data[out->len] = 0;
+	}
+}
+
+int wl_read_file(const char *path, struct wl_buf *out, struct wl_err *err)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int ret;
+
+	if (fd < 0)
+		return wl_err_errno(err, "%s cannot be opened", path);
+	ret = read_all(fd, path, out, err);
+	close(fd);
+	if (!ret)
+		ret = wl_buf_reserve(out, 0, err); /* an empty file reads as "" */
+	return ret;
+}
+
+int wl_pread_full(int fd, void *dst, size_t n, int64_t offset, const char *path,
+	struct wl_err *err)
+{
+	size_t done = 0;
+
+	while (done < n) {
+		ssize_t got = pread(fd, (char *)dst + done, n - done, offset + (int64_t)done);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return wl_err_errno(err, "%s cannot be read at byte %lld", path,
+				(long long)offset + (long long)done);
+		if (!got)
+			return wl_err_set(err, WL_EDATA,
+				"%s ends at byte %lld where %zu bytes at %lld were expected: it is cut short",
+				path, (long long)offset + (long long)done, n, (long long)offset);
+		done += (size_t)got;
+	}
+	return 0;
+}
+
+int wl_pwrite_full(int fd, const void *src, size_t n, int64_t offset, const char *path,
+	struct wl_err *err)
+{
+	size_t done = 0;
+
+	while (done < n) {
+		ssize_t put =
+			pwrite(fd, (const char *)src + done, n - done, offset + (int64_t)done);
+
+		if (put < 0 && errno == EINTR)
+			continue;
+		if (put < 0)
+			return wl_err_errno(err, "%s cannot be written at byte %lld", path,
+				(long long)offset + (long long)done);
+		done += (size_t)put;
+	}
+	return 0;
+}
+
+int wl_fsync_dir(const char *dir, struct wl_err *err)
+{
+	int fd = open(*dir ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int ret = 0;
+
+	if (fd < 0)
+		return wl_err_errno(err, "directory %s cannot be opened to be synced", dir);
+	/* Some file systems cannot sync directories and say EINVAL: nothing is left to do then. */
+	if (fsync(fd) && errno != EINVAL)
+		ret = wl_err_errno(err, "directory %s cannot be synced", dir);
+	close(fd);
+	return ret;
+}
+
+static int fsync_parent(const char *path, struct wl_err *err)
+{
+	const char *slash = strrchr(path, '/');
+	char *dir;
+	int ret;
+
+	if (!slash)
+		return wl_fsync_dir(".", err);
+	dir = slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+	if (!dir)
+		return wl_err_nomem(err, "a directory name", (size_t)(slash - path));
+	ret = wl_fsync_dir(dir, err);
+	free(dir);
+	return ret;
+}
+
+int wl_write_file(const char *path, const void *bytes, size_t n, struct wl_err *err)
+{
+	struct wl_outfile f;
+
+	WL_TRY(wl_outfile_open(&f, path, err));
+	if (n && fwrite(bytes, 1, n, f.fp) != n) {
+		wl_err_errno(err, "%s cannot be written (%zu bytes)", f.tmp, n);
+		wl_outfile_discard(&f);
+		return -1;
+	}
+	return wl_outfile_commit(&f, err);
+}
+
+/* Opens and locks the temporary file.  Between open and lock its former owner may have
+ * renamed it into place: then the name no longer leads to what we hold, and we try again. */
+static int open_locked(const char *tmp, struct wl_err *err)
+{
+	for (;;) {
+		struct stat held, named;
+		int fd = open(tmp, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+
+		if (fd < 0)
+			return wl_err_errno(err, "%s cannot be created", tmp);
+		if (flock(fd, LOCK_EX | LOCK_NB)) {
+			wl_err_set(err, WL_EFAIL,
+				"%s is being written by another process: wait for it or stop it", tmp);
+			close(fd);
+			return -1;
+		}
+		if (!fstat(fd, &held) && !stat(tmp, &named) && held.st_ino == named.st_ino &&
+			held.st_dev == named.st_dev) {
+			if (!ftruncate(fd, 0))
+				return fd;
+			wl_err_errno(err, "%s cannot be truncated", tmp);
+			close(fd);
+			return -1;
+		}
+		close(fd);
+	}
+}
+
+int wl_outfile_open(struct wl_outfile *f, const char *path, struct wl_err *err)
+{
+	int fd = -1;
+
+	*f = (struct wl_outfile){0};
+	f->path = wl_strf(err, "%s", path);
+	f->tmp = wl_strf(err, "%s.tmp", path);
+	if (f->path && f->tmp)
+		fd = open_locked(f->tmp, err);
+	if (fd >= 0) {
+		f->fp = fdopen(fd, "w+");
+		if (f->fp)
+			return 0;
+		wl_err_errno(err, "%s cannot be opened", f->tmp);
+		close(fd);
+	}
+	free(f->path);
+	free(f->tmp);
+	*f = (struct wl_outfile){0};
+	return -1;
+}
+
+int wl_outfile_commit(struct wl_outfile *f, struct wl_err *err)
+{
+	int lock = -1, closed;
+
+	if (ferror(f->fp) || fflush(f->fp)) {
+		wl_err_errno(err, "%s cannot be written to the end", f->tmp);
+		goto fail;
+	}
+	if (fsync(fileno(f->fp))) {
+		wl_err_errno(err, "%s cannot be synced", f->tmp);
+		goto fail;
+	}
+	lock = dup(fileno(f->fp)); /* keeps the lock past fclose, until the rename is done */
+	closed = fclose(f->fp);
+	f->fp = NULL;
+	if (closed) {
+		wl_err_errno(err, "%s cannot be closed", f->tmp);
+		goto fail;
+	}
+	if (rename(f->tmp, f->path)) {
+		wl_err_errno(err, "%s cannot be renamed to %s", f->tmp, f->path);
+		goto fail;
+	}
+	free(f->tmp);
+	f->tmp = NULL; /* from here on there is nothing to remove */
+	if (fsync_parent(f->path, err) < 0)
+		goto fail;
+	if (lock >= 0)
+		close(lock);
+	wl_outfile_discard(f);
+	return 0;
+fail:
+	wl_outfile_discard(f);
+	if (lock >= 0)
+		close(lock);
+	return -1;
+}
+
+void wl_outfile_discard(struct wl_outfile *f)
+{
+	if (!f)
+		return;
+	if (f->tmp)
+		unlink(f->tmp); /* before the lock goes with the close */
+	if (f->fp)
+		fclose(f->fp);
+	free(f->tmp);
+	free(f->path);
+	*f = (struct wl_outfile){0};
+}
+
+int wl_remove_tree(const char *path, struct wl_err *err)
+{
+	struct wl_names names = {0};
+	struct stat st;
+	int ret = -1;
+
+	if (lstat(path, &st))
+		return errno == ENOENT ? 0 : wl_err_errno(err, "%s cannot be examined", path);
+	if (!S_ISDIR(st.st_mode))
+		return unlink(path) && errno != ENOENT
+			? wl_err_errno(err, "%s cannot be removed", path) : 0;
+	WL_TRY(wl_list_dir(path, "*", &names, err));
+	for (size_t i = 0; i < names.n; i++) {
+		char *child = wl_path_join(path, names.v[i], err);
+		int r = child ? wl_remove_tree(child, err) : -1;
+
+		free(child);
+		WL_TRY_OUT(r);
+	}
+	if (rmdir(path) && errno != ENOENT) {
+		wl_err_errno(err, "directory %s cannot be removed", path);
+		goto out;
+	}
+	ret = 0;
+out:
+	wl_names_release(&names);
+	return ret;
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int names_add(struct wl_names *names, const char *s, struct wl_err *err)
+{
+	char *copy;
+
+	/* Grows at powers of two, so the capacity need not be kept. */
+	if (!(names->n & (names->n - 1))) {
+		size_t cap = names->n ? names->n * 2 : 1;
+		char **v = realloc(names->v, cap * sizeof *v);
+
+		if (!v)
+			return wl_err_nomem(err, "a list of names", cap * sizeof *v);
+		names->v = v;
+	}
+	copy = strdup(s);
+	if (!copy)
+		return wl_err_nomem(err, "a name", strlen(s));
+	names->v[names->n++] = copy;
+	return 0;
+}
+
+static void names_sort(struct wl_names *names)
+{
+	if (names->n)
+		qsort(names->v, names->n, sizeof *names->v, by_bytes);
+}
+
+int wl_list_dir(const char *dir, const char *pattern, struct wl_names *out, struct wl_err *err)
+{
+	DIR *d = opendir(dir);
+	struct dirent *e;
+	int ret = -1;
+
+	*out = (struct wl_names){0};
+	if (!d)
+		return wl_err_errno(err, "directory %s cannot be opened", dir);
+	for (errno = 0; (e = readdir(d)); errno = 0) {
+		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+			continue;
+		if (!fnmatch(pattern, e->d_name, 0))
+			WL_TRY_OUT(names_add(out, e->d_name, err));
+	}
+	if (errno) {
+		wl_err_errno(err, "directory %s cannot be read", dir);
+		goto out;
+	}
+	names_sort(out);
+	ret = 0;
+out:
+	closedir(d);
+	if (ret)
+		wl_names_release(out);
+	return ret;
+}
+
+int wl_glob(const char *pattern, struct wl_names *out, struct wl_err *err)
+{
+	glob_t g = {0};
+	int rc, ret = -1;
+
+	*out = (struct wl_names){0};
+	/* A path that exists means itself, even with brackets in its name. */
+	if (wl_exists(pattern)) {
+		ret = names_add(out, pattern, err);
+		goto out;
+	}
+	rc = glob(pattern, GLOB_NOSORT, NULL, &g);
+	if (rc == GLOB_NOMATCH) {
+		wl_err_set(err, WL_EUSAGE, "no file matches %s: check the path", pattern);
+		goto out;
+	}
+	if (rc) {
+		wl_err_set(err, WL_EFAIL, "the files that match %s cannot be listed", pattern);
+		goto out;
+	}
+	for (size_t i = 0; i < g.gl_pathc; i++)
+		WL_TRY_OUT(names_add(out, g.gl_pathv[i], err));
+	names_sort(out);
+	ret = 0;
+out:
+	globfree(&g);
+	if (ret)
+		wl_names_release(out);
+	return ret;
+}
+
+void wl_names_release(struct wl_names *names)
+{
+	if (!names)
+		return;
+	for (size_t i = 0; i < names->n; i++)
+		free(names->v[i]);
+	free(names->v);
+	*names = (struct wl_names){0};
+}
+
+int wl_lock_file(const char *path, struct wl_err *err)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+
+	if (fd < 0)
+		return wl_err_errno(err, "lock file %s cannot be opened", path);
+	if (!flock(fd, LOCK_EX | LOCK_NB))
+		return fd;
+	if (errno == EWOULDBLOCK)
+		wl_err_set(err, WL_EFAIL,
+			"%s is locked by another process: wait for it to end, or stop it", path);
+	else
+		wl_err_errno(err, "%s cannot be locked", path);
+	close(fd);
+	return -1;
+}
