@@ -4,12 +4,13 @@
  *
  * Beside every key stand two identities: of the pair it came from and of its
  * caption.  On small data a queue is full of keys of the very pair that asks;
- * such a key is no negative, and neither is one whose caption is the same text.
- * wl_queue_ignore marks them.  Rows that were never written hold random unit
- * vectors, as in the code of BriVL and MoCo, and identities 0 = nobody.
+ * such a key is no negative, and neither is one whose caption is the same text:
+ * wl_g_infonce leaves out negatives with an equal identity.  Rows that were
+ * never written hold random unit vectors, as in the code of BriVL and MoCo, and
+ * the identities 0 = nobody.
  *
- * Keys are stored [K,D], row-major; the published buffers are [D,K], and
- * checkpoints hold that shape (wl_queue_to_torch).
+ * Keys are stored [K,D], row-major, as wl_g_infonce reads them; the published
+ * buffers are [D,K], and checkpoints hold that shape (wl_queue_to_torch).
  */
 #ifndef WL_TRAIN_MOCO_QUEUE_H
 #define WL_TRAIN_MOCO_QUEUE_H
@@ -18,17 +19,18 @@
 
 #include <stdint.h>
 
+enum { WL_QUEUE_IDS = 2 }; /* identities a row: pair, caption */
+
 struct wl_queue {
-	size_t size, dim;     /* K, D */
-	float *keys;          /* [K,D], unit rows, owned */
-	uint64_t *pair_ids;   /* [K], 0 where nothing was written, owned */
-	uint64_t *text_ids;   /* [K], likewise */
-	size_t next;          /* the row that the next key overwrites */
+	size_t size, dim; /* K, D */
+	float *keys;      /* [K,D], unit rows, owned */
+	int64_t *ids;     /* [K,2] pair and caption, 0 where nothing was written; owned */
+	size_t next;      /* the row that the next key overwrites */
 };
 
-/* The largest useful K: no larger than asked, and no larger than the number of training pairs
- * less one batch (so that a queue never holds two keys of one pair while random order lasts),
- * but at least one batch and at least 1. */
+/* The largest useful K: no larger than asked, nor than the number of training pairs less one
+ * batch (more would hold two keys of one pair even in a shuffled epoch), but at least one
+ * batch where that was asked, and at least 1. */
 size_t wl_queue_clamp(size_t asked, size_t pairs, size_t batch);
 
 /* Random unit rows drawn from (seed, row, column) only.  WL_EFAIL without memory. */
@@ -36,21 +38,12 @@ WL_MUST_CHECK int wl_queue_init(struct wl_queue *q, size_t size, size_t dim, uin
 	struct wl_err *err);
 void wl_queue_release(struct wl_queue *q);
 
-/* Writes n keys [n,D] and their identities (never 0) from `next` on, wrapping as often as
- * needed: with n > K the last K stay.  */
-void wl_queue_push(struct wl_queue *q, const float *keys, const uint64_t *pair_ids,
-	const uint64_t *text_ids, size_t n);
-
-/* ignore[b*K + k] = 1 where row k has the pair or the caption of query b, else 0.  Any number of
- * queries; ignore is the caller's, [n,K].  Returns how many entries were marked. */
-size_t wl_queue_ignore(const struct wl_queue *q, const uint64_t *pair_ids,
-	const uint64_t *text_ids, size_t n, int32_t *ignore);
+/* Writes n keys [n,D] and their identities [n,2] (never 0) from `next` on, wrapping as often
+ * as needed: with n > K the last K stay. */
+void wl_queue_push(struct wl_queue *q, const float *keys, const int64_t *ids, size_t n);
 
 /* Copies keys to or from the published layout [D,K]. */
 void wl_queue_to_torch(const struct wl_queue *q, float *dk);
 void wl_queue_from_torch(struct wl_queue *q, const float *dk);
-
-/* 64 bits that name a caption (a hash of its token ids, [CLS] and [SEP] included), never 0. */
-uint64_t wl_text_id(const int32_t *tokens, size_t n);
 
 #endif

@@ -1,0 +1,48 @@
+/*
+ * Everything that wenlan-train can be told: one struct, one table of options
+ * (each is a flag and a YAML key), one check.
+ */
+#ifndef WL_TRAIN_CONFIG_H
+#define WL_TRAIN_CONFIG_H
+
+#include "ops/opt.h"
+#include "train/moco/moco.h"
+#include "train/optim/guard.h"
+#include "train/optim/optim.h"
+#include "train/optim/schedule.h"
+
+struct wl_train_config {
+	const char *shards, *run, *device, *precision;
+	struct wl_strs init; /* files of weights: FILE or PREFIX=FILE */
+	bool dry_run;
+	int64_t threads, seed;
+	json_t *model;       /* see train/model/config.h */
+
+	const char *vocab, *train_split, *val_split;
+	int64_t batch, loader_threads, prefetch, limit;
+	double max_bad_rate;
+	json_t *augment;
+	bool use_boxes;
+
+	struct wl_moco_config moco;
+	const char *positive;
+
+	struct wl_optim_config optim;
+	json_t *groups;
+	struct wl_schedule schedule;
+	double spike_z;
+	int64_t max_bad_steps;
+
+	int64_t epochs, max_steps;
+	int64_t ckpt_every, ckpt_keep, val_every, val_limit, log_every;
+};
+
+enum { WL_TRAIN_OPTIONS = 64 };
+
+/* Sets the defaults and fills table[WL_TRAIN_OPTIONS] with options that write into c. */
+void wl_train_config_init(struct wl_train_config *c, struct wl_opt *table);
+
+/* What can be checked before anything is opened; settles the fields that follow from others. */
+WL_MUST_CHECK int wl_train_config_check(struct wl_train_config *c, struct wl_err *err);
+
+#endif

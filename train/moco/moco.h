@@ -1,0 +1,109 @@
+/*
+ * Cross-modal MoCo (FACTS section 4): two towers, their momentum copies, two
+ * queues, InfoNCE from image to text and from text to image, summed.
+ *
+ * Two graphs make a step.  The key graph runs the momentum towers forward, with
+ * batch statistics, over the batch; its outputs are the positives and, later,
+ * the queue's new rows.  The query graph runs the online towers on the same
+ * inputs, both losses, and backward.
+ *
+ *   k = m k + (1 - m) q            momentum update, before the keys are computed
+ *   keys = momentum(images, texts)
+ *   loss = InfoNCE(image, text keys, text queue) + InfoNCE(text, image keys, image queue)
+ *   (the caller judges the loss and the gradients and updates)
+ *   wl_moco_push: the keys enter the queues
+ *
+ * Any model fits that can build its two embeddings on a graph (struct wl_towers).
+ */
+#ifndef WL_TRAIN_MOCO_MOCO_H
+#define WL_TRAIN_MOCO_MOCO_H
+
+#include "train/moco/queue.h"
+#include "train/nn/graph.h"
+
+/* A model as MoCo and validation see it. */
+struct wl_towers {
+	const void *model; /* passed on; must outlive the graphs' building */
+	/* images f32 [B,S,S,3], boxes f32 [B,R,4], mask f32 [B,R] -> unit rows [B,D] */
+	wl_tid (*image)(struct wl_graph *g, const void *model, wl_tid images, wl_tid boxes,
+		wl_tid mask);
+	/* ids i32 [B,L], mask f32 [B,L] -> unit rows [B,D] */
+	wl_tid (*text)(struct wl_graph *g, const void *model, wl_tid ids, wl_tid mask);
+	/* Initial values of every parameter that the two declare, from the seed. */
+	int (*init)(struct wl_params *params, const void *model, uint64_t seed,
+		struct wl_err *err);
+	int64_t image_px, regions, text_len; /* S, R, L */
+};
+
+struct wl_moco_config {
+	int64_t queue;         /* K as asked; wl_queue_clamp'ed by the caller */
+	double momentum;       /* m: 0.99 in the paper */
+	double tau;            /* temperature at the start: 0.05 in the paper */
+	bool learn_tau;        /* it is a parameter, as a log scale, kept at tau >= 0.01 */
+	bool in_batch;         /* the other keys of the batch are negatives as well */
+	bool online_positive;  /* positive = the other modality's online embedding, as the paper's
+	                        * equations (3) and (4) write it; false: its momentum key, as the
+	                        * published code and MoCo do */
+	enum wl_dtype compute_dtype;
+};
+
+/* The name of the log scale in stores and checkpoints (CLIP's, holding log(1 / tau)). */
+#define WL_MOCO_SCALE "logit_scale"
+
+/* One batch in host memory, the loader's layout. */
+struct wl_moco_batch {
+	const float *images, *boxes, *region_mask; /* [B,S,S,3], [B,R,4], [B,R] */
+	const int32_t *ids;                        /* [B,L] */
+	const float *text_mask;                    /* [B,L] */
+	const int64_t *pair_ids;                   /* [B] */
+	const uint64_t *text_hash;                 /* [B]: equal for equal captions */
+};
+
+struct wl_moco {
+	struct wl_moco_config config;
+	struct wl_params *online;    /* borrowed */
+	struct wl_params momentum;   /* the same layout, own running statistics */
+	struct wl_queue image_queue, text_queue;
+	struct wl_graph *key, *query;
+	int64_t batch;
+	int64_t *row_ids;            /* [B,2], owned */
+	float *stats;                /* running statistics of both stores before the step, owned */
+	/* tensors of the query graph, then of the key graph */
+	wl_tid images, boxes, region_mask, ids, text_mask;
+	wl_tid loss[2], accuracy[2]; /* image to text, text to image */
+	wl_tid image_key, text_key;
+};
+
+struct wl_moco_result {
+	double loss, loss_i2t, loss_t2i;
+	double acc_i2t, acc_t2i; /* share of queries whose positive beat every negative */
+};
+
+/* Declares the model's parameters and the log scale in `online` (not sealed yet) by building
+ * both graphs.  Follow with wl_moco_start. */
+WL_MUST_CHECK int wl_moco_init(struct wl_moco *m, const struct wl_towers *towers,
+	const struct wl_moco_config *config, struct wl_params *online, int64_t batch,
+	uint64_t seed, struct wl_err *err);
+/* After online was sealed with gradients and the TRAINABLE flags were settled: makes the momentum
+ * store and compiles.  Then set the online values, and wl_moco_copy. */
+WL_MUST_CHECK int wl_moco_start(struct wl_moco *m, struct wl_err *err);
+/* The momentum towers become equal to the online ones, and the log scale takes config.tau:
+ * the start of training (not of a resumed one). */
+void wl_moco_copy(struct wl_moco *m);
+void wl_moco_release(struct wl_moco *m);
+
+/* Momentum update, keys, losses, gradients (the store's are zeroed first).  Nothing is updated
+ * but the momentum parameters and running statistics. */
+WL_MUST_CHECK int wl_moco_step(struct wl_moco *m, const struct wl_moco_batch *b, uint64_t seed,
+	uint64_t step, struct wl_moco_result *out, struct wl_err *err);
+/* Running statistics become what they were before the last step, whose activations were not
+ * finite: a NaN there would stay for ever. */
+void wl_moco_undo_stats(struct wl_moco *m);
+/* Puts the keys of the last step into the queues. */
+void wl_moco_push(struct wl_moco *m);
+
+double wl_moco_tau(const struct wl_moco *m);
+/* Keeps tau >= 0.01: after each update. */
+void wl_moco_clamp_tau(struct wl_moco *m);
+
+#endif

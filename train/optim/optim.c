@@ -1,0 +1,177 @@
+/* AdamW with groups: see optim.h. */
+#include "train/optim/optim.h"
+
+#include "ops/json.h"
+
+#include <fnmatch.h>
+#include <math.h>
+#include <stdlib.h>
+
+static int check(const struct wl_optim_config *c, struct wl_err *err)
+{
+	if (!(c->beta1 >= 0 && c->beta1 < 1 && c->beta2 >= 0 && c->beta2 < 1))
+		return wl_err_set(err, WL_EUSAGE,
+			"optim.beta1 is %g and optim.beta2 %g: expected numbers in [0, 1)", c->beta1,
+			c->beta2);
+	if (!(c->eps > 0 && c->weight_decay >= 0 && c->clip_norm >= 0))
+		return wl_err_set(err, WL_EUSAGE, "optim.eps is %g, optim.weight-decay %g and "
+			"optim.clip-norm %g: expected eps above 0 and the others not negative",
+			c->eps, c->weight_decay, c->clip_norm);
+	return 0;
+}
+
+/* The factors of the first rule that matches; used[i] counts the rule's parameters. */
+static int rule_for(const json_t *groups, const char *name, double *lr, double *decay,
+	int *used, struct wl_err *err)
+{
+	static const char *const keys[] = {"match", "lr", "decay", NULL};
+	const char *match;
+	json_t *rule;
+	size_t i;
+
+	*lr = *decay = 1;
+	json_array_foreach(groups, i, rule) {
+		if (wl_json_str(rule, "match", "optim.groups", &match, err) < 0)
+			return -1;
+		if (fnmatch(match, name, 0))
+			continue;
+		WL_TRY(wl_json_only_keys(rule, keys, "optim.groups", err));
+		WL_TRY(wl_json_num_or(rule, "lr", "optim.groups", 1, lr, err));
+		WL_TRY(wl_json_num_or(rule, "decay", "optim.groups", 1, decay, err));
+		if (!(*lr >= 0 && *decay >= 0))
+			return wl_err_set(err, WL_EUSAGE, "optim.groups: the rule for \"%s\" has lr %g "
+				"and decay %g: expected factors that are not negative", match, *lr,
+				*decay);
+		used[i]++;
+		return 0;
+	}
+	return 0;
+}
+
+/* Neighbouring parameters under the same rule share a range; the zero gaps between entries
+ * stay zero under an update, so a range may span them. */
+static int make_ranges(struct wl_optim *o, const json_t *groups, int *used, struct wl_err *err)
+{
+	const struct wl_params *p = o->params;
+	double lr, decay;
+	bool joins = false;
+	int i, n = 0;
+
+	for (i = 0; i < p->n; i++) {
+		const struct wl_param *e = &p->item[i];
+
+		if (!(e->flags & WL_PARAM_TRAINABLE) || (e->flags & WL_PARAM_BUFFER)) {
+			joins = false;
+			continue;
+		}
+		WL_TRY(rule_for(groups, e->name, &lr, &decay, used, err));
+		decay *= e->flags & WL_PARAM_DECAY ? o->config.weight_decay : 0;
+		if (joins && o->lr_factor[n - 1] == lr && o->ranges[n - 1].weight_decay == (float)decay) {
+			o->ranges[n - 1].end = e->offset + e->count;
+			continue;
+		}
+		o->lr_factor[n] = lr;
+		o->ranges[n++] = (struct wl_adamw_range){.begin = e->offset,
+			.end = e->offset + e->count, .weight_decay = (float)decay};
+		joins = true;
+	}
+	o->n_ranges = n;
+	return 0;
+}
+
+static int all_rules_used(const json_t *groups, const int *used, struct wl_err *err)
+{
+	json_t *rule;
+	size_t i;
+
+	json_array_foreach(groups, i, rule)
+		if (!used[i])
+			return wl_err_set(err, WL_EUSAGE, "optim.groups: the rule \"%s\" applies to no "
+				"trainable parameter; correct the pattern or its place in the list",
+				json_string_value(json_object_get(rule, "match")));
+	return 0;
+}
+
+int wl_optim_init(struct wl_optim *o, struct wl_params *params,
+	const struct wl_optim_config *config, struct wl_err *err)
+{
+	struct wl_backend *be = params->backend;
+	size_t bytes = (size_t)params->floats * sizeof(float);
+	const json_t *groups = config->groups;
+	int *used = NULL, ret = -1;
+
+	WL_ASSERT(params->sealed && params->grad);
+	*o = (struct wl_optim){.params = params, .config = *config};
+	o->config.groups = NULL;
+	WL_TRY(check(config, err));
+	if (groups && !json_is_null(groups) && !json_is_array(groups))
+		return wl_err_set(err, WL_EUSAGE, "optim.groups: expected a list of mappings "
+			"{match, lr, decay}");
+	used = calloc(json_array_size(groups) + 1, sizeof *used);
+	o->ranges = calloc((size_t)params->n + 1, sizeof *o->ranges);
+	o->lr_factor = calloc((size_t)params->n + 1, sizeof *o->lr_factor);
+	if (!used || !o->ranges || !o->lr_factor) {
+		wl_err_nomem(err, "the optimiser's ranges", (size_t)params->n * sizeof *o->ranges);
+		goto out;
+	}
+	o->m = be->alloc(be, bytes, err);
+	o->v = o->m ? be->alloc(be, bytes, err) : NULL;
+	if (!o->v || make_ranges(o, groups, used, err) < 0)
+		goto out;
+	ret = all_rules_used(groups, used, err);
+out:
+	free(used);
+	if (ret < 0)
+		wl_optim_release(o);
+	return ret;
+}
+
+void wl_optim_release(struct wl_optim *o)
+{
+	if (!o || !o->params)
+		return;
+	if (o->m)
+		o->params->backend->free_mem(o->params->backend, o->m);
+	if (o->v)
+		o->params->backend->free_mem(o->params->backend, o->v);
+	free(o->ranges);
+	free(o->lr_factor);
+	*o = (struct wl_optim){0};
+}
+
+double wl_optim_grad_norm(const struct wl_optim *o)
+{
+	struct wl_backend *be = o->params->backend;
+
+	return sqrt(be->sum_squares(be, o->params->grad, o->params->floats));
+}
+
+void wl_optim_step(struct wl_optim *o, double lr, double norm)
+{
+	struct wl_params *p = o->params;
+	double clip = o->config.clip_norm, scale = clip > 0 ? clip / (norm + 1e-6) : 1;
+	struct wl_adamw how = {
+		.beta1 = (float)o->config.beta1,
+		.beta2 = (float)o->config.beta2,
+		.eps = (float)o->config.eps,
+		.step = ++o->updates,
+		.grad_scale = scale < 1 ? (float)scale : 1,
+	};
+	int i;
+
+	for (i = 0; i < o->n_ranges; i++)
+		o->ranges[i].lr = (float)(lr * o->lr_factor[i]);
+	p->backend->adamw(p->backend, p->value, p->grad, o->m, o->v, o->ranges, o->n_ranges, &how);
+}
+
+const char *wl_optim_blame(const struct wl_optim *o)
+{
+	struct wl_params *p = o->params;
+	int i;
+
+	for (i = 0; i < p->n; i++)
+		if (!isfinite(p->backend->sum_squares(p->backend, p->grad + p->item[i].offset,
+			    p->item[i].count)))
+			return p->item[i].name;
+	return NULL;
+}

@@ -1,0 +1,52 @@
+/*
+ * AdamW over a parameter store: groups by name pattern, decay on weights only
+ * (not on gains and biases: FACTS section 5), clipping by the global norm.
+ *
+ * The rules are turned once into ranges of the store's one allocation, so that
+ * a step is one call of the backend.
+ */
+#ifndef WL_TRAIN_OPTIM_OPTIM_H
+#define WL_TRAIN_OPTIM_OPTIM_H
+
+#include "train/nn/params.h"
+
+#include <jansson.h>
+
+struct wl_optim_config {
+	double beta1, beta2, eps;
+	double weight_decay;
+	double clip_norm; /* the gradient's largest global L2 norm; 0: no clipping */
+	/* A list of {"match": GLOB, "lr": factor, "decay": factor}, or NULL: the first rule whose
+	 * pattern matches a parameter's name multiplies its rate and decay; lr 0 still decays
+	 * nothing and moves nothing, but freezing (no gradient at all) is the model's business.
+	 * Borrowed during init. */
+	const json_t *groups;
+};
+
+struct wl_optim {
+	struct wl_params *params; /* borrowed */
+	struct wl_optim_config config; /* groups is NULL after init */
+	float *m, *v;             /* [params->floats], backend memory, owned */
+	struct wl_adamw_range *ranges; /* owned; lr is set at each step */
+	double *lr_factor;        /* [n_ranges], owned */
+	int n_ranges;
+	int64_t updates;          /* done so far */
+};
+
+/* After seal, with gradients, once the TRAINABLE flags stand.  WL_EUSAGE on a bad value or a
+ * rule that matches no trainable parameter. */
+WL_MUST_CHECK int wl_optim_init(struct wl_optim *o, struct wl_params *params,
+	const struct wl_optim_config *config, struct wl_err *err);
+void wl_optim_release(struct wl_optim *o);
+
+/* The L2 norm of all gradients; not finite when any gradient is not. */
+double wl_optim_grad_norm(const struct wl_optim *o);
+/* One update at rate lr, with the gradient scaled by min(1, clip / (norm + 1e-6)) as
+ * torch.nn.utils.clip_grad_norm_ does.  norm: what wl_optim_grad_norm gave. */
+void wl_optim_step(struct wl_optim *o, double lr, double norm);
+
+/* The first parameter with a gradient that is not finite, NULL when there is none: for the
+ * message about a skipped step. */
+const char *wl_optim_blame(const struct wl_optim *o);
+
+#endif
