@@ -21,7 +21,7 @@ struct wl_rng_key {
 };
 
 /* A step of splitmix64 (Steele, Lea, Flood 2014). */
-WL_HD uint64_t wl_mix64(uint64_t x)
+WL_HD uint64_t wl_rng_mix64(uint64_t x)
 {
 	x += 0x9e3779b97f4a7c15u;
 	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -39,7 +39,7 @@ WL_HD uint32_t wl_mix32(uint32_t x)
 /* The key of one use: seed of the run, step of the training, number of the operation. */
 WL_HD struct wl_rng_key wl_rng_key(uint64_t seed, uint64_t step, uint64_t op)
 {
-	uint64_t k = wl_mix64(wl_mix64(wl_mix64(seed) ^ step) ^ op);
+	uint64_t k = wl_rng_mix64(wl_rng_mix64(wl_rng_mix64(seed) ^ step) ^ op);
 	struct wl_rng_key key = {(uint32_t)k, (uint32_t)(k >> 32)};
 	return key;
 }
