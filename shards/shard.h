@@ -1,12 +1,15 @@
 /*
  * Reading shards.  A shard set is a directory
  *
- *   manifest.db                 shard(name, split, bytes, samples, sha256, sealed_at),
+ *   manifest.db                 shard(name, split, bytes, samples, sha256 (hex, of the tar),
+ *                               sealed_at, rejected),
  *                               meta(key, value), tombstone(pair_id PRIMARY KEY, reason, at)
  *   {train,val,test}-NNNNNN.tar WebDataset: KEY.jpg, KEY.txt (= captions[0]), KEY.json
  *   {train,...}-NNNNNN.db       sample(idx INTEGER PRIMARY KEY, key, pair_id, jpg_offset,
  *                               jpg_length, txt_offset, txt_length, json_offset, json_length,
- *                               sha256 (of the jpg), width, height, source, topic)
+ *                               sha256 (32 bytes, of the jpg), width, height, source, topic,
+ *                               url), rejected(pair_id, reason), and shard(...): one row
+ *                               about the tar
  *
  * KEY is `train-000000_000123` (shard, index; no dot: WebDataset cuts at the first one).
  * KEY.json: {pair_id, source, url, page_url, title, width, height, topic, boxes,
@@ -44,6 +47,9 @@ WL_MUST_CHECK int wl_shardset_read(struct wl_shardset *s, int64_t i, struct wl_b
 /* "train-000000_000123" into out. */
 enum { WL_KEY_MAX = 64 };
 void wl_shardset_key(const struct wl_shardset *s, int64_t i, char out[WL_KEY_MAX]);
+/* KEY.txt, which is captions[0]. */
+WL_MUST_CHECK int wl_shardset_read_text(struct wl_shardset *s, int64_t i, struct wl_buf *txt,
+	struct wl_err *err);
 /* The sample of that key, -1 when there is none. */
 int64_t wl_shardset_find(const struct wl_shardset *s, const char *key);
 

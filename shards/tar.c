@@ -1,0 +1,149 @@
+/* Plain ustar (POSIX.1-1988, "Extended tar Format"): see tar.h for why so little of it. */
+#include "shards/tar.h"
+
+#include "ops/file.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* Where the fields lie in a header block. */
+enum {
+	F_MODE = 100,
+	F_UID = 108,
+	F_GID = 116,
+	F_SIZE = 124,
+	F_MTIME = 136,
+	F_SUM = 148,
+	F_TYPE = 156,
+	F_MAGIC = 257,
+	F_DEVMAJOR = 329,
+	F_DEVMINOR = 337,
+	F_PREFIX = 345,
+};
+#define MAX_SIZE ((INT64_C(1) << 33) - 1) /* eleven octal digits */
+
+/* The sum of the block's bytes with the sum's own field taken as spaces. */
+static unsigned header_sum(const uint8_t *b)
+{
+	unsigned sum = 8 * ' ';
+
+	for (size_t i = 0; i < WL_TAR_BLOCK; i++)
+		if (i < F_SUM || i >= F_SUM + 8)
+			sum += b[i];
+	return sum;
+}
+
+int wl_tar_header(uint8_t out[WL_TAR_BLOCK], const char *name, int64_t size, struct wl_err *err)
+{
+	size_t n = strlen(name);
+	char field[16];
+
+	if (!n || n >= WL_TAR_NAME)
+		return wl_err_set(err, WL_EFAIL,
+			"member name \"%s\" has %zu bytes; a plain tar holds 1 to %d", name, n,
+			WL_TAR_NAME - 1);
+	if (size < 0 || size > MAX_SIZE)
+		return wl_err_set(err, WL_EFAIL,
+			"member %s has %lld bytes; a plain tar holds at most %lld", name,
+			(long long)size, (long long)MAX_SIZE);
+	memset(out, 0, WL_TAR_BLOCK);
+	memcpy(out, name, n);
+	memcpy(out + F_MODE, "0000644", 8);
+	memcpy(out + F_UID, "0000000", 8);
+	memcpy(out + F_GID, "0000000", 8);
+	snprintf(field, sizeof field, "%011llo", (unsigned long long)size);
+	memcpy(out + F_SIZE, field, 12);
+	memcpy(out + F_MTIME, "00000000000", 12);
+	out[F_TYPE] = '0';
+	memcpy(out + F_MAGIC, "ustar\0" "00", 8);
+	memcpy(out + F_DEVMAJOR, "0000000", 8);
+	memcpy(out + F_DEVMINOR, "0000000", 8);
+	snprintf(field, sizeof field, "%06o", header_sum(out));
+	memcpy(out + F_SUM, field, 7);
+	out[F_SUM + 7] = ' ';
+	return 0;
+}
+
+int wl_tar_walk_init(struct wl_tar_walk *w, int fd, const char *path, struct wl_err *err)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return wl_err_errno(err, "%s: its size cannot be read", path);
+	*w = (struct wl_tar_walk){.fd = fd, .path = path, .size = st.st_size};
+	return 0;
+}
+
+/* Octal digits, then zeros or spaces to the field's end; -1 for anything else. */
+static int64_t parse_octal(const uint8_t *p, size_t n)
+{
+	int64_t v = 0;
+	size_t i = 0;
+
+	while (i < n && p[i] == ' ')
+		i++;
+	for (; i < n && p[i] >= '0' && p[i] <= '7'; i++)
+		v = v * 8 + (p[i] - '0');
+	for (; i < n; i++)
+		if (p[i] != 0 && p[i] != ' ')
+			return -1;
+	return v;
+}
+
+static bool is_zero(const uint8_t *b)
+{
+	for (size_t i = 0; i < WL_TAR_BLOCK; i++)
+		if (b[i])
+			return false;
+	return true;
+}
+
+static int bad(const struct wl_tar_walk *w, struct wl_err *err, const char *what)
+{
+	return wl_err_set(err, WL_EDATA,
+		"%s, offset %lld: %s; the file is damaged or was not written by wenlan-shard: "
+		"remove it and pack it again",
+		w->path, (long long)w->pos, what);
+}
+
+/* After the first zero block: one more, and the file must end there. */
+static int walk_end(struct wl_tar_walk *w, struct wl_err *err)
+{
+	uint8_t b[WL_TAR_BLOCK];
+
+	if (w->size - w->pos != 2 * WL_TAR_BLOCK)
+		return bad(w, err, "expected two zero blocks at the very end of the file");
+	WL_TRY(wl_pread_full(w->fd, b, sizeof b, w->pos + WL_TAR_BLOCK, w->path, err));
+	if (!is_zero(b))
+		return bad(w, err, "expected a second zero block");
+	return 0;
+}
+
+int wl_tar_walk_next(struct wl_tar_walk *w, struct wl_tar_member *m, struct wl_err *err)
+{
+	uint8_t b[WL_TAR_BLOCK];
+	int64_t size;
+
+	if (w->size - w->pos < WL_TAR_BLOCK)
+		return bad(w, err, "the file ends before its two closing zero blocks");
+	WL_TRY(wl_pread_full(w->fd, b, sizeof b, w->pos, w->path, err));
+	if (is_zero(b))
+		return walk_end(w, err);
+	if (parse_octal(b + F_SUM, 8) != (int64_t)header_sum(b))
+		return bad(w, err, "the checksum of the member's header is wrong");
+	if (memcmp(b + F_MAGIC, "ustar", 6) || (b[F_TYPE] != '0' && b[F_TYPE]) || b[F_PREFIX])
+		return bad(w, err, "expected the header of a regular file in plain ustar");
+	size = parse_octal(b + F_SIZE, 12);
+	if (size < 0)
+		return bad(w, err, "the member's size is not an octal number");
+	if (size > w->size - w->pos - WL_TAR_BLOCK)
+		return bad(w, err, "the member's contents reach past the end of the file");
+	memcpy(m->name, b, WL_TAR_NAME - 1);
+	m->name[WL_TAR_NAME - 1] = 0;
+	m->offset = w->pos + WL_TAR_BLOCK;
+	m->length = size;
+	w->pos = m->offset + wl_tar_padded(size);
+	return 1;
+}
