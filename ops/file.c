@@ -103,8 +103,8 @@ char *wl_strf(struct wl_err *err, const char *fmt, ...)
 /* Reads to the end of fd; a file may grow or be a pipe, so its size is only a hint. */
 static int read_all(int fd, const char *path, struct wl_buf *out, struct wl_err *err)
 {
+	enum { STEP = 64 * 1024 };
 	struct stat st;
-	size_t step = 64 * 1024;
 
 	if (!fstat(fd, &st) && S_ISREG(st.st_mode)) {
 		if ((uint64_t)st.st_size > out->max - out->len)
@@ -114,32 +114,26 @@ static int read_all(int fd, const char *path, struct wl_buf *out, struct wl_err 
 		WL_TRY(wl_buf_reserve(out, (size_t)st.st_size, err));
 	}
 	for (;;) {
-		char probe[1];
+		size_t left = out->max - out->len;
 		size_t room = out->cap > out->len ? out->cap - out->len - 1 : 0;
+		char probe[1]; /* at the maximum one byte more tells the end from too much */
 		ssize_t n;
 
-		if (!room && out->len == out->max) {
-			/* Full to the limit: fine only at the end of the file. */
-			n = read(fd, probe, 1);
-			if (n > 0)
-				return wl_err_set(err, WL_EDATA,
-					"%s has more than the %zu bytes allowed", path, out->max);
-		} else {
-			if (!room) {
-				size_t left = out->max - out->len;
-				WL_TRY(wl_buf_reserve(out, left < step ? left : step, err));
-				room = out->cap - out->len - 1;
-				if (room > left)
-					room = left;
-			}
-			n = read(fd, out->data + out->len, room);
+		if (left && !room) {
+			WL_TRY(wl_buf_reserve(out, left < STEP ? left : STEP, err));
+			room = out->cap - out->len - 1;
 		}
+		room = room < left ? room : left;
+		n = left ? read(fd, out->data + out->len, room) : read(fd, probe, 1);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			return wl_err_errno(err, "%s cannot be read at byte %zu", path, out->len);
 		if (!n)
 			return 0;
+		if (!left)
+			return wl_err_set(err, WL_EDATA, "%s has more than the %zu bytes allowed", path,
+				out->max);
 		out->len += (size_t)n;
 		out->data[out->len] = 0;
 	}

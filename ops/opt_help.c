@@ -111,9 +111,9 @@ const char *wl_nearest_name(const char *name, const char *const *names)
 	for (; *names; names++) {
 		size_t d = distance(name, *names);
 
-		/* A name of which one is the beginning of the other is near, too. */
-		if (strlen(name) >= 3 && (!strncmp(name, *names, strlen(name))) && d > 2)
-			d = 2;
+		/* The beginning of a name is near to it, however long the rest. */
+		if (strlen(name) >= 3 && !strncmp(name, *names, strlen(name)) && d > 1)
+			d = 1;
 		if (d < best) {
 			best = d;
 			near = *names;
