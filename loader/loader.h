@@ -32,7 +32,18 @@ struct wl_augment {
 	double brightness, contrast, saturation, hue; /* strengths: 0.4 0.4 0.4 0.1 */
 	double grey;                           /* probability of graying */
 	double blur;                           /* probability of Gaussian blur */
-	double blur_sigma_min, blur_sigma_max; /* in output pixels: 0.1 .. 2.0 at 224 px */
+	double blur_sigma_min, blur_sigma_max; /* 0.1 .. 2.0: in pixels of a picture of 224 px, so
+	                                        * it is scaled by S / 224 */
+};
+
+/* What was drawn for one picture: enough to repeat it elsewhere (a GPU) bit for bit. */
+struct wl_augment_params {
+	int32_t crop_x, crop_y, crop_w, crop_h; /* pixels of the upright source */
+	int32_t flip;                           /* 1: mirrored left to right (crops are already) */
+	int32_t order[4];  /* enum wl_jitter_part in the order of application; -1: none */
+	float factor[4];   /* by part: brightness, contrast, saturation (1: none), hue (0: none) */
+	int32_t grey;      /* 1: grayed after the jitter */
+	float blur_sigma;  /* in output pixels; 0: no blur */
 };
 /* none: all probabilities 0, crop 1; paper: the paper's five (MoCo-v2's strengths); public: the
  * box-mode list (FACTS 5).  WL_EUSAGE for another name. */
@@ -60,12 +71,15 @@ struct wl_loader_opts {
 	int prefetch;        /* batches ahead; 0: 2 */
 	double max_bad_rate; /* 0: 0.01 */
 	int64_t limit;       /* use only the first `limit` samples of the split; 0: all */
+	bool crops_only;     /* for a GPU that does the rest: crops + params instead of pixels */
 };
 
 struct wl_batch {
 	int64_t n;           /* samples */
 	int64_t n_texts;     /* == n unless all_captions */
-	float *pixels;       /* [n, S, S, 3] normalised, NHWC */
+	float *pixels;       /* [n, S, S, 3] normalised, NHWC; NULL with crops_only */
+	uint8_t *crops;      /* [n, S, S, 3] cropped, resized, flipped; NULL without crops_only */
+	struct wl_augment_params *params; /* [n] what was (or, with crops_only, is to be) done */
 	float *boxes;        /* [n, R, 4] x1 y1 x2 y2 in pixels of the S x S picture */
 	float *region_mask;  /* [n, R] 1 real, 0 padding; the whole image is the last real one */
 	int32_t *ids;        /* [n_texts, L] */
