@@ -27,6 +27,8 @@ CFLAGS  += -std=c11 -g $(WARN) -march=$(ARCH) -fopenmp -MMD -MP
 # Data stages promise the same bits on every machine, so nothing is contracted to FMA
 # there; the numeric kernels of train/ promise a tolerance and are.
 $(B)/train/%.o: CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math
+# The loader's loops need selects instead of branches; neither flag changes a result.
+$(B)/loader/%.o: CFLAGS += -fno-math-errno -fno-trapping-math
 CFLAGS  += -ffp-contract=off
 LDLIBS  += $(PKG_LIBS) -ldnnl -lm -lpthread -ldl
 LDFLAGS += -fopenmp -Wl,--as-needed
