@@ -101,6 +101,15 @@ WL_MUST_CHECK int wl_lane_quarantine(struct wl_lane *l, const char *origin, cons
 WL_MUST_CHECK int wl_lane_commit(struct wl_lane *l, const char *origin, const char *position,
 	struct wl_err *err);
 
+/* 1: the catalog has this id (the open batch counts), 0: not. */
+WL_MUST_CHECK int wl_lane_has(struct wl_lane *l, int64_t id, struct wl_err *err);
+/* Takes an item out of quarantine: its origin was mended and it became a pair after all. */
+WL_MUST_CHECK int wl_lane_unquarantine(struct wl_lane *l, const char *origin,
+	const char *position, struct wl_err *err);
+/* Segments are sealed before they would pass this size (1 GiB). */
+void wl_lane_segment_bytes(struct wl_lane *l, int64_t bytes);
+/* After any failure of a lane's function only wl_lane_close may follow. */
+
 /* ---- reading ---- */
 
 /* Walks the pairs of one partition in order of id. */

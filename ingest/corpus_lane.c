@@ -1,0 +1,377 @@
+/*
+ * Writing one lane.
+ *
+ * The order that makes it survive a kill at any moment: image bytes go to the raw segment, the
+ * segment is synced, then one SQLite transaction commits the rows, the segment's length and the
+ * origin's position.  Before the commit the bytes are a tail that the next opening cuts off.
+ */
+#include "ingest/corpus_priv.h"
+
+#include "ops/file.h"
+#include "ops/hash.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+	TAR_BLOCK = 512,
+	SEGMENT_BYTES = 1 << 30,
+	WRITE_BUFFER = 1 << 20,
+	QUARANTINE_BYTES = 1 << 20,
+};
+
+static const char SCHEMA[] =
+	"CREATE TABLE IF NOT EXISTS pair(id INTEGER PRIMARY KEY, source TEXT NOT NULL,"
+	" url TEXT NOT NULL, page_url TEXT NOT NULL, texts TEXT NOT NULL, split_hint TEXT NOT NULL,"
+	" image_sha256 BLOB NOT NULL, segment INTEGER NOT NULL, \"offset\" INTEGER NOT NULL,"
+	" length INTEGER NOT NULL, format TEXT NOT NULL, width INTEGER NOT NULL,"
+	" height INTEGER NOT NULL, boxes TEXT, fetched_at INTEGER NOT NULL, meta TEXT NOT NULL);"
+	"CREATE TABLE IF NOT EXISTS \"offset\"(origin TEXT PRIMARY KEY, position TEXT NOT NULL)"
+	" WITHOUT ROWID;"
+	"CREATE TABLE IF NOT EXISTS quarantine(origin TEXT NOT NULL, position TEXT NOT NULL,"
+	" reason TEXT NOT NULL, bytes BLOB, PRIMARY KEY(origin, position));"
+	"CREATE TABLE IF NOT EXISTS segment(id INTEGER PRIMARY KEY, length INTEGER NOT NULL,"
+	" sealed INTEGER NOT NULL);"
+	"CREATE TABLE IF NOT EXISTS lane(version INTEGER NOT NULL);";
+
+enum { STMT_HAS, STMT_PAIR, STMT_QUARANTINE, STMT_RELEASE, STMT_WHERE, STMT_POSITION,
+	STMT_SEGMENT, N_STMT };
+static const char *const STMT_SQL[N_STMT] = {
+	[STMT_HAS] = "SELECT 1 FROM pair WHERE id = ?",
+	[STMT_PAIR] = "INSERT INTO pair VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+	[STMT_QUARANTINE] = "INSERT OR REPLACE INTO quarantine VALUES(?,?,?,?)",
+	[STMT_RELEASE] = "DELETE FROM quarantine WHERE origin = ? AND position = ?",
+	[STMT_WHERE] = "SELECT position FROM \"offset\" WHERE origin = ?",
+	[STMT_POSITION] = "INSERT OR REPLACE INTO \"offset\" VALUES(?,?)",
+	[STMT_SEGMENT] = "INSERT OR REPLACE INTO segment VALUES(?,?,?)",
+};
+
+struct wl_lane {
+	struct wl_corpus *c;
+	int partition, lock;
+	struct wl_db db;
+	sqlite3_stmt *stmt[N_STMT];
+	bool in_batch;
+	int segment, fd;        /* the open segment; fd -1: none opened yet */
+	char *segment_path;     /* of fd */
+	int64_t length;         /* of the segment with what is in `pending` */
+	int64_t synced;         /* of the segment, as the last sync left it */
+	int64_t segment_bytes;  /* sealed past this */
+	struct wl_buf pending;  /* not yet written */
+	char *position;         /* what wl_lane_position lent out */
+};
+
+static int lane_flush(struct wl_lane *l, struct wl_err *err)
+{
+	if (!l->pending.len)
+		return 0;
+	WL_TRY(wl_pwrite_full(l->fd, l->pending.data, l->pending.len,
+		l->length - (int64_t)l->pending.len, l->segment_path, err));
+	wl_buf_reset(&l->pending);
+	return 0;
+}
+
+/* Appends bytes, or zeros when p is NULL. */
+static int lane_append(struct wl_lane *l, const void *p, size_t n, struct wl_err *err)
+{
+	static const uint8_t zeros[2 * TAR_BLOCK];
+	if (l->pending.len + n > WRITE_BUFFER)
+		WL_TRY(lane_flush(l, err));
+	if (n > WRITE_BUFFER) {
+		WL_TRY(wl_pwrite_full(l->fd, p, n, l->length, l->segment_path, err));
+	} else {
+		WL_TRY(wl_buf_add(&l->pending, p ? p : zeros, n, err));
+	}
+	l->length += (int64_t)n;
+	return 0;
+}
+
+static int lane_sync(struct wl_lane *l, struct wl_err *err)
+{
+	WL_TRY(lane_flush(l, err));
+	if (l->synced == l->length)
+		return 0;
+	if (fdatasync(l->fd))
+		return wl_err_errno(err, "%s cannot be synced", l->segment_path);
+	l->synced = l->length;
+	return 0;
+}
+
+static void lane_close_segment(struct wl_lane *l)
+{
+	if (l->fd >= 0)
+		close(l->fd);
+	l->fd = -1;
+	free(l->segment_path);
+	l->segment_path = NULL;
+}
+
+/* Opens segment `segment`, which holds `length` committed bytes, and cuts off any more. */
+static int lane_open_segment(struct wl_lane *l, int segment, int64_t length, struct wl_err *err)
+{
+	struct stat st;
+	l->segment = segment;
+	l->length = l->synced = length;
+	l->segment_path = wl_corpus_segment_path(l->c, l->partition, segment, err);
+	if (!l->segment_path)
+		return -1;
+	l->fd = open(l->segment_path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+	if (l->fd < 0 || fstat(l->fd, &st))
+		return wl_err_errno(err, "%s cannot be opened for writing", l->segment_path);
+	if (st.st_size < length)
+		return wl_err_set(err, WL_EDATA,
+			"%s has %lld bytes, its catalog counts on %lld: committed images are lost; "
+			"restore the file from a copy",
+			l->segment_path, (long long)st.st_size, (long long)length);
+	if (st.st_size > length && ftruncate(l->fd, length))
+		return wl_err_errno(err, "%s cannot be cut to %lld bytes", l->segment_path,
+			(long long)length);
+	/* A new name must be on disk before rows point into it. */
+	if (length == 0) {
+		char *dir = wl_corpus_part_dir(l->c, l->partition, err);
+		int ret = dir ? wl_fsync_dir(dir, err) : -1;
+		free(dir);
+		return ret;
+	}
+	return 0;
+}
+
+/* The last segment of the catalog; files after it were never committed to. */
+static int lane_recover(struct wl_lane *l, struct wl_err *err)
+{
+	int64_t last, length, sealed;
+	WL_TRY(wl_db_int(&l->db, 0, &last, err, "SELECT max(id) FROM segment"));
+	WL_TRY(wl_db_int(&l->db, 0, &length, err,
+		"SELECT length FROM segment ORDER BY id DESC LIMIT 1"));
+	WL_TRY(wl_db_int(&l->db, 0, &sealed, err,
+		"SELECT sealed FROM segment ORDER BY id DESC LIMIT 1"));
+	for (int s = (int)last + 1;; s++) {
+		char *path = wl_corpus_segment_path(l->c, l->partition, s, err);
+		bool there = path && wl_exists(path);
+		int ret = !path ? -1 : there ? wl_remove_tree(path, err) : 0;
+		free(path);
+		WL_TRY(ret);
+		if (!there)
+			break;
+	}
+	if (sealed)
+		return lane_open_segment(l, (int)last + 1, 0, err);
+	return lane_open_segment(l, (int)last, length, err);
+}
+
+static int lane_schema(struct wl_lane *l, struct wl_err *err)
+{
+	int64_t version;
+	WL_TRY(wl_db_exec(&l->db, SCHEMA, err));
+	WL_TRY(wl_db_int(&l->db, 0, &version, err, "SELECT max(version) FROM lane"));
+	if (version == 0)
+		return wl_db_exec(&l->db, "INSERT INTO lane VALUES(1)", err);
+	if (version != WL_CORPUS_VERSION)
+		return wl_err_set(err, WL_EDATA, "%s has version %lld, this program knows version %d",
+			l->db.path, (long long)version, WL_CORPUS_VERSION);
+	return 0;
+}
+
+static int lane_open(struct wl_lane *l, struct wl_err *err)
+{
+	char *dir = wl_corpus_part_dir(l->c, l->partition, err);
+	char *lock = wl_corpus_part_file(l->c, l->partition, "lock", err);
+	char *db = wl_corpus_part_file(l->c, l->partition, "catalog.db", err);
+	int ret = -1;
+	if (!dir || !lock || !db)
+		goto out;
+	WL_TRY_OUT(wl_mkdir_p(dir, err));
+	WL_TRY_OUT(wl_fsync_dir(l->c->dir, err));
+	l->lock = wl_lock_file(lock, err);
+	if (l->lock < 0)
+		goto out;
+	WL_TRY_OUT(wl_db_open(&l->db, db, WL_DB_WRITE, err));
+	WL_TRY_OUT(lane_schema(l, err));
+	for (int i = 0; i < N_STMT; i++)
+		WL_TRY_OUT(wl_db_prepare(&l->db, &l->stmt[i], STMT_SQL[i], err));
+	ret = lane_recover(l, err);
+out:
+	free(dir);
+	free(lock);
+	free(db);
+	return ret;
+}
+
+struct wl_lane *wl_lane_open(struct wl_corpus *c, int partition, struct wl_err *err)
+{
+	struct wl_lane *l = calloc(1, sizeof *l);
+	if (!l) {
+		wl_err_nomem(err, "a lane", sizeof *l);
+		return NULL;
+	}
+	wl_corpus_check_lane(c, partition);
+	l->c = c;
+	l->partition = partition;
+	l->lock = l->fd = -1;
+	l->segment_bytes = SEGMENT_BYTES;
+	wl_buf_init(&l->pending, WRITE_BUFFER);
+	if (lane_open(l, err) < 0) {
+		wl_lane_close(l);
+		return NULL;
+	}
+	return l;
+}
+
+void wl_lane_close(struct wl_lane *l)
+{
+	if (!l)
+		return;
+	wl_db_rollback(&l->db);
+	for (int i = 0; i < N_STMT; i++)
+		sqlite3_finalize(l->stmt[i]);
+	wl_db_close(&l->db);
+	lane_close_segment(l);
+	wl_buf_release(&l->pending);
+	free(l->position);
+	if (l->lock >= 0)
+		close(l->lock);
+	free(l);
+}
+
+void wl_lane_segment_bytes(struct wl_lane *l, int64_t bytes)
+{
+	l->segment_bytes = bytes;
+}
+
+int wl_lane_position(struct wl_lane *l, const char *origin, const char **position,
+	struct wl_err *err)
+{
+	sqlite3_stmt *s = l->stmt[STMT_WHERE];
+	WL_TRY(wl_db_bind(&l->db, s, err, "s", origin));
+	int row = wl_db_step(&l->db, s, err);
+	WL_TRY(row);
+	free(l->position);
+	l->position = wl_strf(err, "%s", row ? (const char *)sqlite3_column_text(s, 0) : "");
+	sqlite3_reset(s);
+	if (!l->position)
+		return -1;
+	*position = l->position;
+	return 0;
+}
+
+static int lane_begin(struct wl_lane *l, struct wl_err *err)
+{
+	if (l->in_batch)
+		return 0;
+	WL_TRY(wl_db_begin(&l->db, err));
+	l->in_batch = true;
+	return 0;
+}
+
+static int lane_put_segment(struct wl_lane *l, int sealed, struct wl_err *err)
+{
+	return wl_db_run(&l->db, l->stmt[STMT_SEGMENT], err, "iii", (int64_t)l->segment, l->length,
+		(int64_t)sealed);
+}
+
+/* Two zero blocks end a tar; the next image goes to a new one. */
+static int lane_seal(struct wl_lane *l, struct wl_err *err)
+{
+	WL_TRY(lane_append(l, NULL, 2 * TAR_BLOCK, err));
+	WL_TRY(lane_sync(l, err));
+	WL_TRY(lane_put_segment(l, 1, err));
+	lane_close_segment(l);
+	return lane_open_segment(l, l->segment + 1, 0, err);
+}
+
+/* A POSIX ustar header with nothing in it that differs between two runs. */
+static void tar_header(char h[TAR_BLOCK], const char *name, size_t size)
+{
+	unsigned sum = 0;
+	memset(h, 0, TAR_BLOCK);
+	snprintf(h, 100, "%s", name);
+	memcpy(h + 100, "0000644\0" "0000000\0" "0000000\0", 24); /* mode, uid, gid */
+	snprintf(h + 124, 12, "%011zo", size);
+	memcpy(h + 136, "00000000000", 12); /* mtime */
+	memset(h + 148, ' ', 8);
+	h[156] = '0'; /* a plain file */
+	memcpy(h + 257, "ustar\0" "00", 8);
+	for (int i = 0; i < TAR_BLOCK; i++)
+		sum += (unsigned char)h[i];
+	snprintf(h + 148, 8, "%06o", sum);
+	h[155] = ' ';
+}
+
+static int lane_write_image(struct wl_lane *l, struct wl_pair *p, const void *image, size_t n,
+	struct wl_err *err)
+{
+	char h[TAR_BLOCK], name[WL_PAIR_NAME], member[WL_PAIR_NAME + 16];
+	size_t pad = (TAR_BLOCK - n % TAR_BLOCK) % TAR_BLOCK;
+	if (l->length && l->length + (int64_t)(TAR_BLOCK + n + pad) > l->segment_bytes)
+		WL_TRY(lane_seal(l, err));
+	wl_pair_name(l->partition, p->id, name);
+	snprintf(member, sizeof member, "%s.%.10s", name,
+		strcmp(p->format, "jpeg") == 0 ? "jpg" : p->format);
+	tar_header(h, member, n);
+	p->segment = l->segment;
+	p->offset = l->length + TAR_BLOCK;
+	p->length = (int64_t)n;
+	WL_TRY(lane_append(l, h, TAR_BLOCK, err));
+	WL_TRY(lane_append(l, image, n, err));
+	return lane_append(l, NULL, pad, err);
+}
+
+int wl_lane_has(struct wl_lane *l, int64_t id, struct wl_err *err)
+{
+	sqlite3_stmt *s = l->stmt[STMT_HAS];
+	WL_TRY(wl_db_bind(&l->db, s, err, "i", id));
+	int row = wl_db_step(&l->db, s, err);
+	sqlite3_reset(s);
+	return row;
+}
+
+int wl_lane_add(struct wl_lane *l, struct wl_pair *p, const void *image, size_t n,
+	struct wl_err *err)
+{
+	WL_TRY(lane_begin(l, err));
+	int has = wl_lane_has(l, p->id, err);
+	WL_TRY(has);
+	if (has)
+		return 0;
+	p->partition = l->partition;
+	wl_sha256(image, n, p->image_sha256);
+	WL_TRY(lane_write_image(l, p, image, n, err));
+	WL_TRY(wl_db_run(&l->db, l->stmt[STMT_PAIR], err, "isssssbiiisiisis", p->id, p->source,
+		p->url, p->page_url, p->texts, p->split_hint, (const void *)p->image_sha256,
+		sizeof p->image_sha256, (int64_t)p->segment, p->offset, p->length, p->format,
+		(int64_t)p->width, (int64_t)p->height, p->boxes, p->fetched_at, p->meta));
+	return 1;
+}
+
+int wl_lane_quarantine(struct wl_lane *l, const char *origin, const char *position,
+	const char *reason, const void *bytes, size_t n, struct wl_err *err)
+{
+	WL_TRY(lane_begin(l, err));
+	if (n > QUARANTINE_BYTES)
+		n = QUARANTINE_BYTES;
+	return wl_db_run(&l->db, l->stmt[STMT_QUARANTINE], err, "sssb", origin, position, reason,
+		bytes, n);
+}
+
+int wl_lane_unquarantine(struct wl_lane *l, const char *origin, const char *position,
+	struct wl_err *err)
+{
+	WL_TRY(lane_begin(l, err));
+	return wl_db_run(&l->db, l->stmt[STMT_RELEASE], err, "ss", origin, position);
+}
+
+int wl_lane_commit(struct wl_lane *l, const char *origin, const char *position,
+	struct wl_err *err)
+{
+	WL_TRY(lane_begin(l, err));
+	WL_TRY(lane_sync(l, err));
+	WL_TRY(lane_put_segment(l, 0, err));
+	WL_TRY(wl_db_run(&l->db, l->stmt[STMT_POSITION], err, "ss", origin, position));
+	WL_TRY(wl_db_commit(&l->db, err));
+	l->in_batch = false;
+	return 0;
+}
