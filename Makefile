@@ -11,22 +11,26 @@ CC      ?= cc
 PREFIX  ?= /usr/local
 # The processor to compile for; ARCH=x86-64-v3 makes binaries that other machines run.
 ARCH    ?= native
+# DEVELOPER=0 lets warnings of a compiler that we do not know pass.
+DEVELOPER ?= 1
 Q       := $(if $(V),,@)
 
-# Debian packages: what the build needs; ops/setup.sh installs those that are missing.
+# What the build needs from Debian; ops/setup.sh installs what is missing.  Nothing here
+# fails without them, so that `make test` on a bare machine gets as far as the set-up.
 PKGS := sqlite3 jansson yaml-0.1 libarchive icu-uc icu-i18n libturbojpeg libjpeg libpng libwebp \
-	libcrypto opencc zlib libcurl libdeflate
+	libcrypto opencc zlib libcurl libdeflate rdkafka
 HAVE := $(shell pkg-config --exists $(PKGS) 2>/dev/null && echo yes)
 PKG_CFLAGS := $(if $(HAVE),$(shell pkg-config --cflags $(PKGS)))
 PKG_LIBS   := $(if $(HAVE),$(shell pkg-config --libs $(PKGS)))
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wvla -Wundef \
-	-Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings -Werror
-CPPFLAGS += -I. -D_GNU_SOURCE -DWL_PREFIX='"$(PREFIX)"' $(PKG_CFLAGS)
+	-Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings $(if $(filter 1,$(DEVELOPER)),-Werror)
+CPPFLAGS += -I. -D_GNU_SOURCE $(PKG_CFLAGS)
 CFLAGS  += -std=c11 -g $(WARN) -march=$(ARCH) -fopenmp -MMD -MP
 # Data stages promise the same bits on every machine, so nothing is contracted to FMA
 # there; the numeric kernels of train/ promise a tolerance and are.
 $(B)/train/%.o: CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math
+$(B)/eval/%.o: CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math
 # The loader's loops need selects instead of branches; neither flag changes a result.
 $(B)/loader/%.o: CFLAGS += -fno-math-errno -fno-trapping-math
 CFLAGS  += -ffp-contract=off
@@ -41,25 +45,54 @@ LDFLAGS += -fsanitize=address,undefined
 else ifeq ($(VARIANT),tsan)
 CFLAGS  += -O1 -fsanitize=thread
 LDFLAGS += -fsanitize=thread
+else ifeq ($(VARIANT),fuzz)
+# clang, with gcc's OpenMP: its omp.h comes last, so that it hides none of clang's headers.
+CC := clang
+CFLAGS := $(filter-out -fopenmp -Werror,$(CFLAGS)) -O1 -Wno-everything \
+	-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined \
+	-idirafter $(dir $(shell gcc -print-file-name=include/omp.h))
+LDFLAGS := $(filter-out -fopenmp,$(LDFLAGS)) -fsanitize=fuzzer,address,undefined
+LDLIBS  += -lgomp
+else
+$(error VARIANT is $(VARIANT); it must be release, asan, tsan or fuzz)
+endif
+
+# CUDA sources are compiled when there are some and nvcc is found.
+CU_SRC := $(wildcard train/*/*.cu train/*/*/*.cu loader/*.cu)
+NVCC   ?= $(firstword $(wildcard $(shell command -v nvcc) $(CUDA_HOME)/bin/nvcc /usr/local/cuda/bin/nvcc))
+CUDA   := $(if $(CU_SRC),$(if $(NVCC),yes))
+CUDA_NOTE := $(if $(CUDA),$(NVCC),$(if $(CU_SRC),nvcc is missing so it is left out,no sources))
+ifeq ($(CUDA),yes)
+CUDA_DIR := $(patsubst %/bin/,%,$(dir $(NVCC)))
+CPPFLAGS += -DWL_HAVE_CUDA -I$(CUDA_DIR)/include
+NVFLAGS  ?= -O3 -std=c++17 -arch=native
+LDLIBS   += -L$(CUDA_DIR)/lib64 -Wl,-rpath,$(CUDA_DIR)/lib64 -lcublas -lcudart -lstdc++
 endif
 
 src  = $(sort $(filter-out $(1)/main_%.c,$(wildcard $(1)/*.c $(1)/*/*.c $(1)/*/*/*.c)))
 main = $(sort $(wildcard $(1)/main_*.c))
 obj  = $(patsubst %.c,$(B)/%.o,$(1))
+cuda = $(if $(CUDA),$(patsubst %.cu,$(B)/%.cu.o,$(filter $(1)/%,$(CU_SRC))))
 
 ARCHIVES := $(foreach f,$(FOLDERS),$(if $(call src,$(f)),$(B)/libwl_$(f).a))
 # Later folders use earlier ones: the linker wants them in the opposite order.
 LINK_ORDER := $(foreach f,eval train loader shards clean ingest ops,$(filter %/libwl_$(f).a,$(ARCHIVES)))
 MAINS := $(foreach f,$(FOLDERS),$(call main,$(f)))
 EXES  := $(foreach m,$(MAINS),$(B)/bin/wenlan-$(patsubst main_%.c,%,$(notdir $(m))))
-TEST_SRC  := $(sort $(wildcard tests/test_*.c))
-TESTS     := $(patsubst tests/%.c,$(B)/tests/%,$(TEST_SRC))
-TEST_LIB  := $(call obj,$(sort $(wildcard tests/support/*.c)))
+TESTS := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/test_*.c)))
+TEST_LIB := $(call obj,$(sort $(wildcard tests/support/*.c)))
+# Programs that the end-to-end scripts, the benchmarks and the fuzzer use.
+E2E   := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/e2e/*.c)))
+BENCH := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/bench/*.c)))
+FUZZ  := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+# Files that programs look up by these names, here or under PREFIX/share/wenlan.
+SHARE := $(filter-out tests/% build/%,$(sort $(foreach e,yaml txt html css js,\
+	$(wildcard */*/*.$(e) */*/*/*.$(e)))))
 
-all: $(EXES)
+all: found $(EXES)
 
 define archive_rule
-$(B)/libwl_$(1).a: $(call obj,$(call src,$(1)))
+$(B)/libwl_$(1).a: $(call obj,$(call src,$(1))) $(call cuda,$(1))
 	$$(Q)rm -f $$@ && ar rcs $$@ $$^
 endef
 $(foreach f,$(FOLDERS),$(if $(call src,$(f)),$(eval $(call archive_rule,$(f)))))
@@ -71,20 +104,116 @@ $(B)/bin/wenlan-$(patsubst main_%.c,%,$(notdir $(1))): $(call obj,$(1)) $(LINK_O
 endef
 $(foreach m,$(MAINS),$(eval $(call exe_rule,$(m))))
 
-$(B)/tests/test_%: $(B)/tests/test_%.o $(TEST_LIB) $(LINK_ORDER)
+$(TESTS): LDLIBS := -lcmocka $(LDLIBS)
+$(TESTS): $(TEST_LIB)
+$(TESTS) $(E2E) $(BENCH) $(FUZZ): %: %.o $(LINK_ORDER)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LINK_ORDER) -lcmocka $(LDLIBS)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LINK_ORDER) $(LDLIBS)
 
-$(B)/%.o: %.c
+# The flags, so that a change of them rebuilds what was built with others.
+$(B)/flags: force
+	@mkdir -p $(@D)
+	@echo '$(CC) $(CPPFLAGS) $(CFLAGS)' | cmp -s - $@ || echo '$(CC) $(CPPFLAGS) $(CFLAGS)' > $@
+
+$(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CC      $<")
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 
+$(B)/%.cu.o: %.cu $(B)/flags
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  NVCC    $<")
+	$(Q)$(NVCC) $(CPPFLAGS) $(NVFLAGS) -MMD -MP -c -o $@ $<
+
+found:
+ifeq ($(HAVE),yes)
+	@echo "  FOUND   $(words $(PKGS)) packages; CUDA: $(CUDA_NOTE); VARIANT=$(VARIANT) ARCH=$(ARCH)"
+else
+	@pkg-config --print-errors --exists $(PKGS); \
+		echo "packages are missing: 'make setup' installs them on Debian; needed: $(PKGS)"; exit 1
+endif
+
 tests-build: $(TESTS)
+e2e-build: $(E2E)
+
+# --- what a person calls --------------------------------------------------------------
+# The set-up may bring the compiler and pkg-config, so make starts anew after it.
+SUB = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+RUN = WL_BIN=$(CURDIR)/$(B)/bin WL_BUILD=$(CURDIR)/$(B) sh
+
+help:
+	@sed -n 's/^#: //p' Makefile
+
+#: make            build every program into build/release/bin
+#: make setup      install what is missing from Debian's packages (root or sudo)
+#: make demo       set up, build, and run the whole pipeline on real pictures; writes ./demo
+#: make test       set up, build, run every test; closes with "N passed, N failed"
+#: make test-asan  the same under the address and undefined-behaviour sanitizers
+#: make test-long  fuzzing (FUZZ_SECONDS=30 a target), thread sanitizer, repeated kills
+#: make test-gpu   the tests that need a GPU
+#: make bench      speed and memory against public tools, as ratios in one run
+#: make lint       include direction, line lengths, cppcheck, clang-format
+#: make install    PREFIX=/usr/local DESTDIR=   (and: uninstall)
+#: make clean-build
+#: Variables: V=1 (show commands)  VARIANT=release|asan|tsan|fuzz  ARCH=native  DEVELOPER=0|1
+setup:
+	@sh ops/setup.sh test
+
+demo:
+	@sh ops/setup.sh demo
+	@$(SUB) all
+	@$(B)/bin/wenlan-run ops/plans/demo.yaml
+
+test:
+	@sh ops/setup.sh test
+	@$(SUB) all tests-build e2e-build
+	@$(RUN) tests/run.sh $(TESTS) $(sort $(wildcard tests/e2e/*.sh))
+
+test-asan:
+	@sh ops/setup.sh test
+	@$(SUB) VARIANT=asan all tests-build
+	@$(MAKE) --no-print-directory VARIANT=asan test-programs
+
+# LSan cannot see into threads that libgomp keeps, and cmocka's own death tests fork.
+test-programs:
+	@ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 $(RUN) tests/run.sh $(TESTS)
+
+test-long:
+	@sh ops/setup.sh test
+	@$(SUB) all tests-build e2e-build
+	@$(RUN) tests/long.sh
+
+test-gpu:
+	@$(if $(shell command -v nvidia-smi),$(if $(CUDA),$(SUB) all tests-build && WL_GPU=1 \
+		$(RUN) tests/run.sh $(TESTS),echo "SKIPPED: no CUDA sources or no nvcc"),\
+		echo "SKIPPED: there is no GPU here (nvidia-smi is missing)")
+
+bench:
+	@sh ops/setup.sh test
+	@$(SUB) all bench-build
+	@$(RUN) tests/bench/run.sh
+
+bench-build: $(BENCH)
+fuzz-build: $(FUZZ)
+
+lint:
+	@sh ops/lint.sh
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install $(EXES) $(DESTDIR)$(PREFIX)/bin
+	@for f in $(SHARE); do \
+		install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/wenlan/$$f || exit 1; done
+	@echo "  INSTALL $(words $(SHARE)) files into $(DESTDIR)$(PREFIX)/share/wenlan"
+
+uninstall:
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(notdir $(EXES)))
+	rm -rf $(DESTDIR)$(PREFIX)/share/wenlan
 
 clean-build:
 	rm -rf build
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: all tests-build clean-build
+.PHONY: all found tests-build e2e-build bench-build fuzz-build help setup demo test test-asan \
+	test-programs test-long test-gpu bench lint install uninstall clean-build force
 .SECONDARY:

@@ -1,0 +1,83 @@
+#!/bin/sh
+# Checks that need no build: include direction, sizes, and what the tools at hand say.
+#
+# Errors (exit code 1): an include of a later folder, a line over 100 columns, a cppcheck
+# error.  Reported only: functions over 80 lines, files over 600 lines, clang-format.
+set -u
+
+errors=0
+sources=$(git ls-files '*.c' '*.h' '*.cu' '*.cuh' 2>/dev/null || find . -name '*.[ch]')
+
+# One direction: a folder includes itself and the folders before it.
+order='ops ingest clean shards loader train eval'
+before=
+for folder in $order; do
+	before="$before $folder"
+	allowed=$(echo "$before" | sed 's/^ //; s/ /|/g')
+	wrong=$(echo "$sources" | grep "^$folder/" | xargs -r grep -nE '^#include "' /dev/null |
+		grep -vE "#include \"($allowed)/")
+	if [ "$folder" = train ]; then
+		# eval/metrics is pure (no input or output), so training may measure with it.
+		wrong=$(echo "$wrong" | grep -v '#include "eval/metrics/')
+	fi
+	if [ -n "$wrong" ]; then
+		echo "$wrong" | sed 's/$/   <- against the include direction/'
+		errors=$((errors + 1))
+	fi
+done
+
+# Inside train/ (STYLE.md, Layout): tensor before backend, dist before nn before model ...
+train_order='tensor backend dist nn model moco optim checkpoint'
+later=$train_order
+for part in $train_order; do
+	later=$(echo "$later" | sed "s/^$part *//")
+	[ -d "train/$part" ] || continue
+	case $part in
+	backend | dist) later_here=$(echo "$later" | sed 's/dist//') ;; # side by side
+	moco | optim) later_here=checkpoint ;;
+	*) later_here=$later ;;
+	esac
+	for other in $later_here; do
+		wrong=$(echo "$sources" | grep "^train/$part/" |
+			xargs -r grep -nE "^#include \"train/$other/" /dev/null)
+		if [ -n "$wrong" ]; then
+			echo "$wrong" | sed 's/$/   <- against the include direction/'
+			errors=$((errors + 1))
+		fi
+	done
+done
+
+# Columns (tabs are eight), function and file lengths.
+# shellcheck disable=SC2086  # the list is words
+long=$(for f in $sources; do
+	expand "$f" | LC_ALL=C awk -v f="$f" '{ gsub(/[\200-\277]/, "")
+		if (length($0) > 100) print f ":" NR ": " length($0) " columns" }'
+done)
+if [ -n "$long" ]; then
+	echo "$long"
+	errors=$((errors + 1))
+fi
+for f in $sources; do
+	awk -v f="$f" 'END { if (NR > 600) print f ": " NR " lines (aim: 600)" }' "$f"
+	awk -v f="$f" '/^\{/ { start = NR } /^\}/ { if (start && NR - start - 1 > 80)
+		print f ":" start ": a function of " NR - start - 1 " lines (aim: 40, at most 80)"
+		start = 0 }' "$f"
+done
+
+if command -v clang-format >/dev/null 2>&1; then
+	n=0
+	for f in $sources; do
+		clang-format --dry-run -Werror "$f" >/dev/null 2>&1 || n=$((n + 1))
+	done
+	echo "clang-format: $n of $(echo "$sources" | wc -l) files differ from .clang-format (a hint only)"
+fi
+if command -v cppcheck >/dev/null 2>&1; then
+	# shellcheck disable=SC2086
+	cppcheck -q -j "$(nproc)" --std=c11 --language=c -I. --enable=warning \
+		--inline-suppr --suppress=missingInclude --suppress=missingIncludeSystem \
+		--suppress=unknownMacro --suppress=uninitvar --error-exitcode=1 \
+		$(echo "$sources" | grep '\.c$' | grep -v '^tests/') || errors=$((errors + 1))
+fi
+
+[ "$errors" = 0 ] && echo "lint: clean"
+[ "$errors" = 0 ]
