@@ -6,7 +6,9 @@
  * order is the same for any number of ranks and workers, and a saved position resumes exactly.
  * Augmentation parameters come from a counter-based generator keyed by (seed, epoch, sample).
  * A sample that cannot be read or decoded is skipped in the same way by everybody, named and
- * counted; over max_bad_rate the loader stops with WL_EDATA.
+ * counted: with shuffle its row takes the sample half an epoch further on (or the next good one
+ * after that), without shuffle the batch is shorter.  Over max_bad_rate (of the samples seen, or
+ * of the split while fewer were seen) the loader stops with WL_EDATA.
  *
  * Worker threads read, decode, crop, resize, augment and tokenise; batches come out in order.
  * Memory: (prefetch + 2) batches, allocated once.
@@ -104,6 +106,10 @@ int64_t wl_loader_batches(const struct wl_loader *l);
  * other); -1.  The batch belongs to the loader. */
 WL_MUST_CHECK int wl_loader_next(struct wl_loader *l, const struct wl_batch **b,
 	struct wl_err *err);
+
+/* The split's samples, for keys and members of what a batch holds (shards/shard.h). */
+struct wl_shardset;
+const struct wl_shardset *wl_loader_shards(const struct wl_loader *l);
 
 /* Where the next batch starts, and going back there: exact, mid-epoch, for any number of
  * threads. */
