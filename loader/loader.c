@@ -13,72 +13,18 @@
  * row is left out and the batch is shorter, so that nothing is counted twice.  Either way it
  * is counted and named when its batch is given out.
  */
-#include "loader/loader.h"
-
-#include "loader/worker.h"
-#include "ops/arena.h"
+#include "loader/loader_priv.h"
 #include "ops/hash.h"
 #include "ops/log.h"
-#include "ops/pool.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 enum {
-	MAX_TRIES = 100,   /* bad samples in a row before the data as a whole is called bad */
-	MAX_NAMED = 20,    /* bad samples that get a line in the log */
-	NOTE_BYTES = 320,
-	MAX_THREADS = 256,
-};
-
-struct note { /* why a row lost its sample */
-	bool bad, absent; /* absent: no sample at all (short batch, or bad without shuffle) */
-	char text[NOTE_BYTES];
-};
-
-struct slot {
-	struct wl_batch b;
-	struct note *notes;     /* [batch] */
-	struct wl_texts *texts; /* [batch] */
-	int64_t rows_done;
-	struct wl_err fatal;    /* code WL_OK: none */
-};
-
-struct hand { /* a thread and its tools */
-	struct wl_loader *l;
-	struct wl_worker *w;
-	pthread_t thread;
-};
-
-struct wl_loader {
-	struct wl_loader_opts o;
-	struct wl_shardset *shards;
-	struct wl_arena arena;
-	char *dir, *split;
-	int64_t *dead; /* [n_dead] sample numbers taken down, ascending */
-	int64_t n_dead, size;
-	struct slot *slots;
-	int64_t n_slots;
-	struct hand *hands; /* [n_threads] */
-	int n_threads, started;
-
-	pthread_mutex_t lock;
-	pthread_cond_t room, ready, idle;
-	/* Under the lock; batches count from the last seek. */
-	int64_t next_row;  /* next to hand out: batch * o.batch + row */
-	int64_t given;     /* batches given to the consumer */
-	int64_t released;  /* batches whose slot may be filled again */
-	int64_t in_flight; /* rows being worked on */
-	bool paused, stopping;
-	int64_t base_epoch, base_position; /* of batch 0 */
-	struct wl_loader_stats stats;
-	struct wl_worker_times times;
-	/* The consumer's own. */
-	int64_t named, skipped_before; /* bad samples before the last seek */
+	MAX_TRIES = 100, /* bad samples in a row before the data as a whole is called bad */
+	MAX_NAMED = 20,  /* bad samples that get a line in the log */
 };
 
 /* ---- the order ---- */
@@ -140,7 +86,7 @@ static bool past_end(const struct wl_loader *l, int64_t seq)
 
 /* ---- rows ---- */
 
-static void row_of(const struct wl_loader *l, struct slot *s, int64_t i, struct wl_row *row)
+static void row_of(const struct wl_loader *l, struct wl_slot *s, int64_t i, struct wl_row *row)
 {
 	int64_t pixels = 3 * (int64_t)l->o.image_px * l->o.image_px, r = l->o.regions;
 
@@ -155,7 +101,7 @@ static void row_of(const struct wl_loader *l, struct slot *s, int64_t i, struct 
 	};
 }
 
-static void note_bad(struct note *n, const struct wl_err *err)
+static void note_bad(struct wl_note *n, const struct wl_err *err)
 {
 	if (!n->bad)
 		snprintf(n->text, sizeof(n->text), "%s", err->msg);
@@ -164,11 +110,11 @@ static void note_bad(struct note *n, const struct wl_err *err)
 
 /* Fills row i of the batch at (epoch, start), falling back as the head of this file says.
  * -1: not the sample's fault. */
-static int fill_row(struct wl_loader *l, struct wl_worker *w, struct slot *s, int64_t epoch,
+static int fill_row(struct wl_loader *l, struct wl_worker *w, struct wl_slot *s, int64_t epoch,
 	int64_t start, int64_t i, struct wl_err *err)
 {
 	int64_t p = start + l->o.rank + i * l->o.world, at = p;
-	struct note *note = &s->notes[i];
+	struct wl_note *note = &s->notes[i];
 	struct wl_row row;
 	int tries;
 
@@ -219,15 +165,15 @@ static bool take_row(struct wl_loader *l, int64_t *seq, int64_t *row, int64_t *e
 	return true;
 }
 
-static void *work(void *arg)
+void *wl_loader_work(void *arg)
 {
-	struct hand *hand = arg;
+	struct wl_hand *hand = arg;
 	struct wl_loader *l = hand->l;
 	int64_t seq, row, epoch, start;
 
 	pthread_mutex_lock(&l->lock);
 	while (take_row(l, &seq, &row, &epoch, &start)) {
-		struct slot *s = &l->slots[seq % l->n_slots];
+		struct wl_slot *s = &l->slots[seq % l->n_slots];
 		struct wl_err err = WL_ERR_INIT;
 		int rc;
 
@@ -244,212 +190,6 @@ static void *work(void *arg)
 	}
 	pthread_mutex_unlock(&l->lock);
 	return NULL;
-}
-
-/* ---- opening ---- */
-
-static int check_opts(const struct wl_loader_opts *o, struct wl_err *err)
-{
-	const char *what = NULL;
-
-	if (o->batch < 1 || o->batch > 1 << 20)
-		what = "batch must be at least 1 (and at most 1048576)";
-	else if (o->image_px < 1 || o->image_px > 4096)
-		what = "image_px must lie between 1 and 4096";
-	else if (o->regions < 1 || o->regions > 4096)
-		what = "regions must lie between 1 and 4096";
-	else if (o->grid < 0 || o->grid > 64 || o->grid * o->grid + 1 > o->regions)
-		what = "grid * grid cells and the whole image need as many regions: raise regions or "
-		       "lower grid";
-	else if (o->text_len < 2 || o->text_len > 4096)
-		what = "text_len must lie between 2 and 4096";
-	else if (!o->vocab)
-		what = "a vocabulary is needed";
-	else if (o->world < 1 || o->rank < 0 || o->rank >= o->world)
-		what = "rank must lie between 0 and world - 1";
-	else if (o->threads < 0 || o->threads > MAX_THREADS)
-		what = "threads must lie between 0 and 256";
-	else if (o->prefetch < 0 || o->prefetch > 1024)
-		what = "prefetch must lie between 0 and 1024";
-	else if (o->limit < 0)
-		what = "limit must not be negative";
-	else if (!(o->std[0] > 0 && o->std[1] > 0 && o->std[2] > 0))
-		what = "std must be positive";
-	if (what)
-		return wl_err_set(err, WL_EUSAGE, "loader: %s", what);
-	return 0;
-}
-
-static int open_shards(struct wl_loader *l, struct wl_err *err)
-{
-	int64_t n, i;
-
-	l->shards = wl_shardset_open(l->dir, l->split, err);
-	if (!l->shards)
-		return -1;
-	n = wl_shardset_size(l->shards);
-	l->dead = wl_arena_calloc(&l->arena, (size_t)wl_shardset_tombstones(l->shards) + 1,
-		sizeof(int64_t), err);
-	if (!l->dead)
-		return -1;
-	for (i = 0; i < n && l->n_dead < wl_shardset_tombstones(l->shards); i++)
-		if (wl_shardset_dead(l->shards, i))
-			l->dead[l->n_dead++] = i;
-	l->size = n - l->n_dead;
-	if (l->o.limit > 0 && l->o.limit < l->size)
-		l->size = l->o.limit;
-	if (l->o.shuffle && l->size < global_batch(l))
-		return wl_err_set(err, WL_EUSAGE, "split \"%s\" in %s holds %lld samples, fewer "
-			"than one batch (%lld, over all ranks); lower the batch", l->split, l->dir,
-			(long long)l->size, (long long)global_batch(l));
-	return 0;
-}
-
-static int alloc_slot(struct wl_loader *l, struct slot *s, struct wl_err *err)
-{
-	const struct wl_loader_opts *o = &l->o;
-	size_t n = (size_t)o->batch, r = (size_t)o->regions, len = (size_t)o->text_len, i;
-	size_t picture = 3 * (size_t)o->image_px * (size_t)o->image_px;
-	struct wl_arena *a = &l->arena;
-	struct wl_batch *b = &s->b;
-
-	if (o->crops_only)
-		b->crops = wl_arena_calloc(a, n, picture, err);
-	else
-		b->pixels = wl_arena_calloc(a, n, picture * sizeof(float), err);
-	b->params = wl_arena_calloc(a, n, sizeof(*b->params), err);
-	b->boxes = wl_arena_calloc(a, n, r * 4 * sizeof(float), err);
-	b->region_mask = wl_arena_calloc(a, n, r * sizeof(float), err);
-	b->pair_ids = wl_arena_calloc(a, n, sizeof(int64_t), err);
-	b->samples = wl_arena_calloc(a, n, sizeof(int64_t), err);
-	s->notes = wl_arena_calloc(a, n, sizeof(*s->notes), err);
-	s->texts = wl_arena_calloc(a, n, sizeof(*s->texts), err);
-	if ((!b->crops && !b->pixels) || !b->params || !b->boxes || !b->region_mask ||
-		!b->pair_ids || !b->samples || !s->notes || !s->texts)
-		return -1;
-	if (o->all_captions) /* as many as there are: grown when the batch is put together */
-		return 0;
-	b->ids = wl_arena_calloc(a, n, len * sizeof(int32_t), err);
-	b->lens = wl_arena_calloc(a, n, sizeof(int32_t), err);
-	b->text_mask = wl_arena_calloc(a, n, len * sizeof(float), err);
-	b->text_hash = wl_arena_calloc(a, n, sizeof(uint64_t), err);
-	b->text_image = wl_arena_calloc(a, n, sizeof(int64_t), err);
-	if (!b->ids || !b->lens || !b->text_mask || !b->text_hash || !b->text_image)
-		return -1;
-	for (i = 0; i < n; i++)
-		s->texts[i] = (struct wl_texts){b->ids + i * len, b->lens + i, b->text_hash + i,
-			0, 1, true};
-	return 0;
-}
-
-/* Signals are for the main thread. */
-static int start_threads(struct wl_loader *l, struct wl_err *err)
-{
-	sigset_t all, old;
-	int i, rc = 0;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	for (i = 0; i < l->n_threads && rc == 0; i++) {
-		rc = pthread_create(&l->hands[i].thread, NULL, work, &l->hands[i]);
-		l->started += rc == 0;
-	}
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (rc)
-		return wl_err_set(err, WL_EFAIL, "loader thread %d could not be started: %s", i,
-			strerror(rc));
-	return 0;
-}
-
-static int open_loader(struct wl_loader *l, struct wl_err *err)
-{
-	int i;
-
-	l->dir = wl_arena_strdup(&l->arena, l->o.dir, err);
-	l->split = wl_arena_strdup(&l->arena, l->o.split, err);
-	if (!l->dir || !l->split)
-		return -1;
-	WL_TRY(open_shards(l, err));
-	l->n_threads = l->o.threads ? l->o.threads : (int)wl_cores();
-	l->n_slots = (l->o.prefetch ? l->o.prefetch : 2) + 2;
-	l->slots = wl_arena_calloc(&l->arena, (size_t)l->n_slots, sizeof(*l->slots), err);
-	l->hands = wl_arena_calloc(&l->arena, (size_t)l->n_threads, sizeof(*l->hands), err);
-	if (!l->slots || !l->hands)
-		return -1;
-	for (i = 0; i < l->n_slots; i++)
-		WL_TRY(alloc_slot(l, &l->slots[i], err));
-	for (i = 0; i < l->n_threads; i++) {
-		l->hands[i].l = l;
-		l->hands[i].w = wl_worker_new(&l->o, l->shards, err);
-		if (!l->hands[i].w)
-			return -1;
-	}
-	return start_threads(l, err);
-}
-
-struct wl_loader *wl_loader_open(const struct wl_loader_opts *o, struct wl_err *err)
-{
-	struct wl_loader *l;
-
-	if (check_opts(o, err) < 0)
-		return NULL;
-	l = calloc(1, sizeof(*l));
-	if (!l) {
-		wl_err_nomem(err, "the loader", sizeof(*l));
-		return NULL;
-	}
-	l->o = *o;
-	if (l->o.max_bad_rate == 0)
-		l->o.max_bad_rate = 0.01;
-	pthread_mutex_init(&l->lock, NULL);
-	pthread_cond_init(&l->room, NULL);
-	pthread_cond_init(&l->ready, NULL);
-	pthread_cond_init(&l->idle, NULL);
-	if (open_loader(l, err) < 0) {
-		wl_loader_close(l);
-		return NULL;
-	}
-	return l;
-}
-
-static void free_texts(struct wl_loader *l, struct slot *s)
-{
-	int64_t i;
-
-	for (i = 0; s->texts && i < l->o.batch; i++)
-		wl_texts_release(&s->texts[i]);
-	if (!l->o.all_captions)
-		return;
-	free(s->b.ids);
-	free(s->b.lens);
-	free(s->b.text_mask);
-	free(s->b.text_hash);
-	free(s->b.text_image);
-}
-
-void wl_loader_close(struct wl_loader *l)
-{
-	int64_t i;
-
-	if (!l)
-		return;
-	pthread_mutex_lock(&l->lock);
-	l->stopping = true;
-	pthread_cond_broadcast(&l->room);
-	pthread_mutex_unlock(&l->lock);
-	for (i = 0; i < l->started; i++)
-		pthread_join(l->hands[i].thread, NULL);
-	for (i = 0; l->hands && i < l->n_threads; i++)
-		wl_worker_free(l->hands[i].w);
-	for (i = 0; l->slots && i < l->n_slots; i++)
-		free_texts(l, &l->slots[i]);
-	wl_shardset_close(l->shards);
-	pthread_mutex_destroy(&l->lock);
-	pthread_cond_destroy(&l->room);
-	pthread_cond_destroy(&l->ready);
-	pthread_cond_destroy(&l->idle);
-	wl_arena_release(&l->arena);
-	free(l);
 }
 
 int64_t wl_loader_size(const struct wl_loader *l)
@@ -472,7 +212,7 @@ const struct wl_shardset *wl_loader_shards(const struct wl_loader *l)
 /* ---- giving batches out ---- */
 
 /* Row `from` becomes row `to` < from, which was left out. */
-static void move_row(struct wl_loader *l, struct slot *s, int64_t from, int64_t to)
+static void move_row(struct wl_loader *l, struct wl_slot *s, int64_t from, int64_t to)
 {
 	size_t r = (size_t)l->o.regions, px = 3 * (size_t)l->o.image_px * (size_t)l->o.image_px;
 	struct wl_row a, b;
@@ -520,7 +260,7 @@ static int grow_texts(struct wl_batch *b, size_t n, size_t len, struct wl_err *e
 }
 
 /* Puts the rows' captions one after the other and fills the masks. */
-static int join_texts(struct wl_loader *l, struct slot *s, struct wl_err *err)
+static int join_texts(struct wl_loader *l, struct wl_slot *s, struct wl_err *err)
 {
 	struct wl_batch *b = &s->b;
 	int64_t len = l->o.text_len, i, k, n = 0;
@@ -550,7 +290,7 @@ static int join_texts(struct wl_loader *l, struct slot *s, struct wl_err *err)
 
 /* Counts and names the bad rows; stops over the bound.  The bound is taken of the whole split
  * until as many samples were seen, so that one bad file early on is not a rate of 100 %. */
-static int report_bad(struct wl_loader *l, struct slot *s, int64_t rows, struct wl_err *err)
+static int report_bad(struct wl_loader *l, struct wl_slot *s, int64_t rows, struct wl_err *err)
 {
 	int64_t share = (l->size + l->o.world - 1) / l->o.world, i;
 	const char *last = "";
@@ -574,7 +314,7 @@ static int report_bad(struct wl_loader *l, struct slot *s, int64_t rows, struct 
 	return 0;
 }
 
-static int finish_batch(struct wl_loader *l, struct slot *s, int64_t seq, struct wl_err *err)
+static int finish_batch(struct wl_loader *l, struct wl_slot *s, int64_t seq, struct wl_err *err)
 {
 	struct wl_batch *b = &s->b;
 	int64_t i, n = 0, rows = 0;
@@ -611,13 +351,13 @@ int wl_loader_next(struct wl_loader *l, const struct wl_batch **b, struct wl_err
 {
 	double t = now();
 	int64_t seq = l->given;
-	struct slot *s = &l->slots[seq % l->n_slots];
+	struct wl_slot *s = &l->slots[seq % l->n_slots];
 
 	if (past_end(l, seq))
 		return 0;
 	pthread_mutex_lock(&l->lock);
 	if (l->released < seq) { /* the batch given last is free again */
-		struct slot *old = &l->slots[l->released % l->n_slots];
+		struct wl_slot *old = &l->slots[l->released % l->n_slots];
 
 		old->rows_done = 0;
 		l->released = seq;

@@ -1,0 +1,25 @@
+/* Small shard sets of drawn pictures, for tests of what reads shards. */
+#ifndef WL_TESTS_SUPPORT_SHARDSET_H
+#define WL_TESTS_SUPPORT_SHARDSET_H
+
+#include "ingest/image.h"
+
+struct wl_toy_set {
+	const char *dir, *split;
+	int samples, per_shard;
+	int captions;        /* a sample has 1 + i % captions of them */
+	int bad_jpeg;        /* sample whose JPEG is cut in half; -1: none */
+	int bad_text;        /* sample whose captions are not strings; -1: none */
+	bool boxes;          /* every third sample has boxes */
+	int64_t dead;        /* pair id taken down; 0: none */
+};
+
+/* Sample i is a picture of toy_width(i) x toy_height(i): smooth waves and a bright rectangle.
+ * Its pair id is 1000 + i, its captions are "图片 i，说法 k". */
+int wl_toy_width(int i);
+int wl_toy_height(int i);
+void wl_toy_picture(int i, struct wl_image *out);
+/* Writes the set, or fails the test. */
+void wl_toy_set_write(const struct wl_toy_set *s);
+
+#endif
