@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 #include <jansson.h>
+#include <opencc/opencc.h>
 
 #define TEXTS "../shared/data/text/"
 
@@ -209,6 +210,7 @@ static void opencc_testcases(void **state)
 {
 	json_t *root, *c;
 	size_t i, checked = 0, right = 0;
+	opencc_t cc = opencc_open("t2s.json");
 
 	(void)state;
 	if (!have(TEXTS "opencc/testcases.json"))
@@ -220,20 +222,22 @@ static void opencc_testcases(void **state)
 			json_string_value(json_object_get(json_object_get(c, "expected"), "t2s"));
 		const char *in = json_string_value(json_object_get(c, "input"));
 		struct wl_text_facts f;
-		char *got;
+		char *got, *raw;
 		if (!want)
 			continue;
 		got = normalised("news", in, &f);
-		/* The cases are of a later OpenCC than Debian's, which added a few words. */
-		if (strcmp(got, want) != 0)
-			print_message("%s: %s, OpenCC's latest has %s\n", in, got, want);
-		else
-			right++;
+		/* The cases are of a later OpenCC than Debian's, which knows fewer words; so what
+		 * is asked is that nothing but the installed OpenCC stands between. */
+		raw = opencc_convert_utf8(cc, in, strlen(in));
+		assert_string_equal(got, f.traditional ? raw : in);
+		opencc_convert_utf8_free(raw);
+		right += strcmp(got, want) == 0;
 		checked++;
 		free(got);
 	}
 	print_message("%zu of %zu cases as expected\n", right, checked);
-	assert_true(checked >= 5 && right * 10 >= checked * 8);
+	assert_true(checked >= 5 && right >= 20);
+	opencc_close(cc);
 	json_decref(root);
 }
 
