@@ -25,7 +25,7 @@
 #include "train/nn/params.h"
 
 typedef int32_t wl_tid;
-enum { WL_NONE = -2 }; /* an optional operand that is absent */
+enum { WL_NONE = 0 }; /* an optional operand that is absent: what a zeroed struct has */
 
 struct wl_graph;
 

@@ -1,0 +1,42 @@
+/*
+ * Checks one operation of train/nn/graph.h against a naive double-precision
+ * reference of its forward pass: the value directly, the gradients by central
+ * differences of the reference (so no gradient is written down twice).
+ */
+#ifndef WL_TESTS_SUPPORT_OPCHECK_H
+#define WL_TESTS_SUPPORT_OPCHECK_H
+
+#include "train/nn/graph.h"
+
+enum { OPCHECK_IN = 8 };
+
+struct opcheck {
+	const char *name;
+	int n_in;
+	/* Operands that get gradients; shape as PyTorch's where layout says so. */
+	struct wl_shape shape[OPCHECK_IN];
+	enum wl_layout layout[OPCHECK_IN];
+	float offset[OPCHECK_IN]; /* values are normal * scale + offset; scale 0 means 1 */
+	float scale[OPCHECK_IN];
+	unsigned buffers; /* bit i: operand i is a buffer (no gradient, may change) */
+	bool infer;       /* graph not in training mode */
+	/* The operation on the operands; may add inputs of its own through `more`. */
+	wl_tid (*build)(struct wl_graph *g, const wl_tid *in, const void *ctx);
+	/* The value in double; operands in the library's layout. */
+	void (*ref)(const double *const *in, double *out, const void *ctx);
+	/* Fills the inputs that build added; may be NULL. */
+	void (*fill)(struct wl_graph *g, const void *ctx);
+	const void *ctx;
+	double tolerance; /* of the normalised mean squared error; 1e-7 when 0 */
+};
+
+/* Asserts; fails the running cmocka test with a message that names the operand. */
+void opcheck(const struct opcheck *c);
+
+/* sum (a - b)^2 / sum b^2 */
+double opcheck_nmse(const double *a, const double *b, int64_t n);
+
+/* Deterministic test data: normals of a seed. */
+void opcheck_normals(uint64_t seed, float *to, int64_t n, float scale, float offset);
+
+#endif

@@ -1,0 +1,52 @@
+#include "train/backend/backend.h"
+
+void wl_backend_close(struct wl_backend *be)
+{
+	if (be)
+		be->close(be);
+}
+
+const char *wl_op_name(enum wl_op_kind kind)
+{
+	static const char *const names[WL_OP_KINDS] = {
+		[WL_OP_CONV] = "conv",
+		[WL_OP_CONV_BWD] = "conv_bwd",
+		[WL_OP_DEPTHWISE] = "depthwise",
+		[WL_OP_DEPTHWISE_BWD] = "depthwise_bwd",
+		[WL_OP_BATCH_NORM] = "batch_norm",
+		[WL_OP_BATCH_NORM_BWD] = "batch_norm_bwd",
+		[WL_OP_LINEAR] = "linear",
+		[WL_OP_LINEAR_BWD] = "linear_bwd",
+		[WL_OP_LAYER_NORM] = "layer_norm",
+		[WL_OP_LAYER_NORM_BWD] = "layer_norm_bwd",
+		[WL_OP_ATTENTION] = "attention",
+		[WL_OP_ATTENTION_BWD] = "attention_bwd",
+		[WL_OP_EMBED] = "embed",
+		[WL_OP_EMBED_BWD] = "embed_bwd",
+		[WL_OP_MEAN_HW] = "mean_hw",
+		[WL_OP_MEAN_HW_BWD] = "mean_hw_bwd",
+		[WL_OP_CHANNEL_SCALE] = "channel_scale",
+		[WL_OP_CHANNEL_SCALE_BWD] = "channel_scale_bwd",
+		[WL_OP_ADD] = "add",
+		[WL_OP_SCALE] = "scale",
+		[WL_OP_ACT] = "act",
+		[WL_OP_ACT_BWD] = "act_bwd",
+		[WL_OP_DROPOUT] = "dropout",
+		[WL_OP_L2NORM] = "l2norm",
+		[WL_OP_L2NORM_BWD] = "l2norm_bwd",
+		[WL_OP_ROI_GRID] = "roi_grid",
+		[WL_OP_ROI_GRID_BWD] = "roi_grid_bwd",
+		[WL_OP_MASKED_MEAN] = "masked_mean",
+		[WL_OP_MASKED_MEAN_BWD] = "masked_mean_bwd",
+		[WL_OP_SLICE] = "slice",
+		[WL_OP_SLICE_BWD] = "slice_bwd",
+		[WL_OP_CONCAT] = "concat",
+		[WL_OP_INFONCE] = "infonce",
+		[WL_OP_INFONCE_BWD] = "infonce_bwd",
+		[WL_OP_DOT] = "dot",
+		[WL_OP_DOT_BWD] = "dot_bwd",
+		[WL_OP_FILL] = "fill",
+		[WL_OP_COPY] = "copy",
+	};
+	return kind >= 0 && kind < WL_OP_KINDS ? names[kind] : "?";
+}

@@ -1,0 +1,171 @@
+/*
+ * Softmax attention for the short sequences of this model (tens of tokens): one
+ * task is a head of a sample, its S x S probabilities stay in the cache.  The
+ * probabilities before dropout are kept for backward; the mask of dropout is
+ * drawn again.
+ */
+#include "train/backend/cpu/cpu.h"
+
+#include <omp.h>
+
+struct attn {
+	int64_t b, s, d, dh, heads;
+	int64_t ld_q, ld_k, ld_v;
+	float scale, p;
+	struct wl_rng_key key;
+};
+
+static struct attn attn_of(const struct wl_op *op, const struct wl_tensor *o,
+	const struct wl_run *run)
+{
+	struct attn a = {.b = o->shape.dim[0], .s = o->shape.dim[1], .d = o->shape.dim[2],
+		.heads = op->attr.heads, .ld_q = wl_shape_last(&op->in[0]->shape),
+		.ld_k = wl_shape_last(&op->in[1]->shape), .ld_v = wl_shape_last(&op->in[2]->shape),
+		.p = op->attr.p};
+	a.dh = a.d / a.heads;
+	a.scale = 1.0f / sqrtf((float)a.dh);
+	if (run)
+		a.key = cpu_key(op, run);
+	return a;
+}
+
+/* Rows of scores to probabilities, in place. */
+static void softmax(const struct attn *a, float *p, const float *mask)
+{
+	for (int64_t i = 0; i < a->s; i++) {
+		float *restrict row = p + i * a->s, most = -INFINITY, sum = 0;
+		for (int64_t j = 0; j < a->s; j++) {
+			row[j] = mask && mask[j] == 0 ? -INFINITY : row[j] * a->scale;
+			most = row[j] > most ? row[j] : most;
+		}
+		if (most == -INFINITY) { /* every key is padding */
+			memset(row, 0, (size_t)a->s * sizeof(float));
+			continue;
+		}
+#pragma omp simd reduction(+ : sum)
+		for (int64_t j = 0; j < a->s; j++) {
+			row[j] = mask && mask[j] == 0 ? 0.0f : wl_expf(row[j] - most);
+			sum += row[j];
+		}
+#pragma omp simd
+		for (int64_t j = 0; j < a->s; j++)
+			row[j] /= sum;
+	}
+}
+
+/* out = p * keep / (1 - p_drop) for one head's S x S matrix. */
+static void drop(const struct attn *a, int64_t head, const float *restrict p, float *restrict out)
+{
+	uint64_t first = (uint64_t)(head * a->s * a->s);
+#pragma omp simd
+	for (int64_t i = 0; i < a->s * a->s; i++)
+		out[i] = p[i] * wl_keep_scale(a->key, first + (uint64_t)i, a->p);
+}
+
+size_t cpu_attention_scratch(const struct cpu *c, const struct wl_op *op)
+{
+	struct attn a = attn_of(op, op->out[0], NULL);
+	return a.p > 0 ? (size_t)(c->threads * a.s * a.s) * sizeof(float) : 0;
+}
+
+void cpu_attention(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+{
+	struct attn a = attn_of(op, op->out[0], run);
+	const float *q = cpu_f32(op->in[0]) + op->attr.q_col;
+	const float *k = cpu_f32(op->in[1]) + op->attr.k_col;
+	const float *v = cpu_f32(op->in[2]) + op->attr.v_col;
+	const float *mask = cpu_f32(op->in[3]);
+	float *o = cpu_f32(op->out[0]), *probs = cpu_f32(op->out[1]);
+	CPU_FOR(c)
+	for (int64_t t = 0; t < a.b * a.heads; t++) {
+		int me = omp_get_thread_num();
+		int64_t row = t / a.heads * a.s, col = t % a.heads * a.dh;
+		float *p = probs + t * a.s * a.s, *dropped = p;
+		struct gemm qk = {.m = a.s, .n = a.s, .k = a.dh, .a = q + row * a.ld_q + col,
+			.a_row = a.ld_q, .a_col = 1, .b = k + row * a.ld_k + col, .b_row = 1,
+			.b_col = a.ld_k, .c = p, .ldc = a.s};
+		gemm_serial(&qk, c->pack[me]);
+		softmax(&a, p, mask ? mask + row : NULL);
+		if (a.p > 0) {
+			dropped = (float *)run->scratch + me * a.s * a.s;
+			drop(&a, t, p, dropped);
+		}
+		struct gemm pv = {.m = a.s, .n = a.dh, .k = a.s, .a = dropped, .a_row = a.s,
+			.a_col = 1, .b = v + row * a.ld_v + col, .b_row = a.ld_v, .b_col = 1,
+			.c = o + row * a.d + col, .ldc = a.d};
+		gemm_serial(&pv, c->pack[me]);
+	}
+}
+
+size_t cpu_attention_bwd_scratch(const struct cpu *c, const struct wl_op *op)
+{
+	struct attn a = attn_of(op, op->in[4], NULL);
+	return (size_t)(c->threads * 2 * a.s * a.s) * sizeof(float);
+}
+
+/* ds: in, the gradient of the dropped probabilities; out, that of the scores before scaling
+ * (times the scale). */
+static void softmax_bwd(const struct attn *a, int64_t head, const float *p, float *ds)
+{
+	for (int64_t i = 0; i < a->s; i++) {
+		const float *restrict row = p + i * a->s;
+		float *restrict d = ds + i * a->s, dot = 0;
+		uint64_t first = (uint64_t)((head * a->s + i) * a->s);
+		if (a->p > 0) {
+#pragma omp simd
+			for (int64_t j = 0; j < a->s; j++)
+				d[j] *= wl_keep_scale(a->key, first + (uint64_t)j, a->p);
+		}
+#pragma omp simd reduction(+ : dot)
+		for (int64_t j = 0; j < a->s; j++)
+			dot += row[j] * d[j];
+#pragma omp simd
+		for (int64_t j = 0; j < a->s; j++)
+			d[j] = row[j] * (d[j] - dot) * a->scale;
+	}
+}
+
+void cpu_attention_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+{
+	struct attn a = attn_of(op, op->in[4], run);
+	const float *q = cpu_f32(op->in[0]) + op->attr.q_col;
+	const float *k = cpu_f32(op->in[1]) + op->attr.k_col;
+	const float *v = cpu_f32(op->in[2]) + op->attr.v_col;
+	const float *probs = cpu_f32(op->in[3]), *go = cpu_f32(op->in[4]);
+	float *gq = cpu_f32(op->out[0]), *gk = cpu_f32(op->out[1]), *gv = cpu_f32(op->out[2]);
+	CPU_FOR(c)
+	for (int64_t t = 0; t < a.b * a.heads; t++) {
+		int me = omp_get_thread_num();
+		int64_t row = t / a.heads * a.s, col = t % a.heads * a.dh;
+		const float *p = probs + t * a.s * a.s, *dropped = p;
+		const float *g = go + row * a.d + col;
+		float *ds = (float *)run->scratch + me * 2 * a.s * a.s, *mine = ds + a.s * a.s;
+		if (a.p > 0) {
+			drop(&a, t, p, mine);
+			dropped = mine;
+		}
+		struct gemm gp = {.m = a.s, .n = a.s, .k = a.dh, .a = g, .a_row = a.d, .a_col = 1,
+			.b = v + row * a.ld_v + col, .b_row = 1, .b_col = a.ld_v, .c = ds,
+			.ldc = a.s};
+		gemm_serial(&gp, c->pack[me]);
+		softmax_bwd(&a, t, p, ds);
+		struct gemm g_v = {.m = a.s, .n = a.dh, .k = a.s, .a = dropped, .a_row = 1,
+			.a_col = a.s, .b = g, .b_row = a.d, .b_col = 1,
+			.c = gv ? gv + op->attr.v_col + row * a.ld_v + col : NULL, .ldc = a.ld_v,
+			.add = cpu_acc(op, 2)};
+		struct gemm g_q = {.m = a.s, .n = a.dh, .k = a.s, .a = ds, .a_row = a.s, .a_col = 1,
+			.b = k + row * a.ld_k + col, .b_row = a.ld_k, .b_col = 1,
+			.c = gq ? gq + op->attr.q_col + row * a.ld_q + col : NULL, .ldc = a.ld_q,
+			.add = cpu_acc(op, 0)};
+		struct gemm g_k = {.m = a.s, .n = a.dh, .k = a.s, .a = ds, .a_row = 1, .a_col = a.s,
+			.b = q + row * a.ld_q + col, .b_row = a.ld_q, .b_col = 1,
+			.c = gk ? gk + op->attr.k_col + row * a.ld_k + col : NULL, .ldc = a.ld_k,
+			.add = cpu_acc(op, 1)};
+		if (gq)
+			gemm_serial(&g_q, c->pack[me]);
+		if (gk)
+			gemm_serial(&g_k, c->pack[me]);
+		if (gv)
+			gemm_serial(&g_v, c->pack[me]);
+	}
+}

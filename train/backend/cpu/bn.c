@@ -1,0 +1,227 @@
+/*
+ * Batch norm with the activation, drop path and residual in the same passes over
+ * memory: forward reads x twice (statistics, then result), backward reads x and
+ * g_y twice (sums, then result); the value before the activation is computed
+ * again from x rather than kept.
+ */
+#include "train/backend/cpu/cpu.h"
+
+struct bn {
+	int64_t rows, c, image_rows; /* image_rows: rows of one sample, for drop path */
+	int64_t per, blocks;
+};
+
+static struct bn bn_of(const struct wl_tensor *x)
+{
+	struct bn v = {.rows = wl_shape_rows(&x->shape), .c = wl_shape_last(&x->shape)};
+	v.image_rows = v.rows / cpu_max(1, x->shape.dim[0]);
+	v.per = cpu_block_rows(v.c);
+	v.blocks = cpu_ceil_div(v.rows, v.per);
+	return v;
+}
+
+size_t cpu_bn_scratch(const struct cpu *c, const struct wl_op *op)
+{
+	(void)c;
+	struct bn v = bn_of(op->in[0]);
+	return (size_t)((2 * v.blocks + 4) * v.c) * sizeof(float);
+}
+
+/* Sums of (x - shift) and its square by block; the shift (the first row) keeps the
+ * difference of large numbers out of the variance. */
+static void forward_sums(struct cpu *c, const struct bn *v, const float *x, float *partial)
+{
+	CPU_FOR(c)
+	for (int64_t b = 0; b < v->blocks; b++) {
+		float *restrict s1 = partial + 2 * b * v->c, *restrict s2 = s1 + v->c;
+		memset(s1, 0, (size_t)(2 * v->c) * sizeof(float));
+		for (int64_t r = b * v->per; r < cpu_min(v->rows, (b + 1) * v->per); r++) {
+			const float *restrict row = x + r * v->c, *restrict shift = x;
+#pragma omp simd
+			for (int64_t j = 0; j < v->c; j++) {
+				float d = row[j] - shift[j];
+				s1[j] += d;
+				s2[j] += d * d;
+			}
+		}
+	}
+}
+
+/* mean and 1/std into saved; the running statistics move. */
+static void forward_stats(struct cpu *c, const struct bn *v, const struct wl_op *op,
+	const float *partial)
+{
+	const float *x = cpu_f32(op->in[0]);
+	float *run_mean = cpu_f32(op->in[3]), *run_var = cpu_f32(op->in[4]);
+	float *mean = cpu_f32(op->out[1]), *rstd = mean + v->c;
+	double n = (double)v->rows, mom = (double)op->attr.momentum;
+	CPU_FOR(c)
+	for (int64_t j = 0; j < v->c; j++) {
+		double s1 = 0, s2 = 0;
+		for (int64_t b = 0; b < v->blocks; b++) {
+			s1 += (double)partial[2 * b * v->c + j];
+			s2 += (double)partial[(2 * b + 1) * v->c + j];
+		}
+		double d = s1 / n, var = s2 / n - d * d, m = (double)x[j] + d;
+		var = var > 0 ? var : 0;
+		mean[j] = (float)m;
+		rstd[j] = (float)(1.0 / sqrt(var + (double)op->attr.eps));
+		double unbiased = v->rows > 1 ? var * n / (n - 1) : var;
+		run_mean[j] = (float)((1 - mom) * (double)run_mean[j] + mom * m);
+		run_var[j] = (float)((1 - mom) * (double)run_var[j] + mom * unbiased);
+	}
+}
+
+static void running_stats(const struct bn *v, const struct wl_op *op)
+{
+	const float *run_mean = cpu_f32(op->in[3]), *run_var = cpu_f32(op->in[4]);
+	float *mean = cpu_f32(op->out[1]), *rstd = mean + v->c;
+	for (int64_t j = 0; j < v->c; j++) {
+		mean[j] = run_mean[j];
+		rstd[j] = (float)(1.0 / sqrt((double)run_var[j] + (double)op->attr.eps));
+	}
+}
+
+/* What a sample's branch is multiplied by. */
+static float keep_of(const struct bn *v, const struct wl_op *op, struct wl_rng_key key, int64_t row)
+{
+	if (op->attr.p <= 0)
+		return 1;
+	return wl_keep_scale(key, (uint64_t)(row / v->image_rows), op->attr.p);
+}
+
+void cpu_bn(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+{
+	struct bn v = bn_of(op->in[0]);
+	const float *x = cpu_f32(op->in[0]), *gamma = cpu_f32(op->in[1]), *beta = cpu_f32(op->in[2]);
+	const float *residual = cpu_f32(op->in[5]);
+	float *y = cpu_f32(op->out[0]), *mean = cpu_f32(op->out[1]), *rstd = mean + v.c;
+	if (op->attr.use_running) {
+		running_stats(&v, op);
+	} else {
+		forward_sums(c, &v, x, run->scratch);
+		forward_stats(c, &v, op, run->scratch);
+	}
+	/* y = act(x * a + b): a = gamma / std, b = beta - mean * a */
+	float *restrict a = run->scratch, *restrict b = a + v.c;
+	for (int64_t j = 0; j < v.c; j++) {
+		a[j] = gamma[j] * rstd[j];
+		b[j] = beta[j] - mean[j] * a[j];
+	}
+	struct wl_rng_key key = cpu_key(op, run);
+	CPU_FOR(c)
+	for (int64_t k = 0; k < v.blocks; k++) {
+		int64_t from = k * v.per, to = cpu_min(v.rows, from + v.per);
+		for (int64_t r = from; r < to; r++) {
+			const float *restrict in = x + r * v.c;
+			const float *restrict res = residual ? residual + r * v.c : NULL;
+			float *restrict out = y + r * v.c, keep = keep_of(&v, op, key, r);
+			WL_ACT_SWITCH(op->attr.act, {
+				_Pragma("omp simd")
+				for (int64_t j = 0; j < v.c; j++)
+					out[j] = wl_act_value(ACT, in[j] * a[j] + b[j]);
+			})
+			if (keep != 1)
+				for (int64_t j = 0; j < v.c; j++)
+					out[j] *= keep;
+			if (res)
+				for (int64_t j = 0; j < v.c; j++)
+					out[j] += res[j];
+		}
+	}
+}
+
+/* What backward needs of a channel: x * a + b is the value before the activation,
+ * x * rstd + off the normalised x. */
+struct bwd {
+	const float *x, *gy, *a, *b, *rstd, *off;
+};
+
+/* Sums of g and g * xhat by block, g = g_y * keep * act'. */
+static void backward_sums(struct cpu *c, const struct bn *v, const struct wl_op *op,
+	struct wl_rng_key key, const struct bwd *w, float *partial)
+{
+	CPU_FOR(c)
+	for (int64_t k = 0; k < v->blocks; k++) {
+		float *restrict s1 = partial + 2 * k * v->c, *restrict s2 = s1 + v->c;
+		memset(s1, 0, (size_t)(2 * v->c) * sizeof(float));
+		for (int64_t r = k * v->per; r < cpu_min(v->rows, (k + 1) * v->per); r++) {
+			const float *restrict x = w->x + r * v->c, *restrict gy = w->gy + r * v->c;
+			const float *restrict a = w->a, *restrict b = w->b;
+			const float *restrict rstd = w->rstd, *restrict off = w->off;
+			float keep = keep_of(v, op, key, r);
+			WL_ACT_SWITCH(op->attr.act, {
+				_Pragma("omp simd")
+				for (int64_t j = 0; j < v->c; j++) {
+					float g = gy[j] * keep * wl_act_grad(ACT, x[j] * a[j] + b[j]);
+					s1[j] += g;
+					s2[j] += g * (x[j] * rstd[j] + off[j]);
+				}
+			})
+		}
+	}
+}
+
+/* gx = a * (g - mean(g) - xhat * mean(g xhat)); m1, m2 are those means (0 under running
+ * statistics, which do not depend on x). */
+static void backward_data(struct cpu *c, const struct bn *v, const struct wl_op *op,
+	struct wl_rng_key key, const struct bwd *w, const float *mean1, const float *mean2)
+{
+	float *out = cpu_f32(op->out[0]);
+	bool acc = cpu_acc(op, 0);
+	CPU_FOR(c)
+	for (int64_t k = 0; k < v->blocks; k++) {
+		int64_t to = cpu_min(v->rows, (k + 1) * v->per);
+		for (int64_t r = k * v->per; r < to; r++) {
+			const float *restrict x = w->x + r * v->c, *gy = w->gy + r * v->c;
+			const float *restrict a = w->a, *restrict b = w->b;
+			const float *restrict rstd = w->rstd, *restrict off = w->off;
+			const float *restrict m1 = mean1, *restrict m2 = mean2;
+			/* gx may be the memory of gy: element for element, so simd is safe. */
+			float *gx = out + r * v->c, keep = keep_of(v, op, key, r);
+			WL_ACT_SWITCH(op->attr.act, {
+				_Pragma("omp simd")
+				for (int64_t j = 0; j < v->c; j++) {
+					float g = gy[j] * keep * wl_act_grad(ACT, x[j] * a[j] + b[j]);
+					float h = x[j] * rstd[j] + off[j];
+					float d = a[j] * (g - m1[j] - h * m2[j]);
+					gx[j] = acc ? gx[j] + d : d;
+				}
+			})
+		}
+	}
+}
+
+void cpu_bn_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+{
+	struct bn v = bn_of(op->in[0]);
+	const float *gamma = cpu_f32(op->in[1]), *beta = cpu_f32(op->in[2]);
+	const float *mean = cpu_f32(op->in[3]), *rstd = mean + v.c;
+	float *g_gamma = cpu_f32(op->out[1]), *g_beta = cpu_f32(op->out[2]);
+	float *a = run->scratch, *b = a + v.c, *off = b + v.c, *partial = off + v.c;
+	for (int64_t j = 0; j < v.c; j++) {
+		a[j] = gamma[j] * rstd[j];
+		b[j] = beta[j] - mean[j] * a[j];
+		off[j] = -mean[j] * rstd[j];
+	}
+	struct bwd w = {cpu_f32(op->in[0]), cpu_f32(op->in[4]), a, b, rstd, off};
+	struct wl_rng_key key = cpu_key(op, run);
+	backward_sums(c, &v, op, key, &w, partial);
+	float *m1 = partial, *m2 = partial + v.c; /* the sums of block 0, overwritten in turn */
+	for (int64_t j = 0; j < v.c; j++) {
+		double s1 = 0, s2 = 0;
+		for (int64_t k = 0; k < v.blocks; k++) {
+			s1 += (double)partial[2 * k * v.c + j];
+			s2 += (double)partial[(2 * k + 1) * v.c + j];
+		}
+		if (g_gamma)
+			g_gamma[j] += (float)s2;
+		if (g_beta)
+			g_beta[j] += (float)s1;
+		double n = op->attr.use_running ? INFINITY : (double)v.rows;
+		m1[j] = (float)(s1 / n);
+		m2[j] = (float)(s2 / n);
+	}
+	if (op->out[0])
+		backward_data(c, &v, op, key, &w, m1, m2);
+}

@@ -1,0 +1,201 @@
+/*
+ * Dense convolution as a matrix product: directly for 1x1 with stride 1 (nearly
+ * all of an EfficientNet), else over patches gathered block by block (im2col of a
+ * few rows at a time, in a thread's own buffer; in this family only the stem).
+ */
+#include "train/backend/cpu/cpu.h"
+
+#include <omp.h>
+
+enum { PATCH_FLOATS = 65536, GW_CHUNKS = 16 };
+
+struct conv {
+	int64_t n, h, w, i, oh, ow, o;
+	int64_t patch;        /* kh * kw * i */
+	int64_t rows;         /* n * oh * ow */
+	int64_t block;        /* rows gathered at a time */
+	int kh, kw, stride, pt, pl;
+};
+
+static struct conv conv_of(const struct wl_op *op, const struct wl_tensor *x,
+	const struct wl_tensor *y)
+{
+	const struct wl_op_attr *a = &op->attr;
+	struct conv v = {.n = x->shape.dim[0], .h = x->shape.dim[1], .w = x->shape.dim[2],
+		.i = x->shape.dim[3], .oh = y->shape.dim[1], .ow = y->shape.dim[2],
+		.o = y->shape.dim[3], .kh = a->kh, .kw = a->kw, .stride = a->stride,
+		.pt = a->pad_top, .pl = a->pad_left};
+	v.patch = v.i * v.kh * v.kw;
+	v.rows = v.n * v.oh * v.ow;
+	v.block = cpu_max(16, PATCH_FLOATS / v.patch);
+	return v;
+}
+
+static bool is_product(const struct conv *v)
+{
+	return v->kh == 1 && v->kw == 1 && v->stride == 1;
+}
+
+/* Patches of output rows [r0, r1) -> out [r1-r0, patch]; zeros outside the image. */
+static void gather(const struct conv *v, const float *x, int64_t r0, int64_t r1, float *out)
+{
+	for (int64_t r = r0; r < r1; r++) {
+		int64_t ow = r % v->ow, oh = r / v->ow % v->oh, n = r / (v->ow * v->oh);
+		for (int kh = 0; kh < v->kh; kh++) {
+			int64_t ih = oh * v->stride - v->pt + kh;
+			for (int kw = 0; kw < v->kw; kw++, out += v->i) {
+				int64_t iw = ow * v->stride - v->pl + kw;
+				bool inside = ih >= 0 && ih < v->h && iw >= 0 && iw < v->w;
+				const float *from = x + ((n * v->h + ih) * v->w + iw) * v->i;
+				for (int64_t c = 0; c < v->i; c++)
+					out[c] = inside ? from[c] : 0;
+			}
+		}
+	}
+}
+
+/* The reverse: adds patches [r1-r0, patch] into gx. */
+static void scatter(const struct conv *v, const float *in, int64_t r0, int64_t r1, float *gx)
+{
+	for (int64_t r = r0; r < r1; r++) {
+		int64_t ow = r % v->ow, oh = r / v->ow % v->oh, n = r / (v->ow * v->oh);
+		for (int kh = 0; kh < v->kh; kh++) {
+			int64_t ih = oh * v->stride - v->pt + kh;
+			for (int kw = 0; kw < v->kw; kw++, in += v->i) {
+				int64_t iw = ow * v->stride - v->pl + kw;
+				if (ih < 0 || ih >= v->h || iw < 0 || iw >= v->w)
+					continue;
+				float *restrict to = gx + ((n * v->h + ih) * v->w + iw) * v->i;
+				for (int64_t c = 0; c < v->i; c++)
+					to[c] += in[c];
+			}
+		}
+	}
+}
+
+static size_t patch_bytes(const struct cpu *c, const struct conv *v)
+{
+	return (size_t)(c->threads * v->block * v->patch) * sizeof(float);
+}
+
+size_t cpu_conv_scratch(const struct cpu *c, const struct wl_op *op)
+{
+	struct conv v = conv_of(op, op->in[0], op->out[0]);
+	return is_product(&v) ? gemm_scratch(v.rows, v.o, v.i) : patch_bytes(c, &v);
+}
+
+void cpu_conv(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+{
+	struct conv v = conv_of(op, op->in[0], op->out[0]);
+	const float *x = cpu_f32(op->in[0]), *w = cpu_f32(op->in[1]);
+	struct gemm g = {.m = v.rows, .n = v.o, .k = v.patch, .a = x, .a_row = v.patch, .a_col = 1,
+		.b = w, .b_row = 1, .b_col = v.patch, .c = cpu_f32(op->out[0]), .ldc = v.o,
+		.bias = cpu_f32(op->in[2])};
+	if (is_product(&v)) {
+		gemm(c, &g, run->scratch);
+		return;
+	}
+	int64_t blocks = cpu_ceil_div(v.rows, v.block);
+	CPU_FOR(c)
+	for (int64_t b = 0; b < blocks; b++) {
+		int t = omp_get_thread_num();
+		float *patches = (float *)run->scratch + t * v.block * v.patch;
+		int64_t r0 = b * v.block, r1 = cpu_min(v.rows, r0 + v.block);
+		gather(&v, x, r0, r1, patches);
+		struct gemm part = g;
+		part.m = r1 - r0;
+		part.a = patches;
+		part.c += r0 * v.o;
+		gemm_serial(&part, c->pack[t]);
+	}
+}
+
+/* Chunks of rows whose weight gradients are summed apart, and rows of a chunk. */
+static int64_t gw_chunks(const struct conv *v)
+{
+	return cpu_min(GW_CHUNKS, cpu_ceil_div(v->rows, v->block));
+}
+
+size_t cpu_conv_bwd_scratch(const struct cpu *c, const struct wl_op *op)
+{
+	struct conv v = conv_of(op, op->in[0], op->in[2]);
+	size_t product = cpu_max(gemm_scratch(v.rows, v.i, v.o), gemm_scratch(v.o, v.i, v.rows));
+	if (!is_product(&v))
+		product = patch_bytes(c, &v) +
+			  (size_t)(gw_chunks(&v) * v.o * v.patch) * sizeof(float);
+	return cpu_max(product, cpu_colsum_scratch(v.rows, v.o));
+}
+
+/* gw += gy^T patches(x) */
+static void weights_bwd(struct cpu *c, const struct conv *v, const float *x, const float *gy,
+	float *gw, float *scratch)
+{
+	int64_t chunks = gw_chunks(v), size = v->o * v->patch;
+	float *partial = scratch + c->threads * v->block * v->patch;
+	int64_t per = cpu_ceil_div(cpu_ceil_div(v->rows, v->block), chunks) * v->block;
+	CPU_FOR(c)
+	for (int64_t i = 0; i < chunks; i++) {
+		int t = omp_get_thread_num();
+		float *patches = scratch + t * v->block * v->patch;
+		int64_t end = cpu_min(v->rows, (i + 1) * per);
+		memset(partial + i * size, 0, (size_t)size * sizeof(float));
+		for (int64_t r0 = i * per; r0 < end; r0 += v->block) {
+			int64_t r1 = cpu_min(end, r0 + v->block);
+			gather(v, x, r0, r1, patches);
+			struct gemm g = {.m = v->o, .n = v->patch, .k = r1 - r0,
+				.a = gy + r0 * v->o, .a_row = 1, .a_col = v->o, .b = patches,
+				.b_row = v->patch, .b_col = 1, .c = partial + i * size,
+				.ldc = v->patch, .add = true};
+			gemm_serial(&g, c->pack[t]);
+		}
+	}
+	for (int64_t i = 0; i < chunks; i++)
+		for (int64_t j = 0; j < size; j++)
+			gw[j] += partial[i * size + j];
+}
+
+/* gx [+]= scatter(gy w), image by image. */
+static void data_bwd(struct cpu *c, const struct conv *v, const float *w, const float *gy,
+	float *gx, bool acc, float *scratch)
+{
+	int64_t image = v->h * v->w * v->i, out_rows = v->oh * v->ow;
+	CPU_FOR(c)
+	for (int64_t n = 0; n < v->n; n++) {
+		int t = omp_get_thread_num();
+		float *patches = scratch + t * v->block * v->patch;
+		if (!acc)
+			memset(gx + n * image, 0, (size_t)image * sizeof(float));
+		for (int64_t r0 = n * out_rows; r0 < (n + 1) * out_rows; r0 += v->block) {
+			int64_t r1 = cpu_min((n + 1) * out_rows, r0 + v->block);
+			struct gemm g = {.m = r1 - r0, .n = v->patch, .k = v->o,
+				.a = gy + r0 * v->o, .a_row = v->o, .a_col = 1, .b = w,
+				.b_row = v->patch, .b_col = 1, .c = patches, .ldc = v->patch};
+			gemm_serial(&g, c->pack[t]);
+			scatter(v, patches, r0, r1, gx);
+		}
+	}
+}
+
+void cpu_conv_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+{
+	struct conv v = conv_of(op, op->in[0], op->in[2]);
+	const float *x = cpu_f32(op->in[0]), *w = cpu_f32(op->in[1]), *gy = cpu_f32(op->in[2]);
+	float *gx = cpu_f32(op->out[0]), *gw = cpu_f32(op->out[1]), *gb = cpu_f32(op->out[2]);
+	if (gw && is_product(&v)) {
+		struct gemm g = {.m = v.o, .n = v.i, .k = v.rows, .a = gy, .a_row = 1, .a_col = v.o,
+			.b = x, .b_row = v.i, .b_col = 1, .c = gw, .ldc = v.i, .add = true};
+		gemm(c, &g, run->scratch);
+	} else if (gw) {
+		weights_bwd(c, &v, x, gy, gw, run->scratch);
+	}
+	if (gx && is_product(&v)) {
+		struct gemm g = {.m = v.rows, .n = v.i, .k = v.o, .a = gy, .a_row = v.o, .a_col = 1,
+			.b = w, .b_row = v.i, .b_col = 1, .c = gx, .ldc = v.i,
+			.add = cpu_acc(op, 0)};
+		gemm(c, &g, run->scratch);
+	} else if (gx) {
+		data_bwd(c, &v, w, gy, gx, cpu_acc(op, 0), run->scratch);
+	}
+	if (gb)
+		cpu_colsum(c, gy, v.rows, v.o, gb, run->scratch);
+}

@@ -1,0 +1,214 @@
+/* The CPU backend: its table of kernels, its memory, and helpers that kernels share. */
+#include "train/backend/cpu/cpu.h"
+
+#include <omp.h>
+#include <stdlib.h>
+
+const struct cpu_kernel cpu_kernels[WL_OP_KINDS] = {
+	[WL_OP_CONV] = {cpu_conv_scratch, cpu_conv},
+	[WL_OP_CONV_BWD] = {cpu_conv_bwd_scratch, cpu_conv_bwd},
+	[WL_OP_DEPTHWISE] = {NULL, cpu_depthwise},
+	[WL_OP_DEPTHWISE_BWD] = {cpu_depthwise_bwd_scratch, cpu_depthwise_bwd},
+	[WL_OP_BATCH_NORM] = {cpu_bn_scratch, cpu_bn},
+	[WL_OP_BATCH_NORM_BWD] = {cpu_bn_scratch, cpu_bn_bwd},
+	[WL_OP_LINEAR] = {cpu_linear_scratch, cpu_linear},
+	[WL_OP_LINEAR_BWD] = {cpu_linear_bwd_scratch, cpu_linear_bwd},
+	[WL_OP_LAYER_NORM] = {NULL, cpu_ln},
+	[WL_OP_LAYER_NORM_BWD] = {cpu_ln_bwd_scratch, cpu_ln_bwd},
+	[WL_OP_ATTENTION] = {cpu_attention_scratch, cpu_attention},
+	[WL_OP_ATTENTION_BWD] = {cpu_attention_bwd_scratch, cpu_attention_bwd},
+	[WL_OP_EMBED] = {NULL, cpu_embed},
+	[WL_OP_EMBED_BWD] = {NULL, cpu_embed_bwd},
+	[WL_OP_MEAN_HW] = {NULL, cpu_mean_hw},
+	[WL_OP_MEAN_HW_BWD] = {NULL, cpu_mean_hw_bwd},
+	[WL_OP_CHANNEL_SCALE] = {NULL, cpu_channel_scale},
+	[WL_OP_CHANNEL_SCALE_BWD] = {NULL, cpu_channel_scale_bwd},
+	[WL_OP_ADD] = {NULL, cpu_add},
+	[WL_OP_SCALE] = {NULL, cpu_scale},
+	[WL_OP_ACT] = {NULL, cpu_act},
+	[WL_OP_ACT_BWD] = {NULL, cpu_act_bwd},
+	[WL_OP_DROPOUT] = {NULL, cpu_dropout},
+	[WL_OP_L2NORM] = {NULL, cpu_l2norm},
+	[WL_OP_L2NORM_BWD] = {NULL, cpu_l2norm_bwd},
+	[WL_OP_ROI_GRID] = {NULL, cpu_roi},
+	[WL_OP_ROI_GRID_BWD] = {NULL, cpu_roi_bwd},
+	[WL_OP_MASKED_MEAN] = {NULL, cpu_masked_mean},
+	[WL_OP_MASKED_MEAN_BWD] = {NULL, cpu_masked_mean_bwd},
+	[WL_OP_SLICE] = {NULL, cpu_slice},
+	[WL_OP_SLICE_BWD] = {NULL, cpu_slice_bwd},
+	[WL_OP_CONCAT] = {NULL, cpu_concat},
+	[WL_OP_INFONCE] = {cpu_infonce_scratch, cpu_infonce},
+	[WL_OP_INFONCE_BWD] = {cpu_infonce_scratch, cpu_infonce_bwd},
+	[WL_OP_DOT] = {cpu_dot_scratch, cpu_dot},
+	[WL_OP_DOT_BWD] = {NULL, cpu_dot_bwd},
+	[WL_OP_FILL] = {NULL, cpu_fill},
+	[WL_OP_COPY] = {NULL, cpu_copy},
+};
+
+static void *cpu_alloc(struct wl_backend *be, size_t bytes, struct wl_err *err)
+{
+	(void)be;
+	size_t rounded = (bytes + 63) / 64 * 64;
+	void *p = aligned_alloc(64, rounded ? rounded : 64);
+	if (!p) {
+		wl_err_nomem(err, "tensors", bytes);
+		return NULL;
+	}
+	memset(p, 0, rounded ? rounded : 64);
+	return p;
+}
+
+static void cpu_free_mem(struct wl_backend *be, void *p)
+{
+	(void)be;
+	free(p);
+}
+
+static void cpu_upload(struct wl_backend *be, void *dst, const void *host, size_t bytes)
+{
+	(void)be;
+	if (bytes)
+		memcpy(dst, host, bytes);
+}
+
+static void cpu_zero(struct wl_backend *be, void *p, size_t bytes)
+{
+	struct cpu *c = be->impl;
+	int64_t block = 1 << 20, n = cpu_ceil_div((int64_t)bytes, block);
+	CPU_FOR(c)
+	for (int64_t i = 0; i < n; i++)
+		memset((char *)p + i * block, 0, (size_t)cpu_min(block, (int64_t)bytes - i * block));
+}
+
+static int cpu_plan_op(struct wl_backend *be, struct wl_op *op, struct wl_err *err)
+{
+	const struct cpu_kernel *k = &cpu_kernels[op->kind];
+	if (!k->run)
+		return wl_err_set(err, WL_EUSAGE, "the CPU backend has no kernel for operation %s",
+			wl_op_name(op->kind));
+	op->scratch_bytes = k->scratch ? k->scratch(be->impl, op) : 0;
+	op->plan = NULL;
+	return 0;
+}
+
+static int cpu_run_op(struct wl_backend *be, const struct wl_op *op, const struct wl_run *run,
+	struct wl_err *err)
+{
+	(void)err;
+	cpu_kernels[op->kind].run(be->impl, op, run);
+	return 0;
+}
+
+static void cpu_release_op(struct wl_backend *be, struct wl_op *op)
+{
+	(void)be;
+	op->plan = NULL;
+}
+
+static int cpu_sync(struct wl_backend *be, struct wl_err *err)
+{
+	(void)be;
+	(void)err;
+	return 0;
+}
+
+static void cpu_close(struct wl_backend *be)
+{
+	struct cpu *c = be->impl;
+	for (int t = 0; c->pack && t < c->threads; t++)
+		free(c->pack[t]);
+	free(c->pack);
+	free(c);
+}
+
+static const struct wl_backend cpu_table = {
+	.name = "cpu",
+	.alloc = cpu_alloc,
+	.free_mem = cpu_free_mem,
+	.upload = cpu_upload,
+	.download = cpu_upload,
+	.zero = cpu_zero,
+	.plan_op = cpu_plan_op,
+	.run_op = cpu_run_op,
+	.release_op = cpu_release_op,
+	.sync = cpu_sync,
+	.adamw = cpu_adamw,
+	.ema = cpu_ema,
+	.sum_squares = cpu_sum_squares,
+	.close = cpu_close,
+};
+
+struct wl_backend *wl_backend_cpu_open(int threads, struct wl_err *err)
+{
+	struct cpu *c = calloc(1, sizeof(*c));
+	if (!c) {
+		wl_err_nomem(err, "the CPU backend", sizeof(*c));
+		return NULL;
+	}
+	c->be = cpu_table;
+	c->be.impl = c;
+	c->threads = threads > 0 ? threads : omp_get_max_threads();
+	c->pack = calloc((size_t)c->threads, sizeof(*c->pack));
+	size_t bytes = gemm_pack_floats() * sizeof(float);
+	for (int t = 0; c->pack && t < c->threads; t++) {
+		c->pack[t] = aligned_alloc(64, bytes);
+		if (!c->pack[t])
+			break;
+	}
+	if (!c->pack || !c->pack[c->threads - 1]) {
+		wl_err_nomem(err, "the CPU backend's work space", bytes * (size_t)c->threads);
+		cpu_close(&c->be);
+		return NULL;
+	}
+	return &c->be;
+}
+
+size_t cpu_colsum_scratch(int64_t rows, int64_t cols)
+{
+	return (size_t)(cpu_ceil_div(rows, cpu_block_rows(cols)) * cols) * sizeof(float);
+}
+
+void cpu_colsum(struct cpu *c, const float *x, int64_t rows, int64_t cols, float *out,
+	void *scratch)
+{
+	int64_t per = cpu_block_rows(cols), blocks = cpu_ceil_div(rows, per);
+	float *partial = scratch;
+	CPU_FOR(c)
+	for (int64_t b = 0; b < blocks; b++) {
+		float *restrict sum = partial + b * cols;
+		memset(sum, 0, (size_t)cols * sizeof(float));
+		for (int64_t r = b * per; r < cpu_min(rows, (b + 1) * per); r++) {
+			const float *restrict row = x + r * cols;
+#pragma omp simd
+			for (int64_t j = 0; j < cols; j++)
+				sum[j] += row[j];
+		}
+	}
+	for (int64_t j = 0; j < cols; j++) {
+		double s = 0;
+		for (int64_t b = 0; b < blocks; b++)
+			s += (double)partial[b * cols + j];
+		out[j] += (float)s;
+	}
+}
+
+void cpu_act_grad(struct cpu *c, enum wl_act act, const float *y, const float *z,
+	const float *gy, float *gz, int64_t n)
+{
+	const int64_t block = 16384;
+	CPU_FOR(c)
+	for (int64_t b = 0; b < n; b += block) {
+		int64_t end = cpu_min(n, b + block);
+		WL_ACT_SWITCH(act, {
+			if (wl_act_grad_from_y(ACT)) {
+				_Pragma("omp simd")
+				for (int64_t i = b; i < end; i++)
+					gz[i] = gy[i] * wl_act_grad_y(ACT, y[i]);
+			} else {
+				_Pragma("omp simd")
+				for (int64_t i = b; i < end; i++)
+					gz[i] = gy[i] * wl_act_grad(ACT, z[i]);
+			}
+		})
+	}
+}

@@ -1,0 +1,161 @@
+/* What the CPU backend's files share; nothing outside this folder includes it. */
+#ifndef WL_TRAIN_BACKEND_CPU_CPU_H
+#define WL_TRAIN_BACKEND_CPU_CPU_H
+
+#include "train/backend/backend.h"
+#include "train/backend/elementwise.h"
+
+struct cpu {
+	struct wl_backend be;
+	int threads;
+	float **pack; /* [threads] private memory of a thread for packed matrix panels */
+};
+
+/*
+ * Work is cut into blocks whose size depends on shapes only, never on the number
+ * of threads; partial sums are kept per block and added in the order of blocks.
+ * That makes every result the same for any number of threads.
+ */
+#define CPU_FOR(c) _Pragma("omp parallel for schedule(static) num_threads((c)->threads)")
+
+typedef void (*cpu_run_fn)(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+
+struct cpu_kernel {
+	/* Bytes of scratch that a run needs; NULL for none. */
+	size_t (*scratch)(const struct cpu *c, const struct wl_op *op);
+	cpu_run_fn run;
+};
+extern const struct cpu_kernel cpu_kernels[WL_OP_KINDS];
+
+/* --- matrix products: gemm.c --- */
+
+/* c(i,j) [+]= sum_p a(i,p) b(p,j); then act(c + bias), z keeping the value before act. */
+struct gemm {
+	int64_t m, n, k;
+	const float *a;
+	int64_t a_row, a_col; /* a(i,p) is a[i * a_row + p * a_col]; one of them is 1 */
+	const float *b;
+	int64_t b_row, b_col; /* b(p,j) is b[p * b_row + j * b_col]; one of them is 1 */
+	float *c;
+	int64_t ldc;
+	bool add;
+	const float *bias; /* [n] or NULL */
+	enum wl_act act;
+	float *z; /* as c, or NULL */
+};
+
+/* All threads. scratch: gemm_scratch bytes (0 unless k is far larger than m and n), or NULL:
+ * then k is not cut, with less parallelism where m and n are small. */
+void gemm(struct cpu *c, const struct gemm *g, void *scratch);
+size_t gemm_scratch(int64_t m, int64_t n, int64_t k);
+/* One thread, whole product; pack is its c->pack[]. */
+void gemm_serial(const struct gemm *g, float *pack);
+/* Floats of a thread's pack buffer. */
+size_t gemm_pack_floats(void);
+
+/* --- small helpers: cpu.c --- */
+
+static inline int64_t cpu_min(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+static inline int64_t cpu_max(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
+static inline int64_t cpu_ceil_div(int64_t a, int64_t b)
+{
+	return (a + b - 1) / b;
+}
+
+static inline float *cpu_f32(const struct wl_tensor *t)
+{
+	return t ? t->data : NULL;
+}
+
+static inline bool cpu_acc(const struct wl_op *op, int out)
+{
+	return (op->acc >> out) & 1;
+}
+
+/* Rows of a [rows, cols] matrix in one block of work: about 64K elements. */
+static inline int64_t cpu_block_rows(int64_t cols)
+{
+	return cpu_max(16, 65536 / cpu_max(cols, 1));
+}
+
+/* out[c] += sum over rows of x[rows, cols], blockwise; scratch: cpu_colsum_scratch bytes. */
+void cpu_colsum(struct cpu *c, const float *x, int64_t rows, int64_t cols, float *out,
+	void *scratch);
+size_t cpu_colsum_scratch(int64_t rows, int64_t cols);
+
+/* gz = gy * act'(…), from z (the value before) or y (after), whichever the activation needs. */
+void cpu_act_grad(struct cpu *c, enum wl_act act, const float *y, const float *z,
+	const float *gy, float *gz, int64_t n);
+
+/* The key of this operation's random numbers in this run. */
+static inline struct wl_rng_key cpu_key(const struct wl_op *op, const struct wl_run *run)
+{
+	return wl_rng_key(run->seed, run->step, op->attr.rng_op);
+}
+
+/* --- kernels, by file --- */
+size_t cpu_conv_scratch(const struct cpu *c, const struct wl_op *op);
+size_t cpu_conv_bwd_scratch(const struct cpu *c, const struct wl_op *op);
+void cpu_conv(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_conv_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+size_t cpu_depthwise_bwd_scratch(const struct cpu *c, const struct wl_op *op);
+void cpu_depthwise(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_depthwise_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+size_t cpu_bn_scratch(const struct cpu *c, const struct wl_op *op);
+void cpu_bn(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_bn_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+size_t cpu_linear_scratch(const struct cpu *c, const struct wl_op *op);
+size_t cpu_linear_bwd_scratch(const struct cpu *c, const struct wl_op *op);
+void cpu_linear(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_linear_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+size_t cpu_ln_bwd_scratch(const struct cpu *c, const struct wl_op *op);
+void cpu_ln(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_ln_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+size_t cpu_attention_scratch(const struct cpu *c, const struct wl_op *op);
+size_t cpu_attention_bwd_scratch(const struct cpu *c, const struct wl_op *op);
+void cpu_attention(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_attention_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_embed(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_embed_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_mean_hw(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_mean_hw_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_channel_scale(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_channel_scale_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_add(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_scale(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_act(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_act_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_dropout(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_l2norm(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_l2norm_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_roi(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_roi_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_masked_mean(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_masked_mean_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_slice(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_slice_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_concat(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+size_t cpu_infonce_scratch(const struct cpu *c, const struct wl_op *op);
+void cpu_infonce(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_infonce_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_dot(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_dot_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+size_t cpu_dot_scratch(const struct cpu *c, const struct wl_op *op);
+void cpu_fill(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void cpu_copy(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+
+/* --- optimiser: optim.c --- */
+void cpu_adamw(struct wl_backend *be, float *w, const float *grad, float *m, float *v,
+	const struct wl_adamw_range *ranges, int n_ranges, const struct wl_adamw *how);
+void cpu_ema(struct wl_backend *be, float *k, const float *q, int64_t n, float momentum);
+double cpu_sum_squares(struct wl_backend *be, const float *x, int64_t n);
+
+#endif

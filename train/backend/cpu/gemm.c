@@ -1,0 +1,262 @@
+/*
+ * Single-precision matrix products, written here rather than taken from oneDNN
+ * for three reasons: a run allocates nothing (dnnl_sgemm allocates its packing
+ * buffers on every call), results do not depend on the number of threads, and
+ * bias and activation are applied while a block is still in the cache.
+ *
+ * The shape is Goto and van de Geijn's (ACM TOMS 34(3), 2008) with one packed
+ * operand: B is copied in panels of NR columns by KC rows (32 KB, level 1 cache);
+ * A is read in place, MR rows at a time, by broadcast.  Every element of C is a
+ * sum in an order fixed by KC, so cutting M and N among threads changes nothing.
+ * Where K is far larger than M and N (gradients of weights), K is cut into
+ * chunks by a rule on shapes, each with its own partial C, added in order.
+ */
+#include "train/backend/cpu/cpu.h"
+#include "train/backend/cpu/vec.h"
+
+#include <omp.h>
+
+enum {
+	MR = VL == 16 ? 12 : 6, /* MR * 2 sums + 2 of B + 1 of A fit in the registers */
+	NR = 2 * VL,
+	KC = 256,
+	MC = 16 * MR,
+	NC = 16 * NR,
+	SPLIT_K = 4096, /* K of a chunk where K is cut */
+	SPLIT_MAX = 16,
+};
+
+size_t gemm_pack_floats(void)
+{
+	return (size_t)KC * NC;
+}
+
+/* b(p0.., j0..) [kc, n] -> panels [n / NR][kc][NR], zeros beyond n. */
+static void pack_b(const struct gemm *g, int64_t p0, int64_t kc, int64_t j0, int64_t n, float *out)
+{
+	for (int64_t j = 0; j < n; j += NR) {
+		int w = (int)cpu_min(NR, n - j);
+		const float *b = g->b + p0 * g->b_row + (j0 + j) * g->b_col;
+		if (g->b_col == 1) {
+			int lo = w < VL ? w : VL, hi = w - lo;
+			for (int64_t p = 0; p < kc; p++) {
+				const float *row = b + p * g->b_row;
+				vstore(out + p * NR, vget(row, lo));
+				vstore(out + p * NR + VL, hi ? vget(row + VL, hi) : vset(0));
+			}
+		} else {
+			for (int jj = 0; jj < w; jj++)
+				for (int64_t p = 0; p < kc; p++)
+					out[p * NR + jj] = b[p * g->b_row + jj * g->b_col];
+			for (int jj = w; jj < NR; jj++)
+				for (int64_t p = 0; p < kc; p++)
+					out[p * NR + jj] = 0;
+		}
+		out += kc * NR;
+	}
+}
+
+/* mr x (nv * VL) of C: c [+]= a * panel. Constants after inlining: mr, nv, a_col or a_row. */
+WL_INLINE void micro(int mr, int nv, int64_t kc, const float *a, int64_t a_row, int64_t a_col,
+	const float *panel, float *c, int64_t ldc, int n, bool add)
+{
+	vf s[MR][2];
+#pragma GCC unroll 12
+	for (int i = 0; i < mr; i++)
+#pragma GCC unroll 2
+		for (int v = 0; v < nv; v++)
+			s[i][v] = vset(0);
+	for (int64_t p = 0; p < kc; p++) {
+		vf b0 = vload(panel), b1 = nv > 1 ? vload(panel + VL) : b0;
+		panel += NR;
+#pragma GCC unroll 12
+		for (int i = 0; i < mr; i++) {
+			vf x = vset(a[i * a_row]);
+			s[i][0] += x * b0;
+			if (nv > 1)
+				s[i][1] += x * b1;
+		}
+		a += a_col;
+	}
+	for (int v = 0; v < nv; v++) {
+		int w = n - v * VL;
+#pragma GCC unroll 12
+		for (int i = 0; i < mr; i++) {
+			float *at = c + i * ldc + v * VL;
+			vput(at, add ? s[i][v] + vget(at, w) : s[i][v], w);
+		}
+	}
+}
+
+typedef void micro_fn(int64_t kc, const float *a, int64_t a_row, int64_t a_col,
+	const float *panel, float *c, int64_t ldc, int n, bool add);
+
+/* One function per number of rows and vectors, for A by rows (a_col 1) and by columns. */
+#define MICRO(mr, nv) \
+	static void micro_r##mr##_##nv(int64_t kc, const float *a, int64_t a_row, int64_t a_col, \
+		const float *panel, float *c, int64_t ldc, int n, bool add) \
+	{ \
+		(void)a_col; \
+		micro(mr, nv, kc, a, a_row, 1, panel, c, ldc, n, add); \
+	} \
+	static void micro_c##mr##_##nv(int64_t kc, const float *a, int64_t a_row, int64_t a_col, \
+		const float *panel, float *c, int64_t ldc, int n, bool add) \
+	{ \
+		(void)a_row; \
+		micro(mr, nv, kc, a, 1, a_col, panel, c, ldc, n, add); \
+	}
+#define MICRO_BOTH(mr) MICRO(mr, 1) MICRO(mr, 2)
+#define MICRO_ENTRY(kind, mr) {micro_##kind##mr##_1, micro_##kind##mr##_2}
+
+MICRO_BOTH(1) MICRO_BOTH(2) MICRO_BOTH(3) MICRO_BOTH(4) MICRO_BOTH(5) MICRO_BOTH(6)
+#if defined(__AVX512F__)
+MICRO_BOTH(7) MICRO_BOTH(8) MICRO_BOTH(9) MICRO_BOTH(10) MICRO_BOTH(11) MICRO_BOTH(12)
+#define MICRO_ROWS(kind) \
+	{ \
+		MICRO_ENTRY(kind, 1), MICRO_ENTRY(kind, 2), MICRO_ENTRY(kind, 3), \
+		MICRO_ENTRY(kind, 4), MICRO_ENTRY(kind, 5), MICRO_ENTRY(kind, 6), \
+		MICRO_ENTRY(kind, 7), MICRO_ENTRY(kind, 8), MICRO_ENTRY(kind, 9), \
+		MICRO_ENTRY(kind, 10), MICRO_ENTRY(kind, 11), MICRO_ENTRY(kind, 12) \
+	}
+#else
+#define MICRO_ROWS(kind) \
+	{ \
+		MICRO_ENTRY(kind, 1), MICRO_ENTRY(kind, 2), MICRO_ENTRY(kind, 3), \
+		MICRO_ENTRY(kind, 4), MICRO_ENTRY(kind, 5), MICRO_ENTRY(kind, 6) \
+	}
+#endif
+
+static micro_fn *const micro_rows[MR][2] = MICRO_ROWS(r);
+static micro_fn *const micro_cols[MR][2] = MICRO_ROWS(c);
+
+/* A block of rows against one packed [kc, n] part of B. */
+static void block(const struct gemm *g, int64_t i0, int64_t rows, int64_t p0, int64_t kc,
+	const float *packed, int64_t n, float *c, int64_t ldc, bool add)
+{
+	micro_fn *const(*fn)[2] = g->a_col == 1 ? micro_rows : micro_cols;
+	for (int64_t j = 0; j < n; j += NR) {
+		int w = (int)cpu_min(NR, n - j);
+		for (int64_t i = 0; i < rows; i += MR) {
+			int mr = (int)cpu_min(MR, rows - i);
+			fn[mr - 1][w > VL](kc, g->a + (i0 + i) * g->a_row + p0 * g->a_col, g->a_row,
+				g->a_col, packed + j * kc, c + i * ldc + j, ldc, w, add);
+		}
+	}
+}
+
+/* act(c + bias) on a finished block. */
+static void epilogue(const struct gemm *g, int64_t i0, int64_t rows, int64_t j0, int64_t n)
+{
+	if (!g->bias && g->act == WL_ACT_NONE && !g->z)
+		return;
+	for (int64_t i = i0; i < i0 + rows; i++) {
+		float *restrict c = g->c + i * g->ldc + j0;
+		float *restrict z = g->z ? g->z + i * g->ldc + j0 : NULL;
+		if (g->bias) {
+			const float *restrict bias = g->bias + j0;
+#pragma omp simd
+			for (int64_t j = 0; j < n; j++)
+				c[j] += bias[j];
+		}
+		if (z)
+			memcpy(z, c, (size_t)n * sizeof(float));
+		WL_ACT_SWITCH(g->act, {
+			if (ACT == WL_ACT_NONE)
+				break;
+			_Pragma("omp simd")
+			for (int64_t j = 0; j < n; j++)
+				c[j] = wl_act_value(ACT, c[j]);
+		})
+	}
+}
+
+/* Rows [m0,m1), columns [n0,n1), all of p in [k0,k1), into out (which is c, or a partial c). */
+static void part(const struct gemm *g, int64_t m0, int64_t m1, int64_t n0, int64_t n1, int64_t k0,
+	int64_t k1, float *out, int64_t ldc, bool add, bool finish, float *pack)
+{
+	for (int64_t j = n0; j < n1; j += NC) {
+		int64_t n = cpu_min(NC, n1 - j);
+		for (int64_t p = k0; p < k1; p += KC) {
+			int64_t kc = cpu_min(KC, k1 - p);
+			bool last = p + kc == k1;
+			pack_b(g, p, kc, j, n, pack);
+			for (int64_t i = m0; i < m1; i += MC) {
+				int64_t rows = cpu_min(MC, m1 - i);
+				block(g, i, rows, p, kc, pack, n, out + i * ldc + j, ldc,
+					add || p > k0);
+				if (last && finish)
+					epilogue(g, i, rows, j, n);
+			}
+		}
+	}
+}
+
+void gemm_serial(const struct gemm *g, float *pack)
+{
+	part(g, 0, g->m, 0, g->n, 0, g->k, g->c, g->ldc, g->add, true, pack);
+}
+
+/* Into how many chunks K is cut: a rule on shapes only. */
+static int64_t splits(int64_t m, int64_t n, int64_t k)
+{
+	int64_t s = cpu_min(SPLIT_MAX, k / SPLIT_K);
+	/* Partial results must stay small beside the operands. */
+	while (s > 1 && s * m * n > (m + n) * k / 4)
+		s--;
+	return cpu_max(1, s);
+}
+
+size_t gemm_scratch(int64_t m, int64_t n, int64_t k)
+{
+	int64_t s = splits(m, n, k);
+	return s > 1 ? (size_t)(s * m * n) * sizeof(float) : 0;
+}
+
+static void gemm_split_k(struct cpu *c, const struct gemm *g, int64_t s, float *partial)
+{
+	int64_t chunk = cpu_ceil_div(g->k, s);
+#pragma omp parallel num_threads(c->threads)
+	{
+		float *pack = c->pack[omp_get_thread_num()];
+#pragma omp for schedule(static)
+		for (int64_t i = 0; i < s; i++)
+			part(g, 0, g->m, 0, g->n, i * chunk, cpu_min(g->k, (i + 1) * chunk),
+				partial + i * g->m * g->n, g->n, false, false, pack);
+#pragma omp for schedule(static)
+		for (int64_t i = 0; i < g->m; i++) {
+			float *restrict row = g->c + i * g->ldc;
+			if (!g->add)
+				memset(row, 0, (size_t)g->n * sizeof(float));
+			for (int64_t t = 0; t < s; t++) {
+				const float *restrict from = partial + (t * g->m + i) * g->n;
+#pragma omp simd
+				for (int64_t j = 0; j < g->n; j++)
+					row[j] += from[j];
+			}
+			epilogue(g, i, 1, 0, g->n);
+		}
+	}
+}
+
+void gemm(struct cpu *c, const struct gemm *g, void *scratch)
+{
+	int64_t s = splits(g->m, g->n, g->k);
+	if (s > 1 && scratch) {
+		gemm_split_k(c, g, s, scratch);
+		return;
+	}
+	/* Threads take ranges of rows, or of columns where there are few rows. */
+	bool by_rows = g->m >= g->n || g->m >= MR * 4 * c->threads;
+	int64_t unit = by_rows ? MR : NR, units = cpu_ceil_div(by_rows ? g->m : g->n, unit);
+#pragma omp parallel num_threads(c->threads)
+	{
+		int t = omp_get_thread_num(), nt = omp_get_num_threads();
+		int64_t from = units * t / nt * unit, to = units * (t + 1) / nt * unit;
+		if (by_rows)
+			part(g, from, cpu_min(to, g->m), 0, g->n, 0, g->k, g->c, g->ldc, g->add,
+				true, c->pack[t]);
+		else
+			part(g, 0, g->m, from, cpu_min(to, g->n), 0, g->k, g->c, g->ldc, g->add,
+				true, c->pack[t]);
+	}
+}

@@ -1,0 +1,62 @@
+/* Updates of flat parameter memory. */
+#include "train/backend/cpu/cpu.h"
+
+enum { BLOCK = 16384 };
+
+void cpu_adamw(struct wl_backend *be, float *w, const float *grad, float *m, float *v,
+	const struct wl_adamw_range *ranges, int n_ranges, const struct wl_adamw *how)
+{
+	struct cpu *c = be->impl;
+	double c1 = 1.0 - pow((double)how->beta1, (double)how->step);
+	double c2 = 1.0 - pow((double)how->beta2, (double)how->step);
+	float root = (float)sqrt(c2), b1 = how->beta1, b2 = how->beta2, eps = how->eps;
+	for (int i = 0; i < n_ranges; i++) {
+		const struct wl_adamw_range *r = &ranges[i];
+		float step = (float)((double)r->lr / c1);
+		float decay = 1.0f - r->lr * r->weight_decay;
+		CPU_FOR(c)
+		for (int64_t at = r->begin; at < r->end; at += BLOCK) {
+			int64_t end = cpu_min(r->end, at + BLOCK);
+#pragma omp simd
+			for (int64_t j = at; j < end; j++)
+				w[j] = wl_adamw_one(w[j], grad[j] * how->grad_scale, &m[j], &v[j],
+					b1, b2, eps, step, root, decay);
+		}
+	}
+}
+
+void cpu_ema(struct wl_backend *be, float *k, const float *q, int64_t n, float momentum)
+{
+	struct cpu *c = be->impl;
+	float rest = 1.0f - momentum;
+	CPU_FOR(c)
+	for (int64_t at = 0; at < n; at += BLOCK) {
+		int64_t end = cpu_min(n, at + BLOCK);
+#pragma omp simd
+		for (int64_t j = at; j < end; j++)
+			k[j] = momentum * k[j] + rest * q[j];
+	}
+}
+
+double cpu_sum_squares(struct wl_backend *be, const float *x, int64_t n)
+{
+	struct cpu *c = be->impl;
+	/* Rounds of 64 blocks, so that partial sums fit on the stack for any n. */
+	double total = 0;
+	for (int64_t from = 0; from < n; from += 64 * BLOCK) {
+		double partial[64];
+		int64_t blocks = cpu_min(64, cpu_ceil_div(n - from, BLOCK));
+		CPU_FOR(c)
+		for (int64_t b = 0; b < blocks; b++) {
+			int64_t at = from + b * BLOCK, end = cpu_min(n, at + BLOCK);
+			double s = 0;
+#pragma omp simd reduction(+ : s)
+			for (int64_t j = at; j < end; j++)
+				s += (double)x[j] * (double)x[j];
+			partial[b] = s;
+		}
+		for (int64_t b = 0; b < blocks; b++)
+			total += partial[b];
+	}
+	return total;
+}

@@ -1,0 +1,263 @@
+/* Means over space or sequence, the squeeze-excite gate, RoI pooling. */
+#include "train/backend/cpu/cpu.h"
+
+void cpu_mean_hw(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+{
+	(void)run;
+	const struct wl_shape *s = &op->in[0]->shape;
+	int64_t hw = s->dim[1] * s->dim[2], ch = s->dim[3];
+	CPU_FOR(c)
+	for (int64_t n = 0; n < s->dim[0]; n++) {
+		const float *x = cpu_f32(op->in[0]) + n * hw * ch;
+		float *restrict y = cpu_f32(op->out[0]) + n * ch;
+		memset(y, 0, (size_t)ch * sizeof(float));
+		for (int64_t r = 0; r < hw; r++) {
+			const float *restrict row = x + r * ch;
+#pragma omp simd
+			for (int64_t j = 0; j < ch; j++)
+				y[j] += row[j];
+		}
+		for (int64_t j = 0; j < ch; j++)
+			y[j] /= (float)hw;
+	}
+}
+
+void cpu_mean_hw_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+{
+	(void)run;
+	const struct wl_shape *s = &op->out[0]->shape;
+	int64_t hw = s->dim[1] * s->dim[2], ch = s->dim[3];
+	bool acc = cpu_acc(op, 0);
+	float by = 1.0f / (float)hw;
+	CPU_FOR(c)
+	for (int64_t r = 0; r < s->dim[0] * hw; r++) {
+		const float *restrict gy = cpu_f32(op->in[0]) + r / hw * ch;
+		float *restrict gx = cpu_f32(op->out[0]) + r * ch;
+#pragma omp simd
+		for (int64_t j = 0; j < ch; j++)
+			gx[j] = (acc ? gx[j] : 0.0f) + gy[j] * by;
+	}
+}
+
+/* Channels are taken in groups, whose gates stay on the stack. */
+enum { GROUP = 256 };
+
+void cpu_channel_scale(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+{
+	(void)run;
+	const struct wl_shape *s = &op->in[0]->shape;
+	int64_t hw = s->dim[1] * s->dim[2], ch = s->dim[3];
+	CPU_FOR(c)
+	for (int64_t n = 0; n < s->dim[0]; n++) {
+		for (int64_t c0 = 0; c0 < ch; c0 += GROUP) {
+			int64_t w = cpu_min(GROUP, ch - c0), at = n * hw * ch + c0;
+			const float *restrict from = cpu_f32(op->in[1]) + n * ch + c0;
+			float gate[GROUP];
+#pragma omp simd
+			for (int64_t j = 0; j < w; j++)
+				gate[j] = wl_sigmoidf(from[j]);
+			for (int64_t r = 0; r < hw; r++) {
+				const float *restrict x = cpu_f32(op->in[0]) + at + r * ch;
+				float *restrict y = cpu_f32(op->out[0]) + at + r * ch;
+#pragma omp simd
+				for (int64_t j = 0; j < w; j++)
+					y[j] = x[j] * gate[j];
+			}
+		}
+	}
+}
+
+void cpu_channel_scale_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+{
+	(void)run;
+	const struct wl_shape *s = &op->in[0]->shape;
+	int64_t hw = s->dim[1] * s->dim[2], ch = s->dim[3];
+	float *out_x = cpu_f32(op->out[0]), *out_s = cpu_f32(op->out[1]);
+	bool acc_x = cpu_acc(op, 0), acc_s = cpu_acc(op, 1);
+	CPU_FOR(c)
+	for (int64_t n = 0; n < s->dim[0]; n++) {
+		for (int64_t c0 = 0; c0 < ch; c0 += GROUP) {
+			int64_t w = cpu_min(GROUP, ch - c0), at = n * hw * ch + c0;
+			const float *restrict from = cpu_f32(op->in[1]) + n * ch + c0;
+			float gate[GROUP], sum[GROUP];
+			for (int64_t j = 0; j < w; j++) {
+				gate[j] = wl_sigmoidf(from[j]);
+				sum[j] = 0;
+			}
+			for (int64_t r = 0; r < hw; r++) {
+				const float *x = cpu_f32(op->in[0]) + at + r * ch;
+				const float *gy = cpu_f32(op->in[2]) + at + r * ch;
+				float *gx = out_x ? out_x + at + r * ch : NULL;
+#pragma omp simd
+				for (int64_t j = 0; j < w; j++) {
+					float g = gy[j];
+					sum[j] += g * x[j];
+					if (gx)
+						gx[j] = (acc_x ? gx[j] : 0.0f) + g * gate[j];
+				}
+			}
+			for (int64_t j = 0; out_s && j < w; j++) {
+				float *to = out_s + n * ch + c0 + j;
+				*to = (acc_s ? *to : 0.0f) + sum[j] * gate[j] * (1.0f - gate[j]);
+			}
+		}
+	}
+}
+
+/*
+ * RoI pooling of FACTS section 2.  The 4x4 samples of a box form a grid and bilinear
+ * weights are products, so the mean over samples is a weighted sum over the map
+ * with weights wy[y] * wx[x]; each axis has at most 8 that are not 0.
+ */
+enum { ROI_SAMPLES = 4, ROI_TAPS = 2 * ROI_SAMPLES };
+
+struct axis {
+	int n;
+	int64_t at[ROI_TAPS];
+	float weight[ROI_TAPS];
+};
+
+/* lo, hi: the box in feature pixels (of a map of `size`). */
+static struct axis axis_of(float lo, float hi, int64_t size)
+{
+	struct axis a = {0};
+	/* A map of one pixel has no corner-aligned scale: the factor of size 2 serves. */
+	float factor = (float)size / (2.0f * (float)cpu_max(1, size - 1));
+	for (int b = 0; b < ROI_SAMPLES; b++) {
+		float t = (float)(2 * b + 1) / ROI_SAMPLES - 1.0f;
+		float at = factor * ((hi - lo) * t + lo + hi) - 0.5f;
+		/* Far outside, NaN too: no pixel has a weight. */
+		if (!(at > -1.0f && at < (float)size))
+			continue;
+		float whole = floorf(at), part = at - whole;
+		int64_t i = (int64_t)whole;
+		if (i >= 0) {
+			a.at[a.n] = i;
+			a.weight[a.n++] = (1.0f - part) / ROI_SAMPLES;
+		}
+		if (i + 1 < size) {
+			a.at[a.n] = i + 1;
+			a.weight[a.n++] = part / ROI_SAMPLES;
+		}
+	}
+	return a;
+}
+
+struct roi {
+	int64_t n, h, w, c, regions;
+	float sx, sy; /* feature pixels per input pixel */
+};
+
+static struct roi roi_of(const struct wl_op *op, const struct wl_tensor *map,
+	const struct wl_tensor *boxes)
+{
+	struct roi r = {map->shape.dim[0], map->shape.dim[1], map->shape.dim[2], map->shape.dim[3],
+		boxes->shape.dim[1], 0, 0};
+	r.sx = (float)r.w / op->attr.image_w;
+	r.sy = (float)r.h / op->attr.image_h;
+	return r;
+}
+
+void cpu_roi(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+{
+	(void)run;
+	struct roi v = roi_of(op, op->in[0], op->in[1]);
+	CPU_FOR(c)
+	for (int64_t i = 0; i < v.n * v.regions; i++) {
+		const float *box = cpu_f32(op->in[1]) + 4 * i;
+		const float *map = cpu_f32(op->in[0]) + i / v.regions * v.h * v.w * v.c;
+		float *restrict y = cpu_f32(op->out[0]) + i * v.c;
+		struct axis ax = axis_of(box[0] * v.sx, box[2] * v.sx, v.w);
+		struct axis ay = axis_of(box[1] * v.sy, box[3] * v.sy, v.h);
+		memset(y, 0, (size_t)v.c * sizeof(float));
+		for (int a = 0; a < ay.n; a++)
+			for (int b = 0; b < ax.n; b++) {
+				const float *restrict x = map + (ay.at[a] * v.w + ax.at[b]) * v.c;
+				float w = ay.weight[a] * ax.weight[b];
+#pragma omp simd
+				for (int64_t j = 0; j < v.c; j++)
+					y[j] += w * x[j];
+			}
+	}
+}
+
+void cpu_roi_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+{
+	(void)run;
+	struct roi v = roi_of(op, op->out[0], op->in[0]);
+	bool acc = cpu_acc(op, 0);
+	CPU_FOR(c)
+	for (int64_t n = 0; n < v.n; n++) {
+		float *map = cpu_f32(op->out[0]) + n * v.h * v.w * v.c;
+		if (!acc)
+			memset(map, 0, (size_t)(v.h * v.w * v.c) * sizeof(float));
+		for (int64_t i = n * v.regions; i < (n + 1) * v.regions; i++) {
+			const float *box = cpu_f32(op->in[0]) + 4 * i;
+			const float *restrict gy = cpu_f32(op->in[1]) + i * v.c;
+			struct axis ax = axis_of(box[0] * v.sx, box[2] * v.sx, v.w);
+			struct axis ay = axis_of(box[1] * v.sy, box[3] * v.sy, v.h);
+			for (int a = 0; a < ay.n; a++)
+				for (int b = 0; b < ax.n; b++) {
+					float *restrict gx = map + (ay.at[a] * v.w + ax.at[b]) * v.c;
+					float w = ay.weight[a] * ax.weight[b];
+#pragma omp simd
+					for (int64_t j = 0; j < v.c; j++)
+						gx[j] += w * gy[j];
+				}
+		}
+	}
+}
+
+/* 1 / (number of rows that count), 0 for none. */
+static float mask_share(const float *mask, int64_t s)
+{
+	if (!mask)
+		return 1.0f / (float)s;
+	float n = 0;
+	for (int64_t i = 0; i < s; i++)
+		n += mask[i] != 0 ? 1.0f : 0.0f;
+	return n > 0 ? 1.0f / n : 0.0f;
+}
+
+void cpu_masked_mean(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+{
+	(void)run;
+	const struct wl_shape *s = &op->in[0]->shape;
+	int64_t len = s->dim[1], d = s->dim[2];
+	CPU_FOR(c)
+	for (int64_t b = 0; b < s->dim[0]; b++) {
+		const float *mask = op->in[1] ? cpu_f32(op->in[1]) + b * len : NULL;
+		float *restrict y = cpu_f32(op->out[0]) + b * d, share = mask_share(mask, len);
+		memset(y, 0, (size_t)d * sizeof(float));
+		for (int64_t i = 0; i < len; i++) {
+			const float *restrict x = cpu_f32(op->in[0]) + (b * len + i) * d;
+			if (mask && mask[i] == 0)
+				continue;
+#pragma omp simd
+			for (int64_t j = 0; j < d; j++)
+				y[j] += x[j];
+		}
+		for (int64_t j = 0; j < d; j++)
+			y[j] *= share;
+	}
+}
+
+void cpu_masked_mean_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+{
+	(void)run;
+	const struct wl_shape *s = &op->out[0]->shape;
+	int64_t len = s->dim[1], d = s->dim[2];
+	bool acc = cpu_acc(op, 0);
+	CPU_FOR(c)
+	for (int64_t b = 0; b < s->dim[0]; b++) {
+		const float *mask = op->in[0] ? cpu_f32(op->in[0]) + b * len : NULL;
+		const float *restrict gy = cpu_f32(op->in[1]) + b * d;
+		float share = mask_share(mask, len);
+		for (int64_t i = 0; i < len; i++) {
+			float *restrict gx = cpu_f32(op->out[0]) + (b * len + i) * d;
+			float w = mask && mask[i] == 0 ? 0 : share;
+			for (int64_t j = 0; j < d; j++)
+				gx[j] = (acc ? gx[j] : 0.0f) + w * gy[j];
+		}
+	}
+}

@@ -1,0 +1,79 @@
+/* What the files of a graph share: build.c, backward.c, plan.c, graph.c. */
+#ifndef WL_TRAIN_NN_INTERNAL_H
+#define WL_TRAIN_NN_INTERNAL_H
+
+#include "train/nn/graph.h"
+
+/* Where a tensor's bytes come from. */
+enum node_kind {
+	NODE_ACT,      /* an operation's output, planned in the arena */
+	NODE_INPUT,    /* in the arena for the whole run */
+	NODE_EXTERNAL, /* the caller's */
+	NODE_PARAM,    /* the store's value */
+	NODE_GRAD,     /* the store's gradient; always added to */
+	NODE_VIEW,     /* another node's bytes under another shape */
+};
+
+struct node {
+	struct wl_tensor t;
+	enum node_kind kind;
+	const char *name;  /* of inputs, externals, outputs; NULL otherwise */
+	int param;         /* index in the store; -1 */
+	wl_tid root;       /* of a view; -1 */
+	bool keep;         /* lives to the end of a run */
+	bool want_grad, needs_grad;
+	wl_tid grad;       /* its gradient; -1 */
+	/* Of a gradient: how many tensors whose producer has not run backward yet have it as
+	 * theirs. One that is shared is copied before something is added to it. */
+	int holders;
+	int first, last;   /* operations between which its bytes are needed; -1: never */
+	size_t offset;     /* in the arena */
+};
+
+/* An operation with ids in place of pointers until the tensors stand still. */
+struct gop {
+	struct wl_op op;
+	wl_tid in[WL_OP_IN], out[WL_OP_OUT];
+	double ms; /* of the last profiled run */
+};
+
+struct seed {
+	wl_tid t, grad; /* grad: -1 for a loss of weight */
+	float weight;
+};
+
+struct wl_graph {
+	const char *name;
+	struct wl_params *params;
+	struct wl_graph_options opts;
+	struct wl_backend *be;
+	struct wl_arena mem; /* names */
+	struct node *node;
+	int n, cap;
+	struct gop *op;
+	int n_ops, cap_ops, n_forward;
+	struct seed *seed;
+	int n_seeds, cap_seeds;
+	bool failed, compiled;
+	struct wl_err first_err;
+	uint64_t rng_base;
+	char *arena; /* activations */
+	size_t arena_bytes, unshared_bytes, scratch_bytes;
+	struct wl_run run;
+	double flops_forward, flops_backward;
+};
+
+/* A new node of a kind; -1 and the graph's error on failure. */
+wl_tid graph_node(struct wl_graph *g, enum node_kind kind, enum wl_dtype dtype,
+	struct wl_shape shape);
+/* A new operation with all operands absent; NULL on failure. Valid until the next one. */
+struct gop *graph_op(struct wl_graph *g, enum wl_op_kind kind, const char *label);
+/* The node whose bytes a view shows, or t itself. */
+wl_tid graph_root(const struct wl_graph *g, wl_tid t);
+/* Multiplications and additions of an operation's matrix products. */
+double graph_op_flops(const struct wl_op *op);
+
+int graph_backward(struct wl_graph *g, struct wl_err *err); /* appends the backward operations */
+int graph_plan(struct wl_graph *g, struct wl_err *err);     /* lifetimes, offsets, allocation */
+
+#endif
