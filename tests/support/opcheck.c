@@ -129,7 +129,8 @@ static void check_grad(struct world *w, int i)
 	int n = e->count < PROBES ? (int)e->count : PROBES;
 	for (int k = 0; k < n; k++) {
 		/* All elements of a small operand, else spread over it. */
-		int64_t j = e->count <= PROBES ? k : (int64_t)(wl_mix64((uint64_t)k) % (uint64_t)e->count);
+		int64_t j = e->count <= PROBES ? k :
+			(int64_t)(wl_rng_mix64((uint64_t)k) % (uint64_t)e->count);
 		double old = w->value[i][j], h = 1e-5;
 		w->value[i][j] = old + h;
 		double up = loss(w);

@@ -1,0 +1,454 @@
+/* Operations of the text tower, the head and the loss against double-precision references. */
+#include "tests/support/opcheck.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+static double act(enum wl_act a, double x)
+{
+	switch (a) {
+	case WL_ACT_RELU:
+		return x > 0 ? x : 0;
+	case WL_ACT_RELU6:
+		return x > 0 ? (x < 6 ? x : 6) : 0;
+	case WL_ACT_SILU:
+		return x / (1 + exp(-x));
+	case WL_ACT_GELU:
+		return 0.5 * x * (1 + erf(x / sqrt(2)));
+	case WL_ACT_SIGMOID:
+		return 1 / (1 + exp(-x));
+	case WL_ACT_TANH:
+		return tanh(x);
+	case WL_ACT_NONE:
+		break;
+	}
+	return x;
+}
+
+struct linear {
+	int rows, i, o;
+	enum wl_act act;
+};
+
+static void linear_ref(const double *const *in, double *out, const void *ctx)
+{
+	const struct linear *v = ctx;
+	for (int r = 0; r < v->rows; r++)
+		for (int o = 0; o < v->o; o++) {
+			double s = in[2][o];
+			for (int i = 0; i < v->i; i++)
+				s += in[0][r * v->i + i] * in[1][o * v->i + i];
+			out[r * v->o + o] = act(v->act, s);
+		}
+}
+
+static wl_tid linear_build(struct wl_graph *g, const wl_tid *in, const void *ctx)
+{
+	return wl_g_linear(g, in[0], in[1], in[2], ((const struct linear *)ctx)->act);
+}
+
+static void test_linear(void **state)
+{
+	(void)state;
+	static const struct linear all[] = {
+		{5, 7, 3, WL_ACT_NONE},    {13, 33, 47, WL_ACT_RELU}, {40, 300, 65, WL_ACT_GELU},
+		{3, 17, 600, WL_ACT_SILU}, {9, 8, 8, WL_ACT_SIGMOID}, {9, 8, 8, WL_ACT_TANH},
+		{9, 8, 8, WL_ACT_RELU6},   {1, 1, 1, WL_ACT_NONE},    {9000, 3, 5, WL_ACT_GELU},
+	};
+	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
+		const struct linear *v = &all[i];
+		opcheck(&(struct opcheck){.name = "linear", .n_in = 3, .build = linear_build,
+			.ref = linear_ref, .ctx = v, .scale = {1, 0.3f, 0.5f}, .offset = {0, 0.05f, 0},
+			.shape = {WL_SHAPE(v->rows, v->i), WL_SHAPE(v->o, v->i), WL_SHAPE(v->o)}});
+	}
+}
+
+struct rows {
+	int n, c;
+	bool residual;
+};
+
+static void ln_ref(const double *const *in, double *out, const void *ctx)
+{
+	const struct rows *v = ctx;
+	double *s = calloc((size_t)v->c, sizeof(double));
+	for (int r = 0; r < v->n; r++) {
+		double mean = 0, var = 0;
+		for (int c = 0; c < v->c; c++) {
+			s[c] = in[0][r * v->c + c] + (v->residual ? in[3][r * v->c + c] : 0);
+			mean += s[c] / v->c;
+		}
+		for (int c = 0; c < v->c; c++)
+			var += (s[c] - mean) * (s[c] - mean) / v->c;
+		for (int c = 0; c < v->c; c++)
+			out[r * v->c + c] = (s[c] - mean) / sqrt(var + 1e-5) * in[1][c] + in[2][c];
+	}
+	free(s);
+}
+
+static wl_tid ln_build(struct wl_graph *g, const wl_tid *in, const void *ctx)
+{
+	const struct rows *v = ctx;
+	return wl_g_layer_norm(g, in[0], &(struct wl_ln){.gamma = in[1], .beta = in[2],
+		.eps = 1e-5f, .residual = v->residual ? in[3] : WL_NONE});
+}
+
+static void l2_ref(const double *const *in, double *out, const void *ctx)
+{
+	const struct rows *v = ctx;
+	for (int r = 0; r < v->n; r++) {
+		double s = 0;
+		for (int c = 0; c < v->c; c++)
+			s += in[0][r * v->c + c] * in[0][r * v->c + c];
+		for (int c = 0; c < v->c; c++)
+			out[r * v->c + c] = in[0][r * v->c + c] / sqrt(s);
+	}
+}
+
+static wl_tid l2_build(struct wl_graph *g, const wl_tid *in, const void *ctx)
+{
+	(void)ctx;
+	return wl_g_l2_normalize(g, in[0], 1e-12f);
+}
+
+static void test_norms(void **state)
+{
+	(void)state;
+	static const struct rows all[] = {{7, 19, false}, {9, 64, true}, {2100, 33, true}};
+	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
+		const struct rows *v = &all[i];
+		struct wl_shape x = WL_SHAPE(v->n, v->c), c = WL_SHAPE(v->c);
+		opcheck(&(struct opcheck){.name = "layer_norm", .n_in = v->residual ? 4 : 3,
+			.build = ln_build, .ref = ln_ref, .ctx = v, .shape = {x, c, c, x},
+			.offset = {4, 1, 0, 0}, .scale = {1, 0.3f, 0.3f, 1}});
+		opcheck(&(struct opcheck){.name = "l2_normalize", .n_in = 1, .build = l2_build,
+			.ref = l2_ref, .ctx = v, .shape = {x}});
+	}
+}
+
+struct attn {
+	int b, s, d, heads;
+	bool packed;
+	const float *mask;
+};
+
+static void attn_ref(const double *const *in, double *out, const void *ctx)
+{
+	const struct attn *v = ctx;
+	int dh = v->d / v->heads, ld = v->packed ? 3 * v->d : v->d;
+	const double *q = in[0], *k = v->packed ? q + v->d : in[1];
+	const double *val = v->packed ? q + 2 * v->d : in[2];
+	double *p = calloc((size_t)v->s, sizeof(double));
+	for (int t = 0; t < v->b * v->heads * v->s; t++) {
+		int i = t % v->s, h = t / v->s % v->heads, b = t / v->s / v->heads;
+		double sum = 0;
+		for (int j = 0; j < v->s; j++) {
+			double dot = 0;
+			for (int e = 0; e < dh; e++)
+				dot += q[(b * v->s + i) * ld + h * dh + e] *
+				       k[(b * v->s + j) * ld + h * dh + e];
+			p[j] = v->mask && v->mask[b * v->s + j] == 0 ? 0 : exp(dot / sqrt(dh));
+			sum += p[j];
+		}
+		for (int e = 0; e < dh; e++) {
+			double o = 0;
+			for (int j = 0; j < v->s && sum > 0; j++)
+				o += p[j] / sum * val[(b * v->s + j) * ld + h * dh + e];
+			out[(b * v->s + i) * v->d + h * dh + e] = o;
+		}
+	}
+	free(p);
+}
+
+static wl_tid attn_build(struct wl_graph *g, const wl_tid *in, const void *ctx)
+{
+	const struct attn *v = ctx;
+	wl_tid mask = WL_NONE;
+	if (v->mask)
+		mask = wl_g_input(g, "mask", WL_F32, WL_SHAPE(v->b, v->s));
+	return wl_g_attention(g, &(struct wl_attn){.q = in[0], .k = v->packed ? in[0] : in[1],
+		.v = v->packed ? in[0] : in[2], .mask = mask, .heads = v->heads});
+}
+
+static void attn_fill(struct wl_graph *g, const void *ctx)
+{
+	const struct attn *v = ctx;
+	if (v->mask)
+		memcpy(wl_graph_data(g, wl_graph_find(g, "mask")), v->mask,
+			(size_t)(v->b * v->s) * sizeof(float));
+}
+
+static void test_attention(void **state)
+{
+	(void)state;
+	static const float mask[] = {1, 1, 1, 1, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0};
+	static const struct attn all[] = {
+		{3, 5, 8, 2, false, mask}, {2, 7, 24, 3, true, NULL}, {3, 5, 8, 1, true, mask},
+		{2, 40, 36, 2, false, NULL},
+	};
+	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
+		const struct attn *v = &all[i];
+		struct wl_shape x = WL_SHAPE(v->b, v->s, v->packed ? 3 * v->d : v->d);
+		opcheck(&(struct opcheck){.name = "attention", .n_in = v->packed ? 1 : 3,
+			.build = attn_build, .ref = attn_ref, .fill = attn_fill, .ctx = v,
+			.shape = {x, x, x}});
+	}
+}
+
+static const int32_t token_ids[] = {3, 0, 3, 9, 1, 3, 0, 2};
+
+static void embed_ref(const double *const *in, double *out, const void *ctx)
+{
+	(void)ctx;
+	for (int r = 0; r < 8; r++)
+		for (int c = 0; c < 37; c++)
+			out[r * 37 + c] = in[0][token_ids[r] * 37 + c] + in[1][r % 4 * 37 + c] + in[2][c];
+}
+
+static wl_tid embed_build(struct wl_graph *g, const wl_tid *in, const void *ctx)
+{
+	(void)ctx;
+	return wl_g_embedding(g, wl_g_input(g, "ids", WL_I32, WL_SHAPE(2, 4)), in[0], in[1], in[2]);
+}
+
+static void embed_fill(struct wl_graph *g, const void *ctx)
+{
+	(void)ctx;
+	memcpy(wl_graph_data(g, wl_graph_find(g, "ids")), token_ids, sizeof(token_ids));
+}
+
+static void test_embedding(void **state)
+{
+	(void)state;
+	opcheck(&(struct opcheck){.name = "embedding", .n_in = 3, .build = embed_build,
+		.ref = embed_ref, .fill = embed_fill,
+		.shape = {WL_SHAPE(10, 37), WL_SHAPE(6, 37), WL_SHAPE(2, 37)}});
+}
+
+static const float mean_mask[] = {1, 1, 0, 1, 0, 0, 0, 0, 0};
+
+static void mean_ref(const double *const *in, double *out, const void *ctx)
+{
+	for (int b = 0; b < 3; b++)
+		for (int c = 0; c < 11; c++) {
+			double s = 0, n = 0;
+			for (int i = 0; i < 3; i++) {
+				double w = ctx ? (double)mean_mask[b * 3 + i] : 1;
+				n += w;
+				s += w * in[0][(b * 3 + i) * 11 + c];
+			}
+			out[b * 11 + c] = n > 0 ? s / n : 0;
+		}
+}
+
+static wl_tid mean_build(struct wl_graph *g, const wl_tid *in, const void *ctx)
+{
+	wl_tid mask = ctx ? wl_g_input(g, "mask", WL_F32, WL_SHAPE(3, 3)) : WL_NONE;
+	return wl_g_masked_mean(g, in[0], mask);
+}
+
+static void mean_fill(struct wl_graph *g, const void *ctx)
+{
+	if (ctx)
+		memcpy(wl_graph_data(g, wl_graph_find(g, "mask")), mean_mask, sizeof(mean_mask));
+}
+
+static void test_masked_mean(void **state)
+{
+	(void)state;
+	struct opcheck c = {.name = "masked_mean", .n_in = 1, .build = mean_build, .ref = mean_ref,
+		.fill = mean_fill, .ctx = mean_mask, .shape = {WL_SHAPE(3, 3, 11)}};
+	opcheck(&c);
+	c.ctx = NULL;
+	opcheck(&c);
+}
+
+/* ((a | b) along axis 1), a part of it scaled, squashed, added to itself reshaped. */
+static void glue_ref(const double *const *in, double *out, const void *ctx)
+{
+	(void)ctx;
+	for (int o = 0; o < 2; o++)
+		for (int i = 0; i < 4; i++) /* rows 1..4 of the joined 5 */
+			for (int c = 0; c < 6; c++) {
+				int r = i + 1;
+				double x = r < 2 ? in[0][(o * 2 + r) * 6 + c] : in[1][(o * 3 + r - 2) * 6 + c];
+				double y = 1.5 * x;
+				out[(o * 4 + i) * 6 + c] = act(WL_ACT_TANH, y) + y + y;
+			}
+}
+
+static wl_tid glue_build(struct wl_graph *g, const wl_tid *in, const void *ctx)
+{
+	(void)ctx;
+	wl_tid x = wl_g_slice(g, wl_g_concat(g, in[0], in[1], 1), 1, 1, 4);
+	wl_tid y = wl_g_scale(g, x, 1.5f);
+	wl_tid flat = wl_g_reshape(g, y, WL_SHAPE(8, 6));
+	wl_tid twice = wl_g_add(g, flat, flat);
+	wl_tid z = wl_g_add(g, wl_g_act(g, y, WL_ACT_TANH),
+		wl_g_reshape(g, twice, WL_SHAPE(2, 4, 6)));
+	return z;
+}
+
+static void test_glue(void **state)
+{
+	(void)state;
+	opcheck(&(struct opcheck){.name = "glue", .n_in = 2, .build = glue_build, .ref = glue_ref,
+		.shape = {WL_SHAPE(2, 2, 6), WL_SHAPE(2, 3, 6)}});
+}
+
+struct nce {
+	int b, k, d;
+	bool in_batch;
+	const int64_t *row_ids, *queue_ids;
+	int ids;
+	const float *queue;
+};
+
+static bool nce_same(const int64_t *a, const int64_t *b, int n)
+{
+	bool same = false;
+	for (int i = 0; i < n; i++)
+		same |= a[i] == b[i];
+	return same;
+}
+
+static void nce_ref(const double *const *in, double *out, const void *ctx)
+{
+	const struct nce *v = ctx;
+	double scale = exp(in[2][0]), loss = 0;
+	for (int b = 0; b < v->b; b++) {
+		double pos = 0, sum;
+		for (int e = 0; e < v->d; e++)
+			pos += in[0][b * v->d + e] * in[1][b * v->d + e];
+		sum = exp(scale * pos);
+		for (int j = 0; j < v->k + (v->in_batch ? v->b : 0); j++) {
+			const int64_t *ids = j < v->k ? v->queue_ids : v->row_ids;
+			int row = j < v->k ? j : j - v->k;
+			double dot = 0;
+			if (j - v->k == b)
+				continue;
+			if (ids && nce_same(ids + row * v->ids, v->row_ids + b * v->ids, v->ids))
+				continue;
+			for (int e = 0; e < v->d; e++)
+				dot += in[0][b * v->d + e] *
+				       (j < v->k ? (double)v->queue[row * v->d + e] : in[1][row * v->d + e]);
+			sum += exp(scale * dot);
+		}
+		loss += (log(sum) - scale * pos) / v->b;
+	}
+	out[0] = loss;
+}
+
+static wl_tid nce_build(struct wl_graph *g, const wl_tid *in, const void *ctx)
+{
+	const struct nce *v = ctx;
+	struct wl_infonce n = {.query = in[0], .key = in[1], .log_scale = in[2],
+		.in_batch = v->in_batch};
+	if (v->k)
+		n.queue = wl_g_input(g, "queue", WL_F32, WL_SHAPE(v->k, v->d));
+	if (v->row_ids)
+		n.row_ids = wl_g_input(g, "row_ids", WL_I64, WL_SHAPE(v->b, v->ids));
+	if (v->queue_ids)
+		n.queue_ids = wl_g_input(g, "queue_ids", WL_I64, WL_SHAPE(v->k, v->ids));
+	return wl_g_infonce(g, &n, NULL);
+}
+
+static void nce_fill(struct wl_graph *g, const void *ctx)
+{
+	const struct nce *v = ctx;
+	if (v->k)
+		memcpy(wl_graph_data(g, wl_graph_find(g, "queue")), v->queue,
+			(size_t)(v->k * v->d) * sizeof(float));
+	if (v->row_ids)
+		memcpy(wl_graph_data(g, wl_graph_find(g, "row_ids")), v->row_ids,
+			(size_t)(v->b * v->ids) * sizeof(int64_t));
+	if (v->queue_ids)
+		memcpy(wl_graph_data(g, wl_graph_find(g, "queue_ids")), v->queue_ids,
+			(size_t)(v->k * v->ids) * sizeof(int64_t));
+}
+
+static void test_infonce(void **state)
+{
+	(void)state;
+	static float queue[300 * 8];
+	static int64_t row_ids[2 * 5], queue_ids[2 * 300];
+	opcheck_normals(5, queue, 300 * 8, 0.4f, 0);
+	for (int i = 0; i < 10; i++) /* rows 0 and 3 share a caption; ids differ otherwise */
+		row_ids[i] = i == 7 ? row_ids[1] : 1000 + i;
+	for (int i = 0; i < 600; i++)
+		queue_ids[i] = i % 50 == 1 ? row_ids[i / 50 % 10] : (INT64_C(1) << 40) + i;
+	const struct nce all[] = {
+		{5, 300, 8, false, NULL, NULL, 0, queue},
+		{5, 300, 8, false, row_ids, queue_ids, 2, queue},
+		{5, 300, 8, true, row_ids, queue_ids, 2, queue},
+		{5, 0, 8, true, row_ids, NULL, 2, NULL},
+		{5, 3, 8, true, NULL, NULL, 0, queue},
+	};
+	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
+		opcheck(&(struct opcheck){.name = "infonce", .n_in = 3, .build = nce_build,
+			.ref = nce_ref, .fill = nce_fill, .ctx = &all[i], .offset = {0, 0, 1.5f},
+			.scale = {0.4f, 0.4f, 0.01f},
+			.shape = {WL_SHAPE(5, 8), WL_SHAPE(5, 8), WL_SHAPE(1)}});
+}
+
+/* Adam's arithmetic against a double loop (the golden against PyTorch is test_optim's). */
+static void test_optimiser(void **state)
+{
+	(void)state;
+	enum { N = 40000 };
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_backend *be = wl_backend_cpu_open(2, &err);
+	float *w = be->alloc(be, 6 * N * sizeof(float), &err), *g = w + N, *m = g + N, *v = m + N;
+	float *k = v + N, *w0 = k + N;
+	opcheck_normals(1, w, N, 1, 0);
+	opcheck_normals(2, g, N, 1, 0);
+	opcheck_normals(3, k, N, 1, 0);
+	memcpy(w0, w, N * sizeof(float));
+	double squares = 0;
+	for (int i = 0; i < N; i++)
+		squares += (double)g[i] * (double)g[i];
+	assert_true(fabs(be->sum_squares(be, g, N) / squares - 1) < 1e-12);
+	struct wl_adamw how = {.beta1 = 0.9f, .beta2 = 0.98f, .eps = 1e-6f, .grad_scale = 0.5f};
+	struct wl_adamw_range ranges[] = {{0, N / 2, 1e-2f, 0.1f}, {N / 2, N, 1e-3f, 0}};
+	for (how.step = 1; how.step <= 3; how.step++)
+		be->adamw(be, w, g, m, v, ranges, 2, &how);
+	for (int i = 0; i < N; i += 7) {
+		double x = (double)w0[i], dm = 0, dv = 0, gi = 0.5 * (double)g[i];
+		double lr = i < N / 2 ? 1e-2 : 1e-3, wd = i < N / 2 ? 0.1 : 0;
+		for (int t = 1; t <= 3; t++) {
+			dm = 0.9 * dm + 0.1 * gi;
+			dv = 0.98 * dv + 0.02 * gi * gi;
+			x -= lr * wd * x;
+			x -= lr * (dm / (1 - pow(0.9, t))) / (sqrt(dv / (1 - pow(0.98, t))) + 1e-6);
+		}
+		assert_true(fabs((double)w[i] - x) < 2e-6);
+	}
+	memcpy(w0, k, N * sizeof(float));
+	be->ema(be, k, w, N, 0.99f);
+	for (int i = 0; i < N; i++)
+		assert_true(fabs((double)k[i] - (0.99 * (double)w0[i] + 0.01 * (double)w[i])) < 1e-6);
+	g[N / 3] = NAN;
+	assert_false(isfinite(be->sum_squares(be, g, N)));
+	be->free_mem(be, w);
+	wl_backend_close(be);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_linear),
+		cmocka_unit_test(test_norms),
+		cmocka_unit_test(test_attention),
+		cmocka_unit_test(test_embedding),
+		cmocka_unit_test(test_masked_mean),
+		cmocka_unit_test(test_glue),
+		cmocka_unit_test(test_infonce),
+		cmocka_unit_test(test_optimiser),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
