@@ -46,11 +46,12 @@ else ifeq ($(VARIANT),tsan)
 CFLAGS  += -O1 -fsanitize=thread
 LDFLAGS += -fsanitize=thread
 else ifeq ($(VARIANT),fuzz)
-# clang, with gcc's OpenMP: its omp.h comes last, so that it hides none of clang's headers.
+# clang for libFuzzer, with gcc's OpenMP, of whose headers only omp.h fits.
 CC := clang
+$(shell mkdir -p $(B)/include && cp $$(gcc -print-file-name=include/omp.h) $(B)/include)
 CFLAGS := $(filter-out -fopenmp -Werror,$(CFLAGS)) -O1 -Wno-everything \
 	-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined \
-	-idirafter $(dir $(shell gcc -print-file-name=include/omp.h))
+	-I$(B)/include
 LDFLAGS := $(filter-out -fopenmp,$(LDFLAGS)) -fsanitize=fuzzer,address,undefined
 LDLIBS  += -lgomp
 else

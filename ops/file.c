@@ -467,6 +467,45 @@ void wl_names_release(struct wl_names *names)
 	*names = (struct wl_names){0};
 }
 
+char *wl_share_path(const char *name, struct wl_err *err)
+{
+	/* Beside an installed bin/, and above build/VARIANT/bin/ or build/VARIANT/tests/. */
+	static const char *const above[] = {"../share/wenlan", "../../.."};
+	const char *set = getenv("WENLAN_SHARE");
+	char exe[4096], *slash;
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+
+	if (set && *set) {
+		char *path = wl_strf(err, "%s%s%s", set, *name ? "/" : "", name);
+
+		if (path && !wl_exists(path)) {
+			wl_err_set(err, WL_EFAIL, "%s is missing: WENLAN_SHARE must name the directory"
+				" that holds it", path);
+			free(path);
+			return NULL;
+		}
+		return path;
+	}
+	exe[n > 0 ? n : 0] = 0;
+	slash = strrchr(exe, '/');
+	if (slash)
+		*slash = 0;
+	for (size_t i = 0; slash && i < 2; i++) {
+		char *probe = wl_strf(err, "%s/%s/ops/plans", exe, above[i]);
+		char *path = wl_strf(err, "%s/%s%s%s", exe, above[i], *name ? "/" : "", name);
+		bool found = probe && path && wl_exists(probe) && wl_exists(path);
+
+		free(probe);
+		if (found)
+			return path;
+		free(path);
+	}
+	wl_err_set(err, WL_EFAIL,
+		"%s, which comes with these programs, is not found beside %s: set WENLAN_SHARE to the"
+		" directory that holds it", *name ? name : "the directory share/wenlan", exe);
+	return NULL;
+}
+
 int wl_lock_file(const char *path, struct wl_err *err)
 {
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);

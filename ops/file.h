@@ -59,6 +59,12 @@ WL_MUST_CHECK int wl_list_dir(const char *dir, const char *pattern, struct wl_na
 WL_MUST_CHECK int wl_glob(const char *pattern, struct wl_names *out, struct wl_err *err);
 void wl_names_release(struct wl_names *names);
 
+/* Where a file that comes with the programs lies, by its name in the repository
+ * ("train/presets/small.yaml"): $WENLAN_SHARE, PREFIX/share/wenlan beside the running
+ * program's bin/, or the source tree that it was built in.  name "": the directory itself.
+ * The caller frees; NULL with WL_EFAIL when it is in none of them. */
+char *wl_share_path(const char *name, struct wl_err *err);
+
 /* An exclusive advisory lock on path (created if needed): the descriptor to close
  * later, or -1; when another process holds it the error says so (WL_EFAIL). */
 WL_MUST_CHECK int wl_lock_file(const char *path, struct wl_err *err);
