@@ -1,0 +1,113 @@
+/* wenlan-ingest: reads sources into a corpus. */
+#include "ingest/ingest.h"
+#include "ops/log.h"
+#include "ops/opt.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct args {
+	const char *corpus, *source_name;
+	int64_t max_records, workers, partitions, commit_every;
+};
+
+static json_t *counts_json(const struct wl_ingest_counts *n, const struct wl_corpus_counts *all)
+{
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:O?, s:{s:I, s:I, s:I, s:I}}", "records",
+		n->records, "kept", n->kept, "known", n->known, "quarantined", n->quarantined,
+		"image_bytes", n->image_bytes, "origins", n->origins, "reasons", n->reasons,
+		"corpus", "pairs", all->pairs, "quarantined", all->quarantined, "segments",
+		all->segments, "bytes", all->bytes);
+}
+
+/* The result, on a failed run too: what was committed stays, and is said. */
+static int report(const struct wl_opts *o, struct wl_corpus *c, const struct wl_ingest_counts *n,
+	struct wl_err *err)
+{
+	struct wl_corpus_counts all;
+	const char *reason;
+	json_t *v;
+	WL_TRY(wl_corpus_count(c, &all, err));
+	wl_info("%lld records: %lld new pairs, %lld known already, %lld quarantined",
+		(long long)n->records, (long long)n->kept, (long long)n->known,
+		(long long)n->quarantined);
+	json_object_foreach(n->reasons, reason, v)
+		wl_info("  quarantined, %s: %lld", reason, (long long)json_integer_value(v));
+	wl_info("the corpus now has %lld pairs, %lld records in quarantine, %.1f MB of images",
+		(long long)all.pairs, (long long)all.quarantined, (double)all.bytes / 1e6);
+	if (!o->common.json)
+		return 0;
+	v = counts_json(n, &all);
+	int failed = !v || json_dumpf(v, stdout, JSON_COMPACT | JSON_SORT_KEYS) < 0 ||
+		putchar('\n') == EOF || fflush(stdout);
+	json_decref(v);
+	return failed ? wl_err_errno(err, "the result cannot be written to standard output") : 0;
+}
+
+static int check(const struct wl_opts *o, const struct args *a, struct wl_err *err)
+{
+	if (!o->positional.n)
+		return wl_err_set(err, WL_EUSAGE, "no SOURCE is given, for instance jsonl:FILE or dir:DIR");
+	if (a->max_records < 0 || a->commit_every < 1 || a->workers < 0 || a->workers > 4096 ||
+		a->partitions < 0 || a->partitions > 99999)
+		return wl_err_set(err, WL_EUSAGE,
+			"--max-records must be >= 0, --commit-every >= 1, --workers 0 to 4096, "
+			"--partitions 0 to 99999");
+	return 0;
+}
+
+static int run(struct wl_opts *o, void *user, struct wl_err *err)
+{
+	const struct args *a = user;
+	struct wl_origins origins = {0};
+	struct wl_ingest_counts counts = {0};
+	struct wl_corpus *c = NULL;
+	int ret = -1;
+	WL_TRY(check(o, a, err));
+	WL_TRY_OUT(wl_origins_parse(&origins, o->positional.v, o->positional.n, a->source_name, err));
+	c = wl_corpus_open(a->corpus, true, (int)a->partitions, err);
+	if (!c)
+		goto out;
+	struct wl_ingest in = {.corpus = c, .origins = &origins, .workers = (size_t)a->workers,
+		.max_records = a->max_records, .commit_every = a->commit_every};
+	ret = wl_ingest_run(&in, &counts, err);
+	struct wl_err ignored = WL_ERR_INIT;
+	if (report(o, c, &counts, ret < 0 ? &ignored : err) < 0)
+		ret = -1;
+out:
+	wl_ingest_counts_release(&counts);
+	wl_origins_release(&origins);
+	wl_corpus_close(c);
+	return ret;
+}
+
+int main(int argc, char **argv)
+{
+	struct args a = {.commit_every = 1000};
+	const struct wl_opt table[] = {
+		{"corpus", WL_OPT_STR, &a.corpus, "DIR", "the workspace; made when it is not there", true},
+		{"source-name", WL_OPT_STR, &a.source_name, "NAME",
+			"label of records that bring none (default: the kind)", false},
+		{"max-records", WL_OPT_INT, &a.max_records, "N", "read at most N records now; 0: all",
+			false},
+		{"workers", WL_OPT_INT, &a.workers, "N", "decoding threads; 0: one per core", false},
+		{"partitions", WL_OPT_INT, &a.partitions, "P",
+			"lanes of a new corpus (0: one, or as it is)", false},
+		{"commit-every", WL_OPT_INT, &a.commit_every, "N", "records in one transaction", false},
+		{0},
+	};
+	struct wl_opts o = {
+		.program = "wenlan-ingest",
+		.usage = "--corpus DIR [OPTION]... SOURCE...",
+		.about = "Reads image-text pairs into a corpus, exactly once: run it again after a stop "
+			"or for new input.\nA SOURCE is (PATH may be a glob)\n"
+			"  dir:DIR       pictures, each beside a .txt (a caption a line) or .json\n"
+			"  jsonl:FILE    a JSON record a line, also .gz and .zst; ?images=TAR or ?root=DIR\n"
+			"  stamps:DIR    Tux Paint stamps\n"
+			"  tar:FILE      KEY.jpg beside KEY.txt or KEY.json, or images beside one .jsonl",
+		.example = "wenlan-ingest --corpus corpus 'jsonl:train.jsonl?images=train.tar'",
+		.table = table,
+		.allow_positional = true,
+	};
+	return wl_main(&o, argc, argv, run, &a);
+}

@@ -1,0 +1,286 @@
+/*
+ * The JSON form of a record, in both dialects.  Written for hostile input: whatever is not of
+ * the expected form rejects the record with the member's name; nothing is guessed.
+ */
+#include "ingest/record.h"
+
+#include "ops/json.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A string member into the arena; absent or null leaves *out alone. */
+static int take_str(struct wl_record *r, const json_t *o, const char *key, const char **out,
+	struct wl_err *err)
+{
+	const json_t *v = json_object_get(o, key);
+	if (!v || json_is_null(v))
+		return 0;
+	if (!json_is_string(v))
+		return wl_record_reject(r, err, "wrong JSON: \"%s\" is not a string", key);
+	*out = wl_arena_strdup(&r->mem, json_string_value(v), err);
+	return *out ? 0 : -1;
+}
+
+/* A tree as compact text in the arena. */
+static int take_tree(struct wl_record *r, const json_t *v, const char **out, struct wl_err *err)
+{
+	char *s = wl_json_text(v, err);
+	if (!s)
+		return -1;
+	*out = wl_arena_strdup(&r->mem, s, err);
+	free(s);
+	return *out ? 0 : -1;
+}
+
+/* ---- texts ---- */
+
+static bool is_blank(const char *s)
+{
+	return s[strspn(s, " \t\r\n\v\f")] == '\0';
+}
+
+static int add_text(json_t *texts, const char *kind, const json_t *text, struct wl_err *err)
+{
+	if (is_blank(json_string_value(text)))
+		return 0;
+	json_t *pair = json_pack("[s, O]", kind, text);
+	if (!pair || json_array_append_new(texts, pair) < 0)
+		return wl_err_nomem(err, "a text", 0);
+	return 0;
+}
+
+/* One element of a list: "text" or ["kind", "text"]. */
+static int add_element(struct wl_record *r, json_t *texts, const char *key, const json_t *v,
+	struct wl_err *err)
+{
+	const json_t *kind = json_array_get(v, 0), *text = json_array_get(v, 1);
+	if (json_is_string(v))
+		return add_text(texts, "caption", v, err);
+	if (json_array_size(v) == 2 && json_is_string(kind) && json_is_string(text))
+		return add_text(texts, json_string_value(kind), text, err);
+	return wl_record_reject(r, err,
+		"wrong JSON: \"%s\" holds something that is neither a text nor [kind, text]", key);
+}
+
+static int add_texts(struct wl_record *r, json_t *texts, const json_t *o, const char *key,
+	struct wl_err *err)
+{
+	const json_t *v = json_object_get(o, key);
+	size_t i;
+	json_t *e;
+	if (!v || json_is_null(v))
+		return 0;
+	if (json_is_string(v))
+		return add_text(texts, strcmp(key, "title") == 0 ? "title" : "caption", v, err);
+	if (!json_is_array(v) || strcmp(key, "title") == 0)
+		return wl_record_reject(r, err, "wrong JSON: \"%s\" is not text", key);
+	json_array_foreach(v, i, e)
+		WL_TRY(add_element(r, texts, key, e, err));
+	return 0;
+}
+
+static int take_texts(struct wl_record *r, const json_t *o, struct wl_err *err)
+{
+	/* Captions first: the title is the weakest text. */
+	static const char *const keys[] = {"captions", "caption", "text", "sentences",
+		"title"};
+	json_t *texts = json_array();
+	int ret = -1;
+	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+		WL_TRY_OUT(add_texts(r, texts, o, keys[i], err));
+	if (json_array_size(texts))
+		WL_TRY_OUT(take_tree(r, texts, &r->pair.texts, err));
+	ret = 0;
+out:
+	json_decref(texts);
+	return ret;
+}
+
+/* ---- boxes, split, meta ---- */
+
+static bool is_box(const json_t *b)
+{
+	if (json_array_size(b) != 4)
+		return false;
+	for (size_t i = 0; i < 4; i++) {
+		const json_t *v = json_array_get(b, i);
+		if (!json_is_number(v) || !isfinite(json_number_value(v)))
+			return false;
+	}
+	return json_number_value(json_array_get(b, 0)) <= json_number_value(json_array_get(b, 2)) &&
+		json_number_value(json_array_get(b, 1)) <= json_number_value(json_array_get(b, 3));
+}
+
+static int take_boxes(struct wl_record *r, const json_t *o, struct wl_err *err)
+{
+	const json_t *v = json_object_get(o, "boxes");
+	size_t i;
+	json_t *b;
+	if (!v)
+		v = json_object_get(o, "bbox");
+	if (!v || json_is_null(v))
+		return 0;
+	if (!json_is_array(v))
+		return wl_record_reject(r, err, "wrong JSON: boxes are not a list");
+	json_array_foreach(v, i, b)
+		if (!is_box(b))
+			return wl_record_reject(r, err,
+				"wrong JSON: box %zu is not [x1, y1, x2, y2] with x1 <= x2 and y1 <= y2",
+				i);
+	return take_tree(r, v, &r->pair.boxes, err);
+}
+
+static int take_split(struct wl_record *r, const json_t *o, struct wl_err *err)
+{
+	static const struct {
+		const char *name, *split;
+	} known[] = {{"train", "train"}, {"val", "val"}, {"test", "test"}, {"", ""}, {"dev", "val"},
+		{"valid", "val"}, {"validation", "val"}, {"restval", "train"}};
+	const char *s = "";
+	WL_TRY(take_str(r, o, "split", &s, err));
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+		if (strcmp(s, known[i].name) == 0) {
+			r->pair.split_hint = known[i].split;
+			return 0;
+		}
+	}
+	return wl_record_reject(r, err, "wrong JSON: split \"%.40s\" is not train, val or test", s);
+}
+
+static int take_fetched(struct wl_record *r, const json_t *o, struct wl_err *err)
+{
+	const json_t *v = json_object_get(o, "fetched_at");
+	if (!v || json_is_null(v))
+		return 0;
+	if (!json_is_integer(v))
+		return wl_record_reject(r, err,
+			"wrong JSON: \"fetched_at\" is not a whole number of seconds");
+	r->pair.fetched_at = json_integer_value(v);
+	return 0;
+}
+
+/* The object's own meta, and every member that means nothing here: nothing is lost. */
+static int take_meta(struct wl_record *r, json_t *o, struct wl_err *err)
+{
+	static const char *const used[] = {"source", "url", "page_url", "title", "text", "captions",
+		"caption", "image", "image_b64", "image_url", "boxes", "split", "fetched_at", "meta", "image_id",
+		"sentences", "bbox"};
+	json_t *meta = json_object_get(o, "meta");
+	int ret = 0;
+	if (meta && !json_is_null(meta) && !json_is_object(meta))
+		return wl_record_reject(r, err, "wrong JSON: \"meta\" is not an object");
+	meta = json_is_object(meta) ? json_incref(meta) : json_object();
+	for (size_t i = 0; i < sizeof used / sizeof *used; i++)
+		json_object_del(o, used[i]);
+	if (json_object_update_missing(meta, o) < 0)
+		ret = wl_err_nomem(err, "meta", 0);
+	if (ret == 0 && json_object_size(meta))
+		ret = take_tree(r, meta, &r->pair.meta, err);
+	json_decref(meta);
+	return ret;
+}
+
+/* ---- the image ---- */
+
+static int b64_value(char c)
+{
+	if (c >= 'A' && c <= 'Z')
+		return c - 'A';
+	if (c >= 'a' && c <= 'z')
+		return c - 'a' + 26;
+	if (c >= '0' && c <= '9')
+		return c - '0' + 52;
+	if (c == '+' || c == '-') /* RFC 4648: standard and URL-safe alphabets */
+		return 62;
+	return c == '/' || c == '_' ? 63 : -1;
+}
+
+/* Decodes into r->image; a "data:...;base64," prefix and line breaks are allowed. */
+static int take_b64(struct wl_record *r, const char *s, struct wl_err *err)
+{
+	uint32_t acc = 0;
+	int bits = 0;
+	size_t n;
+	const char *comma = strncmp(s, "data:", 5) == 0 ? strchr(s, ',') : NULL;
+	if (comma)
+		s = comma + 1;
+	n = strlen(s);
+	if (n / 4 * 3 > r->image.max)
+		return wl_record_reject(r, err, "image_b64 is too large: %zu characters", n);
+	wl_buf_reset(&r->image);
+	WL_TRY(wl_buf_reserve(&r->image, n / 4 * 3 + 3, err));
+	size_t i = 0;
+	for (; i < n && s[i] != '='; i++) {
+		int v = b64_value(s[i]);
+		if (v < 0 && strchr(" \r\n\t", s[i]))
+			continue;
+		if (v < 0)
+			return wl_record_reject(r, err,
+				"image_b64 is not base64: character %zu is byte 0x%02x", i,
+				(unsigned char)s[i]);
+		acc = acc << 6 | (uint32_t)v;
+		bits += 6;
+		if (bits >= 8) {
+			bits -= 8;
+			WL_TRY(wl_buf_putc(&r->image, (char)(acc >> bits & 0xff), err));
+		}
+	}
+	if (s[i + strspn(s + i, "= \r\n\t")] != '\0' || bits == 6)
+		return wl_record_reject(r, err, "image_b64 is not base64: it ends wrongly");
+	r->has_image = true;
+	return 0;
+}
+
+static int take_image(struct wl_record *r, const json_t *o, struct wl_image_ref *ref,
+	struct wl_err *err)
+{
+	const char *b64 = NULL, *id = NULL;
+	const json_t *v = json_object_get(o, "image_b64");
+	WL_TRY(take_str(r, o, "image", &ref->path, err));
+	WL_TRY(take_str(r, o, "image_id", &id, err));
+	WL_TRY(take_str(r, o, "image_url", &ref->url, err));
+	if (v && !json_is_null(v) && !r->has_image) {
+		b64 = json_string_value(v); /* megabytes: decoded in place, not copied */
+		if (!b64)
+			return wl_record_reject(r, err, "wrong JSON: \"image_b64\" is not a string");
+		return take_b64(r, b64, err);
+	}
+	if (!ref->path)
+		ref->path = id;
+	return 0;
+}
+
+static int take_object(struct wl_record *r, json_t *o, struct wl_image_ref *ref,
+	struct wl_err *err)
+{
+	if (!json_is_object(o))
+		return wl_record_reject(r, err, "wrong JSON: it is not an object");
+	/* Who it is comes first: a record that is rejected later has its id all the same. */
+	WL_TRY(take_str(r, o, "source", &r->pair.source, err));
+	WL_TRY(take_str(r, o, "url", &r->pair.url, err));
+	WL_TRY(take_str(r, o, "page_url", &r->pair.page_url, err));
+	WL_TRY(take_texts(r, o, err));
+	WL_TRY(take_boxes(r, o, err));
+	WL_TRY(take_split(r, o, err));
+	WL_TRY(take_fetched(r, o, err));
+	WL_TRY(take_image(r, o, ref, err));
+	if (ref->url && !*r->pair.url)
+		r->pair.url = ref->url;
+	return take_meta(r, o, err);
+}
+
+int wl_record_json(struct wl_record *r, const char *text, size_t n, struct wl_image_ref *ref,
+	struct wl_err *err)
+{
+	json_error_t why;
+	json_t *o = json_loadb(text, n, 0, &why);
+	*ref = (struct wl_image_ref){0};
+	if (!o)
+		return wl_record_reject(r, err, "wrong JSON: %s (byte %d of %zu)", why.text,
+			why.position, n);
+	int ret = take_object(r, o, ref, err);
+	json_decref(o);
+	return ret;
+}

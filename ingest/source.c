@@ -1,0 +1,203 @@
+/* The table of kinds, and KIND:PATH?key=value on the command line. */
+#include "ingest/source.h"
+
+#include "ops/file.h"
+#include "ops/opt.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const struct wl_source_ops *const kinds[] = {&wl_source_dir, &wl_source_jsonl,
+	&wl_source_stamps, &wl_source_tar};
+enum { N_KINDS = sizeof kinds / sizeof *kinds };
+
+const struct wl_source_ops *const *wl_source_kinds(size_t *n)
+{
+	*n = N_KINDS;
+	return kinds;
+}
+
+static const struct wl_source_ops *find_kind(const char *spec, size_t len, struct wl_err *err)
+{
+	const char *names[N_KINDS + 1] = {0};
+	char word[32], list[256] = "";
+	snprintf(word, sizeof word, "%.*s", (int)len, spec);
+	for (size_t i = 0; i < N_KINDS; i++) {
+		names[i] = kinds[i]->kind;
+		if (strcmp(word, kinds[i]->kind) == 0)
+			return kinds[i];
+		snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s:", i ? ", " : "",
+			kinds[i]->kind);
+	}
+	const char *near = wl_nearest_name(word, names);
+	if (near)
+		wl_err_set(err, WL_EUSAGE, "source %s: there is no kind \"%s\"; did you mean %s:?",
+			spec, word, near);
+	else
+		wl_err_set(err, WL_EUSAGE, "source %s: there is no kind \"%s\"; there are %s", spec,
+			word, list);
+	return NULL;
+}
+
+/* Takes "./", "//" and a closing "/" out, so that two spellings of one path that people really
+ * use name one origin; ".." stays, since it may cross a link. */
+static char *tidy(const char *path, struct wl_err *err)
+{
+	char *s = wl_strf(err, "%s", path), *w = s;
+	if (!s)
+		return NULL;
+	for (const char *p = path; *p;) {
+		bool at_start = w == s || w[-1] == '/';
+		if (at_start && p[0] == '.' && p[1] == '/')
+			p += 2;
+		else if (w > s && w[-1] == '/' && *p == '/')
+			p++;
+		else
+			*w++ = *p++;
+	}
+	while (w > s + 1 && w[-1] == '/')
+		w--;
+	if (w == s)
+		*w++ = '.';
+	*w = '\0';
+	return s;
+}
+
+/* Splits "PATH?images=..&root=.." in place; a '?' that no known key follows is the glob's. */
+static int parse_params(char *path, struct wl_origin *o, const char *spec, struct wl_err *err)
+{
+	char *q = strrchr(path, '?');
+	if (!q || !strchr(q, '='))
+		return 0;
+	*q++ = '\0';
+	for (char *save = NULL, *kv = strtok_r(q, "&", &save); kv; kv = strtok_r(NULL, "&", &save)) {
+		char *eq = strchr(kv, '='), **dst;
+		if (eq && strncmp(kv, "images=", 7) == 0)
+			dst = &o->images;
+		else if (eq && strncmp(kv, "root=", 5) == 0)
+			dst = &o->root;
+		else
+			return wl_err_set(err, WL_EUSAGE,
+				"source %s: unknown parameter \"%s\"; there are images=TAR and root=DIR",
+				spec, kv);
+		if (o->ops != &wl_source_jsonl)
+			return wl_err_set(err, WL_EUSAGE,
+				"source %s: only jsonl: takes images= and root=", spec);
+		free(*dst);
+		*dst = wl_strf(err, "%s", eq + 1);
+		if (!*dst)
+			return -1;
+	}
+	return 0;
+}
+
+static void origin_release(struct wl_origin *o)
+{
+	free(o->path);
+	free(o->name);
+	free(o->images);
+	free(o->root);
+}
+
+static int origins_add(struct wl_origins *out, const struct wl_origin *proto, const char *path,
+	struct wl_err *err)
+{
+	struct wl_origin o = {.ops = proto->ops, .source = proto->source};
+	struct wl_origin *grown = realloc(out->v, (out->n + 1) * sizeof *grown);
+	if (!grown)
+		return wl_err_nomem(err, "the list of sources", (out->n + 1) * sizeof *grown);
+	out->v = grown;
+	o.path = tidy(path, err);
+	o.name = o.path ? wl_strf(err, "%s:%s", o.ops->kind, o.path) : NULL;
+	o.images = proto->images ? wl_strf(err, "%s", proto->images) : NULL;
+	o.root = proto->root ? wl_strf(err, "%s", proto->root) : NULL;
+	if (!o.name || (proto->images && !o.images) || (proto->root && !o.root)) {
+		origin_release(&o);
+		return -1;
+	}
+	out->v[out->n++] = o;
+	return 0;
+}
+
+static int add_paths(struct wl_origins *out, const struct wl_origin *proto, const char *path,
+	const char *spec, struct wl_err *err)
+{
+	struct wl_names found = {0};
+	int ret = 0;
+	if (wl_exists(path))
+		return origins_add(out, proto, path, err);
+	if (!strpbrk(path, "*?["))
+		return wl_err_set(err, WL_EUSAGE, "source %s: there is no %s", spec, path);
+	WL_TRY(wl_glob(path, &found, err));
+	for (size_t i = 0; i < found.n && ret == 0; i++)
+		ret = origins_add(out, proto, found.v[i], err);
+	wl_names_release(&found);
+	return ret;
+}
+
+static int parse_spec(struct wl_origins *out, const char *spec, const char *label,
+	struct wl_err *err)
+{
+	struct wl_origin proto = {0};
+	const char *colon = strchr(spec, ':');
+	char *path = NULL;
+	int ret = -1;
+	if (!colon || !colon[1])
+		return wl_err_set(err, WL_EUSAGE,
+			"source \"%s\" is not KIND:PATH, for instance jsonl:data/pairs.jsonl", spec);
+	proto.ops = find_kind(spec, (size_t)(colon - spec), err);
+	if (!proto.ops)
+		return -1;
+	proto.source = label && *label ? label : proto.ops->kind;
+	path = wl_strf(err, "%s", colon + 1);
+	if (!path)
+		return -1;
+	WL_TRY_OUT(parse_params(path, &proto, spec, err));
+	if (proto.images && !wl_exists(proto.images)) {
+		wl_err_set(err, WL_EUSAGE, "source %s: there is no %s", spec, proto.images);
+		goto out;
+	}
+	ret = add_paths(out, &proto, path, spec, err);
+out:
+	free(path);
+	origin_release(&proto);
+	return ret;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct wl_origin *)a)->name, ((const struct wl_origin *)b)->name);
+}
+
+int wl_origins_parse(struct wl_origins *out, const char *const *specs, size_t n,
+	const char *label, struct wl_err *err)
+{
+	*out = (struct wl_origins){0};
+	for (size_t i = 0; i < n; i++) {
+		if (parse_spec(out, specs[i], label, err) < 0) {
+			wl_origins_release(out);
+			return -1;
+		}
+	}
+	if (out->n)
+		qsort(out->v, out->n, sizeof *out->v, by_name);
+	size_t kept = 0;
+	for (size_t i = 0; i < out->n; i++) {
+		if (kept && by_name(&out->v[kept - 1], &out->v[i]) == 0)
+			origin_release(&out->v[i]);
+		else
+			out->v[kept++] = out->v[i];
+	}
+	out->n = kept;
+	return 0;
+}
+
+void wl_origins_release(struct wl_origins *o)
+{
+	for (size_t i = 0; o && i < o->n; i++)
+		origin_release(&o->v[i]);
+	if (o) {
+		free(o->v);
+		*o = (struct wl_origins){0};
+	}
+}

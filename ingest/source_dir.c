@@ -1,0 +1,320 @@
+/*
+ * dir: and stamps:, pictures in a directory tree, each beside a .txt (or .json) of the same
+ * name.
+ *
+ * The tree is listed first and walked in byte order of the paths.  A position is "DIGEST PATH",
+ * DIGEST over names, sizes and times of the listing: when it is still the same, the walk goes on
+ * after PATH ("DIGEST" alone: it was finished); when files came or changed, it starts again and
+ * the catalog tells what is new.
+ */
+#include "ingest/source.h"
+
+#include "ops/file.h"
+#include "ops/hash.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct listing {
+	char **v; /* paths relative to the root, sorted; owned */
+	size_t n, cap;
+	uint64_t digest;
+};
+
+struct dir_source {
+	struct wl_source base;
+	struct listing files;
+	size_t next;
+	char digest[17];
+};
+
+static int listing_add(struct listing *l, char *path, struct wl_err *err)
+{
+	if (l->n == l->cap) {
+		size_t cap = l->cap ? 2 * l->cap : 256;
+		char **grown = realloc(l->v, cap * sizeof *grown);
+		if (!grown) {
+			free(path);
+			return wl_err_nomem(err, "a listing of files", cap * sizeof *grown);
+		}
+		l->v = grown;
+		l->cap = cap;
+	}
+	l->v[l->n++] = path;
+	return 0;
+}
+
+static int list_tree(struct listing *l, const char *root, const char *rel, struct wl_err *err);
+
+/* Links to files are followed, links to directories are not: they may go in circles. */
+static int list_one(struct listing *l, const char *root, char *path, int dfd, const char *name,
+	struct wl_err *err)
+{
+	struct stat st;
+	if (fstatat(dfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode)) {
+		int ret = list_tree(l, root, path, err);
+		free(path);
+		return ret;
+	}
+	if (fstatat(dfd, name, &st, 0) || !S_ISREG(st.st_mode)) {
+		/* A broken link with a picture's name is still an item: prepare says why not. */
+		if (!wl_is_image_name(name)) {
+			free(path);
+			return 0;
+		}
+		memset(&st, 0, sizeof st);
+	}
+	/* A sum, since readdir has no order. */
+	int64_t facts[3] = {st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec};
+	l->digest += wl_hash64(facts, sizeof facts, wl_hash64(path, strlen(path), 1));
+	return listing_add(l, path, err);
+}
+
+static int list_tree(struct listing *l, const char *root, const char *rel, struct wl_err *err)
+{
+	char *dir = *rel ? wl_path_join(root, rel, err) : wl_strf(err, "%s", root);
+	DIR *d = NULL;
+	struct dirent *e;
+	int ret = -1;
+	if (!dir)
+		return -1;
+	d = opendir(dir);
+	if (!d) {
+		wl_err_errno(err, "directory %s cannot be read", dir);
+		goto out;
+	}
+	while (errno = 0, (e = readdir(d)) != NULL) {
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+			continue;
+		char *path = wl_strf(err, "%s%s%s", rel, *rel ? "/" : "", e->d_name);
+		if (!path)
+			goto out;
+		WL_TRY_OUT(list_one(l, root, path, dirfd(d), e->d_name, err));
+	}
+	if (errno) {
+		wl_err_errno(err, "directory %s cannot be read to its end", dir);
+		goto out;
+	}
+	ret = 0;
+out:
+	if (d)
+		closedir(d);
+	free(dir);
+	return ret;
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* First index whose path is >= key. */
+static size_t lower_bound(const struct listing *l, const char *key)
+{
+	size_t lo = 0, hi = l->n;
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+		if (strcmp(l->v[mid], key) < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+static bool is_listed(const struct listing *l, const char *path)
+{
+	size_t i = lower_bound(l, path);
+	return i < l->n && strcmp(l->v[i], path) == 0;
+}
+
+/* The length of a path without its extension ("a.b/c.png" -> "a.b/c"). */
+static size_t stem_len(const char *path)
+{
+	const char *slash = strrchr(path, '/'), *dot = strrchr(path, '.');
+	return dot && dot > (slash ? slash : path) ? (size_t)(dot - path) : strlen(path);
+}
+
+/* Whether STEM.* has a picture. */
+static bool has_picture(const struct listing *l, const char *path)
+{
+	size_t len = stem_len(path) + 1;
+	char *stem = strndup(path, len); /* with its dot */
+	bool found = false;
+	if (!stem)
+		return true;
+	for (size_t i = lower_bound(l, stem); i < l->n && strncmp(l->v[i], stem, len) == 0; i++)
+		found = found || (stem_len(l->v[i]) + 1 == len && wl_is_image_name(l->v[i]));
+	free(stem);
+	return found;
+}
+
+static bool ends_in(const char *path, const char *ext)
+{
+	size_t n = strlen(path), m = strlen(ext);
+	return n > m && strcmp(path + n - m, ext) == 0;
+}
+
+/* Pictures are items, and texts that lack one. */
+static bool is_item(const struct dir_source *s, const char *path)
+{
+	return wl_is_image_name(path) || (ends_in(path, ".txt") && !has_picture(&s->files, path));
+}
+
+static void dir_close(struct wl_source *base)
+{
+	struct dir_source *s = (struct dir_source *)base;
+	for (size_t i = 0; i < s->files.n; i++)
+		free(s->files.v[i]);
+	free(s->files.v);
+	free(s);
+}
+
+static struct wl_source *dir_open(const struct wl_origin *o, const char *position,
+	struct wl_err *err)
+{
+	struct dir_source *s = calloc(1, sizeof *s);
+	if (!s) {
+		wl_err_nomem(err, "a source", sizeof *s);
+		return NULL;
+	}
+	s->base = (struct wl_source){.ops = o->ops, .origin = o};
+	if (list_tree(&s->files, o->path, "", err) < 0) {
+		dir_close(&s->base);
+		return NULL;
+	}
+	if (s->files.n)
+		qsort(s->files.v, s->files.n, sizeof *s->files.v, by_bytes);
+	snprintf(s->digest, sizeof s->digest, "%016llx", (unsigned long long)s->files.digest);
+	if (strncmp(position, s->digest, 16) == 0) {
+		if (!position[16])
+			s->next = s->files.n;
+		else
+			s->next = lower_bound(&s->files, position + 17);
+		if (s->next < s->files.n && strcmp(s->files.v[s->next], position + 17) == 0)
+			s->next++;
+	}
+	return &s->base;
+}
+
+static int dir_next(struct wl_source *base, struct wl_record *r, struct wl_err *err)
+{
+	struct dir_source *s = (struct dir_source *)base;
+	while (s->next < s->files.n && !is_item(s, s->files.v[s->next]))
+		s->next++;
+	if (s->next == s->files.n)
+		return 0;
+	const char *path = s->files.v[s->next++];
+	char *position = wl_strf(err, "%s %s", s->digest, path);
+	if (!position)
+		return -1;
+	r->file = r->place = path; /* the listing lives as long as the source */
+	r->position = wl_arena_strdup(&r->mem, position, err);
+	free(position);
+	return r->position ? 1 : -1;
+}
+
+static const char *dir_end(struct wl_source *base)
+{
+	return ((struct dir_source *)base)->digest;
+}
+
+/* Loads STEM.ext into `out` when it is listed; 1: it was. */
+static int load_beside(const struct dir_source *s, struct wl_record *r, const char *ext,
+	struct wl_buf *out, struct wl_err *err)
+{
+	int ret = -1;
+	char *path = wl_strf(err, "%.*s%s", (int)stem_len(r->file), r->file, ext), *full = NULL;
+	if (!path)
+		return -1;
+	if (!is_listed(&s->files, path)) {
+		ret = 0;
+		goto out;
+	}
+	full = wl_path_join(s->base.origin->path, path, err);
+	if (full && wl_record_load(r, full, "text", out, err) == 0)
+		ret = 1;
+out:
+	free(full);
+	free(path);
+	return ret;
+}
+
+static int load_image(const struct dir_source *s, struct wl_record *r, struct wl_err *err)
+{
+	if (!wl_is_image_name(r->file))
+		return wl_record_reject(r, err, "no image beside the text");
+	char *full = wl_path_join(s->base.origin->path, r->file, err);
+	int ret = full ? wl_record_load(r, full, "image", &r->image, err) : -1;
+	r->has_image = ret == 0;
+	free(full);
+	return ret;
+}
+
+static int begin(struct wl_source *base, struct wl_record *r, struct wl_err *err)
+{
+	r->pair.source = base->origin->source;
+	char *origin = wl_strf(err, "%s/%s", base->origin->name, r->file);
+	r->image_origin = origin ? wl_arena_strdup(&r->mem, origin, err) : NULL;
+	free(origin);
+	return r->image_origin ? 0 : -1;
+}
+
+static int dir_prepare(struct wl_source *base, struct wl_record *r, struct wl_err *err)
+{
+	struct dir_source *s = (struct dir_source *)base;
+	struct wl_image_ref ref;
+	WL_TRY(begin(base, r, err));
+	WL_TRY(load_image(s, r, err));
+	int json = load_beside(s, r, ".json", &r->json, err);
+	WL_TRY(json);
+	if (json && !r->reason)
+		WL_TRY(wl_record_json(r, wl_buf_str(&r->json), r->json.len, &ref, err));
+	/* In the shards' form KEY.txt repeats the first of KEY.json's captions. */
+	if (!r->reason && strcmp(r->pair.texts, "[]") == 0) {
+		int text = load_beside(s, r, ".txt", &r->text, err);
+		WL_TRY(text);
+		if (text && !r->reason)
+			WL_TRY(wl_record_captions(r, wl_buf_str(&r->text), r->text.len, err));
+	}
+	WL_TRY(wl_record_meta_file(r, r->file, err));
+	return wl_record_finish(r, err);
+}
+
+static int stamps_prepare(struct wl_source *base, struct wl_record *r, struct wl_err *err)
+{
+	struct dir_source *s = (struct dir_source *)base;
+	WL_TRY(begin(base, r, err));
+	WL_TRY(load_image(s, r, err));
+	int text = load_beside(s, r, ".txt", &r->text, err);
+	WL_TRY(text);
+	WL_TRY(wl_record_stamp(r, wl_buf_str(&r->text), r->text.len, err));
+	WL_TRY(wl_record_meta_file(r, r->file, err));
+	return wl_record_finish(r, err);
+}
+
+const struct wl_source_ops wl_source_dir = {
+	.kind = "dir",
+	.about = "dir:DIR  pictures, each beside a .txt (a caption a line) or .json of its name",
+	.open = dir_open,
+	.next = dir_next,
+	.prepare = dir_prepare,
+	.end = dir_end,
+	.close = dir_close,
+	.walks_again = true,
+};
+
+const struct wl_source_ops wl_source_stamps = {
+	.kind = "stamps",
+	.about = "stamps:DIR  Tux Paint stamps: pictures beside a .txt with a zh_CN.utf8= line",
+	.open = dir_open,
+	.next = dir_next,
+	.prepare = stamps_prepare,
+	.end = dir_end,
+	.close = dir_close,
+	.walks_again = true,
+};

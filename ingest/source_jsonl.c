@@ -1,0 +1,261 @@
+/*
+ * jsonl: one record a line, its image in a file, in a tar (?images=TAR), or in the line.
+ *
+ * A position is "BYTES LINES": how much was consumed, decompressed, so a file that grows is
+ * continued where it was left.  Lines are numbered from 1 and are the ordinal of a pair's id.
+ */
+#include "ingest/source_jsonl.h"
+
+#include "ingest/lines.h"
+#include "ops/file.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct jsonl_source {
+	struct wl_source base;
+	struct wl_lines lines;
+	struct wl_tarindex images; /* path NULL: images are files */
+	char *dir;                 /* what relative image paths are relative to; "" the tar's root */
+};
+
+static void jsonl_close(struct wl_source *base)
+{
+	struct jsonl_source *s = (struct jsonl_source *)base;
+	wl_lines_close(&s->lines);
+	wl_tarindex_close(&s->images);
+	free(s->dir);
+	free(s);
+}
+
+static int parse_position(const struct wl_origin *o, const char *position, int64_t *offset,
+	int64_t *line, struct wl_err *err)
+{
+	long long a = 0, b = 0;
+	if (*position && (sscanf(position, "%lld %lld", &a, &b) != 2 || a < 0 || b < 0))
+		return wl_err_set(err, WL_EDATA,
+			"the catalog's position of %s is \"%s\", expected \"BYTES LINES\"", o->name,
+			position);
+	*offset = a;
+	*line = b;
+	return 0;
+}
+
+/* "a/b/c.jsonl" -> "a/b", "c.jsonl" -> `none`. */
+static char *dir_of(const char *path, const char *none, struct wl_err *err)
+{
+	const char *slash = strrchr(path, '/');
+	if (!slash)
+		return wl_strf(err, "%s", none);
+	return wl_strf(err, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+}
+
+static struct jsonl_source *new_source(const struct wl_origin *o, struct wl_err *err)
+{
+	struct jsonl_source *s = calloc(1, sizeof *s);
+	if (!s) {
+		wl_err_nomem(err, "a source", sizeof *s);
+		return NULL;
+	}
+	s->base = (struct wl_source){.ops = &wl_source_jsonl, .origin = o};
+	s->lines.fd = s->images.fd = -1;
+	return s;
+}
+
+static struct wl_source *jsonl_open(const struct wl_origin *o, const char *position,
+	struct wl_err *err)
+{
+	struct jsonl_source *s = new_source(o, err);
+	int64_t offset = 0, line = 0;
+	if (!s)
+		return NULL;
+	WL_TRY_OUT(parse_position(o, position, &offset, &line, err));
+	s->dir = o->root ? wl_strf(err, "%s", o->root) : dir_of(o->path, ".", err);
+	if (!s->dir)
+		goto out;
+	if (o->images) {
+		WL_TRY_OUT(wl_tarindex_open(&s->images, o->images, err));
+		if (s->images.compressed) {
+			wl_err_set(err, WL_EUSAGE,
+				"%s is compressed, so its images cannot be looked up: decompress it",
+				o->images);
+			goto out;
+		}
+		s->dir[0] = '\0';
+	}
+	WL_TRY_OUT(wl_lines_open(&s->lines, o->path, offset, line, err));
+	return &s->base;
+out:
+	jsonl_close(&s->base);
+	return NULL;
+}
+
+struct wl_source *wl_jsonl_open_member(const struct wl_origin *o, struct wl_tarindex *x,
+	const struct wl_tar_member *m, const char *position, struct wl_err *err)
+{
+	struct jsonl_source *s = new_source(o, err);
+	int64_t offset = 0, line = 0;
+	struct archive *a;
+	char *path = NULL;
+	if (!s) {
+		wl_tarindex_close(x);
+		return NULL;
+	}
+	s->images = *x;
+	*x = (struct wl_tarindex){.fd = -1};
+	WL_TRY_OUT(parse_position(o, position, &offset, &line, err));
+	s->dir = dir_of(m->name, "", err);
+	path = wl_strf(err, "%s, member %s", o->path, m->name);
+	if (!s->dir || !path)
+		goto out;
+	a = wl_tarindex_stream(&s->images, m, err);
+	if (!a)
+		goto out;
+	WL_TRY_OUT(wl_lines_open_entry(&s->lines, a, path, offset, line, err));
+	free(path);
+	return &s->base;
+out:
+	free(path);
+	jsonl_close(&s->base);
+	return NULL;
+}
+
+static bool is_blank(const struct wl_buf *b)
+{
+	for (size_t i = 0; i < b->len; i++)
+		if (!strchr(" \t\r", b->data[i]) || !b->data[i])
+			return false;
+	return true;
+}
+
+/* A byte-order mark at the start of the file is not part of the first line. */
+static void strip_bom(struct wl_buf *b)
+{
+	if (b->len >= 3 && memcmp(b->data, "\xef\xbb\xbf", 3) == 0) {
+		b->len -= 3;
+		memmove(b->data, b->data + 3, b->len + 1);
+	}
+}
+
+static int jsonl_next(struct wl_source *base, struct wl_record *r, struct wl_err *err)
+{
+	struct jsonl_source *s = (struct jsonl_source *)base;
+	char text[64];
+	bool too_long;
+	int more;
+	do {
+		more = wl_lines_next(&s->lines, &r->json, &too_long, err);
+		if (more > 0 && s->lines.line == 1)
+			strip_bom(&r->json);
+	} while (more > 0 && !too_long && is_blank(&r->json));
+	if (more <= 0)
+		return more;
+	r->has_json = true;
+	r->ordinal = s->lines.line;
+	snprintf(text, sizeof text, "line %lld", (long long)s->lines.line);
+	r->place = wl_arena_strdup(&r->mem, text, err);
+	snprintf(text, sizeof text, "%lld %lld", (long long)s->lines.offset,
+		(long long)s->lines.line);
+	r->position = wl_arena_strdup(&r->mem, text, err);
+	if (!r->place || !r->position)
+		return -1;
+	if (too_long)
+		WL_TRY(wl_record_reject(r, err, "the line is longer than %d bytes",
+			WL_RECORD_MAX_TEXT));
+	return 1;
+}
+
+/* "../x/y" -> "x/y", NULL at the end. */
+static const char *drop_first(const char *path)
+{
+	const char *slash = strchr(path, '/');
+	return slash && slash[1] ? slash + 1 : NULL;
+}
+
+/* A data set that was moved: with ?root=DIR the leading directories of a path that is not
+ * there are left out one after the other (BriVL's own sample says ../data/imgs/X). */
+static char *resolve(const struct jsonl_source *s, const char *path, struct wl_err *err)
+{
+	for (const char *p = path; s->base.origin->root && p; p = drop_first(p)) {
+		char *full = wl_path_join(s->dir, p, err);
+		if (!full || wl_exists(full))
+			return full;
+		free(full);
+	}
+	return wl_path_join(s->dir, path, err);
+}
+
+static int load_member(const struct jsonl_source *s, struct wl_record *r, const char *path,
+	struct wl_err *err)
+{
+	struct wl_err why = WL_ERR_INIT;
+	const struct wl_tar_member *m;
+	char *full = *s->dir ? wl_path_join(s->dir, path, err) : wl_strf(err, "%s", path);
+	if (!full)
+		return -1;
+	m = wl_tarindex_find(&s->images, full);
+	if (!m)
+		m = wl_tarindex_find(&s->images, path);
+	free(full);
+	if (!m)
+		return wl_record_reject(r, err, "the image file cannot be read: %s has no member %s",
+			s->images.path, path);
+	if ((uint64_t)m->size > r->image.max)
+		return wl_record_reject(r, err, "the image file is too large: %lld bytes, at most %zu",
+			(long long)m->size, r->image.max);
+	if (wl_tarindex_read(&s->images, m, &r->image, &why) < 0)
+		return why.code == WL_EDATA
+			? wl_record_reject(r, err, "the image file cannot be read: %s", why.msg)
+			: wl_err_set(err, why.code, "%s", why.msg);
+	r->has_image = true;
+	return 0;
+}
+
+static int load_file(const struct jsonl_source *s, struct wl_record *r, const char *path,
+	struct wl_err *err)
+{
+	char *full = resolve(s, path, err);
+	int ret = full ? wl_record_load(r, full, "image", &r->image, err) : -1;
+	r->has_image = ret == 0;
+	free(full);
+	return ret;
+}
+
+/* The image is named by the record's own words, so the name stays when the files move. */
+static int name_image(const struct jsonl_source *s, struct wl_record *r, const char *path,
+	struct wl_err *err)
+{
+	char *origin = wl_strf(err, "%s#%s", s->base.origin->name, path ? path : r->pair.url);
+	r->image_origin = origin ? wl_arena_strdup(&r->mem, origin, err) : NULL;
+	free(origin);
+	return r->image_origin ? 0 : -1;
+}
+
+static int jsonl_prepare(struct wl_source *base, struct wl_record *r, struct wl_err *err)
+{
+	struct jsonl_source *s = (struct jsonl_source *)base;
+	struct wl_image_ref ref = {0};
+	r->pair.source = base->origin->source;
+	if (!r->reason)
+		WL_TRY(wl_record_json(r, wl_buf_str(&r->json), r->json.len, &ref, err));
+	WL_TRY(name_image(s, r, ref.path, err));
+	if (!r->reason && !r->has_image) {
+		if (ref.path && s->images.path)
+			WL_TRY(load_member(s, r, ref.path, err));
+		else if (ref.path)
+			WL_TRY(load_file(s, r, ref.path, err));
+		else if (ref.url)
+			WL_TRY(wl_record_reject(r, err,
+				"the image is only named by image_url and is not fetched: %s", ref.url));
+	}
+	return wl_record_finish(r, err);
+}
+
+const struct wl_source_ops wl_source_jsonl = {
+	.kind = "jsonl",
+	.about = "jsonl:FILE[?images=TAR|?root=DIR]  one JSON record a line, .gz and .zst too",
+	.open = jsonl_open,
+	.next = jsonl_next,
+	.prepare = jsonl_prepare,
+	.close = jsonl_close,
+};
