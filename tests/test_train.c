@@ -1,0 +1,316 @@
+/* train/trainer.h on a tiny model: it learns, resumes to the last bit, and survives bad steps. */
+#include "ops/file.h"
+#include "tests/support/tiny_towers.h"
+#include "train/checkpoint/ckpt.h"
+#include "train/trainer.h"
+#include "train/validate.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct wl_err err;
+
+static void must(int result)
+{
+	if (result < 0)
+		fail_msg("%s", err.msg);
+}
+
+static struct wl_train_config base_config(void)
+{
+	struct wl_opt table[WL_TRAIN_OPTIONS];
+	struct wl_train_config c;
+
+	wl_train_config_init(&c, table);
+	c.batch = TINY_BATCH;
+	c.moco.queue = 24;
+	c.moco.momentum = 0.9;
+	c.moco.tau = 0.1;
+	c.schedule.lr = 1e-2;
+	c.schedule.warmup_steps = 5;
+	must(wl_train_config_check(&c, &err));
+	return c;
+}
+
+struct rig {
+	struct wl_train_config config;
+	struct wl_backend *be;
+	struct wl_trainer t;
+};
+
+static void open_rig(struct rig *r, const struct wl_train_config *c, int64_t steps)
+{
+	struct wl_towers towers;
+
+	tiny_towers(&towers);
+	r->config = *c;
+	r->be = wl_backend_cpu_open(2, &err);
+	if (!r->be)
+		fail_msg("%s", err.msg);
+	must(wl_trainer_init(&r->t, &r->config, &towers, r->be, steps, TINY_PAIRS, &err));
+	must(towers.init(&r->t.params, NULL, r->t.seed, &err));
+	wl_trainer_start(&r->t);
+}
+
+static void close_rig(struct rig *r)
+{
+	wl_trainer_release(&r->t);
+	wl_backend_close(r->be);
+}
+
+static double step(struct rig *r)
+{
+	struct wl_step_report report;
+
+	must(wl_trainer_step(&r->t, tiny_batch(r->t.step), &report, &err));
+	assert_int_equal(report.verdict, WL_GUARD_OK);
+	assert_true(isfinite(report.moco.loss));
+	return report.moco.loss;
+}
+
+/* Recall at 1 of the training pairs with the inference graphs, percent. */
+static double recall_at_1(struct rig *r)
+{
+	struct wl_embeddings v = {0};
+	struct wl_encoder e;
+	struct wl_towers towers;
+	json_t *result;
+	double r1;
+	int64_t s, i;
+
+	tiny_towers(&towers);
+	must(wl_encoder_init(&e, &towers, &r->t.params, 5, WL_F32, &err)); /* 5: chunks of 8 */
+	v.dim = e.dim;
+	assert_int_equal(e.dim, TINY_DIM);
+	for (s = 0; s < TINY_PAIRS / TINY_BATCH; s++) {
+		const struct wl_moco_batch *b = tiny_batch(s);
+
+		must(wl_embeddings_reserve(&v, TINY_BATCH, TINY_BATCH, &err));
+		must(wl_encoder_images(&e, b->images, b->boxes, b->region_mask, TINY_BATCH,
+			v.images + v.n_images * v.dim, &err));
+		must(wl_encoder_texts(&e, b->ids, b->text_mask, TINY_BATCH,
+			v.texts + v.n_texts * v.dim, &err));
+		for (i = 0; i < TINY_BATCH; i++)
+			v.text_image[v.n_texts++] = v.n_images++;
+	}
+	result = wl_retrieval_json(&v, &err);
+	assert_non_null(result);
+	r1 = json_number_value(json_object_get(json_object_get(result, "i2t"), "r1"));
+	json_decref(result);
+	wl_embeddings_release(&v);
+	wl_encoder_release(&e);
+	return r1;
+}
+
+static void learns_with(bool in_batch, bool online_positive)
+{
+	struct wl_train_config c = base_config();
+	struct rig r;
+	double first = 0, last = 0, loss, before;
+	int i;
+
+	c.moco.in_batch = in_batch;
+	c.moco.online_positive = online_positive;
+	open_rig(&r, &c, 150);
+	before = recall_at_1(&r);
+	for (i = 0; i < 150; i++) {
+		loss = step(&r);
+		first += i < 10 ? loss / 10 : 0;
+		last += i >= 140 ? loss / 10 : 0;
+	}
+	if (!(last < 0.5 * first))
+		fail_msg("the loss went from %g to %g only", first, last);
+	if (!(before < 20 && recall_at_1(&r) > 70))
+		fail_msg("recall at 1 was %g %% and is %g %%", before, recall_at_1(&r));
+	close_rig(&r);
+}
+
+static void loss_falls_and_pairs_are_found(void **state)
+{
+	(void)state;
+	learns_with(false, false);
+}
+
+static void other_losses_learn_too(void **state)
+{
+	(void)state;
+	learns_with(true, false);
+	learns_with(true, true);
+}
+
+static void temperature_moves_and_is_clamped(void **state)
+{
+	struct wl_train_config c = base_config();
+	struct rig r;
+	int i;
+
+	(void)state;
+	c.schedule.lr = 1; /* far too large on purpose: pushes tau against its bound */
+	c.schedule.warmup_steps = 0;
+	c.moco.tau = 0.02;
+	open_rig(&r, &c, 40);
+	assert_true(fabs(wl_moco_tau(&r.t.moco) - 0.02) < 1e-6);
+	for (i = 0; i < 5; i++) {
+		step(&r);
+		assert_true(wl_moco_tau(&r.t.moco) >= 0.01 - 1e-8);
+	}
+	assert_true(fabs(wl_moco_tau(&r.t.moco) - 0.02) > 1e-3);
+	close_rig(&r);
+}
+
+static void same_floats(const struct wl_params *a, const struct wl_params *b)
+{
+	assert_int_equal(a->floats, b->floats);
+	assert_memory_equal(a->value, b->value, (size_t)a->floats * sizeof(float));
+}
+
+static void resumes_to_the_last_bit(void **state)
+{
+	struct wl_train_config c = base_config();
+	char run[] = "/tmp/wl-train-XXXXXX", *dir;
+	struct rig straight, a, b;
+	double loss[12];
+	json_t *st;
+	int i;
+
+	(void)state;
+	assert_non_null(mkdtemp(run));
+	open_rig(&straight, &c, 12);
+	for (i = 0; i < 12; i++)
+		loss[i] = step(&straight);
+
+	open_rig(&a, &c, 12);
+	for (i = 0; i < 7; i++)
+		assert_true(step(&a) == loss[i]);
+	must(wl_trainer_save(&a.t, run, NULL, "tests/golden/optim.json", NULL, &err));
+	must(wl_trainer_save(&a.t, run, NULL, NULL, NULL, &err)); /* again: left alone */
+	close_rig(&a);
+
+	c.threads = 1;
+	open_rig(&b, &c, 12);
+	must(wl_ckpt_load(run, &dir, &st, &err));
+	must(wl_trainer_load(&b.t, dir, st, &err));
+	assert_int_equal(b.t.step, 7);
+	for (i = 7; i < 12; i++)
+		if (step(&b) != loss[i])
+			fail_msg("step %d differs after the resume", i);
+	same_floats(&straight.t.params, &b.t.params);
+	same_floats(&straight.t.moco.momentum, &b.t.moco.momentum);
+	assert_memory_equal(straight.t.moco.text_queue.keys, b.t.moco.text_queue.keys,
+		24 * TINY_DIM * sizeof(float));
+	json_decref(st);
+	free(dir);
+	close_rig(&b);
+	close_rig(&straight);
+	must(wl_remove_tree(run, &err));
+}
+
+static void checkpoint_that_does_not_fit_is_refused(void **state)
+{
+	struct wl_train_config c = base_config();
+	char run[] = "/tmp/wl-train-XXXXXX", *dir;
+	struct rig r;
+	json_t *st;
+
+	(void)state;
+	assert_non_null(mkdtemp(run));
+	open_rig(&r, &c, 12);
+	step(&r);
+	must(wl_trainer_save(&r.t, run, NULL, NULL, NULL, &err));
+	close_rig(&r);
+	must(wl_ckpt_load(run, &dir, &st, &err));
+	c.moco.queue = 16;
+	open_rig(&r, &c, 12);
+	assert_int_equal(wl_trainer_load(&r.t, dir, st, &err), -1);
+	assert_int_equal(err.code, WL_ECKPT);
+	assert_non_null(strstr(err.msg, "moco.queue"));
+	close_rig(&r);
+	c = base_config();
+	c.seed = 2;
+	open_rig(&r, &c, 12);
+	assert_int_equal(wl_trainer_load(&r.t, dir, st, &err), -1);
+	assert_int_equal(err.code, WL_EUSAGE);
+	close_rig(&r);
+	json_decref(st);
+	free(dir);
+	must(wl_remove_tree(run, &err));
+}
+
+static void step_that_is_not_finite_changes_nothing(void **state)
+{
+	struct wl_train_config c = base_config();
+	struct wl_step_report report;
+	struct wl_moco_batch bad;
+	struct rig r, twin;
+	static float pixels[TINY_BATCH * TINY_PX * TINY_PX * 3];
+	int i;
+
+	(void)state;
+	c.max_bad_steps = 3;
+	open_rig(&r, &c, 20);
+	open_rig(&twin, &c, 20);
+	for (i = 0; i < 3; i++)
+		assert_true(step(&r) == step(&twin));
+	bad = *tiny_batch(3);
+	memcpy(pixels, bad.images, sizeof pixels);
+	pixels[17] = NAN;
+	bad.images = pixels;
+	for (i = 0; i < 2; i++) {
+		must(wl_trainer_step(&r.t, &bad, &report, &err));
+		assert_int_equal(report.verdict, WL_GUARD_NONFINITE);
+	}
+	same_floats(&r.t.params, &twin.t.params);
+	assert_int_equal(r.t.moco.image_queue.next, twin.t.moco.image_queue.next);
+	assert_int_equal(r.t.optim.updates, 3);
+	for (i = 0; i < r.t.moco.momentum.floats; i++)
+		assert_true(isfinite(r.t.moco.momentum.value[i]));
+	step(&r);
+	for (i = 0; i < 2; i++)
+		must(wl_trainer_step(&r.t, &bad, &report, &err));
+	assert_int_equal(wl_trainer_step(&r.t, &bad, &report, &err), -1);
+	assert_int_equal(err.code, WL_ENUMERIC);
+	close_rig(&r);
+	close_rig(&twin);
+}
+
+/* Recalls by hand: two pictures, three texts. */
+static void retrieval_counts_any_hit(void **state)
+{
+	float images[] = {1, 0, 0, 1}, texts[] = {1, 0, 0.6f, 0.8f, 0.8f, 0.6f};
+	int64_t text_image[] = {1, 1, 0};
+	struct wl_embeddings v = {.dim = 2, .n_images = 2, .n_texts = 3, .images = images,
+		.texts = texts, .text_image = text_image};
+	json_t *r = wl_retrieval_json(&v, &err), *i2t = json_object_get(r, "i2t");
+	json_t *t2i = json_object_get(r, "t2i");
+
+	(void)state;
+	/* picture 0: text 2 stands behind text 0: rank 2; picture 1: text 1 first: rank 1.
+	 * texts: 0 wants picture 1: rank 2; 1: rank 1; 2: rank 1. */
+	assert_true(json_number_value(json_object_get(i2t, "r1")) == 50);
+	assert_true(json_number_value(json_object_get(i2t, "median_rank")) == 1.5);
+	assert_true(json_number_value(json_object_get(i2t, "r5")) == 100);
+	assert_true(fabs(json_number_value(json_object_get(t2i, "r1")) - 200.0 / 3) < 1e-9);
+	assert_true(json_number_value(json_object_get(t2i, "median_rank")) == 1);
+	json_decref(r);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(loss_falls_and_pairs_are_found),
+		cmocka_unit_test(other_losses_learn_too),
+		cmocka_unit_test(temperature_moves_and_is_clamped),
+		cmocka_unit_test(resumes_to_the_last_bit),
+		cmocka_unit_test(checkpoint_that_does_not_fit_is_refused),
+		cmocka_unit_test(step_that_is_not_finite_changes_nothing),
+		cmocka_unit_test(retrieval_counts_any_hit),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

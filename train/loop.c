@@ -1,0 +1,425 @@
+/*
+ * The training loop: see loop.h.
+ *
+ * Order of a step's traces: metrics line, then (where due) checkpoint.  A
+ * checkpoint states how long metrics.jsonl was, synced, when it was written;
+ * what a kill leaves behind that length belongs to steps that run again.
+ */
+#include "train/loop.h"
+
+#include "loader/loader.h"
+#include "ops/file.h"
+#include "ops/json.h"
+#include "ops/log.h"
+#include "ops/metrics.h"
+#include "ops/progress.h"
+#include "ops/signals.h"
+#include "shards/shard.h"
+#include "train/checkpoint/ckpt.h"
+#include "train/trainer.h"
+#include "train/validate.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+struct run {
+	const struct wl_train_job *job;
+	const struct wl_train_config *config;
+	struct wl_backend *backend;
+	struct wl_trainer trainer;
+	struct wl_encoder encoder;
+	struct wl_loader *train, *val; /* val NULL: no validation */
+	struct wl_jsonl metrics;
+	struct wl_progress *progress;
+	char *metrics_path;
+	int lock;
+	int64_t total_steps, epoch_steps, val_every;
+	double loss_average; /* of the log and the progress bar only */
+};
+
+static double now_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static struct wl_loader_opts loader_opts(const struct run *r, bool train)
+{
+	const struct wl_train_config *c = r->config;
+	struct wl_loader_opts o = {
+		.dir = c->shards,
+		.split = train ? c->train_split : c->val_split,
+		.batch = c->batch,
+		.image_px = (int)r->job->towers.image_px,
+		.regions = (int)r->job->towers.regions,
+		.grid = (int)r->job->grid,
+		.use_boxes = c->use_boxes,
+		.text_len = (int)r->job->towers.text_len,
+		.vocab = r->job->vocab,
+		.shuffle = train,
+		.all_captions = !train,
+		.seed = (uint64_t)c->seed,
+		.world = 1,
+		.threads = (int)c->loader_threads,
+		.prefetch = (int)c->prefetch,
+		.max_bad_rate = c->max_bad_rate,
+		.limit = train ? c->limit : c->val_limit,
+	};
+
+	memcpy(o.mean, c->mean, sizeof o.mean);
+	memcpy(o.std, c->std, sizeof o.std);
+	return o;
+}
+
+static int open_data(struct run *r, struct wl_err *err)
+{
+	const struct wl_train_config *c = r->config;
+	struct wl_loader_opts o = loader_opts(r, true);
+	struct wl_shardset *val;
+	int64_t n;
+
+	WL_TRY(c->augment ? wl_augment_parse(c->augment, &o.augment, err)
+			  : wl_augment_preset("paper", &o.augment, err));
+	r->train = wl_loader_open(&o, err);
+	if (!r->train)
+		return -1;
+	r->epoch_steps = wl_loader_batches(r->train);
+	r->total_steps = c->epochs * r->epoch_steps;
+	if (c->max_steps && c->max_steps < r->total_steps)
+		r->total_steps = c->max_steps;
+	if (c->val_every < 0)
+		return 0;
+	r->val_every = c->val_every ? c->val_every : r->epoch_steps;
+	val = wl_shardset_open(c->shards, c->val_split, err);
+	if (!val)
+		return -1;
+	n = wl_shardset_size(val);
+	wl_shardset_close(val);
+	if (n == 0) {
+		wl_info("%s: the split \"%s\" is empty: no validation", c->shards, c->val_split);
+		return 0;
+	}
+	o = loader_opts(r, false);
+	WL_TRY(wl_augment_preset("none", &o.augment, err));
+	r->val = wl_loader_open(&o, err);
+	return r->val ? 0 : -1;
+}
+
+static int open_model(struct run *r, struct wl_err *err)
+{
+	const struct wl_train_config *c = r->config;
+
+	r->backend = wl_backend_cpu_open((int)c->threads, err);
+	if (!r->backend)
+		return -1;
+	if (strcmp(c->device, "auto") == 0)
+		wl_info("computing on the processor (this build has no CUDA backend)");
+	WL_TRY(wl_trainer_init(&r->trainer, c, &r->job->towers, r->backend, r->total_steps,
+		wl_loader_size(r->train), err));
+	if (!r->val)
+		return 0;
+	return wl_encoder_init(&r->encoder, &r->job->towers, &r->trainer.params, c->batch,
+		c->moco.compute_dtype, err);
+}
+
+/* metrics.jsonl, cut to what the checkpoint knew, open for more. */
+static int open_metrics(struct run *r, int64_t bytes, struct wl_err *err)
+{
+	int64_t have = wl_exists(r->metrics_path) ? wl_file_size(r->metrics_path, err) : 0;
+
+	if (have < 0)
+		return -1;
+	if (have > bytes && truncate(r->metrics_path, bytes) < 0)
+		return wl_err_errno(err, "%s: cannot be cut to %lld bytes", r->metrics_path,
+			(long long)bytes);
+	if (have < bytes)
+		wl_warn("%s has %lld bytes and the checkpoint knows of %lld: lines are missing",
+			r->metrics_path, (long long)have, (long long)bytes);
+	return wl_jsonl_open(&r->metrics, r->metrics_path, err);
+}
+
+static int start_fresh(struct run *r, struct wl_err *err)
+{
+	struct wl_trainer *t = &r->trainer;
+	const struct wl_towers *towers = &r->job->towers;
+
+	WL_TRY(towers->init(&t->params, towers->model, t->seed, err));
+	if (r->config->init.n)
+		WL_TRY(r->job->import(&t->params, r->job, err));
+	wl_trainer_start(t);
+	return open_metrics(r, 0, err);
+}
+
+/* Continues from RUN's newest checkpoint. */
+static int resume(struct run *r, struct wl_err *err)
+{
+	struct wl_loader_pos pos;
+	int64_t bytes;
+	json_t *state, *extra;
+	char *dir;
+	int ret = -1;
+
+	WL_TRY(wl_ckpt_load(r->config->run, &dir, &state, err));
+	extra = json_object_get(state, "run");
+	if (wl_trainer_load(&r->trainer, dir, state, err) < 0 ||
+		wl_json_int(extra, "loader_epoch", dir, &pos.epoch, err) < 0 ||
+		wl_json_int(extra, "loader_position", dir, &pos.position, err) < 0 ||
+		wl_json_int(extra, "loader_skipped", dir, &pos.skipped, err) < 0 ||
+		wl_json_int(extra, "metrics_bytes", dir, &bytes, err) < 0)
+		goto out;
+	WL_TRY_OUT(wl_loader_seek(r->train, &pos, err));
+	WL_TRY_OUT(open_metrics(r, bytes, err));
+	wl_info("going on from %s (step %lld of %lld)%s", dir, (long long)r->trainer.step,
+		(long long)r->total_steps, r->config->init.n ? "; --init is not used" : "");
+	ret = 0;
+out:
+	json_decref(state);
+	free(dir);
+	return ret;
+}
+
+static int start(struct run *r, struct wl_err *err)
+{
+	int64_t newest;
+	char *lock;
+
+	WL_TRY(wl_mkdir_p(r->config->run, err));
+	lock = wl_path_join(r->config->run, ".lock", err);
+	r->lock = lock ? wl_lock_file(lock, err) : -1;
+	free(lock);
+	r->metrics_path = wl_path_join(r->config->run, "metrics.jsonl", err);
+	if (r->lock < 0 || !r->metrics_path)
+		return -1;
+	newest = wl_ckpt_newest(r->config->run, err);
+	if (newest < -1)
+		return -1;
+	return newest < 0 ? start_fresh(r, err) : resume(r, err);
+}
+
+/* What a reader of a checkpoint needs to prepare pictures and texts as training did. */
+static json_t *preprocess(const struct run *r)
+{
+	const struct wl_towers *t = &r->job->towers;
+	const struct wl_train_config *c = r->config;
+
+	return json_pack("{s:I,s:I,s:I,s:b,s:I,s:[f,f,f],s:[f,f,f]}", "image_px",
+		(json_int_t)t->image_px, "regions", (json_int_t)t->regions, "grid",
+		(json_int_t)r->job->grid, "use_boxes", c->use_boxes, "text_len",
+		(json_int_t)t->text_len, "mean", (double)c->mean[0], (double)c->mean[1],
+		(double)c->mean[2], "std", (double)c->std[0], (double)c->std[1],
+		(double)c->std[2]);
+}
+
+static int save(struct run *r, struct wl_err *err)
+{
+	struct wl_loader_pos pos;
+	json_t *extra, *prep;
+	int64_t bytes;
+	int ret = -1;
+
+	wl_loader_tell(r->train, &pos);
+	if (fsync(r->metrics.fd) < 0)
+		return wl_err_errno(err, "%s: sync failed", r->metrics_path);
+	bytes = wl_file_size(r->metrics_path, err);
+	if (bytes < 0)
+		return -1;
+	extra = json_pack("{s:I,s:I,s:I,s:I,s:O?}", "loader_epoch", (json_int_t)pos.epoch,
+		"loader_position", (json_int_t)pos.position, "loader_skipped",
+		(json_int_t)pos.skipped, "metrics_bytes", (json_int_t)bytes, "model",
+		r->config->model);
+	prep = preprocess(r);
+	if (!extra || !prep)
+		wl_err_nomem(err, "state.json", 0);
+	else if (wl_trainer_save(&r->trainer, r->config->run, extra, r->config->vocab, prep,
+			 err) == 0)
+		ret = wl_ckpt_prune(r->config->run, r->config->ckpt_keep, err);
+	json_decref(extra);
+	json_decref(prep);
+	return ret;
+}
+
+/* JSON has no NaN: what is not finite is null. */
+static void put(json_t *o, const char *key, double v)
+{
+	json_object_set_new(o, key, isfinite(v) ? json_real(v) : json_null());
+}
+
+/* The object of metrics.jsonl; val is stolen, may be NULL. */
+static json_t *metrics_line(const struct run *r, const struct wl_step_report *s, double wait,
+	double seconds, json_t *val)
+{
+	static const char *const verdicts[] = {"", "nonfinite", "spike"};
+	int64_t step = r->trainer.step;
+	json_t *o = json_pack("{s:I,s:I}", "step", (json_int_t)step, "epoch",
+		(json_int_t)((step - 1) / r->epoch_steps));
+
+	if (!o)
+		return NULL;
+	put(o, "loss", s->moco.loss);
+	put(o, "loss_i2t", s->moco.loss_i2t);
+	put(o, "loss_t2i", s->moco.loss_t2i);
+	put(o, "acc_i2t", s->moco.acc_i2t);
+	put(o, "acc_t2i", s->moco.acc_t2i);
+	put(o, "tau", s->tau);
+	put(o, "lr", s->lr);
+	put(o, "grad_norm", s->grad_norm);
+	put(o, "step_s", seconds);
+	put(o, "data_wait_s", wait);
+	put(o, "pairs_per_s", (double)r->config->batch / seconds);
+	if (s->verdict != WL_GUARD_OK)
+		json_object_set_new(o, "skipped", json_string(verdicts[s->verdict]));
+	if (val)
+		json_object_set_new(o, "val", val);
+	return o;
+}
+
+static void publish(struct run *r, const struct wl_step_report *s, double wait, double seconds)
+{
+	char note[64];
+	int64_t step = r->trainer.step;
+	double blend = step < 20 ? 1.0 / (double)step : 0.05;
+
+	if (s->verdict == WL_GUARD_OK)
+		r->loss_average += blend * (s->moco.loss - r->loss_average);
+	wl_metric_set("wenlan_train_step", "training steps done", (double)step);
+	wl_metric_set("wenlan_train_loss", "loss of the last step, both directions", s->moco.loss);
+	wl_metric_set("wenlan_train_learning_rate", "rate of the last step", s->lr);
+	wl_metric_set("wenlan_train_grad_norm", "gradient norm before clipping", s->grad_norm);
+	wl_metric_set("wenlan_train_temperature", "tau", s->tau);
+	wl_metric_add("wenlan_train_pairs_total", "pairs trained on", (double)r->config->batch);
+	wl_metric_add("wenlan_train_data_wait_seconds_total", "waiting for the loader", wait);
+	wl_metric_add("wenlan_train_seconds_total", "in steps, waiting included", seconds);
+	if (s->verdict != WL_GUARD_OK)
+		wl_metric_add("wenlan_train_skipped_total", "steps without an update", 1);
+	snprintf(note, sizeof note, "loss %.3f", r->loss_average);
+	wl_progress_set(r->progress, (uint64_t)(step * r->config->batch), note);
+	if (r->config->log_every && step % r->config->log_every == 0)
+		wl_info("step %lld of %lld: loss %.4f, top-1 %.1f %% and %.1f %%, tau %.4f, rate %.3g, "
+			"%.1f pairs/s", (long long)step, (long long)r->total_steps, s->moco.loss,
+			100 * s->moco.acc_i2t, 100 * s->moco.acc_t2i, s->tau, s->lr,
+			(double)r->config->batch / seconds);
+}
+
+static double recall(const json_t *val, const char *side, const char *key)
+{
+	return json_number_value(json_object_get(json_object_get(val, side), key));
+}
+
+/* The validation of a step where it is due; *val stays NULL where not. */
+static int validate(struct run *r, json_t **val, struct wl_err *err)
+{
+	int64_t step = r->trainer.step;
+
+	*val = NULL;
+	if (!r->val || (step % r->val_every && step != r->total_steps))
+		return 0;
+	*val = wl_validate(&r->encoder, r->val, err);
+	if (!*val)
+		return -1;
+	wl_info("step %lld of %lld, epoch %.1f: loss %.3f; validation R@1/5/10 image to text "
+		"%.1f %.1f %.1f, text to image %.1f %.1f %.1f %% of %lld pictures",
+		(long long)step, (long long)r->total_steps,
+		(double)step / (double)r->epoch_steps, r->loss_average, recall(*val, "i2t", "r1"),
+		recall(*val, "i2t", "r5"), recall(*val, "i2t", "r10"), recall(*val, "t2i", "r1"),
+		recall(*val, "t2i", "r5"), recall(*val, "t2i", "r10"),
+		(long long)json_integer_value(json_object_get(*val, "images")));
+	wl_metric_set("wenlan_train_mean_recall", "validation, percent",
+		json_number_value(json_object_get(*val, "mean_recall")));
+	return 0;
+}
+
+static int one_step(struct run *r, struct wl_err *err)
+{
+	double begin = now_s(), loaded, end;
+	const struct wl_batch *b;
+	struct wl_step_report report = {0};
+	json_t *val, *line;
+	int got = wl_loader_next(r->train, &b, err), stepped, ret;
+
+	if (got <= 0)
+		return got < 0 ? -1 : wl_err_set(err, WL_EDATA, "%s: the split \"%s\" ended, and a "
+			"shuffled one never does", r->config->shards, r->config->train_split);
+	if (b->n != r->config->batch)
+		return wl_err_set(err, WL_EDATA, "%s: a batch of %lld came, and %lld were asked for",
+			r->config->shards, (long long)b->n, (long long)r->config->batch);
+	loaded = now_s();
+	struct wl_moco_batch mb = {b->pixels, b->boxes, b->region_mask, b->ids, b->text_mask,
+		b->pair_ids, b->text_hash};
+	stepped = wl_trainer_step(&r->trainer, &mb, &report, err);
+	end = now_s();
+	if (stepped < 0 && report.verdict == WL_GUARD_OK)
+		return -1;
+	publish(r, &report, loaded - begin, end - begin);
+	val = NULL;
+	if (stepped == 0)
+		WL_TRY(validate(r, &val, err));
+	line = metrics_line(r, &report, loaded - begin, end - begin, val);
+	if (!line) {
+		json_decref(val);
+		return wl_err_nomem(err, "a line of metrics", 0);
+	}
+	ret = wl_jsonl_add(&r->metrics, line, stepped < 0 ? NULL : err);
+	json_decref(line);
+	return stepped < 0 ? -1 : ret;
+}
+
+static int loop(struct run *r, struct wl_err *err)
+{
+	int64_t step = r->trainer.step;
+	bool stop = wl_stop_requested();
+
+	while (step < r->total_steps && !stop) {
+		WL_TRY(one_step(r, err));
+		step = r->trainer.step;
+		stop = wl_stop_requested();
+		if (step % r->config->ckpt_every == 0 || step == r->total_steps || stop)
+			WL_TRY(save(r, err));
+	}
+	if (stop && step < r->total_steps)
+		wl_info("stopped at step %lld of %lld; the checkpoint is in %s", (long long)step,
+			(long long)r->total_steps, r->config->run);
+	return 0;
+}
+
+static void close_run(struct run *r)
+{
+	wl_progress_free(r->progress);
+	if (r->metrics.path)
+		wl_jsonl_close(&r->metrics);
+	wl_encoder_release(&r->encoder);
+	wl_trainer_release(&r->trainer);
+	wl_backend_close(r->backend);
+	wl_loader_close(r->val);
+	wl_loader_close(r->train);
+	free(r->metrics_path);
+	if (r->lock >= 0)
+		close(r->lock);
+}
+
+int wl_train_run(const struct wl_train_job *job, struct wl_err *err)
+{
+	struct run r = {.job = job, .config = job->config, .lock = -1};
+	int ret = -1;
+
+	if (open_data(&r, err) < 0 || open_model(&r, err) < 0 || start(&r, err) < 0)
+		goto out;
+	wl_info("%lld trainable parameters, %lld pairs, %lld steps an epoch, %lld steps in all",
+		(long long)wl_params_trainable_count(&r.trainer.params),
+		(long long)wl_loader_size(r.train), (long long)r.epoch_steps,
+		(long long)r.total_steps);
+	r.progress = wl_progress_new("training", "pairs",
+		(uint64_t)(r.total_steps * job->config->batch));
+	WL_TRY_OUT(loop(&r, err));
+	if (r.trainer.guard.nonfinite + r.trainer.guard.spikes)
+		wl_warn("%lld steps were skipped as not finite, %lld as spikes",
+			(long long)r.trainer.guard.nonfinite, (long long)r.trainer.guard.spikes);
+	ret = 0;
+out:
+	close_run(&r);
+	return ret;
+}
