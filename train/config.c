@@ -12,8 +12,6 @@ static const struct wl_train_config defaults = {
 	.val_split = "val",
 	.batch = 32,
 	.max_bad_rate = 0.01,
-	.mean = {0.485f, 0.456f, 0.406f}, /* ImageNet's, as the public code (FACTS section 2) */
-	.std = {0.229f, 0.224f, 0.225f},
 	.use_boxes = true,
 	.moco = {.queue = 1024, .momentum = 0.99, .tau = 0.05, .learn_tau = true},
 	.positive = "momentum",
@@ -48,8 +46,6 @@ void wl_train_config_init(struct wl_train_config *c, struct wl_opt *table)
 		{"data.batch", WL_OPT_INT, &c->batch, "N", "pairs a step", false},
 		{"data.augment", WL_OPT_JSON, &c->augment, "MAPPING",
 			"{preset: none|paper|public, ...}", false},
-		{"data.mean", WL_OPT_JSON, &c->mean_list, "LIST", "of R, G, B in [0,1]", false},
-		{"data.std", WL_OPT_JSON, &c->std_list, "LIST", "of R, G, B in [0,1]", false},
 		{"data.use-boxes", WL_OPT_BOOL, &c->use_boxes, NULL,
 			"regions from the samples' boxes where present, else the grid", false},
 		{"data.train-split", WL_OPT_STR, &c->train_split, "NAME", "split to train on", false},
@@ -112,24 +108,6 @@ static int one_of(const char *option, const char *value, const char *a, const ch
 		a, b);
 }
 
-/* Three numbers from a list into out; left alone when there is no list. */
-static int three(const char *option, const json_t *list, float out[3], struct wl_err *err)
-{
-	size_t i;
-
-	if (!list || json_is_null(list))
-		return 0;
-	for (i = 0; i < 3; i++) {
-		const json_t *v = json_array_get(list, i);
-
-		if (!json_is_number(v) || json_array_size(list) != 3)
-			return wl_err_set(err, WL_EUSAGE, "%s: expected a list of three numbers, for "
-				"red, green and blue", option);
-		out[i] = (float)json_number_value(v);
-	}
-	return 0;
-}
-
 int wl_train_config_check(struct wl_train_config *c, struct wl_err *err)
 {
 	int bf16, online;
@@ -147,10 +125,6 @@ int wl_train_config_check(struct wl_train_config *c, struct wl_err *err)
 	c->moco.compute_dtype = bf16 ? WL_BF16 : WL_F32;
 	c->moco.online_positive = online;
 	c->optim.groups = c->groups;
-	WL_TRY(three("data.mean", c->mean_list, c->mean, err));
-	WL_TRY(three("data.std", c->std_list, c->std, err));
-	if (!(c->std[0] > 0 && c->std[1] > 0 && c->std[2] > 0))
-		return wl_err_set(err, WL_EUSAGE, "data.std: expected three numbers above 0");
 	if (c->batch < 1 || c->epochs < 1 || c->max_steps < 0 || c->ckpt_every < 1 ||
 		c->ckpt_keep < 1 || c->val_every < -1)
 		return wl_err_set(err, WL_EUSAGE, "data.batch (%lld), epochs (%lld), ckpt.every (%lld) "

@@ -21,8 +21,7 @@ struct wl_train_config {
 	const char *vocab, *train_split, *val_split;
 	int64_t batch, loader_threads, prefetch, limit;
 	double max_bad_rate;
-	json_t *augment, *mean_list, *std_list;
-	float mean[3], std[3]; /* of RGB in [0,1]; ImageNet's unless told */
+	json_t *augment;
 	bool use_boxes;
 
 	struct wl_moco_config moco;

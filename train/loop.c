@@ -16,6 +16,7 @@
 #include "ops/signals.h"
 #include "shards/shard.h"
 #include "train/checkpoint/ckpt.h"
+#include "train/import.h"
 #include "train/trainer.h"
 #include "train/validate.h"
 
@@ -57,7 +58,7 @@ static struct wl_loader_opts loader_opts(const struct run *r, bool train)
 		.batch = c->batch,
 		.image_px = (int)r->job->towers.image_px,
 		.regions = (int)r->job->towers.regions,
-		.grid = (int)r->job->grid,
+		.grid = r->job->model.image.grid,
 		.use_boxes = c->use_boxes,
 		.text_len = (int)r->job->towers.text_len,
 		.vocab = r->job->vocab,
@@ -71,8 +72,8 @@ static struct wl_loader_opts loader_opts(const struct run *r, bool train)
 		.limit = train ? c->limit : c->val_limit,
 	};
 
-	memcpy(o.mean, c->mean, sizeof o.mean);
-	memcpy(o.std, c->std, sizeof o.std);
+	memcpy(o.mean, r->job->model.image.mean, sizeof o.mean);
+	memcpy(o.std, r->job->model.image.std, sizeof o.std);
 	return o;
 }
 
@@ -149,8 +150,7 @@ static int start_fresh(struct run *r, struct wl_err *err)
 	const struct wl_towers *towers = &r->job->towers;
 
 	WL_TRY(towers->init(&t->params, towers->model, t->seed, err));
-	if (r->config->init.n)
-		WL_TRY(r->job->import(&t->params, r->job, err));
+	WL_TRY(wl_train_import(&t->params, &r->config->init, err));
 	wl_trainer_start(t);
 	return open_metrics(r, 0, err);
 }
@@ -201,24 +201,10 @@ static int start(struct run *r, struct wl_err *err)
 	return newest < 0 ? start_fresh(r, err) : resume(r, err);
 }
 
-/* What a reader of a checkpoint needs to prepare pictures and texts as training did. */
-static json_t *preprocess(const struct run *r)
-{
-	const struct wl_towers *t = &r->job->towers;
-	const struct wl_train_config *c = r->config;
-
-	return json_pack("{s:I,s:I,s:I,s:b,s:I,s:[f,f,f],s:[f,f,f]}", "image_px",
-		(json_int_t)t->image_px, "regions", (json_int_t)t->regions, "grid",
-		(json_int_t)r->job->grid, "use_boxes", c->use_boxes, "text_len",
-		(json_int_t)t->text_len, "mean", (double)c->mean[0], (double)c->mean[1],
-		(double)c->mean[2], "std", (double)c->std[0], (double)c->std[1],
-		(double)c->std[2]);
-}
-
 static int save(struct run *r, struct wl_err *err)
 {
 	struct wl_loader_pos pos;
-	json_t *extra, *prep;
+	json_t *extra;
 	int64_t bytes;
 	int ret = -1;
 
@@ -231,15 +217,13 @@ static int save(struct run *r, struct wl_err *err)
 	extra = json_pack("{s:I,s:I,s:I,s:I,s:O?}", "loader_epoch", (json_int_t)pos.epoch,
 		"loader_position", (json_int_t)pos.position, "loader_skipped",
 		(json_int_t)pos.skipped, "metrics_bytes", (json_int_t)bytes, "model",
-		r->config->model);
-	prep = preprocess(r);
-	if (!extra || !prep)
+		r->job->model_json);
+	if (!extra)
 		wl_err_nomem(err, "state.json", 0);
-	else if (wl_trainer_save(&r->trainer, r->config->run, extra, r->config->vocab, prep,
-			 err) == 0)
+	else if (wl_trainer_save(&r->trainer, r->config->run, extra, r->config->vocab,
+			 r->job->preprocess, err) == 0)
 		ret = wl_ckpt_prune(r->config->run, r->config->ckpt_keep, err);
 	json_decref(extra);
-	json_decref(prep);
 	return ret;
 }
 

@@ -8,21 +8,23 @@
 #ifndef WL_TRAIN_LOOP_H
 #define WL_TRAIN_LOOP_H
 
+#include "clean/wordpiece.h"
 #include "train/config.h"
-#include "train/moco/moco.h"
+#include "train/towers.h"
 
-struct wl_vocab;
-
-/* What the loop needs to know of the model. */
+/* The BriVL model of a configuration, ready for the loop. */
 struct wl_train_job {
-	const struct wl_train_config *config; /* checked */
+	struct wl_train_config *config; /* borrowed, checked; its model becomes the whole mapping */
+	struct wl_model_config model;
 	struct wl_towers towers;
-	const struct wl_vocab *vocab;
-	int64_t grid; /* cells a side where a sample has no boxes */
-	/* Loads config->init into the fresh parameters; NULL when there are no files. */
-	int (*import)(struct wl_params *params, const struct wl_train_job *job,
-		struct wl_err *err);
+	struct wl_vocab *vocab;         /* owned */
+	json_t *model_json, *preprocess; /* owned: what checkpoints carry */
 };
+
+/* Checks the configuration, reads the vocabulary and settles the model. */
+WL_MUST_CHECK int wl_train_job_open(struct wl_train_job *job, struct wl_train_config *config,
+	struct wl_err *err);
+void wl_train_job_close(struct wl_train_job *job);
 
 /* Trains to the end, or until a stop was asked for (a checkpoint is written first). */
 WL_MUST_CHECK int wl_train_run(const struct wl_train_job *job, struct wl_err *err);

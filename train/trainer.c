@@ -17,6 +17,8 @@ static int build(struct wl_trainer *t, const struct wl_towers *towers, int64_t p
 			"pairs and %lld in a batch", (long long)moco.queue,
 			(long long)c->moco.queue, (long long)pairs, (long long)c->batch);
 	WL_TRY(wl_moco_init(&t->moco, towers, &moco, &t->params, c->batch, t->seed, err));
+	if (towers->freeze)
+		WL_TRY(towers->freeze(&t->params, towers->model, err));
 	WL_TRY(wl_params_seal(&t->params, t->backend, true, err));
 	WL_TRY(wl_moco_start(&t->moco, err));
 	return wl_optim_init(&t->optim, &t->params, &c->optim, err);

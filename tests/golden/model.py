@@ -361,4 +361,5 @@ def main():
         json.dump(out, f, indent=0, separators=(",", ":"))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -32,6 +32,8 @@ struct wl_towers {
 	/* Initial values of every parameter that the two declare, from the seed. */
 	int (*init)(struct wl_params *params, const void *model, uint64_t seed,
 		struct wl_err *err);
+	/* Clears the TRAINABLE flag of what the model's settings freeze; NULL: nothing is. */
+	int (*freeze)(struct wl_params *params, const void *model, struct wl_err *err);
 	int64_t image_px, regions, text_len; /* S, R, L */
 };
 

@@ -1,0 +1,37 @@
+/* wenlan-embed: a checkpoint and pictures or texts to unit vectors. */
+#include "eval/embed.h"
+
+static int run(struct wl_opts *o, void *user, struct wl_err *err)
+{
+	(void)o;
+	return wl_embed_run(user, err);
+}
+
+int main(int argc, char **argv)
+{
+	struct wl_embed_opts e = {.split = "test", .precision = "fp32", .batch = 64};
+	const struct wl_opt table[] = {
+		{"ckpt", WL_OPT_STR, &e.ckpt, "DIR", "a checkpoint, or a run (its newest one)", true},
+		{"shards", WL_OPT_STR, &e.shards, "DIR", "embed a split of these shards", false},
+		{"split", WL_OPT_STR, &e.split, "NAME", "train, val or test", false},
+		{"images", WL_OPT_LIST, &e.images, "PATH", "embed files, directories, globs", false},
+		{"texts", WL_OPT_STR, &e.texts, "FILE", "embed its lines", false},
+		{"out", WL_OPT_STR, &e.out, "FILE", "the safetensors file to write", true},
+		{"batch", WL_OPT_INT, &e.batch, "N", "rows computed at once", false},
+		{"threads", WL_OPT_INT, &e.threads, "N", "compute threads, 0: all cores", false},
+		{"precision", WL_OPT_STR, &e.precision, "NAME", "fp32 or bf16", false},
+		{"limit", WL_OPT_INT, &e.limit, "N", "the first N samples of the split, 0: all", false},
+		{NULL, WL_OPT_BOOL, NULL, NULL, NULL, false},
+	};
+	struct wl_opts opts = {
+		.program = "wenlan-embed",
+		.usage = "--ckpt DIR (--shards DIR --split S | --images PATH... | --texts FILE) "
+			 "--out FILE",
+		.about = "Writes the unit-length embeddings of pictures and texts as safetensors.",
+		.example = "wenlan-embed --ckpt runs/first --shards shards --split test "
+			   "--out test.safetensors",
+		.table = table,
+	};
+
+	return wl_main(&opts, argc, argv, run, &e);
+}

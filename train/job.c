@@ -1,0 +1,48 @@
+/* From a configuration to a model that the loop can train: see loop.h. */
+#include "train/loop.h"
+
+int wl_train_job_open(struct wl_train_job *job, struct wl_train_config *config,
+	struct wl_err *err)
+{
+	int vocab;
+
+	*job = (struct wl_train_job){.config = config};
+	WL_TRY(wl_train_config_check(config, err));
+	WL_TRY(wl_model_parse(config->model, &job->model, err));
+	job->vocab = wl_vocab_load(config->vocab, err);
+	if (!job->vocab)
+		return -1;
+	vocab = (int)wl_vocab_size(job->vocab);
+	if (job->model.text.bert.vocab == 0)
+		job->model.text.bert.vocab = vocab;
+	if (vocab > job->model.text.bert.vocab) {
+		wl_err_set(err, WL_EUSAGE, "%s holds %d tokens, and model.text.bert.vocab says %d: give "
+			"the vocabulary of that model, or raise the number", config->vocab, vocab,
+			job->model.text.bert.vocab);
+		goto fail;
+	}
+	if (wl_model_check(&job->model, err) < 0)
+		goto fail;
+	wl_brivl_towers(&job->towers, &job->model);
+	job->model_json = wl_model_to_json(&job->model);
+	job->preprocess = wl_preprocess_json(&job->model, config->use_boxes);
+	if (!job->model_json || !job->preprocess) {
+		wl_err_nomem(err, "the model's settings", 0);
+		goto fail;
+	}
+	config->model = job->model_json;
+	return 0;
+fail:
+	wl_train_job_close(job);
+	return -1;
+}
+
+void wl_train_job_close(struct wl_train_job *job)
+{
+	if (!job)
+		return;
+	wl_vocab_free(job->vocab);
+	json_decref(job->model_json);
+	json_decref(job->preprocess);
+	*job = (struct wl_train_job){0};
+}
