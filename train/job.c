@@ -1,6 +1,12 @@
 /* From a configuration to a model that the loop can train: see loop.h. */
 #include "train/loop.h"
 
+#include "ops/file.h"
+#include "train/checkpoint/import.h"
+
+#include <stdlib.h>
+#include <string.h>
+
 int wl_train_job_open(struct wl_train_job *job, struct wl_train_config *config,
 	struct wl_err *err)
 {
@@ -45,4 +51,30 @@ void wl_train_job_close(struct wl_train_job *job)
 	json_decref(job->model_json);
 	json_decref(job->preprocess);
 	*job = (struct wl_train_job){0};
+}
+
+int wl_train_import(struct wl_params *params, const struct wl_strs *files, struct wl_err *err)
+{
+	struct wl_import_report report;
+	size_t i;
+
+	for (i = 0; i < files->n; i++) {
+		const char *eq = strchr(files->v[i], '='), *path = files->v[i];
+		char *prefix = NULL;
+		int ret;
+
+		/* A path may hold '=' itself: what is before it must look like a tower's name. */
+		if (eq && (!strncmp(path, "imgencoder.", 11) || !strncmp(path, "textencoder.", 12))) {
+			prefix = wl_strf(err, "%.*s", (int)(eq - path), path);
+			if (!prefix)
+				return -1;
+			path = eq + 1;
+		}
+		ret = wl_import(params, path, prefix, &report, err);
+		free(prefix);
+		WL_TRY(ret);
+		wl_import_log(path, &report);
+		wl_import_report_release(&report);
+	}
+	return 0;
 }

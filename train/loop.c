@@ -16,7 +16,6 @@
 #include "ops/signals.h"
 #include "shards/shard.h"
 #include "train/checkpoint/ckpt.h"
-#include "train/import.h"
 #include "train/trainer.h"
 #include "train/validate.h"
 

@@ -26,6 +26,11 @@ WL_MUST_CHECK int wl_train_job_open(struct wl_train_job *job, struct wl_train_co
 	struct wl_err *err);
 void wl_train_job_close(struct wl_train_job *job);
 
+/* Copies each file of weights into the sealed store: "FILE", or "PREFIX=FILE" with a PREFIX such as
+ * textencoder. to limit the names that may be set; says what fitted in the log. */
+WL_MUST_CHECK int wl_train_import(struct wl_params *params, const struct wl_strs *files,
+	struct wl_err *err);
+
 /* Trains to the end, or until a stop was asked for (a checkpoint is written first). */
 WL_MUST_CHECK int wl_train_run(const struct wl_train_job *job, struct wl_err *err);
 

@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""The PyTorch side of bench_step.c: one training step of the `small` preset on the CPU, fp32.
+
+The same towers as the golden tests' (timm's B0 with a 256-wide head, Hugging Face's BERT with four
+layers, torch.nn.TransformerEncoder), dropout 0.1 as in the preset, the RoI samples taken per
+picture instead of from 37 copies of its feature map (kinder to PyTorch than the published code),
+the averaged region before the 1x1 convolution, MoCo and AdamW with foreach updates.
+Both memory layouts are timed and the faster one is reported.
+
+usage: peer_step.py [batch [px [threads [steps]]]]
+"""
+import json
+import os
+import statistics
+import sys
+import time
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "golden"))
+import model as golden  # noqa: E402
+
+BATCH, PX, THREADS, STEPS = (int(sys.argv[i]) if len(sys.argv) > i else d
+                             for i, d in ((1, 16), (2, 128), (3, 2), (4, 5)))
+LEN, VOCAB, K, DIM = 32, 8000, 1024, 256
+CONFIG = dict(kind="b", width=1.0, depth=1.0, head=256, region=256, dim=DIM, size=PX, heads=4,
+              layers=2, ffn=512, vocab=VOCAB, hidden=256, bert_layers=4, bert_heads=4,
+              bert_ffn=1024, positions=128, pad_mask=True)
+
+
+class Image(golden.ImageTower):
+    def forward(self, image, boxes, mask):
+        f = self.backbone.forward_features(image)
+        h, w = f.shape[2:]
+        b = boxes / (self.size / h)
+        t = (torch.arange(4) * 2 + 1) / 4 - 1
+        x = ((b[..., 2:3] - b[..., 0:1]) * t + b[..., 0:1] + b[..., 2:3]) / (w - 1) - 1
+        y = ((b[..., 3:4] - b[..., 1:2]) * t + b[..., 1:2] + b[..., 3:4]) / (h - 1) - 1
+        n, r = mask.shape
+        grid = torch.stack([x[:, :, None, :].expand(n, r, 4, 4),
+                            y[:, :, :, None].expand(n, r, 4, 4)], -1).reshape(n, r, 16, 2)
+        pooled = F.grid_sample(f, grid, align_corners=False).mean(3).transpose(1, 2)
+        conv = self.learnable["max_pool"][0]
+        regions = F.linear(pooled, conv.weight.flatten(1), conv.bias)
+        regions = F.normalize(regions, dim=-1)
+        x = self.learnable["imgAtt"](regions.transpose(0, 1),
+                                     src_key_padding_mask=(mask == 0)).transpose(0, 1)
+        return F.normalize(self.learnable["imgFC"](golden.masked_mean(x, mask)), dim=-1)
+
+
+def with_dropout(module):
+    for m in module.modules():
+        if isinstance(m, nn.Dropout):
+            m.p = 0.1
+        if isinstance(m, nn.MultiheadAttention):
+            m.dropout = 0.1
+    return module.train()
+
+
+def towers(layout):
+    image, text = with_dropout(Image(CONFIG)), with_dropout(golden.TextTower(CONFIG))
+    return image.to(memory_format=layout), text
+
+
+def run(layout):
+    torch.manual_seed(1)
+    online, momentum = towers(layout), towers(layout)
+    q = [p for m in online for p in m.parameters()]
+    k = [p for m in momentum for p in m.parameters()]
+    scale = nn.Parameter(torch.tensor(3.0))
+    opt = torch.optim.AdamW(
+        [{"params": [p for p in q if p.ndim > 1], "weight_decay": 0.05},
+         {"params": [p for p in q if p.ndim <= 1] + [scale], "weight_decay": 0.0}],
+        lr=5e-4, betas=(0.9, 0.98), eps=1e-6, foreach=True)
+    queues = [F.normalize(torch.randn(K, DIM), dim=-1) for _ in range(2)]
+    image = (torch.rand(BATCH, 3, PX, PX) * 4 - 2).to(memory_format=layout)
+    cell = PX / 6
+    boxes = torch.tensor([[[i % 6 * cell, i // 6 * cell, (i % 6 + 1) * cell, (i // 6 + 1) * cell]
+                           for i in range(37)]]).repeat(BATCH, 1, 1)
+    mask = torch.ones(BATCH, 37)
+    ids = torch.randint(0, VOCAB, (BATCH, LEN))
+    tmask = (torch.arange(LEN) < LEN // 2).float().repeat(BATCH, 1)
+    zeros, at, times = torch.zeros(BATCH, dtype=torch.long), 0, []
+    for step in range(STEPS + 2):
+        begin = time.perf_counter()
+        with torch.no_grad():
+            torch._foreach_mul_(k, 0.99)
+            torch._foreach_add_(k, q, alpha=0.01)
+            ki, kt = momentum[0](image, boxes, mask), momentum[1](ids, tmask)
+        qi, qt = online[0](image, boxes, mask), online[1](ids, tmask)
+
+        def nce(a, key, queue):
+            logits = torch.cat([(a * key).sum(1, keepdim=True), a @ queue.t()], 1) * scale.exp()
+            return F.cross_entropy(logits, zeros)
+
+        loss = nce(qi, kt, queues[1]) + nce(qt, ki, queues[0])
+        opt.zero_grad(set_to_none=False)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(q, 1.0, foreach=True)
+        opt.step()
+        queues[0][at:at + BATCH], queues[1][at:at + BATCH] = ki, kt
+        at = (at + BATCH) % K
+        if step >= 2:
+            times.append(1000 * (time.perf_counter() - begin))
+    return times
+
+
+torch.set_num_threads(THREADS)
+results = {str(l).split(".")[-1]: run(l) for l in (torch.contiguous_format, torch.channels_last)}
+best = min(results, key=lambda l: statistics.median(results[l]))
+ms = results[best]
+print(json.dumps({"system": "torch " + torch.__version__, "layout": best, "precision": "fp32",
+                  "batch": BATCH, "px": PX, "threads": THREADS,
+                  "ms_median": round(statistics.median(ms), 1), "ms_best": round(min(ms), 1),
+                  "pairs_per_s": round(1000 * BATCH / statistics.median(ms), 2)}))
