@@ -1,13 +1,11 @@
-/* KEY.json, and what NAME.db says of its tar: see write.h. */
+/* KEY.json: see write.h. */
 #include "shards/write.h"
 
-#include "ops/file.h"
 #include "ops/json.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 /* A string member; a NULL from jansson is text that is not UTF-8. */
 static int set_text(json_t *o, const char *key, const char *s, int64_t pair_id,
@@ -82,54 +80,4 @@ char *wl_sample_json(const struct wl_sample_facts *f, struct wl_err *err)
 		text = wl_json_text(o, err);
 	json_decref(o);
 	return text;
-}
-
-/* When a tar was sealed is its file's time, so that it survives the loss of the manifest. */
-static int64_t modified_at(const char *dir, const char *name)
-{
-	char *path = wl_strf(NULL, "%s/%s.tar", dir, name);
-	struct stat st;
-	int64_t t = path && stat(path, &st) == 0 ? (int64_t)st.st_mtime : 0;
-
-	free(path);
-	return t;
-}
-
-int wl_shard_info_read(struct wl_shard_info *out, char plan[65], const char *dir,
-	const char *name, struct wl_err *err)
-{
-	char *path = wl_strf(err, "%s/%s.db", dir, name);
-	sqlite3_stmt *st = NULL;
-	struct wl_db db = {0};
-	int rc = -1;
-
-	if (!path)
-		return -1;
-	WL_TRY_OUT(wl_db_open(&db, path, WL_DB_READ, err));
-	WL_TRY_OUT(wl_db_prepare(&db, &st,
-		"SELECT split, bytes, samples, ifnull(sha256,''), rejected, ifnull(plan,'') "
-		"FROM shard", err));
-	WL_TRY_OUT(rc = wl_db_step(&db, st, err));
-	*out = (struct wl_shard_info){0};
-	if (rc == 1) {
-		snprintf(out->name, sizeof out->name, "%s", name);
-		snprintf(out->split, sizeof out->split, "%s", sqlite3_column_text(st, 0));
-		out->bytes = sqlite3_column_int64(st, 1);
-		out->samples = sqlite3_column_int64(st, 2);
-		snprintf(out->sha256, sizeof out->sha256, "%s", sqlite3_column_text(st, 3));
-		out->rejected = sqlite3_column_int64(st, 4);
-		snprintf(plan, 65, "%s", sqlite3_column_text(st, 5));
-		out->sealed_at = modified_at(dir, name);
-	}
-	if (rc != 1 || !wl_shard_name_ok(out->name, out->split))
-		rc = wl_err_set(err, WL_EDATA,
-			"%s, table shard: expected one row naming %s; the file is damaged: run "
-			"wenlan-shard repair", path, name);
-	else
-		rc = 0;
-out:
-	sqlite3_finalize(st);
-	wl_db_close(&db);
-	free(path);
-	return rc < 0 ? -1 : 0;
 }

@@ -8,7 +8,7 @@
 
 #include "ops/file.h"
 #include "ops/hash.h"
-#include "shards/shard.h"
+#include "shards/shard_db.h"
 #include "shards/tar.h"
 
 #include <fcntl.h>
@@ -16,28 +16,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { CHUNK = 1 << 20, RING = 4 };
-
-static const char SHARD_TABLES[] =
-	"CREATE TABLE sample(idx INTEGER PRIMARY KEY, key TEXT, pair_id INTEGER,"
-	" jpg_offset INTEGER, jpg_length INTEGER, txt_offset INTEGER, txt_length INTEGER,"
-	" json_offset INTEGER, json_length INTEGER, sha256 BLOB, width INTEGER, height INTEGER,"
-	" source TEXT, topic INTEGER, url TEXT);"
-	"CREATE TABLE rejected(pair_id INTEGER PRIMARY KEY, reason TEXT);"
-	"CREATE TABLE shard(name TEXT, split TEXT, bytes INTEGER, samples INTEGER, sha256 TEXT,"
-	" rejected INTEGER, plan TEXT);";
 
 struct wl_shard_writer {
 	struct wl_shard_info info;
 	char *dir, *tar, *tar_tmp, *db_path, *db_tmp;
 	char plan[65];
 	int fd;
-	struct wl_db db;
-	sqlite3_stmt *insert;
+	struct wl_shard_db db;
 	int64_t pos; /* bytes handed over so far */
 
 	pthread_t thread;
@@ -74,7 +63,6 @@ static int rename_or_err(const char *from, const char *to, struct wl_err *err)
 static int seal(struct wl_shard_writer *w, struct wl_err *err)
 {
 	uint8_t digest[WL_SHA256_BYTES];
-	sqlite3_stmt *st;
 	int rc;
 
 	if (fsync(w->fd) < 0)
@@ -86,14 +74,7 @@ static int seal(struct wl_shard_writer *w, struct wl_err *err)
 	wl_sha256_final(&w->sha, digest);
 	wl_hex(digest, sizeof digest, w->info.sha256);
 	w->info.sealed_at = time(NULL);
-	sqlite3_finalize(w->insert);
-	w->insert = NULL;
-	WL_TRY(wl_db_prepare(&w->db, &st, "INSERT INTO shard VALUES(?,?,?,?,?,?,?)", err));
-	rc = wl_db_run(&w->db, st, err, "ssiisis", w->info.name, w->info.split, w->info.bytes,
-		w->info.samples, w->info.sha256, w->info.rejected, w->plan);
-	sqlite3_finalize(st);
-	WL_TRY(rc);
-	WL_TRY(wl_newdb_finish(&w->db, err));
+	WL_TRY(wl_shard_db_finish(&w->db, &w->info, w->plan, err));
 	WL_TRY(rename_or_err(w->db_tmp, w->db_path, err));
 	WL_TRY(rename_or_err(w->tar_tmp, w->tar, err));
 	return wl_fsync_dir(w->dir, err);
@@ -194,28 +175,25 @@ static int put_member(struct wl_shard_writer *w, const char *key, const char *ex
 
 int wl_shard_writer_add(struct wl_shard_writer *w, const struct wl_sample *s, struct wl_err *err)
 {
-	uint8_t sha[WL_SHA256_BYTES];
-	int64_t jpg, txt, json;
-	char key[WL_KEY_MAX];
+	const void *bytes[WL_MEMBERS] = {s->jpg, s->txt, s->json};
+	struct wl_shard_row row = {.index = w->info.samples, .pair_id = s->pair_id,
+		.length = {(int64_t)s->jpg_len, (int64_t)strlen(s->txt), (int64_t)strlen(s->json)},
+		.width = s->width, .height = s->height, .topic = s->topic, .source = s->source,
+		.url = s->url};
 
 	if (w->info.samples >= WL_SHARD_SAMPLES_MAX)
 		return wl_err_set(err, WL_EUSAGE,
 			"shard %s already has %d samples, all that a key's six digits can number: "
 			"choose a smaller --shard-size", w->info.name, WL_SHARD_SAMPLES_MAX);
-	snprintf(key, sizeof key, "%s_%06d", w->info.name, (int)w->info.samples);
-	WL_TRY(put_member(w, key, "jpg", s->jpg, s->jpg_len, &jpg, err));
-	WL_TRY(put_member(w, key, "txt", s->txt, strlen(s->txt), &txt, err));
-	WL_TRY(put_member(w, key, "json", s->json, strlen(s->json), &json, err));
-	if (!s->jpg_sha256)
-		wl_sha256(s->jpg, s->jpg_len, sha);
-	WL_TRY(wl_db_bind(&w->db, w->insert, err, "isiiiiiiibiisis", w->info.samples, key,
-		s->pair_id, jpg, (int64_t)s->jpg_len, txt, (int64_t)strlen(s->txt), json,
-		(int64_t)strlen(s->json), s->jpg_sha256 ? s->jpg_sha256 : sha, sizeof sha,
-		(int64_t)s->width, (int64_t)s->height, s->source ? s->source : "", s->topic,
-		s->url ? s->url : ""));
-	if (s->topic < 0)
-		sqlite3_bind_null(w->insert, 14);
-	WL_TRY(wl_db_step(&w->db, w->insert, err));
+	snprintf(row.key, sizeof row.key, "%s_%06d", w->info.name, (int)row.index);
+	for (int m = 0; m < WL_MEMBERS; m++)
+		WL_TRY(put_member(w, row.key, wl_member_ext[m], bytes[m], (size_t)row.length[m],
+			&row.offset[m], err));
+	if (s->jpg_sha256)
+		memcpy(row.sha256, s->jpg_sha256, sizeof row.sha256);
+	else
+		wl_sha256(s->jpg, s->jpg_len, row.sha256);
+	WL_TRY(wl_shard_db_add(&w->db, &row, err));
 	w->info.samples++;
 	return 0;
 }
@@ -223,13 +201,7 @@ int wl_shard_writer_add(struct wl_shard_writer *w, const struct wl_sample *s, st
 int wl_shard_writer_reject(struct wl_shard_writer *w, int64_t pair_id, const char *reason,
 	struct wl_err *err)
 {
-	sqlite3_stmt *st;
-	int rc;
-
-	WL_TRY(wl_db_prepare(&w->db, &st, "INSERT INTO rejected VALUES(?,?)", err));
-	rc = wl_db_run(&w->db, st, err, "is", pair_id, reason);
-	sqlite3_finalize(st);
-	WL_TRY(rc);
+	WL_TRY(wl_shard_db_reject(&w->db, pair_id, reason, err));
 	w->info.rejected++;
 	return 0;
 }
@@ -245,9 +217,7 @@ static int open_files(struct wl_shard_writer *w, struct wl_err *err)
 	w->fd = open(w->tar_tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	if (w->fd < 0)
 		return wl_err_errno(err, "%s cannot be created", w->tar_tmp);
-	WL_TRY(wl_newdb_open(&w->db, w->db_tmp, SHARD_TABLES, err));
-	return wl_db_prepare(&w->db, &w->insert,
-		"INSERT INTO sample VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", err);
+	return wl_shard_db_create(&w->db, w->db_tmp, err);
 }
 
 struct wl_shard_writer *wl_shard_writer_new(const char *dir, const char *split, int64_t number,
@@ -326,8 +296,7 @@ void wl_shard_writer_free(struct wl_shard_writer *w)
 		end_input(w, true);
 		pthread_join(w->thread, NULL);
 	}
-	sqlite3_finalize(w->insert);
-	wl_db_close(&w->db);
+	wl_shard_db_release(&w->db);
 	if (w->fd >= 0)
 		close(w->fd);
 	if (!w->sealed && w->tar_tmp)

@@ -63,8 +63,4 @@ WL_MUST_CHECK int wl_shard_writer_wait(struct wl_shard_writer *w, struct wl_shar
 /* Frees; a shard that was not sealed is removed.  NULL is fine. */
 void wl_shard_writer_free(struct wl_shard_writer *w);
 
-/* Reads what NAME.db says of its tar.  *plan: at least 65 bytes, "" when none. */
-WL_MUST_CHECK int wl_shard_info_read(struct wl_shard_info *out, char plan[65], const char *dir,
-	const char *name, struct wl_err *err);
-
 #endif

@@ -5,6 +5,7 @@
 #include "ops/json.h"
 #include "shards/manifest.h"
 #include "shards/shard.h"
+#include "shards/shard_db.h"
 #include "shards/tar.h"
 #include "shards/write.h"
 

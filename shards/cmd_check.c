@@ -1,0 +1,253 @@
+/* wenlan-shard verify, repair, audit, tombstone. */
+#include "shards/commands.h"
+
+#include "ops/json.h"
+#include "ops/log.h"
+#include "ops/opt.h"
+#include "shards/check.h"
+#include "shards/shard_db.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct check_cmd {
+	const char *corpus, *shards, *reason;
+	struct wl_strs urls;
+	bool deep;
+	int64_t threads;
+};
+
+/* Prints v (stolen) as one line on standard output when --json was given. */
+static int put_json(const struct wl_opts *o, json_t *v, struct wl_err *err)
+{
+	char *text = o->common.json ? wl_json_text(v, err) : NULL;
+	int ret = o->common.json && !text ? -1 : 0;
+
+	if (text)
+		puts(text);
+	free(text);
+	json_decref(v);
+	return ret;
+}
+
+static int run_verify(struct wl_opts *o, void *user, struct wl_err *err)
+{
+	struct check_cmd *c = user;
+	struct wl_verify_result r;
+	int rc = wl_shards_verify(c->shards, c->deep, c->threads, &r, err);
+	json_t *v = json_pack("{s:I, s:I, s:I, s:I, s:b}", "shards", (json_int_t)r.shards, "samples",
+		(json_int_t)r.samples, "bytes", (json_int_t)r.bytes, "bad_shards",
+		(json_int_t)r.bad_shards, "sound", rc == 0);
+
+	WL_TRY(put_json(o, v, rc < 0 ? NULL : err));
+	if (rc == 0)
+		wl_info("%s is sound: %lld samples in %lld shards, every byte of %.1f MB%s", c->shards,
+			(long long)r.samples, (long long)r.shards, (double)r.bytes / 1e6,
+			c->deep ? ", every picture decoded" : "");
+	return rc;
+}
+
+int wl_cmd_verify(int argc, char **argv)
+{
+	struct check_cmd c = {0};
+	const struct wl_opt table[] = {
+		{"shards", WL_OPT_STR, &c.shards, "DIR", "the shard set", true},
+		{"deep", WL_OPT_BOOL, &c.deep, NULL, "decode every picture too", false},
+		{"threads", WL_OPT_INT, &c.threads, "N", "0: one per core", false},
+		{0},
+	};
+	struct wl_opts opts = {.program = "wenlan-shard verify", .usage = "--shards DIR [--deep]",
+		.about = "Reads every byte of a shard set and compares it with the hashes, offsets and "
+			 "descriptions in the databases.  Exit code 3 names the first bad sample.",
+		.example = "wenlan-shard verify --shards shards --deep", .table = table};
+
+	return wl_main(&opts, argc, argv, run_verify, &c);
+}
+
+static int run_repair(struct wl_opts *o, void *user, struct wl_err *err)
+{
+	struct check_cmd *c = user;
+	struct wl_repair_result r;
+
+	WL_TRY(wl_shards_repair(c->shards, &r, err));
+	wl_info("%s: databases of %lld shards with %lld samples made again", c->shards,
+		(long long)r.shards, (long long)r.samples);
+	return put_json(o, json_pack("{s:I, s:I, s:b}", "shards", (json_int_t)r.shards, "samples",
+		(json_int_t)r.samples, "tombstones_lost", r.tombstones_lost), err);
+}
+
+int wl_cmd_repair(int argc, char **argv)
+{
+	struct check_cmd c = {0};
+	const struct wl_opt table[] = {
+		{"shards", WL_OPT_STR, &c.shards, "DIR", "the shard set", true},
+		{0},
+	};
+	struct wl_opts opts = {.program = "wenlan-shard repair", .usage = "--shards DIR",
+		.about = "Makes NAME.db, the index files and manifest.db again from the tars.",
+		.example = "wenlan-shard repair --shards shards", .table = table};
+
+	return wl_main(&opts, argc, argv, run_repair, &c);
+}
+
+static int run_audit(struct wl_opts *o, void *user, struct wl_err *err)
+{
+	struct check_cmd *c = user;
+	struct wl_audit_result r;
+
+	WL_TRY(wl_shards_audit(c->corpus, c->shards, &r, err));
+	wl_info("%lld read = %lld packed + %lld dropped by dedup + %lld dropped by filter + %lld "
+		"rejected at packing + %lld quarantined (%lld of the packed are taken down)",
+		(long long)r.read, (long long)r.packed, (long long)r.dropped_dedup,
+		(long long)r.dropped_filter, (long long)r.rejected, (long long)r.quarantined,
+		(long long)r.tombstoned);
+	return put_json(o, json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}",
+		"read", (json_int_t)r.read, "packed", (json_int_t)r.packed,
+		"dropped_dedup", (json_int_t)r.dropped_dedup,
+		"dropped_filter", (json_int_t)r.dropped_filter, "rejected", (json_int_t)r.rejected,
+		"quarantined", (json_int_t)r.quarantined, "tombstoned", (json_int_t)r.tombstoned,
+		"balanced", 1), err);
+}
+
+int wl_cmd_audit(int argc, char **argv)
+{
+	struct check_cmd c = {0};
+	const struct wl_opt table[] = {
+		{"corpus", WL_OPT_STR, &c.corpus, "DIR", "the corpus that was packed", true},
+		{"shards", WL_OPT_STR, &c.shards, "DIR", "the shard set", true},
+		{0},
+	};
+	struct wl_opts opts = {.program = "wenlan-shard audit", .usage = "--corpus DIR --shards DIR",
+		.about = "Checks that every input item is in exactly one of packed, dropped by a stage, "
+			 "rejected, quarantined, and names the first that is not (exit code 3).",
+		.example = "wenlan-shard audit --corpus corpus --shards shards", .table = table};
+
+	return wl_main(&opts, argc, argv, run_audit, &c);
+}
+
+/* ---- tombstone ---- */
+
+struct id_list {
+	int64_t *v;
+	size_t n, cap;
+};
+
+static int push(struct id_list *l, int64_t id, struct wl_err *err)
+{
+	if (l->n == l->cap) {
+		size_t cap = l->cap ? l->cap * 2 : 64;
+		void *v = realloc(l->v, cap * sizeof *l->v);
+
+		if (!v)
+			return wl_err_nomem(err, "a list of pairs", cap * sizeof *l->v);
+		l->v = v;
+		l->cap = cap;
+	}
+	l->v[l->n++] = id;
+	return 0;
+}
+
+/* "123", "00000-123" (a pair's name) or "train-000000_000123" (a sample's key). */
+static int resolve(const char *dir, const char *arg, int64_t *id, struct wl_err *err)
+{
+	const char *digits = strlen(arg) > 6 && arg[5] == '-' ? arg + 6 : arg;
+	char name[WL_SHARD_NAME_MAX], *end;
+	struct wl_shard_rows rows;
+	struct wl_shard_row row;
+	int64_t index = 0;
+	int rc;
+
+	errno = 0;
+	*id = strtoll(digits, &end, 10);
+	if (*digits && !*end && !errno && *id >= 0)
+		return 0;
+	if (wl_key_parse(arg, name, &index, err) < 0)
+		return wl_err_set(err, WL_EUSAGE,
+			"\"%s\" is neither a pair (ID or PPPPP-ID) nor a sample's key "
+			"(SPLIT-NNNNNN_NNNNNN)", arg);
+	WL_TRY(wl_shard_rows_open(&rows, dir, name, err));
+	rc = wl_shard_rows_seek(&rows, index, &row, err);
+	wl_shard_rows_close(&rows);
+	if (!rc)
+		return wl_err_set(err, WL_EUSAGE, "%s has no sample %s", dir, arg);
+	*id = rc > 0 ? row.pair_id : 0;
+	return rc < 0 ? -1 : 0;
+}
+
+/* Pairs whose picture came from one of the URLs. */
+static int find_urls(const char *dir, const struct wl_strs *urls, struct id_list *ids,
+	struct wl_err *err)
+{
+	struct wl_manifest m;
+	int rc = 0;
+
+	if (!urls->n)
+		return 0;
+	WL_TRY(wl_manifest_read(&m, dir, err));
+	for (size_t i = 0; i < m.n && rc == 0; i++) {
+		struct wl_shard_rows rows;
+		struct wl_shard_row row;
+
+		rc = wl_shard_rows_open(&rows, dir, m.shards[i].name, err);
+		while (rc == 0 && (rc = wl_shard_rows_next(&rows, &row, err)) > 0) {
+			rc = 0;
+			for (size_t u = 0; u < urls->n && rc == 0; u++)
+				if (row.url && !strcmp(row.url, urls->v[u]))
+					rc = push(ids, row.pair_id, err);
+		}
+		wl_shard_rows_close(&rows);
+	}
+	wl_manifest_release(&m);
+	return rc;
+}
+
+static int run_tombstone(struct wl_opts *o, void *user, struct wl_err *err)
+{
+	struct check_cmd *c = user;
+	struct id_list ids = {0};
+	int64_t added, id;
+	int ret = -1;
+
+	for (size_t i = 0; i < o->positional.n; i++) {
+		WL_TRY_OUT(resolve(c->shards, o->positional.v[i], &id, err));
+		WL_TRY_OUT(push(&ids, id, err));
+	}
+	WL_TRY_OUT(find_urls(c->shards, &c->urls, &ids, err));
+	if (!ids.n) {
+		wl_err_set(err, WL_EUSAGE, c->urls.n ? "no sample of %s has any of these URLs"
+			: "nothing to take down in %s: name pairs, keys or --url", c->shards);
+		goto out;
+	}
+	added = wl_manifest_tombstone(c->shards, ids.v, ids.n, c->reason, err);
+	if (added >= 0)
+		ret = put_json(o, json_pack("{s:I, s:I}", "named", (json_int_t)ids.n, "added",
+			(json_int_t)added), err);
+	if (ret == 0)
+		wl_info("%lld pairs taken down (%zu named); readers leave them out from now on",
+			(long long)added, ids.n);
+out:
+	free(ids.v);
+	return ret;
+}
+
+int wl_cmd_tombstone(int argc, char **argv)
+{
+	struct check_cmd c = {0};
+	const struct wl_opt table[] = {
+		{"shards", WL_OPT_STR, &c.shards, "DIR", "the shard set", true},
+		{"url", WL_OPT_LIST, &c.urls, "URL", "every sample whose picture came from it", false},
+		{"reason", WL_OPT_STR, &c.reason, "TEXT", "kept beside the tombstone", true},
+		{0},
+	};
+	struct wl_opts opts = {.program = "wenlan-shard tombstone",
+		.usage = "--shards DIR --reason TEXT [--url URL]... [PAIR|KEY]...",
+		.about = "Takes samples down: readers leave them out at once, no shard is written anew, "
+			 "and packing the same corpus again keeps them down.",
+		.example = "wenlan-shard tombstone --shards shards --reason 'owner asked' "
+			   "--url http://example.org/a.jpg",
+		.table = table, .allow_positional = true};
+
+	return wl_main(&opts, argc, argv, run_tombstone, &c);
+}

@@ -1,0 +1,116 @@
+/* wenlan-shard --corpus DIR --out DIR: options, and what is said at the end. */
+#include "shards/commands.h"
+
+#include "ops/json.h"
+#include "ops/log.h"
+#include "ops/opt.h"
+#include "shards/pack.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct pack_cmd {
+	struct wl_pack_opts o;
+	int64_t seed, quality;
+};
+
+static int check(const struct pack_cmd *p, struct wl_err *err)
+{
+	const struct wl_plan_opts *o = &p->o.plan;
+
+	if (o->test < 0 || o->val < 0 || o->shard_samples < 0 || p->o.threads < 0)
+		return wl_err_set(err, WL_EUSAGE,
+			"--test, --val, --shard-samples and --threads must not be negative");
+	if (o->shard_bytes < 1)
+		return wl_err_set(err, WL_EUSAGE, "--shard-size %lld: expected at least one byte",
+			(long long)o->shard_bytes);
+	if (p->quality < 1 || p->quality > 100)
+		return wl_err_set(err, WL_EUSAGE, "--quality %lld: expected 1 to 100",
+			(long long)p->quality);
+	return 0;
+}
+
+static int say(const struct wl_opts *opts, const struct pack_cmd *p,
+	const struct wl_pack_result *r, struct wl_err *err)
+{
+	json_t *v;
+	char *text;
+
+	if (r->nothing_to_do)
+		wl_info("%s is finished already and nothing has changed", p->o.out);
+	wl_info("%lld samples (train %lld, val %lld, test %lld) in %lld shards, %.1f MB%s",
+		(long long)r->samples, (long long)r->in_split[WL_SPLIT_TRAIN],
+		(long long)r->in_split[WL_SPLIT_VAL], (long long)r->in_split[WL_SPLIT_TEST],
+		(long long)r->shards, (double)r->bytes / 1e6,
+		r->kept_shards && !r->nothing_to_do ? "; some were sealed by an earlier run" : "");
+	if (r->rejected)
+		wl_warn("%lld pairs were left out because their pictures could not be packed; the "
+			"shards' databases say why (table rejected)", (long long)r->rejected);
+	if (!opts->common.json)
+		return 0;
+	v = json_pack("{s:I, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}, s:b}",
+		"shards", (json_int_t)r->shards, "shards_kept", (json_int_t)r->kept_shards,
+		"samples", (json_int_t)r->samples, "bytes", (json_int_t)r->bytes,
+		"rejected", (json_int_t)r->rejected,
+		"splits", "train", (json_int_t)r->in_split[WL_SPLIT_TRAIN],
+		"val", (json_int_t)r->in_split[WL_SPLIT_VAL],
+		"test", (json_int_t)r->in_split[WL_SPLIT_TEST],
+		"nothing_to_do", r->nothing_to_do);
+	text = wl_json_text(v, err);
+	json_decref(v);
+	if (!text)
+		return -1;
+	puts(text);
+	free(text);
+	return 0;
+}
+
+static int run(struct wl_opts *opts, void *user, struct wl_err *err)
+{
+	struct pack_cmd *p = user;
+	struct wl_pack_result r;
+
+	WL_TRY(check(p, err));
+	p->o.plan.seed = (uint64_t)p->seed;
+	p->o.plan.quality = (int)p->quality;
+	WL_TRY(wl_pack(&p->o, &r, err));
+	return r.stopped ? 0 : say(opts, p, &r, err);
+}
+
+int wl_cmd_pack(int argc, char **argv)
+{
+	struct pack_cmd p = {.o.plan.shard_bytes = 256 * 1000 * 1000, .quality = 95, .seed = 1};
+	const struct wl_opt table[] = {
+		{"corpus", WL_OPT_STR, &p.o.corpus, "DIR", "the corpus to pack", true},
+		{"out", WL_OPT_STR, &p.o.out, "DIR", "where the shards go; made when missing", true},
+		{"shard-size", WL_OPT_INT, &p.o.plan.shard_bytes, "BYTES",
+			"aim for a shard's size (k, M, G and Ki, Mi, Gi work)", false},
+		{"shard-samples", WL_OPT_INT, &p.o.plan.shard_samples, "N",
+			"most samples in a shard (0: no limit)", false},
+		{"test", WL_OPT_INT, &p.o.plan.test, "N",
+			"draw exactly N pairs for test, by whole groups of near-duplicates; nothing when "
+			"the input names test pairs itself", false},
+		{"val", WL_OPT_INT, &p.o.plan.val, "N", "the same for val", false},
+		{"draw-beside-hints", WL_OPT_BOOL, &p.o.plan.draw_beside_hints, NULL,
+			"draw although the input names test or val pairs itself", false},
+		{"seed", WL_OPT_INT, &p.seed, "N", "of the draw and of the global shuffle", false},
+		{"quality", WL_OPT_INT, &p.quality, "Q",
+			"of JPEGs made from other formats (JPEGs are copied byte for byte)", false},
+		{"allow-unfiltered", WL_OPT_BOOL, &p.o.plan.allow_unfiltered, NULL,
+			"pack pairs that dedup or filter have not examined", false},
+		{"replace", WL_OPT_BOOL, &p.o.replace, NULL,
+			"remove shards in --out that come from other options or another corpus", false},
+		{"threads", WL_OPT_INT, &p.o.threads, "N", "0: one per core", false},
+		{0},
+	};
+	struct wl_opts opts = {.program = "wenlan-shard",
+		.usage = "--corpus DIR --out DIR [OPTION]...",
+		.about = "Packs the kept pairs of a corpus into WebDataset tars with a SQLite manifest.  "
+			 "The same command goes on where a killed run stopped.\n"
+			 "Commands: verify, repair, audit, ls, get, stats, tombstone (see each one's "
+			 "--help).",
+		.example = "wenlan-shard --corpus corpus --out shards --test 11000 --val 1000",
+		.table = table};
+
+	return wl_main(&opts, argc, argv, run, &p);
+}

@@ -1,0 +1,498 @@
+/* Packing: see pack.h for who does what. */
+#include "shards/pack.h"
+
+#include "ops/file.h"
+#include "ops/hash.h"
+#include "ops/json.h"
+#include "ops/log.h"
+#include "ops/pool.h"
+#include "ops/progress.h"
+#include "ops/signals.h"
+#include "shards/index.h"
+#include "shards/pack_job.h"
+#include "shards/shard_db.h"
+#include "shards/write.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct pack {
+	const struct wl_pack_opts *o;
+	struct wl_corpus *corpus;
+	struct wl_plan plan;
+	struct wl_shard_info *infos; /* [plan.n_shards] */
+	bool *sealed;                /* [plan.n_shards] infos[i] is final */
+	struct wl_kept **kept;       /* [partitions], opened on first use */
+	struct wl_pair_cursor **cursors;
+	struct wl_pool *pool;
+	struct wl_pack_job **idle; /* jobs not in flight, a stack */
+	size_t n_idle, n_jobs;
+	size_t next_shard, next_pair; /* the next pair to submit */
+	struct wl_shard_writer *previous; /* being sealed while the next is filled */
+	size_t previous_shard;
+	struct wl_progress *progress;
+};
+
+/* ---- what is there already ---- */
+
+/* 1: DIR/NAME.tar is sealed, of this plan, and its bytes are those that were hashed; 0: not. */
+static int shard_is_sound(const struct pack *p, const char *name, struct wl_shard_info *out)
+{
+	uint8_t digest[WL_SHA256_BYTES];
+	struct wl_err why = WL_ERR_INIT;
+	char plan[65], hex[WL_SHA256_HEX];
+	char *tar = wl_strf(&why, "%s/%s.tar", p->o->out, name);
+	int sound = 0;
+
+	if (!tar || !wl_exists(tar))
+		goto out;
+	if (wl_shard_info_read(out, plan, p->o->out, name, &why) < 0 || strcmp(plan, p->plan.hash) ||
+		wl_file_size(tar, &why) != out->bytes)
+		goto out;
+	if (wl_sha256_file(tar, digest, &why) == 0) {
+		wl_hex(digest, sizeof digest, hex);
+		sound = !strcmp(hex, out->sha256);
+	}
+	if (!sound)
+		wl_warn("%s is not what was sealed; it is packed again", tar);
+out:
+	free(tar);
+	return sound;
+}
+
+static void check_shard(void *ctx, size_t i)
+{
+	struct pack *p = ctx;
+	const struct wl_plan_shard *s = &p->plan.shards[i];
+	char name[WL_SHARD_NAME_MAX];
+
+	if (wl_shard_name(name, wl_split_names[s->split], s->number, NULL) == 0)
+		p->sealed[i] = shard_is_sound(p, name, &p->infos[i]);
+}
+
+/* A finished set of this plan whose files are all there, by size: 1, else 0. */
+static int is_finished(struct pack *p)
+{
+	struct wl_manifest m = {0};
+	const char *hash;
+	bool all = true;
+
+	if (!wl_manifest_exists(p->o->out) || wl_manifest_read(&m, p->o->out, NULL) < 0)
+		return 0;
+	hash = json_string_value(json_object_get(m.meta, "plan"));
+	all = hash && !strcmp(hash, p->plan.hash) && m.n == p->plan.n_shards;
+	for (size_t i = 0; i < m.n && all; i++) {
+		char *tar = wl_strf(NULL, "%s/%s.tar", p->o->out, m.shards[i].name);
+		char *db = wl_strf(NULL, "%s/%s.db", p->o->out, m.shards[i].name);
+
+		all = tar && db && wl_file_size(tar, NULL) == m.shards[i].bytes && wl_exists(db);
+		free(tar);
+		free(db);
+		p->infos[i] = m.shards[i];
+	}
+	wl_manifest_release(&m);
+	return all;
+}
+
+/* True for SPLIT-NNNNNN.EXT of our splits and extensions, temporary names included: only such
+ * files are ever removed. */
+static bool is_shard_file(const char *name, char stem[WL_SHARD_NAME_MAX], const char **ext)
+{
+	static const char *const known[] = {".tar", ".db", ".idx", ".tar.tmp", ".db.tmp"};
+	const char *dot = strchr(name, '.');
+	bool ok = false;
+
+	if (!dot || dot - name >= WL_SHARD_NAME_MAX)
+		return false;
+	memcpy(stem, name, (size_t)(dot - name));
+	stem[dot - name] = 0;
+	for (int s = WL_SPLIT_TEST; s < WL_SPLITS; s++)
+		ok |= wl_shard_name_ok(stem, wl_split_names[s]);
+	for (size_t i = 0; ok && i < sizeof known / sizeof *known; i++)
+		if (!strcmp(dot, known[i])) {
+			*ext = dot;
+			return true;
+		}
+	return false;
+}
+
+/* Keeps shards of this plan, removes what a killed run left, and refuses tars that are not of
+ * this plan, or removes them if --replace. */
+static int clear_file(struct pack *p, const char *name, struct wl_err *err)
+{
+	char stem[WL_SHARD_NAME_MAX], plan[65], *path;
+	struct wl_shard_info info;
+	const char *ext;
+	int rc;
+
+	if (!is_shard_file(name, stem, &ext))
+		return 0;
+	if (!strstr(ext, ".tmp")) {
+		if (wl_shard_info_read(&info, plan, p->o->out, stem, NULL) == 0 &&
+			!strcmp(plan, p->plan.hash))
+			return 0;
+		if (!p->o->replace && !strcmp(ext, ".tar"))
+			return wl_err_set(err, WL_EUSAGE,
+				"%s/%s was packed from another corpus or with other options; give another "
+				"--out, or pass --replace to remove the shards that are there",
+				p->o->out, name);
+		if (!p->o->replace) /* beside such a tar; or about to be written anew */
+			return 0;
+	}
+	path = wl_path_join(p->o->out, name, err);
+	rc = path ? wl_remove_tree(path, err) : -1;
+	free(path);
+	return rc;
+}
+
+static int clear_out_dir(struct pack *p, struct wl_err *err)
+{
+	struct wl_names names = {0};
+	int rc = wl_list_dir(p->o->out, "*", &names, err);
+
+	for (size_t i = 0; i < names.n && rc == 0; i++)
+		rc = clear_file(p, names.v[i], err);
+	wl_names_release(&names);
+	return rc < 0 ? -1 : 0;
+}
+
+/* ---- filling shards ---- */
+
+/* The databases of a partition, opened on first use. */
+static int open_partition(struct pack *p, int part, struct wl_err *err)
+{
+	if (!p->kept[part])
+		p->kept[part] = wl_kept_open(p->corpus, part, err);
+	if (p->kept[part] && !p->cursors[part])
+		p->cursors[part] = wl_pairs_open(p->corpus, part, err);
+	return p->cursors[part] ? 0 : -1;
+}
+
+/* Steps over shards that are sealed; false when everything was submitted. */
+static bool more_to_submit(struct pack *p)
+{
+	while (p->next_shard < p->plan.n_shards && (p->sealed[p->next_shard] ||
+		p->next_pair == p->plan.shards[p->next_shard].n)) {
+		p->next_shard++;
+		p->next_pair = 0;
+	}
+	return p->next_shard < p->plan.n_shards;
+}
+
+static int submit_one(struct pack *p, struct wl_err *err)
+{
+	const struct wl_plan_shard *s = &p->plan.shards[p->next_shard];
+	const struct wl_plan_pair *pair = &p->plan.pairs[s->first + p->next_pair];
+	struct wl_pack_job *j = p->idle[p->n_idle - 1];
+
+	WL_TRY(open_partition(p, (int)pair->partition, err));
+	WL_TRY(wl_pack_job_fill(j, p->cursors[pair->partition], p->kept[pair->partition], pair->id,
+		pair->group, err));
+	p->n_idle--;
+	p->next_pair++;
+	wl_pool_submit(p->pool, wl_pack_job_run, j);
+	return 0;
+}
+
+/* The result of the next pair in plan order, with the pool kept full behind it. */
+static int next_result(struct pack *p, struct wl_pack_job **out, struct wl_err *err)
+{
+	while (p->n_idle && more_to_submit(p) && wl_pool_has_room(p->pool))
+		WL_TRY(submit_one(p, err));
+	*out = wl_pool_take(p->pool);
+	WL_ASSERT(*out);
+	return 0;
+}
+
+static int put_result(struct wl_shard_writer *w, const struct wl_pack_job *j, struct wl_err *err)
+{
+	char name[WL_PAIR_NAME];
+
+	wl_pair_name(j->pair.partition, j->pair.id, name);
+	if (j->failed) {
+		wl_err_set(err, j->err.code, "pair %s: %s", name, j->err.msg);
+		return -1;
+	}
+	if (j->rejected) {
+		wl_warn("pair %s is left out: %s", name, j->err.msg);
+		return wl_shard_writer_reject(w, j->pair.id, j->err.msg, err);
+	}
+	return wl_shard_writer_add(w, &(struct wl_sample){.jpg = j->jpg.data, .jpg_len = j->jpg.len,
+		.jpg_sha256 = j->sha256, .txt = j->txt, .json = j->json, .pair_id = j->pair.id,
+		.topic = j->topic, .width = j->pair.width, .height = j->pair.height,
+		.source = j->pair.source, .url = j->pair.url}, err);
+}
+
+/* Waits for the shard that is being sealed, if any. */
+static int settle(struct pack *p, struct wl_err *err)
+{
+	int rc = 0;
+
+	if (p->previous)
+		rc = wl_shard_writer_wait(p->previous, &p->infos[p->previous_shard], err);
+	if (rc == 0 && p->previous)
+		p->sealed[p->previous_shard] = true;
+	wl_shard_writer_free(p->previous);
+	p->previous = NULL;
+	return rc;
+}
+
+/* 0, also when a signal stopped it half way (the shard is then dropped). */
+static int pack_shard(struct pack *p, size_t i, struct wl_err *err)
+{
+	const struct wl_plan_shard *s = &p->plan.shards[i];
+	struct wl_shard_writer *w = wl_shard_writer_new(p->o->out, wl_split_names[s->split],
+		s->number, p->plan.hash, err);
+
+	if (!w)
+		return -1;
+	for (size_t k = 0; k < s->n && !wl_stop_requested(); k++) {
+		struct wl_pack_job *j;
+		int rc;
+
+		if (next_result(p, &j, err) < 0)
+			goto fail;
+		rc = put_result(w, j, err);
+		p->idle[p->n_idle++] = j;
+		if (rc < 0)
+			goto fail;
+		wl_progress_add(p->progress, 1);
+	}
+	if (wl_stop_requested()) {
+		wl_shard_writer_free(w);
+		return 0;
+	}
+	wl_shard_writer_finish(w);
+	if (settle(p, err) < 0)
+		goto fail;
+	p->previous = w;
+	p->previous_shard = i;
+	return 0;
+fail:
+	wl_shard_writer_free(w);
+	return -1;
+}
+
+static int make_jobs(struct pack *p, struct wl_err *err)
+{
+	size_t threads = p->o->threads > 0 ? (size_t)p->o->threads : wl_cores();
+	int parts = wl_corpus_partitions(p->corpus);
+
+	p->n_jobs = 4 * threads;
+	p->pool = wl_pool_new(threads, p->n_jobs, err);
+	p->idle = calloc(p->n_jobs, sizeof(void *));
+	p->kept = calloc((size_t)parts, sizeof(void *));
+	p->cursors = calloc((size_t)parts, sizeof(void *));
+	if (!p->pool)
+		return -1;
+	if (!p->idle || !p->kept || !p->cursors)
+		return wl_err_nomem(err, "packing", p->n_jobs * sizeof(void *));
+	while (p->n_idle < p->n_jobs) {
+		struct wl_pack_job *j = wl_pack_job_new(p->corpus, p->o->plan.quality, err);
+
+		if (!j)
+			return -1;
+		p->idle[p->n_idle++] = j;
+	}
+	return 0;
+}
+
+static int pack_missing(struct pack *p, struct wl_err *err)
+{
+	uint64_t missing = 0;
+	int rc = 0;
+
+	for (size_t i = 0; i < p->plan.n_shards; i++)
+		missing += p->sealed[i] ? 0 : p->plan.shards[i].n;
+	p->progress = wl_progress_new("packing", "pairs", missing);
+	for (size_t i = 0; i < p->plan.n_shards && rc == 0 && !wl_stop_requested(); i++)
+		if (!p->sealed[i])
+			rc = pack_shard(p, i, err);
+	if (rc == 0)
+		rc = settle(p, err);
+	wl_progress_free(p->progress);
+	return rc;
+}
+
+/* ---- the set ---- */
+
+/* Samples by source and by topic, from the shards' own databases. */
+static int count_column(const struct pack *p, const char *column, json_t *out, struct wl_err *err)
+{
+	char sql[128];
+
+	snprintf(sql, sizeof sql, "SELECT ifnull(%s,'none'), count(*) FROM sample GROUP BY 1", column);
+	for (size_t i = 0; i < p->plan.n_shards; i++) {
+		char *path = wl_strf(err, "%s/%s.db", p->o->out, p->infos[i].name);
+		sqlite3_stmt *st = NULL;
+		struct wl_db db = {0};
+		int rc = -1;
+
+		if (path && wl_db_open(&db, path, WL_DB_READ, err) == 0 &&
+			wl_db_prepare(&db, &st, sql, err) == 0)
+			while ((rc = wl_db_step(&db, st, err)) > 0) {
+				const char *v = (const char *)sqlite3_column_text(st, 0);
+				json_int_t n = sqlite3_column_int64(st, 1);
+
+				n += json_integer_value(json_object_get(out, v));
+				json_object_set_new(out, v, json_integer(n));
+			}
+		sqlite3_finalize(st);
+		wl_db_close(&db);
+		free(path);
+		WL_TRY(rc);
+	}
+	return 0;
+}
+
+/* What the plan was made of; in plan.json from the start, in the manifest at the end. */
+static json_t *plan_facts(const struct pack *p, struct wl_err *err)
+{
+	const struct wl_plan_opts *o = &p->o->plan;
+	json_t *v = json_pack("{s:i, s:s, s:s, s:I, s:{s:I, s:I, s:I, s:I, s:I, s:i, s:b, s:b},"
+		" s:I, s:I, s:I, s:I, s:O}",
+		"version", WL_SHARDS_VERSION, "plan", p->plan.hash,
+		"corpus", p->plan.corpus, "seed", (json_int_t)o->seed,
+		"params", "test", (json_int_t)o->test, "val", (json_int_t)o->val,
+		"shard_bytes", (json_int_t)o->shard_bytes,
+		"shard_samples", (json_int_t)o->shard_samples, "seed", (json_int_t)o->seed,
+		"quality", o->quality, "draw_beside_hints", o->draw_beside_hints,
+		"allow_unfiltered", o->allow_unfiltered,
+		"pairs_seen", (json_int_t)p->plan.seen, "pairs_dropped", (json_int_t)p->plan.dropped,
+		"pairs_kept", (json_int_t)p->plan.n,
+		"train_pairs_in_held_out_groups", (json_int_t)p->plan.leaks,
+		"verdicts", p->plan.verdicts);
+
+	if (!v)
+		wl_err_nomem(err, "the plan's description", 0);
+	return v;
+}
+
+static int write_plan(const struct pack *p, struct wl_err *err)
+{
+	char *path = wl_path_join(p->o->out, "plan.json", err);
+	json_t *facts = path ? plan_facts(p, err) : NULL;
+	int ret = facts ? wl_json_save(path, facts, err) : -1;
+
+	json_decref(facts);
+	free(path);
+	return ret;
+}
+
+static int write_manifest(const struct pack *p, struct wl_err *err)
+{
+	json_t *meta = plan_facts(p, err);
+	json_t *sources = json_object(), *topics = json_object();
+	int ret = -1;
+
+	if (!meta || !sources || !topics)
+		goto out;
+	WL_TRY_OUT(count_column(p, "source", sources, err));
+	WL_TRY_OUT(count_column(p, "topic", topics, err));
+	json_object_set(meta, "samples_by_source", sources);
+	json_object_set(meta, "samples_by_topic", topics);
+	WL_TRY_OUT(wl_index_write(p->o->out, p->infos, p->plan.n_shards, err));
+	ret = wl_manifest_write(p->o->out, p->infos, p->plan.n_shards, meta, err);
+out:
+	json_decref(meta);
+	json_decref(sources);
+	json_decref(topics);
+	return ret;
+}
+
+static void sum_up(const struct pack *p, struct wl_pack_result *out)
+{
+	out->shards = (int64_t)p->plan.n_shards;
+	for (size_t i = 0; i < p->plan.n_shards; i++) {
+		out->samples += p->infos[i].samples;
+		out->bytes += p->infos[i].bytes;
+		out->rejected += p->infos[i].rejected;
+		for (int s = WL_SPLIT_TEST; s < WL_SPLITS; s++)
+			if (!strcmp(p->infos[i].split, wl_split_names[s]))
+				out->in_split[s] += p->infos[i].samples;
+	}
+}
+
+static int pack_locked(struct pack *p, struct wl_pack_result *out, struct wl_err *err)
+{
+	bool all = true;
+
+	WL_TRY(wl_plan_make(&p->plan, p->corpus, &p->o->plan, err));
+	p->infos = calloc(p->plan.n_shards, sizeof *p->infos);
+	p->sealed = calloc(p->plan.n_shards, sizeof *p->sealed);
+	if (!p->infos || !p->sealed)
+		return wl_err_nomem(err, "packing", p->plan.n_shards * sizeof *p->infos);
+	if (is_finished(p)) {
+		out->nothing_to_do = true;
+		out->kept_shards = (int64_t)p->plan.n_shards;
+		sum_up(p, out);
+		return 0;
+	}
+	WL_TRY(clear_out_dir(p, err));
+	WL_TRY(write_plan(p, err));
+	WL_TRY(make_jobs(p, err));
+	wl_pool_for(p->pool, p->plan.n_shards, check_shard, p);
+	for (size_t i = 0; i < p->plan.n_shards; i++)
+		out->kept_shards += p->sealed[i];
+	WL_TRY(pack_missing(p, err));
+	for (size_t i = 0; i < p->plan.n_shards; i++)
+		all &= p->sealed[i];
+	if (!all) {
+		out->stopped = true;
+		return 0;
+	}
+	WL_TRY(write_manifest(p, err));
+	sum_up(p, out);
+	return 0;
+}
+
+static void release(struct pack *p)
+{
+	struct wl_pack_job *j;
+
+	while (p->pool && (j = wl_pool_take(p->pool)) != NULL)
+		p->idle[p->n_idle++] = j;
+	wl_pool_free(p->pool);
+	wl_shard_writer_free(p->previous);
+	for (size_t i = 0; i < p->n_idle; i++)
+		wl_pack_job_free(p->idle[i]);
+	for (int i = 0; p->corpus && i < wl_corpus_partitions(p->corpus); i++) {
+		if (p->cursors)
+			wl_pairs_close(p->cursors[i]);
+		if (p->kept)
+			wl_kept_close(p->kept[i]);
+	}
+	free(p->idle);
+	free(p->kept);
+	free(p->cursors);
+	free(p->infos);
+	free(p->sealed);
+	wl_plan_release(&p->plan);
+	wl_corpus_close(p->corpus);
+}
+
+int wl_pack(const struct wl_pack_opts *o, struct wl_pack_result *out, struct wl_err *err)
+{
+	struct pack p = {.o = o};
+	char *lock_path;
+	int lock, ret = -1;
+
+	*out = (struct wl_pack_result){0};
+	p.corpus = wl_corpus_open(o->corpus, false, 0, err);
+	if (!p.corpus)
+		return -1;
+	if (wl_mkdir_p(o->out, err) < 0 || !(lock_path = wl_path_join(o->out, ".lock", err))) {
+		release(&p);
+		return -1;
+	}
+	lock = wl_lock_file(lock_path, err);
+	if (lock >= 0)
+		ret = pack_locked(&p, out, err);
+	if (lock >= 0)
+		close(lock);
+	free(lock_path);
+	release(&p);
+	return ret;
+}

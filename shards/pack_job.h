@@ -1,0 +1,37 @@
+/* One pair on its way into a shard; between pack.c and pack_job.c only. */
+#ifndef WL_SHARDS_PACK_JOB_H
+#define WL_SHARDS_PACK_JOB_H
+
+#include "ingest/corpus.h"
+#include "ops/arena.h"
+#include "ops/buf.h"
+#include "ops/err.h"
+#include "shards/kept.h"
+#include "shards/write.h"
+
+struct wl_pack_job {
+	/* in, set by wl_pack_job_fill: */
+	struct wl_corpus *corpus;
+	int quality;
+	struct wl_pair pair; /* strings in the arena */
+	int64_t group, topic;
+	char *texts; /* JSON [[kind, text], ...], in the arena */
+	struct wl_arena arena;
+	/* out, set by wl_pack_job_run: */
+	struct wl_buf raw, jpg;
+	uint8_t sha256[32]; /* of jpg */
+	char *json, *txt;   /* KEY.json (malloc), captions[0] (arena) */
+	bool rejected;      /* the picture cannot be packed; err says why */
+	bool failed;        /* the corpus or this machine is broken; err says why */
+	struct wl_err err;
+};
+
+struct wl_pack_job *wl_pack_job_new(struct wl_corpus *c, int quality, struct wl_err *err);
+void wl_pack_job_free(struct wl_pack_job *j);
+/* Looks the pair up; its buffers keep their memory from the last use.  Not thread-safe. */
+WL_MUST_CHECK int wl_pack_job_fill(struct wl_pack_job *j, struct wl_pair_cursor *cur,
+	struct wl_kept *k, int64_t id, int64_t group, struct wl_err *err);
+/* Reads, checks and converts; runs on any thread. */
+void wl_pack_job_run(void *job);
+
+#endif
