@@ -1,0 +1,702 @@
+/* wenlan-shard: from a corpus with verdicts to shards.  Same bytes for any threads, partitions
+ * and kills; splits by whole groups; every damage is found; every pair is accounted for. */
+#include "ingest/corpus.h"
+#include "ingest/image.h"
+#include "ops/file.h"
+#include "ops/hash.h"
+#include "ops/json.h"
+#include "ops/log.h"
+#include "ops/progress.h"
+#include "shards/check.h"
+#include "shards/manifest.h"
+#include "shards/pack.h"
+#include "shards/shard.h"
+
+#include <png.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+enum { N = 240, GROUP = 4 };
+
+/* Roles of pair i in the test corpus. */
+static bool is_dup(int i) { return i % 10 == 3; }
+static bool is_filtered(int i) { return i % 10 == 7; }
+static bool is_png(int i) { return i % 6 == 1; }
+static bool is_broken(int i) { return i == 50; } /* a picture that no JPEG can be made of */
+/* Pairs 100..139 come in groups of four, all others are alone. */
+static int group_of(int i) { return i >= 100 && i < 140 ? i - i % GROUP : i; }
+
+static char dir[64];
+
+#define OK(expr) \
+	do { \
+		if ((expr) < 0) \
+			fail_msg("%s: %s", #expr, err.msg); \
+	} while (0)
+
+static int setup(void **state)
+{
+	(void)state;
+	strcpy(dir, "/tmp/wl-pack-XXXXXX");
+	return mkdtemp(dir) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	return wl_remove_tree(dir, NULL);
+}
+
+/* DIR/name; good until the test program ends. */
+static const char *in_dir(const char *name)
+{
+	static char paths[64][128];
+	static int n;
+	char want[128];
+
+	snprintf(want, sizeof want, "%s/%s", dir, name);
+	for (int i = 0; i < n; i++)
+		if (!strcmp(paths[i], want))
+			return paths[i];
+	assert_true(n < 64);
+	return strcpy(paths[n++], want);
+}
+
+/* ---- a corpus ---- */
+
+static void make_image(int i, struct wl_buf *out)
+{
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_image im = {.width = 24 + i % 9, .height = 20 + i % 7, .channels = 3};
+	size_t n = (size_t)(im.width * im.height * 3);
+
+	wl_buf_reset(out);
+	if (is_broken(i)) {
+		OK(wl_buf_puts(out, "\x89PNG\r\n\x1a\n and then nothing that a PNG has", &err));
+		return;
+	}
+	im.data = malloc(n);
+	for (size_t k = 0; k < n; k++)
+		im.data[k] = (uint8_t)wl_rand64(9, (uint64_t)i, k / 16);
+	if (is_png(i)) {
+		png_image png = {.version = PNG_IMAGE_VERSION, .width = (unsigned)im.width,
+			.height = (unsigned)im.height, .format = PNG_FORMAT_RGB};
+		png_alloc_size_t size = 100000;
+		static char mem[100000];
+
+		assert_int_equal(png_image_write_to_memory(&png, mem, &size, 0, im.data, 0, NULL), 1);
+		OK(wl_buf_add(out, mem, size, &err));
+	} else {
+		OK(wl_image_encode_jpeg(&im, 90, out, &err));
+	}
+	free(im.data);
+}
+
+static int64_t id_of(int i)
+{
+	char page[64];
+
+	snprintf(page, sizeof page, "http://p/%d", i);
+	return wl_pair_id("news", page, "o", i);
+}
+
+static void add_pair(struct wl_lane *l, int i, const char *hint)
+{
+	struct wl_err err = WL_ERR_INIT;
+	char page[64], url[64], texts[128];
+	struct wl_buf image;
+	struct wl_pair p;
+
+	wl_buf_init(&image, 1 << 20);
+	make_image(i, &image);
+	snprintf(page, sizeof page, "http://p/%d", i);
+	snprintf(url, sizeof url, "http://i/%d.jpg", i);
+	snprintf(texts, sizeof texts, "[[\"caption\",\"raw %d\"]]", i);
+	p = (struct wl_pair){.id = id_of(i), .source = i % 2 ? "news" : "baike", .url = url,
+		.page_url = page, .texts = texts, .split_hint = hint,
+		.format = is_png(i) || is_broken(i) ? "png" : "jpeg", .width = 24 + i % 9,
+		.height = 20 + i % 7, .boxes = i % 4 ? NULL : "[[0,0,5,5]]", .meta = "{}"};
+	assert_int_equal(wl_lane_add(l, &p, image.data, image.len, &err), 1);
+	wl_buf_release(&image);
+}
+
+static void stage_db(struct wl_corpus *c, const char *stage, int part, struct wl_db *db)
+{
+	struct wl_err err = WL_ERR_INIT;
+	char *path = wl_corpus_stage_path(c, stage, 1, part, &err);
+
+	OK(wl_db_open(db, path, WL_DB_WRITE, &err));
+	free(path);
+	OK(wl_db_exec(db,
+		"BEGIN;"
+		"CREATE TABLE examined(pair_id INTEGER PRIMARY KEY);"
+		"CREATE TABLE verdict(pair_id, reason TEXT, detail TEXT,"
+		" PRIMARY KEY(pair_id, reason)) WITHOUT ROWID;"
+		"CREATE TABLE cluster(pair_id INTEGER PRIMARY KEY, split_group INTEGER);"
+		"CREATE TABLE clean(pair_id INTEGER PRIMARY KEY, texts TEXT, topic INTEGER,"
+		" category TEXT, scores TEXT);", &err));
+}
+
+static void exec(struct wl_db *db, const char *fmt, ...)
+{
+	struct wl_err err = WL_ERR_INIT;
+	char sql[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(sql, sizeof sql, fmt, ap);
+	va_end(ap);
+	OK(wl_db_exec(db, sql, &err));
+}
+
+/* What dedup and filter would have written about the pairs of a partition. */
+static void make_stages(struct wl_corpus *c, int part, int parts)
+{
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_db dedup, filter;
+
+	stage_db(c, "dedup", part, &dedup);
+	stage_db(c, "filter", part, &filter);
+	for (int i = part; i < N; i += parts) {
+		long long id = id_of(i), group = id_of(group_of(i));
+
+		exec(&dedup, "INSERT INTO examined VALUES(%lld)", id);
+		exec(&filter, "INSERT INTO examined VALUES(%lld)", id);
+		exec(&dedup, "INSERT INTO cluster VALUES(%lld,%lld)", id, group);
+		exec(&filter, "INSERT INTO clean VALUES(%lld,'[[\"caption\",\"第%d句\"],"
+			"[\"title\",\"题%d\"],[\"alt_text\",\"别%d\"]]',%s,NULL,NULL)", id, i, i, i,
+			i % 5 ? "3" : "NULL");
+		if (is_dup(i))
+			exec(&dedup, "INSERT INTO verdict VALUES(%lld,'duplicate-image','x')", id);
+		if (is_filtered(i))
+			exec(&filter, "INSERT INTO verdict VALUES(%lld,'short','x')", id);
+	}
+	OK(wl_db_commit(&dedup, &err));
+	OK(wl_db_commit(&filter, &err));
+	wl_db_close(&dedup);
+	wl_db_close(&filter);
+}
+
+/* hinted: pairs 0..4 are named test by the input.  stages: 0 none, 1 dedup, 2 both. */
+static void make_corpus(const char *name, int parts, bool hinted, int stages)
+{
+	static const char *const names[] = {"dedup", "filter"};
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_corpus *c = wl_corpus_open(in_dir(name), true, parts, &err);
+	json_t *facts = json_pack("{s:s}", "params_hash", "p");
+
+	assert_non_null(c);
+	for (int part = 0; part < parts; part++) {
+		struct wl_lane *l = wl_lane_open(c, part, &err);
+
+		assert_non_null(l);
+		for (int i = part; i < N; i += parts)
+			add_pair(l, i, hinted && i < 5 ? (i < 3 ? "test" : "train") : "");
+		OK(wl_lane_quarantine(l, "o", "q", "broken", "xyz", 3, &err));
+		OK(wl_lane_commit(l, "o", "end", &err));
+		wl_lane_close(l);
+		if (stages)
+			make_stages(c, part, parts);
+	}
+	for (int s = 0; s < stages; s++)
+		OK(wl_corpus_publish(c, names[s], 1, facts, &err));
+	json_decref(facts);
+	wl_corpus_close(c);
+}
+
+static struct wl_pack_opts options(const char *corpus, const char *out)
+{
+	return (struct wl_pack_opts){.corpus = corpus, .out = out, .threads = 2,
+		.plan = {.test = 20, .val = 10, .shard_bytes = 150000, .seed = 7, .quality = 95}};
+}
+
+static void pack(const struct wl_pack_opts *o, struct wl_pack_result *r)
+{
+	struct wl_err err = WL_ERR_INIT;
+
+	OK(wl_pack(o, r, &err));
+}
+
+/* Every file but the manifest (which has times) and the locks: names and bytes. */
+static void digest_set(const char *path, char hex[65])
+{
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_names names;
+	struct wl_sha256 h;
+	uint8_t digest[32];
+
+	OK(wl_list_dir(path, "*", &names, &err));
+	OK(wl_sha256_init(&h, &err));
+	for (size_t i = 0; i < names.n; i++) {
+		char file[512];
+		uint8_t d[32];
+
+		if (*names.v[i] == '.' || !strncmp(names.v[i], "manifest.db", 11))
+			continue;
+		snprintf(file, sizeof file, "%s/%s", path, names.v[i]);
+		OK(wl_sha256_file(file, d, &err));
+		wl_sha256_add(&h, names.v[i], strlen(names.v[i]));
+		wl_sha256_add(&h, d, sizeof d);
+	}
+	wl_sha256_final(&h, digest);
+	wl_sha256_release(&h);
+	wl_names_release(&names);
+	wl_hex(digest, sizeof digest, hex);
+}
+
+/* ---- tests ---- */
+
+static int number_of(int64_t id)
+{
+	for (int i = 0; i < N; i++)
+		if (id_of(i) == id)
+			return i;
+	return -1;
+}
+
+static void check_sample(struct wl_shardset *s, int64_t k, struct wl_buf *jpg, struct wl_buf *json)
+{
+	struct wl_err err = WL_ERR_INIT;
+	int i = number_of(wl_shardset_pair_id(s, k));
+	char want[64];
+	struct wl_buf raw;
+	json_t *o;
+
+	assert_true(i >= 0);
+	assert_false(is_dup(i) || is_filtered(i) || is_broken(i));
+	OK(wl_shardset_read(s, k, jpg, json, &err));
+	o = wl_json_parse(json->data, json->len, "KEY.json", &err);
+	assert_non_null(o);
+	snprintf(want, sizeof want, "第%d句", i);
+	assert_int_equal(json_array_size(json_object_get(o, "captions")), 2);
+	assert_string_equal(json_string_value(json_array_get(json_object_get(o, "captions"), 0)), want);
+	snprintf(want, sizeof want, "题%d", i);
+	assert_string_equal(json_string_value(json_object_get(o, "title")), want);
+	assert_int_equal(json_integer_value(json_object_get(o, "split_group")), id_of(group_of(i)));
+	assert_int_equal(json_is_array(json_object_get(o, "boxes")), i % 4 == 0);
+	assert_int_equal(json_is_null(json_object_get(o, "topic")), i % 5 == 0);
+	json_decref(o);
+	wl_buf_init(&raw, 1 << 20);
+	make_image(i, &raw);
+	if (is_png(i)) {
+		assert_memory_equal(jpg->data, "\xff\xd8", 2);
+	} else { /* never encoded again */
+		assert_int_equal(jpg->len, raw.len);
+		assert_memory_equal(jpg->data, raw.data, raw.len);
+	}
+	wl_buf_release(&raw);
+}
+
+static void test_pack_everything(void **state)
+{
+	static const char *const splits[] = {"train", "val", "test"};
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_pack_opts o;
+	struct wl_verify_result v;
+	struct wl_audit_result a;
+	struct wl_pack_result r;
+	struct wl_buf jpg, json;
+	int split_of[N] = {0};
+
+	(void)state;
+	make_corpus("c", 2, false, 2);
+	o = options(in_dir("c"), in_dir("s"));
+	pack(&o, &r);
+	assert_int_equal(r.rejected, 1);
+	assert_int_equal(r.samples, N * 8 / 10 - 1);
+	assert_true(r.shards > 4);
+	assert_int_equal(r.in_split[WL_SPLIT_TEST] + r.in_split[WL_SPLIT_VAL] +
+		r.in_split[WL_SPLIT_TRAIN], r.samples);
+	wl_buf_init(&jpg, 1 << 20);
+	wl_buf_init(&json, 1 << 20);
+	for (int k = 0; k < 3; k++) {
+		struct wl_shardset *s = wl_shardset_open(in_dir("s"), splits[k], &err);
+
+		assert_non_null(s);
+		for (int64_t i = 0; i < wl_shardset_size(s); i++) {
+			check_sample(s, i, &jpg, &json);
+			split_of[number_of(wl_shardset_pair_id(s, i))] = k + 1;
+		}
+		if (k) /* exactly as many as asked, but for the rejected one, which is alone */
+			assert_in_range(wl_shardset_size(s), (k == 1 ? 10 : 20) - 1, k == 1 ? 10 : 20);
+		wl_shardset_close(s);
+	}
+	for (int i = 0; i < N; i++) { /* no group is torn */
+		int first = group_of(i);
+
+		while (first < i && !split_of[first])
+			first++;
+		if (split_of[i])
+			assert_int_equal(split_of[i], split_of[first]);
+	}
+	wl_buf_release(&jpg);
+	wl_buf_release(&json);
+	OK(wl_shards_verify(in_dir("s"), true, 2, &v, &err));
+	assert_int_equal(v.samples, r.samples);
+	OK(wl_shards_audit(in_dir("c"), in_dir("s"), &a, &err));
+	assert_int_equal(a.read, N + 2);
+	assert_int_equal(a.quarantined, 2);
+	assert_int_equal(a.dropped_dedup, N / 10);
+	assert_int_equal(a.dropped_filter, N / 10);
+	assert_int_equal(a.rejected, 1);
+	assert_int_equal(a.packed, r.samples);
+	/* A finished set is left alone. */
+	pack(&o, &r);
+	assert_true(r.nothing_to_do);
+	assert_int_equal(r.samples, v.samples);
+}
+
+static void test_same_bytes(void **state)
+{
+	char first[65], again[65];
+	struct wl_pack_opts o;
+	struct wl_pack_result r;
+
+	(void)state;
+	make_corpus("c1", 1, false, 2);
+	make_corpus("c3", 3, false, 2);
+	o = options(in_dir("c1"), in_dir("s1"));
+	o.threads = 1;
+	pack(&o, &r);
+	digest_set(in_dir("s1"), first);
+	o = options(in_dir("c3"), in_dir("s3"));
+	o.threads = 5;
+	pack(&o, &r);
+	digest_set(in_dir("s3"), again);
+	/* plan.json counts verdicts, which are equal too. */
+	assert_string_equal(first, again);
+	o = options(in_dir("c3"), in_dir("s4"));
+	o.plan.seed = 8;
+	pack(&o, &r);
+	digest_set(in_dir("s4"), again);
+	assert_string_not_equal(first, again);
+}
+
+static pid_t start(const char *corpus, const char *out)
+{
+	const char *bin = getenv("WL_BIN") ? getenv("WL_BIN") : "build/release/bin";
+	char exe[512];
+	pid_t pid;
+
+	snprintf(exe, sizeof exe, "%s/wenlan-shard", bin);
+	if (access(exe, X_OK)) {
+		printf("SKIPPED: %s is not built\n", exe);
+		skip();
+	}
+	pid = fork();
+	if (!pid) {
+		execl(exe, exe, "--corpus", corpus, "--out", out, "--test", "20", "--val", "10",
+			"--shard-size", "60k", "--seed", "7", "--threads", "2", "--quiet", (char *)NULL);
+		_exit(127);
+	}
+	assert_true(pid > 0);
+	return pid;
+}
+
+/* Killed at random moments until it ends by itself: the same bytes as in one go. */
+static void test_kill(void **state)
+{
+	const char *corpus = in_dir("c"), *out = in_dir("whole");
+	char whole[65], pieces[65];
+	int status, kills = 0;
+
+	(void)state;
+	make_corpus("c", 2, false, 2);
+	waitpid(start(corpus, out), &status, 0);
+	assert_int_equal(status, 0);
+	digest_set(out, whole);
+	out = in_dir("pieces");
+	for (int round = 0;; round++) {
+		pid_t pid = start(corpus, out);
+
+		usleep((unsigned)(wl_rand64(4, 2, (uint64_t)round) % 40000) + 2000u * (unsigned)round);
+		if (round < 200)
+			kill(pid, SIGKILL);
+		waitpid(pid, &status, 0);
+		if (WIFEXITED(status))
+			break;
+		kills++;
+	}
+	assert_int_equal(status, 0);
+	assert_true(kills > 3);
+	digest_set(out, pieces);
+	assert_string_equal(whole, pieces);
+}
+
+static void refuse(const struct wl_pack_opts *o, enum wl_code code, const char *what)
+{
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_pack_result r;
+
+	assert_int_equal(wl_pack(o, &r, &err), -1);
+	if (err.code != code || !strstr(err.msg, what))
+		fail_msg("expected code %d and \"%s\" in %d: %s", code, what, err.code, err.msg);
+}
+
+static void test_stages_must_have_run(void **state)
+{
+	struct wl_pack_opts o;
+	struct wl_pack_result r;
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_shardset *s;
+	struct wl_buf txt;
+
+	(void)state;
+	make_corpus("c0", 1, false, 0);
+	o = options(in_dir("c0"), in_dir("s"));
+	refuse(&o, WL_EDATA, "run wenlan-dedup --corpus");
+	o.plan.allow_unfiltered = true;
+	pack(&o, &r);
+	assert_int_equal(r.samples, N - 1);
+	s = wl_shardset_open(in_dir("s"), "train", &err);
+	assert_non_null(s);
+	wl_buf_init(&txt, 1000);
+	OK(wl_shardset_read_text(s, 0, &txt, &err));
+	assert_memory_equal(txt.data, "raw ", 4);
+	wl_buf_release(&txt);
+	wl_shardset_close(s);
+	make_corpus("c1", 1, false, 1);
+	o = options(in_dir("c1"), in_dir("s1"));
+	refuse(&o, WL_EDATA, "run wenlan-filter --corpus");
+	o.corpus = in_dir("nothing");
+	refuse(&o, WL_EFAIL, "nothing");
+}
+
+static void test_splits(void **state)
+{
+	struct wl_pack_opts o;
+	struct wl_pack_result r;
+
+	(void)state;
+	make_corpus("h", 1, true, 2);
+	o = options(in_dir("h"), in_dir("s"));
+	o.plan.val = 0;
+	pack(&o, &r); /* the input's own test pairs: 0, 1, 2 */
+	assert_int_equal(r.in_split[WL_SPLIT_TEST], 3);
+	assert_int_equal(r.in_split[WL_SPLIT_VAL], 0);
+	o.out = in_dir("s2");
+	o.plan.draw_beside_hints = true;
+	pack(&o, &r);
+	assert_in_range(r.in_split[WL_SPLIT_TEST], 22, 23);
+	o.out = in_dir("s3");
+	o.plan.test = 1000;
+	refuse(&o, WL_EDATA, "--test 1000 cannot be met");
+}
+
+static void test_other_options(void **state)
+{
+	struct wl_err err = WL_ERR_INIT;
+	int64_t id = id_of(0);
+	struct wl_pack_opts o;
+	struct wl_pack_result r;
+	struct wl_manifest m;
+	struct wl_verify_result v;
+
+	(void)state;
+	make_corpus("c", 1, false, 2);
+	o = options(in_dir("c"), in_dir("s"));
+	pack(&o, &r);
+	assert_int_equal(wl_manifest_tombstone(in_dir("s"), &id, 1, "asked", &err), 1);
+	OK(wl_write_file(in_dir("s/photo-123456.jpg"), "mine", 4, &err));
+	o.plan.shard_bytes *= 3;
+	refuse(&o, WL_EUSAGE, "--replace");
+	o.replace = true;
+	pack(&o, &r);
+	assert_int_equal(r.kept_shards, 0);
+	OK(wl_manifest_read(&m, in_dir("s"), &err));
+	assert_int_equal(m.n_tombstones, 1);
+	wl_manifest_release(&m);
+	OK(wl_shards_verify(in_dir("s"), false, 2, &v, &err));
+	assert_true(wl_exists(in_dir("s/photo-123456.jpg")));
+	/* A lost shard alone is packed again. */
+	unlink(in_dir("s/train-000001.tar"));
+	assert_int_equal(wl_shards_verify(in_dir("s"), false, 2, &v, &err), -1);
+	o.replace = false;
+	pack(&o, &r);
+	assert_int_equal(r.kept_shards, r.shards - 1);
+	OK(wl_shards_verify(in_dir("s"), false, 2, &v, &err));
+}
+
+/* ---- damage ---- */
+
+static void flip(const char *path, int64_t at)
+{
+	FILE *f = fopen(path, "r+b");
+	int c;
+
+	assert_non_null(f);
+	fseek(f, at, SEEK_SET);
+	c = fgetc(f);
+	fseek(f, at, SEEK_SET);
+	fputc(c ^ 0x10, f);
+	fclose(f);
+}
+
+static void found_bad(const char *what)
+{
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_verify_result v;
+
+	assert_int_equal(wl_shards_verify(in_dir("s"), false, 2, &v, &err), -1);
+	assert_int_equal(err.code, WL_EDATA);
+	if (!strstr(err.msg, what))
+		fail_msg("expected \"%s\" in: %s", what, err.msg);
+}
+
+static void test_verify_finds(void **state)
+{
+	struct wl_err err = WL_ERR_INIT;
+	const char *tar = in_dir("s/train-000001.tar"), *db = in_dir("s/train-000001.db");
+	int64_t size;
+	struct wl_pack_opts o;
+	struct wl_pack_result r;
+	struct wl_verify_result v;
+
+	(void)state;
+	make_corpus("c", 1, false, 2);
+	o = options(in_dir("c"), in_dir("s"));
+	pack(&o, &r);
+	OK(size = wl_file_size(tar, &err));
+	for (int64_t at = 0; at < size; at += 997) { /* wherever it is */
+		flip(tar, at);
+		found_bad("train-000001");
+		flip(tar, at);
+	}
+	flip(tar, size - 1);
+	found_bad("zero block");
+	flip(tar, size - 1);
+	flip(tar, 600); /* inside the first picture */
+	found_bad("train-000001_000000: its picture");
+	flip(tar, 600);
+	OK(wl_shards_verify(in_dir("s"), true, 2, &v, &err));
+	OK(wl_write_file(in_dir("s/val-000009.tar"), "x", 1, &err));
+	found_bad("val-000009.tar is not in the manifest");
+	unlink(in_dir("s/val-000009.tar"));
+	flip(db, 5); /* "SQLite" */
+	found_bad("train-000001.db");
+	flip(db, 5);
+	unlink(db);
+	found_bad("train-000001.db");
+}
+
+static void test_repair(void **state)
+{
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_names dbs;
+	struct wl_repair_result rep;
+	struct wl_audit_result a;
+	struct wl_verify_result v;
+	struct wl_pack_opts o;
+	struct wl_pack_result r;
+	char before[65], after[65];
+
+	(void)state;
+	make_corpus("c", 1, false, 2);
+	o = options(in_dir("c"), in_dir("s"));
+	pack(&o, &r);
+	digest_set(in_dir("s"), before);
+	/* All databases but the one that alone knows of the rejected pair are lost. */
+	OK(wl_list_dir(in_dir("s"), "*.db", &dbs, &err));
+	for (size_t i = 0; i < dbs.n; i++) {
+		struct wl_err e = WL_ERR_INIT;
+		struct wl_db db;
+		int64_t n = 0;
+		char path[512];
+
+		snprintf(path, sizeof path, "%.100s/%s", in_dir("s"), dbs.v[i]);
+		if (strcmp(dbs.v[i], "manifest.db") && wl_db_open(&db, path, WL_DB_READ, &e) == 0) {
+			assert_int_equal(wl_db_int(&db, 0, &n, &e, "SELECT count(*) FROM rejected"), 0);
+			wl_db_close(&db);
+		}
+		if (!n)
+			unlink(path);
+	}
+	wl_names_release(&dbs);
+	OK(wl_shards_repair(in_dir("s"), &rep, &err));
+	assert_int_equal(rep.samples, r.samples);
+	assert_false(rep.tombstones_lost);
+	OK(wl_shards_verify(in_dir("s"), true, 2, &v, &err));
+	OK(wl_shards_audit(in_dir("c"), in_dir("s"), &a, &err));
+	digest_set(in_dir("s"), after);
+	assert_string_equal(before, after);
+	pack(&o, &r);
+	assert_true(r.nothing_to_do);
+	/* A damaged manifest is set aside. */
+	OK(wl_write_file(in_dir("s/manifest.db"), "rubbish", 7, &err));
+	OK(wl_shards_repair(in_dir("s"), &rep, &err));
+	assert_true(rep.tombstones_lost);
+	assert_true(wl_exists(in_dir("s/manifest.db.damaged")));
+	/* A damaged tar is named, and nothing is made up. */
+	flip(in_dir("s/train-000000.tar"), 100);
+	assert_int_equal(wl_shards_repair(in_dir("s"), &rep, &err), -1);
+	assert_non_null(strstr(err.msg, "train-000000.tar"));
+}
+
+static void test_audit_finds(void **state)
+{
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_audit_result a;
+	struct wl_pack_opts o;
+	struct wl_pack_result r;
+	struct wl_db db;
+
+	(void)state;
+	make_corpus("c", 1, false, 2);
+	o = options(in_dir("c"), in_dir("s"));
+	pack(&o, &r);
+	OK(wl_db_open(&db, in_dir("c/part-00000/filter-1.db"), WL_DB_WRITE, &err));
+	exec(&db, "INSERT INTO verdict VALUES(%lld,'late','x')", (long long)id_of(1));
+	assert_int_equal(wl_shards_audit(in_dir("c"), in_dir("s"), &a, &err), -1);
+	assert_non_null(strstr(err.msg, "has a verdict and is in a shard"));
+	exec(&db, "DELETE FROM verdict WHERE pair_id IN (%lld,%lld)", (long long)id_of(1),
+		(long long)id_of(7));
+	assert_int_equal(wl_shards_audit(in_dir("c"), in_dir("s"), &a, &err), -1);
+	assert_non_null(strstr(err.msg, "is kept, but in no shard"));
+	wl_db_close(&db);
+	make_corpus("other", 1, false, 0);
+	assert_int_equal(wl_shards_audit(in_dir("nothing"), in_dir("s"), &a, &err), -1);
+}
+
+/* ---- other people's readers ---- */
+
+static void test_webdataset(void **state)
+{
+	const char *python = getenv("WL_PYTHON") ? getenv("WL_PYTHON") : "python3";
+	struct wl_pack_opts o;
+	struct wl_pack_result r;
+	char cmd[1024];
+
+	(void)state;
+	snprintf(cmd, sizeof cmd, "%s -c 'import webdataset' 2>/dev/null", python);
+	if (system(cmd)) {
+		printf("SKIPPED: %s has no webdataset package (WL_PYTHON names another python)\n",
+			python);
+		skip();
+	}
+	make_corpus("c", 1, false, 2);
+	o = options(in_dir("c"), in_dir("s"));
+	pack(&o, &r);
+	snprintf(cmd, sizeof cmd, "%s tests/golden/read_webdataset.py %.100s", python, in_dir("s"));
+	assert_int_equal(system(cmd), 0);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	const struct CMUnitTest tests[] = {T(test_pack_everything), T(test_same_bytes),
+		T(test_kill), T(test_stages_must_have_run), T(test_splits), T(test_other_options),
+		T(test_verify_finds), T(test_repair), T(test_audit_finds), T(test_webdataset)};
+	struct wl_err err;
+
+	wl_log_init("test_pack", WL_LOG_ERROR);
+	if (wl_progress_mode("none", &err) < 0)
+		return 1;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
