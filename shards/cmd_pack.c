@@ -16,7 +16,7 @@ struct pack_cmd {
 
 static int check(const struct pack_cmd *p, struct wl_err *err)
 {
-	const struct wl_plan_opts *o = &p->o.plan;
+	const struct wl_shard_plan_opts *o = &p->o.plan;
 
 	if (o->test < 0 || o->val < 0 || o->shard_samples < 0 || p->o.threads < 0)
 		return wl_err_set(err, WL_EUSAGE,

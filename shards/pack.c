@@ -21,7 +21,7 @@
 struct pack {
 	const struct wl_pack_opts *o;
 	struct wl_corpus *corpus;
-	struct wl_plan plan;
+	struct wl_shard_plan plan;
 	struct wl_shard_info *infos; /* [plan.n_shards] */
 	bool *sealed;                /* [plan.n_shards] infos[i] is final */
 	struct wl_kept **kept;       /* [partitions], opened on first use */
@@ -65,7 +65,7 @@ out:
 static void check_shard(void *ctx, size_t i)
 {
 	struct pack *p = ctx;
-	const struct wl_plan_shard *s = &p->plan.shards[i];
+	const struct wl_planned_shard *s = &p->plan.shards[i];
 	char name[WL_SHARD_NAME_MAX];
 
 	if (wl_shard_name(name, wl_split_names[s->split], s->number, NULL) == 0)
@@ -183,8 +183,8 @@ static bool more_to_submit(struct pack *p)
 
 static int submit_one(struct pack *p, struct wl_err *err)
 {
-	const struct wl_plan_shard *s = &p->plan.shards[p->next_shard];
-	const struct wl_plan_pair *pair = &p->plan.pairs[s->first + p->next_pair];
+	const struct wl_planned_shard *s = &p->plan.shards[p->next_shard];
+	const struct wl_shard_plan_pair *pair = &p->plan.pairs[s->first + p->next_pair];
 	struct wl_pack_job *j = p->idle[p->n_idle - 1];
 
 	WL_TRY(open_partition(p, (int)pair->partition, err));
@@ -242,7 +242,7 @@ static int settle(struct pack *p, struct wl_err *err)
 /* 0, also when a signal stopped it half way (the shard is then dropped). */
 static int pack_shard(struct pack *p, size_t i, struct wl_err *err)
 {
-	const struct wl_plan_shard *s = &p->plan.shards[i];
+	const struct wl_planned_shard *s = &p->plan.shards[i];
 	struct wl_shard_writer *w = wl_shard_writer_new(p->o->out, wl_split_names[s->split],
 		s->number, p->plan.hash, err);
 
@@ -350,7 +350,7 @@ static int count_column(const struct pack *p, const char *column, json_t *out, s
 /* What the plan was made of; in plan.json from the start, in the manifest at the end. */
 static json_t *plan_facts(const struct pack *p, struct wl_err *err)
 {
-	const struct wl_plan_opts *o = &p->o->plan;
+	const struct wl_shard_plan_opts *o = &p->o->plan;
 	json_t *v = json_pack("{s:i, s:s, s:s, s:I, s:{s:I, s:I, s:I, s:I, s:I, s:i, s:b, s:b},"
 		" s:I, s:I, s:I, s:I, s:O}",
 		"version", WL_SHARDS_VERSION, "plan", p->plan.hash,
@@ -419,7 +419,7 @@ static int pack_locked(struct pack *p, struct wl_pack_result *out, struct wl_err
 {
 	bool all = true;
 
-	WL_TRY(wl_plan_make(&p->plan, p->corpus, &p->o->plan, err));
+	WL_TRY(wl_shard_plan_make(&p->plan, p->corpus, &p->o->plan, err));
 	p->infos = calloc(p->plan.n_shards, sizeof *p->infos);
 	p->sealed = calloc(p->plan.n_shards, sizeof *p->sealed);
 	if (!p->infos || !p->sealed)
@@ -469,7 +469,7 @@ static void release(struct pack *p)
 	free(p->cursors);
 	free(p->infos);
 	free(p->sealed);
-	wl_plan_release(&p->plan);
+	wl_shard_plan_release(&p->plan);
 	wl_corpus_close(p->corpus);
 }
 

@@ -20,7 +20,7 @@
 
 struct wl_pack_opts {
 	const char *corpus, *out;
-	struct wl_plan_opts plan;
+	struct wl_shard_plan_opts plan;
 	int64_t threads; /* 0: one per core */
 	bool replace;    /* shards of another plan in `out` are removed */
 };

@@ -42,8 +42,8 @@ static enum wl_split hint_of(const struct wl_pair *p)
 	return WL_SPLIT_NONE;
 }
 
-static int add_pair(struct wl_plan *p, const struct wl_pair *pair, int64_t group,
-	const struct wl_plan_opts *o, struct wl_err *err)
+static int add_pair(struct wl_shard_plan *p, const struct wl_pair *pair, int64_t group,
+	const struct wl_shard_plan_opts *o, struct wl_err *err)
 {
 	enum wl_split hint = hint_of(pair);
 
@@ -56,7 +56,7 @@ static int add_pair(struct wl_plan *p, const struct wl_pair *pair, int64_t group
 		p->pairs = v;
 		p->cap = cap;
 	}
-	p->pairs[p->n++] = (struct wl_plan_pair){.id = pair->id, .group = group,
+	p->pairs[p->n++] = (struct wl_shard_plan_pair){.id = pair->id, .group = group,
 		.order = wl_rand64(o->seed, STREAM_ORDER, (uint64_t)pair->id),
 		.bytes = estimate(pair), .partition = (uint32_t)pair->partition & 0xffffff,
 		.split = (uint8_t)hint};
@@ -81,8 +81,8 @@ static int not_examined(const struct wl_pair *pair, const struct wl_fate *f, str
 		wl_corpus_dir(c));
 }
 
-static int walk_partition(struct wl_plan *p, struct wl_corpus *c, int partition,
-	const struct wl_plan_opts *o, struct wl_err *err)
+static int walk_partition(struct wl_shard_plan *p, struct wl_corpus *c, int partition,
+	const struct wl_shard_plan_opts *o, struct wl_err *err)
 {
 	struct wl_kept *k = wl_kept_open(c, partition, err);
 	struct wl_pair_cursor *cur = k ? wl_pairs_open(c, partition, err) : NULL;
@@ -119,7 +119,7 @@ out:
 
 static int by_group(const void *a, const void *b)
 {
-	const struct wl_plan_pair *x = a, *y = b;
+	const struct wl_shard_plan_pair *x = a, *y = b;
 
 	if (x->group != y->group)
 		return x->group < y->group ? -1 : 1;
@@ -141,7 +141,7 @@ static int by_draw(const void *a, const void *b)
 }
 
 /* Groups none of whose pairs has a split yet, in the order in which they are drawn. */
-static int free_groups(const struct wl_plan *p, uint64_t seed, struct group **out, size_t *n_out,
+static int free_groups(const struct wl_shard_plan *p, uint64_t seed, struct group **out, size_t *n_out,
 	struct wl_err *err)
 {
 	struct group *v = malloc((p->n ? p->n : 1) * sizeof *v);
@@ -165,7 +165,7 @@ static int free_groups(const struct wl_plan *p, uint64_t seed, struct group **ou
 }
 
 /* Greedy in draw order: a group that would overshoot is passed over, singletons fill the rest. */
-static int draw(struct wl_plan *p, enum wl_split split, int64_t want, const struct group *groups,
+static int draw(struct wl_shard_plan *p, enum wl_split split, int64_t want, const struct group *groups,
 	size_t n, struct wl_err *err)
 {
 	int64_t have = 0;
@@ -188,7 +188,7 @@ static int draw(struct wl_plan *p, enum wl_split split, int64_t want, const stru
 
 /* Train pairs beside a hinted test or val pair: allowed (the input asked for it, and dedup
  * gives near ones a verdict), but counted. */
-static void count_leaks(struct wl_plan *p)
+static void count_leaks(struct wl_shard_plan *p)
 {
 	for (size_t i = 0, end; i < p->n; i = end) {
 		int64_t train = 0;
@@ -204,7 +204,7 @@ static void count_leaks(struct wl_plan *p)
 	}
 }
 
-static int assign_splits(struct wl_plan *p, const struct wl_plan_opts *o, struct wl_err *err)
+static int assign_splits(struct wl_shard_plan *p, const struct wl_shard_plan_opts *o, struct wl_err *err)
 {
 	int64_t want[WL_SPLITS] = {[WL_SPLIT_TEST] = o->test, [WL_SPLIT_VAL] = o->val};
 	struct group *groups = NULL;
@@ -236,7 +236,7 @@ static int assign_splits(struct wl_plan *p, const struct wl_plan_opts *o, struct
 
 static int by_place(const void *a, const void *b)
 {
-	const struct wl_plan_pair *x = a, *y = b;
+	const struct wl_shard_plan_pair *x = a, *y = b;
 
 	if (x->split != y->split)
 		return x->split < y->split ? -1 : 1;
@@ -245,15 +245,15 @@ static int by_place(const void *a, const void *b)
 	return (x->id > y->id) - (x->id < y->id);
 }
 
-static int cut(struct wl_plan *p, const struct wl_plan_opts *o, struct wl_err *err)
+static int cut(struct wl_shard_plan *p, const struct wl_shard_plan_opts *o, struct wl_err *err)
 {
 	int64_t most = o->shard_samples ? o->shard_samples : WL_SHARD_SAMPLES_MAX;
 	int64_t bytes = 0;
-	struct wl_plan_shard *sh = NULL;
+	struct wl_planned_shard *sh = NULL;
 	size_t cap = 0;
 
 	for (size_t i = 0; i < p->n; i++) {
-		const struct wl_plan_pair *pair = &p->pairs[i];
+		const struct wl_shard_plan_pair *pair = &p->pairs[i];
 
 		if (!sh || sh->split != pair->split || (int64_t)sh->n >= most ||
 			bytes + pair->bytes > o->shard_bytes) {
@@ -267,7 +267,7 @@ static int cut(struct wl_plan *p, const struct wl_plan_opts *o, struct wl_err *e
 				p->shards = v;
 			}
 			sh = &p->shards[p->n_shards++];
-			*sh = (struct wl_plan_shard){(enum wl_split)pair->split, number, i, 0};
+			*sh = (struct wl_planned_shard){(enum wl_split)pair->split, number, i, 0};
 			bytes = 0;
 		}
 		sh->n++;
@@ -286,7 +286,7 @@ static const char *stage_params(const struct wl_corpus *c, const char *stage)
 	return s ? s : "-";
 }
 
-static int name_plan(struct wl_plan *p, const struct wl_corpus *c, const struct wl_plan_opts *o,
+static int name_plan(struct wl_shard_plan *p, const struct wl_corpus *c, const struct wl_shard_plan_opts *o,
 	struct wl_err *err)
 {
 	uint8_t digest[WL_SHA256_BYTES];
@@ -312,10 +312,10 @@ static int name_plan(struct wl_plan *p, const struct wl_corpus *c, const struct 
 	return 0;
 }
 
-int wl_plan_make(struct wl_plan *p, struct wl_corpus *c, const struct wl_plan_opts *o,
+int wl_shard_plan_make(struct wl_shard_plan *p, struct wl_corpus *c, const struct wl_shard_plan_opts *o,
 	struct wl_err *err)
 {
-	*p = (struct wl_plan){.verdicts = json_object()};
+	*p = (struct wl_shard_plan){.verdicts = json_object()};
 	if (!p->verdicts)
 		return wl_err_nomem(err, "the plan of a shard set", 0);
 	for (int i = 0; i < wl_corpus_partitions(c); i++)
@@ -333,16 +333,16 @@ int wl_plan_make(struct wl_plan *p, struct wl_corpus *c, const struct wl_plan_op
 	WL_TRY_OUT(name_plan(p, c, o, err));
 	return 0;
 out:
-	wl_plan_release(p);
+	wl_shard_plan_release(p);
 	return -1;
 }
 
-void wl_plan_release(struct wl_plan *p)
+void wl_shard_plan_release(struct wl_shard_plan *p)
 {
 	if (!p)
 		return;
 	free(p->pairs);
 	free(p->shards);
 	json_decref(p->verdicts);
-	*p = (struct wl_plan){0};
+	*p = (struct wl_shard_plan){0};
 }

@@ -19,7 +19,7 @@
 enum wl_split { WL_SPLIT_NONE, WL_SPLIT_TEST, WL_SPLIT_VAL, WL_SPLIT_TRAIN, WL_SPLITS };
 extern const char *const wl_split_names[WL_SPLITS];
 
-struct wl_plan_opts {
+struct wl_shard_plan_opts {
 	int64_t test, val;           /* pairs to draw; 0: none */
 	int64_t shard_bytes;         /* aim for a shard's size */
 	int64_t shard_samples;       /* most samples in a shard; 0: no limit but the format's */
@@ -29,7 +29,7 @@ struct wl_plan_opts {
 	bool allow_unfiltered;       /* pack what dedup or filter have not examined */
 };
 
-struct wl_plan_pair {
+struct wl_shard_plan_pair {
 	int64_t id, group;
 	uint64_t order;          /* place in the global shuffle */
 	uint32_t bytes;          /* in the shard, estimated from the catalog alone */
@@ -37,16 +37,16 @@ struct wl_plan_pair {
 	uint32_t split : 8;      /* enum wl_split */
 };
 
-struct wl_plan_shard {
+struct wl_planned_shard {
 	enum wl_split split;
 	int64_t number;
 	size_t first, n; /* of the plan's pairs */
 };
 
-struct wl_plan {
-	struct wl_plan_pair *pairs; /* [n] by split, then in shuffled order */
+struct wl_shard_plan {
+	struct wl_shard_plan_pair *pairs; /* [n] by split, then in shuffled order */
 	size_t n, cap;
-	struct wl_plan_shard *shards; /* [n_shards] */
+	struct wl_planned_shard *shards; /* [n_shards] */
 	size_t n_shards;
 	int64_t in_split[WL_SPLITS];
 	int64_t hinted[WL_SPLITS]; /* pairs whose split the input named */
@@ -63,8 +63,8 @@ struct wl_plan {
  * after it.  WL_EDATA when N cannot be met exactly; everything else is train.
  *
  * WL_EDATA when dedup or filter has not examined every pair (unless allow_unfiltered). */
-WL_MUST_CHECK int wl_plan_make(struct wl_plan *p, struct wl_corpus *c,
-	const struct wl_plan_opts *o, struct wl_err *err);
-void wl_plan_release(struct wl_plan *p);
+WL_MUST_CHECK int wl_shard_plan_make(struct wl_shard_plan *p, struct wl_corpus *c,
+	const struct wl_shard_plan_opts *o, struct wl_err *err);
+void wl_shard_plan_release(struct wl_shard_plan *p);
 
 #endif
