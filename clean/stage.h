@@ -1,0 +1,38 @@
+/*
+ * What dedup and filter have in common as stages over a corpus: one run at a time, nothing to
+ * do when nothing changed, work kept per partition in STAGE-G.db, published at the end.
+ */
+#ifndef WL_CLEAN_STAGE_H
+#define WL_CLEAN_STAGE_H
+
+#include "ingest/corpus.h"
+#include "ops/db.h"
+#include "ops/err.h"
+
+#include <jansson.h>
+
+struct wl_stage {
+	struct wl_corpus *corpus;
+	const char *name;
+	int generation; /* the one being written */
+	int lock;
+	char fingerprint[65], params_hash[65];
+};
+
+/* params: everything that the results depend on but the corpus itself.  1: the published
+ * generation was made of the same; 0: go on; -1.  wl_stage_end must follow in all cases. */
+WL_MUST_CHECK int wl_stage_begin(struct wl_stage *s, struct wl_corpus *c, const char *name,
+	const json_t *params, struct wl_err *err);
+void wl_stage_end(struct wl_stage *s);
+
+/* Opens this generation's database of a partition, with the common tables (examined, verdict)
+ * and those of `schema`.  What an interrupted run left there is kept iff it was written under
+ * the same `key`. */
+WL_MUST_CHECK int wl_stage_db(struct wl_stage *s, int partition, const char *schema,
+	const char *key, struct wl_db *db, struct wl_err *err);
+
+/* Folds every partition's database into its file and makes this generation the one that
+ * readers see; counts are kept in corpus.json. */
+WL_MUST_CHECK int wl_stage_publish(struct wl_stage *s, json_t *counts, struct wl_err *err);
+
+#endif
