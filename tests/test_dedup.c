@@ -348,7 +348,7 @@ static void killed_and_run_again(void **state)
 			dedup(b.path, WL_DEDUP_IMAGE, 2, &n);
 			_exit(0);
 		}
-		usleep((useconds_t)(3000 + i * 9000));
+		usleep((useconds_t)(3000 + i * 40000));
 		kill(pid, SIGKILL);
 		assert_int_equal(waitpid(pid, &status, 0), pid);
 		kills += WIFSIGNALED(status);
