@@ -3,6 +3,7 @@
 
 Run from the repository root with torch 2.x, timm 0.4.12 and transformers 4.40:
     python3 tests/golden/model.py
+All is computed in double precision, so that the differences seen are those of the C side.
 Nothing random is stored: every weight and input is a function of its name and index (fill()),
 which tests/support/fill.c repeats.  Outputs are kept as they are; gradients as two numbers a
 parameter: the norm, and the dot product with fill("probe." + name).
@@ -156,6 +157,8 @@ class TextTower(nn.Module):
                          hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
         self.backbone = nn.Module()
         self.backbone.bert = BertModel(cfg, add_pooling_layer=False)
+        # HF never updates the row of [PAD]; behind a mask its gradient is 0 anyway.
+        self.backbone.bert.embeddings.word_embeddings.padding_idx = None
         self.pad_mask = c["pad_mask"]
         self.learnable = nn.ModuleDict(collections.OrderedDict(
             textFC=MLP(c["hidden"], c["dim"]),
@@ -237,7 +240,8 @@ def probe(name, t):
 
 def tower_case(tower, prefix, inputs):
     load(tower, prefix)
-    tower.train()          # dropout is 0 everywhere; batch norm takes the batch's statistics
+    tower.double().train() # dropout is 0 everywhere; batch norm takes the batch's statistics
+    inputs = [v.double() if v.dtype.is_floating_point else v for v in inputs]
     y = tower(*inputs)
     loss = (y * fill("probe.embedding", *y.shape)).sum()
     loss.backward()
@@ -279,9 +283,10 @@ def lite0_features(path):
     # The file's names are of another implementation; its order is the same as timm's.
     new = collections.OrderedDict(zip(m.state_dict().keys(), old.values()))
     m.load_state_dict(new)
-    m.eval()
+    m.double().eval()
     with torch.no_grad():
-        return sampled(m.forward_features(image_input(2, 128)).permute(0, 2, 3, 1))
+        x = image_input(2, 128).double()
+        return sampled(m.forward_features(x).permute(0, 2, 3, 1))
 
 
 # ---- MoCo ----
@@ -292,13 +297,14 @@ def moco_case(steps):
     image, text = ImageTower(c), TextTower(c)
     image_k, text_k = ImageTower(c), TextTower(c)
     for q, kk, p in ((image, image_k, "imgencoder."), (text, text_k, "textencoder.")):
-        load(q, p).train()
-        load(kk, p).train()
+        load(q, p).double().train()
+        load(kk, p).double().train()
     boxes, bmask = box_input(4, 6, c["size"])
     ids, tmask = text_input(4, 10, c["vocab"])
-    x = image_input(4, c["size"])
-    img_queue = F.normalize(fill("img_queue", k, c["dim"]), dim=-1)
-    text_queue = F.normalize(fill("text_queue", k, c["dim"]), dim=-1)
+    x, boxes, bmask = image_input(4, c["size"]).double(), boxes.double(), bmask.double()
+    tmask = tmask.double()
+    img_queue = F.normalize(fill("img_queue", k, c["dim"]).double(), dim=-1)
+    text_queue = F.normalize(fill("text_queue", k, c["dim"]).double(), dim=-1)
     ptr = 0
     both = list(image.named_parameters()) + list(text.named_parameters())
     opt = torch.optim.AdamW(
