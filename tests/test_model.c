@@ -133,7 +133,7 @@ static struct wl_model_config tiny(const char *encoder)
 		"{s:s, s:i, s:{s:s, s:i, s:f, s:f, s:i, s:i, s:i, s:{s:i, s:i, s:i, s:i}},"
 		" s:{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:{s:i, s:i, s:i, s:i}}}",
 		"preset", "small", "dim", 24, "image", "encoder", encoder, "px", 96, "width",
-		strcmp(encoder, "b0") ? 0.3 : 0.25, "depth", strcmp(encoder, "b0") ? 1.2 : 0.5,
+		strcmp(encoder, "b0") ? 0.3 : 0.25, "depth", 0.5,
 		"head", 48, "region_width", 32, "regions", REGIONS, "attention", "layers", 2,
 		"heads", 4, "ffn", 40, "dropout", 0, "text", "length", LENGTH, "vocab", 100,
 		"hidden", 32, "layers", 2, "heads", 4, "ffn", 64, "positions", 16, "dropout", 0,
@@ -190,7 +190,6 @@ static void assert_close(const char *what, const float *x, const json_t *want, d
 		diff += d * d;
 		norm += w * w;
 	}
-	assert_true(norm > 0);
 	if (!(sqrt(diff / norm) <= tolerance))
 		fail_msg("%s: relative error %.3g, allowed %.3g", what, sqrt(diff / norm), tolerance);
 }

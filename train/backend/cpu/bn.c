@@ -15,7 +15,8 @@ static struct bn bn_of(const struct wl_tensor *x)
 {
 	struct bn v = {.rows = wl_shape_rows(&x->shape), .c = wl_shape_last(&x->shape)};
 	v.image_rows = v.rows / cpu_max(1, x->shape.dim[0]);
-	v.per = cpu_block_rows(v.c);
+	/* Few rows a block: sums within one are in f32, sums over blocks in f64. */
+	v.per = cpu_min(cpu_block_rows(v.c), 256);
 	v.blocks = cpu_ceil_div(v.rows, v.per);
 	return v;
 }
@@ -27,16 +28,32 @@ size_t cpu_bn_scratch(const struct cpu *c, const struct wl_op *op)
 	return (size_t)((2 * v.blocks + 4) * v.c) * sizeof(float);
 }
 
-/* Sums of (x - shift) and its square by block; the shift (the first row) keeps the
- * difference of large numbers out of the variance. */
-static void forward_sums(struct cpu *c, const struct bn *v, const float *x, float *partial)
+/* A rough mean of each channel from a few rows spread over the batch. One row alone would not
+ * do: the first is a picture's corner, several deviations off the mean behind a padded
+ * convolution, and costs the variance as many digits. */
+static void find_shift(const struct bn *v, const float *x, float *restrict shift)
+{
+	int64_t n = cpu_min(v->rows, 16), step = v->rows / cpu_max(1, n);
+	memset(shift, 0, (size_t)v->c * sizeof(float));
+	for (int64_t i = 0; i < n; i++) {
+		const float *restrict row = x + i * step * v->c;
+#pragma omp simd
+		for (int64_t j = 0; j < v->c; j++)
+			shift[j] += row[j] / (float)n;
+	}
+}
+
+/* Sums of (x - shift) and its square by block; the shift keeps the difference of large
+ * numbers out of the variance. */
+static void forward_sums(struct cpu *c, const struct bn *v, const float *x,
+	const float *restrict shift, float *partial)
 {
 	CPU_FOR(c)
 	for (int64_t b = 0; b < v->blocks; b++) {
 		float *restrict s1 = partial + 2 * b * v->c, *restrict s2 = s1 + v->c;
 		memset(s1, 0, (size_t)(2 * v->c) * sizeof(float));
 		for (int64_t r = b * v->per; r < cpu_min(v->rows, (b + 1) * v->per); r++) {
-			const float *restrict row = x + r * v->c, *restrict shift = x;
+			const float *restrict row = x + r * v->c;
 #pragma omp simd
 			for (int64_t j = 0; j < v->c; j++) {
 				float d = row[j] - shift[j];
@@ -49,9 +66,8 @@ static void forward_sums(struct cpu *c, const struct bn *v, const float *x, floa
 
 /* mean and 1/std into saved; the running statistics move. */
 static void forward_stats(struct cpu *c, const struct bn *v, const struct wl_op *op,
-	const float *partial)
+	const float *shift, const float *partial)
 {
-	const float *x = cpu_f32(op->in[0]);
 	float *run_mean = cpu_f32(op->in[3]), *run_var = cpu_f32(op->in[4]);
 	float *mean = cpu_f32(op->out[1]), *rstd = mean + v->c;
 	double n = (double)v->rows, mom = (double)op->attr.momentum;
@@ -62,7 +78,7 @@ static void forward_stats(struct cpu *c, const struct bn *v, const struct wl_op 
 			s1 += (double)partial[2 * b * v->c + j];
 			s2 += (double)partial[(2 * b + 1) * v->c + j];
 		}
-		double d = s1 / n, var = s2 / n - d * d, m = (double)x[j] + d;
+		double d = s1 / n, var = s2 / n - d * d, m = (double)shift[j] + d;
 		var = var > 0 ? var : 0;
 		mean[j] = (float)m;
 		rstd[j] = (float)(1.0 / sqrt(var + (double)op->attr.eps));
@@ -99,8 +115,10 @@ void cpu_bn(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 	if (op->attr.use_running) {
 		running_stats(&v, op);
 	} else {
-		forward_sums(c, &v, x, run->scratch);
-		forward_stats(c, &v, op, run->scratch);
+		float *partial = run->scratch, *shift = partial + 2 * v.blocks * v.c;
+		find_shift(&v, x, shift);
+		forward_sums(c, &v, x, shift, partial);
+		forward_stats(c, &v, op, shift, partial);
 	}
 	/* y = act(x * a + b): a = gamma / std, b = beta - mean * a */
 	float *restrict a = run->scratch, *restrict b = a + v.c;
