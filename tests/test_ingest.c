@@ -1,0 +1,690 @@
+/*
+ * wenlan-ingest as people run it: every kind of source, every count, and the promise that the
+ * corpus is the same whatever the number of workers and partitions and however often the run
+ * was killed.
+ */
+#include "ingest/corpus.h"
+#include "ingest/image.h"
+#include "ops/file.h"
+#include "ops/hash.h"
+#include "ops/json.h"
+#include "tests/support/cm.h"
+#include "tests/support/tmp.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct tmp_dir tmp;
+static struct wl_err err;
+
+/* ---- input ---- */
+
+/* A JPEG that is a function of seed. */
+static struct wl_buf jpeg(uint32_t seed)
+{
+	struct wl_image im = {.width = 24 + (int)(seed % 17), .height = 20, .channels = 3};
+	size_t n = (size_t)im.width * 20 * 3;
+	struct wl_buf b;
+
+	im.data = malloc(n);
+	assert_non_null(im.data);
+	for (size_t i = 0; i < n; i++)
+		im.data[i] = (uint8_t)(i * (seed + 3) + wl_rand64(seed, 0, i / 30) % 40);
+	wl_buf_init(&b, 1 << 20);
+	OK(wl_image_encode_jpeg(&im, 90, &b, &err));
+	wl_image_release(&im);
+	return b;
+}
+
+static void path_of(char out[512], const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void path_of(char out[512], const char *fmt, ...)
+{
+	char rel[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(rel, sizeof rel, fmt, ap);
+	va_end(ap);
+	tmp_path(&tmp, rel, out);
+}
+
+static void write_jpeg(const char *path, uint32_t seed, size_t cut)
+{
+	struct wl_buf b = jpeg(seed);
+
+	tmp_write_bytes(path, b.data, b.len - cut);
+	wl_buf_release(&b);
+}
+
+/* dir/: 40 pictures in two folders; of them 1 cut off, 1 text named .jpg, 1 empty, 1 without
+ * text, and 1 text without picture. */
+static void make_dir(void)
+{
+	char p[512];
+
+	for (int i = 0; i < 40; i++) {
+		path_of(p, "dir/%s", i % 2 ? "b" : "a");
+		OK(wl_mkdir_p(p, &err));
+		path_of(p, "dir/%s/%d.jpg", i % 2 ? "b" : "a", i);
+		write_jpeg(p, (uint32_t)i, i == 3 ? 40 : 0);
+		if (i == 5)
+			tmp_write(p, "this is text");
+		if (i == 6)
+			tmp_write(p, "");
+		path_of(p, "dir/%s/%d.txt", i % 2 ? "b" : "a", i);
+		if (i != 7)
+			tmp_write(p, i == 8 ? "第一句\n第二句\n" : "一张图");
+	}
+	path_of(p, "dir/a/orphan.txt");
+	tmp_write(p, "没有图");
+	path_of(p, "dir/a/12.json");
+	tmp_write(p, "{\"captions\":[\"来自 JSON\"],\"split\":\"val\",\"source\":\"weibo\"}");
+}
+
+enum { DIR_ITEMS = 41, DIR_KEPT = 36 };
+
+/* jsonl/: 60 lines; 2 broken JSON, 1 image missing, 1 image_url, 1 without text, 1 of a picture
+ * in base64, two blank lines. */
+static void make_jsonl(struct wl_buf *out)
+{
+	char p[512];
+
+	path_of(p, "jsonl/img");
+	OK(wl_mkdir_p(p, &err));
+	for (int i = 0; i < 60; i++) {
+		path_of(p, "jsonl/img/%d.jpg", i);
+		if (i != 10)
+			write_jpeg(p, 100 + (uint32_t)i, 0);
+		if (i == 20)
+			OK(wl_buf_puts(out, "{\"image\": \"img/20.jpg\", \n", &err));
+		else if (i == 21)
+			OK(wl_buf_printf(out, &err, "{\"text\":\"x\",\"image_url\":\"http://x/%d\"}\n", i));
+		else if (i == 22)
+			OK(wl_buf_printf(out, &err, "{\"image\":\"img/%d.jpg\"}\n \n\n", i));
+		else if (i == 23)
+			OK(wl_buf_printf(out, &err, "{\"text\":\"x\",\"image_b64\":\"bm8=\"}\n"));
+		else
+			OK(wl_buf_printf(out, &err,
+				"{\"image\":\"img/%d.jpg\",\"text\":\"第 %d 张\",\"n\":%d}\n", i, i, i));
+	}
+}
+
+enum { JSONL_ITEMS = 60, JSONL_KEPT = 55 };
+
+static void add_member(struct archive *a, const char *name, const void *bytes, size_t n)
+{
+	struct archive_entry *e = archive_entry_new();
+
+	archive_entry_set_pathname(e, name);
+	archive_entry_set_size(e, (la_int64_t)n);
+	archive_entry_set_filetype(e, AE_IFREG);
+	archive_entry_set_perm(e, 0644);
+	assert_int_equal(archive_write_header(a, e), ARCHIVE_OK);
+	assert_int_equal(archive_write_data(a, bytes, n), (la_ssize_t)n);
+	archive_entry_free(e);
+}
+
+static struct archive *new_tar(const char *path, bool gzip)
+{
+	struct archive *a = archive_write_new();
+
+	archive_write_set_format_pax_restricted(a);
+	if (gzip)
+		archive_write_add_filter_gzip(a);
+	assert_int_equal(archive_write_open_filename(a, path), ARCHIVE_OK);
+	return a;
+}
+
+/* WebDataset groups: 30, of them 1 without text, 1 text only, 1 with a long name. */
+static void make_groups(const char *path, bool gzip)
+{
+	struct archive *a = new_tar(path, gzip);
+	char name[256];
+
+	add_member(a, "./README", "hello", 5);
+	for (int i = 0; i < 30; i++) {
+		struct wl_buf b = jpeg(300 + (uint32_t)i);
+		const char *dir = i == 4 ? "a_rather_long_directory_name_that_does_not_fit_into_the_"
+					   "hundred_bytes_which_the_oldest_header_has_for_a_name_"
+					   "and_so_needs_an_extended_one" : "d";
+		snprintf(name, sizeof name, "%s/%06d.jpg", dir, i);
+		if (i != 9)
+			add_member(a, name, b.data, b.len);
+		wl_buf_release(&b);
+		snprintf(name, sizeof name, "%s/%06d.%s", dir, i, i == 11 ? "json" : "txt");
+		if (i == 11)
+			add_member(a, name, "{\"captions\":[\"甲\",\"乙\"]}", 26);
+		else if (i != 10)
+			add_member(a, name, "标题", 6);
+		snprintf(name, sizeof name, "%s/%06d.cls", dir, i);
+		add_member(a, name, "7", 1);
+	}
+	assert_int_equal(archive_write_free(a), ARCHIVE_OK);
+}
+
+enum { TAR_ITEMS = 30, TAR_KEPT = 28 };
+
+static void compress(const char *from, const char *to, bool zstd)
+{
+	size_t n;
+	char *bytes = tmp_read(from, &n);
+	struct archive *a = archive_write_new();
+	struct archive_entry *e = archive_entry_new();
+
+	archive_write_set_format_raw(a);
+	if (zstd)
+		archive_write_add_filter_zstd(a);
+	else
+		archive_write_add_filter_gzip(a);
+	assert_int_equal(archive_write_open_filename(a, to), ARCHIVE_OK);
+	archive_entry_set_filetype(e, AE_IFREG);
+	assert_int_equal(archive_write_header(a, e), ARCHIVE_OK);
+	assert_int_equal(archive_write_data(a, bytes, n), (la_ssize_t)n);
+	archive_entry_free(e);
+	assert_int_equal(archive_write_free(a), ARCHIVE_OK);
+	free(bytes);
+}
+
+/* All sources at once, for the comparisons; in a shell's words. */
+static char sources[2048];
+
+static int setup(void **state)
+{
+	struct wl_buf lines;
+	char p[512], q[512];
+
+	(void)state;
+	tmp = tmp_make();
+	make_dir();
+	wl_buf_init(&lines, 1 << 20);
+	make_jsonl(&lines);
+	path_of(p, "jsonl/a.jsonl");
+	tmp_write_bytes(p, lines.data, lines.len);
+	path_of(q, "jsonl/b.jsonl.gz");
+	compress(p, q, false);
+	path_of(q, "jsonl/c.jsonl.zst");
+	compress(p, q, true);
+	/* The same records beside their images in one tar. */
+	path_of(q, "lines.tar");
+	struct archive *a = new_tar(q, false);
+	add_member(a, "set/list.jsonl", lines.data, lines.len);
+	for (int i = 0; i < 60; i++) {
+		char name[64];
+		struct wl_buf b = jpeg(100 + (uint32_t)i);
+		snprintf(name, sizeof name, "set/img/%d.jpg", i);
+		if (i != 10)
+			add_member(a, name, b.data, b.len);
+		wl_buf_release(&b);
+	}
+	assert_int_equal(archive_write_free(a), ARCHIVE_OK);
+	wl_buf_release(&lines);
+	path_of(p, "groups.tar");
+	make_groups(p, false);
+	path_of(p, "groups.tar.gz");
+	make_groups(p, true);
+	snprintf(sources, sizeof sources,
+		"dir:%s/dir 'jsonl:%s/jsonl/*.jsonl*' tar:%s/lines.tar 'tar:%s/groups.tar*'", tmp.path,
+		tmp.path, tmp.path, tmp.path);
+	return 0;
+}
+
+enum {
+	ALL_ITEMS = DIR_ITEMS + 4 * JSONL_ITEMS + 2 * TAR_ITEMS,
+	ALL_KEPT = DIR_KEPT + 4 * JSONL_KEPT + 2 * TAR_KEPT,
+};
+
+static int teardown(void **state)
+{
+	(void)state;
+	tmp_remove(&tmp);
+	return 0;
+}
+
+/* ---- running and looking ---- */
+
+/* Runs to the end; the JSON result, or NULL when the exit code is not 0. */
+static json_t *ingest(const char *corpus, const char *args, int want_code)
+{
+	char *out;
+	int code = tmp_run(&out, "%s/wenlan-ingest --quiet --json --corpus %s/%s %s", tmp_bin(),
+		tmp.path, corpus, args);
+
+	if (code != want_code)
+		fail_msg("ingest %s: exit code %d, expected %d: %s", args, code, want_code, out);
+	const char *brace = strchr(out, '{');
+	json_t *v = brace ? json_loads(brace, JSON_DISABLE_EOF_CHECK, NULL) : NULL;
+	free(out);
+	return v;
+}
+
+static int64_t count(const json_t *v, const char *key)
+{
+	json_t *m = json_object_get(v, key);
+
+	if (!json_is_integer(m))
+		fail_msg("the result has no %s", key);
+	return json_integer_value(m);
+}
+
+static void expect(json_t *v, int64_t records, int64_t kept, int64_t known)
+{
+	assert_non_null(v);
+	assert_int_equal(count(v, "records"), records);
+	assert_int_equal(count(v, "kept"), kept);
+	assert_int_equal(count(v, "known"), known);
+	assert_int_equal(count(v, "quarantined"), records - kept - known);
+	json_decref(v);
+}
+
+static struct wl_corpus *open_corpus(const char *name)
+{
+	char p[512];
+	struct wl_corpus *c = wl_corpus_open(tmp_path(&tmp, name, p), false, 0, &err);
+
+	if (!c)
+		fail_msg("%s", err.msg);
+	return c;
+}
+
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+struct rows {
+	char **v;
+	size_t n;
+};
+
+static void rows_add(struct rows *r, char *row)
+{
+	r->v = realloc(r->v, (r->n + 1) * sizeof *r->v);
+	assert_non_null(r->v);
+	assert_non_null(row);
+	r->v[r->n++] = row;
+}
+
+static void dump_pairs(struct wl_corpus *c, int partition, struct rows *rows)
+{
+	struct wl_pair_cursor *cur = wl_pairs_open(c, partition, &err);
+	struct wl_pair p;
+	struct wl_buf b;
+	int more;
+
+	assert_non_null(cur);
+	wl_buf_init(&b, 1 << 20);
+	while ((more = wl_pairs_next(cur, &p, &err)) > 0) {
+		char sha[65];
+		OK(wl_corpus_image(c, &p, &b, &err)); /* the bytes are where the row says */
+		wl_hex(p.image_sha256, 32, sha);
+		rows_add(rows, wl_strf(&err, "%020lld|%s|%s|%s|%s|%s|%s|%s|%dx%d|%s|%lld|%s",
+			(long long)p.id, p.source, p.url, p.page_url, p.texts, p.split_hint, sha,
+			p.format, p.width, p.height, p.boxes ? p.boxes : "-",
+			(long long)p.fetched_at, p.meta));
+	}
+	OK(more);
+	wl_buf_release(&b);
+	wl_pairs_close(cur);
+}
+
+static void dump_quarantine(struct wl_corpus *c, int partition, struct rows *rows)
+{
+	struct wl_db db;
+	sqlite3_stmt *s;
+	char p[600];
+
+	snprintf(p, sizeof p, "%s/part-%05d/catalog.db", wl_corpus_dir(c), partition);
+	if (!wl_exists(p))
+		return;
+	OK(wl_db_open(&db, p, WL_DB_READ, &err));
+	OK(wl_db_prepare(&db, &s, "SELECT origin, position, reason, hex(bytes) FROM quarantine", &err));
+	while (wl_db_step(&db, s, &err) > 0)
+		rows_add(rows, wl_strf(&err, "Q|%s|%s|%s|%s", sqlite3_column_text(s, 0),
+			sqlite3_column_text(s, 1), sqlite3_column_text(s, 2),
+			sqlite3_column_text(s, 3)));
+	sqlite3_finalize(s);
+	wl_db_close(&db);
+}
+
+/* Everything in a corpus, a row a line, sorted: two corpora are equal when this is. */
+static char *dump(const char *name, size_t *n_rows)
+{
+	struct wl_corpus *c = open_corpus(name);
+	struct rows rows = {0};
+	struct wl_buf all;
+
+	for (int p = 0; p < wl_corpus_partitions(c); p++) {
+		dump_pairs(c, p, &rows);
+		dump_quarantine(c, p, &rows);
+	}
+	wl_corpus_close(c);
+	if (rows.n)
+		qsort(rows.v, rows.n, sizeof *rows.v, by_text);
+	wl_buf_init(&all, 64 << 20);
+	for (size_t i = 0; i < rows.n; i++) {
+		OK(wl_buf_printf(&all, &err, "%s\n", rows.v[i]));
+		free(rows.v[i]);
+	}
+	free(rows.v);
+	if (n_rows)
+		*n_rows = rows.n;
+	return all.data ? all.data : strdup("");
+}
+
+static void same(const char *a, const char *b, const char *what)
+{
+	size_t i = 0, line = 0;
+
+	if (strcmp(a, b) == 0)
+		return;
+	for (; a[i] && a[i] == b[i]; i++)
+		line = a[i] == '\n' ? i + 1 : line;
+	fail_msg("%s: the corpora differ:\n  %.300s\n  %.300s", what, a + line, b + line);
+}
+
+static char *reference; /* dump of an uninterrupted run */
+
+/* ---- tests ---- */
+
+static void test_counts(void **state)
+{
+	char args[4096];
+	size_t rows;
+
+	(void)state;
+	snprintf(args, sizeof args, "dir:%s/dir", tmp.path);
+	json_t *v = ingest("one", args, 0), *why = json_object_get(v, "reasons");
+	assert_int_equal(count(why, "no image beside the text"), 1);
+	assert_int_equal(count(why, "no text"), 1);
+	assert_int_equal(count(why, "the JPEG is damaged"), 1);
+	assert_int_equal(count(why, "this is no JPEG, PNG or WebP"), 1);
+	assert_int_equal(count(why, "the image has zero bytes"), 1);
+	expect(v, DIR_ITEMS, DIR_KEPT, 0);
+	expect(ingest("ref", sources, 0), ALL_ITEMS, ALL_KEPT, 0);
+	reference = dump("ref", &rows);
+	assert_int_equal(rows, ALL_ITEMS);
+	assert_non_null(strstr(reference, "|weibo||"));
+	assert_non_null(strstr(reference, "[[\"caption\",\"第一句\"],[\"caption\",\"第二句\"]]"));
+	assert_non_null(strstr(reference, "[[\"caption\",\"来自 JSON\"]]|val|"));
+	/* Again: nothing to do, nothing doubled. */
+	expect(ingest("ref", sources, 0), 0, 0, 0);
+	char *again = dump("ref", NULL);
+	same(reference, again, "run twice");
+	free(again);
+}
+
+static void test_workers_and_partitions(void **state)
+{
+	static const char *const options[] = {"--workers 1", "--workers 3 --commit-every 1",
+		"--partitions 4", "--partitions 7 --workers 2 --commit-every 11"};
+	struct wl_corpus *c = open_corpus("ref");
+	char want[65], got[65], args[4096], name[16];
+
+	(void)state;
+	OK(wl_corpus_fingerprint(c, want, &err));
+	wl_corpus_close(c);
+	for (int i = 0; i < 4; i++) {
+		snprintf(name, sizeof name, "wp%d", i);
+		snprintf(args, sizeof args, "%s %s", options[i], sources);
+		expect(ingest(name, args, 0), ALL_ITEMS, ALL_KEPT, 0);
+		char *d = dump(name, NULL);
+		same(reference, d, options[i]);
+		free(d);
+		c = open_corpus(name);
+		OK(wl_corpus_fingerprint(c, got, &err));
+		wl_corpus_close(c);
+		assert_string_equal(got, want);
+	}
+}
+
+/* Starts the same command and kills it after a random time, until it once ends by itself. */
+static void test_kills(void **state)
+{
+	char cmd[6144];
+	int kills = 0, status = -1;
+
+	(void)state;
+	snprintf(cmd, sizeof cmd,
+		"exec %s/wenlan-ingest --quiet --corpus %s/killed --partitions 3 --commit-every 2 %s",
+		tmp_bin(), tmp.path, sources);
+	for (uint64_t round = 0; round < 400 && status != 0; round++) {
+		/* Later rounds wait longer, so that it ends; the sanitizers are slow. */
+		uint64_t spread = 60000 * (1 + round / 12);
+		int64_t us = 8000 + (int64_t)(wl_rand64(11, 0, round) % spread);
+		struct timespec ts = {us / 1000000, us % 1000000 * 1000};
+		pid_t pid = fork();
+		assert_true(pid >= 0);
+		if (pid == 0) {
+			execl("/bin/sh", "sh", "-c", cmd, (char *)NULL);
+			_exit(127);
+		}
+		nanosleep(&ts, NULL);
+		kill(pid, SIGKILL);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
+			fail_msg("after %d kills: exit code %d", kills, WEXITSTATUS(status));
+		kills += WIFSIGNALED(status);
+	}
+	print_message("killed %d times\n", kills);
+	assert_int_equal(status, 0);
+	assert_true(kills >= 10);
+	char *d = dump("killed", NULL);
+	same(reference, d, "killed again and again");
+	free(d);
+}
+
+/* max-records stops a run in the middle, a signal between two commits: both go on after. */
+static void test_stops(void **state)
+{
+	char args[4096];
+	int64_t total = 0;
+
+	(void)state;
+	for (int i = 0; i < 20; i++) {
+		snprintf(args, sizeof args, "--max-records 37 %s", sources);
+		json_t *v = ingest("steps", args, 0);
+		int64_t n = count(v, "records");
+		json_decref(v);
+		total += n;
+		assert_true(n <= 37);
+		if (n < 37)
+			break;
+	}
+	assert_int_equal(total, ALL_ITEMS);
+	char *d = dump("steps", NULL);
+	same(reference, d, "in steps");
+	free(d);
+	/* SIGTERM: exit code 75, and what was read is committed. */
+	int code = tmp_run(NULL, "timeout -s TERM 0.05 %s/wenlan-ingest --quiet --corpus %s/term "
+		"--commit-every 1 %s; code=$?; exit $code", tmp_bin(), tmp.path, sources);
+	assert_true(code == 75 || code == 124 || code == 0);
+	json_decref(ingest("term", sources, 0));
+	d = dump("term", NULL);
+	same(reference, d, "stopped by a signal");
+	free(d);
+}
+
+/* New files in a directory, new lines in a file: only they are taken. */
+static void test_growth(void **state)
+{
+	char p[512], args[1024];
+	size_t n;
+
+	(void)state;
+	path_of(p, "grow");
+	OK(wl_mkdir_p(p, &err));
+	for (int i = 0; i < 4; i++) {
+		path_of(p, "grow/%d.txt", 2 * i);
+		tmp_write(p, "图");
+		path_of(p, "grow/%d.jpg", 2 * i);
+		write_jpeg(p, 500 + (uint32_t)i, i == 1 ? 30 : 0);
+	}
+	path_of(p, "grow/l.jsonl");
+	tmp_write(p, "{\"image\":\"0.jpg\",\"text\":\"甲\"}\n{\"image\":\"4.jpg\",\"text\":\"乙\"}");
+	snprintf(args, sizeof args, "dir:%s/grow jsonl:%s//grow/./l.jsonl", tmp.path, tmp.path);
+	expect(ingest("grown", args, 0), 6, 5, 0);
+	expect(ingest("grown", args, 0), 0, 0, 0);
+	/* One file new, the cut one mended, a good one broken: its pair stays. */
+	path_of(p, "grow/1.txt");
+	tmp_write(p, "新");
+	path_of(p, "grow/1.jpg");
+	write_jpeg(p, 600, 0);
+	path_of(p, "grow/2.jpg");
+	write_jpeg(p, 501, 0);
+	path_of(p, "grow/6.jpg");
+	write_jpeg(p, 503, 33);
+	path_of(p, "grow/l.jsonl");
+	char *old = tmp_read(p, &n);
+	char *longer = wl_strf(&err, "%s\n{\"image\":\"1.jpg\",\"text\":\"丙\"}\n", old);
+	tmp_write(p, longer);
+	free(old);
+	free(longer);
+	json_t *v = ingest("grown", args, 0);
+	assert_int_equal(count(json_object_get(v, "corpus"), "pairs"), 8);
+	assert_int_equal(count(json_object_get(v, "corpus"), "quarantined"), 0);
+	expect(v, 6, 3, 3);
+	/* A file that was replaced is not continued in its middle. */
+	tmp_write(p, "{\"image\":\"0.jpg\",\"text\":\"别的，而且长得多，长得多，长得多，长得多，长得多，"
+		"长得多，长得多，长得多，长得多，长得多，长得多，长得多，长得多\"}\n");
+	json_decref(ingest("grown", args, 3));
+	tmp_write(p, "x");
+	json_decref(ingest("grown", args, 3));
+}
+
+static void test_images_tar(void **state)
+{
+	char p[512], args[1200];
+
+	(void)state;
+	path_of(p, "it.jsonl");
+	tmp_write(p, "{\"image\":\"img/1.jpg\",\"text\":\"甲\"}\n{\"image\":\"set/img/2.jpg\","
+		"\"text\":\"乙\"}\n{\"image\":\"./set/img/3.jpg\",\"text\":\"丙\"}\n");
+	snprintf(args, sizeof args, "'jsonl:%s/it.jsonl?images=%s/lines.tar'", tmp.path, tmp.path);
+	json_t *v = ingest("it", args, 0);
+	assert_int_equal(count(json_object_get(v, "reasons"), "the image file cannot be read"), 1);
+	expect(v, 3, 2, 0);
+	snprintf(args, sizeof args, "'jsonl:%s/it.jsonl?images=%s/groups.tar.gz'", tmp.path, tmp.path);
+	json_decref(ingest("it2", args, 2));
+	snprintf(args, sizeof args, "'jsonl:%s/it.jsonl?images=%s/none.tar'", tmp.path, tmp.path);
+	json_decref(ingest("it2", args, 2));
+	snprintf(args, sizeof args, "'jsonl:%s/it.jsonl?image=%s/lines.tar'", tmp.path, tmp.path);
+	json_decref(ingest("it2", args, 2));
+	/* The data set was moved: leading directories of the paths are left out. */
+	path_of(p, "root.jsonl");
+	tmp_write(p, "{\"image_id\":\"../data/img/7.jpg\",\"sentences\":[[\"alt_text\",\"甲\"]]}\n");
+	snprintf(args, sizeof args, "'jsonl:%s/root.jsonl?root=%s/jsonl'", tmp.path, tmp.path);
+	expect(ingest("root", args, 0), 1, 1, 0);
+}
+
+/* A damaged file: exit 3, what came before is kept, the other sources are read. */
+static void test_damaged_files(void **state)
+{
+	static const struct {
+		const char *from, *to;
+		size_t cut;
+	} cases[] = {{"groups.tar", "cut.tar", 20000}, {"groups.tar.gz", "cut.tar.gz", 3000},
+		{"jsonl/b.jsonl.gz", "jsonl/cut.jsonl.gz", 200}};
+	char p[512], q[512], args[2048];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		size_t n;
+		path_of(p, "%s", cases[i].from);
+		path_of(q, "%s", cases[i].to);
+		char *bytes = tmp_read(p, &n);
+		assert_true(n > cases[i].cut);
+		tmp_write_bytes(q, bytes, n - cases[i].cut);
+		free(bytes);
+		snprintf(args, sizeof args, "%s:%s tar:%s/lines.tar", i == 2 ? "jsonl" : "tar", q,
+			tmp.path);
+		char name[16];
+		snprintf(name, sizeof name, "cut%d", (int)i);
+		json_t *v = ingest(name, args, 3);
+		assert_non_null(v);
+		assert_true(count(v, "kept") > JSONL_KEPT || i == 2);
+		assert_true(count(v, "kept") >= JSONL_KEPT);
+		json_decref(v);
+		json_decref(ingest(name, args, 3)); /* still damaged, nothing doubled */
+	}
+	path_of(p, "not.tar");
+	tmp_write(p, "this is no tar at all, but it is long enough to look at");
+	snprintf(args, sizeof args, "tar:%s", p);
+	json_decref(ingest("not", args, 3));
+}
+
+static void test_usage(void **state)
+{
+	char p[512];
+	static const struct {
+		const char *args, *says;
+	} bad[] = {{"jsnl:x", "jsonl"}, {"zzzzzz:x", "there are"}, {"dir:/nonexistent/x", "there is no"},
+		{"'jsonl:/nonexistent/*.jsonl'", ""}, {"nothing", "KIND:PATH"}, {"", "SOURCE"},
+		{"dir:/tmp --commit-every 0", "commit-every"}, {"dir:/tmp --partition 3", "partitions"}};
+
+	(void)state;
+	tmp_path(&tmp, "usage", p);
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		char *out;
+		int code = tmp_run(&out, "%s/wenlan-ingest --corpus %s %s", tmp_bin(), p, bad[i].args);
+		if (code != 2 || !strstr(out, bad[i].says))
+			fail_msg("%s: exit code %d, expected 2 and \"%s\": %s", bad[i].args, code,
+				bad[i].says, out);
+		free(out);
+	}
+}
+
+static void test_real_data(void **state)
+{
+	static const char data[] = "../shared/data";
+
+	(void)state;
+	if (!wl_exists(data))
+		SKIP("%s is not here", data);
+	expect(ingest("f8k", "'jsonl:../shared/data/flickr8kcn/val.jsonl?images="
+		"../shared/data/flickr8kcn/val.tar' --max-records 200", 0), 200, 200, 0);
+	expect(ingest("brivl", "'jsonl:../shared/data/brivl-sample/jsonls/example.jsonl?root="
+		"../shared/data/brivl-sample'", 0), 3, 3, 0);
+}
+
+static void test_stamps(void **state)
+{
+	static const char dir[] = "/usr/share/tuxpaint/stamps";
+
+	(void)state;
+	if (!wl_exists(dir))
+		SKIP("%s is not here (Debian package tuxpaint-stamps-default)", dir);
+	char args[128];
+	snprintf(args, sizeof args, "stamps:%s", dir);
+	json_t *v = ingest("stamps", args, 0);
+	assert_true(count(v, "kept") >= 700);
+	assert_int_equal(count(v, "records"), count(v, "kept") + count(v, "quarantined"));
+	json_decref(v);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_counts), /* first: it makes the reference */
+		cmocka_unit_test(test_workers_and_partitions),
+		cmocka_unit_test(test_kills),
+		cmocka_unit_test(test_stops),
+		cmocka_unit_test(test_growth),
+		cmocka_unit_test(test_images_tar),
+		cmocka_unit_test(test_damaged_files),
+		cmocka_unit_test(test_usage),
+		cmocka_unit_test(test_real_data),
+		cmocka_unit_test(test_stamps),
+	};
+	int failed = cmocka_run_group_tests_name("ingest", tests, setup, teardown);
+
+	free(reference);
+	return failed;
+}
