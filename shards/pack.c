@@ -219,7 +219,7 @@ static int put_result(struct wl_shard_writer *w, const struct wl_pack_job *j, st
 		wl_warn("pair %s is left out: %s", name, j->err.msg);
 		return wl_shard_writer_reject(w, j->pair.id, j->err.msg, err);
 	}
-	return wl_shard_writer_add(w, &(struct wl_sample){.jpg = j->jpg.data, .jpg_len = j->jpg.len,
+	return wl_shard_writer_add(w, &(struct wl_sample){.jpg = j->out->data, .jpg_len = j->out->len,
 		.jpg_sha256 = j->sha256, .txt = j->txt, .json = j->json, .pair_id = j->pair.id,
 		.topic = j->topic, .width = j->pair.width, .height = j->pair.height,
 		.source = j->pair.source, .url = j->pair.url}, err);

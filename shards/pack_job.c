@@ -146,24 +146,32 @@ out:
 	return ret;
 }
 
+/* The picture's bytes for the shard, without a copy when they go in as they are. */
+static int make_jpeg(struct wl_pack_job *j, struct wl_err *err)
+{
+	struct wl_image_info info;
+
+	WL_TRY(wl_image_probe(j->raw.data, j->raw.len, &info, err));
+	j->out = &j->raw;
+	/* The bytes were hashed when they were checked against the catalog. */
+	memcpy(j->sha256, j->pair.image_sha256, sizeof j->sha256);
+	if (info.jpeg_plain)
+		return 0;
+	wl_buf_reset(&j->jpg);
+	WL_TRY(wl_image_to_jpeg(j->raw.data, j->raw.len, j->quality, &j->jpg, err));
+	j->out = &j->jpg;
+	wl_sha256(j->jpg.data, j->jpg.len, j->sha256);
+	return 0;
+}
+
 void wl_pack_job_run(void *job)
 {
 	struct wl_pack_job *j = job;
 
-	wl_buf_reset(&j->raw);
-	wl_buf_reset(&j->jpg);
 	if (wl_corpus_image(j->corpus, &j->pair, &j->raw, &j->err) < 0 || make_json(j, &j->err) < 0) {
 		j->failed = true;
-		return;
-	}
-	if (wl_image_to_jpeg(j->raw.data, j->raw.len, j->quality, &j->jpg, &j->err) < 0) {
+	} else if (make_jpeg(j, &j->err) < 0) {
 		j->rejected = j->err.code == WL_EDATA;
 		j->failed = !j->rejected;
-		return;
 	}
-	/* Copied bytes were hashed when they were checked against the catalog. */
-	if (j->jpg.len == j->raw.len && !memcmp(j->jpg.data, j->raw.data, j->raw.len))
-		memcpy(j->sha256, j->pair.image_sha256, sizeof j->sha256);
-	else
-		wl_sha256(j->jpg.data, j->jpg.len, j->sha256);
 }

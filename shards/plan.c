@@ -141,8 +141,8 @@ static int by_draw(const void *a, const void *b)
 }
 
 /* Groups none of whose pairs has a split yet, in the order in which they are drawn. */
-static int free_groups(const struct wl_shard_plan *p, uint64_t seed, struct group **out, size_t *n_out,
-	struct wl_err *err)
+static int free_groups(const struct wl_shard_plan *p, uint64_t seed, struct group **out,
+	size_t *n_out, struct wl_err *err)
 {
 	struct group *v = malloc((p->n ? p->n : 1) * sizeof *v);
 	size_t n = 0;
@@ -165,8 +165,8 @@ static int free_groups(const struct wl_shard_plan *p, uint64_t seed, struct grou
 }
 
 /* Greedy in draw order: a group that would overshoot is passed over, singletons fill the rest. */
-static int draw(struct wl_shard_plan *p, enum wl_split split, int64_t want, const struct group *groups,
-	size_t n, struct wl_err *err)
+static int draw(struct wl_shard_plan *p, enum wl_split split, int64_t want,
+	const struct group *groups, size_t n, struct wl_err *err)
 {
 	int64_t have = 0;
 
@@ -204,7 +204,8 @@ static void count_leaks(struct wl_shard_plan *p)
 	}
 }
 
-static int assign_splits(struct wl_shard_plan *p, const struct wl_shard_plan_opts *o, struct wl_err *err)
+static int assign_splits(struct wl_shard_plan *p, const struct wl_shard_plan_opts *o,
+	struct wl_err *err)
 {
 	int64_t want[WL_SPLITS] = {[WL_SPLIT_TEST] = o->test, [WL_SPLIT_VAL] = o->val};
 	struct group *groups = NULL;
@@ -286,8 +287,8 @@ static const char *stage_params(const struct wl_corpus *c, const char *stage)
 	return s ? s : "-";
 }
 
-static int name_plan(struct wl_shard_plan *p, const struct wl_corpus *c, const struct wl_shard_plan_opts *o,
-	struct wl_err *err)
+static int name_plan(struct wl_shard_plan *p, const struct wl_corpus *c,
+	const struct wl_shard_plan_opts *o, struct wl_err *err)
 {
 	uint8_t digest[WL_SHA256_BYTES];
 	struct wl_sha256 h;
@@ -312,8 +313,8 @@ static int name_plan(struct wl_shard_plan *p, const struct wl_corpus *c, const s
 	return 0;
 }
 
-int wl_shard_plan_make(struct wl_shard_plan *p, struct wl_corpus *c, const struct wl_shard_plan_opts *o,
-	struct wl_err *err)
+int wl_shard_plan_make(struct wl_shard_plan *p, struct wl_corpus *c,
+	const struct wl_shard_plan_opts *o, struct wl_err *err)
 {
 	*p = (struct wl_shard_plan){.verdicts = json_object()};
 	if (!p->verdicts)

@@ -14,26 +14,36 @@
 /* What a member may hold: the picture's bound is ingest's, texts are far smaller. */
 enum { JPG_MAX = 64 << 20, TEXT_MAX = 16 << 20 };
 
+int wl_sample_walk_open_fd(struct wl_sample_walk *w, int fd, const char *path, const char *name,
+	struct wl_err *err)
+{
+	*w = (struct wl_sample_walk){.fd = fd};
+	for (int m = 0; m < WL_MEMBERS; m++)
+		wl_buf_init(&w->bytes[m], m == WL_MEMBER_JPG ? JPG_MAX : TEXT_MAX);
+	w->path = wl_strf(err, "%s", path);
+	w->name = wl_strf(err, "%s", name);
+	if (w->path && w->name && wl_tar_walk_init(&w->tar, fd, w->path, err) == 0)
+		return 0;
+	wl_sample_walk_close(w);
+	return -1;
+}
+
 int wl_sample_walk_open(struct wl_sample_walk *w, const char *dir, const char *name,
 	struct wl_err *err)
 {
+	char *path = wl_strf(err, "%s/%s.tar", dir, name);
+	int fd, ret = -1;
+
 	*w = (struct wl_sample_walk){.fd = -1};
-	for (int m = 0; m < WL_MEMBERS; m++)
-		wl_buf_init(&w->bytes[m], m == WL_MEMBER_JPG ? JPG_MAX : TEXT_MAX);
-	w->path = wl_strf(err, "%s/%s.tar", dir, name);
-	w->name = wl_strf(err, "%s", name);
-	if (!w->path || !w->name)
-		goto fail;
-	w->fd = open(w->path, O_RDONLY | O_CLOEXEC);
-	if (w->fd < 0) {
-		wl_err_errno(err, "%s cannot be opened", w->path);
-		goto fail;
-	}
-	if (wl_tar_walk_init(&w->tar, w->fd, w->path, err) == 0)
-		return 0;
-fail:
-	wl_sample_walk_close(w);
-	return -1;
+	if (!path)
+		return -1;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		wl_err_errno(err, "%s cannot be opened", path);
+	else
+		ret = wl_sample_walk_open_fd(w, fd, path, name, err);
+	free(path);
+	return ret;
 }
 
 void wl_sample_walk_close(struct wl_sample_walk *w)

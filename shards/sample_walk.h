@@ -22,6 +22,9 @@ struct wl_sample_walk {
 
 WL_MUST_CHECK int wl_sample_walk_open(struct wl_sample_walk *w, const char *dir, const char *name,
 	struct wl_err *err);
+/* The same on an open file, which the walk closes (also on failure); path is for messages. */
+WL_MUST_CHECK int wl_sample_walk_open_fd(struct wl_sample_walk *w, int fd, const char *path,
+	const char *name, struct wl_err *err);
 /* 1: *row says what the tar itself says of the next sample (strings live until the next call);
  * 0: the tar ended as it should; -1: WL_EDATA naming the key or the offset.  Checks: members
  * in order under the expected key, KEY.json is an object with the fields of its row and at

@@ -416,7 +416,8 @@ static void test_kill(void **state)
 	for (int round = 0;; round++) {
 		pid_t pid = start(corpus, out);
 
-		usleep((unsigned)(wl_rand64(4, 2, (uint64_t)round) % 40000) + 2000u * (unsigned)round);
+		usleep((unsigned)(wl_rand64(4, 2, (uint64_t)round) %
+			(30000 + 15000 * (uint64_t)round)));
 		if (round < 200)
 			kill(pid, SIGKILL);
 		waitpid(pid, &status, 0);

@@ -1,0 +1,166 @@
+/*
+ * Packing against `cp` + fsync of the same bytes (the bar: at least 0.6 of its rate).
+ *
+ * Usage: bench_shard [MB]   (default 400)
+ *
+ * A corpus of JPEGs of about 100 KB with random details is made first, unmeasured.  Then, three
+ * times in turn: the raw segments are copied by cp and synced; the corpus is packed (order
+ * shuffled over the whole corpus, every byte checked against its hash, tar and SQLite synced).
+ * The best round of each counts.  Both read from the page cache and write to the same disk.
+ */
+#include "ingest/corpus.h"
+#include "ingest/image.h"
+#include "ops/file.h"
+#include "ops/hash.h"
+#include "ops/log.h"
+#include "ops/progress.h"
+#include "shards/pack.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PICTURES = 32, ROUNDS = 3 };
+
+static double now_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Processor time of this process and its children that ended. */
+static double cpu_s(void)
+{
+	double sum = 0;
+
+	for (int who = 0; who < 2; who++) {
+		struct rusage u;
+
+		getrusage(who ? RUSAGE_CHILDREN : RUSAGE_SELF, &u);
+		sum += (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+			1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+	}
+	return sum;
+}
+
+static void must(int rc, const struct wl_err *err)
+{
+	if (rc < 0) {
+		fprintf(stderr, "bench_shard: %s\n", err->msg);
+		exit(1);
+	}
+}
+
+static void make_picture(int i, struct wl_buf *out)
+{
+	struct wl_image im = {.width = 500, .height = 375, .channels = 3};
+	size_t n = (size_t)im.width * (size_t)im.height * 3;
+	struct wl_err err = WL_ERR_INIT;
+
+	im.data = malloc(n);
+	for (size_t k = 0; k < n; k++)
+		im.data[k] = (uint8_t)((k / 7 + (wl_rand64(1, (uint64_t)i, k) & 63)) & 255);
+	wl_buf_init(out, 1 << 22);
+	must(wl_image_encode_jpeg(&im, 75, out, &err), &err);
+	free(im.data);
+}
+
+static int64_t make_corpus(const char *dir, int64_t want_bytes)
+{
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_corpus *c = wl_corpus_open(dir, true, 1, &err);
+	struct wl_lane *l = c ? wl_lane_open(c, 0, &err) : NULL;
+	struct wl_buf pictures[PICTURES];
+	int64_t bytes = 0;
+
+	must(l ? 0 : -1, &err);
+	for (int i = 0; i < PICTURES; i++)
+		make_picture(i, &pictures[i]);
+	for (int i = 0; bytes < want_bytes; i++) {
+		struct wl_buf *b = &pictures[i % PICTURES];
+		char page[64];
+		struct wl_pair p = {.source = "bench", .url = "http://example.org/a.jpg",
+			.page_url = page, .texts = "[[\"caption\",\"一句话\"]]", .split_hint = "",
+			.format = "jpeg", .width = 500, .height = 375, .meta = "{}"};
+
+		snprintf(page, sizeof page, "http://example.org/%d", i);
+		p.id = wl_pair_id(p.source, page, "", i);
+		must(wl_lane_add(l, &p, b->data, b->len, &err), &err);
+		bytes += (int64_t)b->len;
+	}
+	must(wl_lane_commit(l, "bench", "end", &err), &err);
+	wl_lane_close(l);
+	wl_corpus_close(c);
+	for (int i = 0; i < PICTURES; i++)
+		wl_buf_release(&pictures[i]);
+	return bytes;
+}
+
+static double copy_s(const char *dir)
+{
+	char cmd[512];
+	double t = now_s();
+
+	snprintf(cmd, sizeof cmd, "mkdir %s/copy && cp %s/c/part-00000/raw-*.tar %s/copy && "
+		"sync %s/copy/*", dir, dir, dir, dir);
+	if (system(cmd))
+		exit(1);
+	t = now_s() - t;
+	snprintf(cmd, sizeof cmd, "rm -r %s/copy", dir);
+	if (system(cmd))
+		exit(1);
+	return t;
+}
+
+static double pack_s(const char *dir)
+{
+	char corpus[256], out[256];
+	struct wl_pack_opts o = {.corpus = corpus, .out = out,
+		.plan = {.shard_bytes = 256000000, .quality = 95, .allow_unfiltered = true}};
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_pack_result r;
+	double t = now_s();
+
+	snprintf(corpus, sizeof corpus, "%s/c", dir);
+	snprintf(out, sizeof out, "%s/s", dir);
+	must(wl_pack(&o, &r, &err), &err);
+	t = now_s() - t;
+	must(wl_remove_tree(out, &err), &err);
+	return t;
+}
+
+int main(int argc, char **argv)
+{
+	int64_t bytes = (argc > 1 ? atoll(argv[1]) : 400) * 1000000;
+	double cp = 1e9, pack = 1e9, cp_cpu = 1e9, pack_cpu = 1e9;
+	char dir[] = "/tmp/wl-bench-shard-XXXXXX", path[256];
+	struct wl_err err = WL_ERR_INIT;
+
+	wl_log_init("bench_shard", WL_LOG_WARN);
+	must(wl_progress_mode("none", &err), &err);
+	if (!mkdtemp(dir))
+		return 1;
+	snprintf(path, sizeof path, "%s/c", dir);
+	bytes = make_corpus(path, bytes);
+	for (int i = 0; i < ROUNDS; i++) {
+		double c0 = cpu_s(), a = copy_s(dir), c1 = cpu_s(), b = pack_s(dir), c2 = cpu_s();
+
+		cp = a < cp ? a : cp;
+		pack = b < pack ? b : pack;
+		cp_cpu = c1 - c0 < cp_cpu ? c1 - c0 : cp_cpu;
+		pack_cpu = c2 - c1 < pack_cpu ? c2 - c1 : pack_cpu;
+	}
+	printf("shard: packing %.0f MB/s, cp + fsync %.0f MB/s, ratio %.2f (bar 0.60) %s\n",
+		(double)bytes / 1e6 / pack, (double)bytes / 1e6 / cp, cp / pack,
+		cp / pack >= 0.6 ? "ok" : "BELOW");
+	/* On a busy machine the ratio says little; the processor time still does. */
+	printf("shard: processor seconds a GB: packing %.2f, cp %.2f\n",
+		pack_cpu / (double)bytes * 1e9, cp_cpu / (double)bytes * 1e9);
+	must(wl_remove_tree(dir, &err), &err);
+	return cp / pack >= 0.6 ? 0 : 1;
+}
