@@ -155,32 +155,50 @@ struct bwd {
 	const float *x, *gy, *a, *b, *rstd, *off;
 };
 
+/* Channels are taken in groups; what a group's rows need stays on the stack. */
+enum { GROUP = 256 };
+
+/* g = g_y * keep * act'(x a + b) for n channels of one row. Loops apart from those that use g:
+ * the compiler vectorises short ones reliably. */
+static inline void grad_group(enum wl_act act, int64_t n, const float *restrict x,
+	const float *restrict gy, const float *restrict a, const float *restrict b, float keep,
+	float *restrict g)
+{
+	WL_ACT_SWITCH(act, {
+		_Pragma("omp simd")
+		for (int64_t j = 0; j < n; j++)
+			g[j] = gy[j] * keep * wl_act_grad(ACT, x[j] * a[j] + b[j]);
+	})
+}
+
 /* Sums of g and g * xhat by block, g = g_y * keep * act'. */
 static void backward_sums(struct cpu *c, const struct bn *v, const struct wl_op *op,
 	struct wl_rng_key key, const struct bwd *w, float *partial)
 {
 	CPU_FOR(c)
-	for (int64_t k = 0; k < v->blocks; k++) {
-		float *restrict s1 = partial + 2 * k * v->c, *restrict s2 = s1 + v->c;
-		memset(s1, 0, (size_t)(2 * v->c) * sizeof(float));
-		for (int64_t r = k * v->per; r < cpu_min(v->rows, (k + 1) * v->per); r++) {
-			const float *restrict x = w->x + r * v->c, *restrict gy = w->gy + r * v->c;
-			const float *restrict a = w->a, *restrict b = w->b;
-			const float *restrict rstd = w->rstd, *restrict off = w->off;
-			float keep = keep_of(v, op, key, r);
-			WL_ACT_SWITCH(op->attr.act, {
-				_Pragma("omp simd")
-				for (int64_t j = 0; j < v->c; j++) {
-					float g = gy[j] * keep * wl_act_grad(ACT, x[j] * a[j] + b[j]);
-					s1[j] += g;
-					s2[j] += g * (x[j] * rstd[j] + off[j]);
+	for (int64_t t = 0; t < v->blocks; t++) {
+		int64_t from = t * v->per, to = cpu_min(v->rows, from + v->per);
+		for (int64_t c0 = 0; c0 < v->c; c0 += GROUP) {
+			int64_t n = cpu_min(GROUP, v->c - c0);
+			float s1[GROUP] = {0}, s2[GROUP] = {0}, g[GROUP];
+			for (int64_t r = from; r < to; r++) {
+				const float *restrict x = w->x + r * v->c + c0;
+				const float *restrict rstd = w->rstd + c0, *restrict off = w->off + c0;
+				grad_group(op->attr.act, n, x, w->gy + r * v->c + c0, w->a + c0,
+					w->b + c0, keep_of(v, op, key, r), g);
+#pragma omp simd
+				for (int64_t j = 0; j < n; j++) {
+					s1[j] += g[j];
+					s2[j] += g[j] * (x[j] * rstd[j] + off[j]);
 				}
-			})
+			}
+			memcpy(partial + 2 * t * v->c + c0, s1, (size_t)n * sizeof(float));
+			memcpy(partial + (2 * t + 1) * v->c + c0, s2, (size_t)n * sizeof(float));
 		}
 	}
 }
 
-/* gx = a * (g - mean(g) - xhat * mean(g xhat)); m1, m2 are those means (0 under running
+/* gx = a * (g - mean(g) - xhat * mean(g xhat)); mean1, mean2 are those means (0 under running
  * statistics, which do not depend on x). */
 static void backward_data(struct cpu *c, const struct bn *v, const struct wl_op *op,
 	struct wl_rng_key key, const struct bwd *w, const float *mean1, const float *mean2)
@@ -188,24 +206,32 @@ static void backward_data(struct cpu *c, const struct bn *v, const struct wl_op 
 	float *out = cpu_f32(op->out[0]);
 	bool acc = cpu_acc(op, 0);
 	CPU_FOR(c)
-	for (int64_t k = 0; k < v->blocks; k++) {
-		int64_t to = cpu_min(v->rows, (k + 1) * v->per);
-		for (int64_t r = k * v->per; r < to; r++) {
-			const float *restrict x = w->x + r * v->c, *gy = w->gy + r * v->c;
-			const float *restrict a = w->a, *restrict b = w->b;
-			const float *restrict rstd = w->rstd, *restrict off = w->off;
-			const float *restrict m1 = mean1, *restrict m2 = mean2;
-			/* gx may be the memory of gy: element for element, so simd is safe. */
-			float *gx = out + r * v->c, keep = keep_of(v, op, key, r);
-			WL_ACT_SWITCH(op->attr.act, {
-				_Pragma("omp simd")
-				for (int64_t j = 0; j < v->c; j++) {
-					float g = gy[j] * keep * wl_act_grad(ACT, x[j] * a[j] + b[j]);
-					float h = x[j] * rstd[j] + off[j];
-					float d = a[j] * (g - m1[j] - h * m2[j]);
-					gx[j] = acc ? gx[j] + d : d;
+	for (int64_t t = 0; t < v->blocks; t++) {
+		int64_t from = t * v->per, to = cpu_min(v->rows, from + v->per);
+		for (int64_t c0 = 0; c0 < v->c; c0 += GROUP) {
+			int64_t n = cpu_min(GROUP, v->c - c0);
+			const float *restrict a = w->a + c0;
+			/* a (g - m1 - (x rstd + off) m2) = a g + p x + q */
+			float p[GROUP], q[GROUP], g[GROUP];
+			for (int64_t j = 0; j < n; j++) {
+				p[j] = -a[j] * w->rstd[c0 + j] * mean2[c0 + j];
+				q[j] = -a[j] * (mean1[c0 + j] + w->off[c0 + j] * mean2[c0 + j]);
+			}
+			for (int64_t r = from; r < to; r++) {
+				const float *restrict x = w->x + r * v->c + c0;
+				float *gx = out + r * v->c + c0; /* may be the memory of gy */
+				grad_group(op->attr.act, n, x, w->gy + r * v->c + c0, a, w->b + c0,
+					keep_of(v, op, key, r), g);
+				if (acc) {
+#pragma omp simd
+					for (int64_t j = 0; j < n; j++)
+						gx[j] += a[j] * g[j] + p[j] * x[j] + q[j];
+				} else {
+#pragma omp simd
+					for (int64_t j = 0; j < n; j++)
+						gx[j] = a[j] * g[j] + p[j] * x[j] + q[j];
 				}
-			})
+			}
 		}
 	}
 }
