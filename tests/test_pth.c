@@ -139,7 +139,7 @@ static void test_hostile(void **state)
 		CASE("\x80\x02\xff.", "instruction"),
 		CASE("\x80\x02I12x\n.", "number"),
 		CASE("\x80\x02" "ctorch._utils\n_rebuild_tensor_v2\n)R.", "wrong kind"),
-		CASE("\x80\x02" "ccollections\nOrderedDict\nK\1\x85R.", "list of pairs"),
+		CASE("\x80\x02" "ccollections\nOrderedDict\nK\1\x85R.", "no list of pairs"),
 		CASE("PK\3\4", "end-of-directory"),
 		CASE("PK\3\4PK\5\6\0\0\0\0\1\0\1\0\1\0\0\0\0\0\0\0\0\0", "does not fit"),
 		CASE("PK\3\4PK\5\6\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "data.pkl"),
@@ -159,12 +159,14 @@ static void test_cycles(void **state)
 
 	(void)state;
 	wl_buf_init(&b, 1 << 20);
-	assert_int_equal(wl_buf_add(&b, "\x80\x02\x8a\x0al\xfc\x9c" "F\xf9 j\xa8P\x19.", 15, &err), 0);
+	assert_int_equal(
+		wl_buf_add(&b, "\x80\x02\x8a\x0al\xfc\x9c" "F\xf9 j\xa8P\x19.", 15, &err), 0);
 	assert_int_equal(wl_buf_add(&b, "\x80\x02M\xe9\x03.", 6, &err), 0);
 	assert_int_equal(wl_buf_add(&b, "\x80\x02}X\x0d\0\0\0little_endian\x88s.", 24, &err), 0);
 	assert_int_equal(wl_buf_add(&b, "\x80\x02}q\0X\1\0\0\0ah\0s]q\1h\1a0", 21, &err), 0);
 	for (int i = 0; i < 60; i++) /* d = {"x": d, "y": d} */
-		assert_int_equal(wl_buf_add(&b, "q\2" "0}X\1\0\0\0xh\2sX\1\0\0\0yh\2s", 22, &err), 0);
+		assert_int_equal(
+			wl_buf_add(&b, "q\2" "0}X\1\0\0\0xh\2sX\1\0\0\0yh\2s", 22, &err), 0);
 	assert_int_equal(wl_buf_add(&b, ".\x80\x02].", 5, &err), 0);
 	refuse(b.data, b.len, "no named tensor");
 	wl_buf_release(&b);

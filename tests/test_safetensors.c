@@ -118,7 +118,8 @@ static void test_abort(void **state)
 static void test_reference_file(void **state)
 {
 	struct wl_err err = WL_ERR_INIT;
-	struct wl_safetensors *st = wl_safetensors_open("tests/golden/ckpt/plain.safetensors", &err);
+	struct wl_safetensors *st =
+		wl_safetensors_open("tests/golden/ckpt/plain.safetensors", &err);
 	const char *names[] = {"conv.weight", "whole", "half", "brain", "double"};
 	float v[24];
 	int64_t n;
@@ -153,7 +154,8 @@ static void test_hostile(void **state)
 		{"{\"a\":{}", 0, "JSON"},
 		{"{\"a\":1}", 0, "not an object"},
 		{"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 8, "appended"},
-		{"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 4, "past the end"},
+		{"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}",
+		 4, "past the end"},
 		{"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8, "hole"},
 		{"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
 		 "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "overlaps"},
@@ -162,7 +164,8 @@ static void test_hostile(void **state)
 		{"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,8]}}", 8, "agree"},
 		{"{\"a\":{\"dtype\":\"Q9\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "dtype"},
 		{"{\"a\":{\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,1]}}", 1, "whole"},
-		{"{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}", 4, "dimension"},
+		{"{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}",
+		 4, "dimension"},
 		{"{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],"
 		 "\"data_offsets\":[0,0]}}", 0, "overflow"},
 		{"{\"a\":{\"dtype\":\"F32\",\"shape\":[0,4294967296,4294967296],"
@@ -172,8 +175,10 @@ static void test_hostile(void **state)
 		{"{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,1],"
 		 "\"data_offsets\":[0,4]}}", 4, "dimensions"},
 		{"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,0]}}", 4, "pair"},
-		{"{\"a\":{\"dtype\":\"F32\",\"shape\":[1.5],\"data_offsets\":[0,4]}}", 4, "dimension"},
-		{"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"x\":1}}", 4, "only"},
+		{"{\"a\":{\"dtype\":\"F32\",\"shape\":[1.5],\"data_offsets\":[0,4]}}",
+		 4, "dimension"},
+		{"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"x\":1}}",
+		 4, "only"},
 		{"{\"__metadata__\":{\"k\":1}}", 0, "string"},
 		{"{\"__metadata__\":[]}", 0, "object"},
 	};

@@ -136,8 +136,8 @@ static int copy_tensor(struct wl_params *p, int i, const struct wl_saved_tensor 
 	for (int64_t k = 0; k < t->count; k++)
 		if (!isfinite(host[k])) {
 			wl_err_set(err, WL_ECKPT,
-				"%s: element %lld of \"%.200s\" is NaN or infinite; these weights come "
-				"from a run that diverged, so use an earlier checkpoint",
+				"%s: element %lld of \"%.200s\" is NaN or infinite; these weights "
+				"come from a run that diverged, so use an earlier checkpoint",
 				path, (long long)k, t->name);
 			goto out;
 		}
@@ -165,7 +165,8 @@ static int take_tensor(struct wl_params *p, const struct wl_names_map *map,
 		return add_name(&r->unexpected, wl_strf(err, "%s", t->name), err);
 	if (seen[i])
 		return wl_err_set(err, WL_ECKPT,
-			"%s: two tensors of the file are both \"%s\" of the model; it mixes two models",
+			"%s: two tensors of the file are both \"%s\" of the model; it mixes two "
+			"models",
 			path, name);
 	if (!same_shape(t, &p->item[i].torch_shape) && !longer_positions(t, &p->item[i])) {
 		seen[i] = true;
@@ -217,8 +218,8 @@ int wl_import(struct wl_params *p, const char *path, const char *only,
 		WL_TRY_OUT(take_tensor(p, &map, &list->items[i], only, seen, path, r, err));
 	if (!r->matched) {
 		wl_err_set(err, WL_ECKPT,
-			"%s: none of its %zu tensors (%s) fits the model; check the encoder and the "
-			"sizes in the configuration",
+			"%s: none of its %zu tensors (%s) fits the model; check the encoder and "
+			"the sizes in the configuration",
 			path, list->count, wl_names_style_text(map.style));
 		goto out;
 	}

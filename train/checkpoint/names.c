@@ -73,8 +73,9 @@ int wl_names_detect(struct wl_names_map *m, const struct wl_saved_list *list,
 			return 0;
 		}
 	return wl_err_set(err, WL_ECKPT,
-		"%s: its %zu tensor names (the first is \"%.100s\") are those of no model known here; "
-		"give weights of BriVL, an EfficientNet (timm or EfficientNet-PyTorch) or a BERT",
+		"%s: its %zu tensor names (the first is \"%.100s\") are those of no model known "
+		"here; give weights of BriVL, an EfficientNet (timm or EfficientNet-PyTorch) or a "
+		"BERT",
 		path, list->count, list->count ? list->items[0].name : "");
 }
 

@@ -60,16 +60,16 @@ static int add_tensor(struct wl_pth *p, const char *name, const struct wl_pk_val
 		s = bsearch(&key, p->storages, p->storage_count, sizeof key, by_key);
 	if (!s)
 		return wl_err_set(err, WL_ECKPT,
-			"%s: the tensor \"%.200s\" lies in storage \"%.60s\", which the file does not "
-			"hold; it was cut short, so fetch it again",
+			"%s: the tensor \"%.200s\" lies in storage \"%.60s\", which the file does "
+			"not hold; it was cut short, so fetch it again",
 			p->path, name, key.key);
 	/* The pickle's own numel bounds the tensor (pickle.c); here the file must hold it. */
 	if (__builtin_add_overflow((uint64_t)v->storage->numel,
 		    (uint64_t)v->storage->view_offset, &need) ||
 		__builtin_mul_overflow(need, bytes, &need) || need > s->size)
 		return wl_err_set(err, WL_ECKPT,
-			"%s: the storage \"%.60s\" of tensor \"%.200s\" has %zu bytes, fewer than its "
-			"%lld elements need; the file was cut short, so fetch it again",
+			"%s: the storage \"%.60s\" of tensor \"%.200s\" has %zu bytes, fewer than "
+			"its %lld elements need; the file was cut short, so fetch it again",
 			p->path, key.key, name, s->size, (long long)v->storage->numel);
 	if (p->list.count == p->list_cap) {
 		size_t cap = p->list_cap ? 2 * p->list_cap : 512;
@@ -108,7 +108,8 @@ static int walk(struct wl_pth *p, struct wl_pk_value *v, char *name, size_t len,
 		n = snprintf(name + len, NAME_MAX_BYTES - len, "%s%s", len ? "." : "", key->text);
 		if (n < 0 || (size_t)n >= NAME_MAX_BYTES - len)
 			return wl_err_set(err, WL_ECKPT,
-				"%s: a tensor's name is longer than %d bytes; this is no checkpoint",
+				"%s: a tensor's name is longer than %d bytes; this is no "
+				"checkpoint",
 				p->path, NAME_MAX_BYTES);
 		WL_TRY(walk(p, v->items[i + 1], name, len + (size_t)n, depth + 1, err));
 	}
@@ -153,8 +154,8 @@ static struct wl_pk_value *open_zip(struct wl_pth *p, const uint8_t *bytes, size
 	}
 	if (!pickle) {
 		wl_err_set(err, WL_ECKPT,
-			"%s: the ZIP archive has no member data.pkl, so torch.save did not write it; "
-			"name a .pth or .safetensors file",
+			"%s: the ZIP archive has no member data.pkl, so torch.save did not write "
+			"it; name a .pth or .safetensors file",
 			p->path);
 		return NULL;
 	}
@@ -252,8 +253,8 @@ static int legacy_storages(struct wl_pth *p, const struct wl_pk_value *keys,
 			found = bsearch(&key, sizes->v, sizes->n, sizeof key, by_key_size);
 		if (!found)
 			return wl_err_set(err, WL_ECKPT,
-				"%s: storage %zu of %zu belongs to no tensor, so its size is unknown; "
-				"save the file again with a current PyTorch",
+				"%s: storage %zu of %zu belongs to no tensor, so its size is "
+				"unknown; save the file again with a current PyTorch",
 				p->path, i, keys->count);
 		if (end - at >= 8)
 			memcpy(&numel, at, 8);
@@ -261,7 +262,8 @@ static int legacy_storages(struct wl_pth *p, const struct wl_pk_value *keys,
 			__builtin_mul_overflow((uint64_t)numel, found->bytes, &bytes) ||
 			bytes > (uint64_t)(end - at - 8))
 			return wl_err_set(err, WL_ECKPT,
-				"%s: storage %zu of %zu is cut short at byte %zu; fetch the file again",
+				"%s: storage %zu of %zu is cut short at byte %zu; fetch the file "
+				"again",
 				p->path, i, keys->count, p->map.size - (size_t)(end - at));
 		p->storages[p->storage_count++] = (struct storage_bytes){
 			found->key, at + 8, (size_t)bytes};
@@ -288,16 +290,16 @@ static struct wl_pk_value *open_legacy(struct wl_pth *p, const uint8_t *bytes, s
 		if (i == 0 && (v[0]->kind != WL_PK_INT || v[0]->len != sizeof legacy_magic ||
 				memcmp(v[0]->text, legacy_magic, sizeof legacy_magic))) {
 			wl_err_set(err, WL_ECKPT,
-				"%s: this is a pickle but torch.save did not write it; name a .pth or "
-				".safetensors file",
+				"%s: this is a pickle but torch.save did not write it; name a .pth "
+				"or .safetensors file",
 				p->path);
 			return NULL;
 		}
 	}
 	if (!is_int(v[1], LEGACY_PROTOCOL) || v[4]->kind != WL_PK_LIST) {
 		wl_err_set(err, WL_ECKPT,
-			"%s: the stream has an unknown protocol version; save it again with a current "
-			"PyTorch",
+			"%s: the stream has an unknown protocol version; save it again with a "
+			"current PyTorch",
 			p->path);
 		return NULL;
 	}
@@ -331,7 +333,8 @@ static int parse(struct wl_pth *p, const uint8_t *bytes, size_t n, struct wl_err
 	WL_TRY(walk(p, object, name, 0, 0, err));
 	if (!p->list.count)
 		return wl_err_set(err, WL_ECKPT,
-			"%s: the file holds no named tensor; save model.state_dict() into it", p->path);
+			"%s: the file holds no named tensor; save model.state_dict() into "
+			"it", p->path);
 	return wl_saved_sort(&p->list, p->path, err);
 }
 

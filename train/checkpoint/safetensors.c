@@ -158,8 +158,9 @@ static int check_tiling(const struct wl_safetensors *st, struct range *r, size_t
 	}
 	if ((uint64_t)at != st->data_bytes)
 		return wl_err_set(err, WL_ECKPT,
-			"%s: the tensors end at byte %lld of the data section, which has %zu bytes; "
-			"the file was cut short or something was appended, so fetch it again",
+			"%s: the tensors end at byte %lld of the data section, which has %zu "
+			"bytes; the file was cut short or something was appended, so fetch it "
+			"again",
 			st->path, (long long)at, st->data_bytes);
 	return 0;
 }
@@ -175,8 +176,8 @@ static int check_meta(struct wl_safetensors *st, json_t *meta, struct wl_err *er
 	json_object_foreach(meta, key, v)
 		if (!json_is_string(v))
 			return wl_err_set(err, WL_ECKPT,
-				"%s: the metadata value of \"%.100s\" is not a string, the only kind "
-				"that the format allows",
+				"%s: the metadata value of \"%.100s\" is not a string, the only "
+				"kind that the format allows",
 				st->path, key);
 	st->meta = json_incref(meta);
 	return 0;
@@ -221,15 +222,15 @@ static int parse(struct wl_safetensors *st, const uint8_t *bytes, size_t n, stru
 
 	if (n < 8)
 		return wl_err_set(err, WL_ECKPT,
-			"%s: %zu bytes are too few for a safetensors file (at least 10); it is empty "
-			"or cut short, so fetch it again",
+			"%s: %zu bytes are too few for a safetensors file (at least 10); it is "
+			"empty or cut short, so fetch it again",
 			st->path, n);
 	memcpy(&len, bytes, 8);
 	if (len > HEADER_MAX_BYTES || len > n - 8 || len < 2 || bytes[8] != '{')
 		return wl_err_set(err, WL_ECKPT,
-			"%s: the first 8 bytes announce a header of %llu bytes, but the file has %zu "
-			"and the header must be JSON of at most 100,000,000; it is not safetensors or "
-			"was cut short",
+			"%s: the first 8 bytes announce a header of %llu bytes, but the file has "
+			"%zu and the header must be JSON of at most 100,000,000; it is not "
+			"safetensors or was cut short",
 			st->path, (unsigned long long)len, n);
 	header = json_loadb((const char *)bytes + 8, (size_t)len, JSON_REJECT_DUPLICATES, &je);
 	if (!header)
@@ -307,8 +308,8 @@ const struct wl_saved_tensor *wl_safetensors_get(const struct wl_safetensors *st
 
 	if (!t)
 		wl_err_set(err, WL_ECKPT,
-			"%s: there is no tensor \"%.200s\" among its %zu (the first is \"%.200s\"); this "
-			"file was written for another purpose or another model",
+			"%s: there is no tensor \"%.200s\" among its %zu (the first is "
+			"\"%.200s\"); this file was written for another purpose or another model",
 			st->path, name, st->list.count,
 			st->list.count ? st->list.items[0].name : "");
 	return t;

@@ -92,7 +92,8 @@ int wl_safetensors_add_meta(struct wl_safetensors_writer *w, const char *key, co
 {
 	if (json_object_set_new(w->meta, key, json_string(value)) < 0)
 		return wl_err_set(err, WL_EFAIL,
-			"%s: the metadata \"%.100s\" is not UTF-8 or memory is short", w->path, key);
+			"%s: the metadata \"%.100s\" is not UTF-8 or memory is "
+			"short", w->path, key);
 	return 0;
 }
 
@@ -190,7 +191,8 @@ int wl_safetensors_write(struct wl_safetensors_writer *w, int handle, const void
 		WL_BUG("write to tensor %d before the header", handle);
 	s = &w->slots[handle];
 	if ((uint64_t)(s->bytes - s->written) < n)
-		WL_BUG("tensor \"%s\" is written past its %lld bytes", s->name, (long long)s->bytes);
+		WL_BUG("tensor \"%s\" is written past its %lld bytes", s->name,
+			(long long)s->bytes);
 	WL_TRY(wl_pwrite_full(fileno(w->out.fp), bytes, n,
 		w->data_start + s->offset + s->written, w->path, err));
 	s->written += (int64_t)n;

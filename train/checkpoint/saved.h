@@ -39,7 +39,7 @@ struct wl_saved_tensor {
 	int64_t shape[WL_SAVED_RANK_MAX];   /* in PyTorch's order */
 	int64_t strides[WL_SAVED_RANK_MAX]; /* in elements; C order unless a .pth says otherwise */
 	int64_t count;                      /* product of shape */
-	const uint8_t *data;                /* first element; may be unaligned; NULL if count is 0 */
+	const uint8_t *data;                /* first element, unaligned perhaps; NULL if none */
 };
 
 /* A list of tensors sorted by name; names are unique. */

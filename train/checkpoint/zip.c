@@ -24,8 +24,8 @@ struct archive {
 static int bad(const struct archive *a, const char *what, uint64_t at)
 {
 	wl_err_set(a->err, WL_ECKPT,
-		"%s: the ZIP archive %s (byte %llu of %zu); it was cut short or damaged, so fetch it "
-		"again",
+		"%s: the ZIP archive %s (byte %llu of %zu); it was cut short or damaged, so fetch "
+		"it again",
 		a->path, what, (unsigned long long)at, a->n);
 	return -1;
 }
@@ -120,7 +120,7 @@ static int read_member(const struct archive *a, uint64_t *at, struct wl_zip_memb
 		return bad(a, "has a directory entry that is cut short", *at);
 	WL_TRY(apply_zip64(a, e + 46 + nlen, xlen, &usize, &csize, &header));
 	if (le(e + 10, 2) != 0 || csize != usize || le(e + 8, 2) & 1)
-		return bad(a, "holds a compressed or encrypted member, which torch.save never writes",
+		return bad(a, "has a compressed or encrypted member, unlike torch.save's",
 			*at);
 	if (!inside(a, header, 30) || memcmp(a->bytes + header, "PK\3\4", 4))
 		return bad(a, "has a directory entry that points at no member", *at);

@@ -58,8 +58,9 @@ static wl_tid features(struct wl_graph *g, const struct wl_text_config *c, const
 	wl_tid x;
 
 	if (!c->bert.vocab)
-		return wl_g_fail(g, "model.text.vocab is 0, so the number of words is not known; set "
-			"it to the number of lines of vocab.txt");
+		return wl_g_fail(g,
+			"model.text.vocab is 0, so the number of words is not known; set it to the "
+			"number of lines of vocab.txt");
 	x = embeddings(g, &c->bert, prefix, ids);
 	for (int i = 0; i < c->bert.layers; i++) {
 		struct wl_name layer = wl_m_name("%sencoder.layer.%d", prefix, i);
@@ -80,12 +81,13 @@ static int check(const struct wl_text_config *c, struct wl_err *err)
 
 	if (b->hidden < 1 || b->layers < 1 || b->ffn < 1 || b->types < 1)
 		return wl_err_set(err, WL_EUSAGE,
-			"model.text has hidden %d, layers %d, ffn %d, types %d; each must be at least 1",
+			"model.text has hidden %d, layers %d, ffn %d, types %d; each must be at "
+			"least 1",
 			b->hidden, b->layers, b->ffn, b->types);
 	if (b->heads < 1 || b->hidden % b->heads)
 		return wl_err_set(err, WL_EUSAGE,
-			"model.text.heads is %d, which does not divide model.text.hidden %d; choose a "
-			"divisor",
+			"model.text.heads is %d, which does not divide model.text.hidden %d; "
+			"choose a divisor",
 			b->heads, b->hidden);
 	if (c->length > b->positions)
 		return wl_err_set(err, WL_EUSAGE,

@@ -16,8 +16,9 @@ static wl_tid regions(struct wl_graph *g, const struct wl_image_config *c, wl_ti
 	wl_tid x, w, b;
 
 	if (s.rank == 4 && (s.dim[1] < 2 || s.dim[2] < 2))
-		return wl_g_fail(g, "the feature map is %lldx%lld, but RoI pooling needs 2x2 or more; "
-			"raise model.image.px",
+		return wl_g_fail(g,
+			"the feature map is %lldx%lld, but RoI pooling needs 2x2 or more; raise "
+			"model.image.px",
 			(long long)s.dim[1], (long long)s.dim[2]);
 	x = wl_g_roi_grid(g, map, boxes, (float)in.dim[2], (float)in.dim[1]);
 	w = wl_m_param(g, "imgencoder.learnable.max_pool.0", ".weight", WL_LAYOUT_CONV,

@@ -169,7 +169,8 @@ int wl_model_preset(const char *name, struct wl_model_config *c, struct wl_err *
 		image = "b0";
 	} else {
 		return wl_err_set(err, WL_EUSAGE,
-			"there is no model preset \"%.60s\"; the presets are paper, public and small",
+			"there is no model preset \"%.60s\"; the presets are paper, public and "
+			"small",
 			name);
 	}
 	snprintf(c->preset, sizeof c->preset, "%s", name);
@@ -236,7 +237,8 @@ static int read_triple(const json_t *o, const char *key, float out[3], struct wl
 	for (size_t i = 0; i < 3; i++) {
 		if (json_array_size(v) != 3 || !json_is_number(json_array_get(v, i)))
 			return wl_err_set(err, WL_EUSAGE,
-				"model.image.%s must be a list of three numbers, one a colour", key);
+				"model.image.%s must be a list of three numbers, one a "
+				"colour", key);
 		out[i] = (float)json_number_value(json_array_get(v, i));
 	}
 	return 0;
@@ -292,8 +294,8 @@ static int parse_freeze(const json_t *list, struct wl_model_config *c, struct wl
 	json_array_foreach(list, i, v)
 		if (!json_is_string(v) || add_freeze(c, json_string_value(v)) < 0)
 			return wl_err_set(err, WL_EUSAGE,
-				"model.freeze entry %zu must be a pattern of at most %d characters, and "
-				"there may be %d",
+				"model.freeze entry %zu must be a pattern of at most %d "
+				"characters, and there may be %d",
 				i, WL_FREEZE_TEXT - 1, WL_FREEZE_MAX);
 	return 0;
 }
@@ -424,8 +426,8 @@ static int check_attention(const char *what, const struct wl_sa_config *sa, int 
 	WL_TRY(between(name, (double)sa->dropout, 0, 0.9, err));
 	if (sa->heads < 1 || width % sa->heads)
 		return wl_err_set(err, WL_EUSAGE,
-			"model.%s.attention.heads is %d, which does not divide the %d channels that "
-			"the block works on; choose a divisor",
+			"model.%s.attention.heads is %d, which does not divide the %d channels "
+			"that the block works on; choose a divisor",
 			what, sa->heads, width);
 	return 0;
 }

@@ -36,7 +36,7 @@ struct wl_sa_config {
 };
 
 struct wl_effnet_config {
-	bool lite;           /* EfficientNet-Lite: no SE, ReLU6, stem, head and end stages unscaled */
+	bool lite;           /* EfficientNet-Lite: no SE, ReLU6, stem and head unscaled */
 	double width, depth; /* scalings of channels and of repeats; b0 has 1, 1 */
 	int head;            /* channels of conv_head; 0: 1280 scaled by width */
 	float drop_path;     /* of the last block; rises linearly from 0 with the block's number */
@@ -53,7 +53,8 @@ struct wl_image_config {
 	char encoder[WL_MODEL_NAME];
 	struct wl_effnet_config effnet;
 	int px;           /* side of the input in pixels, at least 64 (2x2 features) */
-	int grid;         /* cells a side where a sample has no boxes; regions = grid^2 + 1 at least */
+	int grid;         /* cells a side where a sample has no boxes; they and the
+		   * whole image make grid^2 + 1 regions */
 	int regions;      /* R: boxes a sample, the whole image included */
 	int region_width; /* channels after the RoI's 1x1 convolution; 0: as conv_head gives */
 	float mean[3], std[3]; /* of RGB in [0,1] */

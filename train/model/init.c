@@ -129,8 +129,8 @@ int wl_model_freeze(struct wl_params *p, const struct wl_model_config *c, struct
 		}
 		if (!matched)
 			return wl_err_set(err, WL_EUSAGE,
-				"the pattern \"%s\" of model.freeze matches none of the %d parameters; "
-				"names look like \"%.100s\"",
+				"the pattern \"%s\" of model.freeze matches none of the %d "
+				"parameters; names look like \"%.100s\"",
 				c->freeze[k], p->n, p->n ? p->item[0].name : "");
 	}
 	return frozen;
