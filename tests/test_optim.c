@@ -2,6 +2,7 @@
 #include "ops/hash.h"
 #include "ops/json.h"
 #include "train/optim/guard.h"
+#include "train/optim/optim.h"
 #include "train/optim/schedule.h"
 
 #include <math.h>
@@ -111,6 +112,187 @@ static void guard_finds_spikes_and_survives_a_checkpoint(void **state)
 	free(text);
 }
 
+/* --- AdamW against torch.optim.AdamW --- */
+
+static struct wl_err err;
+
+static void must(int result)
+{
+	if (result < 0)
+		fail_msg("%s", err.msg);
+}
+
+/* tests/golden/optim.py's fill. */
+static void fill(float *to, int n, uint64_t seed, uint64_t stream, double scale)
+{
+	for (int i = 0; i < n; i++)
+		to[i] = (float)((wl_rand_unit(seed, stream, (uint64_t)i) - 0.5) * scale);
+}
+
+/* A store with the golden's two parameters, and two more: frozen, and running statistics. */
+struct rig {
+	struct wl_backend *be;
+	struct wl_params p;
+	struct wl_optim o;
+};
+
+static void open_store(struct rig *r)
+{
+	static const struct {
+		const char *name;
+		struct wl_shape shape;
+		unsigned flags;
+	} entries[] = {
+		{"frozen", {1, {5}}, WL_PARAM_DECAY},
+		{"w", {2, {4, 6}}, WL_PARAM_WEIGHT},
+		{"mean", {1, {3}}, WL_PARAM_BUFFER},
+		{"b", {1, {6}}, WL_PARAM_GAIN},
+	};
+	size_t i;
+
+	r->be = wl_backend_cpu_open(2, &err);
+	if (!r->be)
+		fail_msg("%s", err.msg);
+	wl_params_init(&r->p);
+	for (i = 0; i < sizeof entries / sizeof *entries; i++)
+		must(wl_params_add(&r->p, entries[i].name, WL_LAYOUT_PLAIN, &entries[i].shape,
+			entries[i].flags, &err));
+	must(wl_params_seal(&r->p, r->be, true, &err));
+}
+
+static void close_store(struct rig *r)
+{
+	wl_optim_release(&r->o);
+	wl_params_release(&r->p);
+	wl_backend_close(r->be);
+}
+
+static float *at(struct rig *r, const char *name, bool grad)
+{
+	return (grad ? r->p.grad : r->p.value) + r->p.item[wl_params_find(&r->p, name)].offset;
+}
+
+static void close_to(const char *what, size_t i, double got, double want, double tolerance)
+{
+	if (!(fabs(got - want) <= tolerance * (1 + fabs(want))))
+		fail_msg("%s[%zu]: %.9g, torch %.9g", what, i, got, want);
+}
+
+static const struct wl_optim_config golden_config = {.beta1 = 0.9, .beta2 = 0.98, .eps = 1e-6,
+	.weight_decay = 0.1, .clip_norm = 4};
+
+static void adamw_equals_torch(void **state)
+{
+	struct wl_schedule s = {2e-2, 1e-3, 4, 16};
+	json_t *g = golden();
+	struct rig r;
+	size_t i;
+
+	(void)state;
+	open_store(&r);
+	must(wl_optim_init(&r.o, &r.p, &golden_config, &err));
+	fill(at(&r, "w", false), 24, 1, 0, 2);
+	fill(at(&r, "b", false), 6, 1, 1, 2);
+	at(&r, "frozen", false)[2] = at(&r, "mean", false)[1] = 3;
+	for (i = 0; i < 16; i++) {
+		const json_t *track = json_array_get(json_object_get(g, "track"), i);
+		double norm;
+
+		fill(at(&r, "w", true), 24, 2, 2 * i, 3);
+		fill(at(&r, "b", true), 6, 2, 2 * i + 1, 3);
+		norm = wl_optim_grad_norm(&r.o);
+		close_to("norm", i, norm, item(g, "norm", i), 1e-6);
+		wl_optim_step(&r.o, wl_schedule_lr(&s, (int64_t)i), norm);
+		close_to("w[0] at step", i, at(&r, "w", false)[0],
+			json_number_value(json_array_get(track, 0)), 1e-5);
+		close_to("b[5] at step", i, at(&r, "b", false)[5],
+			json_number_value(json_array_get(track, 1)), 1e-5);
+	}
+	for (i = 0; i < 24; i++)
+		close_to("w", i, at(&r, "w", false)[i], item(g, "w", i), 1e-5);
+	for (i = 0; i < 6; i++)
+		close_to("b", i, at(&r, "b", false)[i], item(g, "b", i), 1e-5);
+	assert_true(at(&r, "frozen", false)[2] == 3 && at(&r, "mean", false)[1] == 3);
+	json_decref(g);
+	close_store(&r);
+}
+
+static json_t *groups(const char *text)
+{
+	json_t *g = wl_json_parse(text, strlen(text), "groups", &err);
+
+	assert_non_null(g);
+	return g;
+}
+
+static void groups_scale_rate_and_decay(void **state)
+{
+	struct wl_optim_config c = golden_config;
+	json_t *g = groups("[{\"match\":\"w*\",\"lr\":0,\"decay\":3},{\"match\":\"*\",\"lr\":0.5}]");
+	struct rig r;
+
+	(void)state;
+	open_store(&r);
+	c.groups = g;
+	must(wl_optim_init(&r.o, &r.p, &c, &err));
+	json_decref(g); /* not needed after init */
+	assert_int_equal(r.o.n_ranges, 2);
+	assert_true(fabs(r.o.ranges[0].weight_decay - 0.3) < 1e-7);
+	assert_true(r.o.ranges[1].weight_decay == 0);
+	fill(at(&r, "w", false), 24, 1, 0, 2);
+	fill(at(&r, "w", true), 24, 2, 0, 3);
+	fill(at(&r, "b", true), 6, 2, 1, 3);
+	float w = at(&r, "w", false)[3];
+	wl_optim_step(&r.o, 0.1, wl_optim_grad_norm(&r.o));
+	assert_true(at(&r, "w", false)[3] == w); /* rate 0 */
+	/* Adam's first step is the rate, against the gradient's sign. */
+	assert_true(fabs(fabs(at(&r, "b", false)[0]) - 0.05) < 1e-4);
+	close_store(&r);
+}
+
+static void bad_groups_are_refused(void **state)
+{
+	static const struct {
+		const char *text, *word;
+	} bad[] = {
+		{"[{\"match\":\"image.*\"}]", "no trainable parameter"},
+		{"[{\"match\":\"*\",\"rate\":1}]", "rate"},
+		{"[{\"match\":\"*\",\"lr\":-1}]", "not negative"},
+		{"[{\"lr\":1}]", "match"},
+		{"{\"match\":\"*\"}", "list"},
+	};
+	struct rig r;
+	size_t i;
+
+	(void)state;
+	open_store(&r);
+	for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+		struct wl_optim_config c = golden_config;
+		json_t *g = groups(bad[i].text);
+
+		c.groups = g;
+		assert_int_equal(wl_optim_init(&r.o, &r.p, &c, &err), -1);
+		if (!strstr(err.msg, bad[i].word))
+			fail_msg("\"%s\" is not in: %s", bad[i].word, err.msg);
+		json_decref(g);
+	}
+	close_store(&r);
+}
+
+static void culprit_is_named(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	open_store(&r);
+	must(wl_optim_init(&r.o, &r.p, &golden_config, &err));
+	assert_null(wl_optim_blame(&r.o));
+	at(&r, "b", true)[5] = INFINITY;
+	assert_false(isfinite(wl_optim_grad_norm(&r.o)));
+	assert_string_equal(wl_optim_blame(&r.o), "b");
+	close_store(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -118,6 +300,10 @@ int main(void)
 		cmocka_unit_test(schedule_refuses_nonsense),
 		cmocka_unit_test(guard_skips_what_is_not_finite),
 		cmocka_unit_test(guard_finds_spikes_and_survives_a_checkpoint),
+		cmocka_unit_test(adamw_equals_torch),
+		cmocka_unit_test(groups_scale_rate_and_decay),
+		cmocka_unit_test(bad_groups_are_refused),
+		cmocka_unit_test(culprit_is_named),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

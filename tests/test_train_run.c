@@ -1,0 +1,393 @@
+/*
+ * wenlan-train and wenlan-embed as a user runs them: killed at random moments and run again they
+ * end with the same model and the same lines of metrics; a stop by signal is clean; a damaged
+ * checkpoint is refused; embeddings come out of the checkpoint alone.
+ */
+#include "tests/support/cm.h"
+#include "tests/support/shardset.h"
+#include "tests/support/tmp.h"
+
+#include "ops/file.h"
+#include "ops/hash.h"
+#include "ops/json.h"
+#include "ops/metrics.h"
+#include "train/checkpoint/ckpt.h"
+#include "train/checkpoint/safetensors.h"
+
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { SAMPLES = 40, STEPS = 20 };
+
+static struct wl_err err;
+static char root[] = "/tmp/wl-train-run-XXXXXX", shards[64], vocab[64];
+
+static const char model[] =
+	"{preset: small, dim: 16, image: {px: 64, width: 0.25, depth: 0.3, head: 32, grid: 2, "
+	"regions: 5, attention: {layers: 1, heads: 2, ffn: 16}}, text: {hidden: 16, layers: 1, "
+	"heads: 2, ffn: 32, positions: 16, length: 14, attention: {layers: 1, heads: 2, ffn: 16}}}";
+
+static int make_data(void **state)
+{
+	static const char tokens[] = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n图\n片\n说\n法\n，\n"
+				     "0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n##0\n##1\n##2\n##3\n##4\n##5\n"
+				     "##6\n##7\n##8\n##9\n";
+	struct wl_toy_set set = {.dir = shards, .split = "train", .samples = SAMPLES,
+		.per_shard = 16, .captions = 3, .bad_jpeg = -1, .bad_text = -1, .boxes = true};
+
+	(void)state;
+	if (!mkdtemp(root))
+		return -1;
+	snprintf(shards, sizeof shards, "%s/shards", root);
+	snprintf(vocab, sizeof vocab, "%s/vocab.txt", root);
+	OK(wl_mkdir_p(shards, &err));
+	OK(wl_write_file(vocab, tokens, sizeof tokens - 1, &err));
+	wl_toy_set_write(&set);
+	return 0;
+}
+
+static int drop_data(void **state)
+{
+	(void)state;
+	return wl_remove_tree(root, &err);
+}
+
+/* Starts a program of the build with these arguments, its output in ROOT/log. */
+static pid_t start(const char *program, const char *const *argv)
+{
+	const char *bin = getenv("WL_BIN");
+	char path[512], log[64];
+	pid_t pid = fork();
+	int fd;
+
+	assert_true(pid >= 0);
+	if (pid)
+		return pid;
+	snprintf(path, sizeof path, "%s/%s", bin ? bin : "build/release/bin", program);
+	snprintf(log, sizeof log, "%s/log", root);
+	fd = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	dup2(fd, 1);
+	dup2(fd, 2);
+	setenv("OMP_NUM_THREADS", "1", 1);
+	execv(path, (char *const *)argv);
+	_exit(127);
+}
+
+static int finish(pid_t pid)
+{
+	int status;
+
+	waitpid(pid, &status, 0);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static const char *log_text(void)
+{
+	static struct wl_buf b;
+	char path[64];
+
+	wl_buf_release(&b);
+	wl_buf_init(&b, 1 << 20);
+	snprintf(path, sizeof path, "%s/log", root);
+	OK(wl_read_file(path, &b, &err));
+	return b.data ? b.data : "";
+}
+
+static pid_t train(const char *run)
+{
+	char dir[96];
+	const char *argv[] = {"wenlan-train", "--shards", shards, "--data.vocab", vocab, "--run", dir,
+		"--model", model, "--data.batch", "8", "--moco.queue", "16", "--max-steps",
+		"20", "--epochs", "50", "--optim.warmup-steps", "4", "--ckpt.every", "3",
+		"--ckpt.keep", "1", "--val.every", "10", "--data.val-split", "train",
+		"--data.threads", "1", "--threads", "1", NULL};
+
+	snprintf(dir, sizeof dir, "%s/%s", root, run);
+	return start("wenlan-train", argv);
+}
+
+static void train_to_end(const char *run)
+{
+	int code = finish(train(run));
+
+	if (code)
+		fail_msg("exit code %d: %s", code, log_text());
+}
+
+/* --- what a run leaves --- */
+
+static int keep_line(json_t *o, size_t line, void *user, struct wl_err *e)
+{
+	static const char *const timings[] = {"step_s", "data_wait_s", "pairs_per_s"};
+	size_t i;
+
+	(void)line;
+	(void)e;
+	for (i = 0; i < 3; i++)
+		json_object_del(o, timings[i]);
+	json_array_append(user, o);
+	return 0;
+}
+
+static json_t *metrics(const char *run)
+{
+	json_t *lines = json_array();
+	char path[96];
+
+	snprintf(path, sizeof path, "%s/%s/metrics.jsonl", root, run);
+	OK(wl_jsonl_read(path, keep_line, lines, &err));
+	return lines;
+}
+
+/* The final checkpoint's files with their hashes. */
+static json_t *final_files(const char *run)
+{
+	char path[96], *dir;
+	json_t *state, *files;
+
+	snprintf(path, sizeof path, "%s/%s", root, run);
+	OK(wl_ckpt_load(path, &dir, &state, &err));
+	assert_int_equal(json_integer_value(json_object_get(state, "step")), STEPS);
+	files = json_incref(json_object_get(state, "files"));
+	json_decref(state);
+	free(dir);
+	return files;
+}
+
+static void same_as(const char *straight, const char *other)
+{
+	json_t *a = metrics(straight), *b = metrics(other);
+
+	assert_int_equal(json_array_size(a), STEPS);
+	if (!json_equal(a, b))
+		fail_msg("metrics differ:\n%s\n%s", json_dumps(a, 0), json_dumps(b, 0));
+	json_decref(a);
+	json_decref(b);
+	a = final_files(straight);
+	b = final_files(other);
+	if (!json_equal(a, b))
+		fail_msg("checkpoints differ:\n%s\n%s", json_dumps(a, 0), json_dumps(b, 0));
+	json_decref(a);
+	json_decref(b);
+}
+
+static void straight_run_leaves_metrics_and_checkpoint(void **state)
+{
+	json_t *lines, *first, *val;
+
+	(void)state;
+	train_to_end("straight");
+	lines = metrics("straight");
+	assert_int_equal(json_array_size(lines), STEPS);
+	first = json_array_get(lines, 0);
+	assert_int_equal(json_integer_value(json_object_get(first, "step")), 1);
+	assert_true(json_number_value(json_object_get(first, "loss")) > 0);
+	val = json_object_get(json_array_get(lines, 9), "val");
+	assert_int_equal(json_integer_value(json_object_get(val, "images")), SAMPLES);
+	assert_true(json_integer_value(json_object_get(val, "texts")) > SAMPLES);
+	json_decref(lines);
+	/* Finished: the same command does nothing more. */
+	train_to_end("straight");
+	lines = metrics("straight");
+	assert_int_equal(json_array_size(lines), STEPS);
+	json_decref(lines);
+}
+
+static void killed_runs_end_the_same(void **state)
+{
+	int round, code = -1;
+
+	(void)state;
+	for (round = 0; round < 60 && code != 0; round++) {
+		pid_t pid = train("killed");
+		/* Longer and longer, so that it ends on slow machines too. */
+		useconds_t ms = (useconds_t)(wl_rand_unit(9, 0, (uint64_t)round) * 400) +
+			(useconds_t)round * 40;
+
+		usleep(1000 * ms);
+		kill(pid, SIGKILL);
+		code = finish(pid);
+		if (code != 0 && code != -SIGKILL)
+			fail_msg("exit code %d: %s", code, log_text());
+	}
+	if (code)
+		train_to_end("killed");
+	same_as("straight", "killed");
+}
+
+static void stopped_runs_end_the_same(void **state)
+{
+	char path[96];
+	pid_t pid = train("stopped");
+	int code, waited;
+
+	(void)state;
+	snprintf(path, sizeof path, "%s/stopped/metrics.jsonl", root);
+	for (waited = 0; waited < 2000 && !(wl_exists(path) && wl_file_size(path, &err) > 0);
+		waited++)
+		usleep(5000);
+	kill(pid, SIGTERM);
+	code = finish(pid);
+	assert_true(code == WL_ERETRY || code == 0); /* 0: it was done already */
+	if (code)
+		assert_non_null(strstr(log_text(), "the same command"));
+	train_to_end("stopped");
+	same_as("straight", "stopped");
+}
+
+/* Runs wenlan-embed on the straight run with one kind of input. */
+static struct wl_safetensors *embed(const char *option, const char *value, const char *more)
+{
+	char ckpt[96], out[96];
+	const char *argv[] = {"wenlan-embed", "--ckpt", ckpt, "--out", out, "--batch", "7",
+		option, value, more ? "--split" : NULL, more, NULL};
+	struct wl_safetensors *st;
+	int code;
+
+	snprintf(ckpt, sizeof ckpt, "%s/straight", root);
+	snprintf(out, sizeof out, "%s/out.safetensors", root);
+	code = finish(start("wenlan-embed", argv));
+	if (code)
+		fail_msg("exit code %d: %s", code, log_text());
+	st = wl_safetensors_open(out, &err);
+	if (!st)
+		fail_msg("%s", err.msg);
+	return st;
+}
+
+static float *rows(struct wl_safetensors *st, const char *name, int64_t *n)
+{
+	const struct wl_saved_tensor *t = wl_safetensors_get(st, name, &err);
+	float *v;
+
+	if (!t)
+		fail_msg("%s", err.msg);
+	*n = t->shape[0];
+	v = malloc((size_t)t->count * sizeof *v + 1);
+	assert_non_null(v);
+	OK(wl_saved_to_f32(t, v, &err));
+	return v;
+}
+
+static void embeddings_come_from_the_checkpoint_alone(void **state)
+{
+	struct wl_safetensors *st = embed("--shards", shards, "train");
+	int64_t n, m, k, i, j;
+	float *images = rows(st, "image_embeddings", &n), *texts = rows(st, "text_embeddings", &m);
+	float *of = rows(st, "text_image", &k), *ids = rows(st, "image_ids", &i), *alone;
+	char path[96], jpg[128];
+	struct wl_image im;
+	struct wl_buf b;
+	double sum, worst = 0;
+
+	(void)state;
+	assert_int_equal(n, SAMPLES);
+	assert_int_equal(i, SAMPLES);
+	assert_int_equal(m, k);
+	for (i = 0; i < n; i++) {
+		sum = 0;
+		for (j = 0; j < 16; j++)
+			sum += (double)images[i * 16 + j] * images[i * 16 + j];
+		assert_true(fabs(sum - 1) < 1e-5);
+		assert_true(ids[i] >= 1000 && ids[i] < 1000 + SAMPLES);
+	}
+	assert_true(of[0] == 0 && of[m - 1] == SAMPLES - 1);
+	wl_safetensors_close(st);
+
+	/* The first sample's first caption as a line of a file: the same vector. */
+	snprintf(path, sizeof path, "%s/lines.txt", root);
+	char line[] = "图片 0，说法 0\n图片 1，说法 0\n别的";
+	OK(wl_write_file(path, line, strlen(line), &err));
+	st = embed("--texts", path, NULL);
+	alone = rows(st, "text_embeddings", &k);
+	assert_int_equal(k, 3);
+	for (j = 0; j < 16; j++)
+		worst = fmax(worst, fabs((double)alone[j] - texts[j]));
+	if (worst > 1e-5)
+		fail_msg("the same text differs by %g", worst);
+	wl_safetensors_close(st);
+	free(alone);
+
+	/* Its picture from a directory, beside a file that is none. */
+	snprintf(path, sizeof path, "%s/pictures", root);
+	OK(wl_mkdir_p(path, &err));
+	snprintf(jpg, sizeof jpg, "%s/b.jpg", path);
+	wl_toy_picture(1, &im); /* 0 and every third have boxes: another view than the grid */
+	wl_buf_init(&b, 1 << 20);
+	OK(wl_image_encode_jpeg(&im, 90, &b, &err));
+	OK(wl_write_file(jpg, b.data, b.len, &err));
+	snprintf(jpg, sizeof jpg, "%s/a.jpg", path);
+	OK(wl_write_file(jpg, b.data, 40, &err));
+	st = embed("--images", path, NULL);
+	alone = rows(st, "image_embeddings", &k);
+	assert_int_equal(k, 1);
+	assert_non_null(strstr(log_text(), "a.jpg"));
+	for (worst = 0, j = 0; j < 16; j++)
+		worst = fmax(worst, fabs((double)alone[j] - images[16 + j]));
+	if (worst > 1e-4)
+		fail_msg("the same picture differs by %g", worst);
+	wl_safetensors_close(st);
+	wl_image_release(&im);
+	wl_buf_release(&b);
+	free(alone);
+	free(images);
+	free(texts);
+	free(of);
+	free(ids);
+}
+
+static void damaged_checkpoint_is_refused(void **state)
+{
+	char path[128];
+	int fd, code;
+
+	(void)state;
+	snprintf(path, sizeof path, "%s/straight/ckpt-%08d/model.safetensors", root, STEPS);
+	fd = open(path, O_RDWR);
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, "\x01", 1, 20000), 1);
+	close(fd);
+	code = finish(train("straight"));
+	if (code != WL_ECKPT || !strstr(log_text(), "SHA-256"))
+		fail_msg("exit code %d: %s", code, log_text());
+}
+
+static void wrong_settings_are_named(void **state)
+{
+	char dir[96];
+	const char *argv[] = {"wenlan-train", "--shards", shards, "--data.vocab", vocab, "--run", dir,
+		"--optim.lrr", "1", NULL};
+	int code;
+
+	(void)state;
+	snprintf(dir, sizeof dir, "%s/none", root);
+	code = finish(start("wenlan-train", argv));
+	if (code != WL_EUSAGE || !strstr(log_text(), "optim.lr"))
+		fail_msg("exit code %d: %s", code, log_text());
+	argv[7] = "--device";
+	argv[8] = "cuda";
+	code = finish(start("wenlan-train", argv));
+	if (code != WL_EUSAGE || !strstr(log_text(), "no CUDA backend"))
+		fail_msg("exit code %d: %s", code, log_text());
+	assert_false(wl_exists(dir));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(straight_run_leaves_metrics_and_checkpoint),
+		cmocka_unit_test(killed_runs_end_the_same),
+		cmocka_unit_test(stopped_runs_end_the_same),
+		cmocka_unit_test(embeddings_come_from_the_checkpoint_alone),
+		cmocka_unit_test(damaged_checkpoint_is_refused),
+		cmocka_unit_test(wrong_settings_are_named),
+	};
+
+	return cmocka_run_group_tests(tests, make_data, drop_data);
+}
