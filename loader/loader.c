@@ -104,7 +104,7 @@ static void row_of(const struct wl_loader *l, struct wl_slot *s, int64_t i, stru
 static void note_bad(struct wl_note *n, const struct wl_err *err)
 {
 	if (!n->bad)
-		snprintf(n->text, sizeof(n->text), "%s", err->msg);
+		snprintf(n->text, sizeof(n->text), "%.*s", WL_NOTE_BYTES - 1, err->msg);
 	n->bad = true;
 }
 
