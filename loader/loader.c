@@ -204,7 +204,7 @@ int64_t wl_loader_batches(const struct wl_loader *l)
 	return l->o.shuffle ? l->size / g : (l->size + g - 1) / g;
 }
 
-const struct wl_shardset *wl_loader_shards(const struct wl_loader *l)
+struct wl_shardset *wl_loader_shards(const struct wl_loader *l)
 {
 	return l->shards;
 }

@@ -109,7 +109,7 @@ WL_MUST_CHECK int wl_loader_next(struct wl_loader *l, const struct wl_batch **b,
 
 /* The split's samples, for keys and members of what a batch holds (shards/shard.h). */
 struct wl_shardset;
-const struct wl_shardset *wl_loader_shards(const struct wl_loader *l);
+struct wl_shardset *wl_loader_shards(const struct wl_loader *l);
 
 /* Where the next batch starts, and going back there: exact, mid-epoch, for any number of
  * threads. */
