@@ -20,8 +20,9 @@ WL_MUST_CHECK int wl_inspect_show(struct wl_loader *l, const struct wl_inspect *
 	struct wl_err *err);
 
 /* Runs over w->samples samples (at least one batch) after one batch to warm up, then decodes
- * the same regions of the same pictures by libjpeg-turbo alone in one thread: images/s, where
- * the time went, and how much of the bare decoder's speed is left per worker. */
+ * the same regions of the same pictures by libjpeg-turbo alone: images/s, where the time went,
+ * and, by CPU time (so that a busy machine does not matter), how much of the bare decoder's
+ * speed is left. */
 WL_MUST_CHECK int wl_inspect_bench(struct wl_loader *l, const struct wl_inspect *w,
 	struct wl_err *err);
 

@@ -112,69 +112,118 @@ static void *grow(void *mem, size_t *cap, size_t need, struct wl_err *err)
 	return mem;
 }
 
+/* The source pixels [*a, *b) that output pixel i combines, and what its weights sum to before
+ * they are normalised.  Pixels outside lo..hi are not touched, as if the crop had been cut out
+ * first. */
+static double taps_of(int i, double off, double scale, int lo, int hi, int *a, int *b)
+{
+	double support = scale > 1 ? scale : 1, centre = off + scale * (i + 0.5), sum = 0;
+	int j;
+
+	*a = (int)floor(centre - support + 0.5);
+	*b = (int)floor(centre + support + 0.5);
+	*a = *a < lo ? lo : *a;
+	*b = *b > hi ? hi : *b;
+	/* The outermost pixels may lie just where the triangle has come down to 0. */
+	while (*b - *a > 1 && wl_aug_triangle((*b - 0.5 - centre) / support) <= 0)
+		--*b;
+	while (*b - *a > 1 && wl_aug_triangle((*a + 0.5 - centre) / support) <= 0)
+		++*a;
+	if (*a >= *b) { /* a crop narrower than a pixel: the nearest one */
+		*a = *a > hi - 1 ? hi - 1 : *a;
+		*b = *a + 1;
+	}
+	for (j = *a; j < *b; j++)
+		sum += wl_aug_triangle((j + 0.5 - centre) / support);
+	return sum;
+}
+
 /* Tabulates n output pixels over [off, off + len) of `size` source pixels.  total: what the
- * weights of a pixel sum to.  Pixels outside the interval are not touched, as if the crop
- * had been cut out first. */
+ * weights of a pixel sum to.  flip: from the last to the first. */
 static int build_filter(struct filter *f, int n, double off, double len, int size, double total,
-	struct wl_err *err)
+	bool flip, struct wl_err *err)
 {
 	double scale = len / n, support = scale > 1 ? scale : 1, inv = 1 / support;
-	int lo = (int)floor(off + 1e-9), hi = (int)ceil(off + len - 1e-9), i, j;
+	int lo = (int)floor(off + 1e-9), hi = (int)ceil(off + len - 1e-9), i, j, a, b;
 
 	lo = lo < 0 ? 0 : lo;
 	hi = hi > size ? size : hi;
-	f->taps = (int)ceil(2 * support) + 1;
+	f->taps = 1;
+	for (i = 0; i < n; i++) {
+		taps_of(i, off, scale, lo, hi, &a, &b);
+		f->taps = b - a > f->taps ? b - a : f->taps;
+	}
 	f->weight = grow(f->weight, &f->cap, (size_t)n * (size_t)f->taps * sizeof(float), err);
 	if (!f->weight)
 		return -1;
 	for (i = 0; i < n; i++) {
-		double centre = off + scale * (i + 0.5), sum = 0;
-		int a = (int)floor(centre - support + 0.5), b = (int)floor(centre + support + 0.5);
-		float *weight = f->weight + (size_t)i * (size_t)f->taps;
+		int at = flip ? n - 1 - i : i;
+		float *weight = f->weight + (size_t)at * (size_t)f->taps;
+		double sum = taps_of(i, off, scale, lo, hi, &a, &b);
+		double centre = off + scale * (i + 0.5);
 
-		a = a < lo ? lo : a;
-		b = b > hi ? hi : b;
-		if (a >= b) /* a crop narrower than a pixel: the nearest one */
-			a = a > hi - 1 ? hi - 1 : a, b = a + 1;
-		for (j = 0; j < b - a; j++)
-			sum += wl_aug_triangle((a + j - centre + 0.5) * inv);
-		f->start[i] = a;
+		f->start[at] = a;
 		for (j = 0; j < f->taps; j++) {
-			double t = wl_aug_triangle((a + j - centre + 0.5) * inv);
+			double t = wl_aug_triangle((a + j + 0.5 - centre) * inv);
 
-			t = sum > 0 ? t / sum : j == 0;
+			t = sum > 0 ? t / sum : 1;
 			weight[j] = j < b - a ? (float)(t * total) : 0;
 		}
 	}
 	return 0;
 }
 
-/* Output row y from the ring into r->line: 16 pixels at a time, all taps in registers. */
-static void combine_rows(struct wl_resizer *r, int y, int taps, int ring_rows, size_t pitch)
+/* line[0..16 * 4) = sum over taps of w[j] row[j][x..x+64); inlined with a constant number of
+ * taps, the sums stay in registers and the loop over taps goes away. */
+static inline __attribute__((always_inline)) void combine_taps(float *line,
+	const uint8_t *const *row, const float *w, int taps, size_t bytes)
 {
-	const float *weight = r->fy.weight + (size_t)y * (size_t)r->fy.taps;
-	int start = r->fy.start[y], j;
-	float *line = r->line;
 	size_t x;
+	int j;
 
-	for (j = 0; j < taps; j++)
-		r->row[j] = r->ring + (size_t)((start + j) % ring_rows) * pitch;
-	for (x = 0; x < pitch; x += 64) {
+	for (x = 0; x < bytes; x += 64, line += 64) {
+		v16 *out = (v16 *)(void *)line;
 		v16 a = {0}, b = {0}, c = {0}, d = {0};
 
 		for (j = 0; j < taps; j++) {
-			const uint8_t *p = r->row[j] + x;
-			float w = weight[j];
+			const uint8_t *p = row[j] + x;
 
-			add_bytes(&a, p, w);
-			add_bytes(&b, p + 16, w);
-			add_bytes(&c, p + 32, w);
-			add_bytes(&d, p + 48, w);
+			add_bytes(&a, p, w[j]);
+			add_bytes(&b, p + 16, w[j]);
+			add_bytes(&c, p + 32, w[j]);
+			add_bytes(&d, p + 48, w[j]);
 		}
-		((v16 *)(void *)(line + x))[0] = a;
-		((v16 *)(void *)(line + x))[1] = b;
-		((v16 *)(void *)(line + x))[2] = c;
-		((v16 *)(void *)(line + x))[3] = d;
+		out[0] = a;
+		out[1] = b;
+		out[2] = c;
+		out[3] = d;
+	}
+}
+
+/* Output row y from the ring into r->line.  In training a crop is never more than twice the
+ * output (the DCT scales down before), which makes at most four taps. */
+static void combine_rows(struct wl_resizer *r, int y, int taps, int ring_rows, size_t pitch)
+{
+	const float *w = r->fy.weight + (size_t)y * (size_t)r->fy.taps;
+	int j;
+
+	for (j = 0; j < taps; j++)
+		r->row[j] = r->ring + (size_t)((r->fy.start[y] + j) % ring_rows) * pitch;
+	switch (taps) {
+	case 1:
+		combine_taps(r->line, r->row, w, 1, pitch);
+		break;
+	case 2:
+		combine_taps(r->line, r->row, w, 2, pitch);
+		break;
+	case 3:
+		combine_taps(r->line, r->row, w, 3, pitch);
+		break;
+	case 4:
+		combine_taps(r->line, r->row, w, 4, pitch);
+		break;
+	default:
+		combine_taps(r->line, r->row, w, taps, pitch);
 	}
 }
 
@@ -193,34 +242,45 @@ static void spread_weights(struct wl_resizer *r)
 	}
 }
 
-static void combine_columns(struct wl_resizer *r, bool flip)
+static inline __attribute__((always_inline)) void combine_groups(const float *line,
+	const int *start, const float *spread, int groups, int n, float *to)
 {
-	v4 *out = (v4 *)(void *)r->out;
-	int n = r->side, groups = (r->fx.taps + 3) / 4, i, j;
-	const v16 *w = (const v16 *)(const void *)r->spread;
+	const v16 *w = (const v16 *)(const void *)spread;
+	v4 *out = (v4 *)(void *)to;
+	int i, j;
 
-	for (i = 0; i < n; i++) {
-		const v16 *p = (const v16 *)(const void *)(r->line + 4 * r->fx.start[i]);
+	for (i = 0; i < n; i++, w += groups) {
+		const v16 *p = (const v16 *)(const void *)(line + 4 * start[i]);
 		v16 sum = p[0] * w[0];
 		v8 half;
 
 		for (j = 1; j < groups; j++)
 			sum += p[j] * w[j];
-		w += groups;
 		half = __builtin_shufflevector(sum, sum, 0, 1, 2, 3, 4, 5, 6, 7) +
 			__builtin_shufflevector(sum, sum, 8, 9, 10, 11, 12, 13, 14, 15);
-		out[flip ? n - 1 - i : i] = __builtin_shufflevector(half, half, 0, 1, 2, 3) +
+		out[i] = __builtin_shufflevector(half, half, 0, 1, 2, 3) +
 			__builtin_shufflevector(half, half, 4, 5, 6, 7);
 	}
 }
 
-static int prepare(struct wl_resizer *r, const struct wl_region *g, int *ring_rows,
+static void combine_columns(struct wl_resizer *r)
+{
+	int groups = (r->fx.taps + 3) / 4;
+
+	if (groups == 1)
+		combine_groups(r->line, r->fx.start, r->spread, 1, r->side, r->out);
+	else
+		combine_groups(r->line, r->fx.start, r->spread, groups, r->side, r->out);
+}
+
+static int prepare(struct wl_resizer *r, const struct wl_region *g, bool flip, int *ring_rows,
 	size_t *pitch, struct wl_err *err)
 {
 	size_t groups, line;
 
-	WL_TRY(build_filter(&r->fx, r->side, g->x, g->w, g->width, 1, err));
-	WL_TRY(build_filter(&r->fy, r->side, g->y, g->h, g->rows, 1.0 / 255, err));
+	WL_TRY(build_filter(&r->fx, r->side, g->x, g->w, g->width, 1, flip, err));
+	WL_TRY(build_filter(&r->fy, r->side, g->y, g->h, g->rows, 1.0 / 255, false,
+		err));
 	groups = (size_t)(r->fx.taps + 3) / 4;
 	*ring_rows = r->fy.taps + ROWS_AT_ONCE;
 	*pitch = ((size_t)g->width * 4 + 63) / 64 * 64;
@@ -244,7 +304,7 @@ int wl_resizer_run(struct wl_resizer *r, const struct wl_region *g, bool flip, w
 	int have = 0, ring_rows, y, k;
 	size_t pitch;
 
-	WL_TRY(prepare(r, g, &ring_rows, &pitch, err));
+	WL_TRY(prepare(r, g, flip, &ring_rows, &pitch, err));
 	for (y = 0; y < r->side; y++) {
 		int taps = r->fy.taps;
 		const float *w = r->fy.weight + (size_t)y * (size_t)taps;
@@ -260,7 +320,7 @@ int wl_resizer_run(struct wl_resizer *r, const struct wl_region *g, bool flip, w
 			have += n;
 		}
 		combine_rows(r, y, taps, ring_rows, pitch);
-		combine_columns(r, flip);
+		combine_columns(r);
 		emit(sink, y, r->out);
 	}
 	return 0;
