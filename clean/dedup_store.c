@@ -6,7 +6,6 @@
  */
 #include "clean/dedup_priv.h"
 
-#include "ops/file.h"
 #include "ops/signals.h"
 
 #include <stdlib.h>
@@ -21,6 +20,9 @@ static const char schema[] =
 	" grey BLOB, colour BLOB);"
 	"CREATE TABLE IF NOT EXISTS bad(pair_id INTEGER PRIMARY KEY, why TEXT);"
 	"CREATE TABLE IF NOT EXISTS cluster(pair_id INTEGER PRIMARY KEY, split_group INTEGER);";
+
+/* What holds of a pair whatever else is in the corpus. */
+static const char *const lasting[] = {"signature", "look", "bad", NULL};
 
 static int open_db(struct wl_stage *s, int p, struct wl_db *db, struct wl_err *err)
 {
@@ -130,45 +132,10 @@ out:
 	return ret;
 }
 
-/* What the published generation knows of pairs needs no second look: pairs never change. */
-static int take_over(struct wl_stage *s, int p, struct wl_db *db, struct wl_err *err)
-{
-	char *path = wl_corpus_stage_path(s->corpus, s->name, s->generation - 1, p, err);
-	sqlite3_stmt *st = NULL;
-	int64_t same;
-	int ret = -1;
-
-	if (!path)
-		return -1;
-	if (s->generation < 2 || !wl_exists(path)) {
-		ret = 0;
-		goto out;
-	}
-	WL_TRY_OUT(wl_db_prepare(db, &st, "ATTACH ? AS old", err));
-	WL_TRY_OUT(wl_db_run(db, st, err, "s", path));
-	WL_TRY_OUT(wl_db_int(db, 0, &same, err,
-		"SELECT (SELECT value FROM old.meta WHERE key = 'key') ="
-		" (SELECT value FROM main.meta WHERE key = 'key')"));
-	if (same)
-		WL_TRY_OUT(wl_db_exec(db, "BEGIN IMMEDIATE;"
-			"INSERT OR IGNORE INTO signature SELECT * FROM old.signature;"
-			"INSERT OR IGNORE INTO look SELECT * FROM old.look;"
-			"INSERT OR IGNORE INTO bad SELECT * FROM old.bad;"
-			"COMMIT", err));
-	WL_TRY_OUT(wl_db_exec(db, "DETACH old", err));
-	ret = 0;
-out:
-	sqlite3_finalize(st);
-	if (ret < 0)
-		wl_db_rollback(db);
-	free(path);
-	return ret;
-}
-
 static int signer_open(struct signer *w, struct wl_stage *s, int p, struct wl_err *err)
 {
 	WL_TRY(open_db(s, p, &w->db, err));
-	WL_TRY(take_over(s, p, &w->db, err));
+	WL_TRY(wl_stage_take_over(s, p, &w->db, lasting, err));
 	WL_TRY(wl_db_prepare(&w->db, &w->has, "SELECT 1 FROM look WHERE pair_id = ?", err));
 	WL_TRY(wl_db_prepare(&w->db, &w->sig,
 		"INSERT INTO signature(pair_id, phash, text_hash, pixel_hash) VALUES(?,?,?,?)", err));

@@ -133,6 +133,52 @@ out:
 	return ret;
 }
 
+static int copy_tables(struct wl_db *db, const char *const *tables, struct wl_err *err)
+{
+	int64_t same;
+
+	WL_TRY(wl_db_int(db, 0, &same, err, "SELECT (SELECT value FROM old.meta WHERE key = 'key')"
+		" = (SELECT value FROM main.meta WHERE key = 'key')"));
+	if (!same)
+		return 0;
+	WL_TRY(wl_db_begin(db, err));
+	for (; *tables; tables++) {
+		char *sql = wl_strf(err, "INSERT OR IGNORE INTO main.%s SELECT * FROM old.%s",
+			*tables, *tables);
+		int ret = sql ? wl_db_exec(db, sql, err) : -1;
+		free(sql);
+		if (ret < 0) {
+			wl_db_rollback(db);
+			return -1;
+		}
+	}
+	return wl_db_commit(db, err);
+}
+
+int wl_stage_take_over(struct wl_stage *s, int partition, struct wl_db *db,
+	const char *const *tables, struct wl_err *err)
+{
+	char *path = wl_corpus_stage_path(s->corpus, s->name, s->generation - 1, partition, err);
+	sqlite3_stmt *st = NULL;
+	int ret = -1;
+
+	if (!path)
+		return -1;
+	if (s->generation < 2 || !wl_exists(path)) {
+		free(path);
+		return 0;
+	}
+	WL_TRY_OUT(wl_db_prepare(db, &st, "ATTACH ? AS old", err));
+	WL_TRY_OUT(wl_db_run(db, st, err, "s", path));
+	ret = copy_tables(db, tables, err);
+	if (ret == 0)
+		ret = wl_db_exec(db, "DETACH old", err);
+out:
+	sqlite3_finalize(st);
+	free(path);
+	return ret;
+}
+
 int wl_stage_publish(struct wl_stage *s, json_t *counts, struct wl_err *err)
 {
 	json_t *facts = json_pack("{s:s, s:s, s:O}", "params_hash", s->params_hash, "fingerprint",

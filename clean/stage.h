@@ -31,8 +31,13 @@ void wl_stage_end(struct wl_stage *s);
 WL_MUST_CHECK int wl_stage_db(struct wl_stage *s, int partition, const char *schema,
 	const char *key, struct wl_db *db, struct wl_err *err);
 
-/* Folds every partition's database into its file and makes this generation the one that
- * readers see; counts are kept in corpus.json. */
+/* Copies the rows of these tables (NULL ends the list) from the published generation, when it
+ * was written under the same key: what is known of a pair stays true, for pairs never change.
+ * Rows that are here already stay. */
+WL_MUST_CHECK int wl_stage_take_over(struct wl_stage *s, int partition, struct wl_db *db,
+	const char *const *tables, struct wl_err *err);
+
+/* Makes this generation the one that readers see; counts are kept in corpus.json. */
 WL_MUST_CHECK int wl_stage_publish(struct wl_stage *s, json_t *counts, struct wl_err *err);
 
 #endif

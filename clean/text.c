@@ -378,6 +378,24 @@ out:
 	return ret;
 }
 
+int wl_text_fold(const struct wl_text *tx, const char *text, size_t len, struct wl_buf *out,
+	struct wl_err *err)
+{
+	struct wl_cps t = {0};
+	size_t i = 0;
+	int ret = -1;
+
+	len = cut_at_char(text, len, WL_TEXT_MAX_BYTES);
+	WL_TRY_OUT(cps_reserve(&t, len + 1, err));
+	while (i < len)
+		t.c[t.n++] = wl_utf8_next(text, len, &i, NULL);
+	WL_TRY_OUT(through_icu(&t, tx->nfkc_cf, err));
+	ret = encode(&t, out, err);
+out:
+	free(t.c);
+	return ret;
+}
+
 /* The key's character for c: 0 none; UINT32_MAX: ask ICU. */
 static uint32_t key_char(uint32_t c)
 {

@@ -52,6 +52,11 @@ WL_MUST_CHECK int wl_text_normalise(const struct wl_text *t, const char *source,
 WL_MUST_CHECK int wl_text_key(const struct wl_text *t, const char *text, size_t len,
 	struct wl_buf *out, struct wl_err *err);
 
+/* Replaces what is in out by NFKC with case folded, separators kept: for words that need their
+ * boundaries. */
+WL_MUST_CHECK int wl_text_fold(const struct wl_text *t, const char *text, size_t len,
+	struct wl_buf *out, struct wl_err *err);
+
 /* Whether c is written in Traditional (1) or in Simplified (-1) text only; 0: in both. */
 int wl_text_script(const struct wl_text *t, uint32_t c);
 
