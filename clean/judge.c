@@ -68,6 +68,9 @@ static void judge_form(const struct text_rules *t, const struct judged *j, struc
 	else if (m->letters < (size_t)t->min_letters)
 		add_verdict(o, "text-short", "%zu letters, at least %lld are asked for: %.120s",
 			m->letters, (long long)t->min_letters, s);
+	else if (m->chars < (size_t)t->min_chars)
+		add_verdict(o, "text-short", "%zu characters, at least %lld are asked for: %.120s",
+			m->chars, (long long)t->min_chars, s);
 	if (m->chars > (size_t)t->max_chars)
 		add_verdict(o, "text-long", "%zu characters, at most %lld are asked for: %.120s",
 			m->chars, (long long)t->max_chars, s);

@@ -12,20 +12,6 @@ struct options {
 	int64_t threads;
 };
 
-/* The rules that come with the program: installed, or in the source tree. */
-static char *default_rules(struct wl_err *err)
-{
-	static const char *const places[] = {WL_PREFIX "/share/wenlan/rules/default.yaml",
-		"clean/rules/default.yaml"};
-
-	for (int i = 1; i >= 0; i--)
-		if (wl_exists(places[i]))
-			return wl_strf(err, "%s", places[i]);
-	wl_err_set(err, WL_EUSAGE, "Neither %s nor %s is there; give --rules FILE.", places[1],
-		places[0]);
-	return NULL;
-}
-
 static int print_json(const struct wl_filter_counts *n, struct wl_err *err)
 {
 	json_t *o = json_pack("{s:I, s:I, s:O}", "pairs", (json_int_t)n->pairs, "kept",
@@ -77,7 +63,8 @@ static int run(struct wl_opts *opts, void *user, struct wl_err *err)
 	if (o->threads < 0 || o->threads > 1024)
 		return wl_err_set(err, WL_EUSAGE, "--threads is %lld, expected 0 (one per core) "
 			"to 1024.", (long long)o->threads);
-	path = o->rules ? wl_strf(err, "%s", o->rules) : default_rules(err);
+	path = o->rules ? wl_strf(err, "%s", o->rules)
+			: wl_share_path("clean/rules/default.yaml", err);
 	tx = path ? wl_text_open(err) : NULL;
 	r = tx ? wl_rules_load(path, tx, err) : NULL;
 	c = r ? wl_corpus_open(o->corpus, false, 0, err) : NULL;

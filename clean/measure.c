@@ -30,6 +30,21 @@ static bool has_filling(const char *text)
 	return strstr(text, "锟斤拷") || strstr(text, "烫烫烫") || strstr(text, "屯屯屯");
 }
 
+/* What the bytes 80 to BF are in Latin-1 or in Windows-1252. */
+static bool latin_tail(uint32_t c)
+{
+	static const uint16_t windows[] = {0x152, 0x153, 0x160, 0x161, 0x178, 0x17d, 0x17e, 0x192,
+		0x2c6, 0x2dc, 0x2013, 0x2014, 0x2018, 0x2019, 0x201a, 0x201c, 0x201d, 0x201e, 0x2020,
+		0x2021, 0x2022, 0x2026, 0x2030, 0x2039, 0x203a, 0x20ac, 0x2122};
+
+	if (c >= 0x80 && c <= 0xbf)
+		return true;
+	for (size_t i = 0; i < sizeof(windows) / sizeof(*windows); i++)
+		if (windows[i] == c)
+			return true;
+	return false;
+}
+
 struct trace {
 	size_t bad, gbk, latin;
 	uint32_t last;
@@ -40,7 +55,7 @@ static void trace_char(struct trace *t, uint32_t c)
 {
 	t->bad += c == WL_UTF8_BAD;
 	t->gbk += gbk_trace(c);
-	t->latin += t->last >= 0xc2 && t->last <= 0xef && c >= 0x80 && c <= 0xbf;
+	t->latin += t->last >= 0xc2 && t->last <= 0xef && latin_tail(c);
 	t->last = c;
 }
 

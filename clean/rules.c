@@ -65,8 +65,8 @@ static int section(const json_t *root, const char *key, const char *const *known
 
 static int read_text(struct wl_rules *r, const json_t *root, const char *path, struct wl_err *err)
 {
-	static const char *const known[] = {"min_letters", "max_chars", "max_run", "min_chinese",
-		"max_symbols", "max_repeat", "garbled", "pii", "traditional", NULL};
+	static const char *const known[] = {"min_letters", "min_chars", "max_chars", "max_run",
+		"min_chinese", "max_symbols", "max_repeat", "garbled", "pii", "traditional", NULL};
 	static const char *const pii[] = {"mask", "drop", "keep", NULL};
 	static const char *const traditional[] = {"convert", "keep", "drop", NULL};
 	struct text_rules *t = &r->text;
@@ -76,6 +76,7 @@ static int read_text(struct wl_rules *r, const json_t *root, const char *path, s
 
 	WL_TRY(section(root, "text", known, path, where, sizeof(where), &o, err));
 	WL_TRY(count(o, "min_letters", where, 1, &t->min_letters, err));
+	WL_TRY(count(o, "min_chars", where, 1, &t->min_chars, err));
 	WL_TRY(count(o, "max_chars", where, INT32_MAX, &t->max_chars, err));
 	WL_TRY(count(o, "max_run", where, INT32_MAX, &t->max_run, err));
 	WL_TRY(share(o, "min_chinese", where, 0, &t->min_chinese, err));

@@ -9,7 +9,7 @@ enum pii_policy { PII_MASK, PII_DROP, PII_KEEP };
 enum traditional_policy { TRADITIONAL_CONVERT, TRADITIONAL_KEEP, TRADITIONAL_DROP };
 
 struct text_rules {
-	int64_t min_letters, max_chars, max_run;
+	int64_t min_letters, min_chars, max_chars, max_run;
 	double min_chinese, max_symbols, max_repeat;
 	bool garbled;
 	enum pii_policy pii;
