@@ -90,9 +90,10 @@ static char *to_utf8(const char *text, size_t n, const char *encoding, size_t *l
 	return out;
 }
 
+/* UTF-8 without NUL, which neither JSON readers nor C strings would carry on. */
 static bool is_utf8(const char *text, size_t n)
 {
-	json_t *s = json_stringn(text, n);
+	json_t *s = memchr(text, '\0', n) ? NULL : json_stringn(text, n);
 	json_decref(s);
 	return s != NULL;
 }

@@ -163,6 +163,9 @@ static void test_stamp(void **state)
 		assert_non_null(r.reason);
 		assert_string_equal(r.reason, "no zh_CN caption");
 	}
+	wl_record_clear(&r);
+	OK(wl_record_stamp(&r, "zh_CN.utf8=a\0b", 14, &err)); /* found by fuzzing */
+	assert_non_null(r.reason);
 	wl_record_release(&r);
 }
 
