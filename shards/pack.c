@@ -18,6 +18,11 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Enough in flight that a thread that waits for the processor does not stop the others; bytes
+ * bound it when pictures are large. */
+enum { JOBS_PER_THREAD = 32 };
+static const int64_t MAX_IN_FLIGHT_BYTES = 128 << 20;
+
 struct pack {
 	const struct wl_pack_opts *o;
 	struct wl_corpus *corpus;
@@ -29,6 +34,7 @@ struct pack {
 	struct wl_pool *pool;
 	struct wl_pack_job **idle; /* jobs not in flight, a stack */
 	size_t n_idle, n_jobs;
+	int64_t in_flight_bytes; /* as received, of submitted pairs */
 	size_t next_shard, next_pair; /* the next pair to submit */
 	struct wl_shard_writer *previous; /* being sealed while the next is filled */
 	size_t previous_shard;
@@ -191,6 +197,7 @@ static int submit_one(struct pack *p, struct wl_err *err)
 	WL_TRY(wl_pack_job_fill(j, p->cursors[pair->partition], p->kept[pair->partition], pair->id,
 		pair->group, err));
 	p->n_idle--;
+	p->in_flight_bytes += j->pair.length;
 	p->next_pair++;
 	wl_pool_submit(p->pool, wl_pack_job_run, j);
 	return 0;
@@ -199,10 +206,12 @@ static int submit_one(struct pack *p, struct wl_err *err)
 /* The result of the next pair in plan order, with the pool kept full behind it. */
 static int next_result(struct pack *p, struct wl_pack_job **out, struct wl_err *err)
 {
-	while (p->n_idle && more_to_submit(p) && wl_pool_has_room(p->pool))
+	while (p->n_idle && more_to_submit(p) && wl_pool_has_room(p->pool) &&
+		(p->in_flight_bytes < MAX_IN_FLIGHT_BYTES || p->n_idle == p->n_jobs))
 		WL_TRY(submit_one(p, err));
 	*out = wl_pool_take(p->pool);
 	WL_ASSERT(*out);
+	p->in_flight_bytes -= (*out)->pair.length;
 	return 0;
 }
 
@@ -280,7 +289,7 @@ static int make_jobs(struct pack *p, struct wl_err *err)
 	size_t threads = p->o->threads > 0 ? (size_t)p->o->threads : wl_cores();
 	int parts = wl_corpus_partitions(p->corpus);
 
-	p->n_jobs = 4 * threads;
+	p->n_jobs = JOBS_PER_THREAD * threads;
 	p->pool = wl_pool_new(threads, p->n_jobs, err);
 	p->idle = calloc(p->n_jobs, sizeof(void *));
 	p->kept = calloc((size_t)parts, sizeof(void *));

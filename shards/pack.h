@@ -7,7 +7,8 @@
  * the sealed ones by the plan's hash in NAME.db, checks their bytes and goes on.  The
  * manifest comes last.
  *
- * In flight: four samples a worker thread, two shards' chunks; a sample is at most 64 MiB.
+ * In flight: at most 32 samples a worker thread and 128 MiB as received, or one sample (at most
+ * 64 MiB), and two shards' chunks of 4 MiB.
  */
 #ifndef WL_SHARDS_PACK_H
 #define WL_SHARDS_PACK_H
