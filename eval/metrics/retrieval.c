@@ -9,15 +9,17 @@
 #include "eval/metrics/retrieval.h"
 #include "eval/metrics/score.h"
 
+#include <float.h>
 #include <math.h>
 #include <omp.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Rows of the left side that a thread packs at a time, columns of a tile, and the bytes of
- * the right side that are packed for all threads at a time. */
-enum { LEFT_ROWS = 168, TILE_COLS = 512 };
+/* Rows of the left side that a thread packs at a time, columns of a tile (a multiple of every
+ * wl_score_nr()), the distance of its rows (no multiple of 4 KiB, which would crowd few cache
+ * sets), and the bytes of the right side that are packed for all threads at a time. */
+enum { LEFT_ROWS = 180, TILE_COLS = 480, TILE_STRIDE = TILE_COLS + 16 };
 static const int64_t right_bytes = 64 << 20;
 
 /* The best right answer of each query. */
@@ -47,22 +49,26 @@ void wl_retrieval_normalize(float *rows, int64_t n, int64_t dim)
 	}
 }
 
-/* The first number that is not finite, as an index; -1 when all are. */
-static int64_t find_not_finite(const float *v, int64_t n)
+/* The first row with a number that is not finite; -1 when there is none. */
+static int64_t find_not_finite(const float *rows, int64_t n, int64_t dim)
 {
 	int64_t bad = INT64_MAX;
 
 #pragma omp parallel for schedule(static) reduction(min : bad)
-	for (int64_t i = 0; i < n; i++)
-		if (!isfinite(v[i]) && i < bad)
+	for (int64_t i = 0; i < n; i++) {
+		const float *row = rows + i * dim;
+		int fine = 1;
+
+		for (int64_t k = 0; k < dim; k++) /* no early end, so that it vectorises */
+			fine &= fabsf(row[k]) <= FLT_MAX;
+		if (!fine && i < bad)
 			bad = i;
+	}
 	return bad == INT64_MAX ? -1 : bad;
 }
 
-static int check(const struct wl_retrieval_in *in, struct wl_err *err)
+static int check_shape(const struct wl_retrieval_in *in, struct wl_err *err)
 {
-	int64_t bad;
-
 	if (in->n_images < 1 || in->n_texts < 1 || in->dim < 1 || in->n_images > INT32_MAX ||
 		in->n_texts > INT32_MAX)
 		return wl_err_set(err, WL_EDATA,
@@ -75,14 +81,21 @@ static int check(const struct wl_retrieval_in *in, struct wl_err *err)
 				"pair %lld joins image %lld and text %lld, but there are %lld images and %lld"
 				" texts (counted from 0)", (long long)p, (long long)in->pair_image[p],
 				(long long)in->pair_text[p], (long long)in->n_images, (long long)in->n_texts);
-	bad = find_not_finite(in->images, in->n_images * in->dim);
+	return 0;
+}
+
+static int check_numbers(const struct wl_retrieval_in *in, struct wl_err *err)
+{
+	int64_t bad;
+
+	bad = find_not_finite(in->images, in->n_images, in->dim);
 	if (bad >= 0)
 		return wl_err_set(err, WL_EDATA, "the embedding of image %lld is not finite",
-			(long long)(bad / in->dim));
-	bad = find_not_finite(in->texts, in->n_texts * in->dim);
+			(long long)bad);
+	bad = find_not_finite(in->texts, in->n_texts, in->dim);
 	if (bad >= 0)
 		return wl_err_set(err, WL_EDATA, "the embedding of text %lld is not finite",
-			(long long)(bad / in->dim));
+			(long long)bad);
 	return 0;
 }
 
@@ -155,9 +168,9 @@ static void count_block(struct count *c, struct scratch *s, const float *right, 
 		int64_t cols = n - j < TILE_COLS ? n - j : TILE_COLS;
 
 		wl_score_tile(s->left, right + j * in->dim, m_padded, (cols + nr - 1) / nr * nr, in->dim,
-			s->tile, TILE_COLS);
+			s->tile, TILE_STRIDE);
 		for (int64_t i = 0; i < m; i++) {
-			const float *row = s->tile + i * TILE_COLS;
+			const float *row = s->tile + i * TILE_STRIDE;
 
 			if (c->row[i0 + i].index >= 0)
 				c->row_above[i0 + i] += count_row(row, cols, j0 + j, c->row[i0 + i]);
@@ -170,9 +183,8 @@ static bool scratch_init(struct scratch *s, int64_t dim, int64_t cols)
 {
 	int64_t mr = wl_score_mr(), rows = (LEFT_ROWS + mr - 1) / mr * mr;
 
-	/* aligned_alloc wants multiples of the alignment: 64 rows or columns are that. */
 	s->left = aligned_alloc(64, (size_t)((rows * dim * 4 + 63) / 64 * 64));
-	s->tile = aligned_alloc(64, (size_t)(rows * TILE_COLS) * sizeof *s->tile);
+	s->tile = aligned_alloc(64, (size_t)((rows * TILE_STRIDE * 4 + 63) / 64 * 64));
 	s->above = calloc((size_t)cols, sizeof *s->above);
 	return s->left && s->tile && s->above;
 }
@@ -221,6 +233,8 @@ static int count_all(struct count *c, struct wl_err *err)
 {
 	const struct wl_retrieval_in *in = c->in;
 	const int64_t nr = wl_score_nr();
+
+	WL_ASSERT(TILE_COLS % nr == 0);
 	int threads = in->threads > 0 ? in->threads : omp_get_max_threads();
 	int64_t cols = right_bytes / (in->dim * 4) / nr * nr, padded = (in->n_texts + nr - 1) / nr * nr;
 	float *right;
@@ -244,7 +258,8 @@ int wl_retrieval_ranks(const struct wl_retrieval_in *in, int64_t *image_rank, in
 	struct count c = {.in = in};
 	int ret = -1;
 
-	WL_TRY(check(in, err));
+	WL_TRY(check_shape(in, err));
+	WL_TRY(check_numbers(in, err));
 	c.row = calloc((size_t)in->n_images, sizeof *c.row);
 	c.col = calloc((size_t)in->n_texts, sizeof *c.col);
 	c.row_above = calloc((size_t)in->n_images, sizeof *c.row_above);
@@ -320,7 +335,7 @@ int wl_retrieval_measure(const struct wl_retrieval_in *in, struct wl_retrieval *
 	int ret = -1;
 
 	*out = (struct wl_retrieval){.images = in->n_images, .texts = in->n_texts};
-	WL_TRY(check(in, err));
+	WL_TRY(check_shape(in, err));
 	ranks = malloc((size_t)(in->n_images + in->n_texts) * sizeof *ranks);
 	if (!ranks)
 		return wl_err_nomem(err, "ranks", (size_t)(in->n_images + in->n_texts) * sizeof *ranks);
@@ -401,7 +416,7 @@ int wl_retrieval_chance(const struct wl_retrieval_in *in, struct wl_retrieval *o
 	struct wl_err *err)
 {
 	*out = (struct wl_retrieval){.images = in->n_images, .texts = in->n_texts};
-	WL_TRY(check(in, err));
+	WL_TRY(check_shape(in, err));
 	WL_TRY(chance_direction(in->pair_image, in->n_pairs, in->n_images, in->n_texts, &out->i2t, err));
 	WL_TRY(chance_direction(in->pair_text, in->n_pairs, in->n_texts, in->n_images, &out->t2i, err));
 	set_mean_recall(out);

@@ -12,13 +12,13 @@
 #include <string.h>
 
 #if defined(__AVX512F__)
-enum { VL = 16, MR = 14 }; /* 28 sums + 2 of the right side of 32 registers */
+enum { VL = 16, MR = 9, NV = 3 }; /* 27 sums, 3 of the right side and 1 of 32 registers */
 #elif defined(__AVX__)
-enum { VL = 8, MR = 6 }; /* 12 + 2 of 16 */
+enum { VL = 8, MR = 6, NV = 2 }; /* 12 + 2 + 1 of 16 */
 #else
-enum { VL = 4, MR = 4 }; /* fits 16 registers of SSE, and Arm's 32 */
+enum { VL = 4, MR = 4, NV = 2 }; /* fits 16 registers of SSE, and Arm's 32 */
 #endif
-enum { NV = 2, NR = NV * VL, KC = 512 }; /* KC * NR floats: at most 64 KiB are streamed */
+enum { NR = NV * VL, KC = 256 }; /* KC * NR floats: about the first-level cache */
 
 typedef float vec __attribute__((vector_size(VL * sizeof(float)), aligned(4)));
 
@@ -64,13 +64,14 @@ static void register_tile(const float *restrict a, const float *restrict b, int6
 		for (int v = 0; v < NV; v++)
 			sum[r][v] = *(const vec *)(c + r * ldc + v * VL);
 	for (int64_t k = 0; k < kc; k++, a += MR, b += NR) {
-		vec b0 = *(const vec *)b, b1 = *(const vec *)(b + VL);
+		vec right[NV];
 
+		for (int v = 0; v < NV; v++)
+			right[v] = *(const vec *)(b + v * VL);
 #pragma GCC unroll 16
-		for (int r = 0; r < MR; r++) {
-			sum[r][0] += a[r] * b0;
-			sum[r][1] += a[r] * b1;
-		}
+		for (int r = 0; r < MR; r++)
+			for (int v = 0; v < NV; v++)
+				sum[r][v] += a[r] * right[v];
 	}
 #pragma GCC unroll 16
 	for (int r = 0; r < MR; r++)
