@@ -334,15 +334,15 @@ static void plant_texts(struct gen *g)
 	static const struct {
 		const char *text, *reason;
 	} junk[] = {
-		{"图", "text-too-short"},
-		{"IMG_20210311_0042.jpg", "too-little-chinese"},
-		{"DSC00017 final version copy", "too-little-chinese"},
-		{"哈哈哈哈哈哈哈哈哈哈哈哈哈哈哈哈", "repetition"},
-		{"转发转发转发转发转发转发转发转发", "repetition"},
-		{"有意者请联系测试敏感词甲获取资料", "sensitive-word"},
-		{"这里出现了测 试*敏-感 词甲的变体", "sensitive-word"},
-		{"联系人张三，手机号码13812345678，欢迎来电", "personal-data"},
-		{"身份证号码11010519491231002X的持有人", "personal-data"},
+		{"图", "text-short"},
+		{"IMG_20210311_0042.jpg", "text-not-chinese"},
+		{"DSC00017 final version copy", "text-not-chinese"},
+		{"哈哈哈哈哈哈哈哈哈哈哈哈哈哈哈哈", "text-repetition"},
+		{"转发转发转发转发转发转发转发转发", "text-repetition"},
+		{"有意者请联系测试敏感词甲获取资料", "sensitive-test"},
+		{"这里出现了测 试*敏-感 词甲的变体", "sensitive-test"},
+		{"联系人张三，手机号码13812345678，欢迎来电", "text-personal"},
+		{"身份证号码11010519491231002X的持有人", "text-personal"},
 	};
 	struct wl_image im;
 	char name[64];
@@ -385,7 +385,7 @@ static void plant_images(struct gen *g)
 		put_line(g, name, "一个很小很小的图标文件", "train");
 		wl_image_release(&im);
 	}
-	count(g, "image-too-small", 3);
+	count(g, "image-small", 3);
 }
 
 int main(int argc, char **argv)
