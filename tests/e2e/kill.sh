@@ -80,6 +80,6 @@ same "vocabulary" "$vocab_b" "$vocab_a"
 same "weights and queues" "$weights_b" "$weights_a"
 same "losses" "$losses_b" "$losses_a"
 same "final numbers" "$numbers_b" "$numbers_a"
-must "$BIN/wenlan-shard" verify "$work/b/shards"
+must "$BIN/wenlan-shard" verify --shards "$work/b/shards"
 ok "the shards of the disturbed run verify"
 finish

@@ -32,9 +32,9 @@ done
 
 # --- shards ----------------------------------------------------------------------------------
 must "$BIN/wenlan-shard" --corpus "$corpus" --out "$shards"
-must "$BIN/wenlan-shard" verify "$shards"
+must "$BIN/wenlan-shard" verify --shards "$shards"
 ok "wenlan-shard verify"
-must "$BIN/wenlan-shard" audit --corpus "$corpus" "$shards"
+must "$BIN/wenlan-shard" audit --corpus "$corpus" --shards "$shards"
 ok "wenlan-shard audit: the totals balance"
 for split in train val test; do
 	is "$split samples" "$(sql "$shards/manifest.db" \
@@ -57,10 +57,10 @@ at_least "R@1 text to image" "$(json "$work/retrieval.json" t2i r1)" 60
 
 # --- what a user gets wrong ------------------------------------------------------------------
 exits 2 "$BIN/wenlan-train" --config tests/e2e/shapes.yaml --shard "$shards"
-exits 3 "$BIN/wenlan-shard" verify "$work/no-such-shards"
+exits 3 "$BIN/wenlan-shard" verify --shards "$work/no-such-shards"
 cp -r "$shards" "$work/damaged"
 printf 'X' | dd of="$work/damaged/test-000000.tar" bs=1 seek=2000 conv=notrunc 2>/dev/null
-exits 3 "$BIN/wenlan-shard" verify "$work/damaged"
+exits 3 "$BIN/wenlan-shard" verify --shards "$work/damaged"
 ckpt=$(ls -d "$run"/ckpt-* | sort | tail -n 1)
 cp -r "$ckpt" "$work/ckpt-bad"
 truncate -s -100 "$work/ckpt-bad/model.safetensors"
