@@ -45,8 +45,8 @@ static bool has_id(const struct ids *s, int64_t id)
 	return s->n && bsearch(&id, s->v, s->n, sizeof id, by_value);
 }
 
-static int read_ids(struct ids *s, const char *dir, const char *shard, const char *sql,
-	struct wl_err *err)
+static int read_ids(
+	struct ids *s, const char *dir, const char *shard, const char *sql, struct wl_err *err)
 {
 	char *path = wl_strf(err, "%s/%s.db", dir, shard);
 	sqlite3_stmt *st = NULL;
@@ -69,8 +69,9 @@ static int no_doubles(const struct ids *s, const char *dir, struct wl_err *err)
 	for (size_t i = 1; i < s->n; i++)
 		if (s->v[i] == s->v[i - 1])
 			return wl_err_set(err, WL_EDATA,
-				"%s: pair %lld is in its shards twice; pack the corpus again into a new "
-				"directory", dir, (long long)s->v[i]);
+				"%s: pair %lld is in its shards twice; pack the corpus again "
+				"into a new directory",
+				dir, (long long)s->v[i]);
 	return 0;
 }
 
@@ -81,7 +82,8 @@ static int fault(const struct wl_pair *p, const char *dir, const char *what, str
 	wl_pair_name(p->partition, p->id, name);
 	return wl_err_set(err, WL_EDATA,
 		"pair %s %s (%s): the shards were not packed from what the corpus says now; run "
-		"wenlan-shard --corpus again", name, what, dir);
+		"wenlan-shard --corpus again",
+		name, what, dir);
 }
 
 static int place(const struct wl_pair *p, const struct wl_fate *f, const char *dir,
@@ -106,8 +108,8 @@ static int place(const struct wl_pair *p, const struct wl_fate *f, const char *d
 	return 0;
 }
 
-static int audit_partition(struct wl_corpus *c, int partition, const char *dir,
-	struct ids *packed, struct ids *rejected, struct wl_audit_result *out, struct wl_err *err)
+static int audit_partition(struct wl_corpus *c, int partition, const char *dir, struct ids *packed,
+	struct ids *rejected, struct wl_audit_result *out, struct wl_err *err)
 {
 	struct wl_kept *k = wl_kept_open(c, partition, err);
 	struct wl_pair_cursor *cur = k ? wl_pairs_open(c, partition, err) : NULL;
@@ -128,8 +130,8 @@ static int audit_partition(struct wl_corpus *c, int partition, const char *dir,
 }
 
 /* Samples that no partition has. */
-static int no_strangers(struct wl_corpus *c, const struct ids *s, const char *dir,
-	struct wl_err *err)
+static int no_strangers(
+	struct wl_corpus *c, const struct ids *s, const char *dir, struct wl_err *err)
 {
 	struct wl_pair p;
 
@@ -145,8 +147,9 @@ static int no_strangers(struct wl_corpus *c, const struct ids *s, const char *di
 		WL_TRY(rc);
 		if (!rc)
 			return wl_err_set(err, WL_EDATA,
-				"%s: the shards hold pair %lld, which %s does not have: they were packed from "
-				"another corpus", dir, (long long)s->v[i], wl_corpus_dir(c));
+				"%s: the shards hold pair %lld, which %s does not have: they "
+				"were packed from another corpus",
+				dir, (long long)s->v[i], wl_corpus_dir(c));
 	}
 	return 0;
 }
@@ -158,7 +161,8 @@ static int audit(struct wl_corpus *c, const char *dir, const struct wl_manifest 
 
 	for (size_t i = 0; i < m->n; i++) {
 		WL_TRY(read_ids(packed, dir, m->shards[i].name, "SELECT pair_id FROM sample", err));
-		WL_TRY(read_ids(rejected, dir, m->shards[i].name, "SELECT pair_id FROM rejected", err));
+		WL_TRY(read_ids(
+			rejected, dir, m->shards[i].name, "SELECT pair_id FROM rejected", err));
 	}
 	qsort(packed->v, packed->n, sizeof *packed->v, by_value);
 	qsort(rejected->v, rejected->n, sizeof *rejected->v, by_value);
@@ -174,13 +178,13 @@ static int audit(struct wl_corpus *c, const char *dir, const struct wl_manifest 
 	out->quarantined = counts.quarantined;
 	out->read += counts.quarantined;
 	if (out->read != out->quarantined + out->dropped_dedup + out->dropped_filter +
-		out->rejected + out->packed)
+				 out->rejected + out->packed)
 		WL_BUG("the audit's own totals do not balance");
 	return 0;
 }
 
-int wl_shards_audit(const char *corpus, const char *dir, struct wl_audit_result *out,
-	struct wl_err *err)
+int wl_shards_audit(
+	const char *corpus, const char *dir, struct wl_audit_result *out, struct wl_err *err)
 {
 	struct ids packed = {0}, rejected = {0};
 	struct wl_manifest m = {0};

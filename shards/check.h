@@ -30,14 +30,14 @@ struct wl_repair_result {
 /* Makes NAME.db of every tar again, then the manifest (meta from the old one, else from
  * plan.json) and the public indices.  A tar that is damaged itself is an error that names it, and
  * the manifest is left alone. */
-WL_MUST_CHECK int wl_shards_repair(const char *dir, struct wl_repair_result *out,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_shards_repair(
+	const char *dir, struct wl_repair_result *out, struct wl_err *err);
 
 struct wl_audit_result {
-	int64_t read;        /* input items: pairs + quarantined */
-	int64_t quarantined; /* could not become a pair */
+	int64_t read;			       /* input items: pairs + quarantined */
+	int64_t quarantined;		       /* could not become a pair */
 	int64_t dropped_dedup, dropped_filter; /* the first stage with a verdict */
-	int64_t rejected;    /* kept, but the picture could not be packed */
+	int64_t rejected;		       /* kept, but the picture could not be packed */
 	int64_t packed;
 	int64_t tombstoned; /* of packed: taken down since */
 };
@@ -46,7 +46,7 @@ struct wl_audit_result {
  * one of them and in one shard only.  WL_EDATA names the first pair that is not (by partition,
  * then id), or the first sample without a pair; *out is filled in as far as it got.  Memory: 8
  * bytes a sample. */
-WL_MUST_CHECK int wl_shards_audit(const char *corpus, const char *dir,
-	struct wl_audit_result *out, struct wl_err *err);
+WL_MUST_CHECK int wl_shards_audit(
+	const char *corpus, const char *dir, struct wl_audit_result *out, struct wl_err *err);
 
 #endif

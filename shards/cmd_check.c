@@ -37,14 +37,14 @@ static int run_verify(struct wl_opts *o, void *user, struct wl_err *err)
 	struct check_cmd *c = user;
 	struct wl_verify_result r;
 	int rc = wl_shards_verify(c->shards, c->deep, c->threads, &r, err);
-	json_t *v = json_pack("{s:I, s:I, s:I, s:I, s:b}", "shards", (json_int_t)r.shards, "samples",
-		(json_int_t)r.samples, "bytes", (json_int_t)r.bytes, "bad_shards",
+	json_t *v = json_pack("{s:I, s:I, s:I, s:I, s:b}", "shards", (json_int_t)r.shards,
+		"samples", (json_int_t)r.samples, "bytes", (json_int_t)r.bytes, "bad_shards",
 		(json_int_t)r.bad_shards, "sound", rc == 0);
 
 	WL_TRY(put_json(o, v, rc < 0 ? NULL : err));
 	if (rc == 0)
-		wl_info("%s is sound: %lld samples in %lld shards, every byte of %.1f MB%s", c->shards,
-			(long long)r.samples, (long long)r.shards, (double)r.bytes / 1e6,
+		wl_info("%s is sound: %lld samples in %lld shards, every byte of %.1f MB%s",
+			c->shards, (long long)r.samples, (long long)r.shards, (double)r.bytes / 1e6,
 			c->deep ? ", every picture decoded" : "");
 	return rc;
 }
@@ -58,10 +58,13 @@ int wl_cmd_verify(int argc, char **argv)
 		{"threads", WL_OPT_INT, &c.threads, "N", "0: one per core", false},
 		{0},
 	};
-	struct wl_opts opts = {.program = "wenlan-shard verify", .usage = "--shards DIR [--deep]",
-		.about = "Reads every byte of a shard set and compares it with the hashes, offsets and "
-			 "descriptions in the databases.  Exit code 3 names the first bad sample.",
-		.example = "wenlan-shard verify --shards shards --deep", .table = table};
+	struct wl_opts opts = {.program = "wenlan-shard verify",
+		.usage = "--shards DIR [--deep]",
+		.about = "Reads every byte of a shard set and compares it with the hashes, "
+			 "offsets and descriptions in the databases.  Exit code 3 names the "
+			 "first bad sample.",
+		.example = "wenlan-shard verify --shards shards --deep",
+		.table = table};
 
 	return wl_main(&opts, argc, argv, run_verify, &c);
 }
@@ -74,8 +77,10 @@ static int run_repair(struct wl_opts *o, void *user, struct wl_err *err)
 	WL_TRY(wl_shards_repair(c->shards, &r, err));
 	wl_info("%s: databases of %lld shards with %lld samples made again", c->shards,
 		(long long)r.shards, (long long)r.samples);
-	return put_json(o, json_pack("{s:I, s:I, s:b}", "shards", (json_int_t)r.shards, "samples",
-		(json_int_t)r.samples, "tombstones_lost", r.tombstones_lost), err);
+	return put_json(o,
+		json_pack("{s:I, s:I, s:b}", "shards", (json_int_t)r.shards, "samples",
+			(json_int_t)r.samples, "tombstones_lost", r.tombstones_lost),
+		err);
 }
 
 int wl_cmd_repair(int argc, char **argv)
@@ -85,9 +90,11 @@ int wl_cmd_repair(int argc, char **argv)
 		{"shards", WL_OPT_STR, &c.shards, "DIR", "the shard set", true},
 		{0},
 	};
-	struct wl_opts opts = {.program = "wenlan-shard repair", .usage = "--shards DIR",
+	struct wl_opts opts = {.program = "wenlan-shard repair",
+		.usage = "--shards DIR",
 		.about = "Makes NAME.db, the index files and manifest.db again from the tars.",
-		.example = "wenlan-shard repair --shards shards", .table = table};
+		.example = "wenlan-shard repair --shards shards",
+		.table = table};
 
 	return wl_main(&opts, argc, argv, run_repair, &c);
 }
@@ -103,12 +110,14 @@ static int run_audit(struct wl_opts *o, void *user, struct wl_err *err)
 		(long long)r.read, (long long)r.packed, (long long)r.dropped_dedup,
 		(long long)r.dropped_filter, (long long)r.rejected, (long long)r.quarantined,
 		(long long)r.tombstoned);
-	return put_json(o, json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}",
-		"read", (json_int_t)r.read, "packed", (json_int_t)r.packed,
-		"dropped_dedup", (json_int_t)r.dropped_dedup,
-		"dropped_filter", (json_int_t)r.dropped_filter, "rejected", (json_int_t)r.rejected,
-		"quarantined", (json_int_t)r.quarantined, "tombstoned", (json_int_t)r.tombstoned,
-		"balanced", 1), err);
+	return put_json(o,
+		json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "read", (json_int_t)r.read,
+			"packed", (json_int_t)r.packed, "dropped_dedup",
+			(json_int_t)r.dropped_dedup, "dropped_filter", (json_int_t)r.dropped_filter,
+			"rejected", (json_int_t)r.rejected, "quarantined",
+			(json_int_t)r.quarantined, "tombstoned", (json_int_t)r.tombstoned,
+			"balanced", 1),
+		err);
 }
 
 int wl_cmd_audit(int argc, char **argv)
@@ -119,10 +128,13 @@ int wl_cmd_audit(int argc, char **argv)
 		{"shards", WL_OPT_STR, &c.shards, "DIR", "the shard set", true},
 		{0},
 	};
-	struct wl_opts opts = {.program = "wenlan-shard audit", .usage = "--corpus DIR --shards DIR",
-		.about = "Checks that every input item is in exactly one of packed, dropped by a stage, "
-			 "rejected, quarantined, and names the first that is not (exit code 3).",
-		.example = "wenlan-shard audit --corpus corpus --shards shards", .table = table};
+	struct wl_opts opts = {.program = "wenlan-shard audit",
+		.usage = "--corpus DIR --shards DIR",
+		.about = "Checks that every input item is in exactly one of packed, dropped by a "
+			 "stage, rejected, quarantined, and names the first that is not (exit "
+			 "code 3).",
+		.example = "wenlan-shard audit --corpus corpus --shards shards",
+		.table = table};
 
 	return wl_main(&opts, argc, argv, run_audit, &c);
 }
@@ -166,7 +178,8 @@ static int resolve(const char *dir, const char *arg, int64_t *id, struct wl_err 
 	if (wl_key_parse(arg, name, &index, err) < 0)
 		return wl_err_set(err, WL_EUSAGE,
 			"\"%s\" is neither a pair (ID or PPPPP-ID) nor a sample's key "
-			"(SPLIT-NNNNNN_NNNNNN)", arg);
+			"(SPLIT-NNNNNN_NNNNNN)",
+			arg);
 	WL_TRY(wl_shard_rows_open(&rows, dir, name, err));
 	rc = wl_shard_rows_seek(&rows, index, &row, err);
 	wl_shard_rows_close(&rows);
@@ -177,8 +190,8 @@ static int resolve(const char *dir, const char *arg, int64_t *id, struct wl_err 
 }
 
 /* Pairs whose picture came from one of the URLs. */
-static int find_urls(const char *dir, const struct wl_strs *urls, struct id_list *ids,
-	struct wl_err *err)
+static int find_urls(
+	const char *dir, const struct wl_strs *urls, struct id_list *ids, struct wl_err *err)
 {
 	struct wl_manifest m;
 	int rc = 0;
@@ -216,14 +229,18 @@ static int run_tombstone(struct wl_opts *o, void *user, struct wl_err *err)
 	}
 	WL_TRY_OUT(find_urls(c->shards, &c->urls, &ids, err));
 	if (!ids.n) {
-		wl_err_set(err, WL_EUSAGE, c->urls.n ? "no sample of %s has any of these URLs"
-			: "nothing to take down in %s: name pairs, keys or --url", c->shards);
+		wl_err_set(err, WL_EUSAGE,
+			c->urls.n ? "no sample of %s has any of these URLs"
+				  : "nothing to take down in %s: name pairs, keys or --url",
+			c->shards);
 		goto out;
 	}
 	added = wl_manifest_tombstone(c->shards, ids.v, ids.n, c->reason, err);
 	if (added >= 0)
-		ret = put_json(o, json_pack("{s:I, s:I}", "named", (json_int_t)ids.n, "added",
-			(json_int_t)added), err);
+		ret = put_json(o,
+			json_pack("{s:I, s:I}", "named", (json_int_t)ids.n, "added",
+				(json_int_t)added),
+			err);
 	if (ret == 0)
 		wl_info("%lld pairs taken down (%zu named); readers leave them out from now on",
 			(long long)added, ids.n);
@@ -237,17 +254,19 @@ int wl_cmd_tombstone(int argc, char **argv)
 	struct check_cmd c = {0};
 	const struct wl_opt table[] = {
 		{"shards", WL_OPT_STR, &c.shards, "DIR", "the shard set", true},
-		{"url", WL_OPT_LIST, &c.urls, "URL", "every sample whose picture came from it", false},
+		{"url", WL_OPT_LIST, &c.urls, "URL", "every sample whose picture came from it",
+			false},
 		{"reason", WL_OPT_STR, &c.reason, "TEXT", "kept beside the tombstone", true},
 		{0},
 	};
 	struct wl_opts opts = {.program = "wenlan-shard tombstone",
 		.usage = "--shards DIR --reason TEXT [--url URL]... [PAIR|KEY]...",
-		.about = "Takes samples down: readers leave them out at once, no shard is written anew, "
-			 "and packing the same corpus again keeps them down.",
-		.example = "wenlan-shard tombstone --shards shards --reason 'owner asked' "
-			   "--url http://example.org/a.jpg",
-		.table = table, .allow_positional = true};
+		.about = "Takes samples down: readers leave them out at once, no shard is "
+			 "written anew, and packing the same corpus again keeps them down.",
+		.example = "wenlan-shard tombstone --shards shards --reason 'owner asked' --url "
+			   "http://example.org/a.jpg",
+		.table = table,
+		.allow_positional = true};
 
 	return wl_main(&opts, argc, argv, run_tombstone, &c);
 }

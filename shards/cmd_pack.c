@@ -25,13 +25,13 @@ static int check(const struct pack_cmd *p, struct wl_err *err)
 		return wl_err_set(err, WL_EUSAGE, "--shard-size %lld: expected at least one byte",
 			(long long)o->shard_bytes);
 	if (p->quality < 1 || p->quality > 100)
-		return wl_err_set(err, WL_EUSAGE, "--quality %lld: expected 1 to 100",
-			(long long)p->quality);
+		return wl_err_set(
+			err, WL_EUSAGE, "--quality %lld: expected 1 to 100", (long long)p->quality);
 	return 0;
 }
 
-static int say(const struct wl_opts *opts, const struct pack_cmd *p,
-	const struct wl_pack_result *r, struct wl_err *err)
+static int say(const struct wl_opts *opts, const struct pack_cmd *p, const struct wl_pack_result *r,
+	struct wl_err *err)
 {
 	json_t *v;
 	char *text;
@@ -44,18 +44,17 @@ static int say(const struct wl_opts *opts, const struct pack_cmd *p,
 		(long long)r->shards, (double)r->bytes / 1e6,
 		r->kept_shards && !r->nothing_to_do ? "; some were sealed by an earlier run" : "");
 	if (r->rejected)
-		wl_warn("%lld pairs were left out because their pictures could not be packed; the "
-			"shards' databases say why (table rejected)", (long long)r->rejected);
+		wl_warn("%lld pairs were left out because their pictures could not be packed; "
+			"the shards' databases say why (table rejected)",
+			(long long)r->rejected);
 	if (!opts->common.json)
 		return 0;
-	v = json_pack("{s:I, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}, s:b}",
-		"shards", (json_int_t)r->shards, "shards_kept", (json_int_t)r->kept_shards,
-		"samples", (json_int_t)r->samples, "bytes", (json_int_t)r->bytes,
-		"rejected", (json_int_t)r->rejected,
-		"splits", "train", (json_int_t)r->in_split[WL_SPLIT_TRAIN],
-		"val", (json_int_t)r->in_split[WL_SPLIT_VAL],
-		"test", (json_int_t)r->in_split[WL_SPLIT_TEST],
-		"nothing_to_do", r->nothing_to_do);
+	v = json_pack("{s:I, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}, s:b}", "shards",
+		(json_int_t)r->shards, "shards_kept", (json_int_t)r->kept_shards, "samples",
+		(json_int_t)r->samples, "bytes", (json_int_t)r->bytes, "rejected",
+		(json_int_t)r->rejected, "splits", "train", (json_int_t)r->in_split[WL_SPLIT_TRAIN],
+		"val", (json_int_t)r->in_split[WL_SPLIT_VAL], "test",
+		(json_int_t)r->in_split[WL_SPLIT_TEST], "nothing_to_do", r->nothing_to_do);
 	text = wl_json_text(v, err);
 	json_decref(v);
 	if (!text)
@@ -82,14 +81,16 @@ int wl_cmd_pack(int argc, char **argv)
 	struct pack_cmd p = {.o.plan.shard_bytes = 256 * 1000 * 1000, .quality = 95, .seed = 1};
 	const struct wl_opt table[] = {
 		{"corpus", WL_OPT_STR, &p.o.corpus, "DIR", "the corpus to pack", true},
-		{"out", WL_OPT_STR, &p.o.out, "DIR", "where the shards go; made when missing", true},
+		{"out", WL_OPT_STR, &p.o.out, "DIR", "where the shards go; made when missing",
+			true},
 		{"shard-size", WL_OPT_INT, &p.o.plan.shard_bytes, "BYTES",
 			"aim for a shard's size (k, M, G and Ki, Mi, Gi work)", false},
 		{"shard-samples", WL_OPT_INT, &p.o.plan.shard_samples, "N",
 			"most samples in a shard (0: no limit)", false},
 		{"test", WL_OPT_INT, &p.o.plan.test, "N",
-			"draw exactly N pairs for test, by whole groups of near-duplicates; nothing when "
-			"the input names test pairs itself", false},
+			"draw exactly N pairs for test, by whole groups of near-duplicates; "
+			"nothing when the input names test pairs itself",
+			false},
 		{"val", WL_OPT_INT, &p.o.plan.val, "N", "the same for val", false},
 		{"draw-beside-hints", WL_OPT_BOOL, &p.o.plan.draw_beside_hints, NULL,
 			"draw although the input names test or val pairs itself", false},
@@ -99,16 +100,17 @@ int wl_cmd_pack(int argc, char **argv)
 		{"allow-unfiltered", WL_OPT_BOOL, &p.o.plan.allow_unfiltered, NULL,
 			"pack pairs that dedup or filter have not examined", false},
 		{"replace", WL_OPT_BOOL, &p.o.replace, NULL,
-			"remove shards in --out that come from other options or another corpus", false},
+			"remove shards in --out that come from other options or another corpus",
+			false},
 		{"threads", WL_OPT_INT, &p.o.threads, "N", "0: one per core", false},
 		{0},
 	};
 	struct wl_opts opts = {.program = "wenlan-shard",
 		.usage = "--corpus DIR --out DIR [OPTION]...",
-		.about = "Packs the kept pairs of a corpus into WebDataset tars with a SQLite manifest.  "
-			 "The same command goes on where a killed run stopped.\n"
-			 "Commands: verify, repair, audit, ls, get, stats, tombstone (see each one's "
-			 "--help).",
+		.about = "Packs the kept pairs of a corpus into WebDataset tars with a SQLite "
+			 "manifest.\nThe same command goes on where a killed run stopped.\n"
+			 "Commands: verify, repair, audit, ls, get, stats, tombstone "
+			 "(each has --help).",
 		.example = "wenlan-shard --corpus corpus --out shards --test 11000 --val 1000",
 		.table = table};
 

@@ -68,9 +68,11 @@ int wl_cmd_ls(int argc, char **argv)
 			"a line a sample: key, pair, size, bytes, source, URL", false},
 		{0},
 	};
-	struct wl_opts opts = {.program = "wenlan-shard ls", .usage = "--shards DIR [--samples]",
+	struct wl_opts opts = {.program = "wenlan-shard ls",
+		.usage = "--shards DIR [--samples]",
 		.about = "Lists the shards of a set, or their samples, as tab-separated lines.",
-		.example = "wenlan-shard ls --shards shards --split test --samples", .table = table};
+		.example = "wenlan-shard ls --shards shards --split test --samples",
+		.table = table};
 
 	return wl_main(&opts, argc, argv, run_ls, &c);
 }
@@ -101,8 +103,9 @@ out:
 
 static int get_key(const struct show_cmd *c, const char *key, struct wl_err *err)
 {
-	int m = c->member[WL_MEMBER_JPG] ? WL_MEMBER_JPG
-		: c->member[WL_MEMBER_TXT] ? WL_MEMBER_TXT : WL_MEMBER_JSON;
+	int m = c->member[WL_MEMBER_JPG]   ? WL_MEMBER_JPG
+		: c->member[WL_MEMBER_TXT] ? WL_MEMBER_TXT
+					   : WL_MEMBER_JSON;
 	char name[WL_SHARD_NAME_MAX];
 	struct wl_shard_rows rows;
 	struct wl_shard_row r;
@@ -138,8 +141,8 @@ static int run_get(struct wl_opts *o, void *user, struct wl_err *err)
 	for (int m = 0; m < WL_MEMBERS; m++)
 		asked += c->member[m];
 	if (o->positional.n != 1 || asked > 1)
-		return wl_err_set(err, WL_EUSAGE,
-			"expected one KEY, and at most one of --jpg and --txt");
+		return wl_err_set(
+			err, WL_EUSAGE, "expected one KEY, and at most one of --jpg and --txt");
 	return get_key(c, o->positional.v[0], err);
 }
 
@@ -155,9 +158,11 @@ int wl_cmd_get(int argc, char **argv)
 	};
 	struct wl_opts opts = {.program = "wenlan-shard get",
 		.usage = "--shards DIR KEY [--jpg|--txt|--json] [--out FILE]",
-		.about = "Prints one sample: its description (KEY.json) unless --jpg or --txt is given.",
+		.about = "Prints one sample: its description (KEY.json) unless --jpg or --txt is "
+			 "given.",
 		.example = "wenlan-shard get --shards shards train-000000_000123 --jpg --out a.jpg",
-		.table = table, .allow_positional = true};
+		.table = table,
+		.allow_positional = true};
 
 	return wl_main(&opts, argc, argv, run_get, &c);
 }
@@ -170,8 +175,8 @@ struct totals {
 	double pixels;
 };
 
-static int add_shard(const char *dir, const struct wl_shard_info *s, struct totals *t,
-	struct wl_err *err)
+static int add_shard(
+	const char *dir, const struct wl_shard_info *s, struct totals *t, struct wl_err *err)
 {
 	struct wl_shard_rows rows;
 	struct wl_shard_row r;
@@ -199,8 +204,8 @@ static json_t *totals_json(const struct totals *t)
 
 	return json_pack("{s:I, s:I, s:I, s:I, s:f, s:I, s:f}", "shards", (json_int_t)t->shards,
 		"samples", (json_int_t)t->samples, "bytes", (json_int_t)t->bytes, "rejected",
-		(json_int_t)t->rejected, "mean_jpg_bytes", (double)t->jpg_bytes / n, "max_jpg_bytes",
-		(json_int_t)t->jpg_max, "mean_megapixels", t->pixels / n / 1e6);
+		(json_int_t)t->rejected, "mean_jpg_bytes", (double)t->jpg_bytes / n,
+		"max_jpg_bytes", (json_int_t)t->jpg_max, "mean_megapixels", t->pixels / n / 1e6);
 }
 
 /* The manifest keeps nested counts as JSON text. */
@@ -222,8 +227,8 @@ static void print_counts(const char *title, const json_t *counts)
 		printf("  %-24s %12lld\n", *key ? key : "(none)", (long long)json_integer_value(v));
 }
 
-static void print_table(const struct totals *t, size_t n, const json_t *sources,
-	const json_t *topics)
+static void print_table(
+	const struct totals *t, size_t n, const json_t *sources, const json_t *topics)
 {
 	printf("%-8s %8s %12s %14s %10s %12s %12s\n", "split", "shards", "samples", "bytes",
 		"rejected", "mean jpg", "largest jpg");
@@ -262,9 +267,9 @@ static int run_stats(struct wl_opts *o, void *user, struct wl_err *err)
 		print_table(t, n, sources, topics);
 	for (size_t i = 0; i < n; i++)
 		json_object_set_new(splits, t[i].split, totals_json(&t[i]));
-	all = json_pack("{s:s, s:I, s:o, s:o, s:o, s:O}", "fingerprint", m.fingerprint, "tombstones",
-		(json_int_t)m.n_tombstones, "splits", splits, "sources", sources, "topics", topics,
-		"meta", m.meta);
+	all = json_pack("{s:s, s:I, s:o, s:o, s:o, s:O}", "fingerprint", m.fingerprint,
+		"tombstones", (json_int_t)m.n_tombstones, "splits", splits, "sources", sources,
+		"topics", topics, "meta", m.meta);
 	if (rc == 0 && o->common.json) {
 		char *text = wl_json_text(all, err);
 
@@ -285,9 +290,11 @@ int wl_cmd_stats(int argc, char **argv)
 		{"shards", WL_OPT_STR, &c.shards, "DIR", "the shard set", true},
 		{0},
 	};
-	struct wl_opts opts = {.program = "wenlan-shard stats", .usage = "--shards DIR",
+	struct wl_opts opts = {.program = "wenlan-shard stats",
+		.usage = "--shards DIR",
 		.about = "Counts and sizes of a shard set by split, source and topic.",
-		.example = "wenlan-shard stats --shards shards --json", .table = table};
+		.example = "wenlan-shard stats --shards shards --json",
+		.table = table};
 
 	return wl_main(&opts, argc, argv, run_stats, &c);
 }

@@ -28,7 +28,8 @@ static int write_dali(const char *dir, const struct wl_shard_info *s, struct wl_
 	while ((rc = wl_shard_rows_next(&rows, &r, err)) > 0) {
 		for (int m = 0; m < WL_MEMBERS; m++)
 			fprintf(out.fp, "%s%s %lld %lld %s.%s", m ? " " : "", wl_member_ext[m],
-				(long long)r.offset[m], (long long)r.length[m], r.key, wl_member_ext[m]);
+				(long long)r.offset[m], (long long)r.length[m], r.key,
+				wl_member_ext[m]);
 		fputc('\n', out.fp);
 	}
 	WL_TRY_OUT(rc);
@@ -47,8 +48,8 @@ static int by_name(const void *a, const void *b)
 }
 
 /* One list a split, shards in the order of their names; URLs are relative to the file. */
-static int write_wids(const char *dir, const char *split, const struct wl_shard_info **v,
-	size_t n, struct wl_err *err)
+static int write_wids(const char *dir, const char *split, const struct wl_shard_info **v, size_t n,
+	struct wl_err *err)
 {
 	json_t *list = json_array(), *root;
 	char *path;
@@ -60,8 +61,9 @@ static int write_wids(const char *dir, const char *split, const struct wl_shard_
 		if (strcmp(v[i]->split, split))
 			continue;
 		snprintf(url, sizeof url, "%s.tar", v[i]->name);
-		json_array_append_new(list, json_pack("{s:s, s:I, s:I}", "url", url, "nsamples",
-			(json_int_t)v[i]->samples, "filesize", (json_int_t)v[i]->bytes));
+		json_array_append_new(list,
+			json_pack("{s:s, s:I, s:I}", "url", url, "nsamples",
+				(json_int_t)v[i]->samples, "filesize", (json_int_t)v[i]->bytes));
 	}
 	root = json_pack("{s:s, s:i, s:s, s:o}", "__kind__", "wids-shard-index-v1", "wids_version",
 		1, "name", split, "shardlist", list);
@@ -75,8 +77,8 @@ static int write_wids(const char *dir, const char *split, const struct wl_shard_
 	return ret;
 }
 
-int wl_index_write(const char *dir, const struct wl_shard_info *shards, size_t n,
-	struct wl_err *err)
+int wl_index_write(
+	const char *dir, const struct wl_shard_info *shards, size_t n, struct wl_err *err)
 {
 	const struct wl_shard_info **v = malloc((n ? n : 1) * sizeof *v);
 	int ret = -1;

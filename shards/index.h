@@ -12,7 +12,7 @@
 #include <stddef.h>
 
 /* Writes both for these shards, each file atomically; NAME.idx that is there is kept. */
-WL_MUST_CHECK int wl_index_write(const char *dir, const struct wl_shard_info *shards, size_t n,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_index_write(
+	const char *dir, const struct wl_shard_info *shards, size_t n, struct wl_err *err);
 
 #endif

@@ -25,8 +25,8 @@ static const char *const empty_tables[WL_KEPT_STAGES] = {
 	"CREATE TABLE filter.clean(pair_id INTEGER PRIMARY KEY, texts TEXT, topic INTEGER)",
 };
 
-static int attach(struct wl_kept *k, struct wl_corpus *c, int partition, int stage,
-	struct wl_err *err)
+static int attach(
+	struct wl_kept *k, struct wl_corpus *c, int partition, int stage, struct wl_err *err)
 {
 	const char *name = wl_kept_stage_names[stage];
 	int generation = wl_corpus_generation(c, name);
@@ -43,8 +43,9 @@ static int attach(struct wl_kept *k, struct wl_corpus *c, int partition, int sta
 			goto out;
 		if (!wl_exists(path)) { /* ATTACH would make an empty one */
 			wl_err_set(err, WL_EDATA,
-				"%s is missing, though corpus.json says that %s has run: run wenlan-%s "
-				"again", path, name, name);
+				"%s is missing, though corpus.json says that %s has run: run "
+				"wenlan-%s again",
+				path, name, name);
 			goto out;
 		}
 	}
@@ -77,14 +78,15 @@ struct wl_kept *wl_kept_open(struct wl_corpus *c, int partition, struct wl_err *
 		if (attach(k, c, partition, s, err) < 0)
 			goto fail;
 	if (wl_db_prepare(&k->db, &k->fate,
-		"SELECT EXISTS(SELECT 1 FROM dedup.examined WHERE pair_id=?1),"
-		" EXISTS(SELECT 1 FROM filter.examined WHERE pair_id=?1),"
-		" EXISTS(SELECT 1 FROM dedup.verdict WHERE pair_id=?1),"
-		" EXISTS(SELECT 1 FROM filter.verdict WHERE pair_id=?1),"
-		" (SELECT split_group FROM dedup.cluster WHERE pair_id=?1)", err) < 0)
+		    "SELECT EXISTS(SELECT 1 FROM dedup.examined WHERE pair_id=?1),"
+		    " EXISTS(SELECT 1 FROM filter.examined WHERE pair_id=?1),"
+		    " EXISTS(SELECT 1 FROM dedup.verdict WHERE pair_id=?1),"
+		    " EXISTS(SELECT 1 FROM filter.verdict WHERE pair_id=?1),"
+		    " (SELECT split_group FROM dedup.cluster WHERE pair_id=?1)",
+		    err) < 0)
 		goto fail;
 	if (wl_db_prepare(&k->db, &k->texts,
-		"SELECT texts, ifnull(topic,-1) FROM filter.clean WHERE pair_id=?", err) < 0)
+		    "SELECT texts, ifnull(topic,-1) FROM filter.clean WHERE pair_id=?", err) < 0)
 		goto fail;
 	return k;
 fail:
@@ -111,7 +113,8 @@ int wl_kept_fate(struct wl_kept *k, int64_t pair_id, struct wl_fate *out, struct
 		out->verdict[s] = sqlite3_column_int(k->fate, WL_KEPT_STAGES + s) != 0;
 	}
 	out->group = sqlite3_column_type(k->fate, 4) == SQLITE_NULL
-		? pair_id : sqlite3_column_int64(k->fate, 4);
+			     ? pair_id
+			     : sqlite3_column_int64(k->fate, 4);
 	return 0;
 }
 

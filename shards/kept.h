@@ -19,7 +19,7 @@ extern const char *const wl_kept_stage_names[WL_KEPT_STAGES];
 struct wl_fate {
 	bool examined[WL_KEPT_STAGES]; /* the stage has seen the pair */
 	bool verdict[WL_KEPT_STAGES];  /* and objects to it */
-	int64_t group;                 /* split group; the pair's own id when it has none */
+	int64_t group;		       /* split group; the pair's own id when it has none */
 };
 
 struct wl_kept; /* the open STAGE-G.db files of a partition; for one thread */
@@ -27,8 +27,8 @@ struct wl_kept; /* the open STAGE-G.db files of a partition; for one thread */
 /* A stage that never ran counts as one that has examined nothing. */
 struct wl_kept *wl_kept_open(struct wl_corpus *c, int partition, struct wl_err *err);
 void wl_kept_close(struct wl_kept *k);
-WL_MUST_CHECK int wl_kept_fate(struct wl_kept *k, int64_t pair_id, struct wl_fate *out,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_kept_fate(
+	struct wl_kept *k, int64_t pair_id, struct wl_fate *out, struct wl_err *err);
 /* The filter's cleaned texts (JSON [[kind, text], ...], the caption first) and topic (-1:
  * none) into *texts; 1 found, 0 not. */
 WL_MUST_CHECK int wl_kept_texts(struct wl_kept *k, int64_t pair_id, struct wl_buf *texts,

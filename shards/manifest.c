@@ -13,10 +13,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define MANIFEST_TABLES \
-	"CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;" \
-	"CREATE TABLE shard(name TEXT PRIMARY KEY, split TEXT, bytes INTEGER, samples INTEGER," \
-	" sha256 TEXT, sealed_at INTEGER, rejected INTEGER) WITHOUT ROWID;" \
+#define MANIFEST_TABLES                                                                            \
+	"CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;"                       \
+	"CREATE TABLE shard(name TEXT PRIMARY KEY, split TEXT, bytes INTEGER, samples INTEGER,"    \
+	" sha256 TEXT, sealed_at INTEGER, rejected INTEGER) WITHOUT ROWID;"                        \
 	"CREATE TABLE tombstone(pair_id INTEGER PRIMARY KEY, reason TEXT, at INTEGER);"
 
 static bool split_ok(const char *split)
@@ -26,8 +26,8 @@ static bool split_ok(const char *split)
 	return n > 0 && n < WL_SPLIT_MAX && !split[n];
 }
 
-int wl_shard_name(char out[WL_SHARD_NAME_MAX], const char *split, int64_t number,
-	struct wl_err *err)
+int wl_shard_name(
+	char out[WL_SHARD_NAME_MAX], const char *split, int64_t number, struct wl_err *err)
 {
 	if (!split_ok(split))
 		return wl_err_set(err, WL_EUSAGE,
@@ -46,14 +46,14 @@ bool wl_shard_name_ok(const char *name, const char *split)
 	size_t n = strlen(split);
 
 	return split_ok(split) && !strncmp(name, split, n) && name[n] == '-' &&
-		strlen(name + n + 1) == 6 && strspn(name + n + 1, "0123456789") == 6;
+	       strlen(name + n + 1) == 6 && strspn(name + n + 1, "0123456789") == 6;
 }
 
 /* ---- databases that are written once ---- */
 
 /* Rollback journal: unlike WAL it leaves a file that a read-only medium can serve. */
-static int open_plain(struct wl_db *db, const char *path, int flags, const char *pragmas,
-	struct wl_err *err)
+static int open_plain(
+	struct wl_db *db, const char *path, int flags, const char *pragmas, struct wl_err *err)
 {
 	*db = (struct wl_db){0};
 	db->path = wl_strf(err, "%s", path);
@@ -143,7 +143,8 @@ static int read_shards(struct wl_manifest *m, struct wl_db *db, struct wl_err *e
 
 	WL_TRY(wl_db_prepare(db, &st,
 		"SELECT name, split, bytes, samples, sha256, sealed_at, rejected FROM shard "
-		"ORDER BY name", err));
+		"ORDER BY name",
+		err));
 	while ((rc = wl_db_step(db, st, err)) > 0) {
 		struct wl_shard_info s = {.bytes = sqlite3_column_int64(st, 2),
 			.samples = sqlite3_column_int64(st, 3),
@@ -155,8 +156,9 @@ static int read_shards(struct wl_manifest *m, struct wl_db *db, struct wl_err *e
 			s.samples > WL_SHARD_SAMPLES_MAX || strlen(sha) != 64 ||
 			strspn(sha, "0123456789abcdef") != 64) {
 			rc = wl_err_set(err, WL_EDATA,
-				"%s, table shard, row \"%.64s\": expected a name SPLIT-NNNNNN, sizes and a "
-				"SHA-256; the manifest is damaged: run wenlan-shard repair",
+				"%s, table shard, row \"%.64s\": expected a name SPLIT-NNNNNN, "
+				"sizes and a SHA-256; the manifest is damaged: run wenlan-shard "
+				"repair",
 				db->path, name);
 			break;
 		}
@@ -183,7 +185,8 @@ static int read_meta(struct wl_manifest *m, struct wl_db *db, struct wl_err *err
 	WL_TRY(wl_db_prepare(db, &st, "SELECT key, value FROM meta", err));
 	while ((rc = wl_db_step(db, st, err)) > 0)
 		if (json_object_set_new(m->meta, column(st, 0), json_string(column(st, 1))) < 0) {
-			rc = wl_err_set(err, WL_EDATA, "%s, table meta: a value is not UTF-8", db->path);
+			rc = wl_err_set(
+				err, WL_EDATA, "%s, table meta: a value is not UTF-8", db->path);
 			break;
 		}
 	sqlite3_finalize(st);
@@ -191,8 +194,8 @@ static int read_meta(struct wl_manifest *m, struct wl_db *db, struct wl_err *err
 	version = json_string_value(json_object_get(m->meta, "version"));
 	if (!version || atoi(version) != WL_SHARDS_VERSION)
 		return wl_err_set(err, WL_EDATA,
-			"%s is of version %s; this program reads version %d: use the program that wrote "
-			"it, or pack the corpus again",
+			"%s is of version %s; this program reads version %d: use the program "
+			"that wrote it, or pack the corpus again",
 			db->path, version ? version : "(none)", WL_SHARDS_VERSION);
 	return 0;
 }
@@ -244,8 +247,10 @@ int wl_manifest_read(struct wl_manifest *m, const char *dir, struct wl_err *err)
 		return -1;
 	if (!wl_exists(path)) {
 		wl_err_set(err, WL_EDATA,
-			"%s is missing: %s holds no finished shard set; run wenlan-shard --corpus to its "
-			"end (or wenlan-shard repair when only the manifest was lost)", path, dir);
+			"%s is missing: %s holds no finished shard set; run wenlan-shard "
+			"--corpus to its end (or wenlan-shard repair when only the manifest was "
+			"lost)",
+			path, dir);
 		goto out;
 	}
 	if (wl_db_open(&db, path, WL_DB_READ, err) < 0 || read_meta(m, &db, err) < 0 ||
@@ -278,12 +283,12 @@ void wl_manifest_release(struct wl_manifest *m)
 
 static int by_name(const void *a, const void *b)
 {
-	return strcmp(((const struct wl_shard_info *)a)->name,
-		((const struct wl_shard_info *)b)->name);
+	return strcmp(
+		((const struct wl_shard_info *)a)->name, ((const struct wl_shard_info *)b)->name);
 }
 
-static int put_shards(struct wl_db *db, const struct wl_shard_info *shards, size_t n,
-	struct wl_err *err)
+static int put_shards(
+	struct wl_db *db, const struct wl_shard_info *shards, size_t n, struct wl_err *err)
 {
 	struct wl_shard_info *v = malloc((n ? n : 1) * sizeof *v);
 	sqlite3_stmt *st = NULL;
@@ -316,7 +321,8 @@ static int put_meta(struct wl_db *db, const json_t *meta, struct wl_err *err)
 	WL_TRY(wl_db_prepare(db, &st, "INSERT OR REPLACE INTO meta VALUES(?,?)", err));
 	snprintf(version, sizeof version, "%d", WL_SHARDS_VERSION);
 	ret = wl_db_run(db, st, err, "ss", "version", version);
-	json_object_foreach((json_t *)meta, key, value) {
+	json_object_foreach((json_t *)meta, key, value)
+	{
 		char *text = NULL;
 
 		if (ret < 0)
@@ -327,7 +333,8 @@ static int put_meta(struct wl_db *db, const json_t *meta, struct wl_err *err)
 				ret = wl_err_nomem(err, "a manifest", 0);
 		}
 		if (ret == 0)
-			ret = wl_db_run(db, st, err, "ss", key, text ? text : json_string_value(value));
+			ret = wl_db_run(
+				db, st, err, "ss", key, text ? text : json_string_value(value));
 		free(text);
 	}
 	sqlite3_finalize(st);
@@ -355,8 +362,10 @@ out:
 	sqlite3_finalize(to);
 	wl_db_close(&o);
 	if (ret < 0)
-		wl_err_prefix(err, "%s cannot be replaced, because its tombstones cannot be read "
-			"(move it away if they do not matter)", old);
+		wl_err_prefix(err,
+			"%s cannot be replaced, because its tombstones cannot be read (move it "
+			"away if they do not matter)",
+			old);
 	return ret;
 }
 
@@ -402,8 +411,8 @@ out:
 	return ret;
 }
 
-int64_t wl_manifest_tombstone(const char *dir, const int64_t *pair_ids, size_t n,
-	const char *reason, struct wl_err *err)
+int64_t wl_manifest_tombstone(
+	const char *dir, const int64_t *pair_ids, size_t n, const char *reason, struct wl_err *err)
 {
 	char *path = wl_path_join(dir, "manifest.db", err);
 	struct wl_manifest m = {0};
@@ -418,8 +427,8 @@ int64_t wl_manifest_tombstone(const char *dir, const int64_t *pair_ids, size_t n
 	WL_TRY_OUT(lock = lock_manifest(dir, err));
 	WL_TRY_OUT(open_plain(&db, path, 0, "PRAGMA synchronous=FULL", err));
 	WL_TRY_OUT(wl_db_begin(&db, err));
-	WL_TRY_OUT(wl_db_prepare(&db, &st,
-		"INSERT OR IGNORE INTO tombstone VALUES(?,?,unixepoch())", err));
+	WL_TRY_OUT(wl_db_prepare(
+		&db, &st, "INSERT OR IGNORE INTO tombstone VALUES(?,?,unixepoch())", err));
 	for (size_t i = 0; i < n; i++) {
 		WL_TRY_OUT(wl_db_run(&db, st, err, "is", pair_ids[i], reason));
 		added += sqlite3_changes(db.h);

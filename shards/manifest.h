@@ -15,7 +15,7 @@
 
 enum {
 	WL_SHARDS_VERSION = 1,
-	WL_SPLIT_MAX = 17,      /* lower-case letters, with the closing 0 */
+	WL_SPLIT_MAX = 17,	/* lower-case letters, with the closing 0 */
 	WL_SHARD_NAME_MAX = 32, /* "train-000000" */
 	WL_SHARD_NUMBER_MAX = 999999,
 	WL_SHARD_SAMPLES_MAX = 1000000, /* the index in a key has six digits */
@@ -25,21 +25,21 @@ struct wl_shard_info {
 	char name[WL_SHARD_NAME_MAX]; /* SPLIT-NNNNNN */
 	char split[WL_SPLIT_MAX];
 	int64_t bytes, samples; /* of the tar; in it */
-	int64_t rejected;       /* pairs of this shard whose picture could not be packed */
-	char sha256[65];        /* of the tar, hex */
-	int64_t sealed_at;      /* Unix seconds */
+	int64_t rejected;	/* pairs of this shard whose picture could not be packed */
+	char sha256[65];	/* of the tar, hex */
+	int64_t sealed_at;	/* Unix seconds */
 };
 
 /* "train", 7 -> "train-000007".  WL_EUSAGE for a split that is not 1..16 letters a-z. */
-WL_MUST_CHECK int wl_shard_name(char out[WL_SHARD_NAME_MAX], const char *split, int64_t number,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_shard_name(
+	char out[WL_SHARD_NAME_MAX], const char *split, int64_t number, struct wl_err *err);
 /* True when name is SPLIT-NNNNNN for that split. */
 bool wl_shard_name_ok(const char *name, const char *split);
 
 struct wl_manifest {
 	struct wl_shard_info *shards; /* [n], by name */
 	size_t n;
-	json_t *meta;        /* object: key -> string */
+	json_t *meta;	     /* object: key -> string */
 	int64_t *tombstones; /* [n_tombstones] pair ids, ascending */
 	size_t n_tombstones;
 	char fingerprint[65]; /* SHA-256 over "name split bytes samples sha256\n" of all shards */
@@ -56,12 +56,12 @@ WL_MUST_CHECK int wl_manifest_write(const char *dir, const struct wl_shard_info 
 	const json_t *meta, struct wl_err *err);
 /* Adds tombstones in one transaction; ids that have one keep the older reason.  The number
  * added, or -1. */
-WL_MUST_CHECK int64_t wl_manifest_tombstone(const char *dir, const int64_t *pair_ids, size_t n,
-	const char *reason, struct wl_err *err);
+WL_MUST_CHECK int64_t wl_manifest_tombstone(
+	const char *dir, const int64_t *pair_ids, size_t n, const char *reason, struct wl_err *err);
 
 /* A database under a temporary name: tables are made by `sql`, one transaction is open. */
-WL_MUST_CHECK int wl_newdb_open(struct wl_db *db, const char *tmp, const char *sql,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_newdb_open(
+	struct wl_db *db, const char *tmp, const char *sql, struct wl_err *err);
 /* Commits, closes and syncs the file (it keeps its temporary name). */
 WL_MUST_CHECK int wl_newdb_finish(struct wl_db *db, struct wl_err *err);
 

@@ -28,14 +28,14 @@ struct pack {
 	struct wl_corpus *corpus;
 	struct wl_shard_plan plan;
 	struct wl_shard_info *infos; /* [plan.n_shards] */
-	bool *sealed;                /* [plan.n_shards] infos[i] is final */
-	struct wl_kept **kept;       /* [partitions], opened on first use */
+	bool *sealed;		     /* [plan.n_shards] infos[i] is final */
+	struct wl_kept **kept;	     /* [partitions], opened on first use */
 	struct wl_pair_cursor **cursors;
 	struct wl_pool *pool;
 	struct wl_pack_job **idle; /* jobs not in flight, a stack */
 	size_t n_idle, n_jobs;
-	int64_t in_flight_bytes; /* as received, of submitted pairs */
-	size_t next_shard, next_pair; /* the next pair to submit */
+	int64_t in_flight_bytes;	  /* as received, of submitted pairs */
+	size_t next_shard, next_pair;	  /* the next pair to submit */
 	struct wl_shard_writer *previous; /* being sealed while the next is filled */
 	size_t previous_shard;
 	struct wl_progress *progress;
@@ -54,8 +54,8 @@ static int shard_is_sound(const struct pack *p, const char *name, struct wl_shar
 
 	if (!tar || !wl_exists(tar))
 		goto out;
-	if (wl_shard_info_read(out, plan, p->o->out, name, &why) < 0 || strcmp(plan, p->plan.hash) ||
-		wl_file_size(tar, &why) != out->bytes)
+	if (wl_shard_info_read(out, plan, p->o->out, name, &why) < 0 ||
+		strcmp(plan, p->plan.hash) || wl_file_size(tar, &why) != out->bytes)
 		goto out;
 	if (wl_sha256_file(tar, digest, &why) == 0) {
 		wl_hex(digest, sizeof digest, hex);
@@ -141,8 +141,9 @@ static int clear_file(struct pack *p, const char *name, struct wl_err *err)
 			return 0;
 		if (!p->o->replace && !strcmp(ext, ".tar"))
 			return wl_err_set(err, WL_EUSAGE,
-				"%s/%s was packed from another corpus or with other options; give another "
-				"--out, or pass --replace to remove the shards that are there",
+				"%s/%s was packed from another corpus or with other options; "
+				"give another --out, or pass --replace to remove the shards that "
+				"are there",
 				p->o->out, name);
 		if (!p->o->replace) /* beside such a tar; or about to be written anew */
 			return 0;
@@ -179,8 +180,8 @@ static int open_partition(struct pack *p, int part, struct wl_err *err)
 /* Steps over shards that are sealed; false when everything was submitted. */
 static bool more_to_submit(struct pack *p)
 {
-	while (p->next_shard < p->plan.n_shards && (p->sealed[p->next_shard] ||
-		p->next_pair == p->plan.shards[p->next_shard].n)) {
+	while (p->next_shard < p->plan.n_shards &&
+		(p->sealed[p->next_shard] || p->next_pair == p->plan.shards[p->next_shard].n)) {
 		p->next_shard++;
 		p->next_pair = 0;
 	}
@@ -228,10 +229,19 @@ static int put_result(struct wl_shard_writer *w, const struct wl_pack_job *j, st
 		wl_warn("pair %s is left out: %s", name, j->err.msg);
 		return wl_shard_writer_reject(w, j->pair.id, j->err.msg, err);
 	}
-	return wl_shard_writer_add(w, &(struct wl_sample){.jpg = j->out->data, .jpg_len = j->out->len,
-		.jpg_sha256 = j->sha256, .txt = j->txt, .json = j->json, .pair_id = j->pair.id,
-		.topic = j->topic, .width = j->pair.width, .height = j->pair.height,
-		.source = j->pair.source, .url = j->pair.url}, err);
+	return wl_shard_writer_add(w,
+		&(struct wl_sample){.jpg = j->out->data,
+			.jpg_len = j->out->len,
+			.jpg_sha256 = j->sha256,
+			.txt = j->txt,
+			.json = j->json,
+			.pair_id = j->pair.id,
+			.topic = j->topic,
+			.width = j->pair.width,
+			.height = j->pair.height,
+			.source = j->pair.source,
+			.url = j->pair.url},
+		err);
 }
 
 /* Waits for the shard that is being sealed, if any. */
@@ -252,8 +262,8 @@ static int settle(struct pack *p, struct wl_err *err)
 static int pack_shard(struct pack *p, size_t i, struct wl_err *err)
 {
 	const struct wl_planned_shard *s = &p->plan.shards[i];
-	struct wl_shard_writer *w = wl_shard_writer_new(p->o->out, wl_split_names[s->split],
-		s->number, p->plan.hash, err);
+	struct wl_shard_writer *w = wl_shard_writer_new(
+		p->o->out, wl_split_names[s->split], s->number, p->plan.hash, err);
 
 	if (!w)
 		return -1;
@@ -332,7 +342,8 @@ static int count_column(const struct pack *p, const char *column, json_t *out, s
 {
 	char sql[128];
 
-	snprintf(sql, sizeof sql, "SELECT ifnull(%s,'none'), count(*) FROM sample GROUP BY 1", column);
+	snprintf(sql, sizeof sql, "SELECT ifnull(%s,'none'), count(*) FROM sample GROUP BY 1",
+		column);
 	for (size_t i = 0; i < p->plan.n_shards; i++) {
 		char *path = wl_strf(err, "%s/%s.db", p->o->out, p->infos[i].name);
 		sqlite3_stmt *st = NULL;
@@ -361,18 +372,16 @@ static json_t *plan_facts(const struct pack *p, struct wl_err *err)
 {
 	const struct wl_shard_plan_opts *o = &p->o->plan;
 	json_t *v = json_pack("{s:i, s:s, s:s, s:I, s:{s:I, s:I, s:I, s:I, s:I, s:i, s:b, s:b},"
-		" s:I, s:I, s:I, s:I, s:O}",
-		"version", WL_SHARDS_VERSION, "plan", p->plan.hash,
-		"corpus", p->plan.corpus, "seed", (json_int_t)o->seed,
-		"params", "test", (json_int_t)o->test, "val", (json_int_t)o->val,
-		"shard_bytes", (json_int_t)o->shard_bytes,
-		"shard_samples", (json_int_t)o->shard_samples, "seed", (json_int_t)o->seed,
-		"quality", o->quality, "draw_beside_hints", o->draw_beside_hints,
-		"allow_unfiltered", o->allow_unfiltered,
-		"pairs_seen", (json_int_t)p->plan.seen, "pairs_dropped", (json_int_t)p->plan.dropped,
-		"pairs_kept", (json_int_t)p->plan.n,
-		"train_pairs_in_held_out_groups", (json_int_t)p->plan.leaks,
-		"verdicts", p->plan.verdicts);
+			      " s:I, s:I, s:I, s:I, s:O}",
+		"version", WL_SHARDS_VERSION, "plan", p->plan.hash, "corpus", p->plan.corpus,
+		"seed", (json_int_t)o->seed, "params", "test", (json_int_t)o->test, "val",
+		(json_int_t)o->val, "shard_bytes", (json_int_t)o->shard_bytes, "shard_samples",
+		(json_int_t)o->shard_samples, "seed", (json_int_t)o->seed, "quality", o->quality,
+		"draw_beside_hints", o->draw_beside_hints, "allow_unfiltered", o->allow_unfiltered,
+		"pairs_seen", (json_int_t)p->plan.seen, "pairs_dropped",
+		(json_int_t)p->plan.dropped, "pairs_kept", (json_int_t)p->plan.n,
+		"train_pairs_in_held_out_groups", (json_int_t)p->plan.leaks, "verdicts",
+		p->plan.verdicts);
 
 	if (!v)
 		wl_err_nomem(err, "the plan's description", 0);

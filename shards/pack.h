@@ -23,7 +23,7 @@ struct wl_pack_opts {
 	const char *corpus, *out;
 	struct wl_shard_plan_opts plan;
 	int64_t threads; /* 0: one per core */
-	bool replace;    /* shards of another plan in `out` are removed */
+	bool replace;	 /* shards of another plan in `out` are removed */
 };
 
 /* What a run did; also in the manifest's meta. */
@@ -31,11 +31,11 @@ struct wl_pack_result {
 	int64_t shards, kept_shards; /* in the set; of these found sealed already */
 	int64_t samples, bytes, rejected;
 	int64_t in_split[WL_SPLITS]; /* samples */
-	bool nothing_to_do;          /* the set was finished already */
-	bool stopped;                /* a signal came first: run again */
+	bool nothing_to_do;	     /* the set was finished already */
+	bool stopped;		     /* a signal came first: run again */
 };
 
-WL_MUST_CHECK int wl_pack(const struct wl_pack_opts *o, struct wl_pack_result *out,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_pack(
+	const struct wl_pack_opts *o, struct wl_pack_result *out, struct wl_err *err);
 
 #endif

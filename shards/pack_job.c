@@ -82,8 +82,9 @@ int wl_pack_job_fill(struct wl_pack_job *j, struct wl_pair_cursor *cur, struct w
 	WL_TRY(rc = wl_pairs_find(cur, id, &j->pair, err));
 	if (!rc)
 		return wl_err_set(err, WL_EDATA,
-			"pair %lld vanished from the corpus while it was packed: is another program "
-			"changing it?", (long long)id);
+			"pair %lld vanished from the corpus while it was packed: is another "
+			"program changing it?",
+			(long long)id);
 	WL_TRY(fill_texts(j, k, err));
 	WL_TRY(copy_text(j, &j->pair.source, err));
 	WL_TRY(copy_text(j, &j->pair.url, err));
@@ -97,8 +98,8 @@ int wl_pack_job_fill(struct wl_pack_job *j, struct wl_pair_cursor *cur, struct w
 /* ---- on a worker's thread ---- */
 
 /* Every text but titles is a caption; a pair with a title alone has it for a caption. */
-static int split_texts(struct wl_pack_job *j, const json_t *texts, struct wl_sample_facts *f,
-	struct wl_err *err)
+static int split_texts(
+	struct wl_pack_job *j, const json_t *texts, struct wl_sample_facts *f, struct wl_err *err)
 {
 	size_t n = json_array_size(texts);
 	const char **captions = wl_arena_calloc(&j->arena, n + 1, sizeof *captions, err);
@@ -112,7 +113,8 @@ static int split_texts(struct wl_pack_job *j, const json_t *texts, struct wl_sam
 
 		if (!kind || !text)
 			return wl_err_set(err, WL_EDATA,
-				"pair %lld: its texts are not [[kind, text], ...]", (long long)j->pair.id);
+				"pair %lld: its texts are not [[kind, text], ...]",
+				(long long)j->pair.id);
 		if (strcmp(kind, "title"))
 			captions[f->n_captions++] = text;
 		else if (!f->title)
@@ -126,9 +128,14 @@ static int split_texts(struct wl_pack_job *j, const json_t *texts, struct wl_sam
 
 static int make_json(struct wl_pack_job *j, struct wl_err *err)
 {
-	struct wl_sample_facts f = {.pair_id = j->pair.id, .source = j->pair.source,
-		.url = j->pair.url, .page_url = j->pair.page_url, .width = j->pair.width,
-		.height = j->pair.height, .topic = j->topic, .split_group = j->group,
+	struct wl_sample_facts f = {.pair_id = j->pair.id,
+		.source = j->pair.source,
+		.url = j->pair.url,
+		.page_url = j->pair.page_url,
+		.width = j->pair.width,
+		.height = j->pair.height,
+		.topic = j->topic,
+		.split_group = j->group,
 		.boxes = j->pair.boxes};
 	json_t *texts = wl_json_parse(j->texts, strlen(j->texts), "a pair's texts", err);
 	int ret = -1;
@@ -168,7 +175,8 @@ void wl_pack_job_run(void *job)
 {
 	struct wl_pack_job *j = job;
 
-	if (wl_corpus_image(j->corpus, &j->pair, &j->raw, &j->err) < 0 || make_json(j, &j->err) < 0) {
+	if (wl_corpus_image(j->corpus, &j->pair, &j->raw, &j->err) < 0 ||
+		make_json(j, &j->err) < 0) {
 		j->failed = true;
 	} else if (make_jpeg(j, &j->err) < 0) {
 		j->rejected = j->err.code == WL_EDATA;

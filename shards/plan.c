@@ -56,9 +56,11 @@ static int add_pair(struct wl_shard_plan *p, const struct wl_pair *pair, int64_t
 		p->pairs = v;
 		p->cap = cap;
 	}
-	p->pairs[p->n++] = (struct wl_shard_plan_pair){.id = pair->id, .group = group,
+	p->pairs[p->n++] = (struct wl_shard_plan_pair){.id = pair->id,
+		.group = group,
 		.order = wl_rand64(o->seed, STREAM_ORDER, (uint64_t)pair->id),
-		.bytes = estimate(pair), .partition = (uint32_t)pair->partition & 0xffffff,
+		.bytes = estimate(pair),
+		.partition = (uint32_t)pair->partition & 0xffffff,
 		.split = (uint8_t)hint};
 	p->hinted[hint]++;
 	return 0;
@@ -68,14 +70,14 @@ static int add_pair(struct wl_shard_plan *p, const struct wl_pair *pair, int64_t
 static int not_examined(const struct wl_pair *pair, const struct wl_fate *f, struct wl_corpus *c,
 	struct wl_err *err)
 {
-	const char *stage = wl_kept_stage_names[f->examined[WL_KEPT_DEDUP] ? WL_KEPT_FILTER
-		: WL_KEPT_DEDUP];
+	const char *stage =
+		wl_kept_stage_names[f->examined[WL_KEPT_DEDUP] ? WL_KEPT_FILTER : WL_KEPT_DEDUP];
 	char name[WL_PAIR_NAME];
 
 	wl_pair_name(pair->partition, pair->id, name);
 	return wl_err_set(err, WL_EDATA,
-		"%s: wenlan-%s has not examined pair %s%s; run wenlan-%s --corpus %s first, or pass "
-		"--allow-unfiltered to pack pairs that it has not seen",
+		"%s: wenlan-%s has not examined pair %s%s; run wenlan-%s --corpus %s first, or "
+		"pass --allow-unfiltered to pack pairs that it has not seen",
 		wl_corpus_dir(c), stage, name,
 		wl_corpus_generation(c, stage) ? "" : " (it never ran to its end)", stage,
 		wl_corpus_dir(c));
@@ -155,8 +157,9 @@ static int free_groups(const struct wl_shard_plan *p, uint64_t seed, struct grou
 		for (end = i; end < p->n && p->pairs[end].group == p->pairs[i].group; end++)
 			taken |= p->pairs[end].split != WL_SPLIT_NONE;
 		if (!taken)
-			v[n++] = (struct group){wl_rand64(seed, STREAM_DRAW,
-				(uint64_t)p->pairs[i].group), i, end - i};
+			v[n++] = (struct group){
+				wl_rand64(seed, STREAM_DRAW, (uint64_t)p->pairs[i].group), i,
+				end - i};
 	}
 	qsort(v, n, sizeof *v, by_draw);
 	*out = v;
@@ -180,9 +183,10 @@ static int draw(struct wl_shard_plan *p, enum wl_split split, int64_t want,
 	}
 	if (have < want)
 		return wl_err_set(err, WL_EDATA,
-			"--%s %lld cannot be met: whole groups of near-duplicates make up %lld pairs at "
-			"most of the %zu that are kept; ask for %lld", wl_split_names[split],
-			(long long)want, (long long)have, p->n, (long long)have);
+			"--%s %lld cannot be met: whole groups of near-duplicates make up %lld "
+			"pairs at most of the %zu that are kept; ask for %lld",
+			wl_split_names[split], (long long)want, (long long)have, p->n,
+			(long long)have);
 	return 0;
 }
 
@@ -204,8 +208,8 @@ static void count_leaks(struct wl_shard_plan *p)
 	}
 }
 
-static int assign_splits(struct wl_shard_plan *p, const struct wl_shard_plan_opts *o,
-	struct wl_err *err)
+static int assign_splits(
+	struct wl_shard_plan *p, const struct wl_shard_plan_opts *o, struct wl_err *err)
 {
 	int64_t want[WL_SPLITS] = {[WL_SPLIT_TEST] = o->test, [WL_SPLIT_VAL] = o->val};
 	struct group *groups = NULL;
@@ -218,8 +222,9 @@ static int assign_splits(struct wl_shard_plan *p, const struct wl_shard_plan_opt
 	for (int s = WL_SPLIT_TEST; s <= WL_SPLIT_VAL && ret == 0; s++) {
 		if (want[s] && p->hinted[s] && !o->draw_beside_hints)
 			wl_info("--%s %lld draws nothing: the input names %lld %s pairs itself "
-				"(--draw-beside-hints draws more)", wl_split_names[s], (long long)want[s],
-				(long long)p->hinted[s], wl_split_names[s]);
+				"(--draw-beside-hints draws more)",
+				wl_split_names[s], (long long)want[s], (long long)p->hinted[s],
+				wl_split_names[s]);
 		else if (want[s])
 			ret = draw(p, (enum wl_split)s, want[s], groups, n, err);
 	}
@@ -261,10 +266,12 @@ static int cut(struct wl_shard_plan *p, const struct wl_shard_plan_opts *o, stru
 			int64_t number = sh && sh->split == pair->split ? sh->number + 1 : 0;
 
 			if (p->n_shards == cap) {
-				void *v = realloc(p->shards, (cap = cap ? cap * 2 : 64) * sizeof *sh);
+				void *v =
+					realloc(p->shards, (cap = cap ? cap * 2 : 64) * sizeof *sh);
 
 				if (!v)
-					return wl_err_nomem(err, "the plan of a shard set", cap * sizeof *sh);
+					return wl_err_nomem(
+						err, "the plan of a shard set", cap * sizeof *sh);
 				p->shards = v;
 			}
 			sh = &p->shards[p->n_shards++];
@@ -302,8 +309,8 @@ static int name_plan(struct wl_shard_plan *p, const struct wl_corpus *c,
 		(long long)o->shard_samples, o->allow_unfiltered);
 	wl_sha256_add(&h, text, (size_t)n);
 	for (size_t i = 0; i < p->n; i++) {
-		int64_t fields[4] = {p->pairs[i].id, p->pairs[i].group, p->pairs[i].split,
-			p->pairs[i].bytes};
+		int64_t fields[4] = {
+			p->pairs[i].id, p->pairs[i].group, p->pairs[i].split, p->pairs[i].bytes};
 
 		wl_sha256_add(&h, fields, sizeof fields);
 	}
@@ -323,8 +330,9 @@ int wl_shard_plan_make(struct wl_shard_plan *p, struct wl_corpus *c,
 		WL_TRY_OUT(walk_partition(p, c, i, o, err));
 	if (!p->n) {
 		wl_err_set(err, WL_EDATA,
-			"%s: none of its %lld pairs is kept, so there is nothing to pack; look at the "
-			"reports of wenlan-dedup and wenlan-filter", wl_corpus_dir(c), (long long)p->seen);
+			"%s: none of its %lld pairs is kept, so there is nothing to pack; look "
+			"at the reports of wenlan-dedup and wenlan-filter",
+			wl_corpus_dir(c), (long long)p->seen);
 		goto out;
 	}
 	WL_TRY_OUT(assign_splits(p, o, err));

@@ -20,21 +20,21 @@ enum wl_split { WL_SPLIT_NONE, WL_SPLIT_TEST, WL_SPLIT_VAL, WL_SPLIT_TRAIN, WL_S
 extern const char *const wl_split_names[WL_SPLITS];
 
 struct wl_shard_plan_opts {
-	int64_t test, val;           /* pairs to draw; 0: none */
-	int64_t shard_bytes;         /* aim for a shard's size */
-	int64_t shard_samples;       /* most samples in a shard; 0: no limit but the format's */
+	int64_t test, val;     /* pairs to draw; 0: none */
+	int64_t shard_bytes;   /* aim for a shard's size */
+	int64_t shard_samples; /* most samples in a shard; 0: no limit but the format's */
 	uint64_t seed;
-	int quality;                 /* of JPEGs made from other formats */
-	bool draw_beside_hints;      /* draw test/val although the input names some itself */
-	bool allow_unfiltered;       /* pack what dedup or filter have not examined */
+	int quality;		/* of JPEGs made from other formats */
+	bool draw_beside_hints; /* draw test/val although the input names some itself */
+	bool allow_unfiltered;	/* pack what dedup or filter have not examined */
 };
 
 struct wl_shard_plan_pair {
 	int64_t id, group;
-	uint64_t order;          /* place in the global shuffle */
-	uint32_t bytes;          /* in the shard, estimated from the catalog alone */
+	uint64_t order;		 /* place in the global shuffle */
+	uint32_t bytes;		 /* in the shard, estimated from the catalog alone */
 	uint32_t partition : 24; /* of the corpus */
-	uint32_t split : 8;      /* enum wl_split */
+	uint32_t split : 8;	 /* enum wl_split */
 };
 
 struct wl_planned_shard {
@@ -50,11 +50,11 @@ struct wl_shard_plan {
 	size_t n_shards;
 	int64_t in_split[WL_SPLITS];
 	int64_t hinted[WL_SPLITS]; /* pairs whose split the input named */
-	int64_t seen, dropped;     /* pairs in the catalog; with a verdict */
-	int64_t leaks;             /* train pairs in the group of a pair hinted test or val */
-	char hash[65];             /* names the plan: options, corpus, verdicts, pairs */
-	char corpus[65];           /* the corpus's fingerprint */
-	json_t *verdicts;          /* {stage: {reason: n}} */
+	int64_t seen, dropped;	   /* pairs in the catalog; with a verdict */
+	int64_t leaks;		   /* train pairs in the group of a pair hinted test or val */
+	char hash[65];		   /* names the plan: options, corpus, verdicts, pairs */
+	char corpus[65];	   /* the corpus's fingerprint */
+	json_t *verdicts;	   /* {stage: {reason: n}} */
 };
 
 /* Splits: a pair whose split_hint is test, val or train goes there.  If --test N is given and no

@@ -19,15 +19,16 @@
 #include <unistd.h>
 
 /* Rejected pairs of the old database; nothing when it cannot be read. */
-static int keep_rejected(struct wl_shard_db *to, const char *old, struct wl_shard_info *info,
-	struct wl_err *err)
+static int keep_rejected(
+	struct wl_shard_db *to, const char *old, struct wl_shard_info *info, struct wl_err *err)
 {
 	sqlite3_stmt *st = NULL;
 	struct wl_db db = {0};
 	int ret = 0;
 
 	if (wl_exists(old) && wl_db_open(&db, old, WL_DB_READ, NULL) == 0 &&
-		wl_db_prepare(&db, &st, "SELECT pair_id, ifnull(reason,'') FROM rejected", NULL) == 0)
+		wl_db_prepare(&db, &st, "SELECT pair_id, ifnull(reason,'') FROM rejected", NULL) ==
+			0)
 		while (ret == 0 && wl_db_step(&db, st, NULL) > 0) {
 			ret = wl_shard_db_reject(to, sqlite3_column_int64(st, 0),
 				(const char *)sqlite3_column_text(st, 1), err);
@@ -38,8 +39,8 @@ static int keep_rejected(struct wl_shard_db *to, const char *old, struct wl_shar
 	return ret;
 }
 
-static int copy_samples(struct wl_shard_db *to, const char *dir, struct wl_shard_info *info,
-	struct wl_err *err)
+static int copy_samples(
+	struct wl_shard_db *to, const char *dir, struct wl_shard_info *info, struct wl_err *err)
 {
 	struct wl_sample_walk w;
 	struct wl_shard_row row;
@@ -67,8 +68,8 @@ static int hash_tar(const char *dir, struct wl_shard_info *info, struct wl_err *
 	return 0;
 }
 
-static int repair_shard(const char *dir, struct wl_shard_info *info, const char *plan,
-	struct wl_err *err)
+static int repair_shard(
+	const char *dir, struct wl_shard_info *info, const char *plan, struct wl_err *err)
 {
 	char *path = wl_strf(err, "%s/%s.db", dir, info->name);
 	char *tmp = wl_strf(err, "%s/%s.db.tmp", dir, info->name);
@@ -116,8 +117,8 @@ static json_t *old_meta(const char *dir, struct wl_repair_result *out, struct wl
 				goto out;
 			}
 			out->tombstones_lost = true;
-			wl_warn("%s; it is kept as %s, and its tombstones must be given again", why.msg,
-				aside);
+			wl_warn("%s; it is kept as %s, and its tombstones must be given again",
+				why.msg, aside);
 		}
 		meta = wl_exists(plan) ? wl_json_load(plan, err) : json_object();
 	}
@@ -189,8 +190,10 @@ int wl_shards_repair(const char *dir, struct wl_repair_result *out, struct wl_er
 	*out = (struct wl_repair_result){0};
 	WL_TRY(wl_list_dir(dir, "*-[0-9][0-9][0-9][0-9][0-9][0-9].tar", &names, err));
 	if (!names.n) {
-		wl_err_set(err, WL_EDATA, "%s holds no shard (SPLIT-NNNNNN.tar), so there is nothing "
-			"to repair from", dir);
+		wl_err_set(err, WL_EDATA,
+			"%s holds no shard (SPLIT-NNNNNN.tar), so there is nothing to repair "
+			"from",
+			dir);
 		goto out;
 	}
 	meta = old_meta(dir, out, err);

@@ -8,8 +8,7 @@
 #include <string.h>
 
 /* A string member; a NULL from jansson is text that is not UTF-8. */
-static int set_text(json_t *o, const char *key, const char *s, int64_t pair_id,
-	struct wl_err *err)
+static int set_text(json_t *o, const char *key, const char *s, int64_t pair_id, struct wl_err *err)
 {
 	if (json_object_set_new(o, key, json_string(s ? s : "")) < 0)
 		return wl_err_set(err, WL_EDATA,
@@ -47,7 +46,8 @@ static int fill(json_t *o, const struct wl_sample_facts *f, struct wl_err *err)
 	for (size_t i = 0; i < f->n_captions; i++)
 		if (json_array_append_new(captions, json_string(f->captions[i])) < 0)
 			return wl_err_set(err, WL_EDATA,
-				"pair %lld: its caption %zu is not valid UTF-8, so no shard can hold it",
+				"pair %lld: its caption %zu is not valid UTF-8, so no shard can "
+				"hold it",
 				(long long)f->pair_id, i);
 	WL_TRY(set_json(o, "pair_id", json_integer(f->pair_id), err));
 	WL_TRY(set_json(o, "split_group", json_integer(f->split_group), err));

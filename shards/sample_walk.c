@@ -14,8 +14,8 @@
 /* What a member may hold: the picture's bound is ingest's, texts are far smaller. */
 enum { JPG_MAX = 64 << 20, TEXT_MAX = 16 << 20 };
 
-int wl_sample_walk_open_fd(struct wl_sample_walk *w, int fd, const char *path, const char *name,
-	struct wl_err *err)
+int wl_sample_walk_open_fd(
+	struct wl_sample_walk *w, int fd, const char *path, const char *name, struct wl_err *err)
 {
 	*w = (struct wl_sample_walk){.fd = fd};
 	for (int m = 0; m < WL_MEMBERS; m++)
@@ -28,8 +28,8 @@ int wl_sample_walk_open_fd(struct wl_sample_walk *w, int fd, const char *path, c
 	return -1;
 }
 
-int wl_sample_walk_open(struct wl_sample_walk *w, const char *dir, const char *name,
-	struct wl_err *err)
+int wl_sample_walk_open(
+	struct wl_sample_walk *w, const char *dir, const char *name, struct wl_err *err)
 {
 	char *path = wl_strf(err, "%s/%s.tar", dir, name);
 	int fd, ret = -1;
@@ -58,17 +58,18 @@ void wl_sample_walk_close(struct wl_sample_walk *w)
 	*w = (struct wl_sample_walk){.fd = -1};
 }
 
-static int bad(const struct wl_sample_walk *w, const char *key, struct wl_err *err,
-	const char *what)
+static int bad(
+	const struct wl_sample_walk *w, const char *key, struct wl_err *err, const char *what)
 {
 	return wl_err_set(err, WL_EDATA,
-		"%s, sample %s: %s; the shard is damaged: remove it and run wenlan-shard --corpus "
-		"again, which packs only what is missing", w->path, key, what);
+		"%s, sample %s: %s; the shard is damaged: remove it and run wenlan-shard "
+		"--corpus again, which packs only what is missing",
+		w->path, key, what);
 }
 
 /* One member's contents; 0 only for the first member, at the end of the tar. */
-static int read_member(struct wl_sample_walk *w, int m, struct wl_shard_row *row,
-	struct wl_err *err)
+static int read_member(
+	struct wl_sample_walk *w, int m, struct wl_shard_row *row, struct wl_err *err)
 {
 	struct wl_tar_member tm;
 	char want[WL_KEY_MAX + 8];
@@ -80,12 +81,13 @@ static int read_member(struct wl_sample_walk *w, int m, struct wl_shard_row *row
 		return 0;
 	if (!rc || strcmp(tm.name, want))
 		return wl_err_set(err, WL_EDATA,
-			"%s, offset %lld: expected member %s, found %s; the file is damaged or was not "
-			"written by wenlan-shard", w->path, (long long)w->tar.pos, want,
-			rc ? tm.name : "the end");
+			"%s, offset %lld: expected member %s, found %s; the file is damaged or "
+			"was not written by wenlan-shard",
+			w->path, (long long)w->tar.pos, want, rc ? tm.name : "the end");
 	wl_buf_reset(&w->bytes[m]);
 	if (tm.length > (int64_t)w->bytes[m].max)
-		return bad(w, row->key, err, "a member is larger than any that wenlan-shard writes");
+		return bad(
+			w, row->key, err, "a member is larger than any that wenlan-shard writes");
 	WL_TRY(wl_buf_reserve(&w->bytes[m], (size_t)tm.length, err));
 	WL_TRY(wl_pread_full(w->fd, w->bytes[m].data, (size_t)tm.length, tm.offset, w->path, err));
 	w->bytes[m].len = (size_t)tm.length;

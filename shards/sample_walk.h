@@ -14,23 +14,23 @@
 struct wl_sample_walk {
 	struct wl_tar_walk tar;
 	int fd;
-	char *path, *name; /* owned: the tar's path; "train-000000" */
-	int64_t index;     /* of the next sample */
+	char *path, *name;		 /* owned: the tar's path; "train-000000" */
+	int64_t index;			 /* of the next sample */
 	struct wl_buf bytes[WL_MEMBERS]; /* of the current sample */
-	json_t *json;                    /* KEY.json of the current sample */
+	json_t *json;			 /* KEY.json of the current sample */
 };
 
-WL_MUST_CHECK int wl_sample_walk_open(struct wl_sample_walk *w, const char *dir, const char *name,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_sample_walk_open(
+	struct wl_sample_walk *w, const char *dir, const char *name, struct wl_err *err);
 /* The same on an open file, which the walk closes (also on failure); path is for messages. */
-WL_MUST_CHECK int wl_sample_walk_open_fd(struct wl_sample_walk *w, int fd, const char *path,
-	const char *name, struct wl_err *err);
+WL_MUST_CHECK int wl_sample_walk_open_fd(
+	struct wl_sample_walk *w, int fd, const char *path, const char *name, struct wl_err *err);
 /* 1: *row says what the tar itself says of the next sample (strings live until the next call);
  * 0: the tar ended as it should; -1: WL_EDATA naming the key or the offset.  Checks: members
  * in order under the expected key, KEY.json is an object with the fields of its row and at
  * least one caption, KEY.txt equals captions[0]. */
-WL_MUST_CHECK int wl_sample_walk_next(struct wl_sample_walk *w, struct wl_shard_row *row,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_sample_walk_next(
+	struct wl_sample_walk *w, struct wl_shard_row *row, struct wl_err *err);
 void wl_sample_walk_close(struct wl_sample_walk *w);
 
 #endif

@@ -31,7 +31,7 @@ struct entry {
 struct shard {
 	struct wl_shard_info info;
 	int64_t first; /* number of its sample 0 in the split */
-	int fd;        /* -1: not open */
+	int fd;	       /* -1: not open */
 	int readers;
 	uint64_t used; /* clock of the last use */
 };
@@ -51,8 +51,8 @@ struct wl_shardset {
 /* ---- opening ---- */
 
 /* Why a set has no such split, as an error. */
-static int no_split(const struct wl_manifest *m, const char *dir, const char *split,
-	struct wl_err *err)
+static int no_split(
+	const struct wl_manifest *m, const char *dir, const char *split, struct wl_err *err)
 {
 	char have[256] = "";
 	const char *last = "";
@@ -65,8 +65,9 @@ static int no_split(const struct wl_manifest *m, const char *dir, const char *sp
 				m->shards[i].split);
 		last = m->shards[i].split;
 	}
-	return wl_err_set(err, WL_EDATA, "%s/manifest.db lists no shard of the split \"%s\"; it has %s",
-		dir, split, *have ? have : "none at all");
+	return wl_err_set(err, WL_EDATA,
+		"%s/manifest.db lists no shard of the split \"%s\"; it has %s", dir, split,
+		*have ? have : "none at all");
 }
 
 static int pick_shards(struct wl_shardset *s, const struct wl_manifest *m, struct wl_err *err)
@@ -76,8 +77,8 @@ static int pick_shards(struct wl_shardset *s, const struct wl_manifest *m, struc
 		return wl_err_nomem(err, "a shard set", m->n * sizeof *s->shards);
 	for (size_t i = 0; i < m->n; i++)
 		if (!strcmp(m->shards[i].split, s->split)) {
-			s->shards[s->n_shards++] = (struct shard){
-				.info = m->shards[i], .first = s->n, .fd = -1};
+			s->shards[s->n_shards++] =
+				(struct shard){.info = m->shards[i], .first = s->n, .fd = -1};
 			s->n += m->shards[i].samples;
 		}
 	if (!s->n_shards)
@@ -96,11 +97,11 @@ static bool member(sqlite3_stmt *st, int col, int64_t tar_bytes, int64_t *offset
 	*offset = sqlite3_column_int64(st, col);
 	*len = (uint32_t)n;
 	return *offset > 0 && n >= 0 && n <= UINT32_MAX && *offset <= tar_bytes &&
-		n <= tar_bytes - *offset;
+	       n <= tar_bytes - *offset;
 }
 
-static int read_rows(struct wl_shardset *s, const struct shard *sh, struct wl_db *db,
-	struct wl_err *err)
+static int read_rows(
+	struct wl_shardset *s, const struct shard *sh, struct wl_db *db, struct wl_err *err)
 {
 	sqlite3_stmt *st;
 	int64_t i = 0;
@@ -108,7 +109,8 @@ static int read_rows(struct wl_shardset *s, const struct shard *sh, struct wl_db
 
 	WL_TRY(wl_db_prepare(db, &st,
 		"SELECT idx, pair_id, jpg_offset, jpg_length, txt_offset, txt_length, json_offset,"
-		" json_length FROM sample ORDER BY idx", err));
+		" json_length FROM sample ORDER BY idx",
+		err));
 	while ((rc = wl_db_step(db, st, err)) > 0) {
 		struct entry *e = &s->samples[sh->first + i];
 		int64_t end = sh->info.bytes;
@@ -118,8 +120,9 @@ static int read_rows(struct wl_shardset *s, const struct shard *sh, struct wl_db
 			!member(st, 4, end, &e->txt, &e->txt_len) ||
 			!member(st, 6, end, &e->json, &e->json_len)) {
 			rc = wl_err_set(err, WL_EDATA,
-				"%s, table sample, row %lld: expected index %lld of %lld with members inside "
-				"the tar; the index is damaged: run wenlan-shard repair",
+				"%s, table sample, row %lld: expected index %lld of %lld with "
+				"members inside the tar; the index is damaged: run wenlan-shard "
+				"repair",
 				db->path, (long long)sqlite3_column_int64(st, 0), (long long)i,
 				(long long)sh->info.samples);
 			break;
@@ -131,7 +134,8 @@ static int read_rows(struct wl_shardset *s, const struct shard *sh, struct wl_db
 	WL_TRY(rc);
 	if (i != sh->info.samples)
 		return wl_err_set(err, WL_EDATA,
-			"%s, table sample: %lld rows, the manifest says %lld: run wenlan-shard repair",
+			"%s, table sample: %lld rows, the manifest says %lld: run wenlan-shard "
+			"repair",
 			db->path, (long long)i, (long long)sh->info.samples);
 	return 0;
 }
@@ -149,8 +153,9 @@ static int read_index(struct wl_shardset *s, const struct shard *sh, struct wl_e
 	WL_TRY_OUT(size = wl_file_size(tar, err));
 	if (size != sh->info.bytes) {
 		wl_err_set(err, WL_EDATA,
-			"%s has %lld bytes, the manifest says %lld; the shard is damaged: remove it and "
-			"run wenlan-shard --corpus again, which packs only what is missing",
+			"%s has %lld bytes, the manifest says %lld; the shard is damaged: remove "
+			"it and run wenlan-shard --corpus again, which packs only what is "
+			"missing",
 			tar, (long long)size, (long long)sh->info.bytes);
 		goto out;
 	}
@@ -176,7 +181,7 @@ static void bury(struct wl_shardset *s, const struct wl_manifest *m)
 {
 	for (int64_t i = 0; m->n_tombstones && i < s->n; i++)
 		if (bsearch(&s->samples[i].pair_id, m->tombstones, m->n_tombstones,
-			sizeof *m->tombstones, by_id)) {
+			    sizeof *m->tombstones, by_id)) {
 			s->samples[i].dead = true;
 			s->n_dead++;
 		}
@@ -321,8 +326,7 @@ static void close_one(struct wl_shardset *s)
 }
 
 /* The shard's descriptor, held open until release_fd. */
-static int acquire_fd(struct wl_shardset *s, struct shard *sh, const char *path,
-	struct wl_err *err)
+static int acquire_fd(struct wl_shardset *s, struct shard *sh, const char *path, struct wl_err *err)
 {
 	int fd, saved = 0;
 
@@ -401,8 +405,7 @@ int wl_shardset_read(struct wl_shardset *s, int64_t i, struct wl_buf *jpg, struc
 	return read_sample(s, i, jpg, NULL, json, err);
 }
 
-int wl_shardset_read_text(struct wl_shardset *s, int64_t i, struct wl_buf *txt,
-	struct wl_err *err)
+int wl_shardset_read_text(struct wl_shardset *s, int64_t i, struct wl_buf *txt, struct wl_err *err)
 {
 	return read_sample(s, i, NULL, txt, NULL, err);
 }

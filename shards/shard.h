@@ -48,8 +48,8 @@ WL_MUST_CHECK int wl_shardset_read(struct wl_shardset *s, int64_t i, struct wl_b
 enum { WL_KEY_MAX = 64 };
 void wl_shardset_key(const struct wl_shardset *s, int64_t i, char out[WL_KEY_MAX]);
 /* KEY.txt, which is captions[0]. */
-WL_MUST_CHECK int wl_shardset_read_text(struct wl_shardset *s, int64_t i, struct wl_buf *txt,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_shardset_read_text(
+	struct wl_shardset *s, int64_t i, struct wl_buf *txt, struct wl_err *err);
 /* The sample of that key, -1 when there is none. */
 int64_t wl_shardset_find(const struct wl_shardset *s, const char *key);
 

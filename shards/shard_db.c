@@ -19,8 +19,7 @@ static const char tables[] =
 	"CREATE TABLE shard(name TEXT, split TEXT, bytes INTEGER, samples INTEGER, sha256 TEXT,"
 	" rejected INTEGER, plan TEXT);";
 
-int wl_key_parse(const char *key, char name[WL_SHARD_NAME_MAX], int64_t *index,
-	struct wl_err *err)
+int wl_key_parse(const char *key, char name[WL_SHARD_NAME_MAX], int64_t *index, struct wl_err *err)
 {
 	const char *mark = strrchr(key, '_'), *dash = strchr(key, '-');
 	char split[WL_SPLIT_MAX] = "";
@@ -44,7 +43,7 @@ int wl_shard_db_create(struct wl_shard_db *d, const char *tmp, struct wl_err *er
 	*d = (struct wl_shard_db){0};
 	WL_TRY(wl_newdb_open(&d->db, tmp, tables, err));
 	if (wl_db_prepare(&d->db, &d->insert,
-		"INSERT INTO sample VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", err) < 0) {
+		    "INSERT INTO sample VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", err) < 0) {
 		wl_shard_db_release(d);
 		return -1;
 	}
@@ -62,8 +61,8 @@ int wl_shard_db_add(struct wl_shard_db *d, const struct wl_shard_row *r, struct 
 	return wl_db_step(&d->db, d->insert, err);
 }
 
-int wl_shard_db_reject(struct wl_shard_db *d, int64_t pair_id, const char *reason,
-	struct wl_err *err)
+int wl_shard_db_reject(
+	struct wl_shard_db *d, int64_t pair_id, const char *reason, struct wl_err *err)
 {
 	sqlite3_stmt *st;
 	int rc;
@@ -99,8 +98,8 @@ void wl_shard_db_release(struct wl_shard_db *d)
 
 /* ---- reading ---- */
 
-int wl_shard_rows_open(struct wl_shard_rows *r, const char *dir, const char *name,
-	struct wl_err *err)
+int wl_shard_rows_open(
+	struct wl_shard_rows *r, const char *dir, const char *name, struct wl_err *err)
 {
 	char *path = wl_strf(err, "%s/%s.db", dir, name);
 	int ret = -1;
@@ -109,8 +108,9 @@ int wl_shard_rows_open(struct wl_shard_rows *r, const char *dir, const char *nam
 	if (path && wl_db_open(&r->db, path, WL_DB_READ, err) == 0)
 		ret = wl_db_prepare(&r->db, &r->st,
 			"SELECT idx, key, pair_id, jpg_offset, jpg_length, txt_offset, txt_length,"
-			" json_offset, json_length, sha256, width, height, ifnull(topic,-1), source, url"
-			" FROM sample WHERE idx >= ?1 ORDER BY idx", err);
+			" json_offset, json_length, sha256, width, height, ifnull(topic,-1), "
+			"source, url FROM sample WHERE idx >= ?1 ORDER BY idx",
+			err);
 	if (ret == 0)
 		ret = wl_db_bind(&r->db, r->st, err, "i", (int64_t)0);
 	if (ret < 0)
@@ -136,9 +136,9 @@ int wl_shard_rows_next(struct wl_shard_rows *r, struct wl_shard_row *row, struct
 	}
 	if (sqlite3_column_bytes(r->st, 9) != (int)sizeof row->sha256)
 		return wl_err_set(err, WL_EDATA,
-			"%s, table sample, row %lld: its sha256 is not %zu bytes; the index is damaged: "
-			"run wenlan-shard repair", r->db.path, (long long)row->index,
-			sizeof row->sha256);
+			"%s, table sample, row %lld: its sha256 is not %zu bytes; the index is "
+			"damaged: run wenlan-shard repair",
+			r->db.path, (long long)row->index, sizeof row->sha256);
 	memcpy(row->sha256, sqlite3_column_blob(r->st, 9), sizeof row->sha256);
 	row->width = sqlite3_column_int64(r->st, 10);
 	row->height = sqlite3_column_int64(r->st, 11);
@@ -148,8 +148,8 @@ int wl_shard_rows_next(struct wl_shard_rows *r, struct wl_shard_row *row, struct
 	return 1;
 }
 
-int wl_shard_rows_seek(struct wl_shard_rows *r, int64_t index, struct wl_shard_row *row,
-	struct wl_err *err)
+int wl_shard_rows_seek(
+	struct wl_shard_rows *r, int64_t index, struct wl_shard_row *row, struct wl_err *err)
 {
 	int rc;
 
@@ -175,8 +175,8 @@ int64_t wl_shard_sealed_at(const char *dir, const char *name)
 	return t;
 }
 
-int wl_shard_info_read(struct wl_shard_info *out, char plan[65], const char *dir,
-	const char *name, struct wl_err *err)
+int wl_shard_info_read(struct wl_shard_info *out, char plan[65], const char *dir, const char *name,
+	struct wl_err *err)
 {
 	char *path = wl_strf(err, "%s/%s.db", dir, name);
 	sqlite3_stmt *st = NULL;
@@ -188,7 +188,8 @@ int wl_shard_info_read(struct wl_shard_info *out, char plan[65], const char *dir
 	WL_TRY_OUT(wl_db_open(&db, path, WL_DB_READ, err));
 	WL_TRY_OUT(wl_db_prepare(&db, &st,
 		"SELECT split, bytes, samples, ifnull(sha256,''), rejected, ifnull(plan,'') "
-		"FROM shard", err));
+		"FROM shard",
+		err));
 	WL_TRY_OUT(rc = wl_db_step(&db, st, err));
 	*out = (struct wl_shard_info){0};
 	if (rc == 1) {
@@ -204,7 +205,8 @@ int wl_shard_info_read(struct wl_shard_info *out, char plan[65], const char *dir
 	if (rc != 1 || !wl_shard_name_ok(out->name, out->split))
 		rc = wl_err_set(err, WL_EDATA,
 			"%s, table shard: expected one row naming %s; the file is damaged: run "
-			"wenlan-shard repair", path, name);
+			"wenlan-shard repair",
+			path, name);
 	else
 		rc = 0;
 out:

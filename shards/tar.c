@@ -57,7 +57,8 @@ int wl_tar_header(uint8_t out[WL_TAR_BLOCK], const char *name, int64_t size, str
 	memcpy(out + F_SIZE, field, 12);
 	memcpy(out + F_MTIME, "00000000000", 12);
 	out[F_TYPE] = '0';
-	memcpy(out + F_MAGIC, "ustar\0" "00", 8);
+	memcpy(out + F_MAGIC, "ustar", 6);
+	memcpy(out + F_MAGIC + 6, "00", 2); /* the version, not closed by a 0 */
 	memcpy(out + F_DEVMAJOR, "0000000", 8);
 	memcpy(out + F_DEVMINOR, "0000000", 8);
 	snprintf(field, sizeof field, "%06o", header_sum(out));

@@ -15,8 +15,8 @@
 enum { WL_TAR_BLOCK = 512, WL_TAR_NAME = 101 /* with the closing 0 */ };
 
 /* Fills in a member's header.  name: at most 100 bytes; size: under 8 GiB (ustar's field). */
-WL_MUST_CHECK int wl_tar_header(uint8_t out[WL_TAR_BLOCK], const char *name, int64_t size,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_tar_header(
+	uint8_t out[WL_TAR_BLOCK], const char *name, int64_t size, struct wl_err *err);
 /* Bytes that n bytes of contents take in the file. */
 static inline int64_t wl_tar_padded(int64_t n)
 {
@@ -30,15 +30,15 @@ struct wl_tar_member {
 
 /* A walk over an open file; zeroed and filled in by wl_tar_walk_init. */
 struct wl_tar_walk {
-	int fd;           /* borrowed; read with pread */
+	int fd;		  /* borrowed; read with pread */
 	const char *path; /* borrowed, for messages */
 	int64_t size, pos;
 };
-WL_MUST_CHECK int wl_tar_walk_init(struct wl_tar_walk *w, int fd, const char *path,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_tar_walk_init(
+	struct wl_tar_walk *w, int fd, const char *path, struct wl_err *err);
 /* 1: *m is the next member, its contents lie inside the file; 0: the two zero blocks were
  * reached and nothing follows them; -1: WL_EDATA with the offset of what is wrong. */
-WL_MUST_CHECK int wl_tar_walk_next(struct wl_tar_walk *w, struct wl_tar_member *m,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_tar_walk_next(
+	struct wl_tar_walk *w, struct wl_tar_member *m, struct wl_err *err);
 
 #endif

@@ -26,7 +26,8 @@ static int differs(const char *path, const char *key, const char *what, struct w
 {
 	return wl_err_set(err, WL_EDATA,
 		"%s, sample %s: its %s is not what the shard's database says; the tar or the "
-		"database is damaged", path, key, what);
+		"database is damaged",
+		path, key, what);
 }
 
 static int compare_rows(const char *path, const struct wl_shard_row *tar,
@@ -46,8 +47,8 @@ static int compare_rows(const char *path, const struct wl_shard_row *tar,
 	return 0;
 }
 
-static int decode(const struct wl_sample_walk *w, const struct wl_shard_row *row,
-	struct wl_err *err)
+static int decode(
+	const struct wl_sample_walk *w, const struct wl_shard_row *row, struct wl_err *err)
 {
 	const struct wl_buf *jpg = &w->bytes[WL_MEMBER_JPG];
 	struct wl_image im = {0};
@@ -77,8 +78,9 @@ static int walk_samples(const struct verify *v, const struct wl_shard_info *s, s
 		WL_TRY_OUT(more = wl_shard_rows_next(&rows, &db, err));
 		if (!more) {
 			wl_err_set(err, WL_EDATA,
-				"%s, sample %s: the shard's database has no row for it; run wenlan-shard "
-				"repair", w.path, tar.key);
+				"%s, sample %s: the shard's database has no row for it; run "
+				"wenlan-shard repair",
+				w.path, tar.key);
 			goto out;
 		}
 		WL_TRY_OUT(compare_rows(w.path, &tar, &db, err));
@@ -114,8 +116,9 @@ static int check_hash(const struct verify *v, const struct wl_shard_info *s, str
 	wl_hex(digest, sizeof digest, hex);
 	if (strcmp(hex, s->sha256))
 		wl_err_set(err, WL_EDATA,
-			"%s: its SHA-256 is %s, the manifest says %s; remove it and run wenlan-shard "
-			"--corpus again, which packs only what is missing", tar, hex, s->sha256);
+			"%s: its SHA-256 is %s, the manifest says %s; remove it and run "
+			"wenlan-shard --corpus again, which packs only what is missing",
+			tar, hex, s->sha256);
 	else if (wl_shard_info_read(&own, plan, v->dir, s->name, err) == 0) {
 		if (!strcmp(own.sha256, s->sha256) && own.samples == s->samples &&
 			own.bytes == s->bytes && own.rejected == s->rejected)
@@ -123,7 +126,8 @@ static int check_hash(const struct verify *v, const struct wl_shard_info *s, str
 		else
 			wl_err_set(err, WL_EDATA,
 				"%s/%s.db says other things of its tar than the manifest: run "
-				"wenlan-shard repair", v->dir, s->name);
+				"wenlan-shard repair",
+				v->dir, s->name);
 	}
 out:
 	free(tar);
@@ -157,12 +161,13 @@ static int check_strays(const struct verify *v, struct wl_err *err)
 			size_t n = strlen(v->m.shards[k].name);
 
 			known |= !strncmp(names.v[i], v->m.shards[k].name, n) &&
-				!strcmp(names.v[i] + n, ".tar");
+				 !strcmp(names.v[i] + n, ".tar");
 		}
 		if (!known)
 			ret = wl_err_set(err, WL_EDATA,
-				"%s/%s is not in the manifest: remove it, or run wenlan-shard repair to "
-				"take it in", v->dir, names.v[i]);
+				"%s/%s is not in the manifest: remove it, or run wenlan-shard "
+				"repair to take it in",
+				v->dir, names.v[i]);
 	}
 	wl_names_release(&names);
 	return ret;

@@ -35,7 +35,8 @@ struct wl_shard_writer {
 	pthread_cond_t filled, emptied;
 	uint8_t *ring; /* [RING, CHUNK] */
 	size_t used[RING];
-	size_t head, tail; /* chunks taken by the thread, chunks filled; head <= tail <= head+RING */
+	size_t head,
+		tail; /* chunks taken by the thread, chunks filled; head <= tail <= head+RING */
 	bool ending, abandoned;
 	bool failed, sealed;
 	struct wl_err err; /* the thread's, valid once failed */
@@ -176,15 +177,20 @@ static int put_member(struct wl_shard_writer *w, const char *key, const char *ex
 int wl_shard_writer_add(struct wl_shard_writer *w, const struct wl_sample *s, struct wl_err *err)
 {
 	const void *bytes[WL_MEMBERS] = {s->jpg, s->txt, s->json};
-	struct wl_shard_row row = {.index = w->info.samples, .pair_id = s->pair_id,
+	struct wl_shard_row row = {.index = w->info.samples,
+		.pair_id = s->pair_id,
 		.length = {(int64_t)s->jpg_len, (int64_t)strlen(s->txt), (int64_t)strlen(s->json)},
-		.width = s->width, .height = s->height, .topic = s->topic, .source = s->source,
+		.width = s->width,
+		.height = s->height,
+		.topic = s->topic,
+		.source = s->source,
 		.url = s->url};
 
 	if (w->info.samples >= WL_SHARD_SAMPLES_MAX)
 		return wl_err_set(err, WL_EUSAGE,
-			"shard %s already has %d samples, all that a key's six digits can number: "
-			"choose a smaller --shard-size", w->info.name, WL_SHARD_SAMPLES_MAX);
+			"shard %s already has %d samples, all that a key's six digits can "
+			"number: choose a smaller --shard-size",
+			w->info.name, WL_SHARD_SAMPLES_MAX);
 	snprintf(row.key, sizeof row.key, "%s_%06d", w->info.name, (int)row.index);
 	for (int m = 0; m < WL_MEMBERS; m++)
 		WL_TRY(put_member(w, row.key, wl_member_ext[m], bytes[m], (size_t)row.length[m],
@@ -198,8 +204,8 @@ int wl_shard_writer_add(struct wl_shard_writer *w, const struct wl_sample *s, st
 	return 0;
 }
 
-int wl_shard_writer_reject(struct wl_shard_writer *w, int64_t pair_id, const char *reason,
-	struct wl_err *err)
+int wl_shard_writer_reject(
+	struct wl_shard_writer *w, int64_t pair_id, const char *reason, struct wl_err *err)
 {
 	WL_TRY(wl_shard_db_reject(&w->db, pair_id, reason, err));
 	w->info.rejected++;
@@ -220,8 +226,8 @@ static int open_files(struct wl_shard_writer *w, struct wl_err *err)
 	return wl_shard_db_create(&w->db, w->db_tmp, err);
 }
 
-struct wl_shard_writer *wl_shard_writer_new(const char *dir, const char *split, int64_t number,
-	const char *plan, struct wl_err *err)
+struct wl_shard_writer *wl_shard_writer_new(
+	const char *dir, const char *split, int64_t number, const char *plan, struct wl_err *err)
 {
 	struct wl_shard_writer *w = calloc(1, sizeof *w);
 

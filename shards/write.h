@@ -19,11 +19,11 @@
 struct wl_sample_facts {
 	int64_t pair_id;
 	const char *source, *url, *page_url, *title;
-	int width, height;            /* upright pixels of the JPEG */
-	int64_t topic;                /* -1: none (null) */
-	int64_t split_group;          /* the pair's cluster; its own id when it has none */
-	const char *boxes;            /* JSON [[x1,y1,x2,y2],...] or NULL */
-	const char *const *captions;  /* [n_captions] UTF-8; the first becomes KEY.txt */
+	int width, height;	     /* upright pixels of the JPEG */
+	int64_t topic;		     /* -1: none (null) */
+	int64_t split_group;	     /* the pair's cluster; its own id when it has none */
+	const char *boxes;	     /* JSON [[x1,y1,x2,y2],...] or NULL */
+	const char *const *captions; /* [n_captions] UTF-8; the first becomes KEY.txt */
 	size_t n_captions;
 };
 
@@ -35,9 +35,9 @@ struct wl_sample {
 	const void *jpg;
 	size_t jpg_len;
 	const uint8_t *jpg_sha256; /* [32], or NULL: computed here */
-	const char *txt;           /* captions[0] */
-	const char *json;          /* from wl_sample_json */
-	int64_t pair_id, topic;    /* topic -1: none */
+	const char *txt;	   /* captions[0] */
+	const char *json;	   /* from wl_sample_json */
+	int64_t pair_id, topic;	   /* topic -1: none */
 	int width, height;
 	const char *source, *url;
 };
@@ -46,20 +46,20 @@ struct wl_shard_writer;
 
 /* Starts DIR/SPLIT-NUMBER.tar; dir must exist.  plan: what the shard is part of (a hash, kept
  * in NAME.db and asked for on resuming), "" when nothing. */
-struct wl_shard_writer *wl_shard_writer_new(const char *dir, const char *split, int64_t number,
-	const char *plan, struct wl_err *err);
+struct wl_shard_writer *wl_shard_writer_new(
+	const char *dir, const char *split, int64_t number, const char *plan, struct wl_err *err);
 /* Appends the sample as the next index.  An error of the writing thread shows up here or in
  * wl_shard_writer_wait. */
-WL_MUST_CHECK int wl_shard_writer_add(struct wl_shard_writer *w, const struct wl_sample *s,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_shard_writer_add(
+	struct wl_shard_writer *w, const struct wl_sample *s, struct wl_err *err);
 /* Notes a pair that belongs here but has no usable picture, so that nothing is lost unseen. */
-WL_MUST_CHECK int wl_shard_writer_reject(struct wl_shard_writer *w, int64_t pair_id,
-	const char *reason, struct wl_err *err);
+WL_MUST_CHECK int wl_shard_writer_reject(
+	struct wl_shard_writer *w, int64_t pair_id, const char *reason, struct wl_err *err);
 /* No more samples: sealing goes on in the writer's thread.  Nothing may be added after. */
 void wl_shard_writer_finish(struct wl_shard_writer *w);
 /* Waits until the shard is sealed under its final name; *out says what was written. */
-WL_MUST_CHECK int wl_shard_writer_wait(struct wl_shard_writer *w, struct wl_shard_info *out,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_shard_writer_wait(
+	struct wl_shard_writer *w, struct wl_shard_info *out, struct wl_err *err);
 /* Frees; a shard that was not sealed is removed.  NULL is fine. */
 void wl_shard_writer_free(struct wl_shard_writer *w);
 

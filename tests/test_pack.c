@@ -26,19 +26,34 @@
 enum { N = 240, GROUP = 4 };
 
 /* Roles of pair i in the test corpus. */
-static bool is_dup(int i) { return i % 10 == 3; }
-static bool is_filtered(int i) { return i % 10 == 7; }
-static bool is_png(int i) { return i % 6 == 1; }
-static bool is_broken(int i) { return i == 50; } /* a picture that no JPEG can be made of */
+static bool is_dup(int i)
+{
+	return i % 10 == 3;
+}
+static bool is_filtered(int i)
+{
+	return i % 10 == 7;
+}
+static bool is_png(int i)
+{
+	return i % 6 == 1;
+}
+static bool is_broken(int i)
+{
+	return i == 50;
+} /* a picture that no JPEG can be made of */
 /* Pairs 100..139 come in groups of four, all others are alone. */
-static int group_of(int i) { return i >= 100 && i < 140 ? i - i % GROUP : i; }
+static int group_of(int i)
+{
+	return i >= 100 && i < 140 ? i - i % GROUP : i;
+}
 
 static char dir[64];
 
-#define OK(expr) \
-	do { \
-		if ((expr) < 0) \
-			fail_msg("%s: %s", #expr, err.msg); \
+#define OK(expr)                                                                                   \
+	do {                                                                                       \
+		if ((expr) < 0)                                                                    \
+			fail_msg("%s: %s", #expr, err.msg);                                        \
 	} while (0)
 
 static int setup(void **state)
@@ -86,12 +101,15 @@ static void make_image(int i, struct wl_buf *out)
 	for (size_t k = 0; k < n; k++)
 		im.data[k] = (uint8_t)wl_rand64(9, (uint64_t)i, k / 16);
 	if (is_png(i)) {
-		png_image png = {.version = PNG_IMAGE_VERSION, .width = (unsigned)im.width,
-			.height = (unsigned)im.height, .format = PNG_FORMAT_RGB};
+		png_image png = {.version = PNG_IMAGE_VERSION,
+			.width = (unsigned)im.width,
+			.height = (unsigned)im.height,
+			.format = PNG_FORMAT_RGB};
 		png_alloc_size_t size = 100000;
 		static char mem[100000];
 
-		assert_int_equal(png_image_write_to_memory(&png, mem, &size, 0, im.data, 0, NULL), 1);
+		assert_int_equal(
+			png_image_write_to_memory(&png, mem, &size, 0, im.data, 0, NULL), 1);
 		OK(wl_buf_add(out, mem, size, &err));
 	} else {
 		OK(wl_image_encode_jpeg(&im, 90, out, &err));
@@ -119,10 +137,17 @@ static void add_pair(struct wl_lane *l, int i, const char *hint)
 	snprintf(page, sizeof page, "http://p/%d", i);
 	snprintf(url, sizeof url, "http://i/%d.jpg", i);
 	snprintf(texts, sizeof texts, "[[\"caption\",\"raw %d\"]]", i);
-	p = (struct wl_pair){.id = id_of(i), .source = i % 2 ? "news" : "baike", .url = url,
-		.page_url = page, .texts = texts, .split_hint = hint,
-		.format = is_png(i) || is_broken(i) ? "png" : "jpeg", .width = 24 + i % 9,
-		.height = 20 + i % 7, .boxes = i % 4 ? NULL : "[[0,0,5,5]]", .meta = "{}"};
+	p = (struct wl_pair){.id = id_of(i),
+		.source = i % 2 ? "news" : "baike",
+		.url = url,
+		.page_url = page,
+		.texts = texts,
+		.split_hint = hint,
+		.format = is_png(i) || is_broken(i) ? "png" : "jpeg",
+		.width = 24 + i % 9,
+		.height = 20 + i % 7,
+		.boxes = i % 4 ? NULL : "[[0,0,5,5]]",
+		.meta = "{}"};
 	assert_int_equal(wl_lane_add(l, &p, image.data, image.len, &err), 1);
 	wl_buf_release(&image);
 }
@@ -141,7 +166,8 @@ static void stage_db(struct wl_corpus *c, const char *stage, int part, struct wl
 		" PRIMARY KEY(pair_id, reason)) WITHOUT ROWID;"
 		"CREATE TABLE cluster(pair_id INTEGER PRIMARY KEY, split_group INTEGER);"
 		"CREATE TABLE clean(pair_id INTEGER PRIMARY KEY, texts TEXT, topic INTEGER,"
-		" category TEXT, scores TEXT);", &err));
+		" category TEXT, scores TEXT);",
+		&err));
 }
 
 static void exec(struct wl_db *db, const char *fmt, ...)
@@ -170,9 +196,10 @@ static void make_stages(struct wl_corpus *c, int part, int parts)
 		exec(&dedup, "INSERT INTO examined VALUES(%lld)", id);
 		exec(&filter, "INSERT INTO examined VALUES(%lld)", id);
 		exec(&dedup, "INSERT INTO cluster VALUES(%lld,%lld)", id, group);
-		exec(&filter, "INSERT INTO clean VALUES(%lld,'[[\"caption\",\"第%d句\"],"
-			"[\"title\",\"题%d\"],[\"alt_text\",\"别%d\"]]',%s,NULL,NULL)", id, i, i, i,
-			i % 5 ? "3" : "NULL");
+		exec(&filter,
+			"INSERT INTO clean VALUES(%lld,'[[\"caption\",\"第%d句\"],"
+			"[\"title\",\"题%d\"],[\"alt_text\",\"别%d\"]]',%s,NULL,NULL)",
+			id, i, i, i, i % 5 ? "3" : "NULL");
 		if (is_dup(i))
 			exec(&dedup, "INSERT INTO verdict VALUES(%lld,'duplicate-image','x')", id);
 		if (is_filtered(i))
@@ -213,7 +240,9 @@ static void make_corpus(const char *name, int parts, bool hinted, int stages)
 
 static struct wl_pack_opts options(const char *corpus, const char *out)
 {
-	return (struct wl_pack_opts){.corpus = corpus, .out = out, .threads = 2,
+	return (struct wl_pack_opts){.corpus = corpus,
+		.out = out,
+		.threads = 2,
 		.plan = {.test = 20, .val = 10, .shard_bytes = 150000, .seed = 7, .quality = 95}};
 }
 
@@ -276,7 +305,8 @@ static void check_sample(struct wl_shardset *s, int64_t k, struct wl_buf *jpg, s
 	assert_non_null(o);
 	snprintf(want, sizeof want, "第%d句", i);
 	assert_int_equal(json_array_size(json_object_get(o, "captions")), 2);
-	assert_string_equal(json_string_value(json_array_get(json_object_get(o, "captions"), 0)), want);
+	assert_string_equal(
+		json_string_value(json_array_get(json_object_get(o, "captions"), 0)), want);
 	snprintf(want, sizeof want, "题%d", i);
 	assert_string_equal(json_string_value(json_object_get(o, "title")), want);
 	assert_int_equal(json_integer_value(json_object_get(o, "split_group")), id_of(group_of(i)));
@@ -312,8 +342,9 @@ static void test_pack_everything(void **state)
 	assert_int_equal(r.rejected, 1);
 	assert_int_equal(r.samples, N * 8 / 10 - 1);
 	assert_true(r.shards > 4);
-	assert_int_equal(r.in_split[WL_SPLIT_TEST] + r.in_split[WL_SPLIT_VAL] +
-		r.in_split[WL_SPLIT_TRAIN], r.samples);
+	assert_int_equal(
+		r.in_split[WL_SPLIT_TEST] + r.in_split[WL_SPLIT_VAL] + r.in_split[WL_SPLIT_TRAIN],
+		r.samples);
 	wl_buf_init(&jpg, 1 << 20);
 	wl_buf_init(&json, 1 << 20);
 	for (int k = 0; k < 3; k++) {
@@ -325,7 +356,8 @@ static void test_pack_everything(void **state)
 			split_of[number_of(wl_shardset_pair_id(s, i))] = k + 1;
 		}
 		if (k) /* exactly as many as asked, but for the rejected one, which is alone */
-			assert_in_range(wl_shardset_size(s), (k == 1 ? 10 : 20) - 1, k == 1 ? 10 : 20);
+			assert_in_range(
+				wl_shardset_size(s), (k == 1 ? 10 : 20) - 1, k == 1 ? 10 : 20);
 		wl_shardset_close(s);
 	}
 	for (int i = 0; i < N; i++) { /* no group is torn */
@@ -393,7 +425,8 @@ static pid_t start(const char *corpus, const char *out)
 	pid = fork();
 	if (!pid) {
 		execl(exe, exe, "--corpus", corpus, "--out", out, "--test", "20", "--val", "10",
-			"--shard-size", "60k", "--seed", "7", "--threads", "2", "--quiet", (char *)NULL);
+			"--shard-size", "60k", "--seed", "7", "--threads", "2", "--quiet",
+			(char *)NULL);
 		_exit(127);
 	}
 	assert_true(pid > 0);
@@ -417,7 +450,7 @@ static void test_kill(void **state)
 		pid_t pid = start(corpus, out);
 
 		usleep((unsigned)(wl_rand64(4, 2, (uint64_t)round) %
-			(30000 + 15000 * (uint64_t)round)));
+				  (30000 + 15000 * (uint64_t)round)));
 		if (round < 200)
 			kill(pid, SIGKILL);
 		waitpid(pid, &status, 0);
@@ -613,7 +646,8 @@ static void test_repair(void **state)
 
 		snprintf(path, sizeof path, "%.100s/%s", in_dir("s"), dbs.v[i]);
 		if (strcmp(dbs.v[i], "manifest.db") && wl_db_open(&db, path, WL_DB_READ, &e) == 0) {
-			assert_int_equal(wl_db_int(&db, 0, &n, &e, "SELECT count(*) FROM rejected"), 0);
+			assert_int_equal(
+				wl_db_int(&db, 0, &n, &e, "SELECT count(*) FROM rejected"), 0);
 			wl_db_close(&db);
 		}
 		if (!n)

@@ -61,9 +61,17 @@ static char *fake_json(int i, char *txt, size_t size)
 {
 	struct wl_err err = WL_ERR_INIT;
 	const char *captions[2] = {txt, "另一句"};
-	struct wl_sample_facts f = {.pair_id = 1000 + i, .source = "news", .url = "http://x/1.jpg",
-		.title = "标题", .width = 10 + i, .height = 20, .topic = i % 3 - 1, .split_group = i,
-		.boxes = "[[1,2,3,4]]", .captions = captions, .n_captions = 2};
+	struct wl_sample_facts f = {.pair_id = 1000 + i,
+		.source = "news",
+		.url = "http://x/1.jpg",
+		.title = "标题",
+		.width = 10 + i,
+		.height = 20,
+		.topic = i % 3 - 1,
+		.split_group = i,
+		.boxes = "[[1,2,3,4]]",
+		.captions = captions,
+		.n_captions = 2};
 	char *json;
 
 	snprintf(txt, size, "第%d张图", i);
@@ -84,9 +92,16 @@ static void write_shard(const char *dir, const char *split, int number, int from
 	for (int i = from; i < to; i++) {
 		char txt[64];
 		char *json = fake_json(i, txt, sizeof txt);
-		struct wl_sample s = {.jpg = jpg, .jpg_len = fake_jpg(i, jpg), .txt = txt,
-			.json = json, .pair_id = 1000 + i, .topic = i % 3 - 1, .width = 10 + i,
-			.height = 20, .source = "news", .url = "http://x/1.jpg"};
+		struct wl_sample s = {.jpg = jpg,
+			.jpg_len = fake_jpg(i, jpg),
+			.txt = txt,
+			.json = json,
+			.pair_id = 1000 + i,
+			.topic = i % 3 - 1,
+			.width = 10 + i,
+			.height = 20,
+			.source = "news",
+			.url = "http://x/1.jpg"};
 
 		OK(wl_shard_writer_add(w, &s, &err));
 		free(json);

@@ -43,7 +43,7 @@ static double cpu_s(void)
 
 		getrusage(who ? RUSAGE_CHILDREN : RUSAGE_SELF, &u);
 		sum += (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
-			1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+		       1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
 	}
 	return sum;
 }
@@ -84,9 +84,15 @@ static int64_t make_corpus(const char *dir, int64_t want_bytes)
 	for (int i = 0; bytes < want_bytes; i++) {
 		struct wl_buf *b = &pictures[i % PICTURES];
 		char page[64];
-		struct wl_pair p = {.source = "bench", .url = "http://example.org/a.jpg",
-			.page_url = page, .texts = "[[\"caption\",\"一句话\"]]", .split_hint = "",
-			.format = "jpeg", .width = 500, .height = 375, .meta = "{}"};
+		struct wl_pair p = {.source = "bench",
+			.url = "http://example.org/a.jpg",
+			.page_url = page,
+			.texts = "[[\"caption\",\"一句话\"]]",
+			.split_hint = "",
+			.format = "jpeg",
+			.width = 500,
+			.height = 375,
+			.meta = "{}"};
 
 		snprintf(page, sizeof page, "http://example.org/%d", i);
 		p.id = wl_pair_id(p.source, page, "", i);
@@ -106,8 +112,10 @@ static double copy_s(const char *dir)
 	char cmd[512];
 	double t = now_s();
 
-	snprintf(cmd, sizeof cmd, "mkdir %s/copy && cp %s/c/part-00000/raw-*.tar %s/copy && "
-		"sync %s/copy/*", dir, dir, dir, dir);
+	snprintf(cmd, sizeof cmd,
+		"mkdir %s/copy && cp %s/c/part-00000/raw-*.tar %s/copy && "
+		"sync %s/copy/*",
+		dir, dir, dir, dir);
 	if (system(cmd))
 		exit(1);
 	t = now_s() - t;
@@ -120,7 +128,8 @@ static double copy_s(const char *dir)
 static double pack_s(const char *dir)
 {
 	char corpus[256], out[256];
-	struct wl_pack_opts o = {.corpus = corpus, .out = out,
+	struct wl_pack_opts o = {.corpus = corpus,
+		.out = out,
 		.plan = {.shard_bytes = 256000000, .quality = 95, .allow_unfiltered = true}};
 	struct wl_err err = WL_ERR_INIT;
 	struct wl_pack_result r;
