@@ -32,7 +32,8 @@ static int adopt(struct wl_corpus *c, json_t *root, const char *path, struct wl_
 		goto fail;
 	if (version != WL_CORPUS_VERSION) {
 		wl_err_set(err, WL_EDATA,
-			"%s has version %lld, this program knows version %d; use the release that wrote it",
+			"%s has version %lld, this program knows version %d; use the release that "
+			"wrote it",
 			path, (long long)version, WL_CORPUS_VERSION);
 		goto fail;
 	}
@@ -99,7 +100,8 @@ static int open_config(struct wl_corpus *c, bool create, int partitions, struct 
 	if (!wl_exists(path)) {
 		if (!create) {
 			wl_err_set(err, WL_EFAIL,
-				"%s is no corpus: it has no corpus.json; make one with wenlan-ingest",
+				"%s is no corpus: it has no corpus.json; make one with "
+				"wenlan-ingest",
 				c->dir);
 			goto out;
 		}
@@ -181,15 +183,15 @@ char *wl_corpus_part_dir(const struct wl_corpus *c, int partition, struct wl_err
 	return wl_strf(err, "%s/part-%05d", c->dir, partition);
 }
 
-char *wl_corpus_part_file(const struct wl_corpus *c, int partition, const char *name,
-	struct wl_err *err)
+char *wl_corpus_part_file(
+	const struct wl_corpus *c, int partition, const char *name, struct wl_err *err)
 {
 	wl_corpus_check_lane(c, partition);
 	return wl_strf(err, "%s/part-%05d/%s", c->dir, partition, name);
 }
 
-char *wl_corpus_segment_path(const struct wl_corpus *c, int partition, int segment,
-	struct wl_err *err)
+char *wl_corpus_segment_path(
+	const struct wl_corpus *c, int partition, int segment, struct wl_err *err)
 {
 	wl_corpus_check_lane(c, partition);
 	return wl_strf(err, "%s/part-%05d/raw-%06d.tar", c->dir, partition, segment);
@@ -197,8 +199,8 @@ char *wl_corpus_segment_path(const struct wl_corpus *c, int partition, int segme
 
 /* ---- pair ids ---- */
 
-int64_t wl_pair_id(const char *source, const char *page_url, const char *image_origin,
-	int64_t ordinal)
+int64_t wl_pair_id(
+	const char *source, const char *page_url, const char *image_origin, int64_t ordinal)
 {
 	const char *parts[] = {source, page_url, image_origin};
 	uint8_t digest[WL_SHA256_BYTES], tail[8];
@@ -249,10 +251,11 @@ char *wl_corpus_stage_path(const struct wl_corpus *c, const char *stage, int gen
 }
 
 /* Removes STAGE-G.db (and what SQLite keeps beside it) of generations before `keep`. */
-static int remove_older(struct wl_corpus *c, const char *stage, int keep, int partition,
-	struct wl_err *err)
+static int remove_older(
+	struct wl_corpus *c, const char *stage, int keep, int partition, struct wl_err *err)
 {
-	char *dir = wl_corpus_part_dir(c, partition, err), *pattern = wl_strf(err, "%s-*.db*", stage);
+	char *dir = wl_corpus_part_dir(c, partition, err),
+	     *pattern = wl_strf(err, "%s-*.db*", stage);
 	struct wl_names names = {0};
 	int ret = -1;
 	if (!dir || !pattern)
@@ -293,7 +296,8 @@ static int publish_locked(struct wl_corpus *c, const char *stage, int generation
 	WL_TRY_OUT(adopt(c, wl_json_load(path, err), path, err));
 	if (generation <= wl_corpus_generation(c, stage)) {
 		wl_err_set(err, WL_EFAIL,
-			"stage %s has published generation %d already, so %d is out of date; run it again",
+			"stage %s has published generation %d already, so %d is out of date; run "
+			"it again",
 			stage, wl_corpus_generation(c, stage), generation);
 		goto out;
 	}
@@ -316,8 +320,8 @@ nomem:
 	goto out;
 }
 
-int wl_corpus_publish(struct wl_corpus *c, const char *stage, int generation,
-	const json_t *facts, struct wl_err *err)
+int wl_corpus_publish(struct wl_corpus *c, const char *stage, int generation, const json_t *facts,
+	struct wl_err *err)
 {
 	char *lock_path = wl_path_join(c->dir, "lock", err);
 	int lock = -1, ret = -1;

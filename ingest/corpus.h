@@ -1,7 +1,8 @@
 /*
  * The corpus: a workspace of pairs as they were received.
  *
- *   corpus/corpus.json            {"version":1,"partitions":P,"seed":S,"stages":{NAME:{generation,..}}}
+ *   corpus/corpus.json            {"version":1,"partitions":P,"seed":S,
+ *                                  "stages":{NAME:{generation,..}}}
  *   corpus/part-NNNNN/catalog.db  what was ingested (this header)
  *   corpus/part-NNNNN/raw-NNNNNN.tar  image bytes as received
  *   corpus/part-NNNNN/STAGE-G.db  what a later stage says of the pairs (generation G)

@@ -38,8 +38,16 @@ static const char SCHEMA[] =
 	" sealed INTEGER NOT NULL);"
 	"CREATE TABLE IF NOT EXISTS lane(version INTEGER NOT NULL);";
 
-enum { STMT_HAS, STMT_PAIR, STMT_QUARANTINE, STMT_RELEASE, STMT_WHERE, STMT_POSITION,
-	STMT_SEGMENT, N_STMT };
+enum {
+	STMT_HAS,
+	STMT_PAIR,
+	STMT_QUARANTINE,
+	STMT_RELEASE,
+	STMT_WHERE,
+	STMT_POSITION,
+	STMT_SEGMENT,
+	N_STMT
+};
 static const char *const STMT_SQL[N_STMT] = {
 	[STMT_HAS] = "SELECT 1 FROM pair WHERE id = ?",
 	[STMT_PAIR] = "INSERT INTO pair VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
@@ -56,13 +64,13 @@ struct wl_lane {
 	struct wl_db db;
 	sqlite3_stmt *stmt[N_STMT];
 	bool in_batch;
-	int segment, fd;        /* the open segment; fd -1: none opened yet */
-	char *segment_path;     /* of fd */
-	int64_t length;         /* of the segment with what is in `pending` */
-	int64_t synced;         /* of the segment, as the last sync left it */
-	int64_t segment_bytes;  /* sealed past this */
-	struct wl_buf pending;  /* not yet written */
-	char *position;         /* what wl_lane_position lent out */
+	int segment, fd;       /* the open segment; fd -1: none opened yet */
+	char *segment_path;    /* of fd */
+	int64_t length;	       /* of the segment with what is in `pending` */
+	int64_t synced;	       /* of the segment, as the last sync left it */
+	int64_t segment_bytes; /* sealed past this */
+	struct wl_buf pending; /* not yet written */
+	char *position;	       /* what wl_lane_position lent out */
 };
 
 static int lane_flush(struct wl_lane *l, struct wl_err *err)
@@ -128,8 +136,8 @@ static int lane_open_segment(struct wl_lane *l, int segment, int64_t length, str
 			"restore the file from a copy",
 			l->segment_path, (long long)st.st_size, (long long)length);
 	if (st.st_size > length && ftruncate(l->fd, length))
-		return wl_err_errno(err, "%s cannot be cut to %lld bytes", l->segment_path,
-			(long long)length);
+		return wl_err_errno(
+			err, "%s cannot be cut to %lld bytes", l->segment_path, (long long)length);
 	/* A new name must be on disk before rows point into it. */
 	if (length == 0) {
 		char *dir = wl_corpus_part_dir(l->c, l->partition, err);
@@ -145,10 +153,10 @@ static int lane_recover(struct wl_lane *l, struct wl_err *err)
 {
 	int64_t last, length, sealed;
 	WL_TRY(wl_db_int(&l->db, 0, &last, err, "SELECT max(id) FROM segment"));
-	WL_TRY(wl_db_int(&l->db, 0, &length, err,
-		"SELECT length FROM segment ORDER BY id DESC LIMIT 1"));
-	WL_TRY(wl_db_int(&l->db, 0, &sealed, err,
-		"SELECT sealed FROM segment ORDER BY id DESC LIMIT 1"));
+	WL_TRY(wl_db_int(
+		&l->db, 0, &length, err, "SELECT length FROM segment ORDER BY id DESC LIMIT 1"));
+	WL_TRY(wl_db_int(
+		&l->db, 0, &sealed, err, "SELECT sealed FROM segment ORDER BY id DESC LIMIT 1"));
 	for (int s = (int)last + 1;; s++) {
 		char *path = wl_corpus_segment_path(l->c, l->partition, s, err);
 		bool there = path && wl_exists(path);
@@ -171,8 +179,9 @@ static int lane_schema(struct wl_lane *l, struct wl_err *err)
 	if (version == 0)
 		return wl_db_exec(&l->db, "INSERT INTO lane VALUES(1)", err);
 	if (version != WL_CORPUS_VERSION)
-		return wl_err_set(err, WL_EDATA, "%s has version %lld, this program knows version %d",
-			l->db.path, (long long)version, WL_CORPUS_VERSION);
+		return wl_err_set(err, WL_EDATA,
+			"%s has version %lld, this program knows version %d", l->db.path,
+			(long long)version, WL_CORPUS_VERSION);
 	return 0;
 }
 
@@ -242,8 +251,8 @@ void wl_lane_segment_bytes(struct wl_lane *l, int64_t bytes)
 	l->segment_bytes = bytes;
 }
 
-int wl_lane_position(struct wl_lane *l, const char *origin, const char **position,
-	struct wl_err *err)
+int wl_lane_position(
+	struct wl_lane *l, const char *origin, const char **position, struct wl_err *err)
 {
 	sqlite3_stmt *s = l->stmt[STMT_WHERE];
 	WL_TRY(wl_db_bind(&l->db, s, err, "s", origin));
@@ -289,20 +298,27 @@ static void tar_header(char h[TAR_BLOCK], const char *name, size_t size)
 	unsigned sum = 0;
 	memset(h, 0, TAR_BLOCK);
 	snprintf(h, 100, "%s", name);
-	memcpy(h + 100, "0000644\0" "0000000\0" "0000000\0", 24); /* mode, uid, gid */
+	memcpy(h + 100,
+		"0000644\0"
+		"0000000\0"
+		"0000000\0",
+		24); /* mode, uid, gid */
 	snprintf(h + 124, 12, "%011zo", size);
 	memcpy(h + 136, "00000000000", 12); /* mtime */
 	memset(h + 148, ' ', 8);
 	h[156] = '0'; /* a plain file */
-	memcpy(h + 257, "ustar\0" "00", 8);
+	memcpy(h + 257,
+		"ustar\0"
+		"00",
+		8);
 	for (int i = 0; i < TAR_BLOCK; i++)
 		sum += (unsigned char)h[i];
 	snprintf(h + 148, 8, "%06o", sum);
 	h[155] = ' ';
 }
 
-static int lane_write_image(struct wl_lane *l, struct wl_pair *p, const void *image, size_t n,
-	struct wl_err *err)
+static int lane_write_image(
+	struct wl_lane *l, struct wl_pair *p, const void *image, size_t n, struct wl_err *err)
 {
 	char h[TAR_BLOCK], name[WL_PAIR_NAME], member[WL_PAIR_NAME + 16];
 	size_t pad = (TAR_BLOCK - n % TAR_BLOCK) % TAR_BLOCK;
@@ -329,8 +345,8 @@ int wl_lane_has(struct wl_lane *l, int64_t id, struct wl_err *err)
 	return row;
 }
 
-int wl_lane_add(struct wl_lane *l, struct wl_pair *p, const void *image, size_t n,
-	struct wl_err *err)
+int wl_lane_add(
+	struct wl_lane *l, struct wl_pair *p, const void *image, size_t n, struct wl_err *err)
 {
 	WL_TRY(lane_begin(l, err));
 	int has = wl_lane_has(l, p->id, err);
@@ -353,19 +369,18 @@ int wl_lane_quarantine(struct wl_lane *l, const char *origin, const char *positi
 	WL_TRY(lane_begin(l, err));
 	if (n > QUARANTINE_BYTES)
 		n = QUARANTINE_BYTES;
-	return wl_db_run(&l->db, l->stmt[STMT_QUARANTINE], err, "sssb", origin, position, reason,
-		bytes, n);
+	return wl_db_run(
+		&l->db, l->stmt[STMT_QUARANTINE], err, "sssb", origin, position, reason, bytes, n);
 }
 
-int wl_lane_unquarantine(struct wl_lane *l, const char *origin, const char *position,
-	struct wl_err *err)
+int wl_lane_unquarantine(
+	struct wl_lane *l, const char *origin, const char *position, struct wl_err *err)
 {
 	WL_TRY(lane_begin(l, err));
 	return wl_db_run(&l->db, l->stmt[STMT_RELEASE], err, "ss", origin, position);
 }
 
-int wl_lane_commit(struct wl_lane *l, const char *origin, const char *position,
-	struct wl_err *err)
+int wl_lane_commit(struct wl_lane *l, const char *origin, const char *position, struct wl_err *err)
 {
 	WL_TRY(lane_begin(l, err));
 	WL_TRY(lane_sync(l, err));

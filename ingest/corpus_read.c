@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PAIR_COLUMNS \
-	"SELECT id, source, url, page_url, texts, split_hint, image_sha256, segment, \"offset\"," \
+#define PAIR_COLUMNS                                                                               \
+	"SELECT id, source, url, page_url, texts, split_hint, image_sha256, segment, \"offset\","  \
 	" length, format, width, height, boxes, fetched_at, meta FROM pair "
 
 struct wl_pair_cursor {
@@ -33,7 +33,8 @@ static int open_catalog(struct wl_corpus *c, int partition, struct wl_db *db, st
 	int64_t tables = 0;
 	if (ret == 0 && db->h)
 		ret = wl_db_int(db, 0, &tables, err,
-			"SELECT count(*) FROM sqlite_master WHERE name IN ('pair','quarantine','segment')");
+			"SELECT count(*) FROM sqlite_master WHERE name IN "
+			"('pair','quarantine','segment')");
 	if (ret == 0 && db->h && tables < 3)
 		wl_db_close(db);
 	free(path);
@@ -86,8 +87,9 @@ static int fill(struct wl_pair_cursor *cur, sqlite3_stmt *s, struct wl_pair *p, 
 	p->texts = text(s, 4);
 	p->split_hint = text(s, 5);
 	if (sqlite3_column_bytes(s, 6) != (int)sizeof p->image_sha256)
-		return wl_err_set(err, WL_EDATA, "%s: the image hash of pair %lld has %d bytes, not 32",
-			cur->db.path, (long long)p->id, sqlite3_column_bytes(s, 6));
+		return wl_err_set(err, WL_EDATA,
+			"%s: the image hash of pair %lld has %d bytes, not 32", cur->db.path,
+			(long long)p->id, sqlite3_column_bytes(s, 6));
 	memcpy(p->image_sha256, sqlite3_column_blob(s, 6), sizeof p->image_sha256);
 	p->segment = sqlite3_column_int(s, 7);
 	p->offset = sqlite3_column_int64(s, 8);
@@ -127,7 +129,8 @@ static struct wl_corpus_fd *pick_slot(struct wl_corpus *c, int partition, int se
 	for (struct wl_corpus_fd *f = c->fds; f < c->fds + WL_CORPUS_FDS; f++) {
 		if (f->fd >= 0 && f->partition == partition && f->segment == segment)
 			return f;
-		if (f->users == 0 && (!idle || f->fd < 0 || (idle->fd >= 0 && f->used_at < idle->used_at)))
+		if (f->users == 0 &&
+			(!idle || f->fd < 0 || (idle->fd >= 0 && f->used_at < idle->used_at)))
 			idle = f;
 	}
 	return idle;
@@ -156,7 +159,8 @@ static int take_fd(struct wl_corpus *c, int partition, int segment, const char *
 		if (fd >= 0 && f) {
 			if (f->fd >= 0)
 				close(f->fd);
-			*f = (struct wl_corpus_fd){.fd = fd, .partition = partition, .segment = segment};
+			*f = (struct wl_corpus_fd){
+				.fd = fd, .partition = partition, .segment = segment};
 		}
 	}
 	if (fd >= 0 && f) {
@@ -178,8 +182,8 @@ static void give_fd(struct wl_corpus *c, int fd, struct wl_corpus_fd *slot)
 	pthread_mutex_unlock(&c->lock);
 }
 
-int wl_corpus_image(struct wl_corpus *c, const struct wl_pair *p, struct wl_buf *out,
-	struct wl_err *err)
+int wl_corpus_image(
+	struct wl_corpus *c, const struct wl_pair *p, struct wl_buf *out, struct wl_err *err)
 {
 	uint8_t digest[WL_SHA256_BYTES];
 	struct wl_corpus_fd *slot;
@@ -215,8 +219,8 @@ out:
 
 /* ---- counts and fingerprint ---- */
 
-static int count_lane(struct wl_corpus *c, int partition, struct wl_corpus_counts *out,
-	struct wl_err *err)
+static int count_lane(
+	struct wl_corpus *c, int partition, struct wl_corpus_counts *out, struct wl_err *err)
 {
 	struct wl_db db;
 	int64_t pairs, quarantined, segments, bytes;
@@ -256,7 +260,7 @@ struct head {
 static bool before(const struct head *a, const struct head *b)
 {
 	return a->pair.id < b->pair.id ||
-		(a->pair.id == b->pair.id && a->pair.partition < b->pair.partition);
+	       (a->pair.id == b->pair.id && a->pair.partition < b->pair.partition);
 }
 
 /* Binary heap of n heads, smallest first: moves heap[i] down to its place. */
@@ -316,7 +320,8 @@ int wl_corpus_fingerprint(struct wl_corpus *c, char hex[65], struct wl_err *err)
 	size_t n = 0;
 	int ret = -1;
 	if (!heap)
-		return wl_err_nomem(err, "a merge of partitions", (size_t)c->partitions * sizeof *heap);
+		return wl_err_nomem(
+			err, "a merge of partitions", (size_t)c->partitions * sizeof *heap);
 	WL_TRY_OUT(wl_sha256_init(&h, err));
 	for (int p = 0; p < c->partitions; p++) {
 		struct wl_pair_cursor *cur = wl_pairs_open(c, p, err);

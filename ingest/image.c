@@ -60,7 +60,8 @@ int wl_image_check_size(const char *format, int64_t width, int64_t height, struc
 	if (width > WL_IMAGE_MAX_SIDE_PX || height > WL_IMAGE_MAX_SIDE_PX ||
 		width * height > WL_IMAGE_MAX_PIXELS)
 		return wl_err_set(err, WL_EDATA,
-			"the %s is too large: %lldx%lld pixels, at most %d a side and %d in all are taken",
+			"the %s is too large: %lldx%lld pixels, at most %d a side and %d in all "
+			"are taken",
 			format, (long long)width, (long long)height, WL_IMAGE_MAX_SIDE_PX,
 			WL_IMAGE_MAX_PIXELS);
 	return 0;
@@ -98,7 +99,8 @@ int wl_exif_orientation(const uint8_t *tiff, size_t n)
 	if (ifd > n - 2)
 		return 1;
 	size_t entries = tiff_u16(tiff + ifd, big);
-	for (size_t i = 0, at = ifd + 2; i < entries && n - at >= ENTRY && at <= n; i++, at += ENTRY) {
+	for (size_t i = 0, at = ifd + 2; i < entries && n - at >= ENTRY && at <= n;
+		i++, at += ENTRY) {
 		const uint8_t *e = tiff + at;
 		if (tiff_u16(e, big) != TAG_ORIENTATION || tiff_u16(e + 2, big) != TYPE_SHORT)
 			continue;
@@ -182,8 +184,8 @@ static int not_an_image(const uint8_t *p, size_t n, struct wl_err *err)
 		snprintf(head + 3 * i, 4, " %02x", p[i]);
 	if (!n)
 		return wl_err_set(err, WL_EDATA, "the image has zero bytes");
-	return wl_err_set(err, WL_EDATA,
-		"this is no JPEG, PNG or WebP: its %zu bytes start with%s", n, head);
+	return wl_err_set(
+		err, WL_EDATA, "this is no JPEG, PNG or WebP: its %zu bytes start with%s", n, head);
 }
 
 int wl_image_probe(const void *bytes, size_t n, struct wl_image_info *info, struct wl_err *err)
@@ -210,8 +212,8 @@ int wl_image_probe(const void *bytes, size_t n, struct wl_image_info *info, stru
 	default:
 		return 0; /* known by name, size not looked up */
 	}
-	WL_TRY(wl_image_check_size(wl_image_format_name(info->format), info->width, info->height,
-		err));
+	WL_TRY(wl_image_check_size(
+		wl_image_format_name(info->format), info->width, info->height, err));
 	if (info->orientation >= 5) {
 		int w = info->width;
 		info->width = info->height;
@@ -248,8 +250,8 @@ int wl_image_decode(const void *bytes, size_t n, struct wl_image *out, struct wl
 	return 0;
 }
 
-int wl_image_to_jpeg(const void *bytes, size_t n, int quality, struct wl_buf *out,
-	struct wl_err *err)
+int wl_image_to_jpeg(
+	const void *bytes, size_t n, int quality, struct wl_buf *out, struct wl_err *err)
 {
 	struct wl_image_info info;
 	struct wl_image im;
@@ -272,6 +274,7 @@ int wl_image_to_grey(const struct wl_image *src, struct wl_image *out, struct wl
 	}
 	const uint8_t *p = src->data;
 	for (size_t i = 0; i < pixels; i++, p += 3)
-		out->data[i] = (uint8_t)((19595u * p[0] + 38470u * p[1] + 7471u * p[2] + 0x8000u) >> 16);
+		out->data[i] =
+			(uint8_t)((19595u * p[0] + 38470u * p[1] + 7471u * p[2] + 0x8000u) >> 16);
 	return 0;
 }

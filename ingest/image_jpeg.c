@@ -122,7 +122,8 @@ int wl_jpeg_probe(const uint8_t *p, size_t n, struct wl_image_info *info, struct
 	info->height = (int)r.c.image_height;
 	info->orientation = orientation_of(&r.c);
 	info->has_alpha = false;
-	info->jpeg_plain = r.c.data_precision == 8 && !r.c.arith_code && info->orientation == 1 &&
+	info->jpeg_plain =
+		r.c.data_precision == 8 && !r.c.arith_code && info->orientation == 1 &&
 		(r.c.jpeg_color_space == JCS_YCbCr || r.c.jpeg_color_space == JCS_GRAYSCALE);
 	reader_release(&r);
 	return 0;
@@ -220,8 +221,8 @@ static void write_all(struct jpeg_writer *w, const struct wl_image *im, int qual
 	jpeg_finish_compress(&w->c);
 }
 
-int wl_image_encode_jpeg(const struct wl_image *im, int quality, struct wl_buf *out,
-	struct wl_err *err)
+int wl_image_encode_jpeg(
+	const struct wl_image *im, int quality, struct wl_buf *out, struct wl_err *err)
 {
 	struct jpeg_writer w = {0};
 	if (quality < 1 || quality > 100)

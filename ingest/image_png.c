@@ -86,7 +86,7 @@ static void reader_header(struct png_reader *r)
 static bool reader_alpha(struct png_reader *r)
 {
 	return (png_get_color_type(r->png, r->info) & PNG_COLOR_MASK_ALPHA) ||
-		png_get_valid(r->png, r->info, PNG_INFO_tRNS);
+	       png_get_valid(r->png, r->info, PNG_INFO_tRNS);
 }
 
 static int reader_orientation(struct png_reader *r)

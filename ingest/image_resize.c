@@ -33,7 +33,7 @@ static double lanczos(double x)
 struct taps {
 	int ksize;
 	int *first, *count; /* [out] */
-	int32_t *w;         /* [out, ksize] */
+	int32_t *w;	    /* [out, ksize] */
 };
 
 static void taps_release(struct taps *t)
@@ -114,8 +114,8 @@ static void pass_horizontal(const struct wl_image *src, const struct taps *t, st
 }
 
 /* Rows are summed whole, so the inner loop runs over neighbouring bytes. */
-static void pass_vertical(const struct wl_image *src, const struct taps *t, struct wl_image *dst,
-	int32_t *acc)
+static void pass_vertical(
+	const struct wl_image *src, const struct taps *t, struct wl_image *dst, int32_t *acc)
 {
 	size_t row = (size_t)dst->width * (size_t)dst->channels;
 	for (int y = 0; y < dst->height; y++) {
@@ -133,8 +133,7 @@ static void pass_vertical(const struct wl_image *src, const struct taps *t, stru
 	}
 }
 
-static int resize_x(const struct wl_image *src, int width, struct wl_image *out,
-	struct wl_err *err)
+static int resize_x(const struct wl_image *src, int width, struct wl_image *out, struct wl_err *err)
 {
 	struct taps t = {0};
 	int ret = -1;
@@ -147,8 +146,8 @@ out:
 	return ret;
 }
 
-static int resize_y(const struct wl_image *src, int height, struct wl_image *out,
-	struct wl_err *err)
+static int resize_y(
+	const struct wl_image *src, int height, struct wl_image *out, struct wl_err *err)
 {
 	struct taps t = {0};
 	size_t row = (size_t)src->width * (size_t)src->channels * sizeof(int32_t);
@@ -168,8 +167,8 @@ out:
 	return ret;
 }
 
-int wl_image_resize_lanczos(const struct wl_image *src, int width, int height,
-	struct wl_image *out, struct wl_err *err)
+int wl_image_resize_lanczos(
+	const struct wl_image *src, int width, int height, struct wl_image *out, struct wl_err *err)
 {
 	struct wl_image mid = {0};
 	if (src->width < 1 || src->height < 1 || (src->channels != 1 && src->channels != 3))

@@ -35,7 +35,7 @@ struct run {
 	int lane_number; /* of the open lane */
 	/* the origin being read */
 	struct wl_source *source;
-	char *position;          /* of the last settled record; "" none since the last commit */
+	char *position; /* of the last settled record; "" none since the last commit */
 	int64_t batch_records;
 	int64_t batch_bytes;
 };
@@ -81,8 +81,8 @@ static int quarantine(struct run *run, struct wl_record *r, struct wl_err *err)
 		return 0;
 	}
 	wl_debug("%s, %s: quarantined: %s", run->source->origin->name, r->place, r->reason);
-	WL_TRY(wl_lane_quarantine(run->lane, run->source->origin->name, r->place, r->reason,
-		b->data, b->len, err));
+	WL_TRY(wl_lane_quarantine(
+		run->lane, run->source->origin->name, r->place, r->reason, b->data, b->len, err));
 	run->out->quarantined++;
 	return count_reason(run, r->reason, err);
 }
@@ -167,7 +167,7 @@ static int feed(struct run *run, struct wl_err *err)
 static bool may_read(const struct run *run)
 {
 	return !wl_stop_requested() &&
-		(!run->in->max_records || run->out->records < run->in->max_records);
+	       (!run->in->max_records || run->out->records < run->in->max_records);
 }
 
 /* Waits for what is in the pool; after an error nothing more is settled. */
@@ -216,8 +216,8 @@ static int switch_lane(struct run *run, const struct wl_origin *o, struct wl_err
 }
 
 /* 0: done or stopped; -1: this origin is damaged (*src_err); -2: the run has failed (*err). */
-static int run_origin(struct run *run, const struct wl_origin *o, struct wl_err *src_err,
-	struct wl_err *err)
+static int run_origin(
+	struct run *run, const struct wl_origin *o, struct wl_err *src_err, struct wl_err *err)
 {
 	const char *position;
 	if (switch_lane(run, o, err) < 0 ||
@@ -264,8 +264,10 @@ static int run_all(struct run *run, struct wl_err *err)
 	}
 	if (!bad)
 		return 0;
-	return wl_err_set(err, first.code, "%zu of %zu sources could not be read to their end; the "
-		"first: %s", bad, all->n, first.msg);
+	return wl_err_set(err, first.code,
+		"%zu of %zu sources could not be read to their end; the "
+		"first: %s",
+		bad, all->n, first.msg);
 }
 
 static int run_init(struct run *run, struct wl_err *err)

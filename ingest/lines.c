@@ -16,7 +16,8 @@ enum { CHUNK = 1 << 20, LONG_LINE_KEPT = 1 << 20 };
 static int archive_failed(struct wl_lines *l, struct wl_err *err)
 {
 	return wl_err_set(err, WL_EDATA,
-		"%s is damaged at or after line %lld (byte %lld): %s; get it again, what came before "
+		"%s is damaged at or after line %lld (byte %lld): %s; get it again, what came "
+		"before "
 		"is kept",
 		l->path, (long long)l->line + 1, (long long)l->offset,
 		archive_error_string(l->a) ? archive_error_string(l->a) : "it cannot be read");
@@ -48,8 +49,8 @@ static int refill(struct wl_lines *l, struct wl_err *err)
 		n = read(l->fd, l->chunk, CHUNK);
 	} while (n < 0 && errno == EINTR);
 	if (n < 0)
-		return wl_err_errno(err, "%s cannot be read at byte %lld", l->path,
-			(long long)l->offset);
+		return wl_err_errno(
+			err, "%s cannot be read at byte %lld", l->path, (long long)l->offset);
 	l->p = l->chunk;
 	l->left = (size_t)n;
 	return n > 0;
@@ -65,7 +66,8 @@ static void consume(struct wl_lines *l, size_t n)
 static int was_replaced(struct wl_lines *l, int64_t offset, struct wl_err *err)
 {
 	return wl_err_set(err, WL_EDATA,
-		"%s is not the file that was read before: it has no line ending at byte %lld, where "
+		"%s is not the file that was read before: it has no line ending at byte %lld, "
+		"where "
 		"reading stopped; give a new file a new name",
 		l->path, (long long)offset);
 }
@@ -113,8 +115,8 @@ static int open_plain(struct wl_lines *l, int64_t offset, struct wl_err *err)
 	/* From one byte before, so that skip_to sees whether a line ended there. */
 	l->offset = offset > 0 ? offset - 1 : 0;
 	if (lseek(l->fd, l->offset, SEEK_SET) < 0)
-		return wl_err_errno(err, "%s cannot be read at byte %lld", l->path,
-			(long long)l->offset);
+		return wl_err_errno(
+			err, "%s cannot be read at byte %lld", l->path, (long long)l->offset);
 	return skip_to(l, offset, err);
 }
 
@@ -125,8 +127,8 @@ static int init(struct wl_lines *l, const char *path, int64_t line, struct wl_er
 	return l->path ? 0 : -1;
 }
 
-int wl_lines_open(struct wl_lines *l, const char *path, int64_t offset, int64_t line,
-	struct wl_err *err)
+int wl_lines_open(
+	struct wl_lines *l, const char *path, int64_t offset, int64_t line, struct wl_err *err)
 {
 	struct archive_entry *e;
 	WL_TRY(init(l, path, line, err));
@@ -179,8 +181,7 @@ int wl_lines_open_entry(struct wl_lines *l, struct archive *a, const char *path,
 }
 
 /* Appends what fits; a line over the limit keeps its first part only. */
-static int append(struct wl_buf *out, const char *p, size_t n, bool *too_long,
-	struct wl_err *err)
+static int append(struct wl_buf *out, const char *p, size_t n, bool *too_long, struct wl_err *err)
 {
 	if (!*too_long && n <= out->max - out->len)
 		return wl_buf_add(out, p, n, err);

@@ -39,7 +39,7 @@ static int report(const struct wl_opts *o, struct wl_corpus *c, const struct wl_
 		return 0;
 	v = counts_json(n, &all);
 	int failed = !v || json_dumpf(v, stdout, JSON_COMPACT | JSON_SORT_KEYS) < 0 ||
-		putchar('\n') == EOF || fflush(stdout);
+		     putchar('\n') == EOF || fflush(stdout);
 	json_decref(v);
 	return failed ? wl_err_errno(err, "the result cannot be written to standard output") : 0;
 }
@@ -47,7 +47,8 @@ static int report(const struct wl_opts *o, struct wl_corpus *c, const struct wl_
 static int check(const struct wl_opts *o, const struct args *a, struct wl_err *err)
 {
 	if (!o->positional.n)
-		return wl_err_set(err, WL_EUSAGE, "no SOURCE is given, for instance jsonl:FILE or dir:DIR");
+		return wl_err_set(
+			err, WL_EUSAGE, "no SOURCE is given, for instance jsonl:FILE or dir:DIR");
 	if (a->max_records < 0 || a->commit_every < 1 || a->workers < 0 || a->workers > 4096 ||
 		a->partitions < 0 || a->partitions > 99999)
 		return wl_err_set(err, WL_EUSAGE,
@@ -64,12 +65,16 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 	struct wl_corpus *c = NULL;
 	int ret = -1;
 	WL_TRY(check(o, a, err));
-	WL_TRY_OUT(wl_origins_parse(&origins, o->positional.v, o->positional.n, a->source_name, err));
+	WL_TRY_OUT(
+		wl_origins_parse(&origins, o->positional.v, o->positional.n, a->source_name, err));
 	c = wl_corpus_open(a->corpus, true, (int)a->partitions, err);
 	if (!c)
 		goto out;
-	struct wl_ingest in = {.corpus = c, .origins = &origins, .workers = (size_t)a->workers,
-		.max_records = a->max_records, .commit_every = a->commit_every};
+	struct wl_ingest in = {.corpus = c,
+		.origins = &origins,
+		.workers = (size_t)a->workers,
+		.max_records = a->max_records,
+		.commit_every = a->commit_every};
 	ret = wl_ingest_run(&in, &counts, err);
 	struct wl_err ignored = WL_ERR_INIT;
 	if (report(o, c, &counts, ret < 0 ? &ignored : err) < 0)
@@ -85,26 +90,33 @@ int main(int argc, char **argv)
 {
 	struct args a = {.commit_every = 1000};
 	const struct wl_opt table[] = {
-		{"corpus", WL_OPT_STR, &a.corpus, "DIR", "the workspace; made when it is not there", true},
+		{"corpus", WL_OPT_STR, &a.corpus, "DIR", "the workspace; made when it is not there",
+			true},
 		{"source-name", WL_OPT_STR, &a.source_name, "NAME",
 			"label of records that bring none (default: the kind)", false},
-		{"max-records", WL_OPT_INT, &a.max_records, "N", "read at most N records now; 0: all",
+		{"max-records", WL_OPT_INT, &a.max_records, "N",
+			"read at most N records now; 0: all", false},
+		{"workers", WL_OPT_INT, &a.workers, "N", "decoding threads; 0: one per core",
 			false},
-		{"workers", WL_OPT_INT, &a.workers, "N", "decoding threads; 0: one per core", false},
 		{"partitions", WL_OPT_INT, &a.partitions, "P",
 			"lanes of a new corpus (0: one, or as it is)", false},
-		{"commit-every", WL_OPT_INT, &a.commit_every, "N", "records in one transaction", false},
+		{"commit-every", WL_OPT_INT, &a.commit_every, "N", "records in one transaction",
+			false},
 		{0},
 	};
 	struct wl_opts o = {
 		.program = "wenlan-ingest",
 		.usage = "--corpus DIR [OPTION]... SOURCE...",
-		.about = "Reads image-text pairs into a corpus, exactly once: run it again after a stop "
+		.about =
+			"Reads image-text pairs into a corpus, exactly once: run it again after a "
+			"stop "
 			"or for new input.\nA SOURCE is (PATH may be a glob)\n"
 			"  dir:DIR       pictures, each beside a .txt (a caption a line) or .json\n"
-			"  jsonl:FILE    a JSON record a line, also .gz and .zst; ?images=TAR or ?root=DIR\n"
+			"  jsonl:FILE    a JSON record a line, also .gz and .zst; ?images=TAR or "
+			"?root=DIR\n"
 			"  stamps:DIR    Tux Paint stamps\n"
-			"  tar:FILE      KEY.jpg beside KEY.txt or KEY.json, or images beside one .jsonl",
+			"  tar:FILE      KEY.jpg beside KEY.txt or KEY.json, or images beside one "
+			".jsonl",
 		.example = "wenlan-ingest --corpus corpus 'jsonl:train.jsonl?images=train.tar'",
 		.table = table,
 		.allow_positional = true,

@@ -38,8 +38,13 @@ void wl_record_clear(struct wl_record *r)
 	r->file = r->reason = NULL;
 	r->ordinal = 0;
 	r->has_json = r->has_text = r->has_image = false;
-	r->pair = (struct wl_pair){.source = "", .url = "", .page_url = "", .texts = "[]",
-		.split_hint = "", .format = "", .meta = "{}"};
+	r->pair = (struct wl_pair){.source = "",
+		.url = "",
+		.page_url = "",
+		.texts = "[]",
+		.split_hint = "",
+		.format = "",
+		.meta = "{}"};
 }
 
 void wl_record_release(struct wl_record *r)
@@ -235,7 +240,7 @@ bool wl_is_image_name(const char *name)
 static bool is_the_paths_fault(int e)
 {
 	return e == ENOENT || e == ENOTDIR || e == ENAMETOOLONG || e == ELOOP || e == EACCES ||
-		e == EISDIR || e == ENXIO || e == ENODEV || e == EINVAL;
+	       e == EISDIR || e == ENXIO || e == ENODEV || e == EINVAL;
 }
 
 int wl_record_load(struct wl_record *r, const char *path, const char *what, struct wl_buf *out,
@@ -247,8 +252,8 @@ int wl_record_load(struct wl_record *r, const char *path, const char *what, stru
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0) {
 		if (is_the_paths_fault(errno))
-			return wl_record_reject(r, err, "the %s file cannot be read: %s: %s", what, path,
-				strerror(errno));
+			return wl_record_reject(r, err, "the %s file cannot be read: %s: %s", what,
+				path, strerror(errno));
 		return wl_err_errno(err, "%s cannot be opened", path);
 	}
 	if (fstat(fd, &st)) {
@@ -256,8 +261,8 @@ int wl_record_load(struct wl_record *r, const char *path, const char *what, stru
 		goto out;
 	}
 	if (!S_ISREG(st.st_mode)) {
-		ret = wl_record_reject(r, err, "the %s file cannot be read: %s is not a plain file",
-			what, path);
+		ret = wl_record_reject(
+			r, err, "the %s file cannot be read: %s is not a plain file", what, path);
 		goto out;
 	}
 	if ((uint64_t)st.st_size > out->max) {

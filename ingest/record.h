@@ -54,9 +54,9 @@ struct wl_image_ref {
 /*
  * Takes one JSON object (ARCHITECTURE "Command lines": source, url, page_url, title, text,
  * captions, image | image_b64 | image_url, boxes, split, fetched_at, meta; or the public BriVL
- * form: image_id, sentences, bbox) into the pair.  image_b64 is decoded into r->image, unless the
- * record has an image already.  Members that have no meaning here are kept in meta.  What is not of this form rejects the record.
- * Source is left as it was when the object names none.
+ * form: image_id, sentences, bbox) into the pair.  image_b64 is decoded into r->image, unless
+ * the record has an image already.  Members that have no meaning here are kept in meta.  What is
+ * not of this form rejects the record.  Source is left as it was when the object names none.
  */
 WL_MUST_CHECK int wl_record_json(struct wl_record *r, const char *text, size_t n,
 	struct wl_image_ref *ref, struct wl_err *err);

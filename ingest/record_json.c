@@ -11,8 +11,8 @@
 #include <string.h>
 
 /* A string member into the arena; absent or null leaves *out alone. */
-static int take_str(struct wl_record *r, const json_t *o, const char *key, const char **out,
-	struct wl_err *err)
+static int take_str(
+	struct wl_record *r, const json_t *o, const char *key, const char **out, struct wl_err *err)
 {
 	const json_t *v = json_object_get(o, key);
 	if (!v || json_is_null(v))
@@ -52,8 +52,8 @@ static int add_text(json_t *texts, const char *kind, const json_t *text, struct 
 }
 
 /* One element of a list: "text" or ["kind", "text"]. */
-static int add_element(struct wl_record *r, json_t *texts, const char *key, const json_t *v,
-	struct wl_err *err)
+static int add_element(
+	struct wl_record *r, json_t *texts, const char *key, const json_t *v, struct wl_err *err)
 {
 	const json_t *kind = json_array_get(v, 0), *text = json_array_get(v, 1);
 	if (json_is_string(v))
@@ -64,8 +64,8 @@ static int add_element(struct wl_record *r, json_t *texts, const char *key, cons
 		"wrong JSON: \"%s\" holds something that is neither a text nor [kind, text]", key);
 }
 
-static int add_texts(struct wl_record *r, json_t *texts, const json_t *o, const char *key,
-	struct wl_err *err)
+static int add_texts(
+	struct wl_record *r, json_t *texts, const json_t *o, const char *key, struct wl_err *err)
 {
 	const json_t *v = json_object_get(o, key);
 	size_t i;
@@ -76,16 +76,14 @@ static int add_texts(struct wl_record *r, json_t *texts, const json_t *o, const 
 		return add_text(texts, strcmp(key, "title") == 0 ? "title" : "caption", v, err);
 	if (!json_is_array(v) || strcmp(key, "title") == 0)
 		return wl_record_reject(r, err, "wrong JSON: \"%s\" is not text", key);
-	json_array_foreach(v, i, e)
-		WL_TRY(add_element(r, texts, key, e, err));
+	json_array_foreach(v, i, e) WL_TRY(add_element(r, texts, key, e, err));
 	return 0;
 }
 
 static int take_texts(struct wl_record *r, const json_t *o, struct wl_err *err)
 {
 	/* Captions first: the title is the weakest text. */
-	static const char *const keys[] = {"captions", "caption", "text", "sentences",
-		"title"};
+	static const char *const keys[] = {"captions", "caption", "text", "sentences", "title"};
 	json_t *texts = json_array();
 	int ret = -1;
 	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
@@ -110,7 +108,7 @@ static bool is_box(const json_t *b)
 			return false;
 	}
 	return json_number_value(json_array_get(b, 0)) <= json_number_value(json_array_get(b, 2)) &&
-		json_number_value(json_array_get(b, 1)) <= json_number_value(json_array_get(b, 3));
+	       json_number_value(json_array_get(b, 1)) <= json_number_value(json_array_get(b, 3));
 }
 
 static int take_boxes(struct wl_record *r, const json_t *o, struct wl_err *err)
@@ -124,11 +122,8 @@ static int take_boxes(struct wl_record *r, const json_t *o, struct wl_err *err)
 		return 0;
 	if (!json_is_array(v))
 		return wl_record_reject(r, err, "wrong JSON: boxes are not a list");
-	json_array_foreach(v, i, b)
-		if (!is_box(b))
-			return wl_record_reject(r, err,
-				"wrong JSON: box %zu is not [x1, y1, x2, y2] with x1 <= x2 and y1 <= y2",
-				i);
+	json_array_foreach(v, i, b) if (!is_box(b)) return wl_record_reject(r, err,
+		"wrong JSON: box %zu is not [x1, y1, x2, y2] with x1 <= x2 and y1 <= y2", i);
 	return take_tree(r, v, &r->pair.boxes, err);
 }
 
@@ -155,8 +150,8 @@ static int take_fetched(struct wl_record *r, const json_t *o, struct wl_err *err
 	if (!v || json_is_null(v))
 		return 0;
 	if (!json_is_integer(v))
-		return wl_record_reject(r, err,
-			"wrong JSON: \"fetched_at\" is not a whole number of seconds");
+		return wl_record_reject(
+			r, err, "wrong JSON: \"fetched_at\" is not a whole number of seconds");
 	r->pair.fetched_at = json_integer_value(v);
 	return 0;
 }
@@ -165,8 +160,8 @@ static int take_fetched(struct wl_record *r, const json_t *o, struct wl_err *err
 static int take_meta(struct wl_record *r, json_t *o, struct wl_err *err)
 {
 	static const char *const used[] = {"source", "url", "page_url", "title", "text", "captions",
-		"caption", "image", "image_b64", "image_url", "boxes", "split", "fetched_at", "meta", "image_id",
-		"sentences", "bbox"};
+		"caption", "image", "image_b64", "image_url", "boxes", "split", "fetched_at",
+		"meta", "image_id", "sentences", "bbox"};
 	json_t *meta = json_object_get(o, "meta");
 	int ret = 0;
 	if (meta && !json_is_null(meta) && !json_is_object(meta))
@@ -233,8 +228,8 @@ static int take_b64(struct wl_record *r, const char *s, struct wl_err *err)
 	return 0;
 }
 
-static int take_image(struct wl_record *r, const json_t *o, struct wl_image_ref *ref,
-	struct wl_err *err)
+static int take_image(
+	struct wl_record *r, const json_t *o, struct wl_image_ref *ref, struct wl_err *err)
 {
 	const char *b64 = NULL, *id = NULL;
 	const json_t *v = json_object_get(o, "image_b64");
@@ -244,7 +239,8 @@ static int take_image(struct wl_record *r, const json_t *o, struct wl_image_ref 
 	if (v && !json_is_null(v) && !r->has_image) {
 		b64 = json_string_value(v); /* megabytes: decoded in place, not copied */
 		if (!b64)
-			return wl_record_reject(r, err, "wrong JSON: \"image_b64\" is not a string");
+			return wl_record_reject(
+				r, err, "wrong JSON: \"image_b64\" is not a string");
 		return take_b64(r, b64, err);
 	}
 	if (!ref->path)
@@ -252,8 +248,7 @@ static int take_image(struct wl_record *r, const json_t *o, struct wl_image_ref 
 	return 0;
 }
 
-static int take_object(struct wl_record *r, json_t *o, struct wl_image_ref *ref,
-	struct wl_err *err)
+static int take_object(struct wl_record *r, json_t *o, struct wl_image_ref *ref, struct wl_err *err)
 {
 	if (!json_is_object(o))
 		return wl_record_reject(r, err, "wrong JSON: it is not an object");
@@ -278,8 +273,8 @@ int wl_record_json(struct wl_record *r, const char *text, size_t n, struct wl_im
 	json_t *o = json_loadb(text, n, 0, &why);
 	*ref = (struct wl_image_ref){0};
 	if (!o)
-		return wl_record_reject(r, err, "wrong JSON: %s (byte %d of %zu)", why.text,
-			why.position, n);
+		return wl_record_reject(
+			r, err, "wrong JSON: %s (byte %d of %zu)", why.text, why.position, n);
 	int ret = take_object(r, o, ref, err);
 	json_decref(o);
 	return ret;

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct wl_source_ops *const kinds[] = {&wl_source_dir, &wl_source_jsonl,
-	&wl_source_stamps, &wl_source_tar};
+static const struct wl_source_ops *const kinds[] = {
+	&wl_source_dir, &wl_source_jsonl, &wl_source_stamps, &wl_source_tar};
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
 const struct wl_source_ops *const *wl_source_kinds(size_t *n)
@@ -70,7 +70,8 @@ static int parse_params(char *path, struct wl_origin *o, const char *spec, struc
 	if (!q || !strchr(q, '='))
 		return 0;
 	*q++ = '\0';
-	for (char *save = NULL, *kv = strtok_r(q, "&", &save); kv; kv = strtok_r(NULL, "&", &save)) {
+	for (char *save = NULL, *kv = strtok_r(q, "&", &save); kv;
+		kv = strtok_r(NULL, "&", &save)) {
 		char *eq = strchr(kv, '='), **dst;
 		if (eq && strncmp(kv, "images=", 7) == 0)
 			dst = &o->images;
@@ -78,7 +79,8 @@ static int parse_params(char *path, struct wl_origin *o, const char *spec, struc
 			dst = &o->root;
 		else
 			return wl_err_set(err, WL_EUSAGE,
-				"source %s: unknown parameter \"%s\"; there are images=TAR and root=DIR",
+				"source %s: unknown parameter \"%s\"; there are images=TAR and "
+				"root=DIR",
 				spec, kv);
 		if (o->ops != &wl_source_jsonl)
 			return wl_err_set(err, WL_EUSAGE,
@@ -99,8 +101,8 @@ static void origin_release(struct wl_origin *o)
 	free(o->root);
 }
 
-static int origins_add(struct wl_origins *out, const struct wl_origin *proto, const char *path,
-	struct wl_err *err)
+static int origins_add(
+	struct wl_origins *out, const struct wl_origin *proto, const char *path, struct wl_err *err)
 {
 	struct wl_origin o = {.ops = proto->ops, .source = proto->source};
 	struct wl_origin *grown = realloc(out->v, (out->n + 1) * sizeof *grown);
@@ -135,8 +137,8 @@ static int add_paths(struct wl_origins *out, const struct wl_origin *proto, cons
 	return ret;
 }
 
-static int parse_spec(struct wl_origins *out, const char *spec, const char *label,
-	struct wl_err *err)
+static int parse_spec(
+	struct wl_origins *out, const char *spec, const char *label, struct wl_err *err)
 {
 	struct wl_origin proto = {0};
 	const char *colon = strchr(spec, ':');
@@ -144,7 +146,8 @@ static int parse_spec(struct wl_origins *out, const char *spec, const char *labe
 	int ret = -1;
 	if (!colon || !colon[1])
 		return wl_err_set(err, WL_EUSAGE,
-			"source \"%s\" is not KIND:PATH, for instance jsonl:data/pairs.jsonl", spec);
+			"source \"%s\" is not KIND:PATH, for instance jsonl:data/pairs.jsonl",
+			spec);
 	proto.ops = find_kind(spec, (size_t)(colon - spec), err);
 	if (!proto.ops)
 		return -1;
@@ -169,8 +172,8 @@ static int by_name(const void *a, const void *b)
 	return strcmp(((const struct wl_origin *)a)->name, ((const struct wl_origin *)b)->name);
 }
 
-int wl_origins_parse(struct wl_origins *out, const char *const *specs, size_t n,
-	const char *label, struct wl_err *err)
+int wl_origins_parse(struct wl_origins *out, const char *const *specs, size_t n, const char *label,
+	struct wl_err *err)
 {
 	*out = (struct wl_origins){0};
 	for (size_t i = 0; i < n; i++) {

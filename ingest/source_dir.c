@@ -174,8 +174,8 @@ static void dir_close(struct wl_source *base)
 	free(s);
 }
 
-static struct wl_source *dir_open(const struct wl_origin *o, const char *position,
-	struct wl_err *err)
+static struct wl_source *dir_open(
+	const struct wl_origin *o, const char *position, struct wl_err *err)
 {
 	struct dir_source *s = calloc(1, sizeof *s);
 	if (!s) {

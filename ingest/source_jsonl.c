@@ -16,7 +16,7 @@ struct jsonl_source {
 	struct wl_source base;
 	struct wl_lines lines;
 	struct wl_tarindex images; /* path NULL: images are files */
-	char *dir;                 /* what relative image paths are relative to; "" the tar's root */
+	char *dir; /* what relative image paths are relative to; "" the tar's root */
 };
 
 static void jsonl_close(struct wl_source *base)
@@ -62,8 +62,8 @@ static struct jsonl_source *new_source(const struct wl_origin *o, struct wl_err 
 	return s;
 }
 
-static struct wl_source *jsonl_open(const struct wl_origin *o, const char *position,
-	struct wl_err *err)
+static struct wl_source *jsonl_open(
+	const struct wl_origin *o, const char *position, struct wl_err *err)
 {
 	struct jsonl_source *s = new_source(o, err);
 	int64_t offset = 0, line = 0;
@@ -77,7 +77,8 @@ static struct wl_source *jsonl_open(const struct wl_origin *o, const char *posit
 		WL_TRY_OUT(wl_tarindex_open(&s->images, o->images, err));
 		if (s->images.compressed) {
 			wl_err_set(err, WL_EUSAGE,
-				"%s is compressed, so its images cannot be looked up: decompress it",
+				"%s is compressed, so its images cannot be looked up: decompress "
+				"it",
 				o->images);
 			goto out;
 		}
@@ -160,8 +161,8 @@ static int jsonl_next(struct wl_source *base, struct wl_record *r, struct wl_err
 	if (!r->place || !r->position)
 		return -1;
 	if (too_long)
-		WL_TRY(wl_record_reject(r, err, "the line is longer than %d bytes",
-			WL_RECORD_MAX_TEXT));
+		WL_TRY(wl_record_reject(
+			r, err, "the line is longer than %d bytes", WL_RECORD_MAX_TEXT));
 	return 1;
 }
 
@@ -185,8 +186,8 @@ static char *resolve(const struct jsonl_source *s, const char *path, struct wl_e
 	return wl_path_join(s->dir, path, err);
 }
 
-static int load_member(const struct jsonl_source *s, struct wl_record *r, const char *path,
-	struct wl_err *err)
+static int load_member(
+	const struct jsonl_source *s, struct wl_record *r, const char *path, struct wl_err *err)
 {
 	struct wl_err why = WL_ERR_INIT;
 	const struct wl_tar_member *m;
@@ -198,21 +199,22 @@ static int load_member(const struct jsonl_source *s, struct wl_record *r, const 
 		m = wl_tarindex_find(&s->images, path);
 	free(full);
 	if (!m)
-		return wl_record_reject(r, err, "the image file cannot be read: %s has no member %s",
-			s->images.path, path);
+		return wl_record_reject(r, err,
+			"the image file cannot be read: %s has no member %s", s->images.path, path);
 	if ((uint64_t)m->size > r->image.max)
-		return wl_record_reject(r, err, "the image file is too large: %lld bytes, at most %zu",
-			(long long)m->size, r->image.max);
+		return wl_record_reject(r, err,
+			"the image file is too large: %lld bytes, at most %zu", (long long)m->size,
+			r->image.max);
 	if (wl_tarindex_read(&s->images, m, &r->image, &why) < 0)
-		return why.code == WL_EDATA
-			? wl_record_reject(r, err, "the image file cannot be read: %s", why.msg)
-			: wl_err_set(err, why.code, "%s", why.msg);
+		return why.code == WL_EDATA ? wl_record_reject(r, err,
+						      "the image file cannot be read: %s", why.msg)
+					    : wl_err_set(err, why.code, "%s", why.msg);
 	r->has_image = true;
 	return 0;
 }
 
-static int load_file(const struct jsonl_source *s, struct wl_record *r, const char *path,
-	struct wl_err *err)
+static int load_file(
+	const struct jsonl_source *s, struct wl_record *r, const char *path, struct wl_err *err)
 {
 	char *full = resolve(s, path, err);
 	int ret = full ? wl_record_load(r, full, "image", &r->image, err) : -1;
@@ -222,8 +224,8 @@ static int load_file(const struct jsonl_source *s, struct wl_record *r, const ch
 }
 
 /* The image is named by the record's own words, so the name stays when the files move. */
-static int name_image(const struct jsonl_source *s, struct wl_record *r, const char *path,
-	struct wl_err *err)
+static int name_image(
+	const struct jsonl_source *s, struct wl_record *r, const char *path, struct wl_err *err)
 {
 	char *origin = wl_strf(err, "%s#%s", s->base.origin->name, path ? path : r->pair.url);
 	r->image_origin = origin ? wl_arena_strdup(&r->mem, origin, err) : NULL;
@@ -246,7 +248,8 @@ static int jsonl_prepare(struct wl_source *base, struct wl_record *r, struct wl_
 			WL_TRY(load_file(s, r, ref.path, err));
 		else if (ref.url)
 			WL_TRY(wl_record_reject(r, err,
-				"the image is only named by image_url and is not fetched: %s", ref.url));
+				"the image is only named by image_url and is not fetched: %s",
+				ref.url));
 	}
 	return wl_record_finish(r, err);
 }

@@ -77,7 +77,8 @@ static int skip_members(struct tar_source *s, const char *position, struct wl_er
 		WL_TRY(more);
 		if (!more)
 			return wl_err_set(err, WL_EDATA,
-				"%s is not the file that was read before: it has %lld members, %lld "
+				"%s is not the file that was read before: it has %lld members, "
+				"%lld "
 				"were read; give a new file a new name",
 				s->base.origin->path, (long long)s->members, n);
 		consume(s);
@@ -105,8 +106,8 @@ static bool ends_in(const char *name, const char *ext)
 }
 
 /* The one .jsonl of the index; NULL: none.  Two: which one names the images is unknown. */
-static int find_jsonl(const struct wl_tarindex *x, const struct wl_tar_member **out,
-	struct wl_err *err)
+static int find_jsonl(
+	const struct wl_tarindex *x, const struct wl_tar_member **out, struct wl_err *err)
 {
 	*out = NULL;
 	for (size_t i = 0; i < x->n; i++) {
@@ -114,7 +115,8 @@ static int find_jsonl(const struct wl_tarindex *x, const struct wl_tar_member **
 			continue;
 		if (*out)
 			return wl_err_set(err, WL_EDATA,
-				"%s holds %s and %s; at most one .jsonl is expected: unpack it and give "
+				"%s holds %s and %s; at most one .jsonl is expected: unpack it and "
+				"give "
 				"each as jsonl:",
 				x->path, (*out)->name, x->v[i].name);
 		*out = &x->v[i];
@@ -142,8 +144,8 @@ static int open_either(struct tar_source *s, const char *position, struct wl_err
 	return s->lines ? 0 : -1;
 }
 
-static struct wl_source *tar_open(const struct wl_origin *o, const char *position,
-	struct wl_err *err)
+static struct wl_source *tar_open(
+	const struct wl_origin *o, const char *position, struct wl_err *err)
 {
 	struct tar_source *s = calloc(1, sizeof *s);
 	if (!s) {
@@ -167,12 +169,13 @@ static char *key_of(struct wl_record *r, const char *name, struct wl_err *err)
 	return wl_arena_strndup(&r->mem, name, n, err);
 }
 
-static int read_into(struct tar_source *s, struct wl_record *r, struct wl_buf *out,
-	struct wl_err *err)
+static int read_into(
+	struct tar_source *s, struct wl_record *r, struct wl_buf *out, struct wl_err *err)
 {
 	int64_t size = archive_entry_size(s->entry);
 	if (size < 0 || (uint64_t)size > out->max)
-		return wl_record_reject(r, err, "a member is too large: %s has %lld bytes, at most %zu",
+		return wl_record_reject(r, err,
+			"a member is too large: %s has %lld bytes, at most %zu",
 			wl_tar_name(archive_entry_pathname(s->entry)), (long long)size, out->max);
 	wl_buf_reset(out);
 	WL_TRY(wl_buf_reserve(out, (size_t)size, err));
@@ -185,12 +188,13 @@ static int read_into(struct tar_source *s, struct wl_record *r, struct wl_buf *o
 }
 
 /* Takes what a pair is made of; members of other kinds are passed over. */
-static int take_member(struct tar_source *s, struct wl_record *r, const char *name,
-	struct wl_err *err)
+static int take_member(
+	struct tar_source *s, struct wl_record *r, const char *name, struct wl_err *err)
 {
 	if (ends_in(name, ".jsonl"))
 		return wl_err_set(err, WL_EUSAGE,
-			"%s is compressed and holds %s: decompress it, so that images can be looked up",
+			"%s is compressed and holds %s: decompress it, so that images can be "
+			"looked up",
 			s->base.origin->path, name);
 	if (wl_is_image_name(name) && !r->has_image) {
 		r->has_image = true;

@@ -32,8 +32,8 @@ static const char *reason(struct archive *a)
 	return archive_error_string(a) ? archive_error_string(a) : "it cannot be read";
 }
 
-static int add_member(struct wl_tarindex *x, size_t *cap, const struct wl_tar_member *m,
-	struct wl_err *err)
+static int add_member(
+	struct wl_tarindex *x, size_t *cap, const struct wl_tar_member *m, struct wl_err *err)
 {
 	if (x->n == *cap) {
 		size_t grown_cap = *cap ? 2 * *cap : 1024;
@@ -86,7 +86,8 @@ static int scan(struct wl_tarindex *x, struct archive *a, int64_t file_size, str
 		}
 		const char *name = archive_entry_pathname(e);
 		struct wl_tar_member m = {.name = wl_tar_name(name ? name : ""),
-			.start = archive_read_header_position(a), .end = file_size,
+			.start = archive_read_header_position(a),
+			.end = file_size,
 			.size = archive_entry_size(e)};
 		if (open_member != SIZE_MAX)
 			x->v[open_member].end = m.start;
@@ -96,7 +97,8 @@ static int scan(struct wl_tarindex *x, struct archive *a, int64_t file_size, str
 			continue;
 		if (m.size < 0 || m.size > file_size - m.start)
 			return wl_err_set(err, WL_EDATA,
-				"%s is cut off: member %lld (%s) at byte %lld has %lld bytes, the file "
+				"%s is cut off: member %lld (%s) at byte %lld has %lld bytes, the "
+				"file "
 				"ends before them",
 				x->path, (long long)members, m.name, (long long)m.start,
 				(long long)m.size);
@@ -104,8 +106,9 @@ static int scan(struct wl_tarindex *x, struct archive *a, int64_t file_size, str
 		open_member = x->n - 1;
 	}
 	if (rc != ARCHIVE_EOF)
-		return wl_err_set(err, WL_EDATA, "%s is damaged after member %lld: %s; get it again",
-			x->path, (long long)members, reason(a));
+		return wl_err_set(err, WL_EDATA,
+			"%s is damaged after member %lld: %s; get it again", x->path,
+			(long long)members, reason(a));
 	sort_unique(x);
 	return 0;
 }
@@ -182,8 +185,8 @@ static int damaged(const struct wl_tarindex *x, const struct wl_tar_member *m, s
 		(long long)m->start, reason(a));
 }
 
-static int read_entry(const struct wl_tarindex *x, const struct wl_tar_member *m,
-	struct archive *a, const void *bytes, size_t n, struct wl_buf *out, struct wl_err *err)
+static int read_entry(const struct wl_tarindex *x, const struct wl_tar_member *m, struct archive *a,
+	const void *bytes, size_t n, struct wl_buf *out, struct wl_err *err)
 {
 	struct archive_entry *e;
 	archive_read_support_format_tar(a);
@@ -200,8 +203,8 @@ static int read_entry(const struct wl_tarindex *x, const struct wl_tar_member *m
 	return 0;
 }
 
-int wl_tarindex_read(const struct wl_tarindex *x, const struct wl_tar_member *m,
-	struct wl_buf *out, struct wl_err *err)
+int wl_tarindex_read(const struct wl_tarindex *x, const struct wl_tar_member *m, struct wl_buf *out,
+	struct wl_err *err)
 {
 	/* Headers, data and padding; what follows the last member is not needed. */
 	int64_t n = m->end - m->start, most = m->size + MAX_HEADERS;
@@ -224,8 +227,8 @@ out:
 	return ret;
 }
 
-struct archive *wl_tarindex_stream(const struct wl_tarindex *x, const struct wl_tar_member *m,
-	struct wl_err *err)
+struct archive *wl_tarindex_stream(
+	const struct wl_tarindex *x, const struct wl_tar_member *m, struct wl_err *err)
 {
 	struct archive *a = archive_read_new();
 	struct archive_entry *e;

@@ -30,10 +30,10 @@ static int teardown(void **state)
 	return wl_remove_tree(dir, NULL);
 }
 
-#define OK(expr) \
-	do { \
-		if ((expr) < 0) \
-			fail_msg("%s: %s", #expr, err.msg); \
+#define OK(expr)                                                                                   \
+	do {                                                                                       \
+		if ((expr) < 0)                                                                    \
+			fail_msg("%s: %s", #expr, err.msg);                                        \
 	} while (0)
 
 static struct wl_corpus *corpus(const char *name, int partitions)
@@ -64,9 +64,17 @@ static int add(struct wl_lane *l, int i)
 	size_t n = image_of(i, image);
 	snprintf(url, sizeof url, "http://x/%d.jpg", i);
 	snprintf(texts, sizeof texts, "[[\"caption\",\"图 %d\"]]", i);
-	struct wl_pair p = {.source = "news", .url = url, .page_url = "", .texts = texts,
-		.split_hint = i % 3 ? "" : "val", .format = "jpeg", .width = 10 + i, .height = 20,
-		.boxes = i % 2 ? "[[0,0,1,1]]" : NULL, .fetched_at = i, .meta = "{}"};
+	struct wl_pair p = {.source = "news",
+		.url = url,
+		.page_url = "",
+		.texts = texts,
+		.split_hint = i % 3 ? "" : "val",
+		.format = "jpeg",
+		.width = 10 + i,
+		.height = 20,
+		.boxes = i % 2 ? "[[0,0,1,1]]" : NULL,
+		.fetched_at = i,
+		.meta = "{}"};
 	p.id = wl_pair_id(p.source, p.page_url, url, 0);
 	int ret = wl_lane_add(l, &p, image, n, &err);
 	OK(ret);
@@ -325,8 +333,9 @@ static void test_stages(void **state)
 	other = wl_corpus_open(path, false, 0, &err);
 	assert_non_null(other);
 	assert_int_equal(wl_corpus_generation(other, "dedup"), 2);
-	assert_int_equal(json_integer_value(json_object_get(
-		wl_corpus_stage_facts(other, "dedup"), "run")), 2);
+	assert_int_equal(
+		json_integer_value(json_object_get(wl_corpus_stage_facts(other, "dedup"), "run")),
+		2);
 	for (int g = 1; g <= 2; g++) {
 		char *file = wl_corpus_stage_path(c, "dedup", g, 0, &err);
 		assert_int_equal(wl_exists(file), g == 2);
@@ -345,8 +354,9 @@ static void test_bad_config(void **state)
 {
 	(void)state;
 	struct wl_err err = WL_ERR_INIT;
-	const char *const bad[] = {"", "{", "[]", "{\"version\":1}", "{\"version\":2,\"partitions\":1}",
-		"{\"version\":1,\"partitions\":0}", "{\"version\":1,\"partitions\":1,\"stages\":3}"};
+	const char *const bad[] = {"", "{", "[]", "{\"version\":1}",
+		"{\"version\":2,\"partitions\":1}", "{\"version\":1,\"partitions\":0}",
+		"{\"version\":1,\"partitions\":1,\"stages\":3}"};
 	char path[128];
 	assert_null(wl_corpus_open("/nonexistent/x", false, 0, &err));
 	snprintf(path, sizeof path, "%s/bad/corpus.json", dir);

@@ -68,7 +68,8 @@ static void test_lanczos_is_pillows(void **state)
 	if (!cases)
 		fail_msg("%s", err.msg);
 	assert_true(json_array_size(cases) >= 20);
-	json_array_foreach(cases, i, k) {
+	json_array_foreach(cases, i, k)
+	{
 		int64_t w, h, ch, seed, smooth, ow, oh;
 		const char *want, *grey;
 		char hex[65];
@@ -86,8 +87,8 @@ static void test_lanczos_is_pillows(void **state)
 		hash_of(&out, hex);
 		if (strcmp(hex, want) != 0)
 			fail_msg("case %zu: %lldx%lldx%lld -> %lldx%lld gives %s, Pillow %s", i,
-				(long long)w, (long long)h, (long long)ch, (long long)ow, (long long)oh,
-				hex, want);
+				(long long)w, (long long)h, (long long)ch, (long long)ow,
+				(long long)oh, hex, want);
 		wl_image_release(&out);
 		if (ch == 3) {
 			assert_int_equal(wl_image_to_grey(&im, &out, &err), 0);
@@ -104,8 +105,10 @@ static void test_lanczos_is_pillows(void **state)
 static struct wl_buf make_png(const void *pixels, int w, int h, unsigned format)
 {
 	struct wl_buf b;
-	png_image im = {.version = PNG_IMAGE_VERSION, .width = (png_uint_32)w,
-		.height = (png_uint_32)h, .format = format};
+	png_image im = {.version = PNG_IMAGE_VERSION,
+		.width = (png_uint_32)w,
+		.height = (png_uint_32)h,
+		.format = format};
 	png_alloc_size_t n = 0;
 	wl_buf_init(&b, 16 << 20);
 	assert_true(png_image_write_get_memory_size(im, n, 0, pixels, 0, NULL));
@@ -313,7 +316,8 @@ static void test_exif_upright(void **state)
 			char path[256];
 			struct wl_image_info info;
 			struct wl_image im;
-			snprintf(path, sizeof path, MISC "/exif-orientation/%s_%d.jpg", kinds[k], o);
+			snprintf(
+				path, sizeof path, MISC "/exif-orientation/%s_%d.jpg", kinds[k], o);
 			struct wl_buf b = slurp(path), jpg;
 			assert_int_equal(wl_image_probe(b.data, b.len, &info, &err), 0);
 			assert_int_equal(info.orientation, o ? o : 1);
@@ -396,8 +400,9 @@ static void test_reference_decode(void **state)
 static void test_real_files_poked(void **state)
 {
 	(void)state;
-	const char *const files[] = {"/libjpeg-turbo/testimgint.jpg", "/libjpeg-turbo/testimgari.jpg",
-		"/dali/cat-lossy-2184682_640_original.webp", "/dali/422-odd-width.jpg"};
+	const char *const files[] = {"/libjpeg-turbo/testimgint.jpg",
+		"/libjpeg-turbo/testimgari.jpg", "/dali/cat-lossy-2184682_640_original.webp",
+		"/dali/422-odd-width.jpg"};
 	struct wl_err err = WL_ERR_INIT;
 	struct wl_image im;
 	size_t cut_ok = 0;

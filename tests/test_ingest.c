@@ -9,6 +9,7 @@
 #include "ops/hash.h"
 #include "ops/json.h"
 #include "tests/support/cm.h"
+#include "tests/support/corpus_dump.h"
 #include "tests/support/tmp.h"
 
 #include <archive.h>
@@ -106,14 +107,16 @@ static void make_jsonl(struct wl_buf *out)
 		if (i == 20)
 			OK(wl_buf_puts(out, "{\"image\": \"img/20.jpg\", \n", &err));
 		else if (i == 21)
-			OK(wl_buf_printf(out, &err, "{\"text\":\"x\",\"image_url\":\"http://x/%d\"}\n", i));
+			OK(wl_buf_printf(
+				out, &err, "{\"text\":\"x\",\"image_url\":\"http://x/%d\"}\n", i));
 		else if (i == 22)
 			OK(wl_buf_printf(out, &err, "{\"image\":\"img/%d.jpg\"}\n \n\n", i));
 		else if (i == 23)
 			OK(wl_buf_printf(out, &err, "{\"text\":\"x\",\"image_b64\":\"bm8=\"}\n"));
 		else
 			OK(wl_buf_printf(out, &err,
-				"{\"image\":\"img/%d.jpg\",\"text\":\"第 %d 张\",\"n\":%d}\n", i, i, i));
+				"{\"image\":\"img/%d.jpg\",\"text\":\"第 %d 张\",\"n\":%d}\n", i, i,
+				i));
 	}
 }
 
@@ -152,9 +155,11 @@ static void make_groups(const char *path, bool gzip)
 	add_member(a, "./README", "hello", 5);
 	for (int i = 0; i < 30; i++) {
 		struct wl_buf b = jpeg(300 + (uint32_t)i);
-		const char *dir = i == 4 ? "a_rather_long_directory_name_that_does_not_fit_into_the_"
-					   "hundred_bytes_which_the_oldest_header_has_for_a_name_"
-					   "and_so_needs_an_extended_one" : "d";
+		const char *dir =
+			i == 4 ? "a_rather_long_directory_name_that_does_not_fit_into_the_"
+				 "hundred_bytes_which_the_oldest_header_has_for_a_name_"
+				 "and_so_needs_an_extended_one"
+			       : "d";
 		snprintf(name, sizeof name, "%s/%06d.jpg", dir, i);
 		if (i != 9)
 			add_member(a, name, b.data, b.len);
@@ -231,8 +236,8 @@ static int setup(void **state)
 	path_of(p, "groups.tar.gz");
 	make_groups(p, true);
 	snprintf(sources, sizeof sources,
-		"dir:%s/dir 'jsonl:%s/jsonl/*.jsonl*' tar:%s/lines.tar 'tar:%s/groups.tar*'", tmp.path,
-		tmp.path, tmp.path, tmp.path);
+		"dir:%s/dir 'jsonl:%s/jsonl/*.jsonl*' tar:%s/lines.tar 'tar:%s/groups.tar*'",
+		tmp.path, tmp.path, tmp.path, tmp.path);
 	return 0;
 }
 
@@ -294,89 +299,11 @@ static struct wl_corpus *open_corpus(const char *name)
 	return c;
 }
 
-static int by_text(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-struct rows {
-	char **v;
-	size_t n;
-};
-
-static void rows_add(struct rows *r, char *row)
-{
-	r->v = realloc(r->v, (r->n + 1) * sizeof *r->v);
-	assert_non_null(r->v);
-	assert_non_null(row);
-	r->v[r->n++] = row;
-}
-
-static void dump_pairs(struct wl_corpus *c, int partition, struct rows *rows)
-{
-	struct wl_pair_cursor *cur = wl_pairs_open(c, partition, &err);
-	struct wl_pair p;
-	struct wl_buf b;
-	int more;
-
-	assert_non_null(cur);
-	wl_buf_init(&b, 1 << 20);
-	while ((more = wl_pairs_next(cur, &p, &err)) > 0) {
-		char sha[65];
-		OK(wl_corpus_image(c, &p, &b, &err)); /* the bytes are where the row says */
-		wl_hex(p.image_sha256, 32, sha);
-		rows_add(rows, wl_strf(&err, "%020lld|%s|%s|%s|%s|%s|%s|%s|%dx%d|%s|%lld|%s",
-			(long long)p.id, p.source, p.url, p.page_url, p.texts, p.split_hint, sha,
-			p.format, p.width, p.height, p.boxes ? p.boxes : "-",
-			(long long)p.fetched_at, p.meta));
-	}
-	OK(more);
-	wl_buf_release(&b);
-	wl_pairs_close(cur);
-}
-
-static void dump_quarantine(struct wl_corpus *c, int partition, struct rows *rows)
-{
-	struct wl_db db;
-	sqlite3_stmt *s;
-	char p[600];
-
-	snprintf(p, sizeof p, "%s/part-%05d/catalog.db", wl_corpus_dir(c), partition);
-	if (!wl_exists(p))
-		return;
-	OK(wl_db_open(&db, p, WL_DB_READ, &err));
-	OK(wl_db_prepare(&db, &s, "SELECT origin, position, reason, hex(bytes) FROM quarantine", &err));
-	while (wl_db_step(&db, s, &err) > 0)
-		rows_add(rows, wl_strf(&err, "Q|%s|%s|%s|%s", sqlite3_column_text(s, 0),
-			sqlite3_column_text(s, 1), sqlite3_column_text(s, 2),
-			sqlite3_column_text(s, 3)));
-	sqlite3_finalize(s);
-	wl_db_close(&db);
-}
-
-/* Everything in a corpus, a row a line, sorted: two corpora are equal when this is. */
 static char *dump(const char *name, size_t *n_rows)
 {
-	struct wl_corpus *c = open_corpus(name);
-	struct rows rows = {0};
-	struct wl_buf all;
+	char p[512];
 
-	for (int p = 0; p < wl_corpus_partitions(c); p++) {
-		dump_pairs(c, p, &rows);
-		dump_quarantine(c, p, &rows);
-	}
-	wl_corpus_close(c);
-	if (rows.n)
-		qsort(rows.v, rows.n, sizeof *rows.v, by_text);
-	wl_buf_init(&all, 64 << 20);
-	for (size_t i = 0; i < rows.n; i++) {
-		OK(wl_buf_printf(&all, &err, "%s\n", rows.v[i]));
-		free(rows.v[i]);
-	}
-	free(rows.v);
-	if (n_rows)
-		*n_rows = rows.n;
-	return all.data ? all.data : strdup("");
+	return corpus_dump(tmp_path(&tmp, name, p), n_rows);
 }
 
 static void same(const char *a, const char *b, const char *what)
@@ -453,7 +380,8 @@ static void test_kills(void **state)
 
 	(void)state;
 	snprintf(cmd, sizeof cmd,
-		"exec %s/wenlan-ingest --quiet --corpus %s/killed --partitions 3 --commit-every 2 %s",
+		"exec %s/wenlan-ingest --quiet --corpus %s/killed --partitions 3 --commit-every 2 "
+		"%s",
 		tmp_bin(), tmp.path, sources);
 	for (uint64_t round = 0; round < 400 && status != 0; round++) {
 		/* Later rounds wait longer, so that it ends; the sanitizers are slow. */
@@ -503,8 +431,10 @@ static void test_stops(void **state)
 	same(reference, d, "in steps");
 	free(d);
 	/* SIGTERM: exit code 75, and what was read is committed. */
-	int code = tmp_run(NULL, "timeout -s TERM 0.05 %s/wenlan-ingest --quiet --corpus %s/term "
-		"--commit-every 1 %s; code=$?; exit $code", tmp_bin(), tmp.path, sources);
+	int code = tmp_run(NULL,
+		"timeout -s TERM 0.05 %s/wenlan-ingest --quiet --corpus %s/term "
+		"--commit-every 1 %s; code=$?; exit $code",
+		tmp_bin(), tmp.path, sources);
 	assert_true(code == 75 || code == 124 || code == 0);
 	json_decref(ingest("term", sources, 0));
 	d = dump("term", NULL);
@@ -528,7 +458,8 @@ static void test_growth(void **state)
 		write_jpeg(p, 500 + (uint32_t)i, i == 1 ? 30 : 0);
 	}
 	path_of(p, "grow/l.jsonl");
-	tmp_write(p, "{\"image\":\"0.jpg\",\"text\":\"甲\"}\n{\"image\":\"4.jpg\",\"text\":\"乙\"}");
+	tmp_write(
+		p, "{\"image\":\"0.jpg\",\"text\":\"甲\"}\n{\"image\":\"4.jpg\",\"text\":\"乙\"}");
 	snprintf(args, sizeof args, "dir:%s/grow jsonl:%s//grow/./l.jsonl", tmp.path, tmp.path);
 	expect(ingest("grown", args, 0), 6, 5, 0);
 	expect(ingest("grown", args, 0), 0, 0, 0);
@@ -552,7 +483,8 @@ static void test_growth(void **state)
 	assert_int_equal(count(json_object_get(v, "corpus"), "quarantined"), 0);
 	expect(v, 6, 3, 3);
 	/* A file that was replaced is not continued in its middle. */
-	tmp_write(p, "{\"image\":\"0.jpg\",\"text\":\"别的，而且长得多，长得多，长得多，长得多，长得多，"
+	tmp_write(p,
+		"{\"image\":\"0.jpg\",\"text\":\"别的，而且长得多，长得多，长得多，长得多，长得多，"
 		"长得多，长得多，长得多，长得多，长得多，长得多，长得多，长得多\"}\n");
 	json_decref(ingest("grown", args, 3));
 	tmp_write(p, "x");
@@ -566,12 +498,13 @@ static void test_images_tar(void **state)
 	(void)state;
 	path_of(p, "it.jsonl");
 	tmp_write(p, "{\"image\":\"img/1.jpg\",\"text\":\"甲\"}\n{\"image\":\"set/img/2.jpg\","
-		"\"text\":\"乙\"}\n{\"image\":\"./set/img/3.jpg\",\"text\":\"丙\"}\n");
+		     "\"text\":\"乙\"}\n{\"image\":\"./set/img/3.jpg\",\"text\":\"丙\"}\n");
 	snprintf(args, sizeof args, "'jsonl:%s/it.jsonl?images=%s/lines.tar'", tmp.path, tmp.path);
 	json_t *v = ingest("it", args, 0);
 	assert_int_equal(count(json_object_get(v, "reasons"), "the image file cannot be read"), 1);
 	expect(v, 3, 2, 0);
-	snprintf(args, sizeof args, "'jsonl:%s/it.jsonl?images=%s/groups.tar.gz'", tmp.path, tmp.path);
+	snprintf(args, sizeof args, "'jsonl:%s/it.jsonl?images=%s/groups.tar.gz'", tmp.path,
+		tmp.path);
 	json_decref(ingest("it2", args, 2));
 	snprintf(args, sizeof args, "'jsonl:%s/it.jsonl?images=%s/none.tar'", tmp.path, tmp.path);
 	json_decref(ingest("it2", args, 2));
@@ -579,7 +512,8 @@ static void test_images_tar(void **state)
 	json_decref(ingest("it2", args, 2));
 	/* The data set was moved: leading directories of the paths are left out. */
 	path_of(p, "root.jsonl");
-	tmp_write(p, "{\"image_id\":\"../data/img/7.jpg\",\"sentences\":[[\"alt_text\",\"甲\"]]}\n");
+	tmp_write(
+		p, "{\"image_id\":\"../data/img/7.jpg\",\"sentences\":[[\"alt_text\",\"甲\"]]}\n");
 	snprintf(args, sizeof args, "'jsonl:%s/root.jsonl?root=%s/jsonl'", tmp.path, tmp.path);
 	expect(ingest("root", args, 0), 1, 1, 0);
 }
@@ -625,15 +559,18 @@ static void test_usage(void **state)
 	char p[512];
 	static const struct {
 		const char *args, *says;
-	} bad[] = {{"jsnl:x", "jsonl"}, {"zzzzzz:x", "there are"}, {"dir:/nonexistent/x", "there is no"},
-		{"'jsonl:/nonexistent/*.jsonl'", ""}, {"nothing", "KIND:PATH"}, {"", "SOURCE"},
-		{"dir:/tmp --commit-every 0", "commit-every"}, {"dir:/tmp --partition 3", "partitions"}};
+	} bad[] = {{"jsnl:x", "jsonl"}, {"zzzzzz:x", "there are"},
+		{"dir:/nonexistent/x", "there is no"}, {"'jsonl:/nonexistent/*.jsonl'", ""},
+		{"nothing", "KIND:PATH"}, {"", "SOURCE"},
+		{"dir:/tmp --commit-every 0", "commit-every"},
+		{"dir:/tmp --partition 3", "partitions"}};
 
 	(void)state;
 	tmp_path(&tmp, "usage", p);
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		char *out;
-		int code = tmp_run(&out, "%s/wenlan-ingest --corpus %s %s", tmp_bin(), p, bad[i].args);
+		int code =
+			tmp_run(&out, "%s/wenlan-ingest --corpus %s %s", tmp_bin(), p, bad[i].args);
 		if (code != 2 || !strstr(out, bad[i].says))
 			fail_msg("%s: exit code %d, expected 2 and \"%s\": %s", bad[i].args, code,
 				bad[i].says, out);
@@ -648,10 +585,16 @@ static void test_real_data(void **state)
 	(void)state;
 	if (!wl_exists(data))
 		SKIP("%s is not here", data);
-	expect(ingest("f8k", "'jsonl:../shared/data/flickr8kcn/val.jsonl?images="
-		"../shared/data/flickr8kcn/val.tar' --max-records 200", 0), 200, 200, 0);
-	expect(ingest("brivl", "'jsonl:../shared/data/brivl-sample/jsonls/example.jsonl?root="
-		"../shared/data/brivl-sample'", 0), 3, 3, 0);
+	expect(ingest("f8k",
+		       "'jsonl:../shared/data/flickr8kcn/val.jsonl?images="
+		       "../shared/data/flickr8kcn/val.tar' --max-records 200",
+		       0),
+		200, 200, 0);
+	expect(ingest("brivl",
+		       "'jsonl:../shared/data/brivl-sample/jsonls/example.jsonl?root="
+		       "../shared/data/brivl-sample'",
+		       0),
+		3, 3, 0);
 }
 
 static void test_stamps(void **state)

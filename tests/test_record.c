@@ -23,8 +23,10 @@ static void test_both_dialects(void **state)
 
 	(void)state;
 	wl_record_init(&r);
-	parse(&r, &ref, "{\"source\":\"news\",\"url\":\"u\",\"page_url\":\"p\",\"title\":\"题\","
-		"\"captions\":[\"一\",\"  \",[\"alt_text\",\"二\"]],\"text\":\"三\",\"image\":\"a/b.jpg\","
+	parse(&r, &ref,
+		"{\"source\":\"news\",\"url\":\"u\",\"page_url\":\"p\",\"title\":\"题\","
+		"\"captions\":[\"一\",\"  "
+		"\",[\"alt_text\",\"二\"]],\"text\":\"三\",\"image\":\"a/b.jpg\","
 		"\"boxes\":[[1,2,3,4.5]],\"split\":\"validation\",\"fetched_at\":12,"
 		"\"meta\":{\"k\":1},\"extra\":[true]}");
 	assert_null(r.reason);
@@ -32,14 +34,15 @@ static void test_both_dialects(void **state)
 	assert_string_equal(r.pair.url, "u");
 	assert_string_equal(r.pair.page_url, "p");
 	assert_string_equal(r.pair.texts, "[[\"caption\",\"一\"],[\"alt_text\",\"二\"],"
-		"[\"caption\",\"三\"],[\"title\",\"题\"]]");
+					  "[\"caption\",\"三\"],[\"title\",\"题\"]]");
 	assert_string_equal(r.pair.split_hint, "val");
 	assert_string_equal(r.pair.boxes, "[[1,2,3,4.5]]");
 	assert_int_equal(r.pair.fetched_at, 12);
 	assert_string_equal(r.pair.meta, "{\"extra\":[true],\"k\":1}");
 	assert_string_equal(ref.path, "a/b.jpg");
 
-	parse(&r, &ref, "{\"image_id\":\"../x.jpg\",\"sentences\":[[\"alt_text\",\"甲\"],"
+	parse(&r, &ref,
+		"{\"image_id\":\"../x.jpg\",\"sentences\":[[\"alt_text\",\"甲\"],"
 		"[\"sur_text\",\"乙\"]],\"bbox\":[[0,0,1,1],[2,2,2,2]]}");
 	assert_null(r.reason);
 	assert_string_equal(r.pair.texts, "[[\"alt_text\",\"甲\"],[\"sur_text\",\"乙\"]]");
@@ -137,8 +140,8 @@ static void test_text_encodings(void **state)
 {
 	(void)state;
 	captions("\xef\xbb\xbf一\r\n\n 二 \n", 15, "[[\"caption\",\"一\"],[\"caption\",\" 二 \"]]");
-	captions("\xd6\xd0\xce\xc4", 4, "[[\"caption\",\"中文\"]]");   /* GB2312 */
-	captions("\x95\x32\x82\x36", 4, "[[\"caption\",\"𠀀\"]]"); /* GB18030, four bytes */
+	captions("\xd6\xd0\xce\xc4", 4, "[[\"caption\",\"中文\"]]"); /* GB2312 */
+	captions("\x95\x32\x82\x36", 4, "[[\"caption\",\"𠀀\"]]");   /* GB18030, four bytes */
 	captions("\xff\xfe\x2d\x4e\x87\x65", 6, "[[\"caption\",\"中文\"]]");
 	captions("\xfe\xff\x4e\x2d\x65\x87", 6, "[[\"caption\",\"中文\"]]");
 	captions("", 0, "[]");
@@ -149,14 +152,15 @@ static void test_text_encodings(void **state)
 static void test_stamp(void **state)
 {
 	struct wl_record r;
-	static const char good[] = "A cat.\nde.utf8=Eine Katze.\nzh_CN.utf8=一只猫。\r\nzh_TW.utf8=x\n";
+	static const char good[] =
+		"A cat.\nde.utf8=Eine Katze.\nzh_CN.utf8=一只猫。\r\nzh_TW.utf8=x\n";
 
 	(void)state;
 	wl_record_init(&r);
 	OK(wl_record_stamp(&r, good, sizeof good - 1, &err));
 	assert_string_equal(r.pair.texts, "[[\"caption\",\"一只猫。\"]]");
-	static const char *const bad[] = {"", "A cat.", "zh_CN.utf8=", "zh_CN.utf8= \n",
-		"xzh_CN.utf8=猫", "zh_CN.utf8=\xff"};
+	static const char *const bad[] = {
+		"", "A cat.", "zh_CN.utf8=", "zh_CN.utf8= \n", "xzh_CN.utf8=猫", "zh_CN.utf8=\xff"};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		wl_record_clear(&r);
 		OK(wl_record_stamp(&r, bad[i], strlen(bad[i]), &err));

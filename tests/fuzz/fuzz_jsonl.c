@@ -16,9 +16,8 @@ static void check(const struct wl_record *r)
 
 	if (!json_is_array(texts) || !json_is_object(meta))
 		abort();
-	json_array_foreach(texts, i, v)
-		if (json_array_size(v) != 2 || !json_is_string(json_array_get(v, 1)))
-			abort();
+	json_array_foreach(texts, i,
+		v) if (json_array_size(v) != 2 || !json_is_string(json_array_get(v, 1))) abort();
 	json_decref(texts);
 	json_decref(meta);
 	if (r->pair.boxes) {
