@@ -19,9 +19,10 @@
 enum {
 	MR = VL == 16 ? 12 : 6, /* MR * 2 sums + 2 of B + 1 of A fit in the registers */
 	NR = 2 * VL,
-	KC = 256,
+	KC = 320, /* most of k at a time */
 	MC = 16 * MR,
 	NC = 16 * NR,
+	GROUP = 8, /* steps of k packed at once */
 	SPLIT_K = 4096, /* K of a chunk where K is cut */
 	SPLIT_MAX = 16,
 };
@@ -63,9 +64,13 @@ WL_INLINE void micro(int mr, int nv, int64_t kc, const float *a, int64_t a_row, 
 	vf s[MR][2];
 #pragma GCC unroll 12
 	for (int i = 0; i < mr; i++)
+		__builtin_prefetch(c + i * ldc, 1);
+#pragma GCC unroll 12
+	for (int i = 0; i < mr; i++)
 #pragma GCC unroll 2
 		for (int v = 0; v < nv; v++)
 			s[i][v] = vset(0);
+#pragma GCC unroll 2
 	for (int64_t p = 0; p < kc; p++) {
 		vf b0 = vload(panel), b1 = nv > 1 ? vload(panel + VL) : b0;
 		panel += NR;
@@ -78,13 +83,25 @@ WL_INLINE void micro(int mr, int nv, int64_t kc, const float *a, int64_t a_row, 
 		}
 		a += a_col;
 	}
-	for (int v = 0; v < nv; v++) {
-		int w = n - v * VL;
+	if (n == nv * VL) {
 #pragma GCC unroll 12
-		for (int i = 0; i < mr; i++) {
-			float *at = c + i * ldc + v * VL;
-			vput(at, add ? s[i][v] + vget(at, w) : s[i][v], w);
+		for (int i = 0; i < mr; i++)
+#pragma GCC unroll 2
+			for (int v = 0; v < nv; v++) {
+				float *at = c + i * ldc + v * VL;
+				vstore(at, add ? s[i][v] + vload(at) : s[i][v]);
+			}
+		return;
+	}
+	int w = n - (nv - 1) * VL; /* columns of the last vector */
+#pragma GCC unroll 12
+	for (int i = 0; i < mr; i++) {
+		float *at = c + i * ldc;
+		if (nv > 1) {
+			vstore(at, add ? s[i][0] + vload(at) : s[i][0]);
+			at += VL;
 		}
+		vstore_n(at, add ? s[i][nv - 1] + vload_n(at, w) : s[i][nv - 1], w);
 	}
 }
 
@@ -174,17 +191,25 @@ static void epilogue(const struct gemm *g, int64_t i0, int64_t rows, int64_t j0,
 static void part(const struct gemm *g, int64_t m0, int64_t m1, int64_t n0, int64_t n1, int64_t k0,
 	int64_t k1, float *out, int64_t ldc, bool add, bool finish, float *pack)
 {
-	for (int64_t j = n0; j < n1; j += NC) {
-		int64_t n = cpu_min(NC, n1 - j);
-		for (int64_t p = k0; p < k1; p += KC) {
-			int64_t kc = cpu_min(KC, k1 - p);
-			bool last = p + kc == k1;
-			pack_b(g, p, kc, j, n, pack);
+	/* Steps of k of equal length (a short last one would cost a pass over C), and as many
+	 * steps packed at once as fit with a panel or more of columns: a block of C then takes
+	 * them one after the other while it is in the cache. */
+	int64_t steps = cpu_max(1, cpu_ceil_div(k1 - k0, KC)), step = cpu_ceil_div(k1 - k0, steps);
+	int64_t group = cpu_min(steps, GROUP) * step;
+	int64_t width = cpu_min(NC, cpu_max(NR, KC * NC / cpu_max(1, group) / NR * NR));
+	for (int64_t j = n0; j < n1; j += width) {
+		int64_t n = cpu_min(width, n1 - j), padded = cpu_ceil_div(n, NR) * NR;
+		for (int64_t p0 = k0; p0 < k1; p0 += group) {
+			int64_t p1 = cpu_min(k1, p0 + group);
+			for (int64_t p = p0; p < p1; p += step)
+				pack_b(g, p, cpu_min(step, p1 - p), j, n, pack + (p - p0) * padded);
 			for (int64_t i = m0; i < m1; i += MC) {
 				int64_t rows = cpu_min(MC, m1 - i);
-				block(g, i, rows, p, kc, pack, n, out + i * ldc + j, ldc,
-					add || p > k0);
-				if (last && finish)
+				for (int64_t p = p0; p < p1; p += step)
+					block(g, i, rows, p, cpu_min(step, p1 - p),
+						pack + (p - p0) * padded, n, out + i * ldc + j, ldc,
+						add || p > k0);
+				if (p1 == k1 && finish)
 					epilogue(g, i, rows, j, n);
 			}
 		}
