@@ -59,8 +59,8 @@ WL_HD float wl_tanhf(float x)
 	return 1.0f - 2.0f / (wl_expf(2.0f * x) + 1.0f);
 }
 
-/* erf, absolute error below 2e-7 (Abramowitz and Stegun 7.1.26). */
-WL_HD float wl_erff(float x)
+/* erf(x) where e = exp(-x^2), absolute error below 2e-7 (Abramowitz and Stegun 7.1.26). */
+WL_HD float wl_erf_from_exp(float x, float e)
 {
 	float a = x < 0.0f ? -x : x;
 	float t = 1.0f / (1.0f + 0.3275911f * a);
@@ -69,20 +69,21 @@ WL_HD float wl_erff(float x)
 	p = p * t + 1.421413741f;
 	p = p * t - 0.284496736f;
 	p = p * t + 0.254829592f;
-	float e = 1.0f - p * t * wl_expf(-a * a);
-	return x < 0.0f ? -e : e;
+	p = 1.0f - p * t * e;
+	return x < 0.0f ? -p : p;
 }
 
 WL_HD float wl_geluf(float x)
 {
-	return 0.5f * x * (1.0f + wl_erff(x * 0.70710678f));
+	float e = wl_expf(-0.5f * x * x);
+	return 0.5f * x * (1.0f + wl_erf_from_exp(x * 0.70710678f, e));
 }
 
-/* d gelu / dx = Phi(x) + x phi(x) */
+/* d gelu / dx = Phi(x) + x phi(x); both need the same exponential. */
 WL_HD float wl_gelu_gradf(float x)
 {
-	float phi = 0.39894228f * wl_expf(-0.5f * x * x);
-	return 0.5f * (1.0f + wl_erff(x * 0.70710678f)) + x * phi;
+	float e = wl_expf(-0.5f * x * x);
+	return 0.5f * (1.0f + wl_erf_from_exp(x * 0.70710678f, e)) + x * 0.39894228f * e;
 }
 
 /* d silu / dx = s (1 + x (1 - s)), s = sigmoid(x) */

@@ -174,13 +174,82 @@ static void gx_row(const struct dw *d, const float *gy, const float *w, float *g
 	}
 }
 
+/*
+ * The same for stride 2 and a kernel of K, where most of the time goes: columns of
+ * one parity take the same taps, at most R = (K+1)/2 by R, kept in registers. Rows
+ * that do not exist have weight 0 and read a row that does.
+ */
+WL_INLINE void gx_row2(const struct dw *d, const float *gy, const float *w, float *gx, int64_t ih,
+	const int K, int lanes, bool acc)
+{
+	const int R = (K + 1) / 2;
+	int64_t c = d->c, row = d->ow * c, oh0 = (ih + d->pt) / 2;
+	for (int par = 0; par < 2; par++) {
+		const float *rows[3];
+		vf taps_w[3 * 3];
+#pragma GCC unroll 3
+		for (int i = 0; i < R; i++) {
+			int kh = (int)((ih + d->pt) % 2) + 2 * i;
+			int64_t oh = oh0 - i;
+			bool there = kh < K && oh >= 0 && oh < d->oh;
+			rows[i] = gy + (there ? oh : cpu_min(cpu_max(oh, 0), d->oh - 1)) * row;
+#pragma GCC unroll 3
+			for (int j = 0; j < R; j++) {
+				int kw = par + 2 * j;
+				taps_w[i * R + j] = there && kw < K ?
+					vget(w + (kh * K + kw) * c, lanes) : vset(0);
+			}
+		}
+		/* Columns of this parity, from the output column right above them. */
+		int64_t iw = ((par - d->pl) % 2 + 2) % 2;
+		for (; iw < d->w; iw += 2) {
+			int64_t ow = (iw + d->pl - par) / 2;
+			vf s = vset(0);
+			if (ow - (R - 1) >= 0 && ow < d->ow) {
+#pragma GCC unroll 3
+				for (int i = 0; i < R; i++)
+#pragma GCC unroll 3
+					for (int j = 0; j < R; j++)
+						s += vget(rows[i] + (ow - j) * c, lanes) *
+						     taps_w[i * R + j];
+			} else {
+				for (int i = 0; i < R; i++)
+					for (int j = 0; j < R; j++)
+						if (ow - j >= 0 && ow - j < d->ow)
+							s += vget(rows[i] + (ow - j) * c, lanes) *
+							     taps_w[i * R + j];
+			}
+			float *to = gx + iw * c;
+			vput(to, acc ? s + vget(to, lanes) : s, lanes);
+		}
+	}
+}
+
+typedef void gx_fn(const struct dw *d, const float *gy, const float *w, float *gx, int64_t ih,
+	bool acc);
+
+#define GX_FN(K) \
+	static void gx_row2_##K(const struct dw *d, const float *gy, const float *w, float *gx, \
+		int64_t ih, bool acc) \
+	{ \
+		int64_t c = 0; \
+		for (; c + VL <= d->c; c += VL) \
+			gx_row2(d, gy + c, w + c, gx + c, ih, K, VL, acc); \
+		if (c < d->c) \
+			gx_row2(d, gy + c, w + c, gx + c, ih, K, (int)(d->c - c), acc); \
+	}
+GX_FN(3)
+GX_FN(5)
+
 static void data_bwd(struct cpu *c, const struct dw *d, const float *gy, const float *w, float *gx,
 	bool acc, float *flipped)
 {
 	if (d->stride != 1) {
+		gx_fn *fn = d->stride == 2 && d->k == 3 ? gx_row2_3 :
+			    d->stride == 2 && d->k == 5 ? gx_row2_5 : gx_row;
 		CPU_FOR(c)
 		for (int64_t r = 0; r < d->n * d->h; r++)
-			gx_row(d, gy + r / d->h * d->oh * d->ow * d->c, w, gx + r * d->w * d->c,
+			fn(d, gy + r / d->h * d->oh * d->ow * d->c, w, gx + r * d->w * d->c,
 				r % d->h, acc);
 		return;
 	}

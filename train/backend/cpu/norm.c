@@ -71,6 +71,20 @@ struct ln_bwd {
 	float p;
 };
 
+enum { GROUP = 256 };
+
+/* to [+]= d */
+static inline void put(float *restrict to, const float *restrict d, int64_t n, bool acc)
+{
+	if (acc) {
+#pragma omp simd
+		for (int64_t j = 0; j < n; j++)
+			to[j] += d[j];
+	} else {
+		memcpy(to, d, (size_t)n * sizeof(float));
+	}
+}
+
 /* One row: gs = rstd * (h - mean(h) - xhat * mean(h xhat)), h = g_y gamma. */
 static void ln_bwd_row(const struct ln_bwd *b, const float *restrict s, const float *gy,
 	float mean, float rstd, int64_t r, int64_t n)
@@ -85,18 +99,26 @@ static void ln_bwd_row(const struct ln_bwd *b, const float *restrict s, const fl
 	}
 	m1 /= (float)n;
 	m2 /= (float)n;
-	float *gs = b->g_sum ? b->g_sum + r * n : NULL, *gx = b->g_x ? b->g_x + r * n : NULL;
-	bool acc_sum = b->acc_sum, acc_x = b->acc_x;
+	/* Groups of columns and plain loops: gs and gx may be the memory of gy. */
+	for (int64_t c0 = 0; c0 < n; c0 += GROUP) {
+		float d[GROUP];
+		int64_t w = n - c0 < GROUP ? n - c0 : GROUP;
 #pragma omp simd
-	for (int64_t j = 0; j < n; j++) {
-		float d = rstd * (gy[j] * gamma[j] - m1 - (s[j] - mean) * rstd * m2);
-		if (gx) {
-			float keep = b->p > 0 ? wl_keep_scale(b->key, (uint64_t)(r * n + j), b->p) :
-						1.0f;
-			gx[j] = acc_x ? gx[j] + d * keep : d * keep;
+		for (int64_t j = 0; j < w; j++)
+			d[j] = rstd * (gy[c0 + j] * gamma[c0 + j] - m1 -
+					      (s[c0 + j] - mean) * rstd * m2);
+		if (b->g_sum)
+			put(b->g_sum + r * n + c0, d, w, b->acc_sum);
+		if (!b->g_x)
+			continue;
+		uint64_t first = (uint64_t)(r * n + c0);
+		float p = b->p;
+		if (p > 0) {
+#pragma omp simd
+			for (int64_t j = 0; j < w; j++)
+				d[j] *= wl_keep_scale(b->key, first + (uint64_t)j, p);
 		}
-		if (gs)
-			gs[j] = acc_sum ? gs[j] + d : d;
+		put(b->g_x + r * n + c0, d, w, b->acc_x);
 	}
 }
 

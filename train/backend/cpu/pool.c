@@ -33,9 +33,15 @@ void cpu_mean_hw_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run 
 	for (int64_t r = 0; r < s->dim[0] * hw; r++) {
 		const float *restrict gy = cpu_f32(op->in[0]) + r / hw * ch;
 		float *restrict gx = cpu_f32(op->out[0]) + r * ch;
+		if (acc) {
 #pragma omp simd
-		for (int64_t j = 0; j < ch; j++)
-			gx[j] = (acc ? gx[j] : 0.0f) + gy[j] * by;
+			for (int64_t j = 0; j < ch; j++)
+				gx[j] += gy[j] * by;
+		} else {
+#pragma omp simd
+			for (int64_t j = 0; j < ch; j++)
+				gx[j] = gy[j] * by;
+		}
 	}
 }
 
@@ -89,11 +95,16 @@ void cpu_channel_scale_bwd(struct cpu *c, const struct wl_op *op, const struct w
 				const float *gy = cpu_f32(op->in[2]) + at + r * ch;
 				float *gx = out_x ? out_x + at + r * ch : NULL;
 #pragma omp simd
-				for (int64_t j = 0; j < w; j++) {
-					float g = gy[j];
-					sum[j] += g * x[j];
-					if (gx)
-						gx[j] = (acc_x ? gx[j] : 0.0f) + g * gate[j];
+				for (int64_t j = 0; j < w; j++)
+					sum[j] += gy[j] * x[j];
+				if (gx && acc_x) {
+#pragma omp simd
+					for (int64_t j = 0; j < w; j++)
+						gx[j] += gy[j] * gate[j];
+				} else if (gx) {
+#pragma omp simd
+					for (int64_t j = 0; j < w; j++)
+						gx[j] = gy[j] * gate[j];
 				}
 			}
 			for (int64_t j = 0; out_s && j < w; j++) {
