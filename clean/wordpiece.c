@@ -475,3 +475,53 @@ size_t wl_wordpiece(const struct wl_vocab *v, const char *text, size_t len, int3
 		ids[o.n++] = v->pad;
 	return used;
 }
+
+/* ---- words only ---- */
+
+struct words {
+	struct out o; /* collects the word */
+	wl_word_fn fn;
+	void *ctx;
+};
+
+static int give_word(struct words *w, struct wl_err *err)
+{
+	struct out *o = &w->o;
+	int ret = 0;
+
+	if (o->word_chars && o->word_chars <= WORD_MAX_CHARS)
+		ret = w->fn(w->ctx, o->word, o->word_len, err);
+	o->word_len = o->word_chars = 0;
+	return ret;
+}
+
+/* The characters that c becomes, each a part of a word or alone. */
+static int give_char(struct words *w, uint32_t c, struct wl_err *err)
+{
+	uint32_t folded[EXPANSION_MAX];
+	size_t n;
+	enum char_class class = ENTRY_CLASS(classify(w->o.v, c, folded, &n));
+
+	if (class == CLASS_SPACE)
+		return give_word(w, err);
+	for (size_t i = 0; i < n; i++) {
+		bool alone = class == CLASS_ALONE || is_punct(folded[i]);
+		if (alone)
+			WL_TRY(give_word(w, err));
+		add_char(&w->o, folded[i]);
+		if (alone)
+			WL_TRY(give_word(w, err));
+	}
+	return 0;
+}
+
+int wl_wordpiece_words(const struct wl_vocab *v, const char *text, size_t len, wl_word_fn fn,
+	void *ctx, struct wl_err *err)
+{
+	struct words w = {.o = {.v = v}, .fn = fn, .ctx = ctx};
+	size_t i = 0;
+
+	while (i < len)
+		WL_TRY(give_char(&w, wl_utf8_next(text, len, &i, NULL), err));
+	return give_word(&w, err);
+}

@@ -30,4 +30,11 @@ int32_t wl_vocab_id(const struct wl_vocab *v, const char *token);
 size_t wl_wordpiece(const struct wl_vocab *v, const char *text, size_t len, int32_t *ids,
 	size_t max);
 
+/* The words between which WordPiece cuts no further: what steps 1 to 5 make of a text, folded,
+ * in order; a Chinese character or a sign is a word of its own.  Words of more than 100
+ * characters, which are [UNK] whole, are left out.  fn's failure ends it and is returned. */
+typedef int (*wl_word_fn)(void *ctx, const char *word, size_t len, struct wl_err *err);
+WL_MUST_CHECK int wl_wordpiece_words(const struct wl_vocab *v, const char *text, size_t len,
+	wl_word_fn fn, void *ctx, struct wl_err *err);
+
 #endif
