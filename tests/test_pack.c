@@ -11,8 +11,8 @@
 #include "shards/manifest.h"
 #include "shards/pack.h"
 #include "shards/shard.h"
+#include "tests/support/packcorpus.h"
 
-#include <png.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -23,30 +23,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-enum { N = 240, GROUP = 4 };
-
-/* Roles of pair i in the test corpus. */
-static bool is_dup(int i)
-{
-	return i % 10 == 3;
-}
-static bool is_filtered(int i)
-{
-	return i % 10 == 7;
-}
-static bool is_png(int i)
-{
-	return i % 6 == 1;
-}
-static bool is_broken(int i)
-{
-	return i == 50;
-} /* a picture that no JPEG can be made of */
-/* Pairs 100..139 come in groups of four, all others are alone. */
-static int group_of(int i)
-{
-	return i >= 100 && i < 140 ? i - i % GROUP : i;
-}
+enum { N = PACK_N };
 
 static char dir[64];
 
@@ -82,160 +59,6 @@ static const char *in_dir(const char *name)
 			return paths[i];
 	assert_true(n < 64);
 	return strcpy(paths[n++], want);
-}
-
-/* ---- a corpus ---- */
-
-static void make_image(int i, struct wl_buf *out)
-{
-	struct wl_err err = WL_ERR_INIT;
-	struct wl_image im = {.width = 24 + i % 9, .height = 20 + i % 7, .channels = 3};
-	size_t n = (size_t)(im.width * im.height * 3);
-
-	wl_buf_reset(out);
-	if (is_broken(i)) {
-		OK(wl_buf_puts(out, "\x89PNG\r\n\x1a\n and then nothing that a PNG has", &err));
-		return;
-	}
-	im.data = malloc(n);
-	for (size_t k = 0; k < n; k++)
-		im.data[k] = (uint8_t)wl_rand64(9, (uint64_t)i, k / 16);
-	if (is_png(i)) {
-		png_image png = {.version = PNG_IMAGE_VERSION,
-			.width = (unsigned)im.width,
-			.height = (unsigned)im.height,
-			.format = PNG_FORMAT_RGB};
-		png_alloc_size_t size = 100000;
-		static char mem[100000];
-
-		assert_int_equal(
-			png_image_write_to_memory(&png, mem, &size, 0, im.data, 0, NULL), 1);
-		OK(wl_buf_add(out, mem, size, &err));
-	} else {
-		OK(wl_image_encode_jpeg(&im, 90, out, &err));
-	}
-	free(im.data);
-}
-
-static int64_t id_of(int i)
-{
-	char page[64];
-
-	snprintf(page, sizeof page, "http://p/%d", i);
-	return wl_pair_id("news", page, "o", i);
-}
-
-static void add_pair(struct wl_lane *l, int i, const char *hint)
-{
-	struct wl_err err = WL_ERR_INIT;
-	char page[64], url[64], texts[128];
-	struct wl_buf image;
-	struct wl_pair p;
-
-	wl_buf_init(&image, 1 << 20);
-	make_image(i, &image);
-	snprintf(page, sizeof page, "http://p/%d", i);
-	snprintf(url, sizeof url, "http://i/%d.jpg", i);
-	snprintf(texts, sizeof texts, "[[\"caption\",\"raw %d\"]]", i);
-	p = (struct wl_pair){.id = id_of(i),
-		.source = i % 2 ? "news" : "baike",
-		.url = url,
-		.page_url = page,
-		.texts = texts,
-		.split_hint = hint,
-		.format = is_png(i) || is_broken(i) ? "png" : "jpeg",
-		.width = 24 + i % 9,
-		.height = 20 + i % 7,
-		.boxes = i % 4 ? NULL : "[[0,0,5,5]]",
-		.meta = "{}"};
-	assert_int_equal(wl_lane_add(l, &p, image.data, image.len, &err), 1);
-	wl_buf_release(&image);
-}
-
-static void stage_db(struct wl_corpus *c, const char *stage, int part, struct wl_db *db)
-{
-	struct wl_err err = WL_ERR_INIT;
-	char *path = wl_corpus_stage_path(c, stage, 1, part, &err);
-
-	OK(wl_db_open(db, path, WL_DB_WRITE, &err));
-	free(path);
-	OK(wl_db_exec(db,
-		"BEGIN;"
-		"CREATE TABLE examined(pair_id INTEGER PRIMARY KEY);"
-		"CREATE TABLE verdict(pair_id, reason TEXT, detail TEXT,"
-		" PRIMARY KEY(pair_id, reason)) WITHOUT ROWID;"
-		"CREATE TABLE cluster(pair_id INTEGER PRIMARY KEY, split_group INTEGER);"
-		"CREATE TABLE clean(pair_id INTEGER PRIMARY KEY, texts TEXT, topic INTEGER,"
-		" category TEXT, scores TEXT);",
-		&err));
-}
-
-static void exec(struct wl_db *db, const char *fmt, ...)
-{
-	struct wl_err err = WL_ERR_INIT;
-	char sql[512];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(sql, sizeof sql, fmt, ap);
-	va_end(ap);
-	OK(wl_db_exec(db, sql, &err));
-}
-
-/* What dedup and filter would have written about the pairs of a partition. */
-static void make_stages(struct wl_corpus *c, int part, int parts)
-{
-	struct wl_err err = WL_ERR_INIT;
-	struct wl_db dedup, filter;
-
-	stage_db(c, "dedup", part, &dedup);
-	stage_db(c, "filter", part, &filter);
-	for (int i = part; i < N; i += parts) {
-		long long id = id_of(i), group = id_of(group_of(i));
-
-		exec(&dedup, "INSERT INTO examined VALUES(%lld)", id);
-		exec(&filter, "INSERT INTO examined VALUES(%lld)", id);
-		exec(&dedup, "INSERT INTO cluster VALUES(%lld,%lld)", id, group);
-		exec(&filter,
-			"INSERT INTO clean VALUES(%lld,'[[\"caption\",\"第%d句\"],"
-			"[\"title\",\"题%d\"],[\"alt_text\",\"别%d\"]]',%s,NULL,NULL)",
-			id, i, i, i, i % 5 ? "3" : "NULL");
-		if (is_dup(i))
-			exec(&dedup, "INSERT INTO verdict VALUES(%lld,'duplicate-image','x')", id);
-		if (is_filtered(i))
-			exec(&filter, "INSERT INTO verdict VALUES(%lld,'short','x')", id);
-	}
-	OK(wl_db_commit(&dedup, &err));
-	OK(wl_db_commit(&filter, &err));
-	wl_db_close(&dedup);
-	wl_db_close(&filter);
-}
-
-/* hinted: pairs 0..4 are named test by the input.  stages: 0 none, 1 dedup, 2 both. */
-static void make_corpus(const char *name, int parts, bool hinted, int stages)
-{
-	static const char *const names[] = {"dedup", "filter"};
-	struct wl_err err = WL_ERR_INIT;
-	struct wl_corpus *c = wl_corpus_open(in_dir(name), true, parts, &err);
-	json_t *facts = json_pack("{s:s}", "params_hash", "p");
-
-	assert_non_null(c);
-	for (int part = 0; part < parts; part++) {
-		struct wl_lane *l = wl_lane_open(c, part, &err);
-
-		assert_non_null(l);
-		for (int i = part; i < N; i += parts)
-			add_pair(l, i, hinted && i < 5 ? (i < 3 ? "test" : "train") : "");
-		OK(wl_lane_quarantine(l, "o", "q", "broken", "xyz", 3, &err));
-		OK(wl_lane_commit(l, "o", "end", &err));
-		wl_lane_close(l);
-		if (stages)
-			make_stages(c, part, parts);
-	}
-	for (int s = 0; s < stages; s++)
-		OK(wl_corpus_publish(c, names[s], 1, facts, &err));
-	json_decref(facts);
-	wl_corpus_close(c);
 }
 
 static struct wl_pack_opts options(const char *corpus, const char *out)
@@ -285,7 +108,7 @@ static void digest_set(const char *path, char hex[65])
 static int number_of(int64_t id)
 {
 	for (int i = 0; i < N; i++)
-		if (id_of(i) == id)
+		if (pack_id_of(i) == id)
 			return i;
 	return -1;
 }
@@ -299,7 +122,7 @@ static void check_sample(struct wl_shardset *s, int64_t k, struct wl_buf *jpg, s
 	json_t *o;
 
 	assert_true(i >= 0);
-	assert_false(is_dup(i) || is_filtered(i) || is_broken(i));
+	assert_false(pack_is_dup(i) || pack_is_filtered(i) || pack_is_broken(i));
 	OK(wl_shardset_read(s, k, jpg, json, &err));
 	o = wl_json_parse(json->data, json->len, "KEY.json", &err);
 	assert_non_null(o);
@@ -309,13 +132,14 @@ static void check_sample(struct wl_shardset *s, int64_t k, struct wl_buf *jpg, s
 		json_string_value(json_array_get(json_object_get(o, "captions"), 0)), want);
 	snprintf(want, sizeof want, "题%d", i);
 	assert_string_equal(json_string_value(json_object_get(o, "title")), want);
-	assert_int_equal(json_integer_value(json_object_get(o, "split_group")), id_of(group_of(i)));
+	assert_int_equal(json_integer_value(json_object_get(o, "split_group")),
+		pack_id_of(pack_group_of(i)));
 	assert_int_equal(json_is_array(json_object_get(o, "boxes")), i % 4 == 0);
 	assert_int_equal(json_is_null(json_object_get(o, "topic")), i % 5 == 0);
 	json_decref(o);
 	wl_buf_init(&raw, 1 << 20);
-	make_image(i, &raw);
-	if (is_png(i)) {
+	pack_make_image(i, &raw);
+	if (pack_is_png(i)) {
 		assert_memory_equal(jpg->data, "\xff\xd8", 2);
 	} else { /* never encoded again */
 		assert_int_equal(jpg->len, raw.len);
@@ -336,7 +160,7 @@ static void test_pack_everything(void **state)
 	int split_of[N] = {0};
 
 	(void)state;
-	make_corpus("c", 2, false, 2);
+	pack_make_corpus(in_dir("c"), 2, false, 2);
 	o = options(in_dir("c"), in_dir("s"));
 	pack(&o, &r);
 	assert_int_equal(r.rejected, 1);
@@ -361,7 +185,7 @@ static void test_pack_everything(void **state)
 		wl_shardset_close(s);
 	}
 	for (int i = 0; i < N; i++) { /* no group is torn */
-		int first = group_of(i);
+		int first = pack_group_of(i);
 
 		while (first < i && !split_of[first])
 			first++;
@@ -392,8 +216,8 @@ static void test_same_bytes(void **state)
 	struct wl_pack_result r;
 
 	(void)state;
-	make_corpus("c1", 1, false, 2);
-	make_corpus("c3", 3, false, 2);
+	pack_make_corpus(in_dir("c1"), 1, false, 2);
+	pack_make_corpus(in_dir("c3"), 3, false, 2);
 	o = options(in_dir("c1"), in_dir("s1"));
 	o.threads = 1;
 	pack(&o, &r);
@@ -441,7 +265,7 @@ static void test_kill(void **state)
 	int status, kills = 0;
 
 	(void)state;
-	make_corpus("c", 2, false, 2);
+	pack_make_corpus(in_dir("c"), 2, false, 2);
 	waitpid(start(corpus, out), &status, 0);
 	assert_int_equal(status, 0);
 	digest_set(out, whole);
@@ -483,7 +307,7 @@ static void test_stages_must_have_run(void **state)
 	struct wl_buf txt;
 
 	(void)state;
-	make_corpus("c0", 1, false, 0);
+	pack_make_corpus(in_dir("c0"), 1, false, 0);
 	o = options(in_dir("c0"), in_dir("s"));
 	refuse(&o, WL_EDATA, "run wenlan-dedup --corpus");
 	o.plan.allow_unfiltered = true;
@@ -496,7 +320,7 @@ static void test_stages_must_have_run(void **state)
 	assert_memory_equal(txt.data, "raw ", 4);
 	wl_buf_release(&txt);
 	wl_shardset_close(s);
-	make_corpus("c1", 1, false, 1);
+	pack_make_corpus(in_dir("c1"), 1, false, 1);
 	o = options(in_dir("c1"), in_dir("s1"));
 	refuse(&o, WL_EDATA, "run wenlan-filter --corpus");
 	o.corpus = in_dir("nothing");
@@ -509,7 +333,7 @@ static void test_splits(void **state)
 	struct wl_pack_result r;
 
 	(void)state;
-	make_corpus("h", 1, true, 2);
+	pack_make_corpus(in_dir("h"), 1, true, 2);
 	o = options(in_dir("h"), in_dir("s"));
 	o.plan.val = 0;
 	pack(&o, &r); /* the input's own test pairs: 0, 1, 2 */
@@ -527,14 +351,14 @@ static void test_splits(void **state)
 static void test_other_options(void **state)
 {
 	struct wl_err err = WL_ERR_INIT;
-	int64_t id = id_of(0);
+	int64_t id = pack_id_of(0);
 	struct wl_pack_opts o;
 	struct wl_pack_result r;
 	struct wl_manifest m;
 	struct wl_verify_result v;
 
 	(void)state;
-	make_corpus("c", 1, false, 2);
+	pack_make_corpus(in_dir("c"), 1, false, 2);
 	o = options(in_dir("c"), in_dir("s"));
 	pack(&o, &r);
 	assert_int_equal(wl_manifest_tombstone(in_dir("s"), &id, 1, "asked", &err), 1);
@@ -594,7 +418,7 @@ static void test_verify_finds(void **state)
 	struct wl_verify_result v;
 
 	(void)state;
-	make_corpus("c", 1, false, 2);
+	pack_make_corpus(in_dir("c"), 1, false, 2);
 	o = options(in_dir("c"), in_dir("s"));
 	pack(&o, &r);
 	OK(size = wl_file_size(tar, &err));
@@ -632,7 +456,7 @@ static void test_repair(void **state)
 	char before[65], after[65];
 
 	(void)state;
-	make_corpus("c", 1, false, 2);
+	pack_make_corpus(in_dir("c"), 1, false, 2);
 	o = options(in_dir("c"), in_dir("s"));
 	pack(&o, &r);
 	digest_set(in_dir("s"), before);
@@ -683,19 +507,19 @@ static void test_audit_finds(void **state)
 	struct wl_db db;
 
 	(void)state;
-	make_corpus("c", 1, false, 2);
+	pack_make_corpus(in_dir("c"), 1, false, 2);
 	o = options(in_dir("c"), in_dir("s"));
 	pack(&o, &r);
 	OK(wl_db_open(&db, in_dir("c/part-00000/filter-1.db"), WL_DB_WRITE, &err));
-	exec(&db, "INSERT INTO verdict VALUES(%lld,'late','x')", (long long)id_of(1));
+	pack_exec(&db, "INSERT INTO verdict VALUES(%lld,'late','x')", (long long)pack_id_of(1));
 	assert_int_equal(wl_shards_audit(in_dir("c"), in_dir("s"), &a, &err), -1);
 	assert_non_null(strstr(err.msg, "has a verdict and is in a shard"));
-	exec(&db, "DELETE FROM verdict WHERE pair_id IN (%lld,%lld)", (long long)id_of(1),
-		(long long)id_of(7));
+	pack_exec(&db, "DELETE FROM verdict WHERE pair_id IN (%lld,%lld)", (long long)pack_id_of(1),
+		(long long)pack_id_of(7));
 	assert_int_equal(wl_shards_audit(in_dir("c"), in_dir("s"), &a, &err), -1);
 	assert_non_null(strstr(err.msg, "is kept, but in no shard"));
 	wl_db_close(&db);
-	make_corpus("other", 1, false, 0);
+	pack_make_corpus(in_dir("other"), 1, false, 0);
 	assert_int_equal(wl_shards_audit(in_dir("nothing"), in_dir("s"), &a, &err), -1);
 }
 
@@ -715,7 +539,7 @@ static void test_webdataset(void **state)
 			python);
 		skip();
 	}
-	make_corpus("c", 1, false, 2);
+	pack_make_corpus(in_dir("c"), 1, false, 2);
 	o = options(in_dir("c"), in_dir("s"));
 	pack(&o, &r);
 	snprintf(cmd, sizeof cmd, "%s tests/golden/read_webdataset.py %.100s", python, in_dir("s"));
