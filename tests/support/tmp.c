@@ -83,9 +83,12 @@ char *tmp_read(const char *path, size_t *n)
 
 const char *tmp_bin(void)
 {
+	static char whole[4096]; /* tests change directories, so the path must not be relative */
 	const char *dir = getenv("WL_BIN");
 
-	return dir && *dir ? dir : "build/release/bin";
+	if (!realpath(dir && *dir ? dir : "build/release/bin", whole))
+		die("the programs' directory", dir ? dir : "build/release/bin");
+	return whole;
 }
 
 int tmp_run(char **out, const char *fmt, ...)

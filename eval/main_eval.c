@@ -1,0 +1,14 @@
+/* wenlan-eval: measures embeddings and writes reports; a subcommand each. */
+#include "eval/commands.h"
+#include "ops/opt.h"
+
+int main(int argc, char **argv)
+{
+	static const struct wl_command commands[] = {
+		{"retrieval", "R@K of embeddings in both directions, beside chance", wl_cmd_retrieval},
+		{"report", "a page about a run: curves, R@K, retrieved examples", wl_cmd_report},
+		{0},
+	};
+
+	return wl_main_commands("wenlan-eval", commands, argc, argv);
+}
