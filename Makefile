@@ -23,6 +23,9 @@ HAVE := $(shell pkg-config --exists $(PKGS) 2>/dev/null && echo yes)
 PKG_CFLAGS := $(if $(HAVE),$(shell pkg-config --cflags $(PKGS)))
 PKG_LIBS   := $(if $(HAVE),$(shell pkg-config --libs $(PKGS)))
 
+# Tests and benchmarks of several threads must not spin on a busy machine.
+export GOMP_SPINCOUNT ?= 1000
+
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wvla -Wundef \
 	-Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings $(if $(filter 1,$(DEVELOPER)),-Werror)
 CPPFLAGS += -I. -D_GNU_SOURCE $(PKG_CFLAGS)

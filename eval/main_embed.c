@@ -1,5 +1,6 @@
 /* wenlan-embed: a checkpoint and pictures or texts to unit vectors. */
 #include "eval/embed.h"
+#include "train/backend/backend.h"
 
 static int run(struct wl_opts *o, void *user, struct wl_err *err)
 {
@@ -33,5 +34,6 @@ int main(int argc, char **argv)
 		.table = table,
 	};
 
+	wl_backend_cpu_prepare(argv);
 	return wl_main(&opts, argc, argv, run, &e);
 }

@@ -1,4 +1,5 @@
 /* wenlan-train: shards to checkpoints. */
+#include "train/backend/backend.h"
 #include "train/loop.h"
 
 static int run(struct wl_opts *o, void *user, struct wl_err *err)
@@ -28,6 +29,7 @@ int main(int argc, char **argv)
 		.table = table,
 	};
 
+	wl_backend_cpu_prepare(argv);
 	wl_train_config_init(&config, table);
 	return wl_main(&opts, argc, argv, run, &config);
 }

@@ -123,6 +123,7 @@ int main(int argc, char **argv)
 	int64_t px = argc > 2 ? atoll(argv[2]) : 128;
 	int steps = argc > 4 ? atoi(argv[4]) : 5;
 
+	wl_backend_cpu_prepare(argv);
 	wl_train_config_init(&c, table);
 	c.batch = argc > 1 ? atoll(argv[1]) : 16;
 	c.threads = argc > 3 ? atoll(argv[3]) : 2;

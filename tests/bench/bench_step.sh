@@ -8,6 +8,8 @@ build=${WL_BUILD:-build/release}
 python=${PEER:-python3}
 batch=${BATCH:-16} px=${PX:-128} threads=${THREADS:-2} steps=${STEPS:-5}
 export OMP_NUM_THREADS="$threads"
+# The same for both: threads that wait sleep soon (see train/backend/cpu/wait.c).
+export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"
 
 ours=$("$build/tests/bench/bench_step" "$batch" "$px" "$threads" "$steps" fp32)
 echo "$ours"

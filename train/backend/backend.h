@@ -197,6 +197,10 @@ struct wl_backend {
  * Results do not depend on the number. NULL on failure. Close with wl_backend_close. */
 struct wl_backend *wl_backend_cpu_open(int threads, struct wl_err *err);
 
+/* First in the main() of a program that computes: lets idle threads sleep instead of spin,
+ * for which the program is started anew once (see cpu/wait.c). */
+void wl_backend_cpu_prepare(char **argv);
+
 /* Accepts NULL. */
 void wl_backend_close(struct wl_backend *be);
 
