@@ -12,8 +12,8 @@
 #include <string.h>
 
 static const char *const policy_names[] = {"image", "text", "pair"};
-static const char *const duplicate_reasons[] = {"duplicate-image", "duplicate-text",
-	"duplicate-pair"};
+static const char *const duplicate_reasons[] = {
+	"duplicate-image", "duplicate-text", "duplicate-pair"};
 
 int wl_dedup_policy_parse(const char *s, enum wl_dedup_policy *out, struct wl_err *err)
 {
@@ -124,8 +124,8 @@ static void verify_block(void *ctx, size_t block)
 }
 
 /* Loads the looks that the candidates need and compares them. */
-static int join_alike(struct dedup *d, const struct wl_near_list *near, const uint32_t *index,
-	struct wl_err *err)
+static int join_alike(
+	struct dedup *d, const struct wl_near_list *near, const uint32_t *index, struct wl_err *err)
 {
 	struct verify v = {.near = near, .index = index};
 	uint32_t *slot = malloc((d->m.n + 1) * sizeof(*slot)), wanted = 0;
@@ -224,8 +224,8 @@ static int make_sets(struct dedup *d, struct wl_err *err)
 	if (d->o->policy == WL_DEDUP_IMAGE)
 		memcpy(d->dup, d->image, bytes - sizeof(uint32_t));
 	else
-		WL_TRY(join_equal(d, d->dup, d->o->policy == WL_DEDUP_TEXT ? key_text : key_pair,
-			err));
+		WL_TRY(join_equal(
+			d, d->dup, d->o->policy == WL_DEDUP_TEXT ? key_text : key_pair, err));
 	flatten(d->dup, n);
 	return 0;
 }
@@ -267,7 +267,8 @@ static void judge_eval(struct dedup *d, const uint32_t *eval)
 			x->reason = REASON_BAD_IMAGE;
 			d->counts->bad_images++;
 		} else if (x->eval == EVAL_NONE && e != UINT32_MAX) {
-			x->reason = d->m.v[e].eval == EVAL_TEST ? REASON_NEAR_TEST : REASON_NEAR_VAL;
+			x->reason =
+				d->m.v[e].eval == EVAL_TEST ? REASON_NEAR_TEST : REASON_NEAR_VAL;
 			x->kept = e;
 			d->counts->near_eval++;
 		}
@@ -353,8 +354,8 @@ static int decide(struct dedup *d, struct wl_err *err)
 	WL_TRY(make_sets(d, err));
 	WL_TRY(judge(d, err));
 	for (int p = 0; p < wl_corpus_partitions(c); p++)
-		WL_TRY(dedup_write(&d->stage, p, &d->m, d->group, duplicate_reasons[d->o->policy],
-			err));
+		WL_TRY(dedup_write(
+			&d->stage, p, &d->m, d->group, duplicate_reasons[d->o->policy], err));
 	counts = wl_dedup_counts_json(d->counts);
 	if (!counts)
 		return wl_err_nomem(err, "counts", 0);
@@ -387,8 +388,8 @@ static void counts_of_last_time(struct wl_corpus *c, struct wl_dedup_counts *out
 		*all[i].to = json_integer_value(json_object_get(f, all[i].key));
 }
 
-int wl_dedup(struct wl_corpus *c, const struct wl_dedup_options *o,
-	struct wl_dedup_counts *counts, struct wl_err *err)
+int wl_dedup(struct wl_corpus *c, const struct wl_dedup_options *o, struct wl_dedup_counts *counts,
+	struct wl_err *err)
 {
 	struct dedup d = {.o = o, .counts = counts};
 	json_t *params = json_pack("{s:s, s:i, s:i}", "policy", policy_names[o->policy],

@@ -6,6 +6,7 @@
  */
 #include "clean/dedup_priv.h"
 
+#include "ops/file.h"
 #include "ops/signals.h"
 
 #include <stdlib.h>
@@ -16,8 +17,8 @@ enum { BATCH = 256 };
 static const char schema[] =
 	"CREATE TABLE IF NOT EXISTS signature(pair_id INTEGER PRIMARY KEY, phash INTEGER,"
 	" text_hash BLOB, pixel_hash BLOB, minhash BLOB);"
-	"CREATE TABLE IF NOT EXISTS look(pair_id INTEGER PRIMARY KEY, aspect INTEGER, words INTEGER,"
-	" grey BLOB, colour BLOB);"
+	"CREATE TABLE IF NOT EXISTS look(pair_id INTEGER PRIMARY KEY, aspect INTEGER,"
+	" words INTEGER, grey BLOB, colour BLOB);"
 	"CREATE TABLE IF NOT EXISTS bad(pair_id INTEGER PRIMARY KEY, why TEXT);"
 	"CREATE TABLE IF NOT EXISTS cluster(pair_id INTEGER PRIMARY KEY, split_group INTEGER);";
 
@@ -26,10 +27,7 @@ static const char *const lasting[] = {"signature", "look", "bad", NULL};
 
 static int open_db(struct wl_stage *s, int p, struct wl_db *db, struct wl_err *err)
 {
-	char key[32];
-
-	snprintf(key, sizeof(key), "signature %d", WL_SIGNATURE_VERSION);
-	return wl_stage_db(s, p, schema, key, db, err);
+	return wl_stage_db(s, p, schema, WL_SIGNATURE_KEY, db, err);
 }
 
 /* ---- signing ---- */
@@ -86,8 +84,8 @@ static int store(struct signer *w, struct job *j, struct wl_err *err)
 			s->has_text ? sizeof(s->text_hash) : (size_t)0));
 	} else {
 		WL_TRY(wl_db_run(&w->db, w->sig, err, "iibb", j->pair.id, (int64_t)l->phash,
-			s->text_hash, s->has_text ? sizeof(s->text_hash) : (size_t)0,
-			s->pixel_hash, sizeof(s->pixel_hash)));
+			s->text_hash, s->has_text ? sizeof(s->text_hash) : (size_t)0, s->pixel_hash,
+			sizeof(s->pixel_hash)));
 	}
 	return wl_db_run(&w->db, w->look, err, "iiibb", j->pair.id, (int64_t)l->aspect_1024,
 		(int64_t)s->words, l->grey, j->bad ? (size_t)0 : sizeof(l->grey), l->colour,
@@ -109,8 +107,8 @@ static void sign_nth(void *ctx, size_t i)
 }
 
 /* Computes the batch on all threads and commits it: the unit of progress. */
-static int flush(struct signer *w, struct wl_pool *pool, struct wl_progress *progress,
-	struct wl_err *err)
+static int flush(
+	struct signer *w, struct wl_pool *pool, struct wl_progress *progress, struct wl_err *err)
 {
 	int ret = -1;
 
@@ -138,7 +136,8 @@ static int signer_open(struct signer *w, struct wl_stage *s, int p, struct wl_er
 	WL_TRY(wl_stage_take_over(s, p, &w->db, lasting, err));
 	WL_TRY(wl_db_prepare(&w->db, &w->has, "SELECT 1 FROM look WHERE pair_id = ?", err));
 	WL_TRY(wl_db_prepare(&w->db, &w->sig,
-		"INSERT INTO signature(pair_id, phash, text_hash, pixel_hash) VALUES(?,?,?,?)", err));
+		"INSERT INTO signature(pair_id, phash, text_hash, pixel_hash) VALUES(?,?,?,?)",
+		err));
 	WL_TRY(wl_db_prepare(&w->db, &w->look, "INSERT INTO look VALUES(?,?,?,?,?)", err));
 	return wl_db_prepare(&w->db, &w->bad, "INSERT INTO bad VALUES(?,?)", err);
 }
@@ -216,8 +215,8 @@ static uint64_t first64(const void *blob, int bytes)
 	return v;
 }
 
-static int add_member(struct members *m, const struct wl_pair *p, sqlite3_stmt *st,
-	struct wl_err *err)
+static int add_member(
+	struct members *m, const struct wl_pair *p, sqlite3_stmt *st, struct wl_err *err)
 {
 	struct member *x;
 
@@ -235,9 +234,9 @@ static int add_member(struct members *m, const struct wl_pair *p, sqlite3_stmt *
 	x->partition = p->partition;
 	x->area = (int64_t)p->width * p->height;
 	x->fetched_at = p->fetched_at;
-	x->eval = strcmp(p->split_hint, "test") == 0 ? EVAL_TEST
-		: strcmp(p->split_hint, "val") == 0  ? EVAL_VAL
-						     : EVAL_NONE;
+	x->eval = strcmp(p->split_hint, "test") == 0  ? EVAL_TEST
+		  : strcmp(p->split_hint, "val") == 0 ? EVAL_VAL
+						      : EVAL_NONE;
 	x->has_image = sqlite3_column_type(st, 1) != SQLITE_NULL;
 	x->phash = (uint64_t)sqlite3_column_int64(st, 1);
 	x->has_text = sqlite3_column_bytes(st, 2) > 0;
@@ -256,8 +255,10 @@ int dedup_load(struct wl_stage *s, int p, struct members *m, struct wl_err *err)
 	int row, have, ret = -1;
 
 	WL_TRY_OUT(open_db(s, p, &db, err));
-	WL_TRY_OUT(wl_db_prepare(&db, &st, "SELECT pair_id, phash, text_hash, pixel_hash, words"
-		" FROM signature JOIN look USING(pair_id) ORDER BY pair_id", err));
+	WL_TRY_OUT(wl_db_prepare(&db, &st,
+		"SELECT pair_id, phash, text_hash, pixel_hash, words"
+		" FROM signature JOIN look USING(pair_id) ORDER BY pair_id",
+		err));
 	cur = wl_pairs_open(s->corpus, p, err);
 	if (!cur)
 		goto out;
@@ -266,9 +267,10 @@ int dedup_load(struct wl_stage *s, int p, struct members *m, struct wl_err *err)
 		WL_TRY_OUT(row);
 		WL_TRY_OUT(have = wl_db_step(&db, st, err));
 		if (!have || sqlite3_column_int64(st, 0) != pair.id) {
-			wl_err_set(err, WL_EFAIL, "%s: pair %lld has no signature; was the corpus "
-				"changed while dedup ran?  Run it again.", db.path,
-				(long long)pair.id);
+			wl_err_set(err, WL_EFAIL,
+				"%s: pair %lld has no signature; was the corpus "
+				"changed while dedup ran?  Run it again.",
+				db.path, (long long)pair.id);
 			goto out;
 		}
 		WL_TRY_OUT(add_member(m, &pair, st, err));
@@ -289,8 +291,8 @@ int dedup_looks(struct wl_stage *s, int p, const struct members *m, const uint32
 	int row, ret = -1;
 
 	WL_TRY_OUT(open_db(s, p, &db, err));
-	WL_TRY_OUT(wl_db_prepare(&db, &st, "SELECT aspect, grey, colour FROM look WHERE pair_id = ?",
-		err));
+	WL_TRY_OUT(wl_db_prepare(
+		&db, &st, "SELECT aspect, grey, colour FROM look WHERE pair_id = ?", err));
 	for (size_t i = 0; i < m->n; i++) {
 		struct wl_look *l;
 		if (m->v[i].partition != p || slot[i] == UINT32_MAX)
@@ -300,9 +302,10 @@ int dedup_looks(struct wl_stage *s, int p, const struct members *m, const uint32
 		WL_TRY_OUT(row = wl_db_step(&db, st, err));
 		if (!row || sqlite3_column_bytes(st, 1) != sizeof(l->grey) ||
 			sqlite3_column_bytes(st, 2) != sizeof(l->colour)) {
-			wl_err_set(err, WL_EDATA, "%s: the look of pair %lld is missing or of the "
-				"wrong size; remove the file and run dedup again.", db.path,
-				(long long)m->v[i].id);
+			wl_err_set(err, WL_EDATA,
+				"%s: the look of pair %lld is missing or of the "
+				"wrong size; remove the file and run dedup again.",
+				db.path, (long long)m->v[i].id);
 			goto out;
 		}
 		l->phash = m->v[i].phash;
@@ -318,6 +321,78 @@ out:
 	return ret;
 }
 
+/* ---- for the filter ---- */
+
+struct wl_known_looks {
+	struct wl_db db;
+	sqlite3_stmt *st;
+};
+
+struct wl_known_looks *wl_known_looks_open(struct wl_corpus *c, int p, struct wl_err *err)
+{
+	struct wl_known_looks *k = calloc(1, sizeof(*k));
+	int generation = wl_corpus_generation(c, "dedup");
+	char *path = generation ? wl_corpus_stage_path(c, "dedup", generation, p, err) : NULL;
+
+	if (!k) {
+		wl_err_nomem(err, "the looks of pictures", sizeof(*k));
+		goto bad;
+	}
+	if (path && wl_exists(path)) {
+		if (wl_db_open(&k->db, path, WL_DB_READ, err) < 0 ||
+			wl_db_prepare(&k->db, &k->st,
+				"SELECT aspect, grey, colour, phash, why FROM look"
+				" JOIN signature USING(pair_id) LEFT JOIN bad USING(pair_id)"
+				" WHERE pair_id = ? AND (SELECT value FROM meta WHERE key = 'key')"
+				" = '" WL_SIGNATURE_KEY "'",
+				err) < 0)
+			goto bad;
+	}
+	free(path);
+	return k;
+bad:
+	free(path);
+	wl_known_looks_close(k);
+	return NULL;
+}
+
+void wl_known_looks_close(struct wl_known_looks *k)
+{
+	if (!k)
+		return;
+	sqlite3_finalize(k->st);
+	wl_db_close(&k->db);
+	free(k);
+}
+
+int wl_known_look(struct wl_known_looks *k, int64_t id, struct wl_look *look, char **broken,
+	struct wl_err *err)
+{
+	const char *why;
+	int row, ret = -1;
+
+	if (!k->st)
+		return 0;
+	WL_TRY(wl_db_bind(&k->db, k->st, err, "i", id));
+	WL_TRY(row = wl_db_step(&k->db, k->st, err));
+	why = row ? (const char *)sqlite3_column_text(k->st, 4) : NULL;
+	if (why) {
+		*broken = strdup(why);
+		ret = *broken ? 1 : wl_err_nomem(err, "a message", strlen(why));
+	} else if (row && sqlite3_column_bytes(k->st, 1) == sizeof(look->grey) &&
+		   sqlite3_column_bytes(k->st, 2) == sizeof(look->colour)) {
+		look->aspect_1024 = (uint32_t)sqlite3_column_int64(k->st, 0);
+		look->phash = (uint64_t)sqlite3_column_int64(k->st, 3);
+		memcpy(look->grey, sqlite3_column_blob(k->st, 1), sizeof(look->grey));
+		memcpy(look->colour, sqlite3_column_blob(k->st, 2), sizeof(look->colour));
+		ret = 1;
+	} else {
+		ret = 0;
+	}
+	sqlite3_reset(k->st);
+	return ret;
+}
+
 /* ---- writing ---- */
 
 struct writer {
@@ -329,9 +404,9 @@ static int write_verdict(struct wl_db *db, struct writer *w, const struct member
 {
 	const struct member *x = &m->v[i], *kept = &m->v[x->kept];
 	char name[WL_PAIR_NAME];
-	const char *reason = x->reason == REASON_NEAR_TEST ? "near-test"
-		: x->reason == REASON_NEAR_VAL             ? "near-val"
-							   : duplicate_reason;
+	const char *reason = x->reason == REASON_NEAR_TEST  ? "near-test"
+			     : x->reason == REASON_NEAR_VAL ? "near-val"
+							    : duplicate_reason;
 
 	if (x->reason == REASON_NONE)
 		return 0;
@@ -351,11 +426,15 @@ int dedup_write(struct wl_stage *s, int p, const struct members *m, const uint32
 	WL_TRY_OUT(open_db(s, p, &db, err));
 	WL_TRY_OUT(wl_db_prepare(&db, &w.verdict, "INSERT INTO verdict VALUES(?,?,?)", err));
 	WL_TRY_OUT(wl_db_prepare(&db, &w.cluster, "INSERT INTO cluster VALUES(?,?)", err));
-	WL_TRY_OUT(wl_db_prepare(&db, &w.bad, "INSERT INTO verdict"
-		" SELECT pair_id, 'bad-image', why FROM bad WHERE pair_id = ?", err));
+	WL_TRY_OUT(wl_db_prepare(&db, &w.bad,
+		"INSERT INTO verdict"
+		" SELECT pair_id, 'bad-image', why FROM bad WHERE pair_id = ?",
+		err));
 	WL_TRY_OUT(wl_db_begin(&db, err));
-	WL_TRY_OUT(wl_db_exec(&db, "DELETE FROM verdict; DELETE FROM cluster; DELETE FROM examined;"
-		"INSERT INTO examined SELECT pair_id FROM signature", err));
+	WL_TRY_OUT(wl_db_exec(&db,
+		"DELETE FROM verdict; DELETE FROM cluster; DELETE FROM examined;"
+		"INSERT INTO examined SELECT pair_id FROM signature",
+		err));
 	for (size_t i = 0; i < m->n; i++) {
 		if (m->v[i].partition != p)
 			continue;

@@ -13,8 +13,8 @@
 static const char *const stages[] = {"dedup", "filter"};
 
 /* A published database of a stage; 0 opened, 1 the stage has not run. */
-static int open_stage(struct wl_corpus *c, const char *stage, int p, struct wl_db *db,
-	struct wl_err *err)
+static int open_stage(
+	struct wl_corpus *c, const char *stage, int p, struct wl_db *db, struct wl_err *err)
 {
 	int generation = wl_corpus_generation(c, stage), ret;
 	char *path;
@@ -46,9 +46,10 @@ static int find_pair(struct wl_corpus *c, const char *name, struct wl_pair_curso
 	}
 	id = strtoll(digits, &end, 10);
 	if (*end || end == digits || to <= from)
-		return wl_err_set(err, WL_EUSAGE, "--explain %s: expected PARTITION-ID as the reports "
-			"show it (00001-123), of %d partitions, or the id alone.", name,
-			wl_corpus_partitions(c));
+		return wl_err_set(err, WL_EUSAGE,
+			"--explain %s: expected PARTITION-ID as the reports "
+			"show it (00001-123), of %d partitions, or the id alone.",
+			name, wl_corpus_partitions(c));
 	for (int p = from; p < to; p++) {
 		int found;
 		*cur = wl_pairs_open(c, p, err);
@@ -76,8 +77,8 @@ static int print_stage(struct wl_corpus *c, const char *stage, const struct wl_p
 		return ret < 0 ? -1 : 0;
 	}
 	ret = -1;
-	WL_TRY_OUT(wl_db_prepare(&db, &st, "SELECT reason, detail FROM verdict WHERE pair_id = ?",
-		err));
+	WL_TRY_OUT(wl_db_prepare(
+		&db, &st, "SELECT reason, detail FROM verdict WHERE pair_id = ?", err));
 	WL_TRY_OUT(wl_db_bind(&db, st, err, "i", p->id));
 	while ((row = wl_db_step(&db, st, err)) != 0) {
 		WL_TRY_OUT(row);
@@ -105,9 +106,8 @@ static int print_texts(const struct wl_outcome *o, const char *texts, const char
 	for (i = 0; i < p.n; i++)
 		fprintf(to, "raw %s: %s\n", p.v[i].kind, p.v[i].text);
 	wl_pairtext_release(&p);
-	json_array_foreach(o->texts, i, e)
-		fprintf(to, "clean %s: %s\n", json_string_value(json_array_get(e, 0)),
-			json_string_value(json_array_get(e, 1)));
+	json_array_foreach(o->texts, i, e) fprintf(to, "clean %s: %s\n",
+		json_string_value(json_array_get(e, 0)), json_string_value(json_array_get(e, 1)));
 	return 0;
 }
 
@@ -171,8 +171,8 @@ static int by_count(const void *p, const void *q)
 }
 
 /* Adds up the reasons of all partitions. */
-static int collect(struct wl_corpus *c, const char *stage, struct reason *v, size_t *n,
-	struct wl_err *err)
+static int collect(
+	struct wl_corpus *c, const char *stage, struct reason *v, size_t *n, struct wl_err *err)
 {
 	for (int p = 0; p < wl_corpus_partitions(c); p++) {
 		struct wl_db db;
@@ -180,8 +180,8 @@ static int collect(struct wl_corpus *c, const char *stage, struct reason *v, siz
 		int row = open_stage(c, stage, p, &db, err);
 		if (row)
 			return row < 0 ? -1 : 0;
-		row = wl_db_prepare(&db, &st, "SELECT reason, count(*) FROM verdict GROUP BY reason",
-			err);
+		row = wl_db_prepare(
+			&db, &st, "SELECT reason, count(*) FROM verdict GROUP BY reason", err);
 		while (row == 0 && (row = wl_db_step(&db, st, err)) > 0) {
 			const char *name = (const char *)sqlite3_column_text(st, 0);
 			size_t k = 0;
@@ -215,8 +215,10 @@ static int add_example(struct wl_html *h, struct wl_corpus *c, const struct wl_p
 	wl_buf_init(&b, WL_IMAGE_MAX_BYTES);
 	wl_buf_init(&jpeg, 1 << 20);
 	wl_pair_name(p->partition, p->id, name);
-	WL_TRY_OUT(wl_html_raw(h, "<figure style=\"display:inline-block;max-width:15em;"
-		"vertical-align:top;margin:.5em\">", err));
+	WL_TRY_OUT(wl_html_raw(h,
+		"<figure style=\"display:inline-block;max-width:15em;"
+		"vertical-align:top;margin:.5em\">",
+		err));
 	WL_TRY_OUT(wl_corpus_image(c, p, &b, err));
 	if (wl_image_decode(b.data, b.len, &im, NULL) == 0) {
 		int high = im.width > im.height ? im.width : im.height;
@@ -254,7 +256,8 @@ static int examples_of_partition(struct wl_html *h, struct wl_corpus *c, const s
 		return -1;
 	WL_TRY_OUT(open_stage(c, r->stage, p, &db, err));
 	WL_TRY_OUT(wl_db_prepare(&db, &st,
-		"SELECT pair_id, detail FROM verdict WHERE reason = ? ORDER BY pair_id LIMIT ?", err));
+		"SELECT pair_id, detail FROM verdict WHERE reason = ? ORDER BY pair_id LIMIT ?",
+		err));
 	WL_TRY_OUT(wl_db_bind(&db, st, err, "si", r->name, (int64_t)*left));
 	while ((row = wl_db_step(&db, st, err)) != 0) {
 		WL_TRY_OUT(row);
@@ -283,11 +286,12 @@ static int reasons_table(struct wl_html *h, const struct reason *v, size_t n, st
 		cells[3 * (i + 1) + 1] = v[i].name;
 		cells[3 * (i + 1) + 2] = counts[i];
 	}
-	return wl_html_table(h, n + 1, 3, cells, "Verdicts by reason (a pair may have several)", err);
+	return wl_html_table(
+		h, n + 1, 3, cells, "Verdicts by reason (a pair may have several)", err);
 }
 
-static int write_report(struct wl_html *h, struct wl_corpus *c, const char *path,
-	struct wl_err *err)
+static int write_report(
+	struct wl_html *h, struct wl_corpus *c, const char *path, struct wl_err *err)
 {
 	struct reason v[REASONS_MAX] = {0};
 	struct wl_corpus_counts total;

@@ -1,6 +1,7 @@
 /* See filter.h. */
 #include "clean/filter.h"
 
+#include "clean/dedup.h"
 #include "clean/stage.h"
 #include "clean/subject.h"
 #include "ops/json.h"
@@ -42,27 +43,28 @@ void subject_clear(struct subject_job *j)
 	free(j->source);
 	free(j->texts);
 	free(j->split_hint);
+	free(j->broken);
 	wl_outcome_release(&j->out);
 	memset(j, 0, sizeof(*j));
 }
 
-/* 0: *look is filled, or *broken says why it cannot be. */
-static int look_at(struct subject_job *j, struct wl_look *look, bool *broken, struct wl_err *why,
-	struct wl_err *err)
+/* Fills look, or broken. */
+static int look_at(struct subject_job *j, struct wl_err *err)
 {
+	struct wl_err why = WL_ERR_INIT;
 	struct wl_image im = {0};
 	struct wl_buf b;
 	int ret = -1;
 
 	wl_buf_init(&b, WL_IMAGE_MAX_BYTES);
 	WL_TRY_OUT(wl_corpus_image(j->corpus, &j->pair, &b, err));
-	if (wl_image_decode(b.data, b.len, &im, why) < 0) {
-		*broken = why->code == WL_EDATA;
-		if (!*broken)
-			*err = *why;
-		ret = *broken ? 0 : -1;
+	if (wl_image_decode(b.data, b.len, &im, &why) == 0) {
+		ret = wl_look_make(&im, &j->look, err);
+	} else if (why.code != WL_EDATA) {
+		*err = why;
 	} else {
-		ret = wl_look_make(&im, look, err);
+		j->broken = strdup(why.msg);
+		ret = j->broken ? 0 : wl_err_nomem(err, "a message", strlen(why.msg));
 	}
 out:
 	wl_image_release(&im);
@@ -73,19 +75,21 @@ out:
 void subject_judge(struct subject_job *j)
 {
 	char name[WL_PAIR_NAME];
-	struct wl_look look;
-	struct wl_err why = WL_ERR_INIT;
-	bool broken = false;
-	struct wl_subject s = {.name = name, .source = j->source, .texts = j->texts,
-		.width = j->pair.width, .height = j->pair.height, .bytes = j->pair.length,
+	struct wl_subject s = {.name = name,
+		.source = j->source,
+		.texts = j->texts,
+		.width = j->pair.width,
+		.height = j->pair.height,
+		.bytes = j->pair.length,
 		.eval = strcmp(j->split_hint, "val") == 0 || strcmp(j->split_hint, "test") == 0};
 
 	wl_pair_name(j->pair.partition, j->pair.id, name);
 	j->ret = 0;
 	if (wl_rules_want_look(j->rules)) {
-		j->ret = look_at(j, &look, &broken, &why, &j->err);
-		s.look = broken ? NULL : &look;
-		s.broken = broken ? why.msg : NULL;
+		if (!j->known)
+			j->ret = look_at(j, &j->err);
+		s.look = j->broken ? NULL : &j->look;
+		s.broken = j->broken;
 	}
 	if (j->ret == 0)
 		j->ret = wl_rules_judge(j->rules, &s, &j->out, &j->err);
@@ -95,6 +99,7 @@ void subject_judge(struct subject_job *j)
 
 struct sieve {
 	struct wl_db db;
+	struct wl_known_looks *looks;
 	sqlite3_stmt *has, *clean, *verdict, *examined;
 	struct subject_job jobs[BATCH];
 	size_t n;
@@ -133,8 +138,8 @@ static void judge_nth(void *ctx, size_t i)
 }
 
 /* Judges the batch on all threads and commits it: the unit of progress. */
-static int flush(struct sieve *w, struct wl_pool *pool, struct wl_progress *progress,
-	struct wl_err *err)
+static int flush(
+	struct sieve *w, struct wl_pool *pool, struct wl_progress *progress, struct wl_err *err)
 {
 	int ret = -1;
 
@@ -160,9 +165,12 @@ static int sieve_open(struct sieve *w, struct wl_stage *s, int p, struct wl_err 
 {
 	WL_TRY(wl_stage_db(s, p, schema, s->params_hash, &w->db, err));
 	WL_TRY(wl_stage_take_over(s, p, &w->db, lasting, err));
+	w->looks = wl_known_looks_open(s->corpus, p, err);
+	if (!w->looks)
+		return -1;
 	WL_TRY(wl_db_prepare(&w->db, &w->has, "SELECT 1 FROM examined WHERE pair_id = ?", err));
-	WL_TRY(wl_db_prepare(&w->db, &w->clean,
-		"INSERT INTO clean(pair_id, texts, scores) VALUES(?,?,?)", err));
+	WL_TRY(wl_db_prepare(
+		&w->db, &w->clean, "INSERT INTO clean(pair_id, texts, scores) VALUES(?,?,?)", err));
 	WL_TRY(wl_db_prepare(&w->db, &w->verdict, "INSERT INTO verdict VALUES(?,?,?)", err));
 	return wl_db_prepare(&w->db, &w->examined, "INSERT INTO examined VALUES(?)", err);
 }
@@ -175,8 +183,23 @@ static void sieve_close(struct sieve *w)
 	sqlite3_finalize(w->clean);
 	sqlite3_finalize(w->verdict);
 	sqlite3_finalize(w->examined);
+	wl_known_looks_close(w->looks);
 	wl_db_close(&w->db);
 	free(w);
+}
+
+static int enqueue(struct sieve *w, struct wl_stage *s, const struct wl_rules *r,
+	const struct wl_pair *pair, struct wl_err *err)
+{
+	struct subject_job *j = &w->jobs[w->n++];
+	int known;
+
+	WL_TRY(subject_init(j, s->corpus, r, pair, err));
+	if (!wl_rules_want_look(r))
+		return 0;
+	WL_TRY(known = wl_known_look(w->looks, pair->id, &j->look, &j->broken, err));
+	j->known = known > 0;
+	return 0;
 }
 
 static int sieve_partition(struct wl_stage *s, const struct wl_rules *r, struct wl_pool *pool,
@@ -202,7 +225,7 @@ static int sieve_partition(struct wl_stage *s, const struct wl_rules *r, struct 
 			wl_progress_add(progress, 1);
 			continue;
 		}
-		WL_TRY_OUT(subject_init(&w->jobs[w->n++], s->corpus, r, &pair, err));
+		WL_TRY_OUT(enqueue(w, s, r, &pair, err));
 		if (w->n == BATCH)
 			WL_TRY_OUT(flush(w, pool, progress, err));
 	}
@@ -225,8 +248,8 @@ static int add_reason(json_t *reasons, const char *reason, int64_t n, struct wl_
 	return 0;
 }
 
-static int count_partition(struct wl_stage *s, int p, struct wl_filter_counts *n,
-	struct wl_err *err)
+static int count_partition(
+	struct wl_stage *s, int p, struct wl_filter_counts *n, struct wl_err *err)
 {
 	struct wl_db db = {0};
 	sqlite3_stmt *st = NULL;
@@ -238,8 +261,8 @@ static int count_partition(struct wl_stage *s, int p, struct wl_filter_counts *n
 	WL_TRY_OUT(wl_db_int(&db, 0, &dropped, err, "SELECT count(DISTINCT pair_id) FROM verdict"));
 	n->pairs += pairs;
 	n->kept += pairs - dropped;
-	WL_TRY_OUT(wl_db_prepare(&db, &st, "SELECT reason, count(*) FROM verdict GROUP BY reason",
-		err));
+	WL_TRY_OUT(wl_db_prepare(
+		&db, &st, "SELECT reason, count(*) FROM verdict GROUP BY reason", err));
 	while ((row = wl_db_step(&db, st, err)) != 0) {
 		WL_TRY_OUT(row);
 		WL_TRY_OUT(add_reason(n->reasons, (const char *)sqlite3_column_text(st, 0),
@@ -274,16 +297,17 @@ void wl_filter_counts_release(struct wl_filter_counts *n)
 	memset(n, 0, sizeof(*n));
 }
 
-static int counts_of_last_time(struct wl_corpus *c, struct wl_filter_counts *n,
-	struct wl_err *err)
+static int counts_of_last_time(struct wl_corpus *c, struct wl_filter_counts *n, struct wl_err *err)
 {
 	const json_t *f = json_object_get(wl_corpus_stage_facts(c, "filter"), "counts");
 
 	n->pairs = json_integer_value(json_object_get(f, "pairs"));
 	n->kept = json_integer_value(json_object_get(f, "kept"));
 	if (json_object_update(n->reasons, json_object_get(f, "reasons")) < 0)
-		return wl_err_set(err, WL_EDATA, "%s/corpus.json: the filter's counts are damaged; "
-			"remove \"filter\" below \"stages\" and run it again.", wl_corpus_dir(c));
+		return wl_err_set(err, WL_EDATA,
+			"%s/corpus.json: the filter's counts are damaged; "
+			"remove \"filter\" below \"stages\" and run it again.",
+			wl_corpus_dir(c));
 	return 0;
 }
 

@@ -26,8 +26,8 @@ WL_MUST_CHECK int wl_filter(struct wl_corpus *c, const struct wl_rules *r, int t
 	struct wl_filter_counts *counts, struct wl_err *err);
 
 /* Judges one pair ("PPPPP-ID" or the id alone) again and prints what each stage says of it. */
-WL_MUST_CHECK int wl_filter_explain(struct wl_corpus *c, const struct wl_rules *r,
-	const char *name, FILE *to, struct wl_err *err);
+WL_MUST_CHECK int wl_filter_explain(struct wl_corpus *c, const struct wl_rules *r, const char *name,
+	FILE *to, struct wl_err *err);
 
 /* A page with the counts of both stages per reason, and a few pairs of each as pictures. */
 WL_MUST_CHECK int wl_filter_report(struct wl_corpus *c, const char *path, struct wl_err *err);

@@ -81,8 +81,9 @@ static void judge_form(const struct text_rules *t, const struct judged *j, struc
 		add_verdict(o, "text-symbols", "%.0f %% signs, at most %.0f %%: %.120s",
 			100 * symbols_of(m), 100 * t->max_symbols, s);
 	if (m->run > (size_t)t->max_run)
-		add_verdict(o, "text-repetition", "a letter %zu times in a row, at most %lld: %.120s",
-			m->run, (long long)t->max_run, s);
+		add_verdict(o, "text-repetition",
+			"a letter %zu times in a row, at most %lld: %.120s", m->run,
+			(long long)t->max_run, s);
 	if (m->repeat > t->max_repeat)
 		add_verdict(o, "text-repetition", "%.0f %% repeats itself, at most %.0f %%: %.120s",
 			100 * m->repeat, 100 * t->max_repeat, s);
@@ -104,8 +105,8 @@ static void judge_content(const struct text_rules *t, const struct judged *j, st
 
 /* ---- sensitive words, over all texts ---- */
 
-static int judge_words(const struct wl_rules *r, const struct wl_caption *c,
-	const struct judged *j, struct wl_outcome *o, struct wl_err *err)
+static int judge_words(const struct wl_rules *r, const struct wl_caption *c, const struct judged *j,
+	struct wl_outcome *o, struct wl_err *err)
 {
 	struct wl_buf b;
 	struct wl_match m;
@@ -146,8 +147,8 @@ static double spread_of(const struct wl_look *l)
 	return sqrt((double)(ss * WL_PHASH_PIXELS - s * s)) / WL_PHASH_PIXELS;
 }
 
-static void judge_image(const struct image_rules *im, const struct wl_subject *s,
-	struct wl_outcome *o)
+static void judge_image(
+	const struct image_rules *im, const struct wl_subject *s, struct wl_outcome *o)
 {
 	int low = s->width < s->height ? s->width : s->height;
 	int high = s->width < s->height ? s->height : s->width;
@@ -157,13 +158,16 @@ static void judge_image(const struct image_rules *im, const struct wl_subject *s
 		add_verdict(o, "image-small", "%dx%d pixels, at least %lld a side are asked for",
 			s->width, s->height, (long long)im->min_side);
 	if (aspect > im->max_aspect)
-		add_verdict(o, "image-aspect", "%dx%d pixels, one side %.2f times the other, at most "
-			"%.2f", s->width, s->height, aspect, im->max_aspect);
+		add_verdict(o, "image-aspect",
+			"%dx%d pixels, one side %.2f times the other, at most "
+			"%.2f",
+			s->width, s->height, aspect, im->max_aspect);
 	if (s->bytes < im->min_bytes || s->bytes > im->max_bytes)
-		add_verdict(o, "image-bytes", "%lld bytes, expected %lld to %lld", (long long)s->bytes,
-			(long long)im->min_bytes, (long long)im->max_bytes);
+		add_verdict(o, "image-bytes", "%lld bytes, expected %lld to %lld",
+			(long long)s->bytes, (long long)im->min_bytes, (long long)im->max_bytes);
 	if (s->look && spread_of(s->look) < im->min_spread)
-		add_verdict(o, "image-blank", "grey values spread by %.2f, at least %.2f are asked for",
+		add_verdict(o, "image-blank",
+			"grey values spread by %.2f, at least %.2f are asked for",
 			spread_of(s->look), im->min_spread);
 }
 
@@ -185,13 +189,14 @@ static int judge_text(const struct wl_rules *r, const struct wl_subject *s,
 {
 	struct wl_outcome one = {0};
 	struct judged j;
-	unsigned flags = (r->text.pii == PII_KEEP ? WL_TEXT_KEEP_PII : 0) |
+	unsigned flags =
+		(r->text.pii == PII_KEEP ? WL_TEXT_KEEP_PII : 0) |
 		(r->text.traditional != TRADITIONAL_CONVERT ? WL_TEXT_KEEP_TRADITIONAL : 0);
 	int ret = -1;
 
 	wl_buf_init(&j.norm, 4 * (size_t)WL_TEXT_MAX_BYTES);
-	WL_TRY_OUT(wl_text_normalise(r->tx, s->source, c->text, c->len, flags, &j.norm, &j.facts,
-		err));
+	WL_TRY_OUT(wl_text_normalise(
+		r->tx, s->source, c->text, c->len, flags, &j.norm, &j.facts, err));
 	WL_TRY_OUT(wl_measure(wl_buf_str(&j.norm), j.norm.len, &j.m, err));
 	judge_form(&r->text, &j, &one);
 	judge_content(&r->text, &j, &one);

@@ -14,14 +14,14 @@
 #include <string.h>
 
 enum {
-	BLOCK = 4,               /* pixels of a 32x32 side that are judged together */
-	MAX_MEAN_SHIFT = 56,     /* grey levels between the means */
-	MAX_BLOCK_DIFF = 22,     /* mean absolute rest in any block, grey levels */
-	MAX_CHROMA_DIFF = 36,    /* of R-G or B-G in any cell, levels */
+	BLOCK = 4,	      /* pixels of a 32x32 side that are judged together */
+	MAX_MEAN_SHIFT = 56,  /* grey levels between the means */
+	MAX_BLOCK_DIFF = 22,  /* mean absolute rest in any block, grey levels */
+	MAX_CHROMA_DIFF = 36, /* of R-G or B-G in any cell, levels */
 };
-static const double FLAT_SPREAD = 3.0;     /* standard deviation under which nothing is seen */
+static const double FLAT_SPREAD = 3.0; /* standard deviation under which nothing is seen */
 static const double MAX_SPREAD_RATIO = 1.8;
-static const double MAX_REST = 0.035;      /* of the variance, after the fit */
+static const double MAX_REST = 0.035; /* of the variance, after the fit */
 static const double MAX_ASPECT_RATIO = 1.06;
 
 /* Sums over whole pixels of an even grid: exact, whatever the compiler does. */
@@ -135,8 +135,8 @@ bool wl_look_alike(const struct wl_look *a, const struct wl_look *b)
 			double block = 0;
 			for (int k = 0; k < BLOCK * BLOCK; k++) {
 				int i = (by + k / BLOCK) * WL_PHASH_SIDE + bx + k % BLOCK;
-				double d = (a->grey[i] - ma.mean) * ga -
-					(b->grey[i] - mb.mean) * gb;
+				double d =
+					(a->grey[i] - ma.mean) * ga - (b->grey[i] - mb.mean) * gb;
 				block += fabs(d);
 				rest += d * d;
 			}
@@ -145,5 +145,5 @@ bool wl_look_alike(const struct wl_look *a, const struct wl_look *b)
 		}
 	}
 	return rest <= MAX_REST * low * low * WL_PHASH_PIXELS &&
-		colours_agree(a->colour, ga, b->colour, gb);
+	       colours_agree(a->colour, ga, b->colour, gb);
 }

@@ -43,11 +43,15 @@ static int run(struct wl_opts *opts, void *user, struct wl_err *err)
 
 	WL_TRY(wl_dedup_policy_parse(o->policy, &d.policy, err));
 	if (o->image_radius < -1 || o->image_radius > WL_NEAR_RADIUS_MAX)
-		return wl_err_set(err, WL_EUSAGE, "--image-radius is %lld, expected -1 (equal "
-			"pixels only) to %d bits.", (long long)o->image_radius, WL_NEAR_RADIUS_MAX);
+		return wl_err_set(err, WL_EUSAGE,
+			"--image-radius is %lld, expected -1 (equal "
+			"pixels only) to %d bits.",
+			(long long)o->image_radius, WL_NEAR_RADIUS_MAX);
 	if (o->threads < 0 || o->threads > 1024)
-		return wl_err_set(err, WL_EUSAGE, "--threads is %lld, expected 0 (one per core) "
-			"to 1024.", (long long)o->threads);
+		return wl_err_set(err, WL_EUSAGE,
+			"--threads is %lld, expected 0 (one per core) "
+			"to 1024.",
+			(long long)o->threads);
 	d.image_radius = (int)o->image_radius;
 	d.threads = (int)o->threads;
 	c = wl_corpus_open(o->corpus, false, 0, err);
@@ -64,7 +68,7 @@ static int run(struct wl_opts *opts, void *user, struct wl_err *err)
 
 int main(int argc, char **argv)
 {
-	struct options o = {.policy = "image", .image_radius = 4};
+	struct options o = {.policy = "image", .image_radius = 6};
 	const struct wl_opt table[] = {
 		{"corpus", WL_OPT_STR, &o.corpus, "DIR", "the corpus to look through", true},
 		{"policy", WL_OPT_STR, &o.policy, "P",
@@ -78,9 +82,10 @@ int main(int argc, char **argv)
 	struct wl_opts opts = {
 		.program = "wenlan-dedup",
 		.usage = "--corpus DIR [OPTION]...",
-		.about = "Finds pairs that repeat others, and training pairs near val or test ones;\n"
+		.about = "Finds pairs that repeat others, and training pairs near val or test "
+			 "ones;\n"
 			 "keeps the best of each and writes a verdict for the rest.",
-		.example = "wenlan-dedup --corpus corpus --policy image --image-radius 4",
+		.example = "wenlan-dedup --corpus corpus --policy image --image-radius 6",
 		.table = table,
 	};
 

@@ -61,8 +61,10 @@ static int run(struct wl_opts *opts, void *user, struct wl_err *err)
 	int ret = -1;
 
 	if (o->threads < 0 || o->threads > 1024)
-		return wl_err_set(err, WL_EUSAGE, "--threads is %lld, expected 0 (one per core) "
-			"to 1024.", (long long)o->threads);
+		return wl_err_set(err, WL_EUSAGE,
+			"--threads is %lld, expected 0 (one per core) "
+			"to 1024.",
+			(long long)o->threads);
 	path = o->rules ? wl_strf(err, "%s", o->rules)
 			: wl_share_path("clean/rules/default.yaml", err);
 	tx = path ? wl_text_open(err) : NULL;
@@ -94,8 +96,9 @@ int main(int argc, char **argv)
 	struct wl_opts opts = {
 		.program = "wenlan-filter",
 		.usage = "--corpus DIR [--rules FILE] [OPTION]...",
-		.about = "Cleans the texts of every pair and writes a verdict for those that fail a "
-			 "rule.",
+		.about =
+			"Cleans the texts of every pair and writes a verdict for those that fail a "
+			"rule.",
 		.example = "wenlan-filter --corpus corpus --rules clean/rules/default.yaml "
 			   "--report filter.html\n"
 			   "wenlan-filter --corpus corpus --explain 00001-1234567",

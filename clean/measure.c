@@ -10,13 +10,14 @@
 
 enum { GRAM = 4, MIN_GRAMS = 8 };
 
-/* UTF-8 read as GBK: the usual beginnings of "，", "。", "、", "的", "是", "了", "不", quotes come out
- * as these characters, which hardly occur otherwise. */
+/* UTF-8 read as GBK: the usual beginnings of "，", "。", "、", "的", "是", "了", "不", quotes come
+ * out as these characters, which hardly occur otherwise. */
 static bool gbk_trace(uint32_t c)
 {
 	static const uint16_t traces[] = {0x951b /* 锛 */, 0x9286 /* 銆 */, 0x9225 /* 鈥 */,
 		0x9428 /* 鐨 */, 0x93c4 /* 鏄 */, 0x6d93 /* 涓 */, 0x6d5c /* 浜 */, 0x6d60 /* 浠 */,
-		0x7039 /* 瀹 */, 0x6d94 /* 涔 */, 0x6fb6 /* 澶 */, 0x9365 /* 鍥 */, 0x93c2 /* 鏂 */};
+		0x7039 /* 瀹 */, 0x6d94 /* 涔 */, 0x6fb6 /* 澶 */, 0x9365 /* 鍥 */,
+		0x93c2 /* 鏂 */};
 
 	for (size_t i = 0; i < sizeof(traces) / sizeof(*traces); i++)
 		if (traces[i] == c)
@@ -34,8 +35,8 @@ static bool has_filling(const char *text)
 static bool latin_tail(uint32_t c)
 {
 	static const uint16_t windows[] = {0x152, 0x153, 0x160, 0x161, 0x178, 0x17d, 0x17e, 0x192,
-		0x2c6, 0x2dc, 0x2013, 0x2014, 0x2018, 0x2019, 0x201a, 0x201c, 0x201d, 0x201e, 0x2020,
-		0x2021, 0x2022, 0x2026, 0x2030, 0x2039, 0x203a, 0x20ac, 0x2122};
+		0x2c6, 0x2dc, 0x2013, 0x2014, 0x2018, 0x2019, 0x201a, 0x201c, 0x201d, 0x201e,
+		0x2020, 0x2021, 0x2022, 0x2026, 0x2030, 0x2039, 0x203a, 0x20ac, 0x2122};
 
 	if (c >= 0x80 && c <= 0xbf)
 		return true;
@@ -111,7 +112,7 @@ int wl_measure(const char *text, size_t len, struct wl_measure *m, struct wl_err
 		letters[m->letters++] = c;
 	}
 	m->garbled = t.bad > 0 || (t.gbk >= 3 && t.gbk * 5 >= m->han) ||
-		(t.latin >= 3 && t.latin * 5 >= m->chars) || has_filling(text);
+		     (t.latin >= 3 && t.latin * 5 >= m->chars) || has_filling(text);
 	ret = measure_repeat(letters, m->letters, &m->repeat, err);
 	free(letters);
 	return ret;

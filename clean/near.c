@@ -50,8 +50,8 @@ static int chunk_build(struct chunk *c, const uint64_t *h, size_t n, struct wl_e
 	c->start = calloc(buckets + 1, sizeof(*c->start));
 	c->items = malloc((n ? n : 1) * sizeof(*c->items));
 	if (!c->start || !c->items)
-		return wl_err_nomem(err, "an index of image hashes",
-			(buckets + n) * sizeof(*c->items));
+		return wl_err_nomem(
+			err, "an index of image hashes", (buckets + n) * sizeof(*c->items));
 	for (size_t i = 0; i < n; i++)
 		c->start[chunk_of(c, h[i]) + 1]++;
 	for (size_t b = 0; b < buckets; b++)
@@ -88,8 +88,8 @@ static bool seen_before(const struct index *x, int k, uint64_t diff)
 	return false;
 }
 
-static void look_in_bucket(const struct index *x, struct block *b, uint32_t i, int k,
-	uint32_t bucket, size_t *found)
+static void look_in_bucket(
+	const struct index *x, struct block *b, uint32_t i, int k, uint32_t bucket, size_t *found)
 {
 	const struct chunk *c = &x->chunks[k];
 

@@ -25,8 +25,8 @@ struct wl_near_list {
 enum { WL_NEAR_MAX = 4096, WL_NEAR_RADIUS_MAX = 16 };
 
 /* The same list whatever the number of threads. */
-WL_MUST_CHECK int wl_near_find(const uint64_t *hashes, size_t n, int radius,
-	struct wl_pool *pool, struct wl_near_list *out, struct wl_err *err);
+WL_MUST_CHECK int wl_near_find(const uint64_t *hashes, size_t n, int radius, struct wl_pool *pool,
+	struct wl_near_list *out, struct wl_err *err);
 void wl_near_release(struct wl_near_list *l);
 
 /* Union-find with the smallest index as a set's root, so that roots do not depend on the order

@@ -17,12 +17,14 @@ int wl_text_kind_rank(const char *kind)
 static int not_texts(const char *what, const char *found, struct wl_err *err)
 {
 	return wl_err_set(err, WL_EDATA,
-		"pair %s: its texts are %s, expected a list of [kind, text] pairs; ingest the source "
-		"again", what, found);
+		"pair %s: its texts are %s, expected a list of [kind, text] pairs; ingest the "
+		"source "
+		"again",
+		what, found);
 }
 
-int wl_pairtext_parse(struct wl_pairtext *p, const char *texts, const char *what,
-	struct wl_err *err)
+int wl_pairtext_parse(
+	struct wl_pairtext *p, const char *texts, const char *what, struct wl_err *err)
 {
 	size_t n, i;
 	json_t *e;
@@ -40,7 +42,8 @@ int wl_pairtext_parse(struct wl_pairtext *p, const char *texts, const char *what
 		return wl_err_nomem(err, "a pair's texts", n * sizeof(*p->v));
 	}
 	for (int rank = 0; rank <= 4; rank++) {
-		json_array_foreach(p->root, i, e) {
+		json_array_foreach(p->root, i, e)
+		{
 			const json_t *kind = json_array_get(e, 0), *text = json_array_get(e, 1);
 			if (!json_is_string(kind) || !json_is_string(text)) {
 				wl_pairtext_release(p);
@@ -52,8 +55,8 @@ int wl_pairtext_parse(struct wl_pairtext *p, const char *texts, const char *what
 				json_string_value(text), json_string_length(text)};
 		}
 	}
-	while (p->first_kind < p->n && wl_text_kind_rank(p->v[p->first_kind].kind) ==
-		wl_text_kind_rank(p->v[0].kind))
+	while (p->first_kind < p->n &&
+		wl_text_kind_rank(p->v[p->first_kind].kind) == wl_text_kind_rank(p->v[0].kind))
 		p->first_kind++;
 	return 0;
 }

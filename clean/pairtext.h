@@ -23,8 +23,8 @@ struct wl_pairtext {
 };
 
 /* What: the pair's name, for errors (WL_EDATA when it is not such a list). */
-WL_MUST_CHECK int wl_pairtext_parse(struct wl_pairtext *p, const char *texts, const char *what,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_pairtext_parse(
+	struct wl_pairtext *p, const char *texts, const char *what, struct wl_err *err);
 void wl_pairtext_release(struct wl_pairtext *p);
 
 /* 0 caption (written for the picture), 1 alt_text, 2 title, 3 sur_text (text around it), 4 any

@@ -26,14 +26,13 @@ uint64_t wl_phash_grey32(const uint8_t grey[WL_PHASH_PIXELS]);
 enum { WL_LOOK_CELLS = 8 };
 struct wl_look {
 	uint64_t phash;
-	uint32_t aspect_1024; /* 1024 * width / height, upright */
-	uint8_t grey[WL_PHASH_PIXELS]; /* [32,32] what the hash was made of */
+	uint32_t aspect_1024;				   /* 1024 * width / height, upright */
+	uint8_t grey[WL_PHASH_PIXELS];			   /* [32,32] what the hash was made of */
 	uint8_t colour[WL_LOOK_CELLS * WL_LOOK_CELLS * 3]; /* [8,8,RGB] means of an even grid */
 };
 
 /* From upright RGB as wl_image_decode gives it. */
-WL_MUST_CHECK int wl_look_make(const struct wl_image *rgb, struct wl_look *out,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_look_make(const struct wl_image *rgb, struct wl_look *out, struct wl_err *err);
 
 /* Whether two pictures whose hashes are near are the same one, re-encoded, resized or made a
  * little lighter or darker.  Symmetric; when in doubt false, for a false merge loses a picture

@@ -24,12 +24,12 @@ static int one_of(const json_t *o, const char *key, const char *where, const cha
 			*out = i;
 			return 0;
 		}
-	return wl_err_set(err, WL_EUSAGE, "%s: \"%s\" is \"%s\", expected %s, %s or %s.", where, key,
-		s, names[0], names[1], names[2]);
+	return wl_err_set(err, WL_EUSAGE, "%s: \"%s\" is \"%s\", expected %s, %s or %s.", where,
+		key, s, names[0], names[1], names[2]);
 }
 
-static int share(const json_t *o, const char *key, const char *where, double fallback,
-	double *out, struct wl_err *err)
+static int share(const json_t *o, const char *key, const char *where, double fallback, double *out,
+	struct wl_err *err)
 {
 	WL_TRY(wl_json_num_or(o, key, where, fallback, out, err));
 	if (!(*out >= 0 && *out <= 1))
@@ -49,8 +49,8 @@ static int count(const json_t *o, const char *key, const char *where, int64_t fa
 }
 
 /* The mapping under `key`, NULL when there is none; `where` is filled with its name. */
-static int section(const json_t *root, const char *key, const char *const *known,
-	const char *path, char *where, size_t n, const json_t **out, struct wl_err *err)
+static int section(const json_t *root, const char *key, const char *const *known, const char *path,
+	char *where, size_t n, const json_t **out, struct wl_err *err)
 {
 	*out = json_object_get(root, key);
 	snprintf(where, n, "%s, %s", path, key);
@@ -92,8 +92,8 @@ static int read_text(struct wl_rules *r, const json_t *root, const char *path, s
 
 static int read_image(struct wl_rules *r, const json_t *root, const char *path, struct wl_err *err)
 {
-	static const char *const known[] = {"min_side", "max_aspect", "min_spread", "min_bytes",
-		"max_bytes", NULL};
+	static const char *const known[] = {
+		"min_side", "max_aspect", "min_spread", "min_bytes", "max_bytes", NULL};
 	struct image_rules *im = &r->image;
 	char where[600];
 	const json_t *o;
@@ -105,8 +105,10 @@ static int read_image(struct wl_rules *r, const json_t *root, const char *path, 
 	WL_TRY(wl_json_num_or(o, "max_aspect", where, 1e9, &im->max_aspect, err));
 	WL_TRY(wl_json_num_or(o, "min_spread", where, 0, &im->min_spread, err));
 	if (!(im->max_aspect >= 1))
-		return wl_err_set(err, WL_EUSAGE, "%s: \"max_aspect\" is %g, expected 1 (square) or "
-			"more.", where, im->max_aspect);
+		return wl_err_set(err, WL_EUSAGE,
+			"%s: \"max_aspect\" is %g, expected 1 (square) or "
+			"more.",
+			where, im->max_aspect);
 	return 0;
 }
 
@@ -121,8 +123,8 @@ static bool all_ascii(const char *s, size_t n)
 }
 
 /* A word as it will be looked for: see struct wl_rules. */
-static int add_word(struct wl_rules *r, const char *word, size_t n, int32_t list,
-	struct wl_err *err)
+static int add_word(
+	struct wl_rules *r, const char *word, size_t n, int32_t list, struct wl_err *err)
 {
 	struct wl_buf norm, key;
 	int ret = -1;
@@ -134,7 +136,8 @@ static int add_word(struct wl_rules *r, const char *word, size_t n, int32_t list
 		if (key.len >= 2)
 			WL_TRY_OUT(wl_words_add(r->ascii, key.data, key.len, list, err));
 	} else {
-		WL_TRY_OUT(wl_text_normalise(r->tx, "", word, n, WL_TEXT_KEEP_PII, &norm, NULL, err));
+		WL_TRY_OUT(
+			wl_text_normalise(r->tx, "", word, n, WL_TEXT_KEEP_PII, &norm, NULL, err));
 		WL_TRY_OUT(wl_text_key(r->tx, wl_buf_str(&norm), norm.len, &key, err));
 		/* One character alone would be found everywhere. */
 		if (key.len > 3)
@@ -148,8 +151,8 @@ out:
 }
 
 /* One word a line; spaces around it and empty lines do not count. */
-static int add_lines(struct wl_rules *r, const char *text, size_t len, int32_t list,
-	struct wl_err *err)
+static int add_lines(
+	struct wl_rules *r, const char *text, size_t len, int32_t list, struct wl_err *err)
 {
 	size_t start = 0;
 
@@ -186,7 +189,8 @@ static int read_file_list(struct wl_rules *r, const char *path, const char *file
 	wl_sha256(wl_buf_str(&b), b.len, digest);
 	wl_hex(digest, sizeof(digest), hex);
 	ret = json_object_set_new(hashes, file, json_string(hex)) < 0
-		? wl_err_nomem(err, "rules", 0) : 0;
+		      ? wl_err_nomem(err, "rules", 0)
+		      : 0;
 out:
 	wl_buf_release(&b);
 	free(dir);
@@ -206,8 +210,8 @@ static int read_list(struct wl_rules *r, const char *path, const char *name, con
 
 	snprintf(where, sizeof(where), "%s, sensitive, %s", path, name);
 	if (!json_is_object(o))
-		return wl_err_set(err, WL_EUSAGE, "%s: expected \"file\" or \"words\" below it.",
-			where);
+		return wl_err_set(
+			err, WL_EUSAGE, "%s: expected \"file\" or \"words\" below it.", where);
 	WL_TRY(wl_json_only_keys(o, known, where, err));
 	WL_TRY(wl_json_str_or(o, "file", where, NULL, &file, err));
 	r->lists[list].name = strdup(name);
@@ -216,10 +220,11 @@ static int read_list(struct wl_rules *r, const char *path, const char *name, con
 	r->n_lists++;
 	if (words && !json_is_array(words))
 		return wl_err_set(err, WL_EUSAGE, "%s: \"words\" is no list.", where);
-	json_array_foreach(words, i, w) {
+	json_array_foreach(words, i, w)
+	{
 		if (!json_is_string(w) || !json_string_length(w))
-			return wl_err_set(err, WL_EUSAGE, "%s: word %zu is no text; put it in quotes.",
-				where, i + 1);
+			return wl_err_set(err, WL_EUSAGE,
+				"%s: word %zu is no text; put it in quotes.", where, i + 1);
 		WL_TRY(add_word(r, json_string_value(w), json_string_length(w), list, err));
 	}
 	return file ? read_file_list(r, path, file, list, hashes, err) : 0;
@@ -241,12 +246,14 @@ static int read_sensitive(struct wl_rules *r, const json_t *root, const char *pa
 	r->lists = calloc(json_object_size(o) + 1, sizeof(*r->lists));
 	if (!r->lists)
 		return wl_err_nomem(err, "rules", 0);
-	json_object_foreach(o, name, list) {
+	json_object_foreach(o, name, list)
+	{
 		if (strlen(name) > WL_REASON_MAX - 12 ||
 			strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-_") != strlen(name))
-			return wl_err_set(err, WL_EUSAGE, "%s, sensitive: \"%s\" is no name for a "
-				"reason; use up to %d small letters, digits and -.", path, name,
-				WL_REASON_MAX - 12);
+			return wl_err_set(err, WL_EUSAGE,
+				"%s, sensitive: \"%s\" is no name for a "
+				"reason; use up to %d small letters, digits and -.",
+				path, name, WL_REASON_MAX - 12);
 		WL_TRY(read_list(r, path, name, list, hashes, err));
 	}
 	WL_TRY(wl_words_build(r->keys, err));
@@ -265,8 +272,10 @@ static int read_rules(struct wl_rules *r, const char *path, struct wl_err *err)
 	if (!root || !hashes)
 		goto out;
 	if (!json_is_object(root)) {
-		wl_err_set(err, WL_EUSAGE, "%s: expected version, text, image and sensitive with "
-			"their rules below.", path);
+		wl_err_set(err, WL_EUSAGE,
+			"%s: expected version, text, image and sensitive with "
+			"their rules below.",
+			path);
 		goto out;
 	}
 	WL_TRY_OUT(wl_json_only_keys(root, known, path, err));

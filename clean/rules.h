@@ -34,7 +34,7 @@ struct wl_subject {
 	int64_t bytes;
 	bool eval; /* val or test: texts are cleaned, nothing is dropped for its quality */
 	const struct wl_look *look; /* NULL: no rule wants it, or the picture is broken */
-	const char *broken;         /* why the picture cannot be decoded, or NULL */
+	const char *broken;	    /* why the picture cannot be decoded, or NULL */
 };
 
 enum { WL_REASON_MAX = 48, WL_DETAIL_MAX = 240, WL_VERDICTS_MAX = 8 };
@@ -44,7 +44,8 @@ struct wl_verdict {
 };
 
 struct wl_outcome {
-	json_t *texts;  /* [[kind, text], ...] normalised, the captions first; [] when none is left */
+	json_t *texts;	/* [[kind, text], ...] normalised, the captions first; [] when none is left
+			 */
 	json_t *scores; /* of the first text: chars, letters, chinese, repeat, mobiles, ... */
 	struct wl_verdict v[WL_VERDICTS_MAX];
 	size_t n; /* 0: the pair is kept */

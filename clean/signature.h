@@ -14,12 +14,13 @@
 #include <stdint.h>
 
 /* Changes when a signature of the same pair would come out different. */
-enum { WL_SIGNATURE_VERSION = 1 };
+#define WL_SIGNATURE_VERSION 1
+#define WL_SIGNATURE_KEY "signature 1" /* what dedup's databases are begun under */
 enum { WL_SIGNATURE_HASH = 16 }; /* bytes kept of a SHA-256 */
 
 struct wl_signature {
 	uint8_t pixel_hash[WL_SIGNATURE_HASH]; /* of width, height and upright RGB */
-	uint8_t text_hash[WL_SIGNATURE_HASH]; /* of the captions' keys */
+	uint8_t text_hash[WL_SIGNATURE_HASH];  /* of the captions' keys */
 	bool has_text; /* false: no caption has a letter or digit, so nothing to compare */
 	int words;     /* letters and digits of the longest caption */
 	struct wl_look look;
@@ -31,7 +32,7 @@ WL_MUST_CHECK int wl_signature_text(struct wl_signature *s, const struct wl_text
 	const char *source, const char *texts, const char *pair, struct wl_err *err);
 
 /* The picture's half.  WL_EDATA when it cannot be decoded. */
-WL_MUST_CHECK int wl_signature_image(struct wl_signature *s, const void *bytes, size_t n,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_signature_image(
+	struct wl_signature *s, const void *bytes, size_t n, struct wl_err *err);
 
 #endif

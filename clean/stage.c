@@ -47,7 +47,7 @@ int wl_stage_begin(struct wl_stage *s, struct wl_corpus *c, const char *name, co
 	WL_TRY(hash_json(params, s->params_hash, err));
 	WL_TRY(wl_corpus_fingerprint(c, s->fingerprint, err));
 	return fact_is(facts, "params_hash", s->params_hash) &&
-		fact_is(facts, "fingerprint", s->fingerprint);
+	       fact_is(facts, "fingerprint", s->fingerprint);
 }
 
 void wl_stage_end(struct wl_stage *s)
@@ -137,7 +137,8 @@ static int copy_tables(struct wl_db *db, const char *const *tables, struct wl_er
 {
 	int64_t same;
 
-	WL_TRY(wl_db_int(db, 0, &same, err, "SELECT (SELECT value FROM old.meta WHERE key = 'key')"
+	WL_TRY(wl_db_int(db, 0, &same, err,
+		"SELECT (SELECT value FROM old.meta WHERE key = 'key')"
 		" = (SELECT value FROM main.meta WHERE key = 'key')"));
 	if (!same)
 		return 0;

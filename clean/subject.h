@@ -8,16 +8,19 @@
 struct subject_job {
 	struct wl_corpus *corpus;
 	const struct wl_rules *rules;
-	struct wl_pair pair;               /* strings below are its own */
+	struct wl_pair pair; /* strings below are its own */
 	char *source, *texts, *split_hint;
+	bool known; /* look is filled, or broken, without decoding */
+	struct wl_look look;
+	char *broken; /* why the picture cannot be decoded; owned */
 	struct wl_outcome out;
 	int ret;
 	struct wl_err err;
 };
 
 /* Copies what is needed of the pair. */
-WL_MUST_CHECK int subject_init(struct subject_job *j, struct wl_corpus *c,
-	const struct wl_rules *r, const struct wl_pair *pair, struct wl_err *err);
+WL_MUST_CHECK int subject_init(struct subject_job *j, struct wl_corpus *c, const struct wl_rules *r,
+	const struct wl_pair *pair, struct wl_err *err);
 /* Decodes the picture when a rule wants it, and judges; the result is in ret, err and out. */
 void subject_judge(struct subject_job *j);
 void subject_clear(struct subject_job *j);

@@ -21,7 +21,7 @@ enum { HAN_FIRST = 0x3400, HAN_LAST = 0x9fff, HAN_COUNT = HAN_LAST - HAN_FIRST +
 struct wl_text {
 	opencc_t t2s;
 	const UNormalizer2 *nfc, *nfkc_cf; /* ICU's, never freed */
-	int8_t script[HAN_COUNT]; /* 1 Traditional only, -1 Simplified only, 0 both */
+	int8_t script[HAN_COUNT];	   /* 1 Traditional only, -1 Simplified only, 0 both */
 };
 
 /* ---- opening ---- */
@@ -53,7 +53,8 @@ static int mark_script(struct wl_text *t, opencc_t cc, int8_t mark, struct wl_er
 	n = strlen(out);
 	for (uint32_t c = HAN_FIRST; c <= HAN_LAST; c++) {
 		if (i >= n || (i > 0 && out[i - 1] != '\n')) {
-			wl_err_set(err, WL_EFAIL, "OpenCC's dictionaries do not keep lines apart; "
+			wl_err_set(err, WL_EFAIL,
+				"OpenCC's dictionaries do not keep lines apart; "
 				"reinstall libopencc-data.");
 			goto out;
 		}
@@ -85,8 +86,10 @@ struct wl_text *wl_text_open(struct wl_err *err)
 	t->nfc = unorm2_getNFCInstance(&st);
 	t->nfkc_cf = unorm2_getNFKCCasefoldInstance(&st);
 	if (opencc_failed(t->t2s) || opencc_failed(s2t))
-		wl_err_set(err, WL_EFAIL, "OpenCC's t2s.json and s2t.json cannot be opened (%s); "
-			"install libopencc-data.", opencc_error());
+		wl_err_set(err, WL_EFAIL,
+			"OpenCC's t2s.json and s2t.json cannot be opened (%s); "
+			"install libopencc-data.",
+			opencc_error());
 	else if (U_FAILURE(st))
 		wl_err_set(err, WL_EFAIL, "ICU has no normalisation data (%s); reinstall libicu72.",
 			u_errorName(st));
@@ -244,7 +247,7 @@ static void squeeze_spaces(struct wl_cps *t)
 static bool inert(uint32_t c)
 {
 	return c < 0x300 || (c >= 0x2010 && c <= 0x2027) || (c >= 0x3000 && c <= 0x3029) ||
-		(c >= 0x4e00 && c <= 0x9fff) || (c >= 0xff00 && c <= 0xffef);
+	       (c >= 0x4e00 && c <= 0x9fff) || (c >= 0xff00 && c <= 0xffef);
 }
 
 /* Through ICU: `n` code points to their form under `nf`. */

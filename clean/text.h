@@ -28,7 +28,7 @@ struct wl_text *wl_text_open(struct wl_err *err);
 void wl_text_close(struct wl_text *t);
 
 enum wl_text_flags {
-	WL_TEXT_KEEP_PII = 1,         /* numbers and addresses are counted, not masked */
+	WL_TEXT_KEEP_PII = 1,	      /* numbers and addresses are counted, not masked */
 	WL_TEXT_KEEP_TRADITIONAL = 2, /* detected, not converted */
 };
 
@@ -42,9 +42,9 @@ struct wl_text_facts {
 
 /* Replaces what is in out.  source: the pair's; "weibo..." has rules of its own: mentions,
  * repost chains and emoji codes go, #topics# keep their words.  facts may be NULL. */
-WL_MUST_CHECK int wl_text_normalise(const struct wl_text *t, const char *source,
-	const char *text, size_t len, unsigned flags, struct wl_buf *out,
-	struct wl_text_facts *facts, struct wl_err *err);
+WL_MUST_CHECK int wl_text_normalise(const struct wl_text *t, const char *source, const char *text,
+	size_t len, unsigned flags, struct wl_buf *out, struct wl_text_facts *facts,
+	struct wl_err *err);
 
 /* Replaces what is in out by the match key: NFKC with case folded, only letters and digits
  * (Unicode L*, N*, and marks after a letter).  Takes any text; for captions the normalised

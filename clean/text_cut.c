@@ -85,8 +85,8 @@ static size_t tag_at(const struct wl_cps *t, size_t i)
 	static const char *const names[] = {"a", "b", "big", "blockquote", "br", "center", "code",
 		"div", "em", "embed", "figure", "font", "h1", "h2", "h3", "h4", "h5", "h6", "hr",
 		"i", "iframe", "img", "input", "label", "li", "ol", "object", "p", "param", "pre",
-		"s", "script", "section", "small", "source", "span", "strong", "style", "sub", "sup",
-		"table", "tbody", "td", "th", "tr", "u", "ul", "video", "wbr", NULL};
+		"s", "script", "section", "small", "source", "span", "strong", "style", "sub",
+		"sup", "table", "tbody", "td", "th", "tr", "u", "ul", "video", "wbr", NULL};
 	size_t k = i + 1, name;
 	bool known = false;
 
@@ -142,8 +142,9 @@ static size_t url_at(const struct wl_cps *t, size_t i)
 		k += 4;
 	else
 		return 0;
-	for (start = k; k < t->n && t->c[k] > ' ' && t->c[k] < 0x7f && !strchr("<>\"[]{}|\\^`",
-		(int)t->c[k]); k++)
+	for (start = k; k < t->n && t->c[k] > ' ' && t->c[k] < 0x7f &&
+			!strchr("<>\"[]{}|\\^`", (int)t->c[k]);
+		k++)
 		;
 	return k > start || t->c[i] != 'w' ? k - i : 0;
 }
@@ -182,7 +183,7 @@ static bool is_id_card(const uint32_t *c)
 	month = d[10] * 10 + d[11];
 	day = d[12] * 10 + d[13];
 	return sum == 1 && d[0] >= 1 && (century == 19 || century == 20) && month >= 1 &&
-		month <= 12 && day >= 1 && day <= 31;
+	       month <= 12 && day >= 1 && day <= 31;
 }
 
 static size_t digits_at(const struct wl_cps *t, size_t i)
@@ -343,8 +344,8 @@ static size_t emoji_at(const struct wl_cps *t, size_t i)
 /* What stands at i and is no word of the writer's: its length, or 0. */
 static size_t weibo_machinery_at(const struct wl_cps *t, size_t i)
 {
-	static const char *const phrases[] = {"转发微博", "轉發微博", "Repost", "网页链接", "網頁鏈接",
-		"分享图片", "分享圖片", "秒拍视频", "秒拍視頻", NULL};
+	static const char *const phrases[] = {"转发微博", "轉發微博", "Repost", "网页链接",
+		"網頁鏈接", "分享图片", "分享圖片", "秒拍视频", "秒拍視頻", NULL};
 	size_t n;
 
 	switch (t->c[i]) {

@@ -32,9 +32,9 @@ static inline uint32_t wl_utf8_next(const char *s, size_t n, size_t *i, bool *ok
 		*i += 1;
 		return (c & 0x1f) << 6 | (p[1] & 0x3f);
 	} else if (c >= 0xf0 && c < 0xf5 && left >= 4 && (p[1] & 0xc0) == 0x80 &&
-		(p[2] & 0xc0) == 0x80 && (p[3] & 0xc0) == 0x80) {
+		   (p[2] & 0xc0) == 0x80 && (p[3] & 0xc0) == 0x80) {
 		c = (c & 0x07) << 18 | (uint32_t)(p[1] & 0x3f) << 12 |
-			(uint32_t)(p[2] & 0x3f) << 6 | (p[3] & 0x3f);
+		    (uint32_t)(p[2] & 0x3f) << 6 | (p[3] & 0x3f);
 		if (c >= 0x10000 && c <= 0x10ffff) {
 			*i += 3;
 			return c;
@@ -74,9 +74,9 @@ static inline size_t wl_utf8_put(uint32_t c, char out[WL_UTF8_MAX])
 static inline bool wl_is_cjk(uint32_t c)
 {
 	return (c >= 0x4e00 && c <= 0x9fff) || (c >= 0x3400 && c <= 0x4dbf) ||
-		(c >= 0x20000 && c <= 0x2a6df) || (c >= 0x2a700 && c <= 0x2b73f) ||
-		(c >= 0x2b740 && c <= 0x2b81f) || (c >= 0x2b820 && c <= 0x2ceaf) ||
-		(c >= 0xf900 && c <= 0xfaff) || (c >= 0x2f800 && c <= 0x2fa1f);
+	       (c >= 0x20000 && c <= 0x2a6df) || (c >= 0x2a700 && c <= 0x2b73f) ||
+	       (c >= 0x2b740 && c <= 0x2b81f) || (c >= 0x2b820 && c <= 0x2ceaf) ||
+	       (c >= 0xf900 && c <= 0xfaff) || (c >= 0x2f800 && c <= 0x2fa1f);
 }
 
 #endif

@@ -52,12 +52,12 @@ struct edge {
 };
 
 struct wl_vocab {
-	char *text;     /* all tokens, each closed by a 0; owned */
-	uint32_t *at;   /* [n] where each token starts in text */
+	char *text;   /* all tokens, each closed by a 0; owned */
+	uint32_t *at; /* [n] where each token starts in text */
 	size_t n;
 	struct edge *edges;
-	size_t edge_mask; /* slots - 1, a power of two less one */
-	int32_t *node_id; /* [nodes] the token that ends here, or -1 */
+	size_t edge_mask;     /* slots - 1, a power of two less one */
+	int32_t *node_id;     /* [nodes] the token that ends here, or -1 */
 	uint32_t nodes, cont; /* cont: the node of "##", 0 when there is none */
 	int32_t pad, unk, cls, sep;
 	const UNormalizer2 *nfd; /* ICU's, never freed */
@@ -136,8 +136,8 @@ static int trie_build(struct wl_vocab *v, size_t text_len, const char *what, str
 		if (v->node_id[node] >= 0)
 			return wl_err_set(err, WL_EDATA,
 				"%s, line %zu: the token \"%.100s\" is on line %d already; each "
-				"token may stand once.", what, i + 1, v->text + v->at[i],
-				v->node_id[node] + 1);
+				"token may stand once.",
+				what, i + 1, v->text + v->at[i], v->node_id[node] + 1);
 		v->node_id[node] = (int32_t)i;
 	}
 	v->cont = trie_walk(v, 0, "##", 2);
@@ -178,7 +178,7 @@ static bool is_punct(uint32_t c)
 {
 	if (c < 0x80)
 		return (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) ||
-			(c >= 123 && c <= 126);
+		       (c >= 123 && c <= 126);
 	return u_ispunct((UChar32)c);
 }
 
@@ -191,8 +191,8 @@ static uint32_t alone_entry(const struct wl_vocab *v, uint32_t c)
 }
 
 /* The class of c by the rules, in their order; for CLASS_MAPPED out[*n] are its characters. */
-static uint32_t classify(const struct wl_vocab *v, uint32_t c, uint32_t out[EXPANSION_MAX],
-	size_t *n)
+static uint32_t classify(
+	const struct wl_vocab *v, uint32_t c, uint32_t out[EXPANSION_MAX], size_t *n)
 {
 	int8_t type = u_charType((UChar32)c);
 
@@ -241,8 +241,8 @@ static int table_build(struct wl_vocab *v, struct wl_err *err)
 /* ---- loading ---- */
 
 /* Cuts the lines into tokens: v->text, v->at, v->n. */
-static int split_lines(struct wl_vocab *v, const char *text, size_t len, const char *what,
-	struct wl_err *err)
+static int split_lines(
+	struct wl_vocab *v, const char *text, size_t len, const char *what, struct wl_err *err)
 {
 	size_t lines = 0, start = 0, to = 0;
 
@@ -260,13 +260,17 @@ static int split_lines(struct wl_vocab *v, const char *text, size_t len, const c
 		if (end > start && text[end - 1] == '\r')
 			end--;
 		if (end == start)
-			return wl_err_set(err, WL_EDATA, "%s, line %zu: the line is empty; a "
-				"vocabulary has one token on each line.", what, v->n + 1);
+			return wl_err_set(err, WL_EDATA,
+				"%s, line %zu: the line is empty; a "
+				"vocabulary has one token on each line.",
+				what, v->n + 1);
 		while (i < end)
 			ok = wl_utf8_next(text, end, &i, &ok) != 0 && ok;
 		if (!ok)
-			return wl_err_set(err, WL_EDATA, "%s, line %zu: the token is not valid "
-				"UTF-8 text; save the vocabulary as UTF-8.", what, v->n + 1);
+			return wl_err_set(err, WL_EDATA,
+				"%s, line %zu: the token is not valid "
+				"UTF-8 text; save the vocabulary as UTF-8.",
+				what, v->n + 1);
 		v->at[v->n++] = (uint32_t)to;
 		memcpy(v->text + to, text + start, end - start);
 		to += end - start;
@@ -281,21 +285,21 @@ static int find_specials(struct wl_vocab *v, const char *what, struct wl_err *er
 	const struct {
 		const char *token;
 		int32_t *id;
-	} special[] = {{"[PAD]", &v->pad}, {"[UNK]", &v->unk}, {"[CLS]", &v->cls},
-		{"[SEP]", &v->sep}};
+	} special[] = {
+		{"[PAD]", &v->pad}, {"[UNK]", &v->unk}, {"[CLS]", &v->cls}, {"[SEP]", &v->sep}};
 
 	for (size_t i = 0; i < sizeof(special) / sizeof(*special); i++) {
 		*special[i].id = wl_vocab_id(v, special[i].token);
 		if (*special[i].id < 0)
-			return wl_err_set(err, WL_EDATA, "%s: the token %s is missing among %zu "
-				"lines; a BERT vocabulary has [PAD], [UNK], [CLS] and [SEP].", what,
-				special[i].token, v->n);
+			return wl_err_set(err, WL_EDATA,
+				"%s: the token %s is missing among %zu "
+				"lines; a BERT vocabulary has [PAD], [UNK], [CLS] and [SEP].",
+				what, special[i].token, v->n);
 	}
 	return 0;
 }
 
-struct wl_vocab *wl_vocab_parse(const char *text, size_t len, const char *what,
-	struct wl_err *err)
+struct wl_vocab *wl_vocab_parse(const char *text, size_t len, const char *what, struct wl_err *err)
 {
 	struct wl_vocab *v = NULL;
 	UErrorCode st = U_ZERO_ERROR;
@@ -431,8 +435,8 @@ static void add_folded(struct out *o, const uint32_t *c, size_t n)
 	}
 }
 
-size_t wl_wordpiece(const struct wl_vocab *v, const char *text, size_t len, int32_t *ids,
-	size_t max)
+size_t wl_wordpiece(
+	const struct wl_vocab *v, const char *text, size_t len, int32_t *ids, size_t max)
 {
 	struct out o = {.v = v, .ids = ids, .max = max - 1};
 	size_t i = 0, used;

@@ -15,8 +15,7 @@ struct wl_vocab; /* immutable after loading: may be used by any number of thread
 /* One token a line, UTF-8; must hold [PAD] [UNK] [CLS] [SEP]; WL_EDATA names line and reason
  * (duplicate token, bad UTF-8, missing special).  NULL on failure. */
 struct wl_vocab *wl_vocab_load(const char *path, struct wl_err *err);
-struct wl_vocab *wl_vocab_parse(const char *text, size_t len, const char *what,
-	struct wl_err *err);
+struct wl_vocab *wl_vocab_parse(const char *text, size_t len, const char *what, struct wl_err *err);
 void wl_vocab_free(struct wl_vocab *v);
 size_t wl_vocab_size(const struct wl_vocab *v);
 /* The token's text; NULL when id is out of range. */
@@ -27,8 +26,8 @@ int32_t wl_vocab_id(const struct wl_vocab *v, const char *token);
 /* ids[0..max): [CLS] pieces [SEP], cut from the right to max, padded with [PAD].  Returns the
  * number of ids before the padding (>= 2); max >= 2.  Text that is not UTF-8 has its bad bytes
  * replaced by U+FFFD (which the rules then drop). */
-size_t wl_wordpiece(const struct wl_vocab *v, const char *text, size_t len, int32_t *ids,
-	size_t max);
+size_t wl_wordpiece(
+	const struct wl_vocab *v, const char *text, size_t len, int32_t *ids, size_t max);
 
 /* The words between which WordPiece cuts no further: what steps 1 to 5 make of a text, folded,
  * in order; a Chinese character or a sign is a word of its own.  Words of more than 100

@@ -11,8 +11,8 @@
 
 struct node {
 	uint32_t fail, out; /* out: next node on the failure chain where a word ends; 0: none */
-	uint32_t depth;     /* bytes from the root */
-	int32_t tag;        /* -1: no word ends here */
+	uint32_t depth;	    /* bytes from the root */
+	int32_t tag;	    /* -1: no word ends here */
 };
 
 struct edge {
@@ -162,8 +162,8 @@ static bool alnum(char c)
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
 
-bool wl_words_find(const struct wl_words *w, const char *text, size_t n, bool bounded,
-	struct wl_match *m)
+bool wl_words_find(
+	const struct wl_words *w, const char *text, size_t n, bool bounded, struct wl_match *m)
 {
 	uint32_t node = 0;
 
@@ -176,7 +176,7 @@ bool wl_words_find(const struct wl_words *w, const char *text, size_t n, bool bo
 			e = w->nodes[e].out) {
 			size_t len = w->nodes[e].depth, at = i + 1 - len;
 			if (bounded && ((at > 0 && alnum(text[at - 1]) && alnum(text[at])) ||
-				(i + 1 < n && alnum(text[i + 1]) && alnum(text[i]))))
+					       (i + 1 < n && alnum(text[i + 1]) && alnum(text[i]))))
 				continue;
 			*m = (struct wl_match){w->nodes[e].tag, at, len};
 			return true;

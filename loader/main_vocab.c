@@ -16,7 +16,8 @@ static int report(const struct wl_opts *opts, const struct options *o, int64_t p
 {
 	json_t *j;
 
-	wl_info("%s: %lld tokens from %lld pairs, %lld of them Chinese characters, %lld merged pieces",
+	wl_info("%s: %lld tokens from %lld pairs, %lld of them Chinese characters, %lld merged "
+		"pieces",
 		o->out, (long long)n->tokens, (long long)pairs, (long long)n->chinese,
 		(long long)n->pieces);
 	if (n->left_out)
@@ -72,7 +73,8 @@ int main(int argc, char **argv)
 		{"out", WL_OPT_STR, &o.out, "FILE", "the vocabulary, one token a line", true},
 		{"size", WL_OPT_INT, &o.size, "N", "at most so many tokens", false},
 		{"min-count", WL_OPT_INT, &o.min_count, "N",
-			"how often a merged word piece must occur (characters are always in)", false},
+			"how often a merged word piece must occur (characters are always in)",
+			false},
 		{0},
 	};
 	struct wl_opts opts = {

@@ -129,8 +129,8 @@ static int count_word(void *ctx, const char *word, size_t n, struct wl_err *err)
 	return counts_add(&b->words, word, n, 1, err);
 }
 
-int wl_vocab_builder_add(struct wl_vocab_builder *b, const char *text, size_t len,
-	struct wl_err *err)
+int wl_vocab_builder_add(
+	struct wl_vocab_builder *b, const char *text, size_t len, struct wl_err *err)
 {
 	return wl_wordpiece_words(b->rules, text, len, count_word, b, err);
 }
@@ -200,7 +200,8 @@ static bool stands_alone(const char *s)
 	uint32_t c;
 	size_t n = first_char(s, &c);
 
-	return !s[n] && (wl_is_cjk(c) || u_ispunct((UChar32)c) || (c < 128 && !u_isalnum((UChar32)c)));
+	return !s[n] &&
+	       (wl_is_cjk(c) || u_ispunct((UChar32)c) || (c < 128 && !u_isalnum((UChar32)c)));
 }
 
 /* The characters of a word as tokens: the first plain, the others with ##. */
@@ -277,8 +278,10 @@ int wl_vocab_builder_make(struct wl_vocab_builder *b, size_t size, int64_t min_c
 
 	memset(counts, 0, sizeof(*counts));
 	if (size < WL_VOCAB_MIN_SIZE)
-		return wl_err_set(err, WL_EUSAGE, "A vocabulary of %zu tokens does not hold the special "
-			"tokens and ASCII; the smallest has %d.", size, WL_VOCAB_MIN_SIZE);
+		return wl_err_set(err, WL_EUSAGE,
+			"A vocabulary of %zu tokens does not hold the special "
+			"tokens and ASCII; the smallest has %d.",
+			size, WL_VOCAB_MIN_SIZE);
 	wl_buf_reset(out);
 	WL_TRY_OUT(put_fixed(&l, err));
 	WL_TRY_OUT(put_chars(&l, &b->words, err));

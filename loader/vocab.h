@@ -25,25 +25,25 @@ struct wl_vocab_builder;
 
 struct wl_vocab_builder *wl_vocab_builder_new(struct wl_err *err);
 void wl_vocab_builder_free(struct wl_vocab_builder *b);
-WL_MUST_CHECK int wl_vocab_builder_add(struct wl_vocab_builder *b, const char *text, size_t len,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_vocab_builder_add(
+	struct wl_vocab_builder *b, const char *text, size_t len, struct wl_err *err);
 
 /* Smallest size: the special tokens and ASCII. */
 enum { WL_VOCAB_SPECIALS = 104, WL_VOCAB_MIN_SIZE = 104 + 68 + 36 };
 
 struct wl_vocab_counts {
 	int64_t tokens, chinese, pieces; /* in the vocabulary; pieces: made by merging */
-	int64_t left_out;                /* characters for which there was no room */
+	int64_t left_out;		 /* characters for which there was no room */
 };
 /* One token a line into out.  At most `size` tokens (>= WL_VOCAB_MIN_SIZE); when that does not
  * hold all characters, the most frequent ones are in.  min_count: how often a merged piece must
  * have been seen. */
-WL_MUST_CHECK int wl_vocab_builder_make(struct wl_vocab_builder *b, size_t size,
-	int64_t min_count, struct wl_buf *out, struct wl_vocab_counts *counts, struct wl_err *err);
+WL_MUST_CHECK int wl_vocab_builder_make(struct wl_vocab_builder *b, size_t size, int64_t min_count,
+	struct wl_buf *out, struct wl_vocab_counts *counts, struct wl_err *err);
 
 /* Adds the cleaned texts of all kept pairs that the input does not mark as val or test; gives
  * their number.  WL_EUSAGE when dedup or filter has not run. */
-WL_MUST_CHECK int wl_vocab_builder_corpus(struct wl_vocab_builder *b, struct wl_corpus *c,
-	int64_t *pairs, struct wl_err *err);
+WL_MUST_CHECK int wl_vocab_builder_corpus(
+	struct wl_vocab_builder *b, struct wl_corpus *c, int64_t *pairs, struct wl_err *err);
 
 #endif

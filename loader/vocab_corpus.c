@@ -6,17 +6,19 @@
 
 #include <string.h>
 
-static int add_texts(struct wl_vocab_builder *b, const char *texts, const char *where,
-	struct wl_err *err)
+static int add_texts(
+	struct wl_vocab_builder *b, const char *texts, const char *where, struct wl_err *err)
 {
 	json_t *root = wl_json_parse(texts, strlen(texts), where, err), *e;
 	size_t i;
 	int ret = root ? 0 : -1;
 
-	json_array_foreach(root, i, e) {
+	json_array_foreach(root, i, e)
+	{
 		const json_t *t = json_array_get(e, 1);
 		if (ret == 0 && json_is_string(t))
-			ret = wl_vocab_builder_add(b, json_string_value(t), json_string_length(t), err);
+			ret = wl_vocab_builder_add(
+				b, json_string_value(t), json_string_length(t), err);
 	}
 	json_decref(root);
 	return ret;
@@ -35,8 +37,8 @@ static int kept_texts(struct wl_kept *k, int64_t id, struct wl_buf *texts, struc
 	return wl_kept_texts(k, id, texts, &topic, err);
 }
 
-static int add_partition(struct wl_vocab_builder *b, struct wl_corpus *c, int p, int64_t *pairs,
-	struct wl_err *err)
+static int add_partition(
+	struct wl_vocab_builder *b, struct wl_corpus *c, int p, int64_t *pairs, struct wl_err *err)
 {
 	struct wl_pair_cursor *cur = wl_pairs_open(c, p, err);
 	struct wl_kept *kept = cur ? wl_kept_open(c, p, err) : NULL;
@@ -67,14 +69,16 @@ out:
 	return ret;
 }
 
-int wl_vocab_builder_corpus(struct wl_vocab_builder *b, struct wl_corpus *c, int64_t *pairs,
-	struct wl_err *err)
+int wl_vocab_builder_corpus(
+	struct wl_vocab_builder *b, struct wl_corpus *c, int64_t *pairs, struct wl_err *err)
 {
 	*pairs = 0;
 	for (int s = 0; s < WL_KEPT_STAGES; s++)
 		if (!wl_corpus_generation(c, wl_kept_stage_names[s]))
-			return wl_err_set(err, WL_EUSAGE, "The corpus %s has not been through wenlan-%s; "
-				"run it first.", wl_corpus_dir(c), wl_kept_stage_names[s]);
+			return wl_err_set(err, WL_EUSAGE,
+				"The corpus %s has not been through wenlan-%s; "
+				"run it first.",
+				wl_corpus_dir(c), wl_kept_stage_names[s]);
 	for (int p = 0; p < wl_corpus_partitions(c); p++)
 		WL_TRY(add_partition(b, c, p, pairs, err));
 	return 0;

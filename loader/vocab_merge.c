@@ -26,7 +26,7 @@ struct word {
 
 struct pair {
 	uint32_t a, b;
-	int64_t count;   /* 0 and no words: a free slot */
+	int64_t count;	 /* 0 and no words: a free slot */
 	uint32_t *words; /* where it stood when it was counted; may name a word twice */
 	uint32_t n_words, cap_words;
 };
@@ -42,7 +42,7 @@ struct merger {
 	char **text; /* of each symbol, "##" included; in the arena */
 	size_t n_syms, cap_syms;
 	struct counts first; /* symbol numbers of characters, as counts */
-	struct pair *pairs; /* open addressing */
+	struct pair *pairs;  /* open addressing */
 	size_t slots, n_pairs;
 	struct entry *heap;
 	size_t n_heap, cap_heap;
@@ -142,8 +142,8 @@ static int append(uint32_t **v, size_t n, size_t *cap, uint32_t x, struct wl_err
 }
 
 /* The pair (a, b) stands `count` times more in word w. */
-static int pair_add(struct merger *m, uint32_t a, uint32_t b, uint32_t w, int64_t count,
-	struct wl_err *err)
+static int pair_add(
+	struct merger *m, uint32_t a, uint32_t b, uint32_t w, int64_t count, struct wl_err *err)
 {
 	struct pair *p;
 	size_t cap;
@@ -225,8 +225,7 @@ static int by_text(const void *key, const void *symbol)
 }
 
 /* Numbers all characters by their text. */
-static int number_chars(struct merger *m, const struct counted *words, size_t n,
-	struct wl_err *err)
+static int number_chars(struct merger *m, const struct counted *words, size_t n, struct wl_err *err)
 {
 	struct counted *v;
 	int ret = 0;
@@ -283,7 +282,8 @@ static int load_words(struct merger *m, const struct counts *words, bool (*skip)
 		x->count = v[w].count;
 		WL_TRY_OUT(spell_word(m, x, v[w].s, err));
 		for (uint32_t i = 0; i + 1 < x->n; i++)
-			WL_TRY_OUT(pair_add(m, x->sym[i], x->sym[i + 1], (uint32_t)w, x->count, err));
+			WL_TRY_OUT(
+				pair_add(m, x->sym[i], x->sym[i + 1], (uint32_t)w, x->count, err));
 		m->n_words++;
 	}
 	ret = push_fresh(m, err);
@@ -295,8 +295,8 @@ out:
 /* ---- merging ---- */
 
 /* Replaces (a, b) by c in one word and counts its neighbours anew. */
-static int merge_in_word(struct merger *m, uint32_t w, uint32_t a, uint32_t b, uint32_t c,
-	struct wl_err *err)
+static int merge_in_word(
+	struct merger *m, uint32_t w, uint32_t a, uint32_t b, uint32_t c, struct wl_err *err)
 {
 	struct word *x = &m->words[w];
 	uint32_t to = 0;
@@ -329,8 +329,8 @@ static int merge_in_word(struct merger *m, uint32_t w, uint32_t a, uint32_t b, u
 }
 
 /* Takes the best pair that is up to date; false: none is left. */
-static bool best_pair(struct merger *m, int64_t min_count, struct entry *best, int *ret,
-	struct wl_err *err)
+static bool best_pair(
+	struct merger *m, int64_t min_count, struct entry *best, int *ret, struct wl_err *err)
 {
 	while (m->n_heap) {
 		struct pair *p;

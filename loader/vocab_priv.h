@@ -21,8 +21,8 @@ struct counts {
 	struct wl_arena strings;
 };
 
-WL_MUST_CHECK int counts_add(struct counts *c, const char *s, size_t n, int64_t times,
-	struct wl_err *err);
+WL_MUST_CHECK int counts_add(
+	struct counts *c, const char *s, size_t n, int64_t times, struct wl_err *err);
 /* All of them by string, in fresh memory that the caller frees (the strings stay the table's). */
 WL_MUST_CHECK int counts_sorted(const struct counts *c, struct counted **out, struct wl_err *err);
 void counts_release(struct counts *c);

@@ -105,17 +105,18 @@ static void add_variants(struct corpus_maker *m, struct planted *x, int i, struc
 	wl_buf_init(&b, 1 << 24);
 	wl_buf_init(&c, 1 << 24);
 	OK(wl_image_encode_jpeg(im, 90, &b, &err));
-	x->copy[i] = corpus_make_bytes(m, "news", caption(t, "复制", i), "", b.data, b.len, im->width,
-		im->height);
+	x->copy[i] = corpus_make_bytes(
+		m, "news", caption(t, "复制", i), "", b.data, b.len, im->width, im->height);
 	/* Other bytes, same pixels: a comment behind the first marker. */
 	OK(wl_buf_add(&c, b.data, 2, &err));
 	OK(wl_buf_add(&c, "\xff\xfe\0\5abc", 7, &err));
 	OK(wl_buf_add(&c, b.data + 2, b.len - 2, &err));
-	x->comment[i] = corpus_make_bytes(m, "news", caption(t, "注", i), "", c.data, c.len,
-		im->width, im->height);
+	x->comment[i] = corpus_make_bytes(
+		m, "news", caption(t, "注", i), "", c.data, c.len, im->width, im->height);
 	x->quality[i] = corpus_make_jpeg(m, "news", caption(t, "质", i), "", im, 45);
 	OK(wl_image_resize_lanczos(im, im->width / 2, im->height / 2, &small, &err));
-	x->half[i] = corpus_make_jpeg(m, "news", caption(t, "这是一张小了一半的图片", i), "", &small, 90);
+	x->half[i] = corpus_make_jpeg(
+		m, "news", caption(t, "这是一张小了一半的图片", i), "", &small, 90);
 	scale_brightness(im, 88);
 	x->dark[i] = corpus_make_jpeg(m, "news", caption(t, "暗", i), "", im, 90);
 	wl_image_release(&small);
@@ -157,18 +158,19 @@ static void make_corpus(const char *dir, struct planted *x)
 	x->val = corpus_make_jpeg(&m, "coco", caption(t, "丁", 1), "val", &im, 60);
 	x->near_val = corpus_make_jpeg(&m, "news", caption(t, "戊", 1), "", &im, 80);
 	wl_image_release(&im);
-	x->broken = corpus_make_bytes(&m, "news", caption(t, "坏", 1), "", "\xff\xd8\xff\xe0junk", 8,
-		10, 10);
+	x->broken = corpus_make_bytes(
+		&m, "news", caption(t, "坏", 1), "", "\xff\xd8\xff\xe0junk", 8, 10, 10);
 	for (int i = 0; i < 2; i++) { /* captions without a letter are not the same text */
 		draw_picture(700 + (uint64_t)i, 90, 90, &im);
-		x->silent[i] = corpus_make_jpeg(&m, "news", "[[\"caption\",\"！！\"]]", "", &im, 80);
+		x->silent[i] =
+			corpus_make_jpeg(&m, "news", "[[\"caption\",\"！！\"]]", "", &im, 80);
 		wl_image_release(&im);
 	}
 	corpus_make_close(&m);
 }
 
-static int dedup(const char *dir, enum wl_dedup_policy policy, int threads,
-	struct wl_dedup_counts *n)
+static int dedup(
+	const char *dir, enum wl_dedup_policy policy, int threads, struct wl_dedup_counts *n)
 {
 	struct wl_dedup_options o = {policy, 4, threads};
 	struct wl_corpus *c = wl_corpus_open(dir, false, 0, &err);
@@ -197,8 +199,8 @@ static void expect_verdict(const char *dir, int64_t id, const char *reason, int6
 		snprintf(tail, sizeof(tail), "-%lld\n", (long long)kept);
 		if (strncmp(got, reason, strlen(reason)) != 0 || got[strlen(reason)] != '|' ||
 			(kept && strcmp(strchr(got, '-') ? strrchr(got, '-') : "", tail) != 0))
-			fail_msg("pair %lld: verdict \"%s\", expected %s of %lld", (long long)id, got,
-				reason, (long long)kept);
+			fail_msg("pair %lld: verdict \"%s\", expected %s of %lld", (long long)id,
+				got, reason, (long long)kept);
 	}
 	free(got);
 }

@@ -1,6 +1,7 @@
 /* clean/filter, rules, words: what each rule drops and keeps, word lists and their tricks,
  * evaluation pairs, threads, kills, explain and report. */
 #include "clean/filter.h"
+#include "clean/dedup.h"
 #include "clean/measure.h"
 #include "clean/words.h"
 #include "ops/hash.h"
@@ -213,8 +214,12 @@ static void each_text_rule(void **state)
 	for (size_t i = 0; i < sizeof(c) / sizeof(*c); i++) {
 		json_t *texts = json_pack("[[s, s]]", "caption", c[i].text);
 		char *raw = json_dumps(texts, 0);
-		struct wl_subject s = {.name = "00000-1", .source = "news", .texts = raw, .width = 60,
-			.height = 60, .bytes = 1000};
+		struct wl_subject s = {.name = "00000-1",
+			.source = "news",
+			.texts = raw,
+			.width = 60,
+			.height = 60,
+			.bytes = 1000};
 		struct wl_outcome o;
 		judge(r, &s, &o);
 		if (c[i].reason ? !has_reason(&o, c[i].reason) : o.n != 0)
@@ -251,8 +256,11 @@ static void picture_rules(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(c) / sizeof(*c); i++) {
-		struct wl_subject s = {.name = "00000-1", .source = "news",
-			.texts = "[[\"caption\",\"一只小猫\"]]", .width = c[i].w, .height = c[i].h,
+		struct wl_subject s = {.name = "00000-1",
+			.source = "news",
+			.texts = "[[\"caption\",\"一只小猫\"]]",
+			.width = c[i].w,
+			.height = c[i].h,
 			.bytes = c[i].bytes};
 		judge(r, &s, &o);
 		assert_int_equal(o.n, c[i].reason != NULL);
@@ -260,8 +268,12 @@ static void picture_rules(void **state)
 			assert_string_equal(o.v[0].reason, c[i].reason);
 		wl_outcome_release(&o);
 	}
-	struct wl_subject s = {.name = "00000-1", .source = "news",
-		.texts = "[[\"caption\",\"一只小猫\"]]", .width = 60, .height = 60, .bytes = 1000,
+	struct wl_subject s = {.name = "00000-1",
+		.source = "news",
+		.texts = "[[\"caption\",\"一只小猫\"]]",
+		.width = 60,
+		.height = 60,
+		.bytes = 1000,
 		.look = &look};
 	judge(r, &s, &o); /* all pixels equal */
 	assert_true(has_reason(&o, "image-blank"));
@@ -283,7 +295,10 @@ static void several_texts(void **state)
 {
 	struct tmp_dir tmp = tmp_make();
 	struct wl_rules *r = rules_of(&tmp, strict);
-	struct wl_subject s = {.name = "00000-1", .source = "news", .width = 60, .height = 60,
+	struct wl_subject s = {.name = "00000-1",
+		.source = "news",
+		.width = 60,
+		.height = 60,
 		.bytes = 1000,
 		.texts = "[[\"sur_text\",\"旁边的文字\"],[\"caption\",\"猫\"],"
 			 "[\"title\",\"标题在这里\"],[\"caption\",\"一只 小猫&amp;狗\"]]"};
@@ -352,7 +367,10 @@ static void list_files(void **state)
 	struct tmp_dir tmp = tmp_make();
 	char path[512], *one, *two;
 	struct wl_rules *r;
-	struct wl_subject s = {.name = "00000-1", .source = "news", .width = 60, .height = 60,
+	struct wl_subject s = {.name = "00000-1",
+		.source = "news",
+		.width = 60,
+		.height = 60,
 		.texts = "[[\"caption\",\"这里有坏词语吗\"]]"};
 	struct wl_outcome o;
 
@@ -396,10 +414,10 @@ static void make_corpus(const char *dir)
 	for (int i = 0; i < PAIRS; i++) {
 		char t[160];
 		snprintf(t, sizeof(t), "[[\"caption\",\"%s第%d张\"]]",
-			i % 10 == 3       ? "本公司代开发票"
-				: i % 10 == 4 ? "hello brave new world"
-				: i % 10 == 5 ? "哈哈哈哈哈哈"
-					      : "一张图片",
+			i % 10 == 3   ? "本公司代开发票"
+			: i % 10 == 4 ? "hello brave new world"
+			: i % 10 == 5 ? "哈哈哈哈哈哈"
+				      : "一张图片",
 			i);
 		corpus_make_bytes(&m, "news", t, i % 100 == 3 ? "test" : "", jpeg.data,
 			i % 10 == 7 ? 20 : jpeg.len, i % 10 == 6 ? 40 : 80, 60);
@@ -409,8 +427,8 @@ static void make_corpus(const char *dir)
 	corpus_make_close(&m);
 }
 
-static int filter(const char *dir, const struct wl_rules *r, int threads,
-	struct wl_filter_counts *n)
+static int filter(
+	const char *dir, const struct wl_rules *r, int threads, struct wl_filter_counts *n)
 {
 	struct wl_corpus *c = wl_corpus_open(dir, false, 0, &err);
 	int ret;
@@ -465,7 +483,8 @@ static void assert_same(const char *a, const char *b)
 		"SELECT * FROM verdict ORDER BY 1, 2", "SELECT * FROM examined ORDER BY 1"};
 
 	for (int i = 0; i < 3; i++) {
-		char *x = stage_dump(a, "filter", tables[i]), *y = stage_dump(b, "filter", tables[i]);
+		char *x = stage_dump(a, "filter", tables[i]),
+		     *y = stage_dump(b, "filter", tables[i]);
 		if (strcmp(x, y) != 0)
 			fail_msg("%s differs between the two runs", tables[i]);
 		free(x);
@@ -502,6 +521,44 @@ static void threads_and_kills(void **state)
 	print_message("%d of 10 runs were killed before their end\n", kills);
 	assert_true(kills > 0);
 	filter(b, r, 4, &n);
+	wl_filter_counts_release(&n);
+	assert_same(a, b);
+	wl_rules_free(r);
+	tmp_remove(&tmp);
+}
+
+/* What dedup has seen saves the filter a look, and changes nothing. */
+static void looks_of_dedup(void **state)
+{
+	struct tmp_dir tmp = tmp_make();
+	struct wl_rules *r = rules_of(&tmp, strict);
+	struct wl_dedup_options o = {WL_DEDUP_IMAGE, 4, 2};
+	struct wl_dedup_counts dn;
+	struct wl_filter_counts n;
+	struct wl_known_looks *k;
+	struct wl_corpus *c;
+	struct wl_look look;
+	char a[512], b[512], *id, *broken = NULL;
+
+	(void)state;
+	make_corpus(tmp_path(&tmp, "a", a));
+	make_corpus(tmp_path(&tmp, "b", b));
+	filter(a, r, 2, &n);
+	wl_filter_counts_release(&n);
+	c = wl_corpus_open(b, false, 0, &err);
+	assert_non_null(c);
+	OK(wl_dedup(c, &o, &dn, &err));
+	id = stage_dump(b, "dedup", "SELECT pair_id FROM bad LIMIT 1");
+	k = wl_known_looks_open(c, 1, &err); /* the lane of odd pairs */
+	assert_non_null(k);
+	assert_int_equal(wl_known_look(k, atoll(id), &look, &broken, &err), 1);
+	assert_non_null(broken);
+	assert_int_equal(wl_known_look(k, 12345, &look, &broken, &err), 0);
+	wl_known_looks_close(k);
+	free(broken);
+	free(id);
+	wl_corpus_close(c);
+	filter(b, r, 2, &n);
 	wl_filter_counts_release(&n);
 	assert_same(a, b);
 	wl_rules_free(r);
@@ -563,6 +620,7 @@ int main(void)
 		cmocka_unit_test(list_files),
 		cmocka_unit_test(counts_add_up),
 		cmocka_unit_test(threads_and_kills),
+		cmocka_unit_test(looks_of_dedup),
 		cmocka_unit_test(explain_and_report),
 	};
 	return cmocka_run_group_tests(tests, open_text, close_text);

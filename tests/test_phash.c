@@ -53,7 +53,8 @@ static void check(const char *name, const void *bytes, size_t n, const char *wan
 
 static size_t base64(const char *s, uint8_t *out)
 {
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	static const char digits[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 	uint32_t acc = 0;
 	int bits = 0;
 	size_t n = 0;
@@ -76,7 +77,8 @@ static void drawn_pictures(void **state)
 
 	(void)state;
 	assert_true(json_array_size(json_object_get(golden, "drawn")) >= 25);
-	json_array_foreach(json_object_get(golden, "drawn"), i, c) {
+	json_array_foreach(json_object_get(golden, "drawn"), i, c)
+	{
 		const char *png = json_string_value(json_array_get(c, 0));
 		uint8_t *bytes = malloc(strlen(png));
 		char name[32];
@@ -97,7 +99,8 @@ static void stamps(void **state)
 	if (!wl_exists(STAMPS))
 		SKIP("%s is not here", STAMPS);
 	wl_buf_init(&b, 64 << 20);
-	json_object_foreach(json_object_get(golden, "stamps"), name, want) {
+	json_object_foreach(json_object_get(golden, "stamps"), name, want)
+	{
 		char path[512];
 		snprintf(path, sizeof(path), STAMPS "/%s", name);
 		wl_buf_reset(&b);
@@ -108,8 +111,8 @@ static void stamps(void **state)
 }
 
 /* Calls fn for each JPEG of the tar. */
-static size_t each_photo(void (*fn)(const char *name, const void *bytes, size_t n, void *user),
-	void *user)
+static size_t each_photo(
+	void (*fn)(const char *name, const void *bytes, size_t n, void *user), void *user)
 {
 	struct archive *a = archive_read_new();
 	struct archive_entry *e;
@@ -212,7 +215,8 @@ static void tally_photo(const char *name, const void *bytes, size_t n, void *use
 /* Photos: re-encoded, resized, darker and lighter ones are found; different ones are not. */
 static void same_and_different_photos(void **state)
 {
-	static const char *const names[] = {"quality 40", "half size", "darker", "lighter", "third"};
+	static const char *const names[] = {
+		"quality 40", "half size", "darker", "lighter", "third"};
 	struct tally t = {.looks = calloc(200, sizeof(struct wl_look))};
 	size_t wrong = 0;
 

@@ -62,11 +62,13 @@ static void entities_and_controls(void **state)
 	(void)state;
 	expect("news", "Tom &amp; Jerry &lt;3 &#20013;&#x56fd;&nbsp;!", "Tom & Jerry <3 中国 !");
 	expect("news", "&amp;amp;quot;a&amp;quot;", "\"a\"");
-	expect("news", "&notanentity; &; &#xZZ; &#99999999; AT&T", "&notanentity; &; &#xZZ; &#99999999; AT&T");
+	expect("news", "&notanentity; &; &#xZZ; &#99999999; AT&T",
+		"&notanentity; &; &#xZZ; &#99999999; AT&T");
 	expect("news", "a\r\n\tb\u3000c\u00a0 d ", "a b c d");
 	expect("news", "零\u200b宽\ufeff字\u00ad符\u202e。", "零宽字符。");
-	expect("news", "a\x01\x02"
-		       "b\ue000c",
+	expect("news",
+		"a\x01\x02"
+		"b\ue000c",
 		"abc");
 	expect("news", "<p class='x'>北京<br/>上海</p> 1<2 a<b <3", "北京 上海 1<2 a<b <3");
 	expect("news", "<!-- x -->图<A HREF=\"x\">片</A>", "图 片");
@@ -217,7 +219,8 @@ static void opencc_testcases(void **state)
 		skip();
 	root = load_with_commas(TEXTS "opencc/testcases.json");
 	assert_non_null(root);
-	json_array_foreach(json_object_get(root, "cases"), i, c) {
+	json_array_foreach(json_object_get(root, "cases"), i, c)
+	{
 		const char *want =
 			json_string_value(json_object_get(json_object_get(c, "expected"), "t2s"));
 		const char *in = json_string_value(json_object_get(c, "input"));

@@ -20,8 +20,8 @@ static void add(struct wl_vocab_builder *b, const char *text, int times)
 		OK(wl_vocab_builder_add(b, text, strlen(text), &err));
 }
 
-static struct wl_vocab *make(struct wl_vocab_builder *b, size_t size, int64_t min_count,
-	struct wl_vocab_counts *n)
+static struct wl_vocab *make(
+	struct wl_vocab_builder *b, size_t size, int64_t min_count, struct wl_vocab_counts *n)
 {
 	struct wl_vocab *v;
 	struct wl_buf text;
@@ -57,7 +57,7 @@ static void layout(void **state)
 	assert_true(wl_vocab_id(v, "京") > 0 && wl_vocab_id(v, "，") > 0);
 	assert_int_equal(wl_vocab_id(v, "##京"), -1);
 	assert_true(wl_vocab_id(v, "テ") > 0 && wl_vocab_id(v, "##ト") > 0);
-	assert_true(wl_vocab_id(v, "ａ") > 0); /* full width is a letter of its own */
+	assert_true(wl_vocab_id(v, "ａ") > 0);	      /* full width is a letter of its own */
 	assert_int_equal(wl_vocab_id(v, "cafe"), -1); /* seen once only */
 	assert_int_equal(n.chinese, 5);
 	assert_int_equal(n.pieces, 0);
@@ -70,7 +70,8 @@ static void layout(void **state)
  * ones the smaller first symbol goes first, "##..." before letters. */
 static void merging(void **state)
 {
-	static const char *const pieces[] = {"##es", "##est", "##ow", "low", "##ew", "new", "newest"};
+	static const char *const pieces[] = {
+		"##es", "##est", "##ow", "low", "##ew", "new", "newest"};
 	struct wl_vocab_builder *b = wl_vocab_builder_new(&err);
 	struct wl_vocab_counts n;
 	struct wl_vocab *v;
@@ -97,8 +98,8 @@ static void merging(void **state)
 /* Added in another order: the same vocabulary. */
 static void order_does_not_matter(void **state)
 {
-	static const char *const words[] = {"banana bandana", "aaaa aaa aa", "abab ababab", "你好，ab",
-		"банан ананас", "한국어 한국", "x1y2 x1y3 x1", "aaab aab ab"};
+	static const char *const words[] = {"banana bandana", "aaaa aaa aa", "abab ababab",
+		"你好，ab", "банан ананас", "한국어 한국", "x1y2 x1y3 x1", "aaab aab ab"};
 	struct wl_vocab_builder *a = wl_vocab_builder_new(&err), *b = wl_vocab_builder_new(&err);
 	struct wl_vocab_counts na, nb;
 	struct wl_buf ta, tb;
@@ -186,7 +187,7 @@ static void from_a_corpus(void **state)
 	v = make(b, 1000, 1, &n);
 	assert_int_equal(n.chinese, 4);
 	assert_true(wl_vocab_id(v, "甲") > 0 && wl_vocab_id(v, "头") > 0); /* 頭, cleaned */
-	assert_int_equal(wl_vocab_id(v, "乙"), -1); /* too short */
+	assert_int_equal(wl_vocab_id(v, "乙"), -1);			   /* too short */
 	assert_true(wl_vocab_id(v, "丙") > 0);
 	assert_int_equal(wl_vocab_id(v, "戊"), -1); /* a duplicate's */
 	assert_int_equal(wl_vocab_id(v, "庚"), -1); /* a test pair's */

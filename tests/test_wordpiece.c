@@ -13,8 +13,8 @@
 
 #define BERT_VOCAB "../shared/data/vocab/vocab.txt"
 
-static void check_ids(const struct wl_vocab *v, const char *text, size_t len, const int32_t *want,
-	size_t n)
+static void check_ids(
+	const struct wl_vocab *v, const char *text, size_t len, const int32_t *want, size_t n)
 {
 	int32_t *ids = malloc((n + 8) * sizeof(*ids));
 	size_t got;
@@ -50,7 +50,8 @@ static void golden_hugging_face(void **state)
 	if (!v)
 		fail_msg("%s", err.msg);
 	assert_true(json_array_size(json_object_get(root, "cases")) > 400);
-	json_array_foreach(json_object_get(root, "cases"), i, c) {
+	json_array_foreach(json_object_get(root, "cases"), i, c)
+	{
 		json_t *text = json_array_get(c, 0), *want = json_array_get(c, 1);
 		int32_t ids[512];
 		size_t n = json_array_size(want);
@@ -74,16 +75,15 @@ static void golden_bert_chinese(void **state)
 		{"北京的秋天是真的凉爽。",
 			{101, 1266, 776, 4638, 4904, 1921, 3221, 4696, 4638, 1117, 4272, 511, 102}},
 		{"诺伍德大厅酒店位于阿伯丁，是家4星级酒店。",
-			{101, 6437, 824, 2548, 1920, 1324, 6983, 2421, 855, 754, 7350, 843, 672, 8024,
-				3221, 2157, 125, 3215, 5277, 6983, 2421, 511, 102}},
+			{101, 6437, 824, 2548, 1920, 1324, 6983, 2421, 855, 754, 7350, 843, 672,
+				8024, 3221, 2157, 125, 3215, 5277, 6983, 2421, 511, 102}},
 		{"Hello BriVL café ２０２１年 unaffable!",
-			{101, 8701, 8575, 8169, 8225, 8178, 8377, 10327, 8929, 8939, 2399, 163, 8374,
-				9049, 9609, 106, 102}},
+			{101, 8701, 8575, 8169, 8225, 8178, 8377, 10327, 8929, 8939, 2399, 163,
+				8374, 9049, 9609, 106, 102}},
 		{"生日快乐！Make a wish～😂",
 			{101, 4495, 3189, 2571, 727, 8013, 9994, 143, 12255, 8694, 21126, 102}},
-		{"한국어 テスト 𠀀",
-			{101, 303, 10928, 9877, 13454, 13479, 11953, 13463, 13472, 612, 10579, 100,
-				102}},
+		{"한국어 テスト 𠀀", {101, 303, 10928, 9877, 13454, 13479, 11953, 13463, 13472, 612,
+					     10579, 100, 102}},
 		{"ｆｕｌｌ　ｗｉｄｔｈ “引号” — …",
 			{101, 8056, 21098, 12035, 12035, 8073, 12381, 9835, 11766, 21096, 100, 2471,
 				1384, 100, 100, 100, 102}},
@@ -160,7 +160,8 @@ static void damaged_vocabularies(void **state)
 	} bad[] = {
 		{"[PAD]\n[UNK]\n[CLS]\n", "[SEP] is missing"},
 		{"", "[PAD] is missing"},
-		{"[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n[UNK]\n", "line 6: the token \"[UNK]\" is on line 2"},
+		{"[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n[UNK]\n",
+			"line 6: the token \"[UNK]\" is on line 2"},
 		{"[PAD]\n[UNK]\n\n[CLS]\n[SEP]\n", "line 3: the line is empty"},
 		{"[PAD]\n[UNK]\n\xff\n[CLS]\n[SEP]\n", "line 3: the token is not valid UTF-8"},
 	};

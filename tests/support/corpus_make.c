@@ -29,8 +29,9 @@ void draw_picture(uint64_t seed, int width, int height, struct wl_image *out)
 	for (int y = 0; y < height; y++)
 		for (int x = 0; x < width; x++)
 			for (int c = 0; c < 3; c++)
-				out->data[(y * width + x) * 3 + c] = (uint8_t)(base[c] +
-					slope[c] * (c == 1 ? x : y) / (c == 1 ? width : height));
+				out->data[(y * width + x) * 3 + c] =
+					(uint8_t)(base[c] + slope[c] * (c == 1 ? x : y) /
+								    (c == 1 ? width : height));
 	for (int blob = 0; blob < 14; blob++) {
 		int cx = below(seed, r++, width), cy = below(seed, r++, height);
 		int rx = 4 + below(seed, r++, width / 3), ry = 4 + below(seed, r++, height / 3);
@@ -40,7 +41,8 @@ void draw_picture(uint64_t seed, int width, int height, struct wl_image *out)
 		for (int y = 0; y < height; y++)
 			for (int x = 0; x < width; x++) {
 				int64_t dx = x - cx, dy = y - cy;
-				if (dx * dx * ry * ry + dy * dy * rx * rx > (int64_t)rx * rx * ry * ry)
+				if (dx * dx * ry * ry + dy * dy * rx * rx >
+					(int64_t)rx * rx * ry * ry)
 					continue;
 				for (int c = 0; c < 3; c++)
 					out->data[(y * width + x) * 3 + c] = (uint8_t)colour[c];
@@ -76,9 +78,16 @@ int64_t corpus_make_bytes(struct corpus_maker *m, const char *source, const char
 	const char *split, const void *bytes, size_t n, int width, int height)
 {
 	char url[64];
-	struct wl_pair p = {.source = source, .url = url, .page_url = "", .texts = texts,
-		.split_hint = split, .format = "jpeg", .width = width, .height = height,
-		.fetched_at = 1000 + m->added, .meta = "{}"};
+	struct wl_pair p = {.source = source,
+		.url = url,
+		.page_url = "",
+		.texts = texts,
+		.split_hint = split,
+		.format = "jpeg",
+		.width = width,
+		.height = height,
+		.fetched_at = 1000 + m->added,
+		.meta = "{}"};
 	int lane = (int)(m->added % wl_corpus_partitions(m->c));
 	int added;
 
@@ -141,7 +150,8 @@ char *stage_dump(const char *dir, const char *stage, const char *sql)
 	wl_buf_init(&b, 1 << 26);
 	OK(wl_buf_puts(&b, "", &err));
 	for (int p = 0; p < wl_corpus_partitions(c); p++) {
-		char *path = wl_corpus_stage_path(c, stage, wl_corpus_generation(c, stage), p, &err);
+		char *path =
+			wl_corpus_stage_path(c, stage, wl_corpus_generation(c, stage), p, &err);
 		struct wl_db db;
 		sqlite3_stmt *st = NULL;
 		int row;
