@@ -241,22 +241,25 @@ static void move_row(struct wl_loader *l, struct wl_slot *s, int64_t from, int64
 	}
 }
 
+/* mem made larger, or as it was with *ok false. */
+static void *larger(void *mem, size_t bytes, bool *ok)
+{
+	void *p = realloc(mem, bytes);
+
+	*ok = *ok && p;
+	return p ? p : mem;
+}
+
 static int grow_texts(struct wl_batch *b, size_t n, size_t len, struct wl_err *err)
 {
-	void *ids = realloc(b->ids, n * len * sizeof(int32_t));
-	void *lens = realloc(b->lens, n * sizeof(int32_t));
-	void *mask = realloc(b->text_mask, n * len * sizeof(float));
-	void *hash = realloc(b->text_hash, n * sizeof(uint64_t));
-	void *image = realloc(b->text_image, n * sizeof(int64_t));
+	bool ok = true;
 
-	b->ids = ids ? ids : b->ids;
-	b->lens = lens ? lens : b->lens;
-	b->text_mask = mask ? mask : b->text_mask;
-	b->text_hash = hash ? hash : b->text_hash;
-	b->text_image = image ? image : b->text_image;
-	if (!ids || !lens || !mask || !hash || !image)
-		return wl_err_nomem(err, "the captions of a batch", n * len * sizeof(int32_t));
-	return 0;
+	b->ids = larger(b->ids, n * len * sizeof(int32_t), &ok);
+	b->lens = larger(b->lens, n * sizeof(int32_t), &ok);
+	b->text_mask = larger(b->text_mask, n * len * sizeof(float), &ok);
+	b->text_hash = larger(b->text_hash, n * sizeof(uint64_t), &ok);
+	b->text_image = larger(b->text_image, n * sizeof(int64_t), &ok);
+	return ok ? 0 : wl_err_nomem(err, "the captions of a batch", n * len * sizeof(int32_t));
 }
 
 /* Puts the rows' captions one after the other and fills the masks. */

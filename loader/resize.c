@@ -19,8 +19,6 @@ enum { ROWS_AT_ONCE = 8 }; /* rows asked of the source in one call */
 
 /* Vectors as the compiler's own types: one instruction where the machine has 512 bits, four
  * where it has 128, the same sums in the same order everywhere. */
-typedef float v4 __attribute__((vector_size(16), may_alias));
-typedef float v8 __attribute__((vector_size(32), may_alias));
 typedef float v16 __attribute__((vector_size(64), aligned(4), may_alias));
 
 /* acc += w * the 16 bytes at p.  GCC 12 widens bytes to floats one by one when asked in its
@@ -67,7 +65,8 @@ struct wl_resizer *wl_resizer_new(int side, struct wl_err *err)
 
 	if (r) {
 		r->side = side;
-		r->fx.start = calloc((size_t)side, sizeof(int));
+		/* Three more columns, read at pixel 0, make whole groups of four. */
+		r->fx.start = calloc((size_t)side + 3, sizeof(int));
 		r->fy.start = calloc((size_t)side, sizeof(int));
 		r->out = aligned_alloc(64, ((size_t)side * 16 + 63) / 64 * 64);
 	}
@@ -242,24 +241,33 @@ static void spread_weights(struct wl_resizer *r)
 	}
 }
 
+/* Two of the four quads of a and two of b, as one instruction picks them. */
+#define QUADS(a, b, p, q) __builtin_shufflevector(a, b, 4 * (p), 4 * (p) + 1, 4 * (p) + 2, \
+	4 * (p) + 3, 4 * (q), 4 * (q) + 1, 4 * (q) + 2, 4 * (q) + 3, 16 + 4 * (p), 17 + 4 * (p), \
+	18 + 4 * (p), 19 + 4 * (p), 16 + 4 * (q), 17 + 4 * (q), 18 + 4 * (q), 19 + 4 * (q))
+
+/* Four output pixels at a time: each is a vector of four partial RGBX sums, and adding those
+ * up for four pixels together takes six shuffles instead of eight and leaves one vector. */
 static inline __attribute__((always_inline)) void combine_groups(const float *line,
 	const int *start, const float *spread, int groups, int n, float *to)
 {
 	const v16 *w = (const v16 *)(const void *)spread;
-	v4 *out = (v4 *)(void *)to;
-	int i, j;
+	v16 *out = (v16 *)(void *)to;
+	int i, j, k;
 
-	for (i = 0; i < n; i++, w += groups) {
-		const v16 *p = (const v16 *)(const void *)(line + 4 * start[i]);
-		v16 sum = p[0] * w[0];
-		v8 half;
+	for (i = 0; i < n; i += 4, w += 4 * groups) {
+		v16 s[4], t0, t1;
 
-		for (j = 1; j < groups; j++)
-			sum += p[j] * w[j];
-		half = __builtin_shufflevector(sum, sum, 0, 1, 2, 3, 4, 5, 6, 7) +
-			__builtin_shufflevector(sum, sum, 8, 9, 10, 11, 12, 13, 14, 15);
-		out[i] = __builtin_shufflevector(half, half, 0, 1, 2, 3) +
-			__builtin_shufflevector(half, half, 4, 5, 6, 7);
+		for (k = 0; k < 4; k++) {
+			const v16 *p = (const v16 *)(const void *)(line + 4 * start[i + k]);
+
+			s[k] = p[0] * w[k * groups];
+			for (j = 1; j < groups; j++)
+				s[k] += p[j] * w[k * groups + j];
+		}
+		t0 = QUADS(s[0], s[1], 0, 1) + QUADS(s[0], s[1], 2, 3);
+		t1 = QUADS(s[2], s[3], 0, 1) + QUADS(s[2], s[3], 2, 3);
+		*out++ = QUADS(t0, t1, 0, 2) + QUADS(t0, t1, 1, 3);
 	}
 }
 
@@ -288,7 +296,7 @@ static int prepare(struct wl_resizer *r, const struct wl_region *g, bool flip, i
 	r->ring = grow(r->ring, &r->ring_cap, (size_t)*ring_rows * *pitch, err);
 	r->line = grow(r->line, &r->line_cap, line, err);
 	r->row = grow(r->row, &r->row_cap, (size_t)r->fy.taps * sizeof(*r->row), err);
-	r->spread = grow(r->spread, &r->spread_cap, (size_t)r->side * groups * 64, err);
+	r->spread = grow(r->spread, &r->spread_cap, (size_t)(r->side + 3) * groups * 64, err);
 	if (!r->ring || !r->line || !r->row || !r->spread)
 		return -1;
 	spread_weights(r);
