@@ -48,9 +48,12 @@ static const char *caption_of(const json_t *sample, uint64_t hash)
 	json_t *list = json_object_get(sample, "captions"), *c;
 	size_t i;
 
-	json_array_foreach(list, i, c)
-		if (json_is_string(c) && wl_hash64(json_string_value(c), json_string_length(c), 0) == hash)
-			return json_string_value(c);
+	json_array_foreach(list, i, c) {
+		const char *s = json_string_value(c);
+
+		if (s && wl_hash64(s, json_string_length(c), 0) == hash)
+			return s;
+	}
 	return "";
 }
 
@@ -262,7 +265,8 @@ static int bare_decode(struct wl_loader *l, const struct wl_inspect *w, const st
 		t = seconds_of(CLOCK_THREAD_CPUTIME_ID);
 		WL_TRY_OUT(wl_decoder_open(d, jpg.data, jpg.len, &width, &height, err));
 		WL_TRY_OUT(wl_decoder_region(d, p->crop_x, p->crop_y, p->crop_w, p->crop_h,
-			w->o->image_px, p->crop_w == width && p->crop_h == height ? 2 : 1, &g, err));
+			w->o->image_px, p->crop_w == width && p->crop_h == height ? 2 : 1, &g,
+			err));
 		for (k = 0; k < g.rows; k += 8)
 			WL_TRY_OUT(wl_decoder_rows(d, rows, g.rows - k < 8 ? g.rows - k : 8, err));
 		*seconds += seconds_of(CLOCK_THREAD_CPUTIME_ID) - t;
@@ -305,8 +309,9 @@ static int measure(struct wl_loader *l, const struct wl_inspect *w, struct job *
 			jobs[m->n++] = (struct job){b->samples[i], b->params[i]};
 	}
 	if (m->n <= 0)
-		return wl_err_set(err, WL_EUSAGE, "split \"%s\" has too few samples to measure; lower "
-			"--batch", w->o->split);
+		return wl_err_set(err, WL_EUSAGE,
+			"split \"%s\" has too few samples to measure; lower --batch",
+			w->o->split);
 	m->wall_s = seconds_of(CLOCK_MONOTONIC) - t;
 	m->cpu_s = seconds_of(CLOCK_PROCESS_CPUTIME_ID) - cpu;
 	wl_loader_stats(l, &m->after);
@@ -320,16 +325,14 @@ static json_t *measured_json(const struct wl_inspect *w, const struct measured *
 	double cpu = a->read_s - b->read_s + a->decode_s - b->decode_s + a->augment_s -
 		b->augment_s + a->text_s - b->text_s;
 
-	return json_pack("{s:I, s:i, s:i, s:f, s:f, s:f, s:{s:f, s:f, s:f, s:f}, s:f, s:f}", "images",
-		(json_int_t)m->n, "threads", w->o->threads, "image_px", w->o->image_px,
+	return json_pack("{s:I, s:i, s:i, s:f, s:f, s:f, s:{s:f, s:f, s:f, s:f}, s:f, s:f}",
+		"images", (json_int_t)m->n, "threads", w->o->threads, "image_px", w->o->image_px,
 		"images_per_s", (double)m->n / m->wall_s, "images_per_cpu_s",
-		(double)m->n / m->cpu_s,
-		"consumer_wait", (a->wait_s - b->wait_s) / m->wall_s,
+		(double)m->n / m->cpu_s, "consumer_wait", (a->wait_s - b->wait_s) / m->wall_s,
 		"share", "read", (a->read_s - b->read_s) / cpu, "decode",
 		(a->decode_s - b->decode_s) / cpu, "augment", (a->augment_s - b->augment_s) / cpu,
-		"text", (a->text_s - b->text_s) / cpu,
-		"crop_decode_per_cpu_s", (double)m->n / m->bare_s, "of_crop_decode",
-		m->bare_s / m->cpu_s);
+		"text", (a->text_s - b->text_s) / cpu, "crop_decode_per_cpu_s",
+		(double)m->n / m->bare_s, "of_crop_decode", m->bare_s / m->cpu_s);
 }
 
 static double num(const json_t *v, const char *key)

@@ -142,9 +142,10 @@ static int fill_row(struct wl_loader *l, struct wl_worker *w, struct wl_slot *s,
 		}
 		at = (p + l->size / 2 + tries) % l->size;
 	}
-	return wl_err_set(err, WL_EDATA, "%d samples in a row of split \"%s\" in %s cannot be used; "
-		"the first: %s; run wenlan-shard verify on it", (int)MAX_TRIES, l->split, l->dir,
-		note->text);
+	return wl_err_set(err, WL_EDATA,
+		"%d samples in a row of split \"%s\" in %s cannot be used; the first: %s; "
+		"run wenlan-shard verify on it",
+		(int)MAX_TRIES, l->split, l->dir, note->text);
 }
 
 /* Waits for a row to work on; false when the loader closes. */
@@ -246,8 +247,10 @@ static void *larger(void *mem, size_t bytes, bool *ok)
 {
 	void *p = realloc(mem, bytes);
 
-	*ok = *ok && p;
-	return p ? p : mem;
+	if (p)
+		return p;
+	*ok = false;
+	return mem;
 }
 
 static int grow_texts(struct wl_batch *b, size_t n, size_t len, struct wl_err *err)
@@ -279,7 +282,8 @@ static int join_texts(struct wl_loader *l, struct wl_slot *s, struct wl_err *err
 		for (k = 0; k < t->n; k++)
 			b->text_image[b->n_texts + k] = i;
 		if (l->o.all_captions) {
-			memcpy(b->ids + b->n_texts * len, t->ids, (size_t)(t->n * len) * sizeof(int32_t));
+			memcpy(b->ids + b->n_texts * len, t->ids,
+				(size_t)(t->n * len) * sizeof(int32_t));
 			memcpy(b->lens + b->n_texts, t->lens, (size_t)t->n * sizeof(int32_t));
 			memcpy(b->text_hash + b->n_texts, t->hash, (size_t)t->n * sizeof(uint64_t));
 		}
@@ -306,13 +310,15 @@ static int report_bad(struct wl_loader *l, struct wl_slot *s, int64_t rows, stru
 		l->stats.bad++;
 		if (l->named++ < MAX_NAMED)
 			wl_warn("left out: %s%s", last,
-				l->named == MAX_NAMED ? " (further ones are counted, not named)" : "");
+				l->named == MAX_NAMED ? " (further ones are counted, not named)"
+						      : "");
 	}
 	base = (double)(l->stats.samples > share ? l->stats.samples : share);
 	if (*last && (double)l->stats.bad > l->o.max_bad_rate * base)
-		return wl_err_set(err, WL_EDATA, "%lld of %lld samples of split \"%s\" in %s cannot "
-			"be used, more than the %g allowed; the last: %s; run wenlan-shard verify, or "
-			"raise max_bad_rate", (long long)l->stats.bad, (long long)base, l->split, l->dir,
+		return wl_err_set(err, WL_EDATA,
+			"%lld of %lld samples of split \"%s\" in %s cannot be used, more than the "
+			"%g allowed; the last: %s; run wenlan-shard verify, or raise max_bad_rate",
+			(long long)l->stats.bad, (long long)base, l->split, l->dir,
 			l->o.max_bad_rate, last);
 	return 0;
 }
@@ -389,8 +395,9 @@ int wl_loader_seek(struct wl_loader *l, const struct wl_loader_pos *pos, struct 
 	int64_t i;
 
 	if (pos->epoch < 0 || pos->position < 0 || pos->position > l->size)
-		return wl_err_set(err, WL_EDATA, "position %lld of epoch %lld is outside split \"%s\" "
-			"in %s, which has %lld samples; are these the shards that the run began with?",
+		return wl_err_set(err, WL_EDATA,
+			"position %lld of epoch %lld is outside split \"%s\" in %s, which has "
+			"%lld samples; are these the shards that the run began with?",
 			(long long)pos->position, (long long)pos->epoch, l->split, l->dir,
 			(long long)l->size);
 	pthread_mutex_lock(&l->lock);

@@ -20,8 +20,8 @@ static int check_opts(const struct wl_loader_opts *o, struct wl_err *err)
 	else if (o->regions < 1 || o->regions > 4096)
 		what = "regions must lie between 1 and 4096";
 	else if (o->grid < 0 || o->grid > 64 || o->grid * o->grid + 1 > o->regions)
-		what = "grid * grid cells and the whole image need as many regions: raise regions or "
-		       "lower grid";
+		what = "grid * grid cells and the whole image need as many regions: raise "
+		       "regions or lower grid";
 	else if (o->text_len < 2 || o->text_len > 4096)
 		what = "text_len must lie between 2 and 4096";
 	else if (!o->vocab)

@@ -20,7 +20,8 @@ static struct wl_vocab *open_vocab(const char *path, struct wl_err *err)
 {
 	static const char none[] = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n";
 
-	return path ? wl_vocab_load(path, err) : wl_vocab_parse(none, sizeof(none) - 1, "none", err);
+	return path ? wl_vocab_load(path, err)
+		    : wl_vocab_parse(none, sizeof(none) - 1, "none", err);
 }
 
 static int loader_options(const struct config *c, struct wl_loader_opts *o, struct wl_err *err)
@@ -32,9 +33,9 @@ static int loader_options(const struct config *c, struct wl_loader_opts *o, stru
 		.seed = (uint64_t)c->seed, .world = 1, .prefetch = (int)c->prefetch,
 		.threads = c->threads ? (int)c->threads : (int)wl_cores(), .limit = c->limit,
 	};
-	/* A sheet of one picture must not need a split of a whole batch. */
 	if (c->samples < 1 || c->samples > 1000000)
-		return wl_err_set(err, WL_EUSAGE, "samples is %lld, but must lie between 1 and 1000000",
+		return wl_err_set(err, WL_EUSAGE,
+			"samples is %lld, but must lie between 1 and 1000000",
 			(long long)c->samples);
 	return c->augment ? wl_augment_parse(c->augment, &o->augment, err) :
 		wl_augment_preset("paper", &o->augment, err);
@@ -82,7 +83,8 @@ int main(int argc, char **argv)
 		{"seed", WL_OPT_INT, &c.seed, "N", "of order and augmentation", false},
 		{"epoch", WL_OPT_INT, &c.epoch, "N", "start in this epoch", false},
 		{"position", WL_OPT_INT, &c.position, "N", "start at this position of it", false},
-		{"shuffle", WL_OPT_BOOL, &c.shuffle, NULL, "no-: in the order of the shards", false},
+		{"shuffle", WL_OPT_BOOL, &c.shuffle, NULL, "no-: in the order of the shards",
+			false},
 		{"limit", WL_OPT_INT, &c.limit, "N", "only the first N samples, 0: all", false},
 		{"boxes", WL_OPT_BOOL, &c.boxes, NULL, "no-: the grid for every sample", false},
 		{"regions", WL_OPT_INT, &c.regions, "N", "boxes and the whole picture", false},
@@ -90,14 +92,17 @@ int main(int argc, char **argv)
 		{"text-len", WL_OPT_INT, &c.text_len, "N", "ids a caption", false},
 		{"samples", WL_OPT_INT, &c.samples, "N", "how many to show or to measure", false},
 		{"contact-sheet", WL_OPT_STR, &c.sheet, "FILE",
-			"the augmented pictures with their regions: .jpg, or .html with captions", false},
+			"the augmented pictures with their regions: .jpg, or .html with captions",
+			false},
 		{"bench", WL_OPT_BOOL, &c.bench, NULL, "measure images a second", false},
 		{NULL, WL_OPT_BOOL, NULL, NULL, NULL, false},
 	};
 	struct wl_opts o = {
-		.program = "wenlan-load", .usage = "--shards DIR [OPTION]...",
-		.about = "Shows what a training run would see of a shard set, or measures the loader.",
-		.example = "wenlan-load --shards demo/shards --samples 24 --contact-sheet sheet.html\n"
+		.program = "wenlan-load",
+		.usage = "--shards DIR [OPTION]...",
+		.about = "Shows what a training run would see of shards, or measures the loader.",
+		.example =
+			"wenlan-load --shards demo/shards --samples 24 --contact-sheet sheet.html\n"
 			"wenlan-load --shards demo/shards --bench --samples 2000 --threads 1",
 		.table = table,
 	};

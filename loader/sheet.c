@@ -63,8 +63,8 @@ struct wl_sheet *wl_sheet_new(const char *path, int side, int n, struct wl_err *
 	struct wl_sheet *s;
 
 	if (!page && !ends_with(path, ".jpg") && !ends_with(path, ".jpeg")) {
-		wl_err_set(err, WL_EUSAGE, "contact sheet \"%s\": the name must end in .jpg or .html",
-			path);
+		wl_err_set(err, WL_EUSAGE,
+			"contact sheet \"%s\": the name must end in .jpg or .html", path);
 		return NULL;
 	}
 	if (n < 1 || n > MAX_PICTURES) {

@@ -20,8 +20,9 @@ static void picture(struct wl_image *im, int w, int h)
 	for (int y = 0; y < h; y++)
 		for (int x = 0; x < w; x++)
 			for (int c = 0; c < 3; c++)
-				im->data[(y * w + x) * 3 + c] = (uint8_t)(127 + 60 * sin(x * 0.3 + c) *
-					cos(y * 0.2) + (x * 7 + y * 13 + c * 29) % 60);
+				im->data[(y * w + x) * 3 + c] =
+					(uint8_t)(127 + 60 * sin(x * 0.3 + c) * cos(y * 0.2) +
+						  (x * 7 + y * 13 + c * 29) % 60);
 }
 
 struct jpeg_form {
@@ -100,7 +101,8 @@ static int decode_region(struct wl_decoder *d, const void *bytes, size_t n, cons
 static void regions_equal_full_decode(void **state)
 {
 	static const struct jpeg_form forms[] = {{1, 1, 0, 0, 0}, {2, 1, 0, 0, 0}, {2, 2, 0, 0, 0},
-		{1, 2, 0, 0, 0}, {2, 2, 1, 0, 0}, {2, 2, 0, 0, 1}, {1, 1, 0, 1, 0}, {4, 1, 0, 0, 0}};
+		{1, 2, 0, 0, 0}, {2, 2, 1, 0, 0}, {2, 2, 0, 0, 1}, {1, 1, 0, 1, 0},
+		{4, 1, 0, 0, 0}};
 	static const int boxes[][4] = {{0, 0, 203, 151}, {17, 33, 100, 71}, {16, 16, 32, 32},
 		{100, 75, 1, 1}, {202, 150, 1, 1}, {0, 140, 203, 11}, {190, 0, 13, 151},
 		{31, 15, 97, 120}, {33, 1, 64, 149}, {0, 0, 1, 1}};

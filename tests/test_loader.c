@@ -66,10 +66,22 @@ static int teardown(void **state)
 static struct wl_loader_opts options(const struct fixture *f)
 {
 	struct wl_loader_opts o = {
-		.dir = f->good, .split = "train", .batch = 8, .image_px = S, .regions = R, .grid = 2,
-		.use_boxes = true, .text_len = LEN, .vocab = f->vocab,
-		.mean = {0.485f, 0.456f, 0.406f}, .std = {0.229f, 0.224f, 0.225f},
-		.shuffle = true, .seed = 7, .world = 1, .threads = 2, .prefetch = 1,
+		.dir = f->good,
+		.split = "train",
+		.batch = 8,
+		.image_px = S,
+		.regions = R,
+		.grid = 2,
+		.use_boxes = true,
+		.text_len = LEN,
+		.vocab = f->vocab,
+		.mean = {0.485f, 0.456f, 0.406f},
+		.std = {0.229f, 0.224f, 0.225f},
+		.shuffle = true,
+		.seed = 7,
+		.world = 1,
+		.threads = 2,
+		.prefetch = 1,
 	};
 	struct wl_err err = WL_ERR_INIT;
 

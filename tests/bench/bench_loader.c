@@ -26,8 +26,9 @@ static void draw_tile(int seed, uint8_t *rgb)
 				uint64_t s = (uint64_t)(seed * 3 + c), v = 0;
 
 				for (int k = 0; k < 5; k++)
-					v += wl_rand64(s, (uint64_t)((y >> k) << 8 | x >> k), (uint64_t)k) %
-						(uint64_t)(12 << k);
+					v += wl_rand64(s, (uint64_t)((y >> k) << 8 | x >> k),
+						     (uint64_t)k) %
+					     (uint64_t)(12 << k);
 				rgb[(y * TILE + x) * 3 + c] = (uint8_t)(v * 255 / 372);
 			}
 }
@@ -161,8 +162,8 @@ int main(int argc, char **argv)
 	struct wl_err err = WL_ERR_INIT;
 
 	if (argc < 2 || pack(argv[1], argc > 2 ? argv[2] : NULL, &err) < 0) {
-		fprintf(stderr, "bench_loader: %s\n", argc < 2 ? "usage: bench_loader OUT [PHOTOS]" :
-			err.msg);
+		fprintf(stderr, "bench_loader: %s\n",
+			argc < 2 ? "usage: bench_loader OUT [PHOTOS]" : err.msg);
 		return 1;
 	}
 	return 0;

@@ -38,7 +38,8 @@ void wl_toy_picture(int i, struct wl_image *out)
 	for (y = 0; y < h; y++)
 		for (x = 0; x < w; x++)
 			for (c = 0; c < 3; c++) {
-				double v = 120 + 70 * sin(x * 0.11 + i + c) * cos(y * 0.07 * (c + 1));
+				double v =
+					120 + 70 * sin(x * 0.11 + i + c) * cos(y * 0.07 * (c + 1));
 
 				if (x > w / 4 && x < w / 2 && y > h / 3 && y < h / 2)
 					v = c == i % 3 ? 250 : 20;
