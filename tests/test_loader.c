@@ -14,6 +14,7 @@
 #include "tests/support/cm.h"
 #include "tests/support/shardset.h"
 
+#include <malloc.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -569,6 +570,26 @@ static void closes_at_any_time(void **state)
 	}
 }
 
+/* After an epoch of warming up, three more leave the heap as it was. */
+static void memory_does_not_grow(void **state)
+{
+	const struct fixture *f = *state;
+	struct wl_loader_opts o = options(f);
+	struct wl_loader *l = must_open(&o);
+	size_t before;
+
+	for (int i = 0; i < 2 * N / 8; i++)
+		must_next(l);
+	before = mallinfo2().uordblks;
+	for (int i = 0; i < 3 * N / 8; i++)
+		must_next(l);
+	/* What two workers have in hand differs from moment to moment: a few samples' JSON and
+	 * libjpeg's tables, not batches (of 98 KiB each). */
+	if (mallinfo2().uordblks > before + 3 * S * S * 8 * sizeof(float))
+		fail_msg("%zu bytes in use, %zu before", mallinfo2().uordblks, before);
+	wl_loader_close(l);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -586,6 +607,7 @@ int main(void)
 		cmocka_unit_test(refuses_bad_options),
 		cmocka_unit_test(limit_takes_the_first),
 		cmocka_unit_test(closes_at_any_time),
+		cmocka_unit_test(memory_does_not_grow),
 	};
 	wl_log_init("test_loader", WL_LOG_ERROR);
 	return cmocka_run_group_tests(tests, setup, teardown);
