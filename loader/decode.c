@@ -151,6 +151,9 @@ static int open_slow(struct wl_decoder *d, struct wl_err *err)
 	struct wl_image_info info;
 
 	WL_TRY(wl_image_probe(d->bytes, d->n_bytes, &info, err));
+	if (info.width < 1 || info.height < 1) /* GIF and SVG are named, not measured */
+		return wl_err_set(err, WL_EDATA, "the picture is %s, which is not decoded; "
+			"shards hold JPEG", wl_image_format_name(info.format));
 	d->slow = info.format != WL_IMAGE_JPEG || info.orientation != 1 || !fast_space(d);
 	d->width = info.width;
 	d->height = info.height;
