@@ -37,7 +37,8 @@ struct run {
 	char *metrics_path;
 	int lock;
 	int64_t total_steps, epoch_steps, val_every;
-	double loss_average; /* of the log and the progress bar only */
+	double loss_average; /* of the log and the progress bar only, over this process's steps */
+	int64_t averaged;
 };
 
 static double now_s(void)
@@ -265,10 +266,12 @@ static void publish(struct run *r, const struct wl_step_report *s, double wait, 
 {
 	char note[64];
 	int64_t step = r->trainer.step;
-	double blend = step < 20 ? 1.0 / (double)step : 0.05;
 
-	if (s->verdict == WL_GUARD_OK)
-		r->loss_average += blend * (s->moco.loss - r->loss_average);
+	if (s->verdict == WL_GUARD_OK) {
+		r->averaged++;
+		r->loss_average += (s->moco.loss - r->loss_average) /
+			(double)(r->averaged < 20 ? r->averaged : 20);
+	}
 	wl_metric_set("wenlan_train_step", "training steps done", (double)step);
 	wl_metric_set("wenlan_train_loss", "loss of the last step, both directions", s->moco.loss);
 	wl_metric_set("wenlan_train_learning_rate", "rate of the last step", s->lr);
