@@ -61,6 +61,9 @@ static void test_conv(void **state)
 			.shape = {WL_SHAPE(v->n, v->h, v->w, v->i), WL_SHAPE(v->o, v->i, v->k, v->k),
 				WL_SHAPE(v->o)}};
 		opcheck(&c);
+		c.bf16 = true;
+		c.tolerance = 3e-5;
+		opcheck(&c);
 	}
 }
 

@@ -52,7 +52,8 @@ static void make(struct world *w, const struct opcheck *c, int threads)
 	w->be = wl_backend_cpu_open(threads, &err);
 	assert_non_null(w->be);
 	wl_params_init(&w->params);
-	struct wl_graph_options opts = {.train = !c->infer, .poison = true};
+	struct wl_graph_options opts = {.train = !c->infer, .poison = true,
+		.compute_dtype = c->bf16 ? WL_BF16 : WL_F32};
 	w->g = wl_graph_new(c->name, &w->params, &opts, &err);
 	assert_non_null(w->g);
 	for (int i = 0; i < c->n_in; i++) {

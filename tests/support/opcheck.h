@@ -20,6 +20,7 @@ struct opcheck {
 	float scale[OPCHECK_IN];
 	unsigned buffers; /* bit i: operand i is a buffer (no gradient, may change) */
 	bool infer;       /* graph not in training mode */
+	bool bf16;        /* products of bf16 operands */
 	/* The operation on the operands; may add inputs of its own through `more`. */
 	wl_tid (*build)(struct wl_graph *g, const wl_tid *in, const void *ctx);
 	/* The value in double; operands in the library's layout. */

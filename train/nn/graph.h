@@ -33,7 +33,9 @@ struct wl_graph_options {
 	/* true: batch statistics in batch norm (running ones updated), dropout active.
 	 * false: running statistics, no dropout. */
 	bool train;
-	/* WL_F32, or WL_BF16 for bf16 inputs of matrix products with f32 sums. */
+	/* WL_F32, or WL_BF16: matrix products and dense convolutions round their operands to bf16
+	 * and sum in f32 (f32 altogether on a processor without AMX). Everything else, the loss
+	 * included, stays f32. */
 	enum wl_dtype compute_dtype;
 	/* Debug: every byte whose lifetime ended is filled with NaN, so that a wrong
 	 * plan shows itself. Slow. */

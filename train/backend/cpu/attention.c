@@ -81,7 +81,7 @@ void cpu_attention(struct cpu *c, const struct wl_op *op, const struct wl_run *r
 		int me = omp_get_thread_num();
 		int64_t row = t / a.heads * a.s, col = t % a.heads * a.dh;
 		float *p = probs + t * a.s * a.s, *dropped = p;
-		struct gemm qk = {.m = a.s, .n = a.s, .k = a.dh, .a = q + row * a.ld_q + col,
+		struct gemm qk = {.bf16 = cpu_bf16(c, op), .m = a.s, .n = a.s, .k = a.dh, .a = q + row * a.ld_q + col,
 			.a_row = a.ld_q, .a_col = 1, .b = k + row * a.ld_k + col, .b_row = 1,
 			.b_col = a.ld_k, .c = p, .ldc = a.s};
 		gemm_serial(&qk, c->pack[me]);
@@ -90,7 +90,7 @@ void cpu_attention(struct cpu *c, const struct wl_op *op, const struct wl_run *r
 			dropped = (float *)run->scratch + me * a.s * a.s;
 			drop(&a, t, p, dropped);
 		}
-		struct gemm pv = {.m = a.s, .n = a.dh, .k = a.s, .a = dropped, .a_row = a.s,
+		struct gemm pv = {.bf16 = cpu_bf16(c, op), .m = a.s, .n = a.dh, .k = a.s, .a = dropped, .a_row = a.s,
 			.a_col = 1, .b = v + row * a.ld_v + col, .b_row = a.ld_v, .b_col = 1,
 			.c = o + row * a.d + col, .ldc = a.d};
 		gemm_serial(&pv, c->pack[me]);
@@ -144,20 +144,20 @@ void cpu_attention_bwd(struct cpu *c, const struct wl_op *op, const struct wl_ru
 			drop(&a, t, p, mine);
 			dropped = mine;
 		}
-		struct gemm gp = {.m = a.s, .n = a.s, .k = a.dh, .a = g, .a_row = a.d, .a_col = 1,
+		struct gemm gp = {.bf16 = cpu_bf16(c, op), .m = a.s, .n = a.s, .k = a.dh, .a = g, .a_row = a.d, .a_col = 1,
 			.b = v + row * a.ld_v + col, .b_row = 1, .b_col = a.ld_v, .c = ds,
 			.ldc = a.s};
 		gemm_serial(&gp, c->pack[me]);
 		softmax_bwd(&a, t, p, ds);
-		struct gemm g_v = {.m = a.s, .n = a.dh, .k = a.s, .a = dropped, .a_row = 1,
+		struct gemm g_v = {.bf16 = cpu_bf16(c, op), .m = a.s, .n = a.dh, .k = a.s, .a = dropped, .a_row = 1,
 			.a_col = a.s, .b = g, .b_row = a.d, .b_col = 1,
 			.c = gv ? gv + op->attr.v_col + row * a.ld_v + col : NULL, .ldc = a.ld_v,
 			.add = cpu_acc(op, 2)};
-		struct gemm g_q = {.m = a.s, .n = a.dh, .k = a.s, .a = ds, .a_row = a.s, .a_col = 1,
+		struct gemm g_q = {.bf16 = cpu_bf16(c, op), .m = a.s, .n = a.dh, .k = a.s, .a = ds, .a_row = a.s, .a_col = 1,
 			.b = k + row * a.ld_k + col, .b_row = a.ld_k, .b_col = 1,
 			.c = gq ? gq + op->attr.q_col + row * a.ld_q + col : NULL, .ldc = a.ld_q,
 			.add = cpu_acc(op, 0)};
-		struct gemm g_k = {.m = a.s, .n = a.dh, .k = a.s, .a = ds, .a_row = 1, .a_col = a.s,
+		struct gemm g_k = {.bf16 = cpu_bf16(c, op), .m = a.s, .n = a.dh, .k = a.s, .a = ds, .a_row = 1, .a_col = a.s,
 			.b = q + row * a.ld_q + col, .b_row = a.ld_q, .b_col = 1,
 			.c = gk ? gk + op->attr.k_col + row * a.ld_k + col : NULL, .ldc = a.ld_k,
 			.add = cpu_acc(op, 1)};

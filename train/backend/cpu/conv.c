@@ -15,6 +15,7 @@ struct conv {
 	int64_t rows;         /* n * oh * ow */
 	int64_t block;        /* rows gathered at a time */
 	int kh, kw, stride, pt, pl;
+	bool bf16;
 };
 
 static struct conv conv_of(const struct wl_op *op, const struct wl_tensor *x,
@@ -88,7 +89,8 @@ void cpu_conv(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	struct conv v = conv_of(op, op->in[0], op->out[0]);
 	const float *x = cpu_f32(op->in[0]), *w = cpu_f32(op->in[1]);
-	struct gemm g = {.m = v.rows, .n = v.o, .k = v.patch, .a = x, .a_row = v.patch, .a_col = 1,
+	v.bf16 = cpu_bf16(c, op);
+	struct gemm g = {.bf16 = v.bf16, .m = v.rows, .n = v.o, .k = v.patch, .a = x, .a_row = v.patch, .a_col = 1,
 		.b = w, .b_row = 1, .b_col = v.patch, .c = cpu_f32(op->out[0]), .ldc = v.o,
 		.bias = cpu_f32(op->in[2])};
 	if (is_product(&v)) {
@@ -142,7 +144,7 @@ static void weights_bwd(struct cpu *c, const struct conv *v, const float *x, con
 		for (int64_t r0 = i * per; r0 < end; r0 += v->block) {
 			int64_t r1 = cpu_min(end, r0 + v->block);
 			gather(v, x, r0, r1, patches);
-			struct gemm g = {.m = v->o, .n = v->patch, .k = r1 - r0,
+			struct gemm g = {.bf16 = v->bf16, .m = v->o, .n = v->patch, .k = r1 - r0,
 				.a = gy + r0 * v->o, .a_row = 1, .a_col = v->o, .b = patches,
 				.b_row = v->patch, .b_col = 1, .c = partial + i * size,
 				.ldc = v->patch, .add = true};
@@ -167,7 +169,7 @@ static void data_bwd(struct cpu *c, const struct conv *v, const float *w, const 
 			memset(gx + n * image, 0, (size_t)image * sizeof(float));
 		for (int64_t r0 = n * out_rows; r0 < (n + 1) * out_rows; r0 += v->block) {
 			int64_t r1 = cpu_min((n + 1) * out_rows, r0 + v->block);
-			struct gemm g = {.m = r1 - r0, .n = v->patch, .k = v->o,
+			struct gemm g = {.bf16 = v->bf16, .m = r1 - r0, .n = v->patch, .k = v->o,
 				.a = gy + r0 * v->o, .a_row = v->o, .a_col = 1, .b = w,
 				.b_row = v->patch, .b_col = 1, .c = patches, .ldc = v->patch};
 			gemm_serial(&g, c->pack[t]);
@@ -181,15 +183,16 @@ void cpu_conv_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *ru
 	struct conv v = conv_of(op, op->in[0], op->in[2]);
 	const float *x = cpu_f32(op->in[0]), *w = cpu_f32(op->in[1]), *gy = cpu_f32(op->in[2]);
 	float *gx = cpu_f32(op->out[0]), *gw = cpu_f32(op->out[1]), *gb = cpu_f32(op->out[2]);
+	v.bf16 = cpu_bf16(c, op);
 	if (gw && is_product(&v)) {
-		struct gemm g = {.m = v.o, .n = v.i, .k = v.rows, .a = gy, .a_row = 1, .a_col = v.o,
+		struct gemm g = {.bf16 = v.bf16, .m = v.o, .n = v.i, .k = v.rows, .a = gy, .a_row = 1, .a_col = v.o,
 			.b = x, .b_row = v.i, .b_col = 1, .c = gw, .ldc = v.i, .add = true};
 		gemm(c, &g, run->scratch);
 	} else if (gw) {
 		weights_bwd(c, &v, x, gy, gw, run->scratch);
 	}
 	if (gx && is_product(&v)) {
-		struct gemm g = {.m = v.rows, .n = v.i, .k = v.o, .a = gy, .a_row = v.o, .a_col = 1,
+		struct gemm g = {.bf16 = v.bf16, .m = v.rows, .n = v.i, .k = v.o, .a = gy, .a_row = v.o, .a_col = 1,
 			.b = w, .b_row = v.i, .b_col = 1, .c = gx, .ldc = v.i,
 			.add = cpu_acc(op, 0)};
 		gemm(c, &g, run->scratch);

@@ -148,6 +148,7 @@ struct wl_backend *wl_backend_cpu_open(int threads, struct wl_err *err)
 	c->be = cpu_table;
 	c->be.impl = c;
 	c->threads = threads > 0 ? threads : omp_get_max_threads();
+	c->bf16 = gemm_bf16_available();
 	c->pack = calloc((size_t)c->threads, sizeof(*c->pack));
 	size_t bytes = gemm_pack_floats() * sizeof(float);
 	for (int t = 0; c->pack && t < c->threads; t++) {

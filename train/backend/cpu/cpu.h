@@ -8,6 +8,7 @@
 struct cpu {
 	struct wl_backend be;
 	int threads;
+	bool bf16; /* the processor multiplies bf16 */
 	float **pack; /* [threads] private memory of a thread for packed matrix panels */
 };
 
@@ -42,6 +43,7 @@ struct gemm {
 	const float *bias; /* [n] or NULL */
 	enum wl_act act;
 	float *z; /* as c, or NULL */
+	bool bf16; /* operands rounded to bf16; only where gemm_bf16_available */
 };
 
 /* All threads. scratch: gemm_scratch bytes (0 unless k is far larger than m and n), or NULL:
@@ -50,6 +52,14 @@ void gemm(struct cpu *c, const struct gemm *g, void *scratch);
 size_t gemm_scratch(int64_t m, int64_t n, int64_t k);
 /* One thread, whole product; pack is its c->pack[]. */
 void gemm_serial(const struct gemm *g, float *pack);
+/* act(c + bias) on the block of rows from i0, columns from j0: what ends a product. */
+void gemm_epilogue(const struct gemm *g, int64_t i0, int64_t rows, int64_t j0, int64_t n);
+
+/* gemm_bf16.c: a part of a product with bf16 operands; false where the processor has none. */
+bool gemm_bf16_available(void);
+void gemm_bf16_part(const struct gemm *g, int64_t m0, int64_t m1, int64_t n0, int64_t n1,
+	int64_t k0, int64_t k1, float *out, int64_t ldc, bool add, bool finish, float *pack);
+size_t gemm_bf16_pack_floats(void);
 /* Floats of a thread's pack buffer. */
 size_t gemm_pack_floats(void);
 
@@ -94,6 +104,12 @@ size_t cpu_colsum_scratch(int64_t rows, int64_t cols);
 /* gz = gy * act'(…), from z (the value before) or y (after), whichever the activation needs. */
 void cpu_act_grad(struct cpu *c, enum wl_act act, const float *y, const float *z,
 	const float *gy, float *gz, int64_t n);
+
+/* Whether this operation's products take bf16 operands. */
+static inline bool cpu_bf16(const struct cpu *c, const struct wl_op *op)
+{
+	return c->bf16 && op->attr.compute == WL_BF16;
+}
 
 /* The key of this operation's random numbers in this run. */
 static inline struct wl_rng_key cpu_key(const struct wl_op *op, const struct wl_run *run)

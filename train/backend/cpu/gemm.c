@@ -29,7 +29,7 @@ enum {
 
 size_t gemm_pack_floats(void)
 {
-	return (size_t)KC * NC;
+	return (size_t)cpu_max(KC * NC, (int64_t)gemm_bf16_pack_floats());
 }
 
 /* b(p0.., j0..) [kc, n] -> panels [n / NR][kc][NR], zeros beyond n. */
@@ -162,7 +162,7 @@ static void block(const struct gemm *g, int64_t i0, int64_t rows, int64_t p0, in
 }
 
 /* act(c + bias) on a finished block. */
-static void epilogue(const struct gemm *g, int64_t i0, int64_t rows, int64_t j0, int64_t n)
+void gemm_epilogue(const struct gemm *g, int64_t i0, int64_t rows, int64_t j0, int64_t n)
 {
 	if (!g->bias && g->act == WL_ACT_NONE && !g->z)
 		return;
@@ -191,6 +191,10 @@ static void epilogue(const struct gemm *g, int64_t i0, int64_t rows, int64_t j0,
 static void part(const struct gemm *g, int64_t m0, int64_t m1, int64_t n0, int64_t n1, int64_t k0,
 	int64_t k1, float *out, int64_t ldc, bool add, bool finish, float *pack)
 {
+	if (g->bf16) {
+		gemm_bf16_part(g, m0, m1, n0, n1, k0, k1, out, ldc, add, finish, pack);
+		return;
+	}
 	/* Steps of k of equal length (a short last one would cost a pass over C), and as many
 	 * steps packed at once as fit with a panel or more of columns: a block of C then takes
 	 * them one after the other while it is in the cache. */
@@ -210,7 +214,7 @@ static void part(const struct gemm *g, int64_t m0, int64_t m1, int64_t n0, int64
 						pack + (p - p0) * padded, n, out + i * ldc + j, ldc,
 						add || p > k0);
 				if (p1 == k1 && finish)
-					epilogue(g, i, rows, j, n);
+					gemm_epilogue(g, i, rows, j, n);
 			}
 		}
 	}
@@ -258,7 +262,7 @@ static void gemm_split_k(struct cpu *c, const struct gemm *g, int64_t s, float *
 				for (int64_t j = 0; j < g->n; j++)
 					row[j] += from[j];
 			}
-			epilogue(g, i, 1, 0, g->n);
+			gemm_epilogue(g, i, 1, 0, g->n);
 		}
 	}
 }
@@ -272,7 +276,7 @@ void gemm(struct cpu *c, const struct gemm *g, void *scratch)
 	}
 	/* Threads take ranges of rows, or of columns where there are few rows. */
 	bool by_rows = g->m >= g->n || g->m >= MR * 4 * c->threads;
-	int64_t unit = by_rows ? MR : NR, units = cpu_ceil_div(by_rows ? g->m : g->n, unit);
+	int64_t unit = g->bf16 ? 32 : by_rows ? MR : NR, units = cpu_ceil_div(by_rows ? g->m : g->n, unit);
 #pragma omp parallel num_threads(c->threads)
 	{
 		int t = omp_get_thread_num(), nt = omp_get_num_threads();

@@ -12,7 +12,7 @@ void cpu_linear(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	const struct wl_shape *x = &op->in[0]->shape, *y = &op->out[0]->shape;
 	int64_t i = wl_shape_last(x), o = wl_shape_last(y);
-	struct gemm g = {.m = wl_shape_rows(x), .n = o, .k = i, .a = cpu_f32(op->in[0]), .a_row = i,
+	struct gemm g = {.bf16 = cpu_bf16(c, op), .m = wl_shape_rows(x), .n = o, .k = i, .a = cpu_f32(op->in[0]), .a_row = i,
 		.a_col = 1, .b = cpu_f32(op->in[1]), .b_row = 1, .b_col = i,
 		.c = cpu_f32(op->out[0]), .ldc = o, .bias = cpu_f32(op->in[2]),
 		.act = op->attr.act, .z = cpu_f32(op->out[1])};
@@ -49,14 +49,14 @@ void cpu_linear_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *
 		gz = own;
 	}
 	if (gw) {
-		struct gemm g = {.m = o, .n = i, .k = rows, .a = gz, .a_row = 1, .a_col = o, .b = x,
+		struct gemm g = {.bf16 = cpu_bf16(c, op), .m = o, .n = i, .k = rows, .a = gz, .a_row = 1, .a_col = o, .b = x,
 			.b_row = i, .b_col = 1, .c = gw, .ldc = i, .add = true};
 		gemm(c, &g, scratch);
 	}
 	if (gb)
 		cpu_colsum(c, gz, rows, o, gb, scratch);
 	if (gx) {
-		struct gemm g = {.m = rows, .n = i, .k = o, .a = gz, .a_row = o, .a_col = 1, .b = w,
+		struct gemm g = {.bf16 = cpu_bf16(c, op), .m = rows, .n = i, .k = o, .a = gz, .a_row = o, .a_col = 1, .b = w,
 			.b_row = i, .b_col = 1, .c = gx, .ldc = i, .add = cpu_acc(op, 0)};
 		gemm(c, &g, scratch);
 	}
