@@ -65,13 +65,16 @@ static wl_tid vector(struct wl_graph *g, const char *prefix, const char *name, u
 
 static wl_tid bn(struct wl_graph *g, wl_tid x, const char *prefix, enum wl_act act, wl_tid residual)
 {
-	return wl_g_batch_norm(g, x, &(struct wl_bn){
-		.gamma = vector(g, prefix, "weight", WL_PARAM_GAIN),
-		.beta = vector(g, prefix, "bias", WL_PARAM_GAIN),
-		.mean = vector(g, prefix, "running_mean", WL_PARAM_BUFFER),
-		.var = vector(g, prefix, "running_var", WL_PARAM_BUFFER),
-		.eps = 1e-3f, .momentum = 0.1f, .act = act, .residual = residual,
-		.drop_path = residual ? 0.3f : 0});
+	return wl_g_batch_norm(g, x,
+		&(struct wl_bn){.gamma = vector(g, prefix, "weight", WL_PARAM_GAIN),
+			.beta = vector(g, prefix, "bias", WL_PARAM_GAIN),
+			.mean = vector(g, prefix, "running_mean", WL_PARAM_BUFFER),
+			.var = vector(g, prefix, "running_var", WL_PARAM_BUFFER),
+			.eps = 1e-3f,
+			.momentum = 0.1f,
+			.act = act,
+			.residual = residual,
+			.drop_path = residual ? 0.3f : 0});
 }
 
 static void build(struct net *n, bool train)
@@ -80,26 +83,35 @@ static void build(struct net *n, bool train)
 	n->images = wl_g_input(g, "images", WL_F32, WL_SHAPE(B, PX, PX, 3));
 	n->mask = wl_g_input(g, "mask", WL_F32, WL_SHAPE(B, S));
 	n->queue = wl_g_external(g, "queue", WL_F32, WL_SHAPE(CLASSES, C));
-	wl_tid x = wl_g_conv2d(g, n->images, wl_g_param(g, "stem", WL_LAYOUT_CONV,
-		WL_SHAPE(C, 3, 3, 3), WL_PARAM_WEIGHT), WL_NONE, 2);
+	wl_tid x = wl_g_conv2d(g, n->images,
+		wl_g_param(g, "stem", WL_LAYOUT_CONV, WL_SHAPE(C, 3, 3, 3), WL_PARAM_WEIGHT),
+		WL_NONE, 2);
 	x = bn(g, x, "bn0", WL_ACT_SILU, WL_NONE);
 	wl_tid skip = x;
-	x = wl_g_depthwise(g, x, wl_g_param(g, "dw", WL_LAYOUT_DEPTHWISE, WL_SHAPE(C, 1, 5, 5),
-		WL_PARAM_WEIGHT), 1);
+	x = wl_g_depthwise(g, x,
+		wl_g_param(g, "dw", WL_LAYOUT_DEPTHWISE, WL_SHAPE(C, 1, 5, 5), WL_PARAM_WEIGHT), 1);
 	x = bn(g, x, "bn1", WL_ACT_SILU, WL_NONE);
 	wl_tid s = wl_g_linear(g, wl_g_mean_hw(g, x), weight(g, "se1", 6, C), WL_NONE, WL_ACT_SILU);
-	x = wl_g_channel_scale(g, x, wl_g_linear(g, s, weight(g, "se2", C, 6), WL_NONE, WL_ACT_NONE));
-	x = wl_g_conv2d(g, x, wl_g_param(g, "pw", WL_LAYOUT_CONV, WL_SHAPE(C, C, 1, 1),
-		WL_PARAM_WEIGHT), WL_NONE, 1);
+	x = wl_g_channel_scale(
+		g, x, wl_g_linear(g, s, weight(g, "se2", C, 6), WL_NONE, WL_ACT_NONE));
+	x = wl_g_conv2d(g, x,
+		wl_g_param(g, "pw", WL_LAYOUT_CONV, WL_SHAPE(C, C, 1, 1), WL_PARAM_WEIGHT), WL_NONE,
+		1);
 	x = bn(g, x, "bn2", WL_ACT_NONE, skip);
 	/* The first rows of the map as a sequence; one layer of self-attention. */
 	wl_tid t = wl_g_slice(g, wl_g_reshape(g, x, WL_SHAPE(B, PX * PX / 4, C)), 1, 5, S);
 	t = wl_g_l2_normalize(g, t, 1e-12f);
 	wl_tid qkv = wl_g_linear(g, t, weight(g, "qkv", 3 * C, C), WL_NONE, WL_ACT_NONE);
-	wl_tid a = wl_g_attention(g, &(struct wl_attn){.q = qkv, .k = qkv, .v = qkv, .mask = n->mask,
-		.heads = 4, .dropout = 0.2f});
+	wl_tid a = wl_g_attention(g, &(struct wl_attn){.q = qkv,
+					     .k = qkv,
+					     .v = qkv,
+					     .mask = n->mask,
+					     .heads = 4,
+					     .dropout = 0.2f});
 	struct wl_ln ln = {.gamma = vector(g, "ln", "weight", WL_PARAM_GAIN),
-		.beta = vector(g, "ln", "bias", WL_PARAM_GAIN), .eps = 1e-5f, .residual = t,
+		.beta = vector(g, "ln", "bias", WL_PARAM_GAIN),
+		.eps = 1e-5f,
+		.residual = t,
 		.dropout = 0.2f};
 	t = wl_g_layer_norm(g, a, &ln);
 	ln.residual = t;
@@ -111,9 +123,14 @@ static void build(struct net *n, bool train)
 	if (!train)
 		return;
 	wl_tid key = wl_g_l2_normalize(g, wl_g_mean_hw(g, x), 1e-12f);
-	n->loss = wl_g_infonce(g, &(struct wl_infonce){.query = n->features, .key = key,
-		.queue = n->queue, .log_scale = wl_g_param(g, "logit_scale", WL_LAYOUT_PLAIN,
-			WL_SHAPE(1), WL_PARAM_TRAINABLE), .in_batch = true}, NULL);
+	n->loss = wl_g_infonce(g,
+		&(struct wl_infonce){.query = n->features,
+			.key = key,
+			.queue = n->queue,
+			.log_scale = wl_g_param(
+				g, "logit_scale", WL_LAYOUT_PLAIN, WL_SHAPE(1), WL_PARAM_TRAINABLE),
+			.in_batch = true},
+		NULL);
 	wl_g_loss(g, n->loss, 1);
 }
 
@@ -238,8 +255,9 @@ static void test_gradient_of_all(void **state)
 		for (int side = 0; side < 2; side++) {
 			memcpy(p->value, start, (size_t)p->floats * sizeof(float));
 			for (int64_t j = 0; j < e->count; j++)
-				p->value[e->offset + j] += (float)((side ? h : -h) *
-					(double)grad[e->offset + j] / norm);
+				p->value[e->offset + j] +=
+					(float)((side ? h : -h) * (double)grad[e->offset + j] /
+						norm);
 			loss[side] = (double)run(&n, 9);
 		}
 		slope = (loss[1] - loss[0]) / (2 * h);
@@ -301,7 +319,8 @@ static void test_frozen(void **state)
 	for (int i = 0; i < all.params.n; i++) {
 		const struct wl_param *e = &some.params.item[i];
 		for (int64_t j = 0; j < e->count; j++) {
-			bool zero = i == wl_params_find(&some.params, "stem") || (e->flags & 1) == 0;
+			bool zero =
+				i == wl_params_find(&some.params, "stem") || (e->flags & 1) == 0;
 			assert_true(some.params.grad[e->offset + j] ==
 				    (zero ? 0 : all.params.grad[e->offset + j]));
 		}
@@ -397,8 +416,10 @@ static void test_layouts(void **state)
 	struct wl_params p, q;
 	wl_params_init(&p);
 	struct wl_shape conv = WL_SHAPE(2, 3, 2, 2), dw = WL_SHAPE(3, 1, 2, 2);
-	assert_int_equal(wl_params_add(&p, "conv", WL_LAYOUT_CONV, &conv, WL_PARAM_WEIGHT, &err), 0);
-	assert_int_equal(wl_params_add(&p, "dw", WL_LAYOUT_DEPTHWISE, &dw, WL_PARAM_BUFFER, &err), 1);
+	assert_int_equal(
+		wl_params_add(&p, "conv", WL_LAYOUT_CONV, &conv, WL_PARAM_WEIGHT, &err), 0);
+	assert_int_equal(
+		wl_params_add(&p, "dw", WL_LAYOUT_DEPTHWISE, &dw, WL_PARAM_BUFFER, &err), 1);
 	assert_int_equal(wl_params_add(&p, "no", WL_LAYOUT_DEPTHWISE, &conv, 0, &err), -1);
 	assert_int_equal(wl_params_clone_layout(&q, &p, &err), 0);
 	assert_int_equal(wl_params_seal(&p, be, true, &err), 0);

@@ -50,16 +50,25 @@ static void test_conv(void **state)
 {
 	(void)state;
 	static const struct conv all[] = {
-		{2, 7, 9, 5, 6, 1, 1},    {2, 8, 8, 3, 32, 3, 2},   {1, 9, 7, 4, 17, 3, 1},
-		{2, 6, 6, 3, 5, 5, 2},    {3, 5, 5, 2, 3, 1, 2},    {9, 33, 32, 3, 5, 1, 1},
-		{1, 12, 12, 33, 7, 3, 3}, {2, 40, 40, 3, 8, 3, 2},
+		{2, 7, 9, 5, 6, 1, 1},
+		{2, 8, 8, 3, 32, 3, 2},
+		{1, 9, 7, 4, 17, 3, 1},
+		{2, 6, 6, 3, 5, 5, 2},
+		{3, 5, 5, 2, 3, 1, 2},
+		{9, 33, 32, 3, 5, 1, 1},
+		{1, 12, 12, 33, 7, 3, 3},
+		{2, 40, 40, 3, 8, 3, 2},
 	};
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
 		const struct conv *v = &all[i];
-		struct opcheck c = {.name = "conv", .n_in = 3, .build = conv_build, .ref = conv_ref,
-			.ctx = v, .layout = {WL_LAYOUT_PLAIN, WL_LAYOUT_CONV, WL_LAYOUT_PLAIN},
-			.shape = {WL_SHAPE(v->n, v->h, v->w, v->i), WL_SHAPE(v->o, v->i, v->k, v->k),
-				WL_SHAPE(v->o)}};
+		struct opcheck c = {.name = "conv",
+			.n_in = 3,
+			.build = conv_build,
+			.ref = conv_ref,
+			.ctx = v,
+			.layout = {WL_LAYOUT_PLAIN, WL_LAYOUT_CONV, WL_LAYOUT_PLAIN},
+			.shape = {WL_SHAPE(v->n, v->h, v->w, v->i),
+				WL_SHAPE(v->o, v->i, v->k, v->k), WL_SHAPE(v->o)}};
 		opcheck(&c);
 		c.bf16 = true;
 		c.tolerance = 3e-5;
@@ -94,15 +103,26 @@ static void test_depthwise(void **state)
 	(void)state;
 	/* Sizes below, at and above the kernel's; channels that do and do not fill vectors. */
 	static const struct conv all[] = {
-		{2, 8, 8, 16, 0, 3, 1},  {2, 9, 7, 24, 0, 3, 2}, {1, 8, 10, 40, 0, 5, 1},
-		{2, 11, 8, 19, 0, 5, 2}, {2, 2, 2, 16, 0, 5, 1}, {2, 1, 3, 8, 0, 5, 2},
-		{1, 4, 4, 32, 0, 5, 1},  {1, 3, 3, 16, 0, 3, 2}, {1, 9, 9, 5, 0, 7, 1},
-		{1, 9, 9, 5, 0, 7, 3},   {1, 5, 6, 3, 0, 3, 3},  {2, 16, 15, 33, 0, 5, 2},
+		{2, 8, 8, 16, 0, 3, 1},
+		{2, 9, 7, 24, 0, 3, 2},
+		{1, 8, 10, 40, 0, 5, 1},
+		{2, 11, 8, 19, 0, 5, 2},
+		{2, 2, 2, 16, 0, 5, 1},
+		{2, 1, 3, 8, 0, 5, 2},
+		{1, 4, 4, 32, 0, 5, 1},
+		{1, 3, 3, 16, 0, 3, 2},
+		{1, 9, 9, 5, 0, 7, 1},
+		{1, 9, 9, 5, 0, 7, 3},
+		{1, 5, 6, 3, 0, 3, 3},
+		{2, 16, 15, 33, 0, 5, 2},
 	};
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
 		const struct conv *v = &all[i];
-		struct opcheck c = {.name = "depthwise", .n_in = 2, .build = depthwise_build,
-			.ref = depthwise_ref, .ctx = v,
+		struct opcheck c = {.name = "depthwise",
+			.n_in = 2,
+			.build = depthwise_build,
+			.ref = depthwise_ref,
+			.ctx = v,
 			.layout = {WL_LAYOUT_PLAIN, WL_LAYOUT_DEPTHWISE},
 			.shape = {WL_SHAPE(v->n, v->h, v->w, v->i), WL_SHAPE(v->i, 1, v->k, v->k)}};
 		opcheck(&c);
@@ -154,26 +174,42 @@ static void bn_ref(const double *const *in, double *out, const void *ctx)
 static wl_tid bn_build(struct wl_graph *g, const wl_tid *in, const void *ctx)
 {
 	const struct norm *v = ctx;
-	return wl_g_batch_norm(g, in[0], &(struct wl_bn){.gamma = in[1], .beta = in[2],
-		.mean = in[3], .var = in[4], .eps = 1e-3f, .momentum = 0.1f, .act = v->act,
-		.residual = v->residual ? in[5] : WL_NONE, .use_running = v->running});
+	return wl_g_batch_norm(g, in[0],
+		&(struct wl_bn){.gamma = in[1],
+			.beta = in[2],
+			.mean = in[3],
+			.var = in[4],
+			.eps = 1e-3f,
+			.momentum = 0.1f,
+			.act = v->act,
+			.residual = v->residual ? in[5] : WL_NONE,
+			.use_running = v->running});
 }
 
 static struct opcheck bn_check(const struct norm *v)
 {
 	struct wl_shape x = WL_SHAPE(v->n, v->hw, v->hw, v->c), c = WL_SHAPE(v->c);
-	return (struct opcheck){.name = "batch_norm", .n_in = v->residual ? 6 : 5, .build = bn_build,
-		.ref = bn_ref, .ctx = v, .shape = {x, c, c, c, c, x}, .buffers = 1u << 3 | 1u << 4,
-		.offset = {3, 1, 0, 0.5f, 6}, .scale = {2, 0.3f, 0.5f, 0.5f, 0.5f}};
+	return (struct opcheck){.name = "batch_norm",
+		.n_in = v->residual ? 6 : 5,
+		.build = bn_build,
+		.ref = bn_ref,
+		.ctx = v,
+		.shape = {x, c, c, c, c, x},
+		.buffers = 1u << 3 | 1u << 4,
+		.offset = {3, 1, 0, 0.5f, 6},
+		.scale = {2, 0.3f, 0.5f, 0.5f, 0.5f}};
 }
 
 static void test_batch_norm(void **state)
 {
 	(void)state;
 	static const struct norm all[] = {
-		{2, 5, 17, WL_ACT_NONE, false, false}, {3, 4, 16, WL_ACT_SILU, true, false},
-		{2, 3, 8, WL_ACT_RELU6, false, false}, {2, 3, 8, WL_ACT_RELU, true, true},
-		{2, 40, 40, WL_ACT_SILU, false, false}, {2, 3, 24, WL_ACT_SILU, false, true},
+		{2, 5, 17, WL_ACT_NONE, false, false},
+		{3, 4, 16, WL_ACT_SILU, true, false},
+		{2, 3, 8, WL_ACT_RELU6, false, false},
+		{2, 3, 8, WL_ACT_RELU, true, true},
+		{2, 40, 40, WL_ACT_SILU, false, false},
+		{2, 3, 24, WL_ACT_SILU, false, true},
 	};
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
 		struct opcheck c = bn_check(&all[i]);
@@ -189,14 +225,20 @@ static void test_running_stats(void **state)
 	struct wl_backend *be = wl_backend_cpu_open(2, &err);
 	struct wl_params p;
 	wl_params_init(&p);
-	struct wl_graph *g = wl_graph_new("bn", &p, &(struct wl_graph_options){.train = true}, &err);
+	struct wl_graph *g =
+		wl_graph_new("bn", &p, &(struct wl_graph_options){.train = true}, &err);
 	wl_tid x = wl_g_input(g, "x", WL_F32, WL_SHAPE(2, 2, 1, 1)), t[4];
 	const char *names[] = {"gamma", "beta", "mean", "var"};
 	for (int i = 0; i < 4; i++)
 		t[i] = wl_g_param(g, names[i], WL_LAYOUT_PLAIN, WL_SHAPE(1),
 			i < 2 ? WL_PARAM_GAIN : WL_PARAM_BUFFER);
-	wl_tid y = wl_g_batch_norm(g, x, &(struct wl_bn){.gamma = t[0], .beta = t[1], .mean = t[2],
-		.var = t[3], .eps = 1e-3f, .momentum = 0.1f});
+	wl_tid y = wl_g_batch_norm(g, x,
+		&(struct wl_bn){.gamma = t[0],
+			.beta = t[1],
+			.mean = t[2],
+			.var = t[3],
+			.eps = 1e-3f,
+			.momentum = 0.1f});
 	wl_g_output(g, y, "y");
 	assert_int_equal(wl_params_seal(&p, be, true, &err), 0);
 	assert_int_equal(wl_graph_compile(g, be, &err), 0);
@@ -268,14 +310,31 @@ static void test_squeeze_excite(void **state)
 	static const struct conv v = {.n = 3, .h = 5, .w = 4, .i = 19};
 	static const struct conv big = {.n = 2, .h = 3, .w = 2, .i = 300};
 	struct wl_shape x = WL_SHAPE(3, 5, 4, 19), s = WL_SHAPE(3, 19);
-	opcheck(&(struct opcheck){.name = "channel_scale", .n_in = 2, .build = gate_build,
-		.ref = gate_ref, .ctx = &v, .shape = {x, s}});
-	opcheck(&(struct opcheck){.name = "mean_hw", .n_in = 1, .build = mean_build,
-		.ref = mean_ref, .ctx = &v, .shape = {x}});
-	opcheck(&(struct opcheck){.name = "squeeze_excite", .n_in = 1, .build = se_build,
-		.ref = se_ref, .ctx = &v, .shape = {x}, .offset = {1}});
-	opcheck(&(struct opcheck){.name = "channel_scale", .n_in = 2, .build = gate_build,
-		.ref = gate_ref, .ctx = &big, .shape = {WL_SHAPE(2, 3, 2, 300), WL_SHAPE(2, 300)}});
+	opcheck(&(struct opcheck){.name = "channel_scale",
+		.n_in = 2,
+		.build = gate_build,
+		.ref = gate_ref,
+		.ctx = &v,
+		.shape = {x, s}});
+	opcheck(&(struct opcheck){.name = "mean_hw",
+		.n_in = 1,
+		.build = mean_build,
+		.ref = mean_ref,
+		.ctx = &v,
+		.shape = {x}});
+	opcheck(&(struct opcheck){.name = "squeeze_excite",
+		.n_in = 1,
+		.build = se_build,
+		.ref = se_ref,
+		.ctx = &v,
+		.shape = {x},
+		.offset = {1}});
+	opcheck(&(struct opcheck){.name = "channel_scale",
+		.n_in = 2,
+		.build = gate_build,
+		.ref = gate_ref,
+		.ctx = &big,
+		.shape = {WL_SHAPE(2, 3, 2, 300), WL_SHAPE(2, 300)}});
 }
 
 /* RoI: sample by sample, bilinear with zeros outside (torch's grid_sample). */
@@ -305,7 +364,8 @@ static void roi_ref(const double *const *in, double *out, const void *ctx)
 		for (int c = 0; c < v->c; c++) {
 			double s = 0;
 			for (int k = 0; k < 16; k++) {
-				double ty = (2 * (k / 4) + 1) / 4.0 - 1, tx = (2 * (k % 4) + 1) / 4.0 - 1;
+				double ty = (2 * (k / 4) + 1) / 4.0 - 1,
+				       tx = (2 * (k % 4) + 1) / 4.0 - 1;
 				double x = ax * sx * ((b[2] - b[0]) * tx + b[0] + b[2]) - 0.5;
 				double y = ay * sy * ((b[3] - b[1]) * ty + b[1] + b[3]) - 0.5;
 				s += sample_at(in[0], v, i / v->r, y, x, c) / 16;
@@ -332,11 +392,16 @@ static void roi_fill(struct wl_graph *g, const void *ctx)
 static void test_roi(void **state)
 {
 	(void)state;
-	static const float boxes[] = {0, 0, 128, 128, 10, 20, 60, 50, 0, 0, 0, 0, 100, 100, 128, 128,
-		0, 0, 128, 128, 3, 90, 5, 127, 64, 0, 128, 64, -20, -30, 150, 170};
+	static const float boxes[] = {0, 0, 128, 128, 10, 20, 60, 50, 0, 0, 0, 0, 100, 100, 128,
+		128, 0, 0, 128, 128, 3, 90, 5, 127, 64, 0, 128, 64, -20, -30, 150, 170};
 	static const struct roi v = {2, 4, 5, 19, 4, 128, boxes};
-	opcheck(&(struct opcheck){.name = "roi_grid", .n_in = 1, .build = roi_build, .ref = roi_ref,
-		.fill = roi_fill, .ctx = &v, .shape = {WL_SHAPE(2, 4, 5, 19)}});
+	opcheck(&(struct opcheck){.name = "roi_grid",
+		.n_in = 1,
+		.build = roi_build,
+		.ref = roi_ref,
+		.fill = roi_fill,
+		.ctx = &v,
+		.shape = {WL_SHAPE(2, 4, 5, 19)}});
 }
 
 int main(void)

@@ -56,14 +56,25 @@ static void test_linear(void **state)
 {
 	(void)state;
 	static const struct linear all[] = {
-		{5, 7, 3, WL_ACT_NONE},    {13, 33, 47, WL_ACT_RELU}, {40, 300, 65, WL_ACT_GELU},
-		{3, 17, 600, WL_ACT_SILU}, {9, 8, 8, WL_ACT_SIGMOID}, {9, 8, 8, WL_ACT_TANH},
-		{9, 8, 8, WL_ACT_RELU6},   {1, 1, 1, WL_ACT_NONE},    {9000, 3, 5, WL_ACT_GELU},
+		{5, 7, 3, WL_ACT_NONE},
+		{13, 33, 47, WL_ACT_RELU},
+		{40, 300, 65, WL_ACT_GELU},
+		{3, 17, 600, WL_ACT_SILU},
+		{9, 8, 8, WL_ACT_SIGMOID},
+		{9, 8, 8, WL_ACT_TANH},
+		{9, 8, 8, WL_ACT_RELU6},
+		{1, 1, 1, WL_ACT_NONE},
+		{9000, 3, 5, WL_ACT_GELU},
 	};
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
 		const struct linear *v = &all[i];
-		opcheck(&(struct opcheck){.name = "linear", .n_in = 3, .build = linear_build,
-			.ref = linear_ref, .ctx = v, .scale = {1, 0.3f, 0.5f}, .offset = {0, 0.05f, 0},
+		opcheck(&(struct opcheck){.name = "linear",
+			.n_in = 3,
+			.build = linear_build,
+			.ref = linear_ref,
+			.ctx = v,
+			.scale = {1, 0.3f, 0.5f},
+			.offset = {0, 0.05f, 0},
 			.shape = {WL_SHAPE(v->rows, v->i), WL_SHAPE(v->o, v->i), WL_SHAPE(v->o)}});
 	}
 }
@@ -74,15 +85,25 @@ static void test_linear_bf16(void **state)
 {
 	(void)state;
 	static const struct linear all[] = {
-		{40, 300, 65, WL_ACT_GELU}, {3, 17, 600, WL_ACT_NONE}, {9000, 3, 5, WL_ACT_NONE},
-		{33, 1030, 34, WL_ACT_NONE}, {64, 64, 64, WL_ACT_NONE}, {1, 1, 1, WL_ACT_NONE},
+		{40, 300, 65, WL_ACT_GELU},
+		{3, 17, 600, WL_ACT_NONE},
+		{9000, 3, 5, WL_ACT_NONE},
+		{33, 1030, 34, WL_ACT_NONE},
+		{64, 64, 64, WL_ACT_NONE},
+		{1, 1, 1, WL_ACT_NONE},
 	};
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
 		const struct linear *v = &all[i];
-		opcheck(&(struct opcheck){.name = "linear", .n_in = 3, .build = linear_build,
-			.ref = linear_ref, .ctx = v, .scale = {1, 0.1f, 0.5f}, .offset = {0, 0.02f, 0},
+		opcheck(&(struct opcheck){.name = "linear",
+			.n_in = 3,
+			.build = linear_build,
+			.ref = linear_ref,
+			.ctx = v,
+			.scale = {1, 0.1f, 0.5f},
+			.offset = {0, 0.02f, 0},
 			.shape = {WL_SHAPE(v->rows, v->i), WL_SHAPE(v->o, v->i), WL_SHAPE(v->o)},
-			.bf16 = true, .tolerance = 3e-5});
+			.bf16 = true,
+			.tolerance = 3e-5});
 	}
 }
 
@@ -112,8 +133,11 @@ static void ln_ref(const double *const *in, double *out, const void *ctx)
 static wl_tid ln_build(struct wl_graph *g, const wl_tid *in, const void *ctx)
 {
 	const struct rows *v = ctx;
-	return wl_g_layer_norm(g, in[0], &(struct wl_ln){.gamma = in[1], .beta = in[2],
-		.eps = 1e-5f, .residual = v->residual ? in[3] : WL_NONE});
+	return wl_g_layer_norm(g, in[0],
+		&(struct wl_ln){.gamma = in[1],
+			.beta = in[2],
+			.eps = 1e-5f,
+			.residual = v->residual ? in[3] : WL_NONE});
 }
 
 static void l2_ref(const double *const *in, double *out, const void *ctx)
@@ -141,11 +165,20 @@ static void test_norms(void **state)
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
 		const struct rows *v = &all[i];
 		struct wl_shape x = WL_SHAPE(v->n, v->c), c = WL_SHAPE(v->c);
-		opcheck(&(struct opcheck){.name = "layer_norm", .n_in = v->residual ? 4 : 3,
-			.build = ln_build, .ref = ln_ref, .ctx = v, .shape = {x, c, c, x},
-			.offset = {4, 1, 0, 0}, .scale = {1, 0.3f, 0.3f, 1}});
-		opcheck(&(struct opcheck){.name = "l2_normalize", .n_in = 1, .build = l2_build,
-			.ref = l2_ref, .ctx = v, .shape = {x}});
+		opcheck(&(struct opcheck){.name = "layer_norm",
+			.n_in = v->residual ? 4 : 3,
+			.build = ln_build,
+			.ref = ln_ref,
+			.ctx = v,
+			.shape = {x, c, c, x},
+			.offset = {4, 1, 0, 0},
+			.scale = {1, 0.3f, 0.3f, 1}});
+		opcheck(&(struct opcheck){.name = "l2_normalize",
+			.n_in = 1,
+			.build = l2_build,
+			.ref = l2_ref,
+			.ctx = v,
+			.shape = {x}});
 	}
 }
 
@@ -189,8 +222,11 @@ static wl_tid attn_build(struct wl_graph *g, const wl_tid *in, const void *ctx)
 	wl_tid mask = WL_NONE;
 	if (v->mask)
 		mask = wl_g_input(g, "mask", WL_F32, WL_SHAPE(v->b, v->s));
-	return wl_g_attention(g, &(struct wl_attn){.q = in[0], .k = v->packed ? in[0] : in[1],
-		.v = v->packed ? in[0] : in[2], .mask = mask, .heads = v->heads});
+	return wl_g_attention(g, &(struct wl_attn){.q = in[0],
+					 .k = v->packed ? in[0] : in[1],
+					 .v = v->packed ? in[0] : in[2],
+					 .mask = mask,
+					 .heads = v->heads});
 }
 
 static void attn_fill(struct wl_graph *g, const void *ctx)
@@ -206,18 +242,30 @@ static void test_attention(void **state)
 	(void)state;
 	static const float mask[] = {1, 1, 1, 1, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0};
 	static const struct attn all[] = {
-		{3, 5, 8, 2, false, mask}, {2, 7, 24, 3, true, NULL}, {3, 5, 8, 1, true, mask},
+		{3, 5, 8, 2, false, mask},
+		{2, 7, 24, 3, true, NULL},
+		{3, 5, 8, 1, true, mask},
 		{2, 40, 36, 2, false, NULL},
 	};
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
 		const struct attn *v = &all[i];
 		struct wl_shape x = WL_SHAPE(v->b, v->s, v->packed ? 3 * v->d : v->d);
-		opcheck(&(struct opcheck){.name = "attention", .n_in = v->packed ? 1 : 3,
-			.build = attn_build, .ref = attn_ref, .fill = attn_fill, .ctx = v,
+		opcheck(&(struct opcheck){.name = "attention",
+			.n_in = v->packed ? 1 : 3,
+			.build = attn_build,
+			.ref = attn_ref,
+			.fill = attn_fill,
+			.ctx = v,
 			.shape = {x, x, x}});
-		opcheck(&(struct opcheck){.name = "attention", .n_in = v->packed ? 1 : 3,
-			.build = attn_build, .ref = attn_ref, .fill = attn_fill, .ctx = v,
-			.shape = {x, x, x}, .bf16 = true, .tolerance = 1e-4});
+		opcheck(&(struct opcheck){.name = "attention",
+			.n_in = v->packed ? 1 : 3,
+			.build = attn_build,
+			.ref = attn_ref,
+			.fill = attn_fill,
+			.ctx = v,
+			.shape = {x, x, x},
+			.bf16 = true,
+			.tolerance = 1e-4});
 	}
 }
 
@@ -228,7 +276,8 @@ static void embed_ref(const double *const *in, double *out, const void *ctx)
 	(void)ctx;
 	for (int r = 0; r < 8; r++)
 		for (int c = 0; c < 37; c++)
-			out[r * 37 + c] = in[0][token_ids[r] * 37 + c] + in[1][r % 4 * 37 + c] + in[2][c];
+			out[r * 37 + c] =
+				in[0][token_ids[r] * 37 + c] + in[1][r % 4 * 37 + c] + in[2][c];
 }
 
 static wl_tid embed_build(struct wl_graph *g, const wl_tid *in, const void *ctx)
@@ -246,8 +295,11 @@ static void embed_fill(struct wl_graph *g, const void *ctx)
 static void test_embedding(void **state)
 {
 	(void)state;
-	opcheck(&(struct opcheck){.name = "embedding", .n_in = 3, .build = embed_build,
-		.ref = embed_ref, .fill = embed_fill,
+	opcheck(&(struct opcheck){.name = "embedding",
+		.n_in = 3,
+		.build = embed_build,
+		.ref = embed_ref,
+		.fill = embed_fill,
 		.shape = {WL_SHAPE(10, 37), WL_SHAPE(6, 37), WL_SHAPE(2, 37)}});
 }
 
@@ -282,8 +334,13 @@ static void mean_fill(struct wl_graph *g, const void *ctx)
 static void test_masked_mean(void **state)
 {
 	(void)state;
-	struct opcheck c = {.name = "masked_mean", .n_in = 1, .build = mean_build, .ref = mean_ref,
-		.fill = mean_fill, .ctx = mean_mask, .shape = {WL_SHAPE(3, 3, 11)}};
+	struct opcheck c = {.name = "masked_mean",
+		.n_in = 1,
+		.build = mean_build,
+		.ref = mean_ref,
+		.fill = mean_fill,
+		.ctx = mean_mask,
+		.shape = {WL_SHAPE(3, 3, 11)}};
 	opcheck(&c);
 	c.ctx = NULL;
 	opcheck(&c);
@@ -297,7 +354,8 @@ static void glue_ref(const double *const *in, double *out, const void *ctx)
 		for (int i = 0; i < 4; i++) /* rows 1..4 of the joined 5 */
 			for (int c = 0; c < 6; c++) {
 				int r = i + 1;
-				double x = r < 2 ? in[0][(o * 2 + r) * 6 + c] : in[1][(o * 3 + r - 2) * 6 + c];
+				double x = r < 2 ? in[0][(o * 2 + r) * 6 + c]
+						 : in[1][(o * 3 + r - 2) * 6 + c];
 				double y = 1.5 * x;
 				out[(o * 4 + i) * 6 + c] = act(WL_ACT_TANH, y) + y + y;
 			}
@@ -310,15 +368,18 @@ static wl_tid glue_build(struct wl_graph *g, const wl_tid *in, const void *ctx)
 	wl_tid y = wl_g_scale(g, x, 1.5f);
 	wl_tid flat = wl_g_reshape(g, y, WL_SHAPE(8, 6));
 	wl_tid twice = wl_g_add(g, flat, flat);
-	wl_tid z = wl_g_add(g, wl_g_act(g, y, WL_ACT_TANH),
-		wl_g_reshape(g, twice, WL_SHAPE(2, 4, 6)));
+	wl_tid z =
+		wl_g_add(g, wl_g_act(g, y, WL_ACT_TANH), wl_g_reshape(g, twice, WL_SHAPE(2, 4, 6)));
 	return z;
 }
 
 static void test_glue(void **state)
 {
 	(void)state;
-	opcheck(&(struct opcheck){.name = "glue", .n_in = 2, .build = glue_build, .ref = glue_ref,
+	opcheck(&(struct opcheck){.name = "glue",
+		.n_in = 2,
+		.build = glue_build,
+		.ref = glue_ref,
 		.shape = {WL_SHAPE(2, 2, 6), WL_SHAPE(2, 3, 6)}});
 }
 
@@ -357,7 +418,8 @@ static void nce_ref(const double *const *in, double *out, const void *ctx)
 				continue;
 			for (int e = 0; e < v->d; e++)
 				dot += in[0][b * v->d + e] *
-				       (j < v->k ? (double)v->queue[row * v->d + e] : in[1][row * v->d + e]);
+				       (j < v->k ? (double)v->queue[row * v->d + e]
+						 : in[1][row * v->d + e]);
 			sum += exp(scale * dot);
 		}
 		loss += (log(sum) - scale * pos) / v->b;
@@ -368,8 +430,8 @@ static void nce_ref(const double *const *in, double *out, const void *ctx)
 static wl_tid nce_build(struct wl_graph *g, const wl_tid *in, const void *ctx)
 {
 	const struct nce *v = ctx;
-	struct wl_infonce n = {.query = in[0], .key = in[1], .log_scale = in[2],
-		.in_batch = v->in_batch};
+	struct wl_infonce n = {
+		.query = in[0], .key = in[1], .log_scale = in[2], .in_batch = v->in_batch};
 	if (v->k)
 		n.queue = wl_g_input(g, "queue", WL_F32, WL_SHAPE(v->k, v->d));
 	if (v->row_ids)
@@ -411,8 +473,13 @@ static void test_infonce(void **state)
 		{5, 3, 8, true, NULL, NULL, 0, queue},
 	};
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
-		opcheck(&(struct opcheck){.name = "infonce", .n_in = 3, .build = nce_build,
-			.ref = nce_ref, .fill = nce_fill, .ctx = &all[i], .offset = {0, 0, 1.5f},
+		opcheck(&(struct opcheck){.name = "infonce",
+			.n_in = 3,
+			.build = nce_build,
+			.ref = nce_ref,
+			.fill = nce_fill,
+			.ctx = &all[i],
+			.offset = {0, 0, 1.5f},
 			.scale = {0.4f, 0.4f, 0.01f},
 			.shape = {WL_SHAPE(5, 8), WL_SHAPE(5, 8), WL_SHAPE(1)}});
 }
@@ -452,7 +519,8 @@ static void test_optimiser(void **state)
 	memcpy(w0, k, N * sizeof(float));
 	be->ema(be, k, w, N, 0.99f);
 	for (int i = 0; i < N; i++)
-		assert_true(fabs((double)k[i] - (0.99 * (double)w0[i] + 0.01 * (double)w[i])) < 1e-6);
+		assert_true(
+			fabs((double)k[i] - (0.99 * (double)w0[i] + 0.01 * (double)w[i])) < 1e-6);
 	g[N / 3] = NAN;
 	assert_false(isfinite(be->sum_squares(be, g, N)));
 	be->free_mem(be, w);

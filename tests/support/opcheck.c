@@ -17,7 +17,7 @@ struct world {
 	struct wl_graph *g;
 	wl_tid in[OPCHECK_IN], out, weights, dot;
 	double *value[OPCHECK_IN]; /* operands in double */
-	double *ref, *r;           /* reference value; weights of the loss */
+	double *ref, *r;	   /* reference value; weights of the loss */
 	int64_t n_out;
 };
 
@@ -52,8 +52,8 @@ static void make(struct world *w, const struct opcheck *c, int threads)
 	w->be = wl_backend_cpu_open(threads, &err);
 	assert_non_null(w->be);
 	wl_params_init(&w->params);
-	struct wl_graph_options opts = {.train = !c->infer, .poison = true,
-		.compute_dtype = c->bf16 ? WL_BF16 : WL_F32};
+	struct wl_graph_options opts = {
+		.train = !c->infer, .poison = true, .compute_dtype = c->bf16 ? WL_BF16 : WL_F32};
 	w->g = wl_graph_new(c->name, &w->params, &opts, &err);
 	assert_non_null(w->g);
 	for (int i = 0; i < c->n_in; i++) {
@@ -130,8 +130,9 @@ static void check_grad(struct world *w, int i)
 	int n = e->count < PROBES ? (int)e->count : PROBES;
 	for (int k = 0; k < n; k++) {
 		/* All elements of a small operand, else spread over it. */
-		int64_t j = e->count <= PROBES ? k :
-			(int64_t)(wl_rng_mix64((uint64_t)k) % (uint64_t)e->count);
+		int64_t j = e->count <= PROBES
+				    ? k
+				    : (int64_t)(wl_rng_mix64((uint64_t)k) % (uint64_t)e->count);
 		double old = w->value[i][j], h = 1e-5;
 		w->value[i][j] = old + h;
 		double up = loss(w);
@@ -143,7 +144,8 @@ static void check_grad(struct world *w, int i)
 	double err = opcheck_nmse(got, want, n);
 	if (!(err <= tol))
 		fail_msg("%s: gradient of operand %d has NMSE %g, at most %g is allowed "
-			 "(first: %g, expected %g)", w->c->name, i, err, tol, got[0], want[0]);
+			 "(first: %g, expected %g)",
+			w->c->name, i, err, tol, got[0], want[0]);
 }
 
 static void drop(struct world *w)
@@ -174,8 +176,8 @@ void opcheck(const struct opcheck *c)
 	must(wl_graph_run(three.g, 7, 1, &err), &err);
 	assert_memory_equal(wl_graph_data(one.g, one.out), wl_graph_data(three.g, three.out),
 		(size_t)one.n_out * sizeof(float));
-	assert_memory_equal(one.params.grad, three.params.grad,
-		(size_t)one.params.floats * sizeof(float));
+	assert_memory_equal(
+		one.params.grad, three.params.grad, (size_t)one.params.floats * sizeof(float));
 	/* Gradients add up: a second run doubles them. */
 	double *first = calloc((size_t)one.params.floats, sizeof(double));
 	double *second = calloc((size_t)one.params.floats, sizeof(double));

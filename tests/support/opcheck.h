@@ -19,8 +19,8 @@ struct opcheck {
 	float offset[OPCHECK_IN]; /* values are normal * scale + offset; scale 0 means 1 */
 	float scale[OPCHECK_IN];
 	unsigned buffers; /* bit i: operand i is a buffer (no gradient, may change) */
-	bool infer;       /* graph not in training mode */
-	bool bf16;        /* products of bf16 operands */
+	bool infer;	  /* graph not in training mode */
+	bool bf16;	  /* products of bf16 operands */
 	/* The operation on the operands; may add inputs of its own through `more`. */
 	wl_tid (*build)(struct wl_graph *g, const wl_tid *in, const void *ctx);
 	/* The value in double; operands in the library's layout. */

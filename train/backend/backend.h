@@ -18,7 +18,7 @@ enum wl_act {
 	WL_ACT_RELU,
 	WL_ACT_RELU6,
 	WL_ACT_SILU,
-	WL_ACT_GELU,    /* the erf form, as BERT */
+	WL_ACT_GELU, /* the erf form, as BERT */
 	WL_ACT_SIGMOID,
 	WL_ACT_TANH,
 };
@@ -124,11 +124,11 @@ struct wl_op_attr {
 	int axis;
 	int64_t begin, len;
 	float eps, momentum, p, scale;
-	float image_w, image_h;  /* RoI: pixels that the boxes are measured in */
-	bool use_running;        /* batch norm: running statistics instead of the batch's */
-	bool in_batch;           /* InfoNCE: keys of other rows are negatives too */
-	enum wl_dtype compute;   /* what matrix products take as inputs: WL_F32, WL_BF16 */
-	uint64_t rng_op;         /* number of the operation for the random generator */
+	float image_w, image_h; /* RoI: pixels that the boxes are measured in */
+	bool use_running;	/* batch norm: running statistics instead of the batch's */
+	bool in_batch;		/* InfoNCE: keys of other rows are negatives too */
+	enum wl_dtype compute;	/* what matrix products take as inputs: WL_F32, WL_BF16 */
+	uint64_t rng_op;	/* number of the operation for the random generator */
 };
 
 struct wl_op {
@@ -139,7 +139,7 @@ struct wl_op {
 	unsigned acc; /* bit i: out[i] is added to */
 	struct wl_op_attr attr;
 	size_t scratch_bytes; /* set by plan_op; the graph lends the largest of all to each */
-	void *plan;           /* the backend's own, freed by release_op */
+	void *plan;	      /* the backend's own, freed by release_op */
 };
 
 /* What is the same for all operations of a run. */
@@ -151,17 +151,17 @@ struct wl_run {
 /* AdamW over flat ranges of a store; see wl_backend.adamw. */
 struct wl_adamw {
 	float beta1, beta2, eps;
-	int64_t step;     /* 1 for the first update: bias correction */
+	int64_t step;	  /* 1 for the first update: bias correction */
 	float grad_scale; /* gradients are multiplied by it first (clipping, unscaling) */
 };
 struct wl_adamw_range {
-	int64_t begin, end;     /* floats of the store */
+	int64_t begin, end;	/* floats of the store */
 	float lr, weight_decay; /* decoupled: w -= lr * decay * w, as torch.optim.AdamW */
 };
 
 struct wl_backend {
 	const char *name; /* "cpu", "cuda" */
-	void *impl;       /* the backend's own state */
+	void *impl;	  /* the backend's own state */
 
 	/* Memory aligned to 64 bytes at least, zeroed. */
 	void *(*alloc)(struct wl_backend *be, size_t bytes, struct wl_err *err);

@@ -176,8 +176,8 @@ WL_HD float wl_keep_scale(struct wl_rng_key key, uint64_t index, float p)
 }
 
 /* One element of AdamW (torch.optim.AdamW); step = lr / (1 - beta1^t), root = sqrt(1 - beta2^t). */
-WL_HD float wl_adamw_one(float w, float g, float *m, float *v, float beta1, float beta2,
-	float eps, float step, float root, float decay)
+WL_HD float wl_adamw_one(float w, float g, float *m, float *v, float beta1, float beta2, float eps,
+	float step, float root, float decay)
 {
 	*m = beta1 * *m + (1.0f - beta1) * g;
 	*v = beta2 * *v + (1.0f - beta2) * g * g;
@@ -185,15 +185,36 @@ WL_HD float wl_adamw_one(float w, float g, float *m, float *v, float beta1, floa
 }
 
 /* Generates `case ACT: body` for each activation, with act a constant inside. */
-#define WL_ACT_SWITCH(which, body) \
-	switch (which) { \
-	case WL_ACT_NONE: { const enum wl_act ACT = WL_ACT_NONE ; body } break; \
-	case WL_ACT_RELU: { const enum wl_act ACT = WL_ACT_RELU ; body } break; \
-	case WL_ACT_RELU6: { const enum wl_act ACT = WL_ACT_RELU6 ; body } break; \
-	case WL_ACT_SILU: { const enum wl_act ACT = WL_ACT_SILU ; body } break; \
-	case WL_ACT_GELU: { const enum wl_act ACT = WL_ACT_GELU ; body } break; \
-	case WL_ACT_SIGMOID: { const enum wl_act ACT = WL_ACT_SIGMOID ; body } break; \
-	case WL_ACT_TANH: { const enum wl_act ACT = WL_ACT_TANH ; body } break; \
+#define WL_ACT_SWITCH(which, body)                                                                 \
+	switch (which) {                                                                           \
+	case WL_ACT_NONE: {                                                                        \
+		const enum wl_act ACT = WL_ACT_NONE;                                               \
+		body                                                                               \
+	} break;                                                                                   \
+	case WL_ACT_RELU: {                                                                        \
+		const enum wl_act ACT = WL_ACT_RELU;                                               \
+		body                                                                               \
+	} break;                                                                                   \
+	case WL_ACT_RELU6: {                                                                       \
+		const enum wl_act ACT = WL_ACT_RELU6;                                              \
+		body                                                                               \
+	} break;                                                                                   \
+	case WL_ACT_SILU: {                                                                        \
+		const enum wl_act ACT = WL_ACT_SILU;                                               \
+		body                                                                               \
+	} break;                                                                                   \
+	case WL_ACT_GELU: {                                                                        \
+		const enum wl_act ACT = WL_ACT_GELU;                                               \
+		body                                                                               \
+	} break;                                                                                   \
+	case WL_ACT_SIGMOID: {                                                                     \
+		const enum wl_act ACT = WL_ACT_SIGMOID;                                            \
+		body                                                                               \
+	} break;                                                                                   \
+	case WL_ACT_TANH: {                                                                        \
+		const enum wl_act ACT = WL_ACT_TANH;                                               \
+		body                                                                               \
+	} break;                                                                                   \
 	}
 
 #endif

@@ -16,7 +16,7 @@ static wl_tid as_shape(struct wl_graph *g, wl_tid gid, wl_tid like)
 	struct wl_shape shape = g->node[like].t.shape;
 	if (gid <= 0 || wl_shape_equal(&g->node[gid].t.shape, &shape))
 		return gid;
-	wl_tid root = graph_root(g, gid), v = graph_node(g, NODE_VIEW, WL_F32, shape);
+	wl_tid root = wl_gi_root(g, gid), v = wl_gi_node(g, NODE_VIEW, WL_F32, shape);
 	if (v > 0)
 		g->node[v].root = root;
 	return v;
@@ -27,14 +27,14 @@ static wl_tid grad_of(struct wl_graph *g, wl_tid y)
 {
 	if (y <= 0)
 		return WL_NONE;
-	wl_tid gid = g->node[graph_root(g, y)].grad;
+	wl_tid gid = g->node[wl_gi_root(g, y)].grad;
 	return gid > 0 ? as_shape(g, gid, y) : WL_NONE;
 }
 
 static wl_tid copy_of(struct wl_graph *g, wl_tid gid)
 {
-	wl_tid fresh = graph_node(g, NODE_ACT, WL_F32, g->node[gid].t.shape);
-	struct gop *op = graph_op(g, WL_OP_COPY, "shared gradient");
+	wl_tid fresh = wl_gi_node(g, NODE_ACT, WL_F32, g->node[gid].t.shape);
+	struct gop *op = wl_gi_op(g, WL_OP_COPY, "shared gradient");
 	if (!op)
 		return -1;
 	op->in[0] = gid;
@@ -51,14 +51,14 @@ static wl_tid contribute(struct wl_graph *g, wl_tid x, int slot, unsigned *acc)
 {
 	if (x <= 0 || g->failed)
 		return WL_NONE;
-	wl_tid root = graph_root(g, x);
+	wl_tid root = wl_gi_root(g, x);
 	struct node *n = &g->node[root];
 	if (!n->needs_grad)
 		return WL_NONE;
 	if (n->kind == NODE_PARAM) {
 		*acc |= 1u << slot;
 		if (n->grad <= 0) {
-			wl_tid p = graph_node(g, NODE_GRAD, WL_F32, n->t.shape);
+			wl_tid p = wl_gi_node(g, NODE_GRAD, WL_F32, n->t.shape);
 			if (p < 0)
 				return WL_NONE;
 			g->node[p].param = g->node[root].param;
@@ -67,7 +67,7 @@ static wl_tid contribute(struct wl_graph *g, wl_tid x, int slot, unsigned *acc)
 		return as_shape(g, g->node[root].grad, x);
 	}
 	if (n->grad <= 0) {
-		wl_tid fresh = graph_node(g, NODE_ACT, WL_F32, n->t.shape);
+		wl_tid fresh = wl_gi_node(g, NODE_ACT, WL_F32, n->t.shape);
 		if (fresh < 0)
 			return WL_NONE;
 		g->node[fresh].holders = 1;
@@ -75,7 +75,7 @@ static wl_tid contribute(struct wl_graph *g, wl_tid x, int slot, unsigned *acc)
 		return as_shape(g, fresh, x);
 	}
 	*acc |= 1u << slot;
-	wl_tid held = graph_root(g, n->grad);
+	wl_tid held = wl_gi_root(g, n->grad);
 	if (g->node[held].holders > 1) {
 		wl_tid own = copy_of(g, n->grad);
 		if (own < 0)
@@ -92,17 +92,17 @@ static void contribute_same(struct wl_graph *g, wl_tid x, wl_tid gy)
 {
 	if (x <= 0 || g->failed)
 		return;
-	wl_tid root = graph_root(g, x);
+	wl_tid root = wl_gi_root(g, x);
 	if (!g->node[root].needs_grad)
 		return;
 	if (g->node[root].kind != NODE_PARAM && g->node[root].grad <= 0) {
 		g->node[root].grad = gy;
-		g->node[graph_root(g, gy)].holders++;
+		g->node[wl_gi_root(g, gy)].holders++;
 		return;
 	}
 	unsigned acc = 0;
 	wl_tid to = contribute(g, x, 0, &acc);
-	struct gop *op = graph_op(g, WL_OP_COPY, "added gradient");
+	struct gop *op = wl_gi_op(g, WL_OP_COPY, "added gradient");
 	if (!op)
 		return;
 	op->in[0] = gy;
@@ -115,9 +115,9 @@ static void consumed(struct wl_graph *g, wl_tid y)
 {
 	if (y <= 0)
 		return;
-	const struct node *n = &g->node[graph_root(g, y)];
+	const struct node *n = &g->node[wl_gi_root(g, y)];
 	if (n->grad > 0 && !n->want_grad)
-		g->node[graph_root(g, n->grad)].holders--;
+		g->node[wl_gi_root(g, n->grad)].holders--;
 }
 
 /* An operation with f's settings and random numbers, the given operands. */
@@ -127,7 +127,7 @@ static void emit(struct wl_graph *g, const struct gop *f, enum wl_op_kind kind, 
 	bool any = false;
 	for (int i = 0; i < n_out; i++)
 		any |= out[i] > 0;
-	struct gop *op = any ? graph_op(g, kind, f->op.label) : NULL;
+	struct gop *op = any ? wl_gi_op(g, kind, f->op.label) : NULL;
 	if (!op)
 		return;
 	op->op.attr = f->op.attr;
@@ -135,8 +135,8 @@ static void emit(struct wl_graph *g, const struct gop *f, enum wl_op_kind kind, 
 	memcpy(op->in, in, (size_t)n_in * sizeof(*in));
 	memcpy(op->out, out, (size_t)n_out * sizeof(*out));
 }
-#define EMIT(g, f, kind, in, out, acc) \
-	emit(g, f, kind, in, (int)(sizeof(in) / sizeof(*(in))), out, \
+#define EMIT(g, f, kind, in, out, acc)                                                             \
+	emit(g, f, kind, in, (int)(sizeof(in) / sizeof(*(in))), out,                               \
 		(int)(sizeof(out) / sizeof(*(out))), acc)
 
 /* Layer norm: the gradient of the sum goes to the residual and, through the dropout, to x. */
@@ -148,8 +148,8 @@ static void layer_norm_bwd(struct wl_graph *g, const struct gop *f, wl_tid gy)
 	bool share = residual > 0 && f->op.attr.p <= 0 && g_sum > 0 && !(acc & 1);
 	wl_tid g_x = sum > 0 && !share ? contribute(g, x, 3, &acc) : WL_NONE;
 	const wl_tid in[] = {sum > 0 ? sum : x, f->in[1], f->out[1], gy};
-	const wl_tid out[] = {g_sum, contribute(g, f->in[1], 1, &acc),
-		contribute(g, f->in[2], 2, &acc), g_x};
+	const wl_tid out[] = {
+		g_sum, contribute(g, f->in[1], 1, &acc), contribute(g, f->in[2], 2, &acc), g_x};
 	EMIT(g, f, WL_OP_LAYER_NORM_BWD, in, out, acc);
 	if (share)
 		contribute_same(g, x, g_sum);
@@ -190,9 +190,40 @@ static void plain_bwd(struct wl_graph *g, const struct gop *f, enum wl_op_kind k
 		out[i] = contribute(g, f->in[i], i, &acc);
 	emit(g, f, kind, in, n_before + 1, out, n_grads, acc);
 }
-#define PLAIN(kind, n_grads, ...) \
-	plain_bwd(g, f, kind, (const wl_tid[]){__VA_ARGS__}, \
+#define PLAIN(kind, n_grads, ...)                                                                  \
+	plain_bwd(g, f, kind, (const wl_tid[]){__VA_ARGS__},                                       \
 		(int)(sizeof((wl_tid[]){__VA_ARGS__}) / sizeof(wl_tid)), gy, n_grads)
+
+/* Operations whose backward needs g_y alone. */
+static void from_gy(struct wl_graph *g, const struct gop *f, enum wl_op_kind kind, wl_tid gy)
+{
+	unsigned acc = 0;
+	const wl_tid in[] = {gy}, out[] = {contribute(g, f->in[0], 0, &acc)};
+	EMIT(g, f, kind, in, out, acc);
+}
+
+static void attention_bwd(struct wl_graph *g, const struct gop *f, wl_tid gy)
+{
+	const wl_tid *in = f->in;
+	if (in[0] != in[1]) {
+		PLAIN(WL_OP_ATTENTION_BWD, 3, in[0], in[1], in[2], f->out[1]);
+		return;
+	}
+	/* Packed: one gradient, three ranges of columns. */
+	unsigned acc = 0;
+	wl_tid gp = contribute(g, in[0], 0, &acc);
+	const wl_tid from[] = {in[0], in[1], in[2], f->out[1], gy}, to[] = {gp, gp, gp};
+	EMIT(g, f, WL_OP_ATTENTION_BWD, from, to, acc ? 7u : 0u);
+}
+
+static void embed_bwd(struct wl_graph *g, const struct gop *f, wl_tid gy)
+{
+	unsigned acc = 0;
+	const wl_tid from[] = {f->in[0], gy};
+	const wl_tid to[] = {contribute(g, f->in[1], 0, &acc), contribute(g, f->in[2], 1, &acc),
+		contribute(g, f->in[3], 2, &acc)};
+	EMIT(g, f, WL_OP_EMBED_BWD, from, to, acc);
+}
 
 static void op_bwd(struct wl_graph *g, const struct gop *f, wl_tid gy)
 {
@@ -215,30 +246,14 @@ static void op_bwd(struct wl_graph *g, const struct gop *f, wl_tid gy)
 		layer_norm_bwd(g, f, gy);
 		break;
 	case WL_OP_ATTENTION:
-		if (in[0] == in[1]) { /* packed: one gradient, three ranges of columns */
-			unsigned acc = 0;
-			wl_tid gp = contribute(g, in[0], 0, &acc);
-			const wl_tid from[] = {in[0], in[1], in[2], out[1], gy};
-			const wl_tid to[] = {gp, gp, gp};
-			EMIT(g, f, WL_OP_ATTENTION_BWD, from, to, acc ? 7u : 0u);
-			break;
-		}
-		PLAIN(WL_OP_ATTENTION_BWD, 3, in[0], in[1], in[2], out[1]);
+		attention_bwd(g, f, gy);
 		break;
-	case WL_OP_EMBED: {
-		unsigned acc = 0;
-		const wl_tid from[] = {in[0], gy};
-		const wl_tid to[] = {contribute(g, in[1], 0, &acc), contribute(g, in[2], 1, &acc),
-			contribute(g, in[3], 2, &acc)};
-		EMIT(g, f, WL_OP_EMBED_BWD, from, to, acc);
+	case WL_OP_EMBED:
+		embed_bwd(g, f, gy);
 		break;
-	}
-	case WL_OP_MEAN_HW: {
-		unsigned acc = 0;
-		const wl_tid from[] = {gy}, to[] = {contribute(g, in[0], 0, &acc)};
-		EMIT(g, f, WL_OP_MEAN_HW_BWD, from, to, acc);
+	case WL_OP_MEAN_HW:
+		from_gy(g, f, WL_OP_MEAN_HW_BWD, gy);
 		break;
-	}
 	case WL_OP_CHANNEL_SCALE:
 		PLAIN(WL_OP_CHANNEL_SCALE_BWD, 2, in[0], in[1]);
 		break;
@@ -247,12 +262,9 @@ static void op_bwd(struct wl_graph *g, const struct gop *f, wl_tid gy)
 		contribute_same(g, in[1], gy);
 		break;
 	case WL_OP_SCALE:
-	case WL_OP_DROPOUT: {
-		unsigned acc = 0;
-		const wl_tid from[] = {gy}, to[] = {contribute(g, in[0], 0, &acc)};
-		EMIT(g, f, f->op.kind, from, to, acc);
+	case WL_OP_DROPOUT: /* the same factors again */
+		from_gy(g, f, f->op.kind, gy);
 		break;
-	}
 	case WL_OP_ACT:
 		PLAIN(WL_OP_ACT_BWD, 1, in[0]);
 		break;
@@ -265,12 +277,9 @@ static void op_bwd(struct wl_graph *g, const struct gop *f, wl_tid gy)
 	case WL_OP_MASKED_MEAN:
 		PLAIN(WL_OP_MASKED_MEAN_BWD, 1, in[1]);
 		break;
-	case WL_OP_SLICE: {
-		unsigned acc = 0;
-		const wl_tid from[] = {gy}, to[] = {contribute(g, in[0], 0, &acc)};
-		EMIT(g, f, WL_OP_SLICE_BWD, from, to, acc);
+	case WL_OP_SLICE:
+		from_gy(g, f, WL_OP_SLICE_BWD, gy);
 		break;
-	}
 	case WL_OP_CONCAT:
 		concat_bwd(g, f, gy);
 		break;
@@ -296,15 +305,15 @@ static void mark_needs(struct wl_graph *g)
 					!(flags & WL_PARAM_BUFFER);
 		}
 		if (n->want_grad) {
-			g->node[graph_root(g, t)].want_grad = true;
-			g->node[graph_root(g, t)].needs_grad = true;
+			g->node[wl_gi_root(g, t)].want_grad = true;
+			g->node[wl_gi_root(g, t)].needs_grad = true;
 		}
 	}
 	for (int i = 0; i < g->n_forward; i++) {
 		const struct gop *op = &g->op[i];
 		bool needs = false;
 		for (int k = 0; k < WL_OP_IN; k++)
-			needs |= op->in[k] > 0 && g->node[graph_root(g, op->in[k])].needs_grad;
+			needs |= op->in[k] > 0 && g->node[wl_gi_root(g, op->in[k])].needs_grad;
 		for (int k = 0; k < WL_OP_OUT; k++)
 			if (op->out[k] > 0)
 				g->node[op->out[k]].needs_grad |= needs;
@@ -318,13 +327,13 @@ static void start(struct wl_graph *g)
 		const struct seed *s = &g->seed[i];
 		if (s->grad > 0) {
 			/* The caller's bytes: held for ever, so that nothing is added to them. */
-			g->node[graph_root(g, s->grad)].holders++;
+			g->node[wl_gi_root(g, s->grad)].holders++;
 			contribute_same(g, s->t, s->grad);
 			continue;
 		}
 		unsigned acc = 0;
 		wl_tid to = contribute(g, s->t, 0, &acc);
-		struct gop *op = to > 0 ? graph_op(g, WL_OP_FILL, "loss") : NULL;
+		struct gop *op = to > 0 ? wl_gi_op(g, WL_OP_FILL, "loss") : NULL;
 		if (!op)
 			continue;
 		op->op.attr.scale = s->weight;
@@ -333,7 +342,7 @@ static void start(struct wl_graph *g)
 	}
 }
 
-int graph_backward(struct wl_graph *g, struct wl_err *err)
+int wl_gi_backward(struct wl_graph *g, struct wl_err *err)
 {
 	g->n_forward = g->n_ops;
 	if (g->n_seeds) {
@@ -356,7 +365,7 @@ int graph_backward(struct wl_graph *g, struct wl_err *err)
 		return -1;
 	}
 	for (wl_tid t = 1; t < g->n; t++)
-		if (g->node[t].want_grad && g->node[graph_root(g, t)].grad > 0)
-			g->node[graph_root(g, g->node[graph_root(g, t)].grad)].keep = true;
+		if (g->node[t].want_grad && g->node[wl_gi_root(g, t)].grad > 0)
+			g->node[wl_gi_root(g, g->node[wl_gi_root(g, t)].grad)].keep = true;
 	return 0;
 }

@@ -23,7 +23,7 @@ struct wl_graph *wl_graph_new(const char *name, struct wl_params *params,
 	/* Operations of graphs with different names draw different numbers. */
 	struct wl_rng_key key = wl_rng_key_name(0, name);
 	g->rng_base = (uint64_t)key.a << 32;
-	graph_node(g, NODE_EXTERNAL, WL_F32, WL_SHAPE(0)); /* id 0 is WL_NONE */
+	wl_gi_node(g, NODE_EXTERNAL, WL_F32, WL_SHAPE(0)); /* id 0 is WL_NONE */
 	return g;
 }
 
@@ -49,7 +49,7 @@ bool wl_graph_training(const struct wl_graph *g)
 	return g->opts.train;
 }
 
-double graph_op_flops(const struct wl_op *op)
+double wl_gi_op_flops(const struct wl_op *op)
 {
 	double n = 0, grads = 0;
 	switch (op->kind) {
@@ -59,7 +59,8 @@ double graph_op_flops(const struct wl_op *op)
 		       (double)wl_shape_count(&op->in[1]->shape) / (double)op->in[1]->shape.dim[0];
 	case WL_OP_CONV_BWD:
 	case WL_OP_LINEAR_BWD:
-		n = 2.0 * (double)wl_shape_count(&op->in[op->kind == WL_OP_CONV_BWD ? 2 : 4]->shape) *
+		n = 2.0 *
+		    (double)wl_shape_count(&op->in[op->kind == WL_OP_CONV_BWD ? 2 : 4]->shape) *
 		    (double)wl_shape_count(&op->in[1]->shape) / (double)op->in[1]->shape.dim[0];
 		return n * ((op->out[0] ? 1 : 0) + (op->out[1] ? 1 : 0));
 	case WL_OP_DEPTHWISE:
@@ -95,14 +96,16 @@ int wl_graph_compile(struct wl_graph *g, struct wl_backend *be, struct wl_err *e
 	if (g->compiled)
 		return wl_err_set(err, WL_EUSAGE, "graph %s is already compiled", g->name);
 	if (!g->params->sealed)
-		return wl_err_set(err, WL_EUSAGE, "graph %s cannot be compiled before its parameter "
-			"store is sealed", g->name);
+		return wl_err_set(err, WL_EUSAGE,
+			"graph %s cannot be compiled before its parameter "
+			"store is sealed",
+			g->name);
 	g->be = be;
-	WL_TRY(graph_backward(g, err));
-	WL_TRY(graph_plan(g, err));
+	WL_TRY(wl_gi_backward(g, err));
+	WL_TRY(wl_gi_plan(g, err));
 	for (int i = 0; i < g->n_ops; i++)
 		*(i < g->n_forward ? &g->flops_forward : &g->flops_backward) +=
-			graph_op_flops(&g->op[i].op);
+			wl_gi_op_flops(&g->op[i].op);
 	g->compiled = true;
 	return 0;
 }
@@ -111,7 +114,7 @@ void *wl_graph_data(struct wl_graph *g, wl_tid t)
 {
 	if (t <= 0 || t >= g->n)
 		return NULL;
-	const struct node *n = &g->node[t], *root = &g->node[graph_root(g, t)];
+	const struct node *n = &g->node[t], *root = &g->node[wl_gi_root(g, t)];
 	if (root->kind == NODE_ACT && !root->keep)
 		return NULL;
 	return n->t.data;
@@ -121,7 +124,7 @@ float *wl_graph_grad(struct wl_graph *g, wl_tid t)
 {
 	if (t <= 0 || t >= g->n)
 		return NULL;
-	const struct node *root = &g->node[graph_root(g, t)];
+	const struct node *root = &g->node[wl_gi_root(g, t)];
 	bool lasting = root->want_grad || root->kind == NODE_PARAM;
 	return lasting && root->grad > 0 ? g->node[root->grad].t.data : NULL;
 }
@@ -177,8 +180,8 @@ static int run_range(struct wl_graph *g, int from, int to, bool timed, struct wl
 		double start = timed ? now_ms() : 0;
 		struct wl_op *op = &g->op[i].op;
 		if (g->be->run_op(g->be, op, &g->run, err) < 0)
-			return wl_err_prefix(err, "graph %s, %s %s", g->name, wl_op_name(op->kind),
-				op->label);
+			return wl_err_prefix(
+				err, "graph %s, %s %s", g->name, wl_op_name(op->kind), op->label);
 		if (g->opts.poison)
 			poison_dead(g, i);
 		if (timed) {
@@ -195,8 +198,10 @@ static int check_ready(const struct wl_graph *g, struct wl_err *err)
 		return wl_err_set(err, WL_EUSAGE, "graph %s is run before it is compiled", g->name);
 	for (wl_tid t = 1; t < g->n; t++)
 		if (g->node[t].kind == NODE_EXTERNAL && !g->node[t].t.data)
-			return wl_err_set(err, WL_EUSAGE, "graph %s is run before its external %s "
-				"is bound", g->name, g->node[t].name);
+			return wl_err_set(err, WL_EUSAGE,
+				"graph %s is run before its external %s "
+				"is bound",
+				g->name, g->node[t].name);
 	return 0;
 }
 
@@ -226,9 +231,12 @@ int wl_graph_run(struct wl_graph *g, uint64_t seed, uint64_t step, struct wl_err
 void wl_graph_stats(const struct wl_graph *g, struct wl_graph_stats *out)
 {
 	*out = (struct wl_graph_stats){.ops_forward = g->n_forward,
-		.ops_backward = g->n_ops - g->n_forward, .tensors = g->n - 1,
-		.arena_bytes = g->arena_bytes, .unshared_bytes = g->unshared_bytes,
-		.scratch_bytes = g->scratch_bytes, .flops_forward = g->flops_forward,
+		.ops_backward = g->n_ops - g->n_forward,
+		.tensors = g->n - 1,
+		.arena_bytes = g->arena_bytes,
+		.unshared_bytes = g->unshared_bytes,
+		.scratch_bytes = g->scratch_bytes,
+		.flops_forward = g->flops_forward,
 		.flops_backward = g->flops_backward};
 }
 
@@ -252,9 +260,9 @@ int wl_graph_profile(struct wl_graph *g, uint64_t seed, uint64_t step, struct wl
 		const struct wl_op *op = &g->op[i].op;
 		char text[WL_SHAPE_TEXT];
 		double ms = g->op[i].ms;
-		fprintf(stderr, "%4d %-18s %9.3f ms %7.1f GFLOP/s  %s %s\n", i, wl_op_name(op->kind),
-			ms, graph_op_flops(op) / (ms * 1e6 + 1e-9), wl_shape_text(main_shape(op), text),
-			op->label);
+		fprintf(stderr, "%4d %-18s %9.3f ms %7.1f GFLOP/s  %s %s\n", i,
+			wl_op_name(op->kind), ms, wl_gi_op_flops(op) / (ms * 1e6 + 1e-9),
+			wl_shape_text(main_shape(op), text), op->label);
 		by_kind[op->kind] += ms;
 		total += ms;
 	}

@@ -59,12 +59,11 @@ wl_tid wl_g_fail(struct wl_graph *g, const char *fmt, ...) WL_PRINTF(2, 3);
 /* --- leaves --- */
 
 /* An input to be filled before each run. */
-wl_tid wl_g_input(struct wl_graph *g, const char *name, enum wl_dtype dtype,
-	struct wl_shape shape);
+wl_tid wl_g_input(struct wl_graph *g, const char *name, enum wl_dtype dtype, struct wl_shape shape);
 /* An input whose bytes belong to the caller: wl_graph_bind before the first run (a MoCo
  * queue, another graph's output). */
-wl_tid wl_g_external(struct wl_graph *g, const char *name, enum wl_dtype dtype,
-	struct wl_shape shape);
+wl_tid wl_g_external(
+	struct wl_graph *g, const char *name, enum wl_dtype dtype, struct wl_shape shape);
 /* The parameter of this name; added to the store where it is not there yet. The tensor's
  * shape is the store's own (wl_param.shape), not PyTorch's. */
 wl_tid wl_g_param(struct wl_graph *g, const char *name, enum wl_layout layout,
@@ -82,7 +81,7 @@ wl_tid wl_g_depthwise(struct wl_graph *g, wl_tid x, wl_tid w, int stride);
 
 struct wl_bn {
 	wl_tid gamma, beta, mean, var; /* [C]; mean, var: buffers, updated when training */
-	float eps;      /* 1e-3 in EfficientNet */
+	float eps;		       /* 1e-3 in EfficientNet */
 	float momentum; /* running = (1 - momentum) * running + momentum * batch; 0.1 */
 	enum wl_act act;
 	wl_tid residual;  /* WL_NONE, or [N,H,W,C] added after the activation */
@@ -107,17 +106,17 @@ wl_tid wl_g_linear(struct wl_graph *g, wl_tid x, wl_tid w, wl_tid bias, enum wl_
 struct wl_ln {
 	wl_tid gamma, beta; /* [C] */
 	float eps;
-	wl_tid residual;    /* WL_NONE, or [...,C] added to x before the norm (post-norm layers) */
-	float dropout;      /* on x, before the residual is added */
+	wl_tid residual; /* WL_NONE, or [...,C] added to x before the norm (post-norm layers) */
+	float dropout;	 /* on x, before the residual is added */
 };
 /* LayerNorm(dropout(x) + residual) over the last dimension. */
 wl_tid wl_g_layer_norm(struct wl_graph *g, wl_tid x, const struct wl_ln *ln);
 
 struct wl_attn {
 	wl_tid q, k, v; /* [B,S,D] each; or q = k = v = one packed [B,S,3D] (torch's in_proj) */
-	wl_tid mask;    /* f32 [B,S], 1 = attend to this key, 0 = padding; or WL_NONE */
-	int heads;      /* D must be a multiple; scores are scaled by 1/sqrt(D / heads) */
-	float dropout;  /* on the probabilities */
+	wl_tid mask;	/* f32 [B,S], 1 = attend to this key, 0 = padding; or WL_NONE */
+	int heads;	/* D must be a multiple; scores are scaled by 1/sqrt(D / heads) */
+	float dropout;	/* on the probabilities */
 };
 /* Softmax attention -> [B,S,D], heads side by side. A row whose keys are all masked gives 0. */
 wl_tid wl_g_attention(struct wl_graph *g, const struct wl_attn *at);
@@ -128,10 +127,10 @@ wl_tid wl_g_embedding(struct wl_graph *g, wl_tid ids, wl_tid word, wl_tid pos, w
 
 /* --- the rest --- */
 
-wl_tid wl_g_add(struct wl_graph *g, wl_tid a, wl_tid b);         /* equal shapes */
+wl_tid wl_g_add(struct wl_graph *g, wl_tid a, wl_tid b); /* equal shapes */
 wl_tid wl_g_scale(struct wl_graph *g, wl_tid x, float factor);
 wl_tid wl_g_act(struct wl_graph *g, wl_tid x, enum wl_act act);
-wl_tid wl_g_dropout(struct wl_graph *g, wl_tid x, float p);      /* nothing when not training */
+wl_tid wl_g_dropout(struct wl_graph *g, wl_tid x, float p); /* nothing when not training */
 /* x / max(|x|, eps) over the last dimension; eps 1e-12 as torch's F.normalize. */
 wl_tid wl_g_l2_normalize(struct wl_graph *g, wl_tid x, float eps);
 
@@ -155,15 +154,15 @@ wl_tid wl_g_reshape(struct wl_graph *g, wl_tid x, struct wl_shape shape);
 /* --- losses --- */
 
 struct wl_infonce {
-	wl_tid query;     /* [B,D], unit length; gets a gradient */
-	wl_tid key;       /* [B,D], row b is query b's positive; a gradient where it needs one */
-	wl_tid queue;     /* [K,D] negatives, or WL_NONE; never a gradient */
+	wl_tid query;	  /* [B,D], unit length; gets a gradient */
+	wl_tid key;	  /* [B,D], row b is query b's positive; a gradient where it needs one */
+	wl_tid queue;	  /* [K,D] negatives, or WL_NONE; never a gradient */
 	wl_tid log_scale; /* [1]: logits are exp(log_scale) * dot, so tau = exp(-log_scale) */
 	/* i64 [B,I] and [K,I], or WL_NONE both: a negative is left out for a row when they are
 	 * equal in any of the I columns (the same pair, the same caption). With in_batch, keys
 	 * of the batch carry row_ids. */
 	wl_tid row_ids, queue_ids;
-	bool in_batch;    /* the other rows' keys are negatives too */
+	bool in_batch; /* the other rows' keys are negatives too */
 };
 /* Mean over rows of -log softmax at the positive (FACTS section 4) -> loss [1].
  * accuracy (may be NULL): the share of rows whose positive has the largest logit, [1]. */
@@ -186,8 +185,7 @@ void wl_g_want_grad(struct wl_graph *g, wl_tid t);
 /* --- compile and run --- */
 
 /* Once, after building. Reports the first failure of the builders. */
-WL_MUST_CHECK int wl_graph_compile(struct wl_graph *g, struct wl_backend *be,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_graph_compile(struct wl_graph *g, struct wl_backend *be, struct wl_err *err);
 
 /* The memory of an input, output, or tensor made by wl_g_want_grad, to be read or written on
  * the CPU backend directly; NULL for tensors without lasting memory (not marked). */
@@ -201,16 +199,16 @@ wl_tid wl_graph_find(const struct wl_graph *g, const char *name);
 
 /* Forward, then backward where there is a loss or a seed. seed and step select the random
  * numbers: the same two give the same bits. */
-WL_MUST_CHECK int wl_graph_run(struct wl_graph *g, uint64_t seed, uint64_t step,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_graph_run(
+	struct wl_graph *g, uint64_t seed, uint64_t step, struct wl_err *err);
 /* The halves, for graphs that are seeded. backward must follow its forward. */
-WL_MUST_CHECK int wl_graph_forward(struct wl_graph *g, uint64_t seed, uint64_t step,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_graph_forward(
+	struct wl_graph *g, uint64_t seed, uint64_t step, struct wl_err *err);
 WL_MUST_CHECK int wl_graph_backward(struct wl_graph *g, struct wl_err *err);
 
 struct wl_graph_stats {
 	int ops_forward, ops_backward, tensors;
-	size_t arena_bytes;   /* activations and gradients as planned */
+	size_t arena_bytes;    /* activations and gradients as planned */
 	size_t unshared_bytes; /* what they would take without reuse */
 	size_t scratch_bytes;
 	double flops_forward, flops_backward; /* of matrix products and convolutions, 2 per MAC */
@@ -219,7 +217,7 @@ void wl_graph_stats(const struct wl_graph *g, struct wl_graph_stats *out);
 
 /* One line per operation on standard error: name, shapes, milliseconds of the last
  * wl_graph_profile'd run. */
-WL_MUST_CHECK int wl_graph_profile(struct wl_graph *g, uint64_t seed, uint64_t step,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_graph_profile(
+	struct wl_graph *g, uint64_t seed, uint64_t step, struct wl_err *err);
 
 #endif

@@ -1,4 +1,4 @@
-/* What the files of a graph share: build.c, backward.c, plan.c, graph.c. */
+/* What the files of a graph share: build.c, build_more.c, backward.c, plan.c, graph.c. */
 #ifndef WL_TRAIN_NN_INTERNAL_H
 #define WL_TRAIN_NN_INTERNAL_H
 
@@ -17,17 +17,17 @@ enum node_kind {
 struct node {
 	struct wl_tensor t;
 	enum node_kind kind;
-	const char *name;  /* of inputs, externals, outputs; NULL otherwise */
-	int param;         /* index in the store; -1 */
-	wl_tid root;       /* of a view; -1 */
-	bool keep;         /* lives to the end of a run */
+	const char *name; /* of inputs, externals, outputs; NULL otherwise */
+	int param;	  /* index in the store; -1 */
+	wl_tid root;	  /* of a view; -1 */
+	bool keep;	  /* lives to the end of a run */
 	bool want_grad, needs_grad;
-	wl_tid grad;       /* its gradient; -1 */
+	wl_tid grad; /* its gradient; -1 */
 	/* Of a gradient: how many tensors whose producer has not run backward yet have it as
 	 * theirs. One that is shared is copied before something is added to it. */
 	int holders;
-	int first, last;   /* operations between which its bytes are needed; -1: never */
-	size_t offset;     /* in the arena */
+	int first, last; /* operations between which its bytes are needed; -1: never */
+	size_t offset;	 /* in the arena */
 };
 
 /* An operation with ids in place of pointers until the tensors stand still. */
@@ -64,16 +64,29 @@ struct wl_graph {
 };
 
 /* A new node of a kind; -1 and the graph's error on failure. */
-wl_tid graph_node(struct wl_graph *g, enum node_kind kind, enum wl_dtype dtype,
-	struct wl_shape shape);
+wl_tid wl_gi_node(
+	struct wl_graph *g, enum node_kind kind, enum wl_dtype dtype, struct wl_shape shape);
 /* A new operation with all operands absent; NULL on failure. Valid until the next one. */
-struct gop *graph_op(struct wl_graph *g, enum wl_op_kind kind, const char *label);
+struct gop *wl_gi_op(struct wl_graph *g, enum wl_op_kind kind, const char *label);
 /* The node whose bytes a view shows, or t itself. */
-wl_tid graph_root(const struct wl_graph *g, wl_tid t);
+wl_tid wl_gi_root(const struct wl_graph *g, wl_tid t);
+/* What builders check; each records the graph's failure and returns false. */
+bool wl_gi_valid(const struct wl_graph *g, wl_tid t);
+/* An operand that must be there, with this type and, where rank >= 0, rank. */
+bool wl_gi_operand(struct wl_graph *g, const char *op, const char *what, wl_tid t,
+	enum wl_dtype dtype, int rank);
+/* An operand of exactly this shape; wl_gi_optional: or none. */
+bool wl_gi_shaped(struct wl_graph *g, const char *op, const char *what, wl_tid t,
+	enum wl_dtype dtype, struct wl_shape shape);
+bool wl_gi_optional(struct wl_graph *g, const char *op, const char *what, wl_tid t,
+	enum wl_dtype dtype, struct wl_shape shape);
+int64_t *wl_gi_dims(struct wl_graph *g, wl_tid t);
+/* What names an operation in messages: the parameter that it uses. */
+const char *wl_gi_label(struct wl_graph *g, wl_tid t);
 /* Multiplications and additions of an operation's matrix products. */
-double graph_op_flops(const struct wl_op *op);
+double wl_gi_op_flops(const struct wl_op *op);
 
-int graph_backward(struct wl_graph *g, struct wl_err *err); /* appends the backward operations */
-int graph_plan(struct wl_graph *g, struct wl_err *err);     /* lifetimes, offsets, allocation */
+int wl_gi_backward(struct wl_graph *g, struct wl_err *err); /* appends the backward operations */
+int wl_gi_plan(struct wl_graph *g, struct wl_err *err);	    /* lifetimes, offsets, allocation */
 
 #endif

@@ -72,8 +72,10 @@ static int own_shape(const char *name, enum wl_layout layout, const struct wl_sh
 	if (layout == WL_LAYOUT_PLAIN)
 		return 0;
 	if (t->rank != 4 || (layout == WL_LAYOUT_DEPTHWISE && t->dim[1] != 1))
-		return wl_err_set(err, WL_EUSAGE, "parameter %s has shape %s, but a %s convolution's "
-			"weight is [out, %s, height, width]", name, wl_shape_text(t, text),
+		return wl_err_set(err, WL_EUSAGE,
+			"parameter %s has shape %s, but a %s convolution's "
+			"weight is [out, %s, height, width]",
+			name, wl_shape_text(t, text),
 			layout == WL_LAYOUT_CONV ? "dense" : "depthwise",
 			layout == WL_LAYOUT_CONV ? "in" : "1");
 	if (layout == WL_LAYOUT_CONV)
@@ -89,8 +91,9 @@ static int same_again(const struct wl_param *e, enum wl_layout layout, const str
 	char was[WL_SHAPE_TEXT], now[WL_SHAPE_TEXT];
 	if (e->layout == layout && wl_shape_equal(&e->torch_shape, t))
 		return 0;
-	return wl_err_set(err, WL_EUSAGE, "parameter %s is declared with shape %s and again with %s",
-		e->name, wl_shape_text(&e->torch_shape, was), wl_shape_text(t, now));
+	return wl_err_set(err, WL_EUSAGE,
+		"parameter %s is declared with shape %s and again with %s", e->name,
+		wl_shape_text(&e->torch_shape, was), wl_shape_text(t, now));
 }
 
 int wl_params_add(struct wl_params *p, const char *name, enum wl_layout layout,
@@ -102,8 +105,10 @@ int wl_params_add(struct wl_params *p, const char *name, enum wl_layout layout,
 		return i;
 	}
 	if (p->sealed)
-		return wl_err_set(err, WL_EUSAGE, "parameter %s is not in the model that was sealed "
-			"with %d parameters", name, p->n);
+		return wl_err_set(err, WL_EUSAGE,
+			"parameter %s is not in the model that was sealed "
+			"with %d parameters",
+			name, p->n);
 	struct wl_param e = {.layout = layout, .flags = flags, .torch_shape = *torch_shape};
 	WL_TRY(own_shape(name, layout, torch_shape, &e.shape, err));
 	WL_TRY(grow(p, err));
@@ -209,8 +214,8 @@ void wl_layout_from_torch(const struct wl_param *e, const float *torch, float *o
 		own[own_index(e, t)] = torch[t];
 }
 
-static void read_torch(const struct wl_params *p, const struct wl_param *e, const float *from,
-	float *host)
+static void read_torch(
+	const struct wl_params *p, const struct wl_param *e, const float *from, float *host)
 {
 	size_t bytes = (size_t)e->count * sizeof(float);
 	float *own = malloc(bytes ? bytes : 1);
@@ -250,7 +255,8 @@ int64_t wl_params_trainable_count(const struct wl_params *p)
 {
 	int64_t n = 0;
 	for (int i = 0; i < p->n; i++)
-		if ((p->item[i].flags & (WL_PARAM_TRAINABLE | WL_PARAM_BUFFER)) == WL_PARAM_TRAINABLE)
+		if ((p->item[i].flags & (WL_PARAM_TRAINABLE | WL_PARAM_BUFFER)) ==
+			WL_PARAM_TRAINABLE)
 			n += p->item[i].count;
 	return n;
 }

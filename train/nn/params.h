@@ -21,14 +21,14 @@
 
 enum wl_layout {
 	WL_LAYOUT_PLAIN,     /* as in PyTorch */
-	WL_LAYOUT_CONV,      /* torch [O,I,kh,kw], here [O,kh,kw,I] */
+	WL_LAYOUT_CONV,	     /* torch [O,I,kh,kw], here [O,kh,kw,I] */
 	WL_LAYOUT_DEPTHWISE, /* torch [C,1,kh,kw], here [kh,kw,C] */
 };
 
 enum {
 	WL_PARAM_TRAINABLE = 1, /* gets gradients and updates; clear it to freeze */
-	WL_PARAM_DECAY = 2,     /* weight decay applies (weights, not gains and biases) */
-	WL_PARAM_BUFFER = 4,    /* running statistics: no gradient, never in the EMA */
+	WL_PARAM_DECAY = 2,	/* weight decay applies (weights, not gains and biases) */
+	WL_PARAM_BUFFER = 4,	/* running statistics: no gradient, never in the EMA */
 };
 /* The usual sets. */
 enum {
@@ -40,9 +40,9 @@ struct wl_param {
 	const char *name; /* owned by the store */
 	enum wl_layout layout;
 	unsigned flags;
-	struct wl_shape shape;       /* as kept here */
+	struct wl_shape shape;	     /* as kept here */
 	struct wl_shape torch_shape; /* as in a checkpoint */
-	int64_t offset, count;       /* floats */
+	int64_t offset, count;	     /* floats */
 };
 
 struct wl_params {
@@ -50,9 +50,9 @@ struct wl_params {
 	 * may be changed directly until a graph that uses it is compiled). */
 	struct wl_param *item;
 	int n;
-	int64_t floats;    /* of the whole allocation */
-	float *value;      /* [floats], in backend memory; NULL until sealed */
-	float *grad;       /* [floats], or NULL when sealed without gradients */
+	int64_t floats; /* of the whole allocation */
+	float *value;	/* [floats], in backend memory; NULL until sealed */
+	float *grad;	/* [floats], or NULL when sealed without gradients */
 	struct wl_backend *backend;
 	bool sealed;
 
@@ -76,12 +76,12 @@ WL_MUST_CHECK int wl_params_add(struct wl_params *p, const char *name, enum wl_l
 int wl_params_find(const struct wl_params *p, const char *name);
 
 /* Allocates zeroed values (and gradients) in the backend's memory. */
-WL_MUST_CHECK int wl_params_seal(struct wl_params *p, struct wl_backend *be, bool with_grad,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_params_seal(
+	struct wl_params *p, struct wl_backend *be, bool with_grad, struct wl_err *err);
 
 /* dst becomes an unsealed store with src's table: names, flags, offsets. */
-WL_MUST_CHECK int wl_params_clone_layout(struct wl_params *dst, const struct wl_params *src,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_params_clone_layout(
+	struct wl_params *dst, const struct wl_params *src, struct wl_err *err);
 
 /* Copies all values (both sealed, the same layout). */
 void wl_params_copy_values(struct wl_params *dst, const struct wl_params *src);

@@ -15,7 +15,7 @@ static void touch(struct wl_graph *g, wl_tid t, int op)
 {
 	if (t <= 0)
 		return;
-	struct node *n = &g->node[graph_root(g, t)];
+	struct node *n = &g->node[wl_gi_root(g, t)];
 	if (n->first < 0)
 		n->first = op;
 	n->last = op;
@@ -135,7 +135,7 @@ static void pointers(struct wl_graph *g)
 	}
 }
 
-int graph_plan(struct wl_graph *g, struct wl_err *err)
+int wl_gi_plan(struct wl_graph *g, struct wl_err *err)
 {
 	lifetimes(g);
 	WL_TRY(offsets(g, err));
@@ -146,8 +146,8 @@ int graph_plan(struct wl_graph *g, struct wl_err *err)
 	for (int i = 0; i < g->n_ops; i++) {
 		struct wl_op *op = &g->op[i].op;
 		if (g->be->plan_op(g->be, op, err) < 0)
-			return wl_err_prefix(err, "graph %s, %s %s", g->name, wl_op_name(op->kind),
-				op->label);
+			return wl_err_prefix(
+				err, "graph %s, %s %s", g->name, wl_op_name(op->kind), op->label);
 		if (op->scratch_bytes > g->scratch_bytes)
 			g->scratch_bytes = op->scratch_bytes;
 	}

@@ -27,8 +27,9 @@ struct wl_tensor {
 };
 
 /* Shapes written where they are used: WL_SHAPE(n, h, w, c). */
-#define WL_SHAPE(...) \
-	((struct wl_shape){(int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), {__VA_ARGS__}})
+#define WL_SHAPE(...)                                                                              \
+	((struct wl_shape){                                                                        \
+		(int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), {__VA_ARGS__}})
 
 static inline size_t wl_dtype_bytes(enum wl_dtype t)
 {

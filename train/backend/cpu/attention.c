@@ -12,16 +12,22 @@ struct attn {
 	int64_t b, s, d, dh, heads;
 	int64_t ld_q, ld_k, ld_v;
 	float scale, p;
+	bool bf16;
 	struct wl_rng_key key;
 };
 
-static struct attn attn_of(const struct wl_op *op, const struct wl_tensor *o,
+static struct attn attn_of(const struct cpu *c, const struct wl_op *op, const struct wl_tensor *o,
 	const struct wl_run *run)
 {
-	struct attn a = {.b = o->shape.dim[0], .s = o->shape.dim[1], .d = o->shape.dim[2],
-		.heads = op->attr.heads, .ld_q = wl_shape_last(&op->in[0]->shape),
-		.ld_k = wl_shape_last(&op->in[1]->shape), .ld_v = wl_shape_last(&op->in[2]->shape),
-		.p = op->attr.p};
+	struct attn a = {.b = o->shape.dim[0],
+		.s = o->shape.dim[1],
+		.d = o->shape.dim[2],
+		.heads = op->attr.heads,
+		.ld_q = wl_shape_last(&op->in[0]->shape),
+		.ld_k = wl_shape_last(&op->in[1]->shape),
+		.ld_v = wl_shape_last(&op->in[2]->shape),
+		.p = op->attr.p,
+		.bf16 = cpu_bf16(c, op)};
 	a.dh = a.d / a.heads;
 	a.scale = 1.0f / sqrtf((float)a.dh);
 	if (run)
@@ -62,15 +68,35 @@ static void drop(const struct attn *a, int64_t head, const float *restrict p, fl
 		out[i] = p[i] * wl_keep_scale(a->key, first + (uint64_t)i, a->p);
 }
 
-size_t cpu_attention_scratch(const struct cpu *c, const struct wl_op *op)
+size_t wl_cpu_attention_scratch(const struct cpu *c, const struct wl_op *op)
 {
-	struct attn a = attn_of(op, op->out[0], NULL);
+	struct attn a = attn_of(c, op, op->out[0], NULL);
 	return a.p > 0 ? (size_t)(c->threads * a.s * a.s) * sizeof(float) : 0;
 }
 
-void cpu_attention(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+/* A matrix as it lies in memory: element (i,j) is at[i * row + j * col]. */
+struct view {
+	const float *at;
+	int64_t row, col;
+};
+
+/* out [m,n] [+]= x [m,k] y [k,n] by one thread. */
+static void product(const struct attn *a, float *pack, int64_t m, int64_t n, int64_t k,
+	struct view x, struct view y, float *out, int64_t ld, bool add)
 {
-	struct attn a = attn_of(op, op->out[0], run);
+	struct gemm g = {.m = m, .n = n, .k = k, .c = out, .ldc = ld, .add = add, .bf16 = a->bf16};
+	g.a = x.at;
+	g.a_row = x.row;
+	g.a_col = x.col;
+	g.b = y.at;
+	g.b_row = y.row;
+	g.b_col = y.col;
+	wl_gemm_serial(&g, pack);
+}
+
+void wl_cpu_attention(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+{
+	struct attn a = attn_of(c, op, op->out[0], run);
 	const float *q = cpu_f32(op->in[0]) + op->attr.q_col;
 	const float *k = cpu_f32(op->in[1]) + op->attr.k_col;
 	const float *v = cpu_f32(op->in[2]) + op->attr.v_col;
@@ -81,25 +107,23 @@ void cpu_attention(struct cpu *c, const struct wl_op *op, const struct wl_run *r
 		int me = omp_get_thread_num();
 		int64_t row = t / a.heads * a.s, col = t % a.heads * a.dh;
 		float *p = probs + t * a.s * a.s, *dropped = p;
-		struct gemm qk = {.bf16 = cpu_bf16(c, op), .m = a.s, .n = a.s, .k = a.dh, .a = q + row * a.ld_q + col,
-			.a_row = a.ld_q, .a_col = 1, .b = k + row * a.ld_k + col, .b_row = 1,
-			.b_col = a.ld_k, .c = p, .ldc = a.s};
-		gemm_serial(&qk, c->pack[me]);
+		product(&a, c->pack[me], a.s, a.s, a.dh,
+			(struct view){q + row * a.ld_q + col, a.ld_q, 1},
+			(struct view){k + row * a.ld_k + col, 1, a.ld_k}, p, a.s, false);
 		softmax(&a, p, mask ? mask + row : NULL);
 		if (a.p > 0) {
 			dropped = (float *)run->scratch + me * a.s * a.s;
 			drop(&a, t, p, dropped);
 		}
-		struct gemm pv = {.bf16 = cpu_bf16(c, op), .m = a.s, .n = a.dh, .k = a.s, .a = dropped, .a_row = a.s,
-			.a_col = 1, .b = v + row * a.ld_v + col, .b_row = a.ld_v, .b_col = 1,
-			.c = o + row * a.d + col, .ldc = a.d};
-		gemm_serial(&pv, c->pack[me]);
+		product(&a, c->pack[me], a.s, a.dh, a.s, (struct view){dropped, a.s, 1},
+			(struct view){v + row * a.ld_v + col, a.ld_v, 1}, o + row * a.d + col, a.d,
+			false);
 	}
 }
 
-size_t cpu_attention_bwd_scratch(const struct cpu *c, const struct wl_op *op)
+size_t wl_cpu_attention_bwd_scratch(const struct cpu *c, const struct wl_op *op)
 {
-	struct attn a = attn_of(op, op->in[4], NULL);
+	struct attn a = attn_of(c, op, op->in[4], NULL);
 	return (size_t)(c->threads * 2 * a.s * a.s) * sizeof(float);
 }
 
@@ -125,17 +149,25 @@ static void softmax_bwd(const struct attn *a, int64_t head, const float *p, floa
 	}
 }
 
-void cpu_attention_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+/* A gradient from its first column on; NULL where it is not wanted. */
+static float *column(const struct wl_tensor *t, int col)
 {
-	struct attn a = attn_of(op, op->in[4], run);
+	return t ? cpu_f32(t) + col : NULL;
+}
+
+void wl_cpu_attention_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+{
+	struct attn a = attn_of(c, op, op->in[4], run);
 	const float *q = cpu_f32(op->in[0]) + op->attr.q_col;
 	const float *k = cpu_f32(op->in[1]) + op->attr.k_col;
 	const float *v = cpu_f32(op->in[2]) + op->attr.v_col;
 	const float *probs = cpu_f32(op->in[3]), *go = cpu_f32(op->in[4]);
-	float *gq = cpu_f32(op->out[0]), *gk = cpu_f32(op->out[1]), *gv = cpu_f32(op->out[2]);
+	float *gq = column(op->out[0], op->attr.q_col), *gk = column(op->out[1], op->attr.k_col);
+	float *gv = column(op->out[2], op->attr.v_col);
 	CPU_FOR(c)
 	for (int64_t t = 0; t < a.b * a.heads; t++) {
 		int me = omp_get_thread_num();
+		float *pack = c->pack[me];
 		int64_t row = t / a.heads * a.s, col = t % a.heads * a.dh;
 		const float *p = probs + t * a.s * a.s, *dropped = p;
 		const float *g = go + row * a.d + col;
@@ -144,28 +176,20 @@ void cpu_attention_bwd(struct cpu *c, const struct wl_op *op, const struct wl_ru
 			drop(&a, t, p, mine);
 			dropped = mine;
 		}
-		struct gemm gp = {.bf16 = cpu_bf16(c, op), .m = a.s, .n = a.s, .k = a.dh, .a = g, .a_row = a.d, .a_col = 1,
-			.b = v + row * a.ld_v + col, .b_row = 1, .b_col = a.ld_v, .c = ds,
-			.ldc = a.s};
-		gemm_serial(&gp, c->pack[me]);
+		product(&a, pack, a.s, a.s, a.dh, (struct view){g, a.d, 1},
+			(struct view){v + row * a.ld_v + col, 1, a.ld_v}, ds, a.s, false);
 		softmax_bwd(&a, t, p, ds);
-		struct gemm g_v = {.bf16 = cpu_bf16(c, op), .m = a.s, .n = a.dh, .k = a.s, .a = dropped, .a_row = 1,
-			.a_col = a.s, .b = g, .b_row = a.d, .b_col = 1,
-			.c = gv ? gv + op->attr.v_col + row * a.ld_v + col : NULL, .ldc = a.ld_v,
-			.add = cpu_acc(op, 2)};
-		struct gemm g_q = {.bf16 = cpu_bf16(c, op), .m = a.s, .n = a.dh, .k = a.s, .a = ds, .a_row = a.s, .a_col = 1,
-			.b = k + row * a.ld_k + col, .b_row = a.ld_k, .b_col = 1,
-			.c = gq ? gq + op->attr.q_col + row * a.ld_q + col : NULL, .ldc = a.ld_q,
-			.add = cpu_acc(op, 0)};
-		struct gemm g_k = {.bf16 = cpu_bf16(c, op), .m = a.s, .n = a.dh, .k = a.s, .a = ds, .a_row = 1, .a_col = a.s,
-			.b = q + row * a.ld_q + col, .b_row = a.ld_q, .b_col = 1,
-			.c = gk ? gk + op->attr.k_col + row * a.ld_k + col : NULL, .ldc = a.ld_k,
-			.add = cpu_acc(op, 1)};
 		if (gq)
-			gemm_serial(&g_q, c->pack[me]);
+			product(&a, pack, a.s, a.dh, a.s, (struct view){ds, a.s, 1},
+				(struct view){k + row * a.ld_k + col, a.ld_k, 1},
+				gq + row * a.ld_q + col, a.ld_q, cpu_acc(op, 0));
 		if (gk)
-			gemm_serial(&g_k, c->pack[me]);
+			product(&a, pack, a.s, a.dh, a.s, (struct view){ds, 1, a.s},
+				(struct view){q + row * a.ld_q + col, a.ld_q, 1},
+				gk + row * a.ld_k + col, a.ld_k, cpu_acc(op, 1));
 		if (gv)
-			gemm_serial(&g_v, c->pack[me]);
+			product(&a, pack, a.s, a.dh, a.s, (struct view){dropped, 1, a.s},
+				(struct view){g, a.d, 1}, gv + row * a.ld_v + col, a.ld_v,
+				cpu_acc(op, 2));
 	}
 }

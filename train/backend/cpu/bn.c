@@ -21,7 +21,7 @@ static struct bn bn_of(const struct wl_tensor *x)
 	return v;
 }
 
-size_t cpu_bn_scratch(const struct cpu *c, const struct wl_op *op)
+size_t wl_cpu_bn_scratch(const struct cpu *c, const struct wl_op *op)
 {
 	(void)c;
 	struct bn v = bn_of(op->in[0]);
@@ -106,10 +106,11 @@ static float keep_of(const struct bn *v, const struct wl_op *op, struct wl_rng_k
 	return wl_keep_scale(key, (uint64_t)(row / v->image_rows), op->attr.p);
 }
 
-void cpu_bn(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_bn(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	struct bn v = bn_of(op->in[0]);
-	const float *x = cpu_f32(op->in[0]), *gamma = cpu_f32(op->in[1]), *beta = cpu_f32(op->in[2]);
+	const float *x = cpu_f32(op->in[0]), *gamma = cpu_f32(op->in[1]),
+		    *beta = cpu_f32(op->in[2]);
 	const float *residual = cpu_f32(op->in[5]);
 	float *y = cpu_f32(op->out[0]), *mean = cpu_f32(op->out[1]), *rstd = mean + v.c;
 	if (op->attr.use_running) {
@@ -135,9 +136,8 @@ void cpu_bn(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 			const float *restrict res = residual ? residual + r * v.c : NULL;
 			float *restrict out = y + r * v.c, keep = keep_of(&v, op, key, r);
 			WL_ACT_SWITCH(op->attr.act, {
-				_Pragma("omp simd")
-				for (int64_t j = 0; j < v.c; j++)
-					out[j] = wl_act_value(ACT, in[j] * a[j] + b[j]);
+				_Pragma("omp simd") for (int64_t j = 0; j < v.c; j++) out[j] =
+					wl_act_value(ACT, in[j] * a[j] + b[j]);
 			})
 			if (keep != 1)
 				for (int64_t j = 0; j < v.c; j++)
@@ -165,9 +165,8 @@ static inline void grad_group(enum wl_act act, int64_t n, const float *restrict 
 	float *restrict g)
 {
 	WL_ACT_SWITCH(act, {
-		_Pragma("omp simd")
-		for (int64_t j = 0; j < n; j++)
-			g[j] = gy[j] * keep * wl_act_grad(ACT, x[j] * a[j] + b[j]);
+		_Pragma("omp simd") for (int64_t j = 0; j < n; j++) g[j] =
+			gy[j] * keep * wl_act_grad(ACT, x[j] * a[j] + b[j]);
 	})
 }
 
@@ -183,7 +182,8 @@ static void backward_sums(struct cpu *c, const struct bn *v, const struct wl_op 
 			float s1[GROUP] = {0}, s2[GROUP] = {0}, g[GROUP];
 			for (int64_t r = from; r < to; r++) {
 				const float *restrict x = w->x + r * v->c + c0;
-				const float *restrict rstd = w->rstd + c0, *restrict off = w->off + c0;
+				const float *restrict rstd = w->rstd + c0, *restrict off =
+										   w->off + c0;
 				grad_group(op->attr.act, n, x, w->gy + r * v->c + c0, w->a + c0,
 					w->b + c0, keep_of(v, op, key, r), g);
 #pragma omp simd
@@ -236,7 +236,7 @@ static void backward_data(struct cpu *c, const struct bn *v, const struct wl_op 
 	}
 }
 
-void cpu_bn_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_bn_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	struct bn v = bn_of(op->in[0]);
 	const float *gamma = cpu_f32(op->in[1]), *beta = cpu_f32(op->in[2]);

@@ -11,21 +11,29 @@ enum { PATCH_FLOATS = 65536, GW_CHUNKS = 16 };
 
 struct conv {
 	int64_t n, h, w, i, oh, ow, o;
-	int64_t patch;        /* kh * kw * i */
-	int64_t rows;         /* n * oh * ow */
-	int64_t block;        /* rows gathered at a time */
+	int64_t patch; /* kh * kw * i */
+	int64_t rows;  /* n * oh * ow */
+	int64_t block; /* rows gathered at a time */
 	int kh, kw, stride, pt, pl;
 	bool bf16;
 };
 
-static struct conv conv_of(const struct wl_op *op, const struct wl_tensor *x,
-	const struct wl_tensor *y)
+static struct conv conv_of(
+	const struct wl_op *op, const struct wl_tensor *x, const struct wl_tensor *y)
 {
 	const struct wl_op_attr *a = &op->attr;
-	struct conv v = {.n = x->shape.dim[0], .h = x->shape.dim[1], .w = x->shape.dim[2],
-		.i = x->shape.dim[3], .oh = y->shape.dim[1], .ow = y->shape.dim[2],
-		.o = y->shape.dim[3], .kh = a->kh, .kw = a->kw, .stride = a->stride,
-		.pt = a->pad_top, .pl = a->pad_left};
+	struct conv v = {.n = x->shape.dim[0],
+		.h = x->shape.dim[1],
+		.w = x->shape.dim[2],
+		.i = x->shape.dim[3],
+		.oh = y->shape.dim[1],
+		.ow = y->shape.dim[2],
+		.o = y->shape.dim[3],
+		.kh = a->kh,
+		.kw = a->kw,
+		.stride = a->stride,
+		.pt = a->pad_top,
+		.pl = a->pad_left};
 	v.patch = v.i * v.kh * v.kw;
 	v.rows = v.n * v.oh * v.ow;
 	v.block = cpu_max(16, PATCH_FLOATS / v.patch);
@@ -79,22 +87,32 @@ static size_t patch_bytes(const struct cpu *c, const struct conv *v)
 	return (size_t)(c->threads * v->block * v->patch) * sizeof(float);
 }
 
-size_t cpu_conv_scratch(const struct cpu *c, const struct wl_op *op)
+size_t wl_cpu_conv_scratch(const struct cpu *c, const struct wl_op *op)
 {
 	struct conv v = conv_of(op, op->in[0], op->out[0]);
-	return is_product(&v) ? gemm_scratch(v.rows, v.o, v.i) : patch_bytes(c, &v);
+	return is_product(&v) ? wl_gemm_scratch(v.rows, v.o, v.i) : patch_bytes(c, &v);
 }
 
-void cpu_conv(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_conv(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	struct conv v = conv_of(op, op->in[0], op->out[0]);
 	const float *x = cpu_f32(op->in[0]), *w = cpu_f32(op->in[1]);
 	v.bf16 = cpu_bf16(c, op);
-	struct gemm g = {.bf16 = v.bf16, .m = v.rows, .n = v.o, .k = v.patch, .a = x, .a_row = v.patch, .a_col = 1,
-		.b = w, .b_row = 1, .b_col = v.patch, .c = cpu_f32(op->out[0]), .ldc = v.o,
+	struct gemm g = {.bf16 = v.bf16,
+		.m = v.rows,
+		.n = v.o,
+		.k = v.patch,
+		.a = x,
+		.a_row = v.patch,
+		.a_col = 1,
+		.b = w,
+		.b_row = 1,
+		.b_col = v.patch,
+		.c = cpu_f32(op->out[0]),
+		.ldc = v.o,
 		.bias = cpu_f32(op->in[2])};
 	if (is_product(&v)) {
-		gemm(c, &g, run->scratch);
+		wl_gemm(c, &g, run->scratch);
 		return;
 	}
 	int64_t blocks = cpu_ceil_div(v.rows, v.block);
@@ -108,7 +126,7 @@ void cpu_conv(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 		part.m = r1 - r0;
 		part.a = patches;
 		part.c += r0 * v.o;
-		gemm_serial(&part, c->pack[t]);
+		wl_gemm_serial(&part, c->pack[t]);
 	}
 }
 
@@ -118,14 +136,15 @@ static int64_t gw_chunks(const struct conv *v)
 	return cpu_min(GW_CHUNKS, cpu_ceil_div(v->rows, v->block));
 }
 
-size_t cpu_conv_bwd_scratch(const struct cpu *c, const struct wl_op *op)
+size_t wl_cpu_conv_bwd_scratch(const struct cpu *c, const struct wl_op *op)
 {
 	struct conv v = conv_of(op, op->in[0], op->in[2]);
-	size_t product = cpu_max(gemm_scratch(v.rows, v.i, v.o), gemm_scratch(v.o, v.i, v.rows));
+	size_t product =
+		cpu_max(wl_gemm_scratch(v.rows, v.i, v.o), wl_gemm_scratch(v.o, v.i, v.rows));
 	if (!is_product(&v))
 		product = patch_bytes(c, &v) +
 			  (size_t)(gw_chunks(&v) * v.o * v.patch) * sizeof(float);
-	return cpu_max(product, cpu_colsum_scratch(v.rows, v.o));
+	return cpu_max(product, wl_cpu_colsum_scratch(v.rows, v.o));
 }
 
 /* gw += gy^T patches(x) */
@@ -144,11 +163,20 @@ static void weights_bwd(struct cpu *c, const struct conv *v, const float *x, con
 		for (int64_t r0 = i * per; r0 < end; r0 += v->block) {
 			int64_t r1 = cpu_min(end, r0 + v->block);
 			gather(v, x, r0, r1, patches);
-			struct gemm g = {.bf16 = v->bf16, .m = v->o, .n = v->patch, .k = r1 - r0,
-				.a = gy + r0 * v->o, .a_row = 1, .a_col = v->o, .b = patches,
-				.b_row = v->patch, .b_col = 1, .c = partial + i * size,
-				.ldc = v->patch, .add = true};
-			gemm_serial(&g, c->pack[t]);
+			struct gemm g = {.bf16 = v->bf16,
+				.m = v->o,
+				.n = v->patch,
+				.k = r1 - r0,
+				.a = gy + r0 * v->o,
+				.a_row = 1,
+				.a_col = v->o,
+				.b = patches,
+				.b_row = v->patch,
+				.b_col = 1,
+				.c = partial + i * size,
+				.ldc = v->patch,
+				.add = true};
+			wl_gemm_serial(&g, c->pack[t]);
 		}
 	}
 	for (int64_t i = 0; i < chunks; i++)
@@ -169,36 +197,66 @@ static void data_bwd(struct cpu *c, const struct conv *v, const float *w, const 
 			memset(gx + n * image, 0, (size_t)image * sizeof(float));
 		for (int64_t r0 = n * out_rows; r0 < (n + 1) * out_rows; r0 += v->block) {
 			int64_t r1 = cpu_min((n + 1) * out_rows, r0 + v->block);
-			struct gemm g = {.bf16 = v->bf16, .m = r1 - r0, .n = v->patch, .k = v->o,
-				.a = gy + r0 * v->o, .a_row = v->o, .a_col = 1, .b = w,
-				.b_row = v->patch, .b_col = 1, .c = patches, .ldc = v->patch};
-			gemm_serial(&g, c->pack[t]);
+			struct gemm g = {.bf16 = v->bf16,
+				.m = r1 - r0,
+				.n = v->patch,
+				.k = v->o,
+				.a = gy + r0 * v->o,
+				.a_row = v->o,
+				.a_col = 1,
+				.b = w,
+				.b_row = v->patch,
+				.b_col = 1,
+				.c = patches,
+				.ldc = v->patch};
+			wl_gemm_serial(&g, c->pack[t]);
 			scatter(v, patches, r0, r1, gx);
 		}
 	}
 }
 
-void cpu_conv_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_conv_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	struct conv v = conv_of(op, op->in[0], op->in[2]);
 	const float *x = cpu_f32(op->in[0]), *w = cpu_f32(op->in[1]), *gy = cpu_f32(op->in[2]);
 	float *gx = cpu_f32(op->out[0]), *gw = cpu_f32(op->out[1]), *gb = cpu_f32(op->out[2]);
 	v.bf16 = cpu_bf16(c, op);
 	if (gw && is_product(&v)) {
-		struct gemm g = {.bf16 = v.bf16, .m = v.o, .n = v.i, .k = v.rows, .a = gy, .a_row = 1, .a_col = v.o,
-			.b = x, .b_row = v.i, .b_col = 1, .c = gw, .ldc = v.i, .add = true};
-		gemm(c, &g, run->scratch);
+		struct gemm g = {.bf16 = v.bf16,
+			.m = v.o,
+			.n = v.i,
+			.k = v.rows,
+			.a = gy,
+			.a_row = 1,
+			.a_col = v.o,
+			.b = x,
+			.b_row = v.i,
+			.b_col = 1,
+			.c = gw,
+			.ldc = v.i,
+			.add = true};
+		wl_gemm(c, &g, run->scratch);
 	} else if (gw) {
 		weights_bwd(c, &v, x, gy, gw, run->scratch);
 	}
 	if (gx && is_product(&v)) {
-		struct gemm g = {.bf16 = v.bf16, .m = v.rows, .n = v.i, .k = v.o, .a = gy, .a_row = v.o, .a_col = 1,
-			.b = w, .b_row = v.i, .b_col = 1, .c = gx, .ldc = v.i,
+		struct gemm g = {.bf16 = v.bf16,
+			.m = v.rows,
+			.n = v.i,
+			.k = v.o,
+			.a = gy,
+			.a_row = v.o,
+			.a_col = 1,
+			.b = w,
+			.b_row = v.i,
+			.b_col = 1,
+			.c = gx,
+			.ldc = v.i,
 			.add = cpu_acc(op, 0)};
-		gemm(c, &g, run->scratch);
+		wl_gemm(c, &g, run->scratch);
 	} else if (gx) {
 		data_bwd(c, &v, w, gy, gx, cpu_acc(op, 0), run->scratch);
 	}
 	if (gb)
-		cpu_colsum(c, gy, v.rows, v.o, gb, run->scratch);
+		wl_cpu_colsum(c, gy, v.rows, v.o, gb, run->scratch);
 }

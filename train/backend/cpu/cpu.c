@@ -4,45 +4,45 @@
 #include <omp.h>
 #include <stdlib.h>
 
-const struct cpu_kernel cpu_kernels[WL_OP_KINDS] = {
-	[WL_OP_CONV] = {cpu_conv_scratch, cpu_conv},
-	[WL_OP_CONV_BWD] = {cpu_conv_bwd_scratch, cpu_conv_bwd},
-	[WL_OP_DEPTHWISE] = {NULL, cpu_depthwise},
-	[WL_OP_DEPTHWISE_BWD] = {cpu_depthwise_bwd_scratch, cpu_depthwise_bwd},
-	[WL_OP_BATCH_NORM] = {cpu_bn_scratch, cpu_bn},
-	[WL_OP_BATCH_NORM_BWD] = {cpu_bn_scratch, cpu_bn_bwd},
-	[WL_OP_LINEAR] = {cpu_linear_scratch, cpu_linear},
-	[WL_OP_LINEAR_BWD] = {cpu_linear_bwd_scratch, cpu_linear_bwd},
-	[WL_OP_LAYER_NORM] = {NULL, cpu_ln},
-	[WL_OP_LAYER_NORM_BWD] = {cpu_ln_bwd_scratch, cpu_ln_bwd},
-	[WL_OP_ATTENTION] = {cpu_attention_scratch, cpu_attention},
-	[WL_OP_ATTENTION_BWD] = {cpu_attention_bwd_scratch, cpu_attention_bwd},
-	[WL_OP_EMBED] = {NULL, cpu_embed},
-	[WL_OP_EMBED_BWD] = {NULL, cpu_embed_bwd},
-	[WL_OP_MEAN_HW] = {NULL, cpu_mean_hw},
-	[WL_OP_MEAN_HW_BWD] = {NULL, cpu_mean_hw_bwd},
-	[WL_OP_CHANNEL_SCALE] = {NULL, cpu_channel_scale},
-	[WL_OP_CHANNEL_SCALE_BWD] = {NULL, cpu_channel_scale_bwd},
-	[WL_OP_ADD] = {NULL, cpu_add},
-	[WL_OP_SCALE] = {NULL, cpu_scale},
-	[WL_OP_ACT] = {NULL, cpu_act},
-	[WL_OP_ACT_BWD] = {NULL, cpu_act_bwd},
-	[WL_OP_DROPOUT] = {NULL, cpu_dropout},
-	[WL_OP_L2NORM] = {NULL, cpu_l2norm},
-	[WL_OP_L2NORM_BWD] = {NULL, cpu_l2norm_bwd},
-	[WL_OP_ROI_GRID] = {NULL, cpu_roi},
-	[WL_OP_ROI_GRID_BWD] = {NULL, cpu_roi_bwd},
-	[WL_OP_MASKED_MEAN] = {NULL, cpu_masked_mean},
-	[WL_OP_MASKED_MEAN_BWD] = {NULL, cpu_masked_mean_bwd},
-	[WL_OP_SLICE] = {NULL, cpu_slice},
-	[WL_OP_SLICE_BWD] = {NULL, cpu_slice_bwd},
-	[WL_OP_CONCAT] = {NULL, cpu_concat},
-	[WL_OP_INFONCE] = {cpu_infonce_scratch, cpu_infonce},
-	[WL_OP_INFONCE_BWD] = {cpu_infonce_scratch, cpu_infonce_bwd},
-	[WL_OP_DOT] = {cpu_dot_scratch, cpu_dot},
-	[WL_OP_DOT_BWD] = {NULL, cpu_dot_bwd},
-	[WL_OP_FILL] = {NULL, cpu_fill},
-	[WL_OP_COPY] = {NULL, cpu_copy},
+const struct cpu_kernel wl_cpu_kernels[WL_OP_KINDS] = {
+	[WL_OP_CONV] = {wl_cpu_conv_scratch, wl_cpu_conv},
+	[WL_OP_CONV_BWD] = {wl_cpu_conv_bwd_scratch, wl_cpu_conv_bwd},
+	[WL_OP_DEPTHWISE] = {NULL, wl_cpu_depthwise},
+	[WL_OP_DEPTHWISE_BWD] = {wl_cpu_depthwise_bwd_scratch, wl_cpu_depthwise_bwd},
+	[WL_OP_BATCH_NORM] = {wl_cpu_bn_scratch, wl_cpu_bn},
+	[WL_OP_BATCH_NORM_BWD] = {wl_cpu_bn_scratch, wl_cpu_bn_bwd},
+	[WL_OP_LINEAR] = {wl_cpu_linear_scratch, wl_cpu_linear},
+	[WL_OP_LINEAR_BWD] = {wl_cpu_linear_bwd_scratch, wl_cpu_linear_bwd},
+	[WL_OP_LAYER_NORM] = {NULL, wl_cpu_ln},
+	[WL_OP_LAYER_NORM_BWD] = {wl_cpu_ln_bwd_scratch, wl_cpu_ln_bwd},
+	[WL_OP_ATTENTION] = {wl_cpu_attention_scratch, wl_cpu_attention},
+	[WL_OP_ATTENTION_BWD] = {wl_cpu_attention_bwd_scratch, wl_cpu_attention_bwd},
+	[WL_OP_EMBED] = {NULL, wl_cpu_embed},
+	[WL_OP_EMBED_BWD] = {NULL, wl_cpu_embed_bwd},
+	[WL_OP_MEAN_HW] = {NULL, wl_cpu_mean_hw},
+	[WL_OP_MEAN_HW_BWD] = {NULL, wl_cpu_mean_hw_bwd},
+	[WL_OP_CHANNEL_SCALE] = {NULL, wl_cpu_channel_scale},
+	[WL_OP_CHANNEL_SCALE_BWD] = {NULL, wl_cpu_channel_scale_bwd},
+	[WL_OP_ADD] = {NULL, wl_cpu_add},
+	[WL_OP_SCALE] = {NULL, wl_cpu_scale},
+	[WL_OP_ACT] = {NULL, wl_cpu_act},
+	[WL_OP_ACT_BWD] = {NULL, wl_cpu_act_bwd},
+	[WL_OP_DROPOUT] = {NULL, wl_cpu_dropout},
+	[WL_OP_L2NORM] = {NULL, wl_cpu_l2norm},
+	[WL_OP_L2NORM_BWD] = {NULL, wl_cpu_l2norm_bwd},
+	[WL_OP_ROI_GRID] = {NULL, wl_cpu_roi},
+	[WL_OP_ROI_GRID_BWD] = {NULL, wl_cpu_roi_bwd},
+	[WL_OP_MASKED_MEAN] = {NULL, wl_cpu_masked_mean},
+	[WL_OP_MASKED_MEAN_BWD] = {NULL, wl_cpu_masked_mean_bwd},
+	[WL_OP_SLICE] = {NULL, wl_cpu_slice},
+	[WL_OP_SLICE_BWD] = {NULL, wl_cpu_slice_bwd},
+	[WL_OP_CONCAT] = {NULL, wl_cpu_concat},
+	[WL_OP_INFONCE] = {wl_cpu_infonce_scratch, wl_cpu_infonce},
+	[WL_OP_INFONCE_BWD] = {wl_cpu_infonce_scratch, wl_cpu_infonce_bwd},
+	[WL_OP_DOT] = {wl_cpu_dot_scratch, wl_cpu_dot},
+	[WL_OP_DOT_BWD] = {NULL, wl_cpu_dot_bwd},
+	[WL_OP_FILL] = {NULL, wl_cpu_fill},
+	[WL_OP_COPY] = {NULL, wl_cpu_copy},
 };
 
 static void *cpu_alloc(struct wl_backend *be, size_t bytes, struct wl_err *err)
@@ -77,12 +77,13 @@ static void cpu_zero(struct wl_backend *be, void *p, size_t bytes)
 	int64_t block = 1 << 20, n = cpu_ceil_div((int64_t)bytes, block);
 	CPU_FOR(c)
 	for (int64_t i = 0; i < n; i++)
-		memset((char *)p + i * block, 0, (size_t)cpu_min(block, (int64_t)bytes - i * block));
+		memset((char *)p + i * block, 0,
+			(size_t)cpu_min(block, (int64_t)bytes - i * block));
 }
 
 static int cpu_plan_op(struct wl_backend *be, struct wl_op *op, struct wl_err *err)
 {
-	const struct cpu_kernel *k = &cpu_kernels[op->kind];
+	const struct cpu_kernel *k = &wl_cpu_kernels[op->kind];
 	if (!k->run)
 		return wl_err_set(err, WL_EUSAGE, "the CPU backend has no kernel for operation %s",
 			wl_op_name(op->kind));
@@ -91,11 +92,11 @@ static int cpu_plan_op(struct wl_backend *be, struct wl_op *op, struct wl_err *e
 	return 0;
 }
 
-static int cpu_run_op(struct wl_backend *be, const struct wl_op *op, const struct wl_run *run,
-	struct wl_err *err)
+static int cpu_run_op(
+	struct wl_backend *be, const struct wl_op *op, const struct wl_run *run, struct wl_err *err)
 {
 	(void)err;
-	cpu_kernels[op->kind].run(be->impl, op, run);
+	wl_cpu_kernels[op->kind].run(be->impl, op, run);
 	return 0;
 }
 
@@ -132,9 +133,9 @@ static const struct wl_backend cpu_table = {
 	.run_op = cpu_run_op,
 	.release_op = cpu_release_op,
 	.sync = cpu_sync,
-	.adamw = cpu_adamw,
-	.ema = cpu_ema,
-	.sum_squares = cpu_sum_squares,
+	.adamw = wl_cpu_adamw,
+	.ema = wl_cpu_ema,
+	.sum_squares = wl_cpu_sum_squares,
 	.close = cpu_close,
 };
 
@@ -148,9 +149,9 @@ struct wl_backend *wl_backend_cpu_open(int threads, struct wl_err *err)
 	c->be = cpu_table;
 	c->be.impl = c;
 	c->threads = threads > 0 ? threads : omp_get_max_threads();
-	c->bf16 = gemm_bf16_available();
+	c->bf16 = wl_gemm_bf16_available();
 	c->pack = calloc((size_t)c->threads, sizeof(*c->pack));
-	size_t bytes = gemm_pack_floats() * sizeof(float);
+	size_t bytes = wl_gemm_pack_floats() * sizeof(float);
 	for (int t = 0; c->pack && t < c->threads; t++) {
 		c->pack[t] = aligned_alloc(64, bytes);
 		if (!c->pack[t])
@@ -164,13 +165,13 @@ struct wl_backend *wl_backend_cpu_open(int threads, struct wl_err *err)
 	return &c->be;
 }
 
-size_t cpu_colsum_scratch(int64_t rows, int64_t cols)
+size_t wl_cpu_colsum_scratch(int64_t rows, int64_t cols)
 {
 	return (size_t)(cpu_ceil_div(rows, cpu_block_rows(cols)) * cols) * sizeof(float);
 }
 
-void cpu_colsum(struct cpu *c, const float *x, int64_t rows, int64_t cols, float *out,
-	void *scratch)
+void wl_cpu_colsum(
+	struct cpu *c, const float *x, int64_t rows, int64_t cols, float *out, void *scratch)
 {
 	int64_t per = cpu_block_rows(cols), blocks = cpu_ceil_div(rows, per);
 	float *partial = scratch;
@@ -193,7 +194,7 @@ void cpu_colsum(struct cpu *c, const float *x, int64_t rows, int64_t cols, float
 	}
 }
 
-void cpu_act_grad(struct cpu *c, enum wl_act act, const float *y, const float *z,
+void wl_cpu_act_grad(struct cpu *c, enum wl_act act, const float *y, const float *z,
 	const float *gy, float *gz, int64_t n)
 {
 	const int64_t block = 16384;
@@ -202,13 +203,11 @@ void cpu_act_grad(struct cpu *c, enum wl_act act, const float *y, const float *z
 		int64_t end = cpu_min(n, b + block);
 		WL_ACT_SWITCH(act, {
 			if (wl_act_grad_from_y(ACT)) {
-				_Pragma("omp simd")
-				for (int64_t i = b; i < end; i++)
-					gz[i] = gy[i] * wl_act_grad_y(ACT, y[i]);
+				_Pragma("omp simd") for (int64_t i = b; i < end; i++) gz[i] =
+					gy[i] * wl_act_grad_y(ACT, y[i]);
 			} else {
-				_Pragma("omp simd")
-				for (int64_t i = b; i < end; i++)
-					gz[i] = gy[i] * wl_act_grad(ACT, z[i]);
+				_Pragma("omp simd") for (int64_t i = b; i < end; i++) gz[i] =
+					gy[i] * wl_act_grad(ACT, z[i]);
 			}
 		})
 	}

@@ -8,7 +8,7 @@
 struct cpu {
 	struct wl_backend be;
 	int threads;
-	bool bf16; /* the processor multiplies bf16 */
+	bool bf16;    /* the processor multiplies bf16 */
 	float **pack; /* [threads] private memory of a thread for packed matrix panels */
 };
 
@@ -26,7 +26,7 @@ struct cpu_kernel {
 	size_t (*scratch)(const struct cpu *c, const struct wl_op *op);
 	cpu_run_fn run;
 };
-extern const struct cpu_kernel cpu_kernels[WL_OP_KINDS];
+extern const struct cpu_kernel wl_cpu_kernels[WL_OP_KINDS];
 
 /* --- matrix products: gemm.c --- */
 
@@ -42,26 +42,26 @@ struct gemm {
 	bool add;
 	const float *bias; /* [n] or NULL */
 	enum wl_act act;
-	float *z; /* as c, or NULL */
+	float *z;  /* as c, or NULL */
 	bool bf16; /* operands rounded to bf16; only where gemm_bf16_available */
 };
 
 /* All threads. scratch: gemm_scratch bytes (0 unless k is far larger than m and n), or NULL:
  * then k is not cut, with less parallelism where m and n are small. */
-void gemm(struct cpu *c, const struct gemm *g, void *scratch);
-size_t gemm_scratch(int64_t m, int64_t n, int64_t k);
+void wl_gemm(struct cpu *c, const struct gemm *g, void *scratch);
+size_t wl_gemm_scratch(int64_t m, int64_t n, int64_t k);
 /* One thread, whole product; pack is its c->pack[]. */
-void gemm_serial(const struct gemm *g, float *pack);
+void wl_gemm_serial(const struct gemm *g, float *pack);
 /* act(c + bias) on the block of rows from i0, columns from j0: what ends a product. */
-void gemm_epilogue(const struct gemm *g, int64_t i0, int64_t rows, int64_t j0, int64_t n);
+void wl_gemm_epilogue(const struct gemm *g, int64_t i0, int64_t rows, int64_t j0, int64_t n);
 
 /* gemm_bf16.c: a part of a product with bf16 operands; false where the processor has none. */
-bool gemm_bf16_available(void);
-void gemm_bf16_part(const struct gemm *g, int64_t m0, int64_t m1, int64_t n0, int64_t n1,
+bool wl_gemm_bf16_available(void);
+void wl_gemm_bf16_part(const struct gemm *g, int64_t m0, int64_t m1, int64_t n0, int64_t n1,
 	int64_t k0, int64_t k1, float *out, int64_t ldc, bool add, bool finish, float *pack);
-size_t gemm_bf16_pack_floats(void);
+size_t wl_gemm_bf16_pack_floats(void);
 /* Floats of a thread's pack buffer. */
-size_t gemm_pack_floats(void);
+size_t wl_gemm_pack_floats(void);
 
 /* --- small helpers: cpu.c --- */
 
@@ -97,12 +97,12 @@ static inline int64_t cpu_block_rows(int64_t cols)
 }
 
 /* out[c] += sum over rows of x[rows, cols], blockwise; scratch: cpu_colsum_scratch bytes. */
-void cpu_colsum(struct cpu *c, const float *x, int64_t rows, int64_t cols, float *out,
-	void *scratch);
-size_t cpu_colsum_scratch(int64_t rows, int64_t cols);
+void wl_cpu_colsum(
+	struct cpu *c, const float *x, int64_t rows, int64_t cols, float *out, void *scratch);
+size_t wl_cpu_colsum_scratch(int64_t rows, int64_t cols);
 
 /* gz = gy * act'(…), from z (the value before) or y (after), whichever the activation needs. */
-void cpu_act_grad(struct cpu *c, enum wl_act act, const float *y, const float *z,
+void wl_cpu_act_grad(struct cpu *c, enum wl_act act, const float *y, const float *z,
 	const float *gy, float *gz, int64_t n);
 
 /* Whether this operation's products take bf16 operands. */
@@ -118,60 +118,60 @@ static inline struct wl_rng_key cpu_key(const struct wl_op *op, const struct wl_
 }
 
 /* --- kernels, by file --- */
-size_t cpu_conv_scratch(const struct cpu *c, const struct wl_op *op);
-size_t cpu_conv_bwd_scratch(const struct cpu *c, const struct wl_op *op);
-void cpu_conv(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_conv_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-size_t cpu_depthwise_bwd_scratch(const struct cpu *c, const struct wl_op *op);
-void cpu_depthwise(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_depthwise_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-size_t cpu_bn_scratch(const struct cpu *c, const struct wl_op *op);
-void cpu_bn(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_bn_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-size_t cpu_linear_scratch(const struct cpu *c, const struct wl_op *op);
-size_t cpu_linear_bwd_scratch(const struct cpu *c, const struct wl_op *op);
-void cpu_linear(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_linear_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-size_t cpu_ln_bwd_scratch(const struct cpu *c, const struct wl_op *op);
-void cpu_ln(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_ln_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-size_t cpu_attention_scratch(const struct cpu *c, const struct wl_op *op);
-size_t cpu_attention_bwd_scratch(const struct cpu *c, const struct wl_op *op);
-void cpu_attention(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_attention_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_embed(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_embed_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_mean_hw(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_mean_hw_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_channel_scale(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_channel_scale_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_add(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_scale(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_act(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_act_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_dropout(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_l2norm(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_l2norm_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_roi(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_roi_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_masked_mean(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_masked_mean_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_slice(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_slice_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_concat(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-size_t cpu_infonce_scratch(const struct cpu *c, const struct wl_op *op);
-void cpu_infonce(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_infonce_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_dot(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_dot_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-size_t cpu_dot_scratch(const struct cpu *c, const struct wl_op *op);
-void cpu_fill(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
-void cpu_copy(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+size_t wl_cpu_conv_scratch(const struct cpu *c, const struct wl_op *op);
+size_t wl_cpu_conv_bwd_scratch(const struct cpu *c, const struct wl_op *op);
+void wl_cpu_conv(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_conv_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+size_t wl_cpu_depthwise_bwd_scratch(const struct cpu *c, const struct wl_op *op);
+void wl_cpu_depthwise(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_depthwise_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+size_t wl_cpu_bn_scratch(const struct cpu *c, const struct wl_op *op);
+void wl_cpu_bn(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_bn_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+size_t wl_cpu_linear_scratch(const struct cpu *c, const struct wl_op *op);
+size_t wl_cpu_linear_bwd_scratch(const struct cpu *c, const struct wl_op *op);
+void wl_cpu_linear(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_linear_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+size_t wl_cpu_ln_bwd_scratch(const struct cpu *c, const struct wl_op *op);
+void wl_cpu_ln(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_ln_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+size_t wl_cpu_attention_scratch(const struct cpu *c, const struct wl_op *op);
+size_t wl_cpu_attention_bwd_scratch(const struct cpu *c, const struct wl_op *op);
+void wl_cpu_attention(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_attention_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_embed(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_embed_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_mean_hw(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_mean_hw_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_channel_scale(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_channel_scale_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_add(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_scale(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_act(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_act_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_dropout(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_l2norm(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_l2norm_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_roi(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_roi_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_masked_mean(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_masked_mean_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_slice(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_slice_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_concat(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+size_t wl_cpu_infonce_scratch(const struct cpu *c, const struct wl_op *op);
+void wl_cpu_infonce(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_infonce_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_dot(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_dot_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+size_t wl_cpu_dot_scratch(const struct cpu *c, const struct wl_op *op);
+void wl_cpu_fill(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_copy(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
 
 /* --- optimiser: optim.c --- */
-void cpu_adamw(struct wl_backend *be, float *w, const float *grad, float *m, float *v,
+void wl_cpu_adamw(struct wl_backend *be, float *w, const float *grad, float *m, float *v,
 	const struct wl_adamw_range *ranges, int n_ranges, const struct wl_adamw *how);
-void cpu_ema(struct wl_backend *be, float *k, const float *q, int64_t n, float momentum);
-double cpu_sum_squares(struct wl_backend *be, const float *x, int64_t n);
+void wl_cpu_ema(struct wl_backend *be, float *k, const float *q, int64_t n, float momentum);
+double wl_cpu_sum_squares(struct wl_backend *be, const float *x, int64_t n);
 
 #endif

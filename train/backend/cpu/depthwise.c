@@ -14,13 +14,19 @@ struct dw {
 	int k, stride, pt, pl;
 };
 
-static struct dw dw_of(const struct wl_op *op, const struct wl_tensor *x,
-	const struct wl_tensor *y)
+static struct dw dw_of(const struct wl_op *op, const struct wl_tensor *x, const struct wl_tensor *y)
 {
 	const struct wl_op_attr *a = &op->attr;
-	return (struct dw){.n = x->shape.dim[0], .h = x->shape.dim[1], .w = x->shape.dim[2],
-		.c = x->shape.dim[3], .oh = y->shape.dim[1], .ow = y->shape.dim[2], .k = a->kh,
-		.stride = a->stride, .pt = a->pad_top, .pl = a->pad_left};
+	return (struct dw){.n = x->shape.dim[0],
+		.h = x->shape.dim[1],
+		.w = x->shape.dim[2],
+		.c = x->shape.dim[3],
+		.oh = y->shape.dim[1],
+		.ow = y->shape.dim[2],
+		.k = a->kh,
+		.stride = a->stride,
+		.pt = a->pad_top,
+		.pl = a->pad_left};
 }
 
 /* First and one past the last kernel position that falls inside [0, size). */
@@ -87,27 +93,27 @@ WL_INLINE void row_of(const struct dw *d, const float *x, const float *w, float 
 	}
 }
 
-typedef void row_fn(const struct dw *d, const float *x, const float *w, float *y, int64_t oh,
-	bool acc);
+typedef void row_fn(
+	const struct dw *d, const float *x, const float *w, float *y, int64_t oh, bool acc);
 
 /* All channels of a row, full vectors and the remainder. */
-#define ROW_FN(K, STRIDE) \
-	static void row_##K##_##STRIDE(const struct dw *d, const float *x, const float *w, \
-		float *y, int64_t oh, bool acc) \
-	{ \
-		int64_t c = 0; \
-		for (; c + VL <= d->c; c += VL) \
-			row_of(d, x + c, w + c, y + c, oh, K, STRIDE, VL, acc); \
-		if (c < d->c) \
-			row_of(d, x + c, w + c, y + c, oh, K, STRIDE, (int)(d->c - c), acc); \
+#define ROW_FN(K, STRIDE)                                                                          \
+	static void row_##K##_##STRIDE(const struct dw *d, const float *x, const float *w,         \
+		float *y, int64_t oh, bool acc)                                                    \
+	{                                                                                          \
+		int64_t c = 0;                                                                     \
+		for (; c + VL <= d->c; c += VL)                                                    \
+			row_of(d, x + c, w + c, y + c, oh, K, STRIDE, VL, acc);                    \
+		if (c < d->c)                                                                      \
+			row_of(d, x + c, w + c, y + c, oh, K, STRIDE, (int)(d->c - c), acc);       \
 	}
 ROW_FN(3, 1)
 ROW_FN(3, 2)
 ROW_FN(5, 1)
 ROW_FN(5, 2)
 
-static void row_any(const struct dw *d, const float *x, const float *w, float *y, int64_t oh,
-	bool acc)
+static void row_any(
+	const struct dw *d, const float *x, const float *w, float *y, int64_t oh, bool acc)
 {
 	int64_t row = d->w * d->c, ih = oh * d->stride - d->pt;
 	int kh0, kh1;
@@ -135,7 +141,7 @@ static row_fn *row_fn_of(const struct dw *d)
 	return row_any;
 }
 
-void cpu_depthwise(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_depthwise(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	(void)run;
 	struct dw d = dw_of(op, op->in[0], op->out[0]);
@@ -148,8 +154,8 @@ void cpu_depthwise(struct cpu *c, const struct wl_op *op, const struct wl_run *r
 }
 
 /* Gradient of one input row where the stride is not 1: gathers the outputs it went into. */
-static void gx_row(const struct dw *d, const float *gy, const float *w, float *gx, int64_t ih,
-	bool acc)
+static void gx_row(
+	const struct dw *d, const float *gy, const float *w, float *gx, int64_t ih, bool acc)
 {
 	for (int64_t iw = 0; iw < d->w; iw++) {
 		for (int64_t c = 0; c < d->c; c += VL) {
@@ -196,8 +202,9 @@ WL_INLINE void gx_row2(const struct dw *d, const float *gy, const float *w, floa
 #pragma GCC unroll 3
 			for (int j = 0; j < R; j++) {
 				int kw = par + 2 * j;
-				taps_w[i * R + j] = there && kw < K ?
-					vget(w + (kh * K + kw) * c, lanes) : vset(0);
+				taps_w[i * R + j] = there && kw < K
+							    ? vget(w + (kh * K + kw) * c, lanes)
+							    : vset(0);
 			}
 		}
 		/* Columns of this parity, from the output column right above them. */
@@ -225,18 +232,18 @@ WL_INLINE void gx_row2(const struct dw *d, const float *gy, const float *w, floa
 	}
 }
 
-typedef void gx_fn(const struct dw *d, const float *gy, const float *w, float *gx, int64_t ih,
-	bool acc);
+typedef void gx_fn(
+	const struct dw *d, const float *gy, const float *w, float *gx, int64_t ih, bool acc);
 
-#define GX_FN(K) \
-	static void gx_row2_##K(const struct dw *d, const float *gy, const float *w, float *gx, \
-		int64_t ih, bool acc) \
-	{ \
-		int64_t c = 0; \
-		for (; c + VL <= d->c; c += VL) \
-			gx_row2(d, gy + c, w + c, gx + c, ih, K, VL, acc); \
-		if (c < d->c) \
-			gx_row2(d, gy + c, w + c, gx + c, ih, K, (int)(d->c - c), acc); \
+#define GX_FN(K)                                                                                   \
+	static void gx_row2_##K(const struct dw *d, const float *gy, const float *w, float *gx,    \
+		int64_t ih, bool acc)                                                              \
+	{                                                                                          \
+		int64_t c = 0;                                                                     \
+		for (; c + VL <= d->c; c += VL)                                                    \
+			gx_row2(d, gy + c, w + c, gx + c, ih, K, VL, acc);                         \
+		if (c < d->c)                                                                      \
+			gx_row2(d, gy + c, w + c, gx + c, ih, K, (int)(d->c - c), acc);            \
 	}
 GX_FN(3)
 GX_FN(5)
@@ -245,8 +252,9 @@ static void data_bwd(struct cpu *c, const struct dw *d, const float *gy, const f
 	bool acc, float *flipped)
 {
 	if (d->stride != 1) {
-		gx_fn *fn = d->stride == 2 && d->k == 3 ? gx_row2_3 :
-			    d->stride == 2 && d->k == 5 ? gx_row2_5 : gx_row;
+		gx_fn *fn = d->stride == 2 && d->k == 3	  ? gx_row2_3
+			    : d->stride == 2 && d->k == 5 ? gx_row2_5
+							  : gx_row;
 		CPU_FOR(c)
 		for (int64_t r = 0; r < d->n * d->h; r++)
 			fn(d, gy + r / d->h * d->oh * d->ow * d->c, w, gx + r * d->w * d->c,
@@ -297,8 +305,10 @@ WL_INLINE void gw_row(const struct dw *d, const float *x, const float *gy, float
 		for (int i = kh0; i < kh1; i++)
 			for (int j = kw0; j < kw1; j++) {
 				float *to = gw + (i * K + j) * c;
-				vput(to, vget(to, lanes) +
-						 g * vget(x + i * row + (iw + j) * c, lanes), lanes);
+				vput(to,
+					vget(to, lanes) +
+						g * vget(x + i * row + (iw + j) * c, lanes),
+					lanes);
 			}
 	}
 	if (lo >= hi)
@@ -323,15 +333,15 @@ WL_INLINE void gw_row(const struct dw *d, const float *x, const float *gy, float
 
 typedef void gw_fn(const struct dw *d, const float *x, const float *gy, float *gw, int64_t oh);
 
-#define GW_FN(K, STRIDE) \
-	static void gw_##K##_##STRIDE(const struct dw *d, const float *x, const float *gy, \
-		float *gw, int64_t oh) \
-	{ \
-		int64_t c = 0; \
-		for (; c + VL <= d->c; c += VL) \
-			gw_row(d, x + c, gy + c, gw + c, oh, K, STRIDE, VL); \
-		if (c < d->c) \
-			gw_row(d, x + c, gy + c, gw + c, oh, K, STRIDE, (int)(d->c - c)); \
+#define GW_FN(K, STRIDE)                                                                           \
+	static void gw_##K##_##STRIDE(                                                             \
+		const struct dw *d, const float *x, const float *gy, float *gw, int64_t oh)        \
+	{                                                                                          \
+		int64_t c = 0;                                                                     \
+		for (; c + VL <= d->c; c += VL)                                                    \
+			gw_row(d, x + c, gy + c, gw + c, oh, K, STRIDE, VL);                       \
+		if (c < d->c)                                                                      \
+			gw_row(d, x + c, gy + c, gw + c, oh, K, STRIDE, (int)(d->c - c));          \
 	}
 GW_FN(3, 1)
 GW_FN(3, 2)
@@ -367,7 +377,7 @@ static gw_fn *gw_fn_of(const struct dw *d)
 	return gw_any;
 }
 
-size_t cpu_depthwise_bwd_scratch(const struct cpu *c, const struct wl_op *op)
+size_t wl_cpu_depthwise_bwd_scratch(const struct cpu *c, const struct wl_op *op)
 {
 	(void)c;
 	struct dw d = dw_of(op, op->in[0], op->in[2]);
@@ -397,7 +407,7 @@ static void weights_bwd(struct cpu *c, const struct dw *d, const float *x, const
 	}
 }
 
-void cpu_depthwise_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_depthwise_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	struct dw d = dw_of(op, op->in[0], op->in[2]);
 	const float *x = cpu_f32(op->in[0]), *w = cpu_f32(op->in[1]), *gy = cpu_f32(op->in[2]);

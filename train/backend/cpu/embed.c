@@ -6,11 +6,12 @@ static int64_t id_of(const int32_t *ids, int64_t i, int64_t vocab)
 	return ids[i] >= 0 && ids[i] < vocab ? ids[i] : 0;
 }
 
-void cpu_embed(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_embed(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	(void)run;
 	const int32_t *ids = op->in[0]->data;
-	const float *word = cpu_f32(op->in[1]), *pos = cpu_f32(op->in[2]), *type = cpu_f32(op->in[3]);
+	const float *word = cpu_f32(op->in[1]), *pos = cpu_f32(op->in[2]),
+		    *type = cpu_f32(op->in[3]);
 	int64_t rows = wl_shape_count(&op->in[0]->shape), len = op->in[0]->shape.dim[1];
 	int64_t vocab = op->in[1]->shape.dim[0], d = op->in[1]->shape.dim[1];
 	CPU_FOR(c)
@@ -25,7 +26,7 @@ void cpu_embed(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 }
 
 /* Threads own columns, so every sum runs over the tokens in their order. */
-void cpu_embed_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_embed_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	(void)run;
 	enum { COLS = 32 };

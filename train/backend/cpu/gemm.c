@@ -22,14 +22,14 @@ enum {
 	KC = 320, /* most of k at a time */
 	MC = 16 * MR,
 	NC = 16 * NR,
-	GROUP = 8, /* steps of k packed at once */
+	GROUP = 8,	/* steps of k packed at once */
 	SPLIT_K = 4096, /* K of a chunk where K is cut */
 	SPLIT_MAX = 16,
 };
 
-size_t gemm_pack_floats(void)
+size_t wl_gemm_pack_floats(void)
 {
-	return (size_t)cpu_max(KC * NC, (int64_t)gemm_bf16_pack_floats());
+	return (size_t)cpu_max(KC * NC, (int64_t)wl_gemm_bf16_pack_floats());
 }
 
 /* b(p0.., j0..) [kc, n] -> panels [n / NR][kc][NR], zeros beyond n. */
@@ -105,45 +105,49 @@ WL_INLINE void micro(int mr, int nv, int64_t kc, const float *a, int64_t a_row, 
 	}
 }
 
-typedef void micro_fn(int64_t kc, const float *a, int64_t a_row, int64_t a_col,
-	const float *panel, float *c, int64_t ldc, int n, bool add);
+typedef void micro_fn(int64_t kc, const float *a, int64_t a_row, int64_t a_col, const float *panel,
+	float *c, int64_t ldc, int n, bool add);
 
 /* One function per number of rows and vectors, for A by rows (a_col 1) and by columns. */
-#define MICRO(mr, nv) \
-	static void micro_r##mr##_##nv(int64_t kc, const float *a, int64_t a_row, int64_t a_col, \
-		const float *panel, float *c, int64_t ldc, int n, bool add) \
-	{ \
-		(void)a_col; \
-		micro(mr, nv, kc, a, a_row, 1, panel, c, ldc, n, add); \
-	} \
-	static void micro_c##mr##_##nv(int64_t kc, const float *a, int64_t a_row, int64_t a_col, \
-		const float *panel, float *c, int64_t ldc, int n, bool add) \
-	{ \
-		(void)a_row; \
-		micro(mr, nv, kc, a, 1, a_col, panel, c, ldc, n, add); \
+#define MICRO(mr, nv)                                                                              \
+	static void micro_r##mr##_##nv(int64_t kc, const float *a, int64_t a_row, int64_t a_col,   \
+		const float *panel, float *c, int64_t ldc, int n, bool add)                        \
+	{                                                                                          \
+		(void)a_col;                                                                       \
+		micro(mr, nv, kc, a, a_row, 1, panel, c, ldc, n, add);                             \
+	}                                                                                          \
+	static void micro_c##mr##_##nv(int64_t kc, const float *a, int64_t a_row, int64_t a_col,   \
+		const float *panel, float *c, int64_t ldc, int n, bool add)                        \
+	{                                                                                          \
+		(void)a_row;                                                                       \
+		micro(mr, nv, kc, a, 1, a_col, panel, c, ldc, n, add);                             \
 	}
 #define MICRO_BOTH(mr) MICRO(mr, 1) MICRO(mr, 2)
-#define MICRO_ENTRY(kind, mr) {micro_##kind##mr##_1, micro_##kind##mr##_2}
+#define MICRO_ENTRY(kind, mr)                                                                      \
+	{                                                                                          \
+		micro_##kind##mr##_1, micro_##kind##mr##_2                                         \
+	}
 
-MICRO_BOTH(1) MICRO_BOTH(2) MICRO_BOTH(3) MICRO_BOTH(4) MICRO_BOTH(5) MICRO_BOTH(6)
+MICRO_BOTH(1)
+MICRO_BOTH(2) MICRO_BOTH(3) MICRO_BOTH(4) MICRO_BOTH(5) MICRO_BOTH(6)
 #if defined(__AVX512F__)
-MICRO_BOTH(7) MICRO_BOTH(8) MICRO_BOTH(9) MICRO_BOTH(10) MICRO_BOTH(11) MICRO_BOTH(12)
-#define MICRO_ROWS(kind) \
-	{ \
-		MICRO_ENTRY(kind, 1), MICRO_ENTRY(kind, 2), MICRO_ENTRY(kind, 3), \
-		MICRO_ENTRY(kind, 4), MICRO_ENTRY(kind, 5), MICRO_ENTRY(kind, 6), \
-		MICRO_ENTRY(kind, 7), MICRO_ENTRY(kind, 8), MICRO_ENTRY(kind, 9), \
-		MICRO_ENTRY(kind, 10), MICRO_ENTRY(kind, 11), MICRO_ENTRY(kind, 12) \
+	MICRO_BOTH(7) MICRO_BOTH(8) MICRO_BOTH(9) MICRO_BOTH(10) MICRO_BOTH(11) MICRO_BOTH(12)
+#define MICRO_ROWS(kind)                                                                           \
+	{                                                                                          \
+		MICRO_ENTRY(kind, 1), MICRO_ENTRY(kind, 2), MICRO_ENTRY(kind, 3),                  \
+			MICRO_ENTRY(kind, 4), MICRO_ENTRY(kind, 5), MICRO_ENTRY(kind, 6),          \
+			MICRO_ENTRY(kind, 7), MICRO_ENTRY(kind, 8), MICRO_ENTRY(kind, 9),          \
+			MICRO_ENTRY(kind, 10), MICRO_ENTRY(kind, 11), MICRO_ENTRY(kind, 12)        \
 	}
 #else
-#define MICRO_ROWS(kind) \
-	{ \
-		MICRO_ENTRY(kind, 1), MICRO_ENTRY(kind, 2), MICRO_ENTRY(kind, 3), \
-		MICRO_ENTRY(kind, 4), MICRO_ENTRY(kind, 5), MICRO_ENTRY(kind, 6) \
+#define MICRO_ROWS(kind)                                                                           \
+	{                                                                                          \
+		MICRO_ENTRY(kind, 1), MICRO_ENTRY(kind, 2), MICRO_ENTRY(kind, 3),                  \
+			MICRO_ENTRY(kind, 4), MICRO_ENTRY(kind, 5), MICRO_ENTRY(kind, 6)           \
 	}
 #endif
 
-static micro_fn *const micro_rows[MR][2] = MICRO_ROWS(r);
+		static micro_fn *const micro_rows[MR][2] = MICRO_ROWS(r);
 static micro_fn *const micro_cols[MR][2] = MICRO_ROWS(c);
 
 /* A block of rows against one packed [kc, n] part of B. */
@@ -162,7 +166,7 @@ static void block(const struct gemm *g, int64_t i0, int64_t rows, int64_t p0, in
 }
 
 /* act(c + bias) on a finished block. */
-void gemm_epilogue(const struct gemm *g, int64_t i0, int64_t rows, int64_t j0, int64_t n)
+void wl_gemm_epilogue(const struct gemm *g, int64_t i0, int64_t rows, int64_t j0, int64_t n)
 {
 	if (!g->bias && g->act == WL_ACT_NONE && !g->z)
 		return;
@@ -180,9 +184,8 @@ void gemm_epilogue(const struct gemm *g, int64_t i0, int64_t rows, int64_t j0, i
 		WL_ACT_SWITCH(g->act, {
 			if (ACT == WL_ACT_NONE)
 				break;
-			_Pragma("omp simd")
-			for (int64_t j = 0; j < n; j++)
-				c[j] = wl_act_value(ACT, c[j]);
+			_Pragma("omp simd") for (int64_t j = 0; j < n; j++) c[j] =
+				wl_act_value(ACT, c[j]);
 		})
 	}
 }
@@ -192,7 +195,7 @@ static void part(const struct gemm *g, int64_t m0, int64_t m1, int64_t n0, int64
 	int64_t k1, float *out, int64_t ldc, bool add, bool finish, float *pack)
 {
 	if (g->bf16) {
-		gemm_bf16_part(g, m0, m1, n0, n1, k0, k1, out, ldc, add, finish, pack);
+		wl_gemm_bf16_part(g, m0, m1, n0, n1, k0, k1, out, ldc, add, finish, pack);
 		return;
 	}
 	/* Steps of k of equal length (a short last one would cost a pass over C), and as many
@@ -214,13 +217,13 @@ static void part(const struct gemm *g, int64_t m0, int64_t m1, int64_t n0, int64
 						pack + (p - p0) * padded, n, out + i * ldc + j, ldc,
 						add || p > k0);
 				if (p1 == k1 && finish)
-					gemm_epilogue(g, i, rows, j, n);
+					wl_gemm_epilogue(g, i, rows, j, n);
 			}
 		}
 	}
 }
 
-void gemm_serial(const struct gemm *g, float *pack)
+void wl_gemm_serial(const struct gemm *g, float *pack)
 {
 	part(g, 0, g->m, 0, g->n, 0, g->k, g->c, g->ldc, g->add, true, pack);
 }
@@ -235,7 +238,7 @@ static int64_t splits(int64_t m, int64_t n, int64_t k)
 	return cpu_max(1, s);
 }
 
-size_t gemm_scratch(int64_t m, int64_t n, int64_t k)
+size_t wl_gemm_scratch(int64_t m, int64_t n, int64_t k)
 {
 	int64_t s = splits(m, n, k);
 	return s > 1 ? (size_t)(s * m * n) * sizeof(float) : 0;
@@ -262,12 +265,12 @@ static void gemm_split_k(struct cpu *c, const struct gemm *g, int64_t s, float *
 				for (int64_t j = 0; j < g->n; j++)
 					row[j] += from[j];
 			}
-			gemm_epilogue(g, i, 1, 0, g->n);
+			wl_gemm_epilogue(g, i, 1, 0, g->n);
 		}
 	}
 }
 
-void gemm(struct cpu *c, const struct gemm *g, void *scratch)
+void wl_gemm(struct cpu *c, const struct gemm *g, void *scratch)
 {
 	int64_t s = splits(g->m, g->n, g->k);
 	if (s > 1 && scratch) {
@@ -276,7 +279,10 @@ void gemm(struct cpu *c, const struct gemm *g, void *scratch)
 	}
 	/* Threads take ranges of rows, or of columns where there are few rows. */
 	bool by_rows = g->m >= g->n || g->m >= MR * 4 * c->threads;
-	int64_t unit = g->bf16 ? 32 : by_rows ? MR : NR, units = cpu_ceil_div(by_rows ? g->m : g->n, unit);
+	int64_t unit = g->bf16	 ? 32
+		       : by_rows ? MR
+				 : NR,
+		units = cpu_ceil_div(by_rows ? g->m : g->n, unit);
 #pragma omp parallel num_threads(c->threads)
 	{
 		int t = omp_get_thread_num(), nt = omp_get_num_threads();

@@ -18,10 +18,10 @@
 #include <unistd.h>
 
 enum {
-	T = 16,       /* rows of a tile, and its columns in 4-byte units */
-	TK = 32,      /* k of a tile */
-	STRIP = 32,   /* rows of C at a time: two tiles */
-	PANEL = 32,   /* columns of C at a time: two tiles */
+	T = 16,	    /* rows of a tile, and its columns in 4-byte units */
+	TK = 32,    /* k of a tile */
+	STRIP = 32, /* rows of C at a time: two tiles */
+	PANEL = 32, /* columns of C at a time: two tiles */
 	KC = 512,
 	NC = 512,
 	TILE = T * TK /* bf16 of a tile: 1 KB */
@@ -30,7 +30,7 @@ enum {
 typedef uint16_t bf16;
 
 /* Permission for the tile registers, which Linux gives a process on demand. */
-bool gemm_bf16_available(void)
+bool wl_gemm_bf16_available(void)
 {
 	enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
 	return __builtin_cpu_supports("avx512bf16") &&
@@ -47,8 +47,7 @@ static inline __m512 load_n(const float *p, int64_t n)
 {
 	if (n >= T)
 		return _mm512_loadu_ps(p);
-	return n <= 0 ? _mm512_setzero_ps() :
-			_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+	return n <= 0 ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
 }
 
 /* 16 rows of 16 dwords, transposed in place. */
@@ -87,8 +86,8 @@ static inline void transpose(__m512i r[T])
 static inline void rows_of_k(const float *x, int64_t ld, int64_t rows, int64_t k, __m512i r[T])
 {
 	for (int i = 0; i < T; i++)
-		r[i] = i < rows ? round_pair(load_n(x + i * ld, k), load_n(x + i * ld + T, k - T)) :
-				  _mm512_setzero_si512();
+		r[i] = i < rows ? round_pair(load_n(x + i * ld, k), load_n(x + i * ld + T, k - T))
+				: _mm512_setzero_si512();
 }
 
 /* k strided: 16 pairs of k, each of 16 neighbours of the other index. */
@@ -167,8 +166,8 @@ static void configure(void)
 }
 
 /* A 32x32 block of C: c = (add ? c : 0) + a * b over steps of 32 k. */
-static void __attribute__((noinline)) micro(const bf16 *a, const bf16 *b, int64_t steps, float *c,
-	int64_t ldc, bool add)
+static void __attribute__((noinline))
+micro(const bf16 *a, const bf16 *b, int64_t steps, float *c, int64_t ldc, bool add)
 {
 	int64_t stride = ldc * (int64_t)sizeof(float);
 	/* The tile loads do not tell the compiler that they read memory. */
@@ -212,7 +211,7 @@ static void micro_edge(const bf16 *a, const bf16 *b, int64_t steps, float *c, in
 }
 
 /* As gemm.c's part: rows [m0,m1), columns [n0,n1), k in [k0,k1) into out. */
-void gemm_bf16_part(const struct gemm *g, int64_t m0, int64_t m1, int64_t n0, int64_t n1,
+void wl_gemm_bf16_part(const struct gemm *g, int64_t m0, int64_t m1, int64_t n0, int64_t n1,
 	int64_t k0, int64_t k1, float *out, int64_t ldc, bool add, bool finish, float *pack)
 {
 	bf16 *strip = (bf16 *)pack, *packed = strip + STRIP * KC;
@@ -233,35 +232,35 @@ void gemm_bf16_part(const struct gemm *g, int64_t m0, int64_t m1, int64_t n0, in
 					if (rows == STRIP && w == PANEL)
 						micro(strip, b, steps, c + jj, ldc, sum);
 					else
-						micro_edge(strip, b, steps, c + jj, ldc, rows, w,
-							sum);
+						micro_edge(
+							strip, b, steps, c + jj, ldc, rows, w, sum);
 				}
 				if (p + kc == k1 && finish)
-					gemm_epilogue(g, i, rows, j, n);
+					wl_gemm_epilogue(g, i, rows, j, n);
 			}
 		}
 	}
 	_tile_release();
 }
 
-size_t gemm_bf16_pack_floats(void)
+size_t wl_gemm_bf16_pack_floats(void)
 {
 	return (size_t)(STRIP * KC + KC * NC) / 2;
 }
 
 #else
 
-bool gemm_bf16_available(void)
+bool wl_gemm_bf16_available(void)
 {
 	return false;
 }
 
-size_t gemm_bf16_pack_floats(void)
+size_t wl_gemm_bf16_pack_floats(void)
 {
 	return 0;
 }
 
-void gemm_bf16_part(const struct gemm *g, int64_t m0, int64_t m1, int64_t n0, int64_t n1,
+void wl_gemm_bf16_part(const struct gemm *g, int64_t m0, int64_t m1, int64_t n0, int64_t n1,
 	int64_t k0, int64_t k1, float *out, int64_t ldc, bool add, bool finish, float *pack)
 {
 	(void)g, (void)m0, (void)m1, (void)n0, (void)n1, (void)k0, (void)k1, (void)out, (void)ldc;

@@ -14,7 +14,7 @@ enum { LOGIT_FLOATS = 4 << 20 };
 
 struct nce {
 	int64_t b, d, k, neg; /* neg: columns of logits, K and B with in_batch */
-	int64_t per;          /* rows of a block */
+	int64_t per;	      /* rows of a block */
 	int64_t ids;
 	const float *query, *key, *queue;
 	const int64_t *row_ids, *queue_ids;
@@ -24,9 +24,13 @@ struct nce {
 
 static struct nce nce_of(const struct wl_op *op)
 {
-	struct nce v = {.b = op->in[0]->shape.dim[0], .d = op->in[0]->shape.dim[1],
-		.k = op->in[2] ? op->in[2]->shape.dim[0] : 0, .in_batch = op->attr.in_batch,
-		.query = cpu_f32(op->in[0]), .key = cpu_f32(op->in[1]), .queue = cpu_f32(op->in[2]),
+	struct nce v = {.b = op->in[0]->shape.dim[0],
+		.d = op->in[0]->shape.dim[1],
+		.k = op->in[2] ? op->in[2]->shape.dim[0] : 0,
+		.in_batch = op->attr.in_batch,
+		.query = cpu_f32(op->in[0]),
+		.key = cpu_f32(op->in[1]),
+		.queue = cpu_f32(op->in[2]),
 		.row_ids = op->in[4] ? op->in[4]->data : NULL,
 		.queue_ids = op->in[5] ? op->in[5]->data : NULL,
 		.ids = op->in[4] ? op->in[4]->shape.dim[1] : 0};
@@ -35,7 +39,7 @@ static struct nce nce_of(const struct wl_op *op)
 	return v;
 }
 
-size_t cpu_infonce_scratch(const struct cpu *c, const struct wl_op *op)
+size_t wl_cpu_infonce_scratch(const struct cpu *c, const struct wl_op *op)
 {
 	(void)c;
 	struct nce v = nce_of(op);
@@ -75,19 +79,27 @@ static bool ignored(const struct nce *v, int64_t b, int64_t j)
 }
 
 /* logits [rows, neg] of queries from b0: -inf where ignored. */
-static void block_logits(struct cpu *c, const struct nce *v, int64_t b0, int64_t rows,
-	const struct nce_scratch *s)
+static void block_logits(
+	struct cpu *c, const struct nce *v, int64_t b0, int64_t rows, const struct nce_scratch *s)
 {
-	struct gemm g = {.m = rows, .n = v->k, .k = v->d, .a = v->query + b0 * v->d, .a_row = v->d,
-		.a_col = 1, .b = v->queue, .b_row = 1, .b_col = v->d, .c = s->logits,
+	struct gemm g = {.m = rows,
+		.n = v->k,
+		.k = v->d,
+		.a = v->query + b0 * v->d,
+		.a_row = v->d,
+		.a_col = 1,
+		.b = v->queue,
+		.b_row = 1,
+		.b_col = v->d,
+		.c = s->logits,
 		.ldc = v->neg};
 	if (v->k)
-		gemm(c, &g, NULL);
+		wl_gemm(c, &g, NULL);
 	if (v->in_batch) {
 		g.n = v->b;
 		g.b = v->key;
 		g.c = s->logits + v->k;
-		gemm(c, &g, NULL);
+		wl_gemm(c, &g, NULL);
 	}
 	CPU_FOR(c)
 	for (int64_t r = 0; r < rows; r++) {
@@ -97,7 +109,7 @@ static void block_logits(struct cpu *c, const struct nce *v, int64_t b0, int64_t
 	}
 }
 
-void cpu_infonce(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_infonce(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	struct nce v = nce_of(op);
 	struct nce_scratch s = nce_scratch_of(&v, run);
@@ -165,11 +177,12 @@ static void positive_bwd(struct cpu *c, const struct nce *v, const float *lse, c
 	for (int64_t b = 0; b < v->b; b++) {
 		float w = factor * (float)expm1((double)pos[b] - (double)lse[b]);
 		for (int64_t j = 0; j < v->d; j++)
-			to[b * v->d + j] = (acc ? to[b * v->d + j] : 0.0f) + w * other[b * v->d + j];
+			to[b * v->d + j] =
+				(acc ? to[b * v->d + j] : 0.0f) + w * other[b * v->d + j];
 	}
 }
 
-void cpu_infonce_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_infonce_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	struct nce v = nce_of(op);
 	struct nce_scratch s = nce_scratch_of(&v, run);
@@ -185,23 +198,41 @@ void cpu_infonce_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run 
 		int64_t rows = cpu_min(v.per, v.b - b0);
 		block_logits(c, &v, b0, rows, &s);
 		block_probs(c, &v, b0, rows, lse, pos, g * v.scale, &s);
-		struct gemm p = {.m = rows, .n = v.d, .k = v.k, .a = s.logits, .a_row = v.neg,
-			.a_col = 1, .b = v.queue, .b_row = v.d, .b_col = 1,
-			.c = gq ? gq + b0 * v.d : NULL, .ldc = v.d, .add = true};
+		struct gemm p = {.m = rows,
+			.n = v.d,
+			.k = v.k,
+			.a = s.logits,
+			.a_row = v.neg,
+			.a_col = 1,
+			.b = v.queue,
+			.b_row = v.d,
+			.b_col = 1,
+			.c = gq ? gq + b0 * v.d : NULL,
+			.ldc = v.d,
+			.add = true};
 		if (gq && v.k)
-			gemm(c, &p, NULL);
+			wl_gemm(c, &p, NULL);
 		if (!v.in_batch)
 			continue;
 		p.k = v.b;
 		p.a = s.logits + v.k;
 		p.b = v.key;
 		if (gq)
-			gemm(c, &p, NULL);
-		struct gemm t = {.m = v.b, .n = v.d, .k = rows, .a = s.logits + v.k, .a_row = 1,
-			.a_col = v.neg, .b = v.query + b0 * v.d, .b_row = v.d, .b_col = 1, .c = gk,
-			.ldc = v.d, .add = true};
+			wl_gemm(c, &p, NULL);
+		struct gemm t = {.m = v.b,
+			.n = v.d,
+			.k = rows,
+			.a = s.logits + v.k,
+			.a_row = 1,
+			.a_col = v.neg,
+			.b = v.query + b0 * v.d,
+			.b_row = v.d,
+			.b_col = 1,
+			.c = gk,
+			.ldc = v.d,
+			.add = true};
 		if (gk)
-			gemm(c, &t, NULL);
+			wl_gemm(c, &t, NULL);
 	}
 	double sum = 0;
 	for (int64_t b = 0; b < v.b; b++)

@@ -4,11 +4,11 @@
 enum { BLOCK = 16384 };
 
 /* for i in [at, end): body, over all elements of t, by blocks. */
-#define EACH_BLOCK(c, n, body) \
-	CPU_FOR(c) \
-	for (int64_t at = 0; at < (n); at += BLOCK) { \
-		int64_t end = cpu_min((n), at + BLOCK); \
-		body \
+#define EACH_BLOCK(c, n, body)                                                                     \
+	CPU_FOR(c)                                                                                 \
+	for (int64_t at = 0; at < (n); at += BLOCK) {                                              \
+		int64_t end = cpu_min((n), at + BLOCK);                                            \
+		body                                                                               \
 	}
 
 static int64_t count(const struct wl_tensor *t)
@@ -16,7 +16,7 @@ static int64_t count(const struct wl_tensor *t)
 	return wl_shape_count(&t->shape);
 }
 
-void cpu_add(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_add(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	(void)run;
 	const float *a = cpu_f32(op->in[0]), *b = cpu_f32(op->in[1]);
@@ -27,7 +27,7 @@ void cpu_add(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 	})
 }
 
-void cpu_scale(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_scale(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	(void)run;
 	const float *x = cpu_f32(op->in[0]);
@@ -39,49 +39,42 @@ void cpu_scale(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 	})
 }
 
-void cpu_act(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_act(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	(void)run;
 	const float *x = cpu_f32(op->in[0]);
 	float *y = cpu_f32(op->out[0]);
-	EACH_BLOCK(c, count(op->out[0]), {
-		WL_ACT_SWITCH(op->attr.act, {
-			_Pragma("omp simd")
-			for (int64_t i = at; i < end; i++)
-				y[i] = wl_act_value(ACT, x[i]);
-		})
-	})
+	EACH_BLOCK(c, count(op->out[0]), {WL_ACT_SWITCH(op->attr.act, {
+		_Pragma("omp simd") for (int64_t i = at; i < end; i++) y[i] =
+			wl_act_value(ACT, x[i]);
+	})})
 }
 
-void cpu_act_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_act_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	(void)run;
 	const float *x = cpu_f32(op->in[0]), *gy = cpu_f32(op->in[1]);
 	float *gx = cpu_f32(op->out[0]);
 	bool acc = cpu_acc(op, 0);
-	EACH_BLOCK(c, count(op->out[0]), {
-		WL_ACT_SWITCH(op->attr.act, {
-			_Pragma("omp simd")
-			for (int64_t i = at; i < end; i++)
-				gx[i] = (acc ? gx[i] : 0.0f) + gy[i] * wl_act_grad(ACT, x[i]);
-		})
-	})
+	EACH_BLOCK(c, count(op->out[0]), {WL_ACT_SWITCH(op->attr.act, {
+		_Pragma("omp simd") for (int64_t i = at; i < end; i++) gx[i] =
+			(acc ? gx[i] : 0.0f) + gy[i] * wl_act_grad(ACT, x[i]);
+	})})
 }
 
-void cpu_dropout(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_dropout(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	const float *x = cpu_f32(op->in[0]);
 	float *y = cpu_f32(op->out[0]), p = op->attr.p;
 	bool acc = cpu_acc(op, 0);
 	struct wl_rng_key key = cpu_key(op, run);
 	EACH_BLOCK(c, count(op->out[0]), {
-		_Pragma("omp simd")
-		for (int64_t i = at; i < end; i++)
-			y[i] = (acc ? y[i] : 0.0f) + x[i] * wl_keep_scale(key, (uint64_t)i, p);
+		_Pragma("omp simd") for (int64_t i = at; i < end; i++) y[i] =
+			(acc ? y[i] : 0.0f) + x[i] * wl_keep_scale(key, (uint64_t)i, p);
 	})
 }
 
-void cpu_fill(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_fill(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	(void)run;
 	float *y = cpu_f32(op->out[0]), s = op->attr.scale;
@@ -92,7 +85,7 @@ void cpu_fill(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 	})
 }
 
-void cpu_copy(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_copy(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	(void)run;
 	const float *x = cpu_f32(op->in[0]);
@@ -121,7 +114,7 @@ static struct split split_of(const struct wl_tensor *t, int axis)
 	return s;
 }
 
-void cpu_slice(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_slice(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	(void)run;
 	struct split s = split_of(op->in[0], op->attr.axis);
@@ -136,7 +129,7 @@ void cpu_slice(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 	}
 }
 
-void cpu_slice_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_slice_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	(void)run;
 	struct split s = split_of(op->out[0], op->attr.axis);
@@ -154,7 +147,7 @@ void cpu_slice_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *r
 	}
 }
 
-void cpu_concat(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_concat(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	(void)run;
 	struct split a = split_of(op->in[0], op->attr.axis), b = split_of(op->in[1], op->attr.axis);
@@ -167,13 +160,13 @@ void cpu_concat(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 	}
 }
 
-size_t cpu_dot_scratch(const struct cpu *c, const struct wl_op *op)
+size_t wl_cpu_dot_scratch(const struct cpu *c, const struct wl_op *op)
 {
 	(void)c;
 	return (size_t)cpu_ceil_div(count(op->in[0]), BLOCK) * sizeof(double);
 }
 
-void cpu_dot(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_dot(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	const float *x = cpu_f32(op->in[0]), *y = cpu_f32(op->in[1]);
 	double *partial = run->scratch, total = 0;
@@ -189,7 +182,7 @@ void cpu_dot(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 	*cpu_f32(op->out[0]) = (float)total;
 }
 
-void cpu_dot_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_dot_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	(void)run;
 	float g = *cpu_f32(op->in[2]);

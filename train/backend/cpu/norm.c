@@ -17,7 +17,7 @@ static void ln_sum(const float *restrict x, const float *restrict res, float *re
 	}
 }
 
-void cpu_ln(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_ln(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	int64_t rows = wl_shape_rows(&op->in[0]->shape), n = wl_shape_last(&op->in[0]->shape);
 	const float *x = cpu_f32(op->in[0]), *res = cpu_f32(op->in[3]);
@@ -56,7 +56,7 @@ static int64_t ln_per(int64_t n)
 	return cpu_block_rows(n);
 }
 
-size_t cpu_ln_bwd_scratch(const struct cpu *c, const struct wl_op *op)
+size_t wl_cpu_ln_bwd_scratch(const struct cpu *c, const struct wl_op *op)
 {
 	(void)c;
 	int64_t rows = wl_shape_rows(&op->in[0]->shape), n = wl_shape_last(&op->in[0]->shape);
@@ -86,8 +86,8 @@ static inline void put(float *restrict to, const float *restrict d, int64_t n, b
 }
 
 /* One row: gs = rstd * (h - mean(h) - xhat * mean(h xhat)), h = g_y gamma. */
-static void ln_bwd_row(const struct ln_bwd *b, const float *restrict s, const float *gy,
-	float mean, float rstd, int64_t r, int64_t n)
+static void ln_bwd_row(const struct ln_bwd *b, const float *restrict s, const float *gy, float mean,
+	float rstd, int64_t r, int64_t n)
 {
 	const float *restrict gamma = b->gamma;
 	float m1 = 0, m2 = 0;
@@ -105,8 +105,8 @@ static void ln_bwd_row(const struct ln_bwd *b, const float *restrict s, const fl
 		int64_t w = n - c0 < GROUP ? n - c0 : GROUP;
 #pragma omp simd
 		for (int64_t j = 0; j < w; j++)
-			d[j] = rstd * (gy[c0 + j] * gamma[c0 + j] - m1 -
-					      (s[c0 + j] - mean) * rstd * m2);
+			d[j] = rstd *
+			       (gy[c0 + j] * gamma[c0 + j] - m1 - (s[c0 + j] - mean) * rstd * m2);
 		if (b->g_sum)
 			put(b->g_sum + r * n + c0, d, w, b->acc_sum);
 		if (!b->g_x)
@@ -122,10 +122,11 @@ static void ln_bwd_row(const struct ln_bwd *b, const float *restrict s, const fl
 	}
 }
 
-void cpu_ln_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_ln_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	int64_t rows = wl_shape_rows(&op->in[0]->shape), n = wl_shape_last(&op->in[0]->shape);
-	const float *sum = cpu_f32(op->in[0]), *saved = cpu_f32(op->in[2]), *gy = cpu_f32(op->in[3]);
+	const float *sum = cpu_f32(op->in[0]), *saved = cpu_f32(op->in[2]),
+		    *gy = cpu_f32(op->in[3]);
 	float *g_gamma = cpu_f32(op->out[1]), *g_beta = cpu_f32(op->out[2]);
 	struct ln_bwd b = {cpu_f32(op->in[1]), cpu_f32(op->out[0]), cpu_f32(op->out[3]),
 		cpu_acc(op, 0), cpu_acc(op, 3), cpu_key(op, run), op->attr.p};
@@ -155,7 +156,7 @@ void cpu_ln_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 		}
 }
 
-void cpu_l2norm(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_l2norm(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	(void)run;
 	int64_t rows = wl_shape_rows(&op->in[0]->shape), n = wl_shape_last(&op->in[0]->shape);
@@ -177,7 +178,7 @@ void cpu_l2norm(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 }
 
 /* gx = (gy - y (y . gy)) / |x| */
-void cpu_l2norm_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_l2norm_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	(void)run;
 	int64_t rows = wl_shape_rows(&op->in[0]->shape), n = wl_shape_last(&op->in[0]->shape);
@@ -185,7 +186,8 @@ void cpu_l2norm_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *
 	bool acc = cpu_acc(op, 0);
 	CPU_FOR(c)
 	for (int64_t r = 0; r < rows; r++) {
-		const float *restrict y = cpu_f32(op->in[0]) + r * n, *gy = cpu_f32(op->in[2]) + r * n;
+		const float *restrict y = cpu_f32(op->in[0]) + r * n,
+				      *gy = cpu_f32(op->in[2]) + r * n;
 		float *gx = cpu_f32(op->out[0]) + r * n, dot = 0, norm = fabsf(norms[r]);
 #pragma omp simd reduction(+ : dot)
 		for (int64_t j = 0; j < n; j++)

@@ -3,7 +3,7 @@
 
 enum { BLOCK = 16384 };
 
-void cpu_adamw(struct wl_backend *be, float *w, const float *grad, float *m, float *v,
+void wl_cpu_adamw(struct wl_backend *be, float *w, const float *grad, float *m, float *v,
 	const struct wl_adamw_range *ranges, int n_ranges, const struct wl_adamw *how)
 {
 	struct cpu *c = be->impl;
@@ -25,7 +25,7 @@ void cpu_adamw(struct wl_backend *be, float *w, const float *grad, float *m, flo
 	}
 }
 
-void cpu_ema(struct wl_backend *be, float *k, const float *q, int64_t n, float momentum)
+void wl_cpu_ema(struct wl_backend *be, float *k, const float *q, int64_t n, float momentum)
 {
 	struct cpu *c = be->impl;
 	float rest = 1.0f - momentum;
@@ -38,7 +38,7 @@ void cpu_ema(struct wl_backend *be, float *k, const float *q, int64_t n, float m
 	}
 }
 
-double cpu_sum_squares(struct wl_backend *be, const float *x, int64_t n)
+double wl_cpu_sum_squares(struct wl_backend *be, const float *x, int64_t n)
 {
 	struct cpu *c = be->impl;
 	/* Rounds of 64 blocks, so that partial sums fit on the stack for any n. */

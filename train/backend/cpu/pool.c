@@ -1,7 +1,7 @@
 /* Means over space or sequence, the squeeze-excite gate, RoI pooling. */
 #include "train/backend/cpu/cpu.h"
 
-void cpu_mean_hw(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_mean_hw(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	(void)run;
 	const struct wl_shape *s = &op->in[0]->shape;
@@ -22,7 +22,7 @@ void cpu_mean_hw(struct cpu *c, const struct wl_op *op, const struct wl_run *run
 	}
 }
 
-void cpu_mean_hw_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_mean_hw_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	(void)run;
 	const struct wl_shape *s = &op->out[0]->shape;
@@ -48,7 +48,7 @@ void cpu_mean_hw_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run 
 /* Channels are taken in groups, whose gates stay on the stack. */
 enum { GROUP = 256 };
 
-void cpu_channel_scale(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_channel_scale(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	(void)run;
 	const struct wl_shape *s = &op->in[0]->shape;
@@ -73,7 +73,7 @@ void cpu_channel_scale(struct cpu *c, const struct wl_op *op, const struct wl_ru
 	}
 }
 
-void cpu_channel_scale_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_channel_scale_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	(void)run;
 	const struct wl_shape *s = &op->in[0]->shape;
@@ -159,8 +159,8 @@ struct roi {
 	float sx, sy; /* feature pixels per input pixel */
 };
 
-static struct roi roi_of(const struct wl_op *op, const struct wl_tensor *map,
-	const struct wl_tensor *boxes)
+static struct roi roi_of(
+	const struct wl_op *op, const struct wl_tensor *map, const struct wl_tensor *boxes)
 {
 	struct roi r = {map->shape.dim[0], map->shape.dim[1], map->shape.dim[2], map->shape.dim[3],
 		boxes->shape.dim[1], 0, 0};
@@ -169,7 +169,7 @@ static struct roi roi_of(const struct wl_op *op, const struct wl_tensor *map,
 	return r;
 }
 
-void cpu_roi(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_roi(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	(void)run;
 	struct roi v = roi_of(op, op->in[0], op->in[1]);
@@ -192,7 +192,7 @@ void cpu_roi(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 	}
 }
 
-void cpu_roi_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_roi_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	(void)run;
 	struct roi v = roi_of(op, op->out[0], op->in[0]);
@@ -209,7 +209,8 @@ void cpu_roi_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run
 			struct axis ay = axis_of(box[1] * v.sy, box[3] * v.sy, v.h);
 			for (int a = 0; a < ay.n; a++)
 				for (int b = 0; b < ax.n; b++) {
-					float *restrict gx = map + (ay.at[a] * v.w + ax.at[b]) * v.c;
+					float *restrict gx =
+						map + (ay.at[a] * v.w + ax.at[b]) * v.c;
 					float w = ay.weight[a] * ax.weight[b];
 #pragma omp simd
 					for (int64_t j = 0; j < v.c; j++)
@@ -230,7 +231,7 @@ static float mask_share(const float *mask, int64_t s)
 	return n > 0 ? 1.0f / n : 0.0f;
 }
 
-void cpu_masked_mean(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_masked_mean(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	(void)run;
 	const struct wl_shape *s = &op->in[0]->shape;
@@ -253,7 +254,7 @@ void cpu_masked_mean(struct cpu *c, const struct wl_op *op, const struct wl_run 
 	}
 }
 
-void cpu_masked_mean_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+void wl_cpu_masked_mean_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	(void)run;
 	const struct wl_shape *s = &op->out[0]->shape;
