@@ -253,7 +253,8 @@ static int write_out(const struct job *j, struct wl_err *err)
 		int64_t shape[2] = {t[i].rows, v->dim};
 
 		handle[i] = wl_safetensors_declare(w, t[i].name,
-			t[i].vectors ? WL_SAVED_F32 : WL_SAVED_I64, t[i].vectors ? 2 : 1, shape, err);
+			t[i].vectors ? WL_SAVED_F32 : WL_SAVED_I64, t[i].vectors ? 2 : 1, shape,
+				err);
 		if (handle[i] < 0)
 			goto fail;
 	}
@@ -276,8 +277,8 @@ static int check(const struct wl_embed_opts *o, struct wl_err *err)
 	int kinds = (o->shards != NULL) + (o->images.n > 0) + (o->texts != NULL);
 
 	if (kinds != 1)
-		return wl_err_set(err, WL_EUSAGE, "give one of --shards DIR, --images PATH and --texts "
-			"FILE: %d were given", kinds);
+		return wl_err_set(err, WL_EUSAGE, "give one of --shards DIR, --images PATH and "
+			"--texts FILE: %d were given", kinds);
 	if (o->batch < 1)
 		return wl_err_set(err, WL_EUSAGE, "batch is %lld: expected at least 1",
 			(long long)o->batch);

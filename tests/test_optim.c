@@ -228,7 +228,8 @@ static json_t *groups(const char *text)
 static void groups_scale_rate_and_decay(void **state)
 {
 	struct wl_optim_config c = golden_config;
-	json_t *g = groups("[{\"match\":\"w*\",\"lr\":0,\"decay\":3},{\"match\":\"*\",\"lr\":0.5}]");
+	json_t *g = groups(
+		"[{\"match\":\"w*\",\"lr\":0,\"decay\":3},{\"match\":\"*\",\"lr\":0.5}]");
 	struct rig r;
 
 	(void)state;

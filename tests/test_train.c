@@ -14,6 +14,30 @@
 
 #include <cmocka.h>
 
+/* Counts every allocation of the process; the C library's own functions do the work. */
+#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define COUNT_ALLOCATIONS 1
+static long allocations;
+void *__libc_malloc(size_t n);
+void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *p, size_t n);
+void *malloc(size_t n)
+{
+	__atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED);
+	return __libc_malloc(n);
+}
+void *calloc(size_t n, size_t size)
+{
+	__atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED);
+	return __libc_calloc(n, size);
+}
+void *realloc(void *p, size_t n)
+{
+	__atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED);
+	return __libc_realloc(p, n);
+}
+#endif
+
 static struct wl_err err;
 
 static void must(int result)
@@ -279,6 +303,31 @@ static void step_that_is_not_finite_changes_nothing(void **state)
 	close_rig(&twin);
 }
 
+/* Momentum update, both graphs, gradients, AdamW, queues, guard: all of a step. */
+static void step_allocates_nothing(void **state)
+{
+	(void)state;
+#ifdef COUNT_ALLOCATIONS
+	struct wl_train_config c = base_config();
+	struct rig r;
+	long before;
+	int i;
+
+	open_rig(&r, &c, 20);
+	step(&r); /* OpenMP makes its threads */
+	before = allocations;
+	free(malloc(1));
+	assert_int_equal(allocations, before + 1); /* the counter does count */
+	for (i = 0; i < 5; i++)
+		step(&r);
+	assert_int_equal(allocations, before + 1);
+	close_rig(&r);
+#else
+	puts("SKIPPED: allocations cannot be counted under a sanitizer or another C library");
+	skip();
+#endif
+}
+
 /* Recalls by hand: two pictures, three texts. */
 static void retrieval_counts_any_hit(void **state)
 {
@@ -309,6 +358,7 @@ int main(void)
 		cmocka_unit_test(resumes_to_the_last_bit),
 		cmocka_unit_test(checkpoint_that_does_not_fit_is_refused),
 		cmocka_unit_test(step_that_is_not_finite_changes_nothing),
+		cmocka_unit_test(step_allocates_nothing),
 		cmocka_unit_test(retrieval_counts_any_hit),
 	};
 

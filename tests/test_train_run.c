@@ -102,7 +102,8 @@ static const char *log_text(void)
 static pid_t train(const char *run)
 {
 	char dir[96];
-	const char *argv[] = {"wenlan-train", "--shards", shards, "--data.vocab", vocab, "--run", dir,
+	const char *argv[] = {"wenlan-train", "--shards", shards, "--data.vocab", vocab, "--run",
+		dir,
 		"--model", model, "--data.batch", "8", "--moco.queue", "16", "--max-steps",
 		"20", "--epochs", "50", "--optim.warmup-steps", "4", "--ckpt.every", "3",
 		"--ckpt.keep", "1", "--val.every", "10", "--data.val-split", "train",
@@ -342,6 +343,22 @@ static void embeddings_come_from_the_checkpoint_alone(void **state)
 	free(ids);
 }
 
+static void other_vocabulary_is_refused(void **state)
+{
+	char old[64], other[64];
+	int code;
+
+	(void)state;
+	snprintf(other, sizeof other, "%s/other.txt", root);
+	OK(wl_write_file(other, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n图\n", 28, &err));
+	memcpy(old, vocab, sizeof old);
+	memcpy(vocab, other, sizeof other);
+	code = finish(train("straight"));
+	memcpy(vocab, old, sizeof old);
+	if (code != WL_EUSAGE || !strstr(log_text(), "is not the vocabulary"))
+		fail_msg("exit code %d: %s", code, log_text());
+}
+
 static void damaged_checkpoint_is_refused(void **state)
 {
 	char path[128];
@@ -361,7 +378,8 @@ static void damaged_checkpoint_is_refused(void **state)
 static void wrong_settings_are_named(void **state)
 {
 	char dir[96];
-	const char *argv[] = {"wenlan-train", "--shards", shards, "--data.vocab", vocab, "--run", dir,
+	const char *argv[] = {"wenlan-train", "--shards", shards, "--data.vocab", vocab, "--run",
+		dir,
 		"--optim.lrr", "1", NULL};
 	int code;
 
@@ -385,6 +403,7 @@ int main(void)
 		cmocka_unit_test(killed_runs_end_the_same),
 		cmocka_unit_test(stopped_runs_end_the_same),
 		cmocka_unit_test(embeddings_come_from_the_checkpoint_alone),
+		cmocka_unit_test(other_vocabulary_is_refused),
 		cmocka_unit_test(damaged_checkpoint_is_refused),
 		cmocka_unit_test(wrong_settings_are_named),
 	};

@@ -40,24 +40,30 @@ void wl_train_config_init(struct wl_train_config *c, struct wl_opt *table)
 		{"dry-run", WL_OPT_BOOL, &c->dry_run, NULL,
 			"print parameters, memory and FLOPs, and stop", false},
 		{"threads", WL_OPT_INT, &c->threads, "N", "compute threads, 0: all cores", false},
-		{"seed", WL_OPT_INT, &c->seed, "N", "of order, augmentation, weights, dropout", false},
-		{"model", WL_OPT_JSON, &c->model, "MAPPING", "the model: preset and changes", false},
+		{"seed", WL_OPT_INT, &c->seed, "N", "of order, augmentation, weights, dropout",
+			false},
+		{"model", WL_OPT_JSON, &c->model, "MAPPING", "the model: preset and changes",
+			false},
 		{"data.vocab", WL_OPT_STR, &c->vocab, "FILE", "vocab.txt of the text tower", true},
 		{"data.batch", WL_OPT_INT, &c->batch, "N", "pairs a step", false},
 		{"data.augment", WL_OPT_JSON, &c->augment, "MAPPING",
 			"{preset: none|paper|public, ...}", false},
 		{"data.use-boxes", WL_OPT_BOOL, &c->use_boxes, NULL,
 			"regions from the samples' boxes where present, else the grid", false},
-		{"data.train-split", WL_OPT_STR, &c->train_split, "NAME", "split to train on", false},
-		{"data.val-split", WL_OPT_STR, &c->val_split, "NAME", "split to validate on", false},
-		{"data.limit", WL_OPT_INT, &c->limit, "N", "use the first N samples, 0: all", false},
+		{"data.train-split", WL_OPT_STR, &c->train_split, "NAME", "split to train on",
+			false},
+		{"data.val-split", WL_OPT_STR, &c->val_split, "NAME", "split to validate on",
+			false},
+		{"data.limit", WL_OPT_INT, &c->limit, "N", "use the first N samples, 0: all",
+			false},
 		{"data.threads", WL_OPT_INT, &c->loader_threads, "N",
 			"loader threads, 0: one per core", false},
 		{"data.prefetch", WL_OPT_INT, &c->prefetch, "N", "batches ahead, 0: 2", false},
 		{"data.max-bad-rate", WL_OPT_DOUBLE, &c->max_bad_rate, "X",
 			"share of unreadable samples that ends the run", false},
 		{"moco.queue", WL_OPT_INT, &c->moco.queue, "K", "keys a queue", false},
-		{"moco.momentum", WL_OPT_DOUBLE, &c->moco.momentum, "M", "of the key towers", false},
+		{"moco.momentum", WL_OPT_DOUBLE, &c->moco.momentum, "M", "of the key towers",
+			false},
 		{"moco.tau", WL_OPT_DOUBLE, &c->moco.tau, "T", "temperature at the start", false},
 		{"moco.learn-tau", WL_OPT_BOOL, &c->moco.learn_tau, NULL, "learn it", false},
 		{"moco.in-batch", WL_OPT_BOOL, &c->moco.in_batch, NULL,
@@ -65,7 +71,8 @@ void wl_train_config_init(struct wl_train_config *c, struct wl_opt *table)
 		{"moco.positive", WL_OPT_STR, &c->positive, "NAME",
 			"momentum or online embedding of the other modality", false},
 		{"optim.lr", WL_OPT_DOUBLE, &c->schedule.lr, "X", "rate after warm-up", false},
-		{"optim.lr-floor", WL_OPT_DOUBLE, &c->schedule.floor, "X", "rate at the end", false},
+		{"optim.lr-floor", WL_OPT_DOUBLE, &c->schedule.floor, "X", "rate at the end",
+			false},
 		{"optim.warmup-steps", WL_OPT_INT, &c->schedule.warmup_steps, "N",
 			"linear warm-up", false},
 		{"optim.beta1", WL_OPT_DOUBLE, &c->optim.beta1, "X", "AdamW", false},
@@ -76,13 +83,15 @@ void wl_train_config_init(struct wl_train_config *c, struct wl_opt *table)
 		{"optim.clip-norm", WL_OPT_DOUBLE, &c->optim.clip_norm, "X",
 			"largest gradient norm, 0: no clipping", false},
 		{"optim.groups", WL_OPT_JSON, &c->groups, "LIST",
-			"[{match: GLOB, lr: FACTOR, decay: FACTOR}, ...], first match counts", false},
+			"[{match: GLOB, lr: FACTOR, decay: FACTOR}, ...], first match counts",
+			false},
 		{"optim.spike-z", WL_OPT_DOUBLE, &c->spike_z, "Z",
 			"skip gradient norms Z deviations above the last 128, 0: never", false},
 		{"optim.max-bad-steps", WL_OPT_INT, &c->max_bad_steps, "N",
 			"skipped steps in a row that end the run", false},
 		{"epochs", WL_OPT_INT, &c->epochs, "N", "passes over the data", false},
-		{"max-steps", WL_OPT_INT, &c->max_steps, "N", "at most so many steps, 0: no limit", false},
+		{"max-steps", WL_OPT_INT, &c->max_steps, "N", "at most so many steps, 0: no limit",
+			false},
 		{"ckpt.every", WL_OPT_INT, &c->ckpt_every, "STEPS", "checkpoint interval", false},
 		{"ckpt.keep", WL_OPT_INT, &c->ckpt_keep, "N", "checkpoints kept", false},
 		{"val.every", WL_OPT_INT, &c->val_every, "STEPS",
@@ -113,8 +122,8 @@ int wl_train_config_check(struct wl_train_config *c, struct wl_err *err)
 	int bf16, online;
 
 	if (strcmp(c->device, "cuda") == 0)
-		return wl_err_set(err, WL_EUSAGE, "device is \"cuda\": this build has no CUDA backend; "
-			"use --device cpu, or auto");
+		return wl_err_set(err, WL_EUSAGE, "device is \"cuda\": this build has no CUDA "
+			"backend; use --device cpu, or auto");
 	if (strcmp(c->device, "auto") && strcmp(c->device, "cpu"))
 		return wl_err_set(err, WL_EUSAGE, "device is \"%s\": expected auto, cpu or cuda",
 			c->device);
@@ -127,9 +136,10 @@ int wl_train_config_check(struct wl_train_config *c, struct wl_err *err)
 	c->optim.groups = c->groups;
 	if (c->batch < 1 || c->epochs < 1 || c->max_steps < 0 || c->ckpt_every < 1 ||
 		c->ckpt_keep < 1 || c->val_every < -1)
-		return wl_err_set(err, WL_EUSAGE, "data.batch (%lld), epochs (%lld), ckpt.every (%lld) "
-			"and ckpt.keep (%lld) must be at least 1, max-steps (%lld) at least 0 and "
-			"val.every (%lld) at least -1", (long long)c->batch, (long long)c->epochs,
+		return wl_err_set(err, WL_EUSAGE, "data.batch (%lld), epochs (%lld), ckpt.every "
+			"(%lld) and ckpt.keep (%lld) must be at least 1, max-steps (%lld) at "
+			"least 0 and val.every (%lld) at least -1", (long long)c->batch,
+			(long long)c->epochs,
 			(long long)c->ckpt_every, (long long)c->ckpt_keep, (long long)c->max_steps,
 			(long long)c->val_every);
 	return 0;

@@ -22,8 +22,9 @@ int wl_train_job_open(struct wl_train_job *job, struct wl_train_config *config,
 	if (job->model.text.bert.vocab == 0)
 		job->model.text.bert.vocab = vocab;
 	if (vocab > job->model.text.bert.vocab) {
-		wl_err_set(err, WL_EUSAGE, "%s holds %d tokens, and model.text.bert.vocab says %d: give "
-			"the vocabulary of that model, or raise the number", config->vocab, vocab,
+		wl_err_set(err, WL_EUSAGE, "%s holds %d tokens, and model.text.bert.vocab says "
+			"%d: give the vocabulary of that model, or raise the number", config->vocab,
+			vocab,
 			job->model.text.bert.vocab);
 		goto fail;
 	}
@@ -64,7 +65,8 @@ int wl_train_import(struct wl_params *params, const struct wl_strs *files, struc
 		int ret;
 
 		/* A path may hold '=' itself: what is before it must look like a tower's name. */
-		if (eq && (!strncmp(path, "imgencoder.", 11) || !strncmp(path, "textencoder.", 12))) {
+		if (eq && (!strncmp(path, "imgencoder.", 11) || !strncmp(path, "textencoder.",
+			12))) {
 			prefix = wl_strf(err, "%.*s", (int)(eq - path), path);
 			if (!prefix)
 				return -1;

@@ -9,12 +9,13 @@
 
 #include "loader/loader.h"
 #include "ops/file.h"
+#include "ops/hash.h"
 #include "ops/json.h"
 #include "ops/log.h"
 #include "ops/metrics.h"
 #include "ops/progress.h"
 #include "ops/signals.h"
-#include "shards/shard.h"
+#include "shards/manifest.h"
 #include "train/checkpoint/ckpt.h"
 #include "train/trainer.h"
 #include "train/validate.h"
@@ -34,7 +35,7 @@ struct run {
 	struct wl_loader *train, *val; /* val NULL: no validation */
 	struct wl_jsonl metrics;
 	struct wl_progress *progress;
-	char *metrics_path;
+	char *metrics_path, fingerprint[65]; /* of the shards */
 	int lock;
 	int64_t total_steps, epoch_steps, val_every;
 	double loss_average; /* of the log and the progress bar only, over this process's steps */
@@ -77,11 +78,26 @@ static struct wl_loader_opts loader_opts(const struct run *r, bool train)
 	return o;
 }
 
+/* Samples of a split by the manifest, 0 when it has none. */
+static int64_t split_samples(struct run *r, const char *split, struct wl_err *err)
+{
+	struct wl_manifest m;
+	int64_t n = 0;
+	size_t i;
+
+	WL_TRY(wl_manifest_read(&m, r->config->shards, err));
+	memcpy(r->fingerprint, m.fingerprint, sizeof r->fingerprint);
+	for (i = 0; i < m.n; i++)
+		if (strcmp(m.shards[i].split, split) == 0)
+			n += m.shards[i].samples;
+	wl_manifest_release(&m);
+	return n;
+}
+
 static int open_data(struct run *r, struct wl_err *err)
 {
 	const struct wl_train_config *c = r->config;
 	struct wl_loader_opts o = loader_opts(r, true);
-	struct wl_shardset *val;
 	int64_t n;
 
 	WL_TRY(c->augment ? wl_augment_parse(c->augment, &o.augment, err)
@@ -93,16 +109,15 @@ static int open_data(struct run *r, struct wl_err *err)
 	r->total_steps = c->epochs * r->epoch_steps;
 	if (c->max_steps && c->max_steps < r->total_steps)
 		r->total_steps = c->max_steps;
+	n = split_samples(r, c->val_split, err);
+	if (n < 0)
+		return -1;
 	if (c->val_every < 0)
 		return 0;
 	r->val_every = c->val_every ? c->val_every : r->epoch_steps;
-	val = wl_shardset_open(c->shards, c->val_split, err);
-	if (!val)
-		return -1;
-	n = wl_shardset_size(val);
-	wl_shardset_close(val);
 	if (n == 0) {
-		wl_info("%s: the split \"%s\" is empty: no validation", c->shards, c->val_split);
+		wl_warn("%s has no samples of the split \"%s\": no validation", c->shards,
+			c->val_split);
 		return 0;
 	}
 	o = loader_opts(r, false);
@@ -155,6 +170,29 @@ static int start_fresh(struct run *r, struct wl_err *err)
 	return open_metrics(r, 0, err);
 }
 
+/* The vocabulary must be the checkpoint's, or every token id means another word; other shards
+ * are allowed (data may have come in), but said. */
+static int check_inputs(const struct run *r, const json_t *state, struct wl_err *err)
+{
+	const json_t *extra = json_object_get(state, "run");
+	const char *had = json_string_value(json_object_get(extra, "shards"));
+	const char *vocab = json_string_value(json_object_get(
+		json_object_get(json_object_get(state, "files"), "vocab.txt"), "sha256"));
+	uint8_t sum[WL_SHA256_BYTES];
+	char hex[WL_SHA256_HEX];
+
+	WL_TRY(wl_sha256_file(r->config->vocab, sum, err));
+	wl_hex(sum, sizeof sum, hex);
+	if (vocab && strcmp(vocab, hex))
+		return wl_err_set(err, WL_EUSAGE, "%s is not the vocabulary that the run at %s began "
+			"with; give that one (its checkpoint holds a copy), or another --run",
+			r->config->vocab, r->config->run);
+	if (had && strcmp(had, r->fingerprint))
+		wl_warn("%s does not hold the shards that the run at %s began with: it goes on, in "
+			"another order of samples", r->config->shards, r->config->run);
+	return 0;
+}
+
 /* Continues from RUN's newest checkpoint. */
 static int resume(struct run *r, struct wl_err *err)
 {
@@ -166,7 +204,8 @@ static int resume(struct run *r, struct wl_err *err)
 
 	WL_TRY(wl_ckpt_load(r->config->run, &dir, &state, err));
 	extra = json_object_get(state, "run");
-	if (wl_trainer_load(&r->trainer, dir, state, err) < 0 ||
+	if (check_inputs(r, state, err) < 0 ||
+		wl_trainer_load(&r->trainer, dir, state, err) < 0 ||
 		wl_json_int(extra, "loader_epoch", dir, &pos.epoch, err) < 0 ||
 		wl_json_int(extra, "loader_position", dir, &pos.position, err) < 0 ||
 		wl_json_int(extra, "loader_skipped", dir, &pos.skipped, err) < 0 ||
@@ -214,10 +253,10 @@ static int save(struct run *r, struct wl_err *err)
 	bytes = wl_file_size(r->metrics_path, err);
 	if (bytes < 0)
 		return -1;
-	extra = json_pack("{s:I,s:I,s:I,s:I,s:O?}", "loader_epoch", (json_int_t)pos.epoch,
+	extra = json_pack("{s:I,s:I,s:I,s:I,s:O?,s:s}", "loader_epoch", (json_int_t)pos.epoch,
 		"loader_position", (json_int_t)pos.position, "loader_skipped",
 		(json_int_t)pos.skipped, "metrics_bytes", (json_int_t)bytes, "model",
-		r->job->model_json);
+		r->job->model_json, "shards", r->fingerprint);
 	if (!extra)
 		wl_err_nomem(err, "state.json", 0);
 	else if (wl_trainer_save(&r->trainer, r->config->run, extra, r->config->vocab,
@@ -285,8 +324,9 @@ static void publish(struct run *r, const struct wl_step_report *s, double wait, 
 	snprintf(note, sizeof note, "loss %.3f", r->loss_average);
 	wl_progress_set(r->progress, (uint64_t)(step * r->config->batch), note);
 	if (r->config->log_every && step % r->config->log_every == 0)
-		wl_info("step %lld of %lld: loss %.4f, top-1 %.1f %% and %.1f %%, tau %.4f, rate %.3g, "
-			"%.1f pairs/s", (long long)step, (long long)r->total_steps, s->moco.loss,
+		wl_info("step %lld of %lld: loss %.4f, top-1 %.1f %% and %.1f %%, tau %.4f, rate "
+			"%.3g, %.1f pairs/s", (long long)step, (long long)r->total_steps,
+			s->moco.loss,
 			100 * s->moco.acc_i2t, 100 * s->moco.acc_t2i, s->tau, s->lr,
 			(double)r->config->batch / seconds);
 }
@@ -331,7 +371,8 @@ static int one_step(struct run *r, struct wl_err *err)
 		return got < 0 ? -1 : wl_err_set(err, WL_EDATA, "%s: the split \"%s\" ended, and a "
 			"shuffled one never does", r->config->shards, r->config->train_split);
 	if (b->n != r->config->batch)
-		return wl_err_set(err, WL_EDATA, "%s: a batch of %lld came, and %lld were asked for",
+		return wl_err_set(err, WL_EDATA, "%s: a batch of %lld came, and %lld were asked "
+			"for",
 			r->config->shards, (long long)b->n, (long long)r->config->batch);
 	loaded = now_s();
 	struct wl_moco_batch mb = {b->pixels, b->boxes, b->region_mask, b->ids, b->text_mask,
@@ -366,7 +407,7 @@ static int loop(struct run *r, struct wl_err *err)
 		if (step % r->config->ckpt_every == 0 || step == r->total_steps || stop)
 			WL_TRY(save(r, err));
 	}
-	if (stop && step < r->total_steps)
+	if (stop && step < r->total_steps && step > 0)
 		wl_info("stopped at step %lld of %lld; the checkpoint is in %s", (long long)step,
 			(long long)r->total_steps, r->config->run);
 	return 0;

@@ -40,7 +40,8 @@ int wl_train_plan(const struct wl_train_job *job, struct wl_err *err)
 	weights = 5.0 * sizeof(float) * (double)t.params.floats;
 	queues = 2 * t.moco.image_queue.size * (t.moco.image_queue.dim * sizeof(float) +
 		WL_QUEUE_IDS * sizeof(int64_t));
-	printf("parameters   %lld floats in the towers, %lld of them trainable; the momentum towers "
+	printf("parameters   %lld floats in the towers, %lld of them trainable; the momentum "
+		"towers "
 	       "hold as many\n", (long long)t.params.floats,
 		(long long)wl_params_trainable_count(&t.params));
 	printf("batch        %lld pairs of %lld x %lld pixels, %lld regions, %lld tokens\n",

@@ -13,8 +13,8 @@ static int build(struct wl_trainer *t, const struct wl_towers *towers, int64_t p
 	if (moco.queue > 0)
 		moco.queue = (int64_t)wl_queue_clamp((size_t)moco.queue, (size_t)pairs, batch);
 	if (moco.queue != c->moco.queue)
-		wl_info("the queues hold %lld keys, not the %lld asked for: there are %lld training "
-			"pairs and %lld in a batch", (long long)moco.queue,
+		wl_info("the queues hold %lld keys, not the %lld asked for: there are %lld "
+			"training pairs and %lld in a batch", (long long)moco.queue,
 			(long long)c->moco.queue, (long long)pairs, (long long)c->batch);
 	WL_TRY(wl_moco_init(&t->moco, towers, &moco, &t->params, c->batch, t->seed, err));
 	if (towers->freeze)

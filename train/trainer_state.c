@@ -95,8 +95,8 @@ static const struct wl_saved_tensor *matrix(struct wl_safetensors *st, const cha
 	if (t->rank == (cols ? 2 : 1) && t->shape[0] == (int64_t)rows &&
 		(!cols || t->shape[1] == (int64_t)cols))
 		return t;
-	wl_err_set(err, WL_ECKPT, "tensor \"%s\" has shape %s, and the configuration asks for %zu x "
-		"%zu (D x K): resume with the moco.queue, data.batch, model and data that the "
+	wl_err_set(err, WL_ECKPT, "tensor \"%s\" has shape %s, and the configuration asks for %zu "
+		"x %zu (D x K): resume with the moco.queue, data.batch, model and data that the "
 		"checkpoint was trained with", name,
 		wl_saved_shape_text(t->rank, t->shape, have, sizeof have), rows, cols);
 	return NULL;
@@ -285,8 +285,8 @@ static void say_changes(const struct wl_trainer *t, const json_t *old)
 			continue;
 		a = was ? json_dumps(was, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
 		b = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
-		wl_warn("%s was %s when the checkpoint was written and is %s now; going on with the "
-			"latter", key, a ? a : "not there", b ? b : "?");
+		wl_warn("%s was %s when the checkpoint was written and is %s now; going on with "
+			"the latter", key, a ? a : "not there", b ? b : "?");
 		free(a);
 		free(b);
 	}
@@ -304,8 +304,8 @@ int wl_trainer_load(struct wl_trainer *t, const char *dir, const json_t *state,
 	WL_TRY(wl_json_int(state, "updates", dir, &updates, err));
 	WL_TRY(wl_json_int(state, "seed", dir, &seed, err));
 	if ((uint64_t)seed != t->seed)
-		return wl_err_set(err, WL_EUSAGE, "seed is %lld, and the run at %s began with %lld: use "
-			"that one, or another --run directory", (long long)t->seed, dir,
+		return wl_err_set(err, WL_EUSAGE, "seed is %lld, and the run at %s began with "
+			"%lld: use that one, or another --run directory", (long long)t->seed, dir,
 			(long long)seed);
 	WL_TRY(wl_guard_restore(&t->guard, json_object_get(state, "guard"), err));
 	WL_TRY(stores(t, dir, wl_store_load, err));

@@ -37,7 +37,8 @@ static struct wl_moco_batch random_batch(const struct wl_model_config *m, int64_
 {
 	int64_t px = m->image.px, r = m->image.regions, len = m->text.length, i;
 	float *images = must_alloc(n * px * px * 3, sizeof(float));
-	float *boxes = must_alloc(n * r * 4, sizeof(float)), *mask = must_alloc(n * r, sizeof(float));
+	float *boxes = must_alloc(n * r * 4, sizeof(float)), *mask = must_alloc(n * r,
+		sizeof(float));
 	float *text_mask = must_alloc(n * len, sizeof(float));
 	int32_t *ids = must_alloc(n * len, sizeof(int32_t));
 	int64_t *pairs = must_alloc(n, sizeof(int64_t));
@@ -103,7 +104,8 @@ static int bench(struct wl_train_config *c, int64_t px, int steps, bool profile,
 			ms[i] = 1000 * (now_s() - begin);
 	}
 	qsort(ms, (size_t)steps, sizeof *ms, compare);
-	printf("{\"system\":\"wenlan\",\"precision\":\"%s\",\"batch\":%lld,\"px\":%lld,\"threads\":%lld,"
+	printf("{\"system\":\"wenlan\",\"precision\":\"%s\",\"batch\":%lld,\"px\":%lld,"
+	       "\"threads\":%lld,"
 	       "\"ms_median\":%.1f,\"ms_best\":%.1f,\"pairs_per_s\":%.2f,\"loss\":%.4f}\n",
 		c->precision, (long long)c->batch, (long long)px, (long long)c->threads,
 		ms[steps / 2], ms[0], 1000.0 * (double)c->batch / ms[steps / 2], report.moco.loss);

@@ -7,7 +7,8 @@
 
 static wl_tid param(struct wl_graph *g, const char *name, struct wl_shape shape, unsigned flags)
 {
-	return wl_g_param(g, name, shape.rank == 4 ? WL_LAYOUT_CONV : WL_LAYOUT_PLAIN, shape, flags);
+	return wl_g_param(g, name, shape.rank == 4 ? WL_LAYOUT_CONV : WL_LAYOUT_PLAIN, shape,
+		flags);
 }
 
 static wl_tid image_tower(struct wl_graph *g, const void *model, wl_tid images, wl_tid boxes,
@@ -28,7 +29,8 @@ static wl_tid image_tower(struct wl_graph *g, const void *model, wl_tid images, 
 	regions = wl_g_masked_mean(g, wl_g_roi_grid(g, x, boxes, TINY_PX, TINY_PX), mask);
 	flat = wl_g_reshape(g, x, WL_SHAPE(b, 4 * 4 * 8));
 	x = wl_g_dropout(g, wl_g_concat(g, flat, regions, 1), 0.1f);
-	x = wl_g_linear(g, x, param(g, "image.fc.weight", WL_SHAPE(TINY_DIM, 136), WL_PARAM_WEIGHT),
+	x = wl_g_linear(g, x,
+		param(g, "image.fc.weight", WL_SHAPE(TINY_DIM, 136), WL_PARAM_WEIGHT),
 		param(g, "image.fc.bias", WL_SHAPE(TINY_DIM), WL_PARAM_GAIN), WL_ACT_NONE);
 	return wl_g_l2_normalize(g, x, 1e-12f);
 }
@@ -86,9 +88,10 @@ static void draw(int64_t p, int64_t b, float *pixels, int32_t *ids)
 			for (c = 0; c < 3; c++) {
 				bool on = y / 2 == row && x / 2 == col && c == colour;
 
-				pixels[((b * TINY_PX + y) * TINY_PX + x) * 3 + c] = (on ? 2.f : 0.f) +
-					(float)(0.1 * wl_rand_normal(5, (uint64_t)p,
-						(uint64_t)((y * TINY_PX + x) * 3 + c)));
+				int64_t at = (y * TINY_PX + x) * 3 + c;
+
+				pixels[b * TINY_PX * TINY_PX * 3 + at] = (on ? 2.f : 0.f) +
+					(float)(0.1 * wl_rand_normal(5, (uint64_t)p, (uint64_t)at));
 			}
 	ids[b * TINY_LEN + 0] = 1;
 	ids[b * TINY_LEN + 1] = (int32_t)(3 + colour);

@@ -63,8 +63,8 @@ int wl_ckpt_begin(struct wl_ckpt *c, const char *run_dir, int64_t step, struct w
 	if (!c->run_dir || !c->tmp || !c->path || sweep(run_dir, err) < 0)
 		goto fail;
 	if (wl_exists(c->path)) {
-		wl_err_set(err, WL_EFAIL, "%s: this checkpoint exists already; remove it to write it "
-			"again", c->path);
+		wl_err_set(err, WL_EFAIL, "%s: this checkpoint exists already; remove it to write "
+			"it again", c->path);
 		goto fail;
 	}
 	if (wl_mkdir_p(c->tmp, err) == 0)
@@ -240,8 +240,8 @@ int wl_ckpt_commit(struct wl_ckpt *c, json_t *state, struct wl_err *err)
 
 static int damaged(const char *dir, const char *what, struct wl_err *err)
 {
-	return wl_err_set(err, WL_ECKPT, "%s/%s: %s; this checkpoint is damaged: move the directory "
-		"away to continue from an older one", dir, state_name, what);
+	return wl_err_set(err, WL_ECKPT, "%s/%s: %s; this checkpoint is damaged: move the "
+		"directory away to continue from an older one", dir, state_name, what);
 }
 
 /* Reads state.json and checks its own hash, version and shape. */
@@ -298,15 +298,17 @@ static int check_files(const char *dir, json_t *state, bool hash, struct wl_err 
 		want = json_string_value(json_object_get(f, "sha256"));
 		bytes = wl_file_size(path, err);
 		if (bytes != expected)
-			ret = wl_err_set(err, WL_ECKPT, "%s: this file of the checkpoint has %lld bytes, "
-				"and %s says %lld; the checkpoint is not complete: move it away to "
-				"continue from an older one", path, (long long)bytes, state_name,
+			ret = wl_err_set(err, WL_ECKPT, "%s: this file of the checkpoint has %lld "
+				"bytes, and %s says %lld; the checkpoint is not complete: move it "
+				"away to continue from an older one", path, (long long)bytes,
+				state_name,
 				(long long)expected);
 		else if (hash && hash_hex(path, hex, err) < 0)
 			ret = -1;
 		else if (hash && (!want || strcmp(hex, want)))
-			ret = wl_err_set(err, WL_ECKPT, "%s: the file's SHA-256 is %s, and %s says %s; "
-				"the checkpoint is damaged: move the directory away to continue from "
+			ret = wl_err_set(err, WL_ECKPT, "%s: the file's SHA-256 is %s, and %s "
+				"says %s; the checkpoint is damaged: move the directory away to "
+				"continue from "
 				"an older one", path, hex, state_name, want ? want : "nothing");
 		free(path);
 		if (ret < 0)
@@ -389,8 +391,8 @@ int wl_ckpt_load(const char *path, char **dir, json_t **state, struct wl_err *er
 	} else {
 		step = wl_ckpt_newest(path, err);
 		if (step == -1)
-			wl_err_set(err, WL_ECKPT, "%s: there is no checkpoint here: expected %s, or "
-				"directories named ckpt-STEP", path, inside);
+			wl_err_set(err, WL_ECKPT, "%s: there is no checkpoint here: expected %s, "
+				"or directories named ckpt-STEP", path, inside);
 		*dir = step < 0 ? NULL : ckpt_path(path, step, err);
 	}
 	free(inside);

@@ -151,9 +151,9 @@ static int check_no_other(struct visit *v, const struct wl_store_array *arrays, 
 			known = at >= 0 && wanted(&arrays[a], &v->params->item[at]);
 		}
 		if (!known)
-			return wl_err_set(err, WL_ECKPT, "tensor \"%s\" is not one of the model that the "
-				"configuration describes; use the configuration that the checkpoint was "
-				"trained with", name);
+			return wl_err_set(err, WL_ECKPT, "tensor \"%s\" is not one of the model "
+				"that the configuration describes; use the configuration that the "
+				"checkpoint was trained with", name);
 	}
 	return 0;
 }

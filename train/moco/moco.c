@@ -14,14 +14,15 @@ static const double tau_min = 0.01; /* FACTS, Decisions: CLIP's clamp of the sca
 static int check(const struct wl_moco_config *c, int64_t batch, struct wl_err *err)
 {
 	if (!(c->momentum >= 0 && c->momentum <= 1))
-		return wl_err_set(err, WL_EUSAGE, "moco.momentum is %g: expected a number in [0, 1]",
+		return wl_err_set(err, WL_EUSAGE, "moco.momentum is %g: expected a number in [0, "
+			"1]",
 			c->momentum);
 	if (!(c->tau >= tau_min && c->tau <= 10))
 		return wl_err_set(err, WL_EUSAGE, "moco.tau is %g: expected a temperature in "
 			"[%g, 10]", c->tau, tau_min);
 	if (c->queue < 1 || batch < 1)
-		return wl_err_set(err, WL_EUSAGE, "moco.queue is %lld and data.batch %lld: expected "
-			"both to be at least 1", (long long)c->queue, (long long)batch);
+		return wl_err_set(err, WL_EUSAGE, "moco.queue is %lld and data.batch %lld: "
+			"expected both to be at least 1", (long long)c->queue, (long long)batch);
 	return 0;
 }
 
@@ -191,7 +192,8 @@ static size_t copy_stats(struct wl_moco *m, bool copy, bool back)
 			if (copy && back)
 				be->upload(be, stores[s]->value + e->offset, m->stats + at, bytes);
 			else if (copy)
-				be->download(be, m->stats + at, stores[s]->value + e->offset, bytes);
+				be->download(be, m->stats + at, stores[s]->value + e->offset,
+					bytes);
 			at += (size_t)e->count;
 		}
 	return at;

@@ -43,8 +43,8 @@ int wl_guard_give_up(const struct wl_guard *g, int64_t step, struct wl_err *err)
 	if (g->max_in_a_row <= 0 || g->in_a_row < g->max_in_a_row)
 		return 0;
 	return wl_err_set(err, WL_ENUMERIC,
-		"training diverged: %lld steps in a row up to step %lld had a loss or gradient that "
-		"is not finite or a spike of the gradient norm; lower optim.lr, lengthen "
+		"training diverged: %lld steps in a row up to step %lld had a loss or gradient "
+		"that is not finite or a spike of the gradient norm; lower optim.lr, lengthen "
 		"optim.warmup-steps or tighten optim.clip-norm, and run again from the last "
 		"checkpoint", (long long)g->in_a_row, (long long)step);
 }
@@ -75,7 +75,8 @@ int wl_guard_restore(struct wl_guard *g, const json_t *state, struct wl_err *err
 	if (json_unpack((json_t *)state, "{s:I,s:I,s:I,s:I,s:o}", "seen", &seen, "nonfinite",
 		    &nonfinite, "spikes", &spikes, "in_a_row", &in_a_row, "window", &window) ||
 		seen < 0 ||
-		json_array_size(window) != (size_t)(seen < WL_GUARD_WINDOW ? seen : WL_GUARD_WINDOW))
+		json_array_size(window) !=
+			(size_t)(seen < WL_GUARD_WINDOW ? seen : WL_GUARD_WINDOW))
 		return wl_err_set(err, WL_ECKPT,
 			"state.json: the key \"guard\" does not hold the state of the step guard "
 			"(seen, nonfinite, spikes, in_a_row, window); use another checkpoint");

@@ -11,7 +11,8 @@ static int check(const struct wl_optim_config *c, struct wl_err *err)
 {
 	if (!(c->beta1 >= 0 && c->beta1 < 1 && c->beta2 >= 0 && c->beta2 < 1))
 		return wl_err_set(err, WL_EUSAGE,
-			"optim.beta1 is %g and optim.beta2 %g: expected numbers in [0, 1)", c->beta1,
+			"optim.beta1 is %g and optim.beta2 %g: expected numbers in [0, 1)",
+			c->beta1,
 			c->beta2);
 	if (!(c->eps > 0 && c->weight_decay >= 0 && c->clip_norm >= 0))
 		return wl_err_set(err, WL_EUSAGE, "optim.eps is %g, optim.weight-decay %g and "
@@ -39,8 +40,9 @@ static int rule_for(const json_t *groups, const char *name, double *lr, double *
 		WL_TRY(wl_json_num_or(rule, "lr", "optim.groups", 1, lr, err));
 		WL_TRY(wl_json_num_or(rule, "decay", "optim.groups", 1, decay, err));
 		if (!(*lr >= 0 && *decay >= 0))
-			return wl_err_set(err, WL_EUSAGE, "optim.groups: the rule for \"%s\" has lr %g "
-				"and decay %g: expected factors that are not negative", match, *lr,
+			return wl_err_set(err, WL_EUSAGE, "optim.groups: the rule for \"%s\" has "
+				"lr %g and decay %g: expected factors that are not negative", match,
+				*lr,
 				*decay);
 		used[i]++;
 		return 0;
@@ -66,7 +68,8 @@ static int make_ranges(struct wl_optim *o, const json_t *groups, int *used, stru
 		}
 		WL_TRY(rule_for(groups, e->name, &lr, &decay, used, err));
 		decay *= e->flags & WL_PARAM_DECAY ? o->config.weight_decay : 0;
-		if (joins && o->lr_factor[n - 1] == lr && o->ranges[n - 1].weight_decay == (float)decay) {
+		if (joins && o->lr_factor[n - 1] == lr &&
+			o->ranges[n - 1].weight_decay == (float)decay) {
 			o->ranges[n - 1].end = e->offset + e->count;
 			continue;
 		}
@@ -86,8 +89,9 @@ static int all_rules_used(const json_t *groups, const int *used, struct wl_err *
 
 	json_array_foreach(groups, i, rule)
 		if (!used[i])
-			return wl_err_set(err, WL_EUSAGE, "optim.groups: the rule \"%s\" applies to no "
-				"trainable parameter; correct the pattern or its place in the list",
+			return wl_err_set(err, WL_EUSAGE, "optim.groups: the rule \"%s\" applies "
+				"to no trainable parameter; correct the pattern or its place in "
+				"the list",
 				json_string_value(json_object_get(rule, "match")));
 	return 0;
 }

@@ -10,7 +10,8 @@ int wl_schedule_check(const struct wl_schedule *s, struct wl_err *err)
 			"optim.lr is %g: expected a finite rate that is not negative", s->lr);
 	if (!(s->floor >= 0 && s->floor <= s->lr))
 		return wl_err_set(err, WL_EUSAGE,
-			"optim.lr-floor is %g: expected a rate between 0 and optim.lr (%g)", s->floor,
+			"optim.lr-floor is %g: expected a rate between 0 and optim.lr (%g)",
+			s->floor,
 			s->lr);
 	if (s->total_steps < 1 || s->warmup_steps < 0 || s->warmup_steps > s->total_steps)
 		return wl_err_set(err, WL_EUSAGE,
