@@ -1,5 +1,6 @@
 /* train/checkpoint/ckpt.h: whole or not at all, verified, newest complete one, pruned. */
 #include "ops/file.h"
+#include "ops/hash.h"
 #include "ops/json.h"
 #include "train/checkpoint/ckpt.h"
 
@@ -141,6 +142,38 @@ static void changed_state_is_found(void **state)
 	expect_damage(*state, "none of the 1 checkpoints"); /* not taken, and not ignored */
 }
 
+/* A checkpoint from elsewhere, well hashed, must not make us read outside its directory. */
+static void outside_file_is_refused(void **state)
+{
+	struct wl_ckpt c;
+	json_t *s = json_object();
+	char *path, *text;
+	json_t *files;
+
+	/* Commit hashes what is there; the name is then changed and the hash made anew by another
+	 * commit's rules: sorted compact JSON without "check". */
+	must(wl_ckpt_begin(&c, *state, 5, &err));
+	must(wl_ckpt_commit(&c, s, &err));
+	files = json_pack("{s:{s:i,s:s}}", "../x", "bytes", 0, "sha256", "");
+	json_object_set_new(s, "files", files);
+	json_object_del(s, "check");
+	text = wl_json_text(s, &err);
+	uint8_t sum[WL_SHA256_BYTES];
+	char hex[WL_SHA256_HEX];
+	wl_sha256(text, strlen(text), sum);
+	wl_hex(sum, sizeof sum, hex);
+	json_object_set_new(s, "check", json_string(hex));
+	path = wl_path_join(c.path, "state.json", &err);
+	must(wl_json_save(path, s, &err));
+	free(path);
+	path = strdup(c.path);
+	wl_ckpt_release(&c);
+	expect_damage(path, "outside");
+	free(path);
+	free(text);
+	json_decref(s);
+}
+
 static void incomplete_one_is_passed_over(void **state)
 {
 	char *path;
@@ -228,6 +261,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(same_step_twice_is_refused, make_run, drop_run),
 		cmocka_unit_test_setup_teardown(flipped_byte_is_found, make_run, drop_run),
 		cmocka_unit_test_setup_teardown(changed_state_is_found, make_run, drop_run),
+		cmocka_unit_test_setup_teardown(outside_file_is_refused, make_run, drop_run),
 		cmocka_unit_test_setup_teardown(incomplete_one_is_passed_over, make_run, drop_run),
 		cmocka_unit_test_setup_teardown(prune_keeps_the_newest, make_run, drop_run),
 		cmocka_unit_test_setup_teardown(uncommitted_leaves_nothing, make_run, drop_run),

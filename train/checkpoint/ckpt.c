@@ -291,6 +291,8 @@ static int check_files(const char *dir, json_t *state, bool hash, struct wl_err 
 	int ret = 0;
 
 	json_object_foreach(json_object_get(state, "files"), name, f) {
+		if (!*name || *name == '.' || strchr(name, '/'))
+			return damaged(dir, "it names a file outside the checkpoint", err);
 		path = wl_path_join(dir, name, err);
 		if (!path)
 			return -1;
