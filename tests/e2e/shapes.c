@@ -115,8 +115,9 @@ static void draw_ground(struct wl_image *im, uint64_t seed, uint64_t id)
 {
 	double base[3], amp[6], fx[6], fy[6], ph[6];
 
-	for (int c = 0; c < 3; c++)
-		base[c] = 105 + 75 * wl_rand_unit(seed, id, (uint64_t)c);
+	for (int c = 0; c < 3; c++) /* greyish: the shape alone has a colour worth a word */
+		base[c] = 105 + 60 * wl_rand_unit(seed, id, 3)
+			+ 24 * (wl_rand_unit(seed, id, (uint64_t)c) - 0.5);
 	for (int w = 0; w < 6; w++) {
 		uint64_t k = 10 + 4 * (uint64_t)w;
 		amp[w] = 10 + 16 * wl_rand_unit(seed, id, k);
@@ -142,7 +143,7 @@ static void draw_shape(struct wl_image *im, uint64_t seed, uint64_t id, int colo
 	int place)
 {
 	double unit = im->width / 3.0;
-	double r = unit * (0.36 + 0.12 * wl_rand_unit(seed, id, 100));
+	double r = unit * (0.42 + 0.08 * wl_rand_unit(seed, id, 100));
 	double cx = unit * (place % 3 + 0.5 + 0.16 * (wl_rand_unit(seed, id, 101) - 0.5));
 	double cy = unit * (place / 3 + 0.5 + 0.16 * (wl_rand_unit(seed, id, 102) - 0.5));
 	double light = 0.88 + 0.12 * wl_rand_unit(seed, id, 103);
