@@ -39,7 +39,7 @@ run_program() {
 }
 
 run_script() {
-	sh "$1" 2>&1
+	"$1" 2>&1
 	code=$?
 	bad=0
 	case $code in
