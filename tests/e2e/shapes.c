@@ -24,21 +24,22 @@
 
 enum {
 	SIDE = 96,
-	COLOURS = 6,
+	COLOURS = 8,
 	SHAPES = 6,
-	PLACES = 9,
+	PLACES = 5,
 	COMBOS = COLOURS * SHAPES * PLACES,
-	HELD_OUT_TEST = 96, /* combinations that only the test split shows */
-	HELD_OUT_VAL = 48,
+	HELD_OUT_TEST = 84, /* combinations that only the test split shows */
+	HELD_OUT_VAL = 36,
 };
 
 static const struct {
 	const char *word, *variant;
 	uint8_t rgb[3];
 } colours[COLOURS] = {
-	{"红色", "大红", {214, 30, 38}}, {"黄色", "金黄", {246, 222, 40}},
-	{"绿色", "翠绿", {32, 150, 56}}, {"蓝色", "天蓝", {36, 84, 214}},
-	{"黑色", "漆黑", {16, 16, 18}},  {"白色", "雪白", {250, 250, 250}},
+	{"红色", "大红", {214, 30, 38}},  {"橙色", "橘色", {245, 134, 20}},
+	{"黄色", "金黄", {246, 222, 40}}, {"绿色", "翠绿", {32, 150, 56}},
+	{"蓝色", "天蓝", {36, 84, 214}},  {"紫色", "深紫", {130, 40, 160}},
+	{"黑色", "漆黑", {16, 16, 18}},   {"白色", "雪白", {250, 250, 250}},
 };
 
 enum shape { CIRCLE, SQUARE, TRIANGLE, STAR, CROSS, RING };
@@ -46,10 +47,13 @@ static const char *const shape_word[SHAPES][2] = {
 	{"圆形", "圆"},     {"正方形", "方块"}, {"三角形", "三角"},
 	{"五角星", "星星"}, {"十字", "十字形"}, {"圆环", "圈圈"},
 };
-static const char *const place_word[PLACES][2] = {
-	{"左上角", "左上方"}, {"上方", "顶部"}, {"右上角", "右上方"},
-	{"左边", "左侧"},     {"中间", "正中"}, {"右边", "右侧"},
-	{"左下角", "左下方"}, {"下方", "底部"}, {"右下角", "右下方"},
+static const struct {
+	const char *word[2];
+	double x, y; /* of the shape's middle, in sides */
+} places[PLACES] = {
+	{{"左上角", "左上方"}, 0.28, 0.28}, {{"右上角", "右上方"}, 0.72, 0.28},
+	{{"中间", "正中"}, 0.5, 0.5},       {{"左下角", "左下方"}, 0.28, 0.72},
+	{{"右下角", "右下方"}, 0.72, 0.72},
 };
 /* %1 colour, %2 shape, %3 place; written as printf positions. */
 static const char *const wording[] = {
@@ -136,10 +140,9 @@ static void draw_ground(struct wl_image *im, uint64_t seed, uint64_t id)
 static void draw_shape(struct wl_image *im, uint64_t seed, uint64_t id, int colour, int shape,
 	int place)
 {
-	double unit = im->width / 3.0;
-	double r = unit * (0.42 + 0.08 * wl_rand_unit(seed, id, 100));
-	double cx = unit * (place % 3 + 0.5 + 0.16 * (wl_rand_unit(seed, id, 101) - 0.5));
-	double cy = unit * (place / 3 + 0.5 + 0.16 * (wl_rand_unit(seed, id, 102) - 0.5));
+	double r = im->width * (0.19 + 0.05 * wl_rand_unit(seed, id, 100));
+	double cx = im->width * (places[place].x + 0.06 * (wl_rand_unit(seed, id, 101) - 0.5));
+	double cy = im->height * (places[place].y + 0.06 * (wl_rand_unit(seed, id, 102) - 0.5));
 	double light = 0.88 + 0.12 * wl_rand_unit(seed, id, 103);
 
 	for (int y = 0; y < im->height; y++)
@@ -169,7 +172,7 @@ static void caption(struct gen *g, uint64_t id, int colour, int shape, int place
 	uint64_t r = wl_rand64(g->seed, id, 200 + (uint64_t)pick);
 	const char *c = r & 7 ? colours[colour].word : colours[colour].variant;
 	const char *s = shape_word[shape][(r >> 8) % 3 == 0];
-	const char *p = place_word[place][(r >> 16) % 3 == 0];
+	const char *p = places[place].word[(r >> 16) % 3 == 0];
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"

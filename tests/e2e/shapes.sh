@@ -1,7 +1,7 @@
 #!/bin/bash
 # Coloured shapes with Chinese captions (tests/e2e/shapes.c) through every stage, from the
 # installed programs: planted duplicates, broken files, personal data and junk must be found to
-# the last one, and training from nothing must reach R@1 >= 60 % in both directions among the 96
+# the last one, and training from nothing must reach R@1 >= 60 % in both directions among the 84
 # held-out pairs, whose combinations of colour, shape and place no training pair shows (chance is
 # about 1 %).
 cd "$(dirname "$0")/../.." || exit 1
