@@ -25,11 +25,11 @@
 enum {
 	SIDE = 96,
 	COLOURS = 8,
-	SHAPES = 6,
-	PLACES = 5,
+	SHAPES = 5,
+	PLACES = 9,
 	COMBOS = COLOURS * SHAPES * PLACES,
 	HELD_OUT_TEST = 84, /* combinations that only the test split shows */
-	HELD_OUT_VAL = 36,
+	HELD_OUT_VAL = 24,
 };
 
 static const struct {
@@ -42,18 +42,20 @@ static const struct {
 	{"黑色", "漆黑", {16, 16, 18}},   {"白色", "雪白", {250, 250, 250}},
 };
 
-enum shape { CIRCLE, SQUARE, TRIANGLE, STAR, CROSS, RING };
+enum shape { CIRCLE, SQUARE, TRIANGLE, STAR, CROSS };
 static const char *const shape_word[SHAPES][2] = {
 	{"圆形", "圆"},     {"正方形", "方块"}, {"三角形", "三角"},
-	{"五角星", "星星"}, {"十字", "十字形"}, {"圆环", "圈圈"},
+	{"五角星", "星星"}, {"十字", "十字形"},
 };
 static const struct {
 	const char *word[2];
 	double x, y; /* of the shape's middle, in sides */
 } places[PLACES] = {
-	{{"左上角", "左上方"}, 0.28, 0.28}, {{"右上角", "右上方"}, 0.72, 0.28},
-	{{"中间", "正中"}, 0.5, 0.5},       {{"左下角", "左下方"}, 0.28, 0.72},
-	{{"右下角", "右下方"}, 0.72, 0.72},
+	{{"左上角", "左上方"}, 0.17, 0.17}, {{"上方", "顶部"}, 0.5, 0.17},
+	{{"右上角", "右上方"}, 0.83, 0.17}, {{"左边", "左侧"}, 0.17, 0.5},
+	{{"中间", "正中"}, 0.5, 0.5},       {{"右边", "右侧"}, 0.83, 0.5},
+	{{"左下角", "左下方"}, 0.17, 0.83}, {{"下方", "底部"}, 0.5, 0.83},
+	{{"右下角", "右下方"}, 0.83, 0.83},
 };
 /* %1 colour, %2 shape, %3 place; written as printf positions. */
 static const char *const wording[] = {
@@ -101,8 +103,6 @@ static int inside(enum shape s, double x, double y)
 		return r < 0.42 + 0.58 * (1 - k) * (1 - k);
 	case CROSS:
 		return (fabs(x) < 0.28 && fabs(y) < 0.95) || (fabs(y) < 0.28 && fabs(x) < 0.95);
-	case RING:
-		return r < 0.98 && r > 0.6;
 	}
 	return 0;
 }
@@ -140,9 +140,9 @@ static void draw_ground(struct wl_image *im, uint64_t seed, uint64_t id)
 static void draw_shape(struct wl_image *im, uint64_t seed, uint64_t id, int colour, int shape,
 	int place)
 {
-	double r = im->width * (0.19 + 0.05 * wl_rand_unit(seed, id, 100));
-	double cx = im->width * (places[place].x + 0.06 * (wl_rand_unit(seed, id, 101) - 0.5));
-	double cy = im->height * (places[place].y + 0.06 * (wl_rand_unit(seed, id, 102) - 0.5));
+	double r = im->width * (0.155 + 0.025 * wl_rand_unit(seed, id, 100));
+	double cx = im->width * (places[place].x + 0.04 * (wl_rand_unit(seed, id, 101) - 0.5));
+	double cy = im->height * (places[place].y + 0.04 * (wl_rand_unit(seed, id, 102) - 0.5));
 	double light = 0.88 + 0.12 * wl_rand_unit(seed, id, 103);
 
 	for (int y = 0; y < im->height; y++)
