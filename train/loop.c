@@ -135,6 +135,8 @@ static int open_model(struct run *r, struct wl_err *err)
 		return -1;
 	if (strcmp(c->device, "auto") == 0)
 		wl_info("computing on the processor (this build has no CUDA backend)");
+	if (c->moco.compute_dtype == WL_BF16 && !wl_backend_cpu_has_bf16())
+		wl_warn("this processor has no bf16 products: precision bf16 computes in fp32");
 	WL_TRY(wl_trainer_init(&r->trainer, c, &r->job->towers, r->backend, r->total_steps,
 		wl_loader_size(r->train), err));
 	if (!r->val)

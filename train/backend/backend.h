@@ -196,6 +196,8 @@ struct wl_backend {
 /* The processor. threads: 0 for OpenMP's own choice (OMP_NUM_THREADS or all cores).
  * Results do not depend on the number. NULL on failure. Close with wl_backend_close. */
 struct wl_backend *wl_backend_cpu_open(int threads, struct wl_err *err);
+/* Whether this processor multiplies bf16 (AMX); without it WL_BF16 computes in f32. */
+bool wl_backend_cpu_has_bf16(void);
 
 /* First in the main() of a program that computes: lets idle threads sleep instead of spin,
  * for which the program is started anew once (see cpu/wait.c). */

@@ -139,6 +139,11 @@ static const struct wl_backend cpu_table = {
 	.close = cpu_close,
 };
 
+bool wl_backend_cpu_has_bf16(void)
+{
+	return wl_gemm_bf16_available();
+}
+
 struct wl_backend *wl_backend_cpu_open(int threads, struct wl_err *err)
 {
 	struct cpu *c = calloc(1, sizeof(*c));
