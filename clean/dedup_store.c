@@ -106,24 +106,24 @@ static void sign_nth(void *ctx, size_t i)
 	sign(&w->jobs[i]);
 }
 
+static int store_nth(void *ctx, size_t i, struct wl_err *err)
+{
+	struct signer *w = ctx;
+
+	return store(w, &w->jobs[i], err);
+}
+
 /* Computes the batch on all threads and commits it: the unit of progress. */
 static int flush(
 	struct signer *w, struct wl_pool *pool, struct wl_progress *progress, struct wl_err *err)
 {
-	int ret = -1;
+	int ret;
 
 	if (!w->n)
 		return 0;
-	wl_pool_for(pool, w->n, sign_nth, w);
-	WL_TRY(wl_db_begin(&w->db, err));
-	for (size_t i = 0; i < w->n; i++)
-		WL_TRY_OUT(store(w, &w->jobs[i], err));
-	WL_TRY_OUT(wl_db_commit(&w->db, err));
-	wl_progress_add(progress, w->n);
-	ret = 0;
-out:
-	if (ret < 0)
-		wl_db_rollback(&w->db);
+	ret = wl_stage_batch(&w->db, pool, w->n, sign_nth, store_nth, w, err);
+	if (ret == 0)
+		wl_progress_add(progress, w->n);
 	for (size_t i = 0; i < w->n; i++)
 		job_clear(&w->jobs[i]);
 	w->n = 0;

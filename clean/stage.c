@@ -192,3 +192,18 @@ int wl_stage_publish(struct wl_stage *s, json_t *counts, struct wl_err *err)
 	json_decref(facts);
 	return ret;
 }
+
+int wl_stage_batch(struct wl_db *db, struct wl_pool *pool, size_t n,
+	void (*work)(void *ctx, size_t i), int (*store)(void *ctx, size_t i, struct wl_err *err),
+	void *ctx, struct wl_err *err)
+{
+	wl_pool_for(pool, n, work, ctx);
+	WL_TRY(wl_db_begin(db, err));
+	for (size_t i = 0; i < n; i++)
+		WL_TRY_OUT(store(ctx, i, err));
+	WL_TRY_OUT(wl_db_commit(db, err));
+	return 0;
+out:
+	wl_db_rollback(db);
+	return -1;
+}

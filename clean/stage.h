@@ -8,6 +8,7 @@
 #include "ingest/corpus.h"
 #include "ops/db.h"
 #include "ops/err.h"
+#include "ops/pool.h"
 
 #include <jansson.h>
 
@@ -36,6 +37,12 @@ WL_MUST_CHECK int wl_stage_db(struct wl_stage *s, int partition, const char *sch
  * Rows that are here already stay. */
 WL_MUST_CHECK int wl_stage_take_over(struct wl_stage *s, int partition, struct wl_db *db,
 	const char *const *tables, struct wl_err *err);
+
+/* The unit of progress: work(ctx, i) for i in [0, n) on all threads, then store(ctx, i) in order
+ * in one transaction of db; a failure leaves none of it. */
+WL_MUST_CHECK int wl_stage_batch(struct wl_db *db, struct wl_pool *pool, size_t n,
+	void (*work)(void *ctx, size_t i), int (*store)(void *ctx, size_t i, struct wl_err *err),
+	void *ctx, struct wl_err *err);
 
 /* Makes this generation the one that readers see; counts are kept in corpus.json. */
 WL_MUST_CHECK int wl_stage_publish(struct wl_stage *s, json_t *counts, struct wl_err *err);
