@@ -104,6 +104,9 @@ WL_MUST_CHECK int wl_lane_commit(struct wl_lane *l, const char *origin, const ch
 
 /* 1: the catalog has this id (the open batch counts), 0: not. */
 WL_MUST_CHECK int wl_lane_has(struct wl_lane *l, int64_t id, struct wl_err *err);
+/* Adds n to how much of an origin was passed over on purpose, by class; in the open batch. */
+WL_MUST_CHECK int wl_lane_tally(struct wl_lane *l, const char *origin, const char *class,
+	int64_t n, struct wl_err *err);
 /* Takes an item out of quarantine: its origin was mended and it became a pair after all. */
 WL_MUST_CHECK int wl_lane_unquarantine(struct wl_lane *l, const char *origin,
 	const char *position, struct wl_err *err);

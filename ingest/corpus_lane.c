@@ -34,6 +34,8 @@ static const char SCHEMA[] =
 	" WITHOUT ROWID;"
 	"CREATE TABLE IF NOT EXISTS quarantine(origin TEXT NOT NULL, position TEXT NOT NULL,"
 	" reason TEXT NOT NULL, bytes BLOB, PRIMARY KEY(origin, position));"
+	"CREATE TABLE IF NOT EXISTS tally(origin TEXT NOT NULL, class TEXT NOT NULL,"
+	" n INTEGER NOT NULL, PRIMARY KEY(origin, class)) WITHOUT ROWID;"
 	"CREATE TABLE IF NOT EXISTS segment(id INTEGER PRIMARY KEY, length INTEGER NOT NULL,"
 	" sealed INTEGER NOT NULL);"
 	"CREATE TABLE IF NOT EXISTS lane(version INTEGER NOT NULL);";
@@ -43,6 +45,7 @@ enum {
 	STMT_PAIR,
 	STMT_QUARANTINE,
 	STMT_RELEASE,
+	STMT_TALLY,
 	STMT_WHERE,
 	STMT_POSITION,
 	STMT_SEGMENT,
@@ -53,6 +56,8 @@ static const char *const STMT_SQL[N_STMT] = {
 	[STMT_PAIR] = "INSERT INTO pair VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
 	[STMT_QUARANTINE] = "INSERT OR REPLACE INTO quarantine VALUES(?,?,?,?)",
 	[STMT_RELEASE] = "DELETE FROM quarantine WHERE origin = ? AND position = ?",
+	[STMT_TALLY] = "INSERT INTO tally VALUES(?,?,?) ON CONFLICT(origin, class)"
+		       " DO UPDATE SET n = n + excluded.n",
 	[STMT_WHERE] = "SELECT position FROM \"offset\" WHERE origin = ?",
 	[STMT_POSITION] = "INSERT OR REPLACE INTO \"offset\" VALUES(?,?)",
 	[STMT_SEGMENT] = "INSERT OR REPLACE INTO segment VALUES(?,?,?)",
@@ -378,6 +383,13 @@ int wl_lane_unquarantine(
 {
 	WL_TRY(lane_begin(l, err));
 	return wl_db_run(&l->db, l->stmt[STMT_RELEASE], err, "ss", origin, position);
+}
+
+int wl_lane_tally(struct wl_lane *l, const char *origin, const char *class, int64_t n,
+	struct wl_err *err)
+{
+	WL_TRY(lane_begin(l, err));
+	return wl_db_run(&l->db, l->stmt[STMT_TALLY], err, "ssi", origin, class, n);
 }
 
 int wl_lane_commit(struct wl_lane *l, const char *origin, const char *position, struct wl_err *err)

@@ -38,6 +38,7 @@ struct run {
 	char *position; /* of the last settled record; "" none since the last commit */
 	int64_t batch_records;
 	int64_t batch_bytes;
+	json_t *batch_tally; /* class -> count since the last commit */
 };
 
 static void prepare(void *arg)
@@ -49,16 +50,21 @@ static void prepare(void *arg)
 
 /* ---- settling records in order ---- */
 
+static int count_class(json_t *counts, const char *class, int64_t n, struct wl_err *err)
+{
+	json_int_t was = json_integer_value(json_object_get(counts, class));
+	if (json_object_set_new_nocheck(counts, class, json_integer(was + n)) < 0)
+		return wl_err_nomem(err, "a count", 0);
+	return 0;
+}
+
 static int count_reason(struct run *run, const char *reason, struct wl_err *err)
 {
 	char class[128];
 	const char *colon = strchr(reason, ':');
 	size_t n = colon ? (size_t)(colon - reason) : strlen(reason);
 	snprintf(class, sizeof class, "%.*s", (int)(n < 120 ? n : 120), reason);
-	json_int_t was = json_integer_value(json_object_get(run->out->reasons, class));
-	if (json_object_set_new_nocheck(run->out->reasons, class, json_integer(was + 1)) < 0)
-		return wl_err_nomem(err, "a count", 0);
-	return 0;
+	return count_class(run->out->reasons, class, 1, err);
 }
 
 /* What is kept of an input that cannot be a pair: what was read of it, so that it can be looked
@@ -113,11 +119,29 @@ static int set_position(struct run *run, const char *position, struct wl_err *er
 	return 0;
 }
 
+/* What was passed over goes into the totals with what was kept.  An origin that is walked again
+ * would count it twice: its totals are those of a run. */
+static int commit_tally(struct run *run, struct wl_err *err)
+{
+	const char *class;
+	json_t *n;
+	json_object_foreach(run->batch_tally, class, n)
+	{
+		WL_TRY(count_class(run->out->passed, class, json_integer_value(n), err));
+		if (!run->source->ops->walks_again)
+			WL_TRY(wl_lane_tally(run->lane, run->source->origin->name, class,
+				json_integer_value(n), err));
+	}
+	json_object_clear(run->batch_tally);
+	return 0;
+}
+
 static int commit(struct run *run, struct wl_err *err)
 {
 	const struct wl_source *s = run->source;
 	if (!run->position)
 		return 0;
+	WL_TRY(commit_tally(run, err));
 	WL_TRY(wl_lane_commit(run->lane, s->origin->name, run->position, err));
 	if (s->ops->ack)
 		WL_TRY(s->ops->ack(run->source, run->position, err));
@@ -132,13 +156,35 @@ static int commit(struct run *run, struct wl_err *err)
 	return 0;
 }
 
+static int settle_record(struct run *run, struct wl_record *r, struct wl_err *err)
+{
+	return r->reason ? quarantine(run, r, err) : keep(run, r, err);
+}
+
+/* An item: one record, or what it yields.  All of it is in one batch, before its position. */
+static int settle_item(struct run *run, struct wl_record *r, struct wl_err *err)
+{
+	for (size_t i = 0; i < r->n_tallies; i++)
+		WL_TRY(count_class(run->batch_tally, r->tallies[i].class, r->tallies[i].n, err));
+	if (!r->many)
+		return settle_record(run, r, err);
+	for (size_t i = 0; i < r->n_yield; i++)
+		WL_TRY(settle_record(run, r->yield[i], err));
+	run->out->yielded += (int64_t)r->n_yield;
+	run->batch_records += (int64_t)r->n_yield;
+	if (r->reason)
+		return quarantine(run, r, err);
+	run->out->opened++;
+	return 0;
+}
+
 static int settle(struct run *run, struct job *j, struct wl_err *err)
 {
 	int64_t every = run->in->commit_every ? run->in->commit_every : COMMIT_RECORDS;
 	if (j->ret < 0)
 		return wl_err_set(err, j->err.code, "%s, %s: %s", j->source->origin->name,
 			j->rec.place, j->err.msg);
-	WL_TRY(j->rec.reason ? quarantine(run, &j->rec, err) : keep(run, &j->rec, err));
+	WL_TRY(settle_item(run, &j->rec, err));
 	WL_TRY(set_position(run, j->rec.position, err));
 	run->batch_records++;
 	wl_progress_add(run->progress, 1);
@@ -237,6 +283,7 @@ static int run_origin(
 		ret = -2;
 	if (more == 0 && ret == 0)
 		run->out->origins++;
+	json_object_clear(run->batch_tally);
 	o->ops->close(run->source);
 	run->source = NULL;
 	free(run->position);
@@ -275,12 +322,15 @@ static int run_init(struct run *run, struct wl_err *err)
 	size_t threads = run->in->workers ? run->in->workers : wl_cores();
 	run->n_jobs = threads * JOBS_PER_THREAD;
 	run->out->reasons = json_object();
+	run->out->passed = json_object();
+	run->batch_tally = json_object();
 	run->pool = wl_pool_new(threads, run->n_jobs, err);
 	if (!run->pool)
 		return -1;
 	run->jobs = calloc(run->n_jobs, sizeof *run->jobs);
 	run->idle = calloc(run->n_jobs, sizeof *run->idle);
-	if (!run->jobs || !run->idle || !run->out->reasons)
+	if (!run->jobs || !run->idle || !run->out->reasons || !run->out->passed ||
+		!run->batch_tally)
 		return wl_err_nomem(err, "records in flight", run->n_jobs * sizeof *run->jobs);
 	for (; run->n_idle < run->n_jobs; run->n_idle++) {
 		wl_record_init(&run->jobs[run->n_idle].rec);
@@ -299,6 +349,7 @@ static void run_release(struct run *run)
 		wl_record_release(&run->jobs[i].rec);
 	free(run->jobs);
 	free(run->idle);
+	json_decref(run->batch_tally);
 	free(run->position);
 }
 
@@ -318,5 +369,6 @@ void wl_ingest_counts_release(struct wl_ingest_counts *c)
 	if (!c)
 		return;
 	json_decref(c->reasons);
+	json_decref(c->passed);
 	*c = (struct wl_ingest_counts){0};
 }

@@ -20,13 +20,17 @@ struct wl_ingest {
 };
 
 struct wl_ingest_counts {
-	int64_t records;     /* read in this run = kept + known + quarantined */
+	/* records - opened + yielded = kept + known + quarantined */
+	int64_t records;     /* input items read in this run */
+	int64_t opened;      /* of them no pairs themselves: pages, archive records */
+	int64_t yielded;     /* what came out of those */
 	int64_t kept;        /* new pairs */
 	int64_t known;       /* pairs that the catalog had already */
 	int64_t quarantined;
 	int64_t image_bytes; /* of the kept ones */
 	int64_t origins;     /* finished in this run */
 	json_t *reasons;     /* class of reason -> count; owned */
+	json_t *passed;      /* class of what was passed over on purpose -> count; owned */
 };
 
 /* Runs until the sources end, max_records, or a stop is asked for (then 0 too; see

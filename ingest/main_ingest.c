@@ -13,9 +13,10 @@ struct args {
 
 static json_t *counts_json(const struct wl_ingest_counts *n, const struct wl_corpus_counts *all)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:O?, s:{s:I, s:I, s:I, s:I}}", "records",
-		n->records, "kept", n->kept, "known", n->known, "quarantined", n->quarantined,
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O?, s:O?, s:{s:I, s:I, s:I, s:I}}", "records",
+		n->records, "opened", n->opened, "yielded", n->yielded, "kept", n->kept, "known", n->known, "quarantined", n->quarantined,
 		"image_bytes", n->image_bytes, "origins", n->origins, "reasons", n->reasons,
+		"passed", n->passed,
 		"corpus", "pairs", all->pairs, "quarantined", all->quarantined, "segments",
 		all->segments, "bytes", all->bytes);
 }
@@ -28,11 +29,16 @@ static int report(const struct wl_opts *o, struct wl_corpus *c, const struct wl_
 	const char *reason;
 	json_t *v;
 	WL_TRY(wl_corpus_count(c, &all, err));
+	if (n->opened)
+		wl_info("%lld pages or archive records held %lld items", (long long)n->opened,
+			(long long)n->yielded);
 	wl_info("%lld records: %lld new pairs, %lld known already, %lld quarantined",
 		(long long)n->records, (long long)n->kept, (long long)n->known,
 		(long long)n->quarantined);
 	json_object_foreach(n->reasons, reason, v)
 		wl_info("  quarantined, %s: %lld", reason, (long long)json_integer_value(v));
+	json_object_foreach(n->passed, reason, v)
+		wl_info("  passed over, %s: %lld", reason, (long long)json_integer_value(v));
 	wl_info("the corpus now has %lld pairs, %lld records in quarantine, %.1f MB of images",
 		(long long)all.pairs, (long long)all.quarantined, (double)all.bytes / 1e6);
 	if (!o->common.json)

@@ -23,17 +23,42 @@ void wl_record_init(struct wl_record *r)
 	wl_record_clear(r);
 }
 
+/* Of a page with a thousand pictures not all records are kept for the next page. */
+static void clear_yield(struct wl_record *r, size_t keep)
+{
+	size_t kept = 0;
+	for (size_t i = 0; i < r->cap_yield; i++) {
+		struct wl_record *y = r->yield[i];
+		if (!y)
+			continue;
+		if (kept == keep) {
+			wl_record_release(y);
+			free(y);
+			r->yield[i] = NULL;
+			continue;
+		}
+		wl_record_clear(y);
+		r->yield[i] = NULL;
+		r->yield[kept++] = y;
+	}
+	r->n_yield = 0;
+}
+
 void wl_record_clear(struct wl_record *r)
 {
 	/* One giant record must not keep its memory for the rest of the run. */
-	enum { KEEP = 1 << 20 };
+	enum { KEEP = 1 << 20, KEEP_YIELD = 4 };
 	struct wl_buf *bufs[] = {&r->json, &r->text, &r->image};
 	for (size_t i = 0; i < 3; i++) {
 		if (bufs[i]->cap > KEEP)
 			wl_buf_release(bufs[i]);
 		wl_buf_reset(bufs[i]);
 	}
+	clear_yield(r, KEEP_YIELD);
 	wl_arena_reset(&r->mem);
+	r->many = false;
+	r->tallies = NULL;
+	r->n_tallies = 0;
 	r->place = r->position = r->image_origin = "";
 	r->file = r->reason = NULL;
 	r->ordinal = 0;
@@ -49,6 +74,10 @@ void wl_record_clear(struct wl_record *r)
 
 void wl_record_release(struct wl_record *r)
 {
+	clear_yield(r, 0);
+	free(r->yield);
+	r->yield = NULL;
+	r->cap_yield = 0;
 	wl_buf_release(&r->json);
 	wl_buf_release(&r->text);
 	wl_buf_release(&r->image);
@@ -66,6 +95,81 @@ int wl_record_reject(struct wl_record *r, struct wl_err *err, const char *fmt, .
 	va_end(ap);
 	r->reason = wl_arena_strdup(&r->mem, text.msg, err);
 	return r->reason ? 0 : -1;
+}
+
+/* ---- one item, many pairs ---- */
+
+/* Room for one more: the next record of an earlier item, or a fresh one. */
+static struct wl_record *next_yield(struct wl_record *r, struct wl_err *err)
+{
+	if (r->n_yield == r->cap_yield) {
+		size_t cap = r->cap_yield ? 2 * r->cap_yield : 4;
+		struct wl_record **grown = realloc(r->yield, cap * sizeof(struct wl_record *));
+		if (!grown) {
+			wl_err_nomem(err, "records", cap * sizeof(struct wl_record *));
+			return NULL;
+		}
+		for (size_t i = r->cap_yield; i < cap; i++)
+			grown[i] = NULL;
+		r->yield = grown;
+		r->cap_yield = cap;
+	}
+	struct wl_record *y = r->yield[r->n_yield];
+	if (y)
+		return y;
+	y = malloc(sizeof *y);
+	if (!y) {
+		wl_err_nomem(err, "a record", sizeof *y);
+		return NULL;
+	}
+	wl_record_init(y);
+	r->yield[r->n_yield] = y;
+	return y;
+}
+
+struct wl_record *wl_record_yield(struct wl_record *r, struct wl_err *err)
+{
+	struct wl_record *y = next_yield(r, err);
+	if (!y)
+		return NULL;
+	char *place = wl_strf(err, "%s, item %zu", r->place, r->n_yield + 1);
+	y->place = place ? wl_arena_strdup(&y->mem, place, err) : NULL;
+	free(place);
+	if (!y->place)
+		return NULL;
+	y->position = r->position;
+	y->pair.source = r->pair.source;
+	r->n_yield++;
+	r->many = true;
+	return y;
+}
+
+int wl_record_tally(struct wl_record *r, const char *class, int64_t n, struct wl_err *err)
+{
+	enum { STEP = 8 };
+	for (size_t i = 0; i < r->n_tallies; i++) {
+		if (strcmp(r->tallies[i].class, class) == 0) {
+			r->tallies[i].n += n;
+			return 0;
+		}
+	}
+	if (r->n_tallies % STEP == 0) {
+		struct wl_tally *grown = wl_arena_calloc(
+			&r->mem, r->n_tallies + STEP, sizeof *grown, err);
+		if (!grown)
+			return -1;
+		if (r->n_tallies)
+			memcpy(grown, r->tallies, r->n_tallies * sizeof *grown);
+		r->tallies = grown;
+	}
+	r->tallies[r->n_tallies++] = (struct wl_tally){class, n};
+	return 0;
+}
+
+int wl_record_pass(struct wl_record *r, const char *class, struct wl_err *err)
+{
+	r->many = true;
+	return wl_record_tally(r, class, 1, err);
 }
 
 /* ---- text files ---- */

@@ -5,6 +5,11 @@
  * on any thread: parses, loads the image, decodes it once to know that it is whole.  A record
  * that cannot be a pair gets a reason; only failures that are not the record's fault (no memory,
  * a disk that cannot be read) are errors.
+ *
+ * An item that holds any number of pairs (a page, a WARC response) yields them: prepare() calls
+ * wl_record_yield for each.  Then the item itself is no pair; all that it yields is settled in
+ * order, and its position commits after the last of them, so a kill in between repeats the whole
+ * item and doubles nothing (pairs go by id).
  */
 #ifndef WL_INGEST_RECORD_H
 #define WL_INGEST_RECORD_H
@@ -34,6 +39,18 @@ struct wl_record {
 	const char *reason;       /* not NULL: to be quarantined */
 	const char *image_origin; /* part of the pair's id */
 	struct wl_pair pair;      /* all but segment, offset, length, sha256; id once known */
+	bool many;                /* no pair itself: the n_yield records of yield are settled; a
+				   * reason of its own still quarantines it besides */
+	struct wl_record **yield; /* [cap_yield], of them n_yield in use; owned */
+	size_t n_yield, cap_yield;
+	struct wl_tally *tallies; /* [n_tallies]; in the arena */
+	size_t n_tallies;
+};
+
+/* How much of an item was passed over on purpose, for the totals: "request records", "icons". */
+struct wl_tally {
+	const char *class;
+	int64_t n;
 };
 
 void wl_record_init(struct wl_record *r);
@@ -44,6 +61,18 @@ void wl_record_release(struct wl_record *r);
 /* Says why it is no pair; the first reason stands.  "class: detail": counts are by class. */
 WL_MUST_CHECK int wl_record_reject(struct wl_record *r, struct wl_err *err, const char *fmt, ...)
 	WL_PRINTF(3, 4);
+
+/* One more record that comes out of item r, empty but for the item's source label and a place of
+ * its own ("PLACE, item K": the quarantine is keyed by place).  Give it image_origin, ordinal
+ * (together they must be unique in the origin) and pair, then wl_record_finish it.  It belongs
+ * to r, as long as r is not cleared.  NULL: no memory. */
+struct wl_record *wl_record_yield(struct wl_record *r, struct wl_err *err);
+/* Says that r is neither a pair nor bad, and holds nothing: passed over and counted. */
+WL_MUST_CHECK int wl_record_pass(struct wl_record *r, const char *class, struct wl_err *err);
+/* Counts n under class, a string that outlives r (or in its arena); added to the origin's totals
+ * in the transaction that commits r. */
+WL_MUST_CHECK int wl_record_tally(struct wl_record *r, const char *class, int64_t n,
+	struct wl_err *err);
 
 /* Where a JSON record says its image is, unless it came with it; in the record's arena. */
 struct wl_image_ref {

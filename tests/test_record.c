@@ -205,6 +205,62 @@ static void test_load(void **state)
 	tmp_remove(&t);
 }
 
+/* What one item yields: own places, room for any number, nothing left after a clear. */
+static void test_yield(void **state)
+{
+	struct wl_record r;
+
+	(void)state;
+	wl_record_init(&r);
+	for (int round = 0; round < 3; round++) {
+		wl_record_clear(&r);
+		assert_false(r.many);
+		assert_int_equal(r.n_yield, 0);
+		r.place = "page 7";
+		r.position = "9";
+		r.pair.source = "news";
+		for (int i = 0; i < 100; i++) {
+			struct wl_record *y = wl_record_yield(&r, &err);
+			assert_non_null(y);
+			assert_false(y->has_image);
+			assert_null(y->reason);
+			OK(wl_buf_puts(&y->image, "some bytes", &err));
+			OK(wl_record_reject(y, &err, "number %d", i));
+			y->has_image = true;
+		}
+		assert_true(r.many);
+		assert_int_equal(r.n_yield, 100);
+		assert_string_equal(r.yield[0]->place, "page 7, item 1");
+		assert_string_equal(r.yield[99]->place, "page 7, item 100");
+		assert_string_equal(r.yield[99]->reason, "number 99");
+		assert_string_equal(r.yield[42]->pair.source, "news");
+	}
+	wl_record_release(&r);
+}
+
+static void test_tally(void **state)
+{
+	static const char *const class[] = {"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"};
+	struct wl_record r;
+
+	(void)state;
+	wl_record_init(&r);
+	for (int i = 0; i < 30; i++)
+		OK(wl_record_tally(&r, class[i % 10], i, &err));
+	assert_int_equal(r.n_tallies, 10);
+	for (int i = 0; i < 10; i++) {
+		assert_string_equal(r.tallies[i].class, class[i]);
+		assert_int_equal(r.tallies[i].n, 3 * i + 30);
+	}
+	assert_false(r.many);
+	OK(wl_record_pass(&r, "requests", &err));
+	assert_true(r.many);
+	assert_int_equal(r.tallies[10].n, 1);
+	wl_record_clear(&r);
+	assert_int_equal(r.n_tallies, 0);
+	wl_record_release(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -214,6 +270,8 @@ int main(void)
 		cmocka_unit_test(test_text_encodings),
 		cmocka_unit_test(test_stamp),
 		cmocka_unit_test(test_load),
+		cmocka_unit_test(test_yield),
+		cmocka_unit_test(test_tally),
 	};
 	return cmocka_run_group_tests_name("record", tests, NULL, NULL);
 }

@@ -52,7 +52,7 @@ static void dump_pairs(struct wl_corpus *c, int partition, struct rows *rows)
 	wl_pairs_close(cur);
 }
 
-static void dump_quarantine(struct wl_corpus *c, int partition, struct rows *rows)
+static void dump_others(struct wl_corpus *c, int partition, struct rows *rows)
 {
 	struct wl_db db;
 	sqlite3_stmt *s;
@@ -69,6 +69,11 @@ static void dump_quarantine(struct wl_corpus *c, int partition, struct rows *row
 				       sqlite3_column_text(s, 1), sqlite3_column_text(s, 2),
 				       sqlite3_column_text(s, 3)));
 	sqlite3_finalize(s);
+	OK(wl_db_prepare(&db, &s, "SELECT origin, class, n FROM tally", &err));
+	while (wl_db_step(&db, s, &err) > 0)
+		rows_add(rows, wl_strf(&err, "T|%s|%s|%s", sqlite3_column_text(s, 0),
+				       sqlite3_column_text(s, 1), sqlite3_column_text(s, 2)));
+	sqlite3_finalize(s);
 	wl_db_close(&db);
 }
 
@@ -82,7 +87,7 @@ char *corpus_dump(const char *dir, size_t *n_rows)
 		fail_msg("%s", err.msg);
 	for (int p = 0; p < wl_corpus_partitions(c); p++) {
 		dump_pairs(c, p, &rows);
-		dump_quarantine(c, p, &rows);
+		dump_others(c, p, &rows);
 	}
 	wl_corpus_close(c);
 	if (rows.n)
