@@ -22,6 +22,11 @@
  * it is the same whatever the number of partitions or workers.  Two corpora are identical when
  * they are equal after sorting by pair_id.
  *
+ * A record whose picture is only a URL is a pending pair: a row of `pending` in the same catalog,
+ * with the pair_id that it will have.  What came of fetching a URL is a row of `fetch`; it and the
+ * pairs that it completes (or the quarantine of those that it cannot) commit in one transaction.
+ * So input items = pairs + quarantined + pending, at any moment.
+ *
  * A pair is kept iff dedup AND filter have examined it and neither left a verdict.
  */
 #ifndef WL_INGEST_CORPUS_H
@@ -114,6 +119,63 @@ WL_MUST_CHECK int wl_lane_unquarantine(struct wl_lane *l, const char *origin,
 void wl_lane_segment_bytes(struct wl_lane *l, int64_t bytes);
 /* After any failure of a lane's function only wl_lane_close may follow. */
 
+/* ---- pictures that are only a URL so far (table `pending`, table `fetch`) ---- */
+
+/* A pair without its picture: format, size, hash and place are filled in by the fetch.  The URL
+ * is normalised (wl_url_parse); origin and place go into the quarantine row should it fail.
+ * 1: added; 0: known already (as a pair, waiting, or given up). */
+WL_MUST_CHECK int wl_lane_pend(struct wl_lane *l, const struct wl_pair *p, const char *image_url,
+	const char *origin, const char *place, struct wl_err *err);
+
+enum wl_fetch_outcome {
+	WL_FETCH_LATER, /* failed so far; may be tried again from next_try on */
+	WL_FETCH_OK,	/* its bytes are in the lane */
+	WL_FETCH_FAILED /* for good: its pairs are in quarantine with the reason */
+};
+struct wl_fetch {
+	const char *url;
+	enum wl_fetch_outcome outcome;
+	int status;	    /* HTTP status of the last answer; 0: there was none */
+	int64_t tries;	    /* over all runs */
+	int64_t next_try;   /* Unix seconds; 0: at once */
+	int64_t fetched_at; /* Unix seconds of the last try */
+	const char *etag, *last_modified; /* for conditional requests; "" none */
+	const char *reason;		  /* why not; "" when OK */
+	/* when OK, or OK before a refresh: what was received and where it lies */
+	uint8_t sha256[32];
+	int segment;
+	int64_t offset, length;
+	const char *format;
+	int width, height;
+};
+/* What is known of a URL: 1, strings valid until the next call for this lane; 0: nothing. */
+WL_MUST_CHECK int wl_lane_fetch_get(struct wl_lane *l, const char *url, struct wl_fetch *out,
+	struct wl_err *err);
+WL_MUST_CHECK int wl_lane_fetch_put(struct wl_lane *l, const struct wl_fetch *f,
+	struct wl_err *err);
+
+/* The next pair, in order of id, that waits for a URL: 1 with its id and URL (valid until the
+ * next call); 0: there is none after `after` (start with -1).  Ids are hashes, so hosts come
+ * mixed. */
+WL_MUST_CHECK int wl_lane_waiting(struct wl_lane *l, int64_t after, int64_t *id,
+	const char **url, struct wl_err *err);
+/* The fetch succeeded: writes the bytes once, fills in hash and place of *f, puts *f, and turns
+ * every pair that waits for the URL into a pair.  image NULL: *f says where the bytes lie already
+ * (a URL of an earlier run).  Gives the number of pairs. */
+WL_MUST_CHECK int64_t wl_lane_complete(struct wl_lane *l, struct wl_fetch *f, const void *image,
+	size_t n, struct wl_err *err);
+/* The fetch failed for good: puts *f and quarantines every pair that waits for the URL, with
+ * f->reason and what was known of it.  They are remembered for wl_lane_retry_failed.  Gives the
+ * number of pairs. */
+WL_MUST_CHECK int64_t wl_lane_give_up(struct wl_lane *l, struct wl_fetch *f, struct wl_err *err);
+/* Lets every pair that was given up wait again and forgets what its URL's failure was: back out
+ * of quarantine.  Gives the number of pairs. */
+WL_MUST_CHECK int64_t wl_lane_retry_failed(struct wl_lane *l, struct wl_err *err);
+/* As wl_lane_commit, for outcomes, which belong to no origin's position. */
+WL_MUST_CHECK int wl_lane_commit_fetches(struct wl_lane *l, struct wl_err *err);
+/* The number of pairs of this lane that wait. */
+WL_MUST_CHECK int wl_lane_count_waiting(struct wl_lane *l, int64_t *out, struct wl_err *err);
+
 /* ---- reading ---- */
 
 /* Walks the pairs of one partition in order of id. */
@@ -133,6 +195,7 @@ WL_MUST_CHECK int wl_corpus_image(struct wl_corpus *c, const struct wl_pair *p,
 
 struct wl_corpus_counts {
 	int64_t pairs, quarantined, segments, bytes;
+	int64_t pending; /* records whose picture is still to be fetched */
 };
 WL_MUST_CHECK int wl_corpus_count(struct wl_corpus *c, struct wl_corpus_counts *out,
 	struct wl_err *err);

@@ -62,21 +62,7 @@ static const char *const STMT_SQL[N_STMT] = {
 	[STMT_POSITION] = "INSERT OR REPLACE INTO \"offset\" VALUES(?,?)",
 	[STMT_SEGMENT] = "INSERT OR REPLACE INTO segment VALUES(?,?,?)",
 };
-
-struct wl_lane {
-	struct wl_corpus *c;
-	int partition, lock;
-	struct wl_db db;
-	sqlite3_stmt *stmt[N_STMT];
-	bool in_batch;
-	int segment, fd;       /* the open segment; fd -1: none opened yet */
-	char *segment_path;    /* of fd */
-	int64_t length;	       /* of the segment with what is in `pending` */
-	int64_t synced;	       /* of the segment, as the last sync left it */
-	int64_t segment_bytes; /* sealed past this */
-	struct wl_buf pending; /* not yet written */
-	char *position;	       /* what wl_lane_position lent out */
-};
+_Static_assert((int)N_STMT == (int)WL_LANE_STMTS, "corpus_priv.h has room for the statements");
 
 static int lane_flush(struct wl_lane *l, struct wl_err *err)
 {
@@ -180,6 +166,7 @@ static int lane_schema(struct wl_lane *l, struct wl_err *err)
 {
 	int64_t version;
 	WL_TRY(wl_db_exec(&l->db, SCHEMA, err));
+	WL_TRY(wl_db_exec(&l->db, wl_lane_fetch_schema, err));
 	WL_TRY(wl_db_int(&l->db, 0, &version, err, "SELECT max(version) FROM lane"));
 	if (version == 0)
 		return wl_db_exec(&l->db, "INSERT INTO lane VALUES(1)", err);
@@ -242,6 +229,7 @@ void wl_lane_close(struct wl_lane *l)
 	wl_db_rollback(&l->db);
 	for (int i = 0; i < N_STMT; i++)
 		sqlite3_finalize(l->stmt[i]);
+	wl_lane_fetch_release(l);
 	wl_db_close(&l->db);
 	lane_close_segment(l);
 	wl_buf_release(&l->pending);
@@ -272,7 +260,7 @@ int wl_lane_position(
 	return 0;
 }
 
-static int lane_begin(struct wl_lane *l, struct wl_err *err)
+int wl_lane_begin(struct wl_lane *l, struct wl_err *err)
 {
 	if (l->in_batch)
 		return 0;
@@ -322,13 +310,15 @@ static void tar_header(char h[TAR_BLOCK], const char *name, size_t size)
 	h[155] = ' ';
 }
 
-static int lane_write_image(
+int wl_lane_write_image(
 	struct wl_lane *l, struct wl_pair *p, const void *image, size_t n, struct wl_err *err)
 {
 	char h[TAR_BLOCK], name[WL_PAIR_NAME], member[WL_PAIR_NAME + 16];
 	size_t pad = (TAR_BLOCK - n % TAR_BLOCK) % TAR_BLOCK;
 	if (l->length && l->length + (int64_t)(TAR_BLOCK + n + pad) > l->segment_bytes)
 		WL_TRY(lane_seal(l, err));
+	p->partition = l->partition;
+	wl_sha256(image, n, p->image_sha256);
 	wl_pair_name(l->partition, p->id, name);
 	snprintf(member, sizeof member, "%s.%.10s", name,
 		strcmp(p->format, "jpeg") == 0 ? "jpg" : p->format);
@@ -350,28 +340,32 @@ int wl_lane_has(struct wl_lane *l, int64_t id, struct wl_err *err)
 	return row;
 }
 
+int wl_lane_insert(struct wl_lane *l, const struct wl_pair *p, struct wl_err *err)
+{
+	return wl_db_run(&l->db, l->stmt[STMT_PAIR], err, "isssssbiiisiisis", p->id, p->source,
+		p->url, p->page_url, p->texts, p->split_hint, (const void *)p->image_sha256,
+		sizeof p->image_sha256, (int64_t)p->segment, p->offset, p->length, p->format,
+		(int64_t)p->width, (int64_t)p->height, p->boxes, p->fetched_at, p->meta);
+}
+
 int wl_lane_add(
 	struct wl_lane *l, struct wl_pair *p, const void *image, size_t n, struct wl_err *err)
 {
-	WL_TRY(lane_begin(l, err));
+	WL_TRY(wl_lane_begin(l, err));
 	int has = wl_lane_has(l, p->id, err);
 	WL_TRY(has);
 	if (has)
 		return 0;
-	p->partition = l->partition;
-	wl_sha256(image, n, p->image_sha256);
-	WL_TRY(lane_write_image(l, p, image, n, err));
-	WL_TRY(wl_db_run(&l->db, l->stmt[STMT_PAIR], err, "isssssbiiisiisis", p->id, p->source,
-		p->url, p->page_url, p->texts, p->split_hint, (const void *)p->image_sha256,
-		sizeof p->image_sha256, (int64_t)p->segment, p->offset, p->length, p->format,
-		(int64_t)p->width, (int64_t)p->height, p->boxes, p->fetched_at, p->meta));
+	WL_TRY(wl_lane_forget_pending(l, p->id, err));
+	WL_TRY(wl_lane_write_image(l, p, image, n, err));
+	WL_TRY(wl_lane_insert(l, p, err));
 	return 1;
 }
 
 int wl_lane_quarantine(struct wl_lane *l, const char *origin, const char *position,
 	const char *reason, const void *bytes, size_t n, struct wl_err *err)
 {
-	WL_TRY(lane_begin(l, err));
+	WL_TRY(wl_lane_begin(l, err));
 	if (n > QUARANTINE_BYTES)
 		n = QUARANTINE_BYTES;
 	return wl_db_run(
@@ -381,24 +375,36 @@ int wl_lane_quarantine(struct wl_lane *l, const char *origin, const char *positi
 int wl_lane_unquarantine(
 	struct wl_lane *l, const char *origin, const char *position, struct wl_err *err)
 {
-	WL_TRY(lane_begin(l, err));
+	WL_TRY(wl_lane_begin(l, err));
 	return wl_db_run(&l->db, l->stmt[STMT_RELEASE], err, "ss", origin, position);
 }
 
 int wl_lane_tally(struct wl_lane *l, const char *origin, const char *class, int64_t n,
 	struct wl_err *err)
 {
-	WL_TRY(lane_begin(l, err));
+	WL_TRY(wl_lane_begin(l, err));
 	return wl_db_run(&l->db, l->stmt[STMT_TALLY], err, "ssi", origin, class, n);
+}
+
+/* Bytes first, then the rows that point at them, in one transaction. */
+static int lane_commit(struct wl_lane *l, struct wl_err *err)
+{
+	wl_lane_fetch_reset(l);
+	WL_TRY(lane_sync(l, err));
+	WL_TRY(lane_put_segment(l, 0, err));
+	WL_TRY(wl_db_commit(&l->db, err));
+	l->in_batch = false;
+	return 0;
 }
 
 int wl_lane_commit(struct wl_lane *l, const char *origin, const char *position, struct wl_err *err)
 {
-	WL_TRY(lane_begin(l, err));
-	WL_TRY(lane_sync(l, err));
-	WL_TRY(lane_put_segment(l, 0, err));
+	WL_TRY(wl_lane_begin(l, err));
 	WL_TRY(wl_db_run(&l->db, l->stmt[STMT_POSITION], err, "ss", origin, position));
-	WL_TRY(wl_db_commit(&l->db, err));
-	l->in_batch = false;
-	return 0;
+	return lane_commit(l, err);
+}
+
+int wl_lane_commit_fetches(struct wl_lane *l, struct wl_err *err)
+{
+	return l->in_batch ? lane_commit(l, err) : 0;
 }

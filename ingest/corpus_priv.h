@@ -25,6 +25,37 @@ struct wl_corpus {
 	uint64_t clock;
 };
 
+enum { WL_LANE_STMTS = 8, WL_LANE_FETCH_STMTS = 12 };
+
+struct wl_lane {
+	struct wl_corpus *c;
+	int partition, lock;
+	struct wl_db db;
+	sqlite3_stmt *stmt[WL_LANE_STMTS];
+	bool in_batch;
+	int segment, fd;       /* the open segment; fd -1: none opened yet */
+	char *segment_path;    /* of fd */
+	int64_t length;	       /* of the segment with what is in `pending` */
+	int64_t synced;	       /* of the segment, as the last sync left it */
+	int64_t segment_bytes; /* sealed past this */
+	struct wl_buf pending; /* not yet written */
+	sqlite3_stmt *fetch_stmt[WL_LANE_FETCH_STMTS]; /* of corpus_fetch.c */
+	char *position;	       /* what wl_lane_position lent out */
+};
+
+/* corpus_lane.c: opens the batch's transaction; writes the bytes and fills in partition, place
+ * and hash of *p; the row alone. */
+WL_MUST_CHECK int wl_lane_begin(struct wl_lane *l, struct wl_err *err);
+WL_MUST_CHECK int wl_lane_write_image(struct wl_lane *l, struct wl_pair *p, const void *image,
+	size_t n, struct wl_err *err);
+WL_MUST_CHECK int wl_lane_insert(struct wl_lane *l, const struct wl_pair *p, struct wl_err *err);
+/* corpus_fetch.c: its tables; a pair that came with its picture after all waits no more. */
+extern const char wl_lane_fetch_schema[];
+WL_MUST_CHECK int wl_lane_forget_pending(struct wl_lane *l, int64_t id, struct wl_err *err);
+/* Ends reads that are under way: an open one keeps the WAL from being folded in. */
+void wl_lane_fetch_reset(struct wl_lane *l);
+void wl_lane_fetch_release(struct wl_lane *l);
+
 /* DIR/part-PPPPP and a file in it; to be freed. */
 char *wl_corpus_part_dir(const struct wl_corpus *c, int partition, struct wl_err *err);
 char *wl_corpus_part_file(const struct wl_corpus *c, int partition, const char *name,

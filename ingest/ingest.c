@@ -93,8 +93,20 @@ static int quarantine(struct run *run, struct wl_record *r, struct wl_err *err)
 	return count_reason(run, r->reason, err);
 }
 
+/* The picture is only a URL so far. */
+static int pend(struct run *run, const struct wl_record *r, struct wl_err *err)
+{
+	int added = wl_lane_pend(
+		run->lane, &r->pair, r->image_url, run->source->origin->name, r->place, err);
+	WL_TRY(added);
+	*(added ? &run->out->pending : &run->out->known) += 1;
+	return 0;
+}
+
 static int keep(struct run *run, struct wl_record *r, struct wl_err *err)
 {
+	if (!r->has_image)
+		return pend(run, r, err);
 	int added = wl_lane_add(run->lane, &r->pair, r->image.data, r->image.len, err);
 	WL_TRY(added);
 	if (!added) {

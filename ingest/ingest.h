@@ -20,13 +20,14 @@ struct wl_ingest {
 };
 
 struct wl_ingest_counts {
-	/* records - opened + yielded = kept + known + quarantined */
+	/* records - opened + yielded = kept + known + quarantined + pending */
 	int64_t records;     /* input items read in this run */
 	int64_t opened;      /* of them no pairs themselves: pages, archive records */
 	int64_t yielded;     /* what came out of those */
 	int64_t kept;        /* new pairs */
 	int64_t known;       /* pairs that the catalog had already */
 	int64_t quarantined;
+	int64_t pending;     /* new pairs that wait for their picture */
 	int64_t image_bytes; /* of the kept ones */
 	int64_t origins;     /* finished in this run */
 	json_t *reasons;     /* class of reason -> count; owned */

@@ -9,16 +9,19 @@
 struct args {
 	const char *corpus, *source_name;
 	int64_t max_records, workers, partitions, commit_every;
+	bool fetch;
 };
 
 static json_t *counts_json(const struct wl_ingest_counts *n, const struct wl_corpus_counts *all)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O?, s:O?, s:{s:I, s:I, s:I, s:I}}", "records",
-		n->records, "opened", n->opened, "yielded", n->yielded, "kept", n->kept, "known", n->known, "quarantined", n->quarantined,
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O?, s:O?,"
+			 " s:{s:I, s:I, s:I, s:I, s:I}}",
+		"records", n->records, "opened", n->opened, "yielded", n->yielded, "kept", n->kept,
+		"known", n->known, "quarantined", n->quarantined, "pending", n->pending,
 		"image_bytes", n->image_bytes, "origins", n->origins, "reasons", n->reasons,
 		"passed", n->passed,
 		"corpus", "pairs", all->pairs, "quarantined", all->quarantined, "segments",
-		all->segments, "bytes", all->bytes);
+		all->segments, "bytes", all->bytes, "pending", all->pending);
 }
 
 /* The result, on a failed run too: what was committed stays, and is said. */
@@ -32,15 +35,17 @@ static int report(const struct wl_opts *o, struct wl_corpus *c, const struct wl_
 	if (n->opened)
 		wl_info("%lld pages or archive records held %lld items", (long long)n->opened,
 			(long long)n->yielded);
-	wl_info("%lld records: %lld new pairs, %lld known already, %lld quarantined",
+	wl_info("%lld records: %lld new pairs, %lld known already, %lld quarantined, %lld to fetch",
 		(long long)n->records, (long long)n->kept, (long long)n->known,
-		(long long)n->quarantined);
+		(long long)n->quarantined, (long long)n->pending);
 	json_object_foreach(n->reasons, reason, v)
 		wl_info("  quarantined, %s: %lld", reason, (long long)json_integer_value(v));
 	json_object_foreach(n->passed, reason, v)
 		wl_info("  passed over, %s: %lld", reason, (long long)json_integer_value(v));
-	wl_info("the corpus now has %lld pairs, %lld records in quarantine, %.1f MB of images",
-		(long long)all.pairs, (long long)all.quarantined, (double)all.bytes / 1e6);
+	wl_info("the corpus now has %lld pairs, %lld that wait for their picture, %lld records in "
+		"quarantine, %.1f MB of images",
+		(long long)all.pairs, (long long)all.pending, (long long)all.quarantined,
+		(double)all.bytes / 1e6);
 	if (!o->common.json)
 		return 0;
 	v = counts_json(n, &all);
@@ -94,7 +99,7 @@ out:
 
 int main(int argc, char **argv)
 {
-	struct args a = {.commit_every = 1000};
+	struct args a = {.commit_every = 1000, .fetch = true};
 	const struct wl_opt table[] = {
 		{"corpus", WL_OPT_STR, &a.corpus, "DIR", "the workspace; made when it is not there",
 			true},
@@ -108,6 +113,8 @@ int main(int argc, char **argv)
 			"lanes of a new corpus (0: one, or as it is)", false},
 		{"commit-every", WL_OPT_INT, &a.commit_every, "N", "records in one transaction",
 			false},
+		{"fetch", WL_OPT_BOOL, &a.fetch, NULL,
+			"fetch pictures that are only a URL; --no-fetch leaves them waiting", false},
 		{0},
 	};
 	struct wl_opts o = {

@@ -1,6 +1,7 @@
 /* Records: captions from text files, loading, the final check.  JSON is in record_json.c. */
 #include "ingest/record.h"
 
+#include "ingest/url.h"
 #include "ops/file.h"
 #include "ops/json.h"
 
@@ -60,7 +61,7 @@ void wl_record_clear(struct wl_record *r)
 	r->tallies = NULL;
 	r->n_tallies = 0;
 	r->place = r->position = r->image_origin = "";
-	r->file = r->reason = NULL;
+	r->file = r->reason = r->image_url = NULL;
 	r->ordinal = 0;
 	r->has_json = r->has_text = r->has_image = false;
 	r->pair = (struct wl_pair){.source = "",
@@ -387,6 +388,18 @@ out:
 
 /* ---- the end of every prepare ---- */
 
+int wl_record_image_url(struct wl_record *r, const char *url, struct wl_err *err)
+{
+	struct wl_err why = WL_ERR_INIT;
+	struct wl_url u;
+	if (wl_url_parse(&u, url, &why) < 0)
+		return why.code == WL_EDATA ? wl_record_reject(r, err, "%s", why.msg)
+					    : wl_err_set(err, why.code, "%s", why.msg);
+	r->image_url = r->pair.url = wl_arena_strdup(&r->mem, u.text, err);
+	wl_url_release(&u);
+	return r->image_url ? 0 : -1;
+}
+
 static int check_image(struct wl_record *r, struct wl_err *err)
 {
 	struct wl_err why = WL_ERR_INIT;
@@ -414,5 +427,7 @@ int wl_record_finish(struct wl_record *r, struct wl_err *err)
 		return 0;
 	if (strcmp(r->pair.texts, "[]") == 0)
 		return wl_record_reject(r, err, "no text");
+	if (!r->has_image && r->image_url)
+		return 0;
 	return check_image(r, err);
 }

@@ -35,6 +35,9 @@ struct wl_record {
 	struct wl_buf text;   /* the .txt beside an image */
 	struct wl_buf image;  /* the image's bytes as received */
 	bool has_json, has_text, has_image;
+	/* Where the picture is when it did not come with the record; then has_image is false, and
+	 * the pair waits for the fetch.  NULL: there is no such place. */
+	const char *image_url;
 	/* from prepare(): */
 	const char *reason;       /* not NULL: to be quarantined */
 	const char *image_origin; /* part of the pair's id */
@@ -100,8 +103,12 @@ WL_MUST_CHECK int wl_record_stamp(struct wl_record *r, const char *text, size_t 
 /* meta {"file": path}, unless the record has a meta already. */
 WL_MUST_CHECK int wl_record_meta_file(struct wl_record *r, const char *path, struct wl_err *err);
 
-/* The end of every prepare(): checks that there are texts and that the image decodes whole,
- * fills in format and size, computes the id. */
+/* Says that the picture is to be fetched from url: sets image_url (normalised) and pair.url.  One
+ * that is no http or https URL rejects the record. */
+WL_MUST_CHECK int wl_record_image_url(struct wl_record *r, const char *url, struct wl_err *err);
+
+/* The end of every prepare(): checks that there are texts and that the image decodes whole
+ * (or that it can be fetched: image_url), fills in format and size, computes the id. */
 WL_MUST_CHECK int wl_record_finish(struct wl_record *r, struct wl_err *err);
 
 /* Reads a regular file into `out`; one that is missing, is no file or is larger than `out` may

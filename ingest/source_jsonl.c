@@ -240,16 +240,14 @@ static int jsonl_prepare(struct wl_source *base, struct wl_record *r, struct wl_
 	r->pair.source = base->origin->source;
 	if (!r->reason)
 		WL_TRY(wl_record_json(r, wl_buf_str(&r->json), r->json.len, &ref, err));
+	if (!r->reason && !r->has_image && !ref.path && ref.url)
+		WL_TRY(wl_record_image_url(r, ref.url, err));
 	WL_TRY(name_image(s, r, ref.path, err));
 	if (!r->reason && !r->has_image) {
 		if (ref.path && s->images.path)
 			WL_TRY(load_member(s, r, ref.path, err));
 		else if (ref.path)
 			WL_TRY(load_file(s, r, ref.path, err));
-		else if (ref.url)
-			WL_TRY(wl_record_reject(r, err,
-				"the image is only named by image_url and is not fetched: %s",
-				ref.url));
 	}
 	return wl_record_finish(r, err);
 }

@@ -267,7 +267,7 @@ static int tar_next(struct wl_source *base, struct wl_record *r, struct wl_err *
 static int tar_prepare(struct wl_source *base, struct wl_record *r, struct wl_err *err)
 {
 	struct tar_source *s = (struct tar_source *)base;
-	struct wl_image_ref ref;
+	struct wl_image_ref ref = {0};
 	if (s->lines)
 		return s->lines->ops->prepare(s->lines, r, err);
 	r->pair.source = base->origin->source;
@@ -275,6 +275,8 @@ static int tar_prepare(struct wl_source *base, struct wl_record *r, struct wl_er
 		WL_TRY(wl_record_json(r, wl_buf_str(&r->json), r->json.len, &ref, err));
 	if (r->has_text && !r->reason && strcmp(r->pair.texts, "[]") == 0)
 		WL_TRY(wl_record_captions(r, wl_buf_str(&r->text), r->text.len, err));
+	if (!r->reason && !r->has_image && ref.url)
+		WL_TRY(wl_record_image_url(r, ref.url, err));
 	if (r->file)
 		WL_TRY(wl_record_meta_file(r, r->file, err));
 	return wl_record_finish(r, err);

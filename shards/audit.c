@@ -176,9 +176,10 @@ static int audit(struct wl_corpus *c, const char *dir, const struct wl_manifest 
 	WL_TRY(no_strangers(c, rejected, dir, err));
 	WL_TRY(wl_corpus_count(c, &counts, err));
 	out->quarantined = counts.quarantined;
-	out->read += counts.quarantined;
-	if (out->read != out->quarantined + out->dropped_dedup + out->dropped_filter +
-				 out->rejected + out->packed)
+	out->pending = counts.pending;
+	out->read += counts.quarantined + counts.pending;
+	if (out->read != out->pending + out->quarantined + out->dropped_dedup +
+				 out->dropped_filter + out->rejected + out->packed)
 		WL_BUG("the audit's own totals do not balance");
 	return 0;
 }

@@ -34,7 +34,8 @@ WL_MUST_CHECK int wl_shards_repair(
 	const char *dir, struct wl_repair_result *out, struct wl_err *err);
 
 struct wl_audit_result {
-	int64_t read;			       /* input items: pairs + quarantined */
+	int64_t read;			       /* input items: pairs + quarantined + pending */
+	int64_t pending;		       /* their pictures are still to be fetched */
 	int64_t quarantined;		       /* could not become a pair */
 	int64_t dropped_dedup, dropped_filter; /* the first stage with a verdict */
 	int64_t rejected;		       /* kept, but the picture could not be packed */
@@ -42,7 +43,7 @@ struct wl_audit_result {
 	int64_t tombstoned; /* of packed: taken down since */
 };
 
-/* The accounting identity: read = quarantined + dropped + rejected + packed, each pair in exactly
+/* The accounting identity: read = pending + quarantined + dropped + rejected + packed, each pair in exactly
  * one of them and in one shard only.  WL_EDATA names the first pair that is not (by partition,
  * then id), or the first sample without a pair; *out is filled in as far as it got.  Memory: 8
  * bytes a sample. */

@@ -77,6 +77,29 @@ static void dump_others(struct wl_corpus *c, int partition, struct rows *rows)
 	wl_db_close(&db);
 }
 
+/* What waits; what was given up is in the quarantine. */
+static void dump_pending(struct wl_corpus *c, int partition, struct rows *rows)
+{
+	struct wl_db db;
+	sqlite3_stmt *s;
+	char p[600];
+
+	snprintf(p, sizeof p, "%s/part-%05d/catalog.db", wl_corpus_dir(c), partition);
+	if (!wl_exists(p))
+		return;
+	OK(wl_db_open(&db, p, WL_DB_READ, &err));
+	OK(wl_db_prepare(&db, &s,
+		"SELECT id, image_url, origin, place, texts, meta FROM pending WHERE failed = 0",
+		&err));
+	while (wl_db_step(&db, s, &err) > 0)
+		rows_add(rows, wl_strf(&err, "P|%s|%s|%s|%s|%s|%s", sqlite3_column_text(s, 0),
+				       sqlite3_column_text(s, 1), sqlite3_column_text(s, 2),
+				       sqlite3_column_text(s, 3), sqlite3_column_text(s, 4),
+				       sqlite3_column_text(s, 5)));
+	sqlite3_finalize(s);
+	wl_db_close(&db);
+}
+
 char *corpus_dump(const char *dir, size_t *n_rows)
 {
 	struct wl_corpus *c = wl_corpus_open(dir, false, 0, &err);
@@ -88,6 +111,7 @@ char *corpus_dump(const char *dir, size_t *n_rows)
 	for (int p = 0; p < wl_corpus_partitions(c); p++) {
 		dump_pairs(c, p, &rows);
 		dump_others(c, p, &rows);
+		dump_pending(c, p, &rows);
 	}
 	wl_corpus_close(c);
 	if (rows.n)

@@ -1,0 +1,131 @@
+/* URLs: see url.h.  The grammar is libcurl's, so that what is compared is what is requested. */
+#include "ingest/url.h"
+
+#include "ops/file.h"
+
+#include <ctype.h>
+#include <curl/curl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+static int refuse(struct wl_err *err, const char *text, const char *why)
+{
+	return wl_err_set(err, WL_EDATA, "the image's URL is unusable: %s: %.300s", why, text);
+}
+
+static char *part(CURLU *h, CURLUPart what)
+{
+	char *v = NULL;
+	return curl_url_get(h, what, &v, 0) == CURLUE_OK ? v : NULL;
+}
+
+/* A port that the scheme has by itself says nothing. */
+static bool is_default_port(const char *scheme, const char *port)
+{
+	return !port || !strcmp(port, strcmp(scheme, "https") == 0 ? "443" : "80");
+}
+
+static int fill(struct wl_url *u, const char *scheme, char *host, const char *port,
+	const char *path, const char *query, struct wl_err *err)
+{
+	size_t n = strlen(host);
+	const char *colon = port ? ":" : "";
+	for (char *p = host; *p; p++)
+		*p = (char)tolower((unsigned char)*p);
+	port = port ? port : "";
+	u->site = wl_strf(err, "%s://%s%s%s", scheme, host, colon, port);
+	u->path = wl_strf(err, "%s%s%s", path, query ? "?" : "", query ? query : "");
+	/* "[::1]" is written with brackets and connected to without. */
+	u->host = *host == '[' && n > 2 ? wl_strf(err, "%.*s", (int)(n - 2), host + 1)
+					: wl_strf(err, "%s", host);
+	u->text = u->site && u->path ? wl_strf(err, "%s%s", u->site, u->path) : NULL;
+	return u->host && u->text ? 0 : -1;
+}
+
+static int take_parts(struct wl_url *u, CURLU *h, const char *text, struct wl_err *err)
+{
+	char *scheme = part(h, CURLUPART_SCHEME), *host = part(h, CURLUPART_HOST),
+	     *port = part(h, CURLUPART_PORT), *path = part(h, CURLUPART_PATH),
+	     *query = part(h, CURLUPART_QUERY);
+	int ret;
+	if (!scheme || (strcasecmp(scheme, "http") != 0 && strcasecmp(scheme, "https") != 0))
+		ret = refuse(err, text, "it is neither http nor https");
+	else if (!host || !*host || !path)
+		ret = refuse(err, text, "it names no host");
+	else
+		ret = fill(u, strcasecmp(scheme, "http") ? "https" : "http", host,
+			is_default_port(scheme, port) ? NULL : port, path, query, err);
+	curl_free(scheme);
+	curl_free(host);
+	curl_free(port);
+	curl_free(path);
+	curl_free(query);
+	if (ret == 0 && strlen(u->text) > WL_URL_MAX)
+		ret = refuse(err, text, "it is too long");
+	return ret;
+}
+
+/* Sets one URL over another, as a browser follows a link; base NULL: it stands alone. */
+static int parse(struct wl_url *u, const char *base, const char *text, struct wl_err *err)
+{
+	const unsigned flags = CURLU_URLENCODE | CURLU_NON_SUPPORT_SCHEME;
+	CURLU *h = curl_url();
+	CURLUcode rc = CURLUE_OK;
+	int ret = -1;
+	if (!h)
+		return wl_err_nomem(err, "a URL", 0);
+	if (base)
+		rc = curl_url_set(h, CURLUPART_URL, base, flags);
+	if (rc == CURLUE_OK)
+		rc = curl_url_set(h, CURLUPART_URL, text, flags);
+	if (rc == CURLUE_OUT_OF_MEMORY)
+		wl_err_nomem(err, "a URL", strlen(text));
+	else if (rc != CURLUE_OK)
+		refuse(err, text, curl_url_strerror(rc));
+	else
+		ret = take_parts(u, h, text, err);
+	curl_url_cleanup(h);
+	if (ret < 0)
+		wl_url_release(u);
+	return ret;
+}
+
+int wl_url_parse(struct wl_url *u, const char *text, struct wl_err *err)
+{
+	*u = (struct wl_url){0};
+	text += strspn(text, " \t\r\n\f");
+	size_t n = strlen(text);
+	while (n && strchr(" \t\r\n\f", text[n - 1]))
+		n--;
+	if (n == 0)
+		return refuse(err, text, "it is empty");
+	if (n > WL_URL_MAX)
+		return refuse(err, text, "it is too long");
+	char *copy = wl_strf(
+		err, "%s%.*s", strncmp(text, "//", 2) == 0 ? "https:" : "", (int)n, text);
+	int ret = copy ? parse(u, NULL, copy, err) : -1;
+	free(copy);
+	return ret;
+}
+
+int wl_url_resolve(
+	struct wl_url *u, const char *base, const char *location, struct wl_err *err)
+{
+	*u = (struct wl_url){0};
+	if (strlen(location) > WL_URL_MAX)
+		return refuse(err, location, "it is too long");
+	return parse(u, base, location, err);
+}
+
+void wl_url_release(struct wl_url *u)
+{
+	if (!u)
+		return;
+	free(u->text);
+	free(u->site);
+	free(u->host);
+	free(u->path);
+	*u = (struct wl_url){0};
+}
