@@ -18,7 +18,8 @@ Q       := $(if $(V),,@)
 # What the build needs from Debian; ops/setup.sh installs what is missing.  Nothing here
 # fails without them, so that `make test` on a bare machine gets as far as the set-up.
 PKGS := sqlite3 jansson yaml-0.1 libarchive icu-uc icu-i18n libturbojpeg libjpeg libpng libwebp \
-	libcrypto opencc zlib libcurl libdeflate rdkafka gumbo libbrotlidec libzstd libavif libhs
+	libcrypto opencc zlib libcurl libdeflate rdkafka gumbo libbrotlidec libzstd libavif libhs \
+	ompi-c
 HAVE := $(shell pkg-config --exists $(PKGS) 2>/dev/null && echo yes)
 PKG_CFLAGS := $(if $(HAVE),$(shell pkg-config --cflags $(PKGS)))
 PKG_LIBS   := $(if $(HAVE),$(shell pkg-config --libs $(PKGS)))

@@ -1,0 +1,75 @@
+/*
+ * Ranks that work on one thing together, and what they exchange.
+ *
+ * A world is made by MPI when the program was started by mpirun or srun, by threads of one
+ * process in tests (the simulator), and is a world of one rank otherwise: then every operation
+ * is a copy, and MPI is not even initialised.
+ *
+ * All functions but wl_comm_rank and wl_comm_size are collective: every rank calls them in the
+ * same order with sizes that fit together, from one thread at a time.  Counts may be as large
+ * as memory (MPI's own stop at 2^31).  Integer results do not depend on the number of ranks;
+ * sums of floating-point numbers are the same for the same number of ranks, and the same on
+ * every rank.
+ *
+ * A rank that fails takes the others with it: under MPI by ending with its exit code (mpirun
+ * ends the rest), in the simulator by wl_comm_leave, after which the others' calls fail with
+ * WL_ERETRY.
+ */
+#ifndef WL_OPS_COMM_H
+#define WL_OPS_COMM_H
+
+#include "ops/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct wl_comm;
+
+enum wl_comm_type { WL_COMM_U8, WL_COMM_I32, WL_COMM_I64, WL_COMM_U64, WL_COMM_F32, WL_COMM_F64 };
+enum wl_comm_op { WL_COMM_SUM, WL_COMM_MIN, WL_COMM_MAX };
+
+size_t wl_comm_type_bytes(enum wl_comm_type t);
+
+/* The world that this process was launched in; once a process.  NULL on failure. */
+struct wl_comm *wl_comm_open(struct wl_err *err);
+/* NULL: nothing. */
+void wl_comm_close(struct wl_comm *c);
+/* True when the process was started by a launcher of MPI programs. */
+bool wl_comm_launched(void);
+
+/* n ranks as threads: runs fn(comm, user, err) on each and waits for all.  -1 with the error of
+ * the first rank, by number, that failed of itself.  For tests, and at most 64 ranks. */
+WL_MUST_CHECK int wl_comm_simulate(int n,
+	int (*fn)(struct wl_comm *c, void *user, struct wl_err *err), void *user,
+	struct wl_err *err);
+/* This rank has failed and calls nothing any more. */
+void wl_comm_leave(struct wl_comm *c);
+
+/* c NULL: the only rank. */
+int wl_comm_rank(const struct wl_comm *c);
+int wl_comm_size(const struct wl_comm *c);
+
+WL_MUST_CHECK int wl_comm_barrier(struct wl_comm *c, struct wl_err *err);
+/* In place over n elements. */
+WL_MUST_CHECK int wl_comm_all_reduce(struct wl_comm *c, void *v, size_t n, enum wl_comm_type t,
+	enum wl_comm_op op, struct wl_err *err);
+/* Sums in[size * n] over the ranks; rank r gets elements [r * n, (r + 1) * n) in out[n]. */
+WL_MUST_CHECK int wl_comm_reduce_scatter(struct wl_comm *c, const void *in, void *out, size_t n,
+	enum wl_comm_type t, struct wl_err *err);
+/* bytes from each rank, by rank, into out[size * bytes]; in must not overlap out. */
+WL_MUST_CHECK int wl_comm_all_gather(
+	struct wl_comm *c, const void *in, size_t bytes, void *out, struct wl_err *err);
+/* As many bytes from each as it gives: bytes_of[size] is filled in, *out is fresh memory (to be
+ * freed) with all of it by rank. */
+WL_MUST_CHECK int wl_comm_all_gatherv(struct wl_comm *c, const void *in, size_t bytes, void **out,
+	size_t *bytes_of, struct wl_err *err);
+/* root's bytes to all. */
+WL_MUST_CHECK int wl_comm_broadcast(
+	struct wl_comm *c, void *v, size_t bytes, int root, struct wl_err *err);
+/* in: send[0] bytes for rank 0, then send[1] for rank 1, ...; *out is fresh memory (to be freed)
+ * with what came, by rank; recv[size] is filled in. */
+WL_MUST_CHECK int wl_comm_alltoallv(struct wl_comm *c, const void *in, const size_t *send,
+	void **out, size_t *recv, struct wl_err *err);
+
+#endif
