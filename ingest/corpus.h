@@ -88,6 +88,13 @@ void wl_pair_name(int partition, int64_t id, char out[WL_PAIR_NAME]);
 struct wl_lane; /* an open, locked partition */
 
 struct wl_lane *wl_lane_open(struct wl_corpus *c, int partition, struct wl_err *err);
+/* The same where another process may have it: 1 opened; 0 it is held, *out is NULL; -1. */
+WL_MUST_CHECK int wl_lane_try_open(struct wl_corpus *c, int partition, struct wl_lane **out,
+	struct wl_err *err);
+/* Says that this process waits for the lane, until the descriptor that it gives is closed. */
+WL_MUST_CHECK int wl_lane_want(struct wl_corpus *c, int partition, struct wl_err *err);
+/* Whether some process has said so: whoever holds a lane for long gives it up then. */
+bool wl_lane_is_wanted(struct wl_lane *l);
 /* Rolls back what was not committed. */
 void wl_lane_close(struct wl_lane *l);
 /* The committed position of an origin, "" when it was never seen.  Borrowed until the next
@@ -106,6 +113,11 @@ WL_MUST_CHECK int wl_lane_quarantine(struct wl_lane *l, const char *origin, cons
  * rows and position in one transaction. */
 WL_MUST_CHECK int wl_lane_commit(struct wl_lane *l, const char *origin, const char *position,
 	struct wl_err *err);
+
+/* The same for one of several origins that share the batch: its position goes in, and commits with
+ * the next wl_lane_commit (of any origin). */
+WL_MUST_CHECK int wl_lane_put_position(struct wl_lane *l, const char *origin,
+	const char *position, struct wl_err *err);
 
 /* 1: the catalog has this id (the open batch counts), 0: not. */
 WL_MUST_CHECK int wl_lane_has(struct wl_lane *l, int64_t id, struct wl_err *err);

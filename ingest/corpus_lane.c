@@ -187,7 +187,9 @@ static int lane_open(struct wl_lane *l, struct wl_err *err)
 		goto out;
 	WL_TRY_OUT(wl_mkdir_p(dir, err));
 	WL_TRY_OUT(wl_fsync_dir(l->c->dir, err));
-	l->lock = wl_lock_file(lock, err);
+	l->lock = wl_lock_try(lock, false, err);
+	if (l->lock == WL_LOCK_BUSY)
+		ret = WL_LOCK_BUSY;
 	if (l->lock < 0)
 		goto out;
 	WL_TRY_OUT(wl_db_open(&l->db, db, WL_DB_WRITE, err));
@@ -202,24 +204,57 @@ out:
 	return ret;
 }
 
-struct wl_lane *wl_lane_open(struct wl_corpus *c, int partition, struct wl_err *err)
+int wl_lane_try_open(
+	struct wl_corpus *c, int partition, struct wl_lane **out, struct wl_err *err)
 {
 	struct wl_lane *l = calloc(1, sizeof *l);
-	if (!l) {
-		wl_err_nomem(err, "a lane", sizeof *l);
-		return NULL;
-	}
+	*out = NULL;
+	if (!l)
+		return wl_err_nomem(err, "a lane", sizeof *l);
 	wl_corpus_check_lane(c, partition);
 	l->c = c;
 	l->partition = partition;
 	l->lock = l->fd = -1;
 	l->segment_bytes = SEGMENT_BYTES;
 	wl_buf_init(&l->pending, WRITE_BUFFER);
-	if (lane_open(l, err) < 0) {
+	int ret = lane_open(l, err);
+	if (ret < 0) {
 		wl_lane_close(l);
-		return NULL;
+		return ret == WL_LOCK_BUSY ? 0 : -1;
 	}
+	*out = l;
+	return 1;
+}
+
+struct wl_lane *wl_lane_open(struct wl_corpus *c, int partition, struct wl_err *err)
+{
+	struct wl_lane *l;
+	if (wl_lane_try_open(c, partition, &l, err) == 0)
+		wl_err_set(err, WL_EFAIL,
+			"%s/part-%05d/lock is locked by another process: wait for it to end, or "
+			"stop it",
+			c->dir, partition);
 	return l;
+}
+
+int wl_lane_want(struct wl_corpus *c, int partition, struct wl_err *err)
+{
+	char *dir = wl_corpus_part_dir(c, partition, err);
+	char *path = wl_corpus_part_file(c, partition, "wanted", err);
+	int fd = dir && path && wl_mkdir_p(dir, err) == 0 ? wl_lock_try(path, true, err) : -1;
+	free(dir);
+	free(path);
+	return fd;
+}
+
+bool wl_lane_is_wanted(struct wl_lane *l)
+{
+	char *path = wl_corpus_part_file(l->c, l->partition, "wanted", NULL);
+	int fd = path && wl_exists(path) ? wl_lock_try(path, false, NULL) : -1;
+	free(path);
+	if (fd >= 0)
+		close(fd);
+	return fd == WL_LOCK_BUSY;
 }
 
 void wl_lane_close(struct wl_lane *l)
@@ -397,10 +432,16 @@ static int lane_commit(struct wl_lane *l, struct wl_err *err)
 	return 0;
 }
 
-int wl_lane_commit(struct wl_lane *l, const char *origin, const char *position, struct wl_err *err)
+int wl_lane_put_position(
+	struct wl_lane *l, const char *origin, const char *position, struct wl_err *err)
 {
 	WL_TRY(wl_lane_begin(l, err));
-	WL_TRY(wl_db_run(&l->db, l->stmt[STMT_POSITION], err, "ss", origin, position));
+	return wl_db_run(&l->db, l->stmt[STMT_POSITION], err, "ss", origin, position);
+}
+
+int wl_lane_commit(struct wl_lane *l, const char *origin, const char *position, struct wl_err *err)
+{
+	WL_TRY(wl_lane_put_position(l, origin, position, err));
 	return lane_commit(l, err);
 }
 

@@ -9,6 +9,7 @@
 #define WL_INGEST_INGEST_H
 
 #include "ingest/corpus.h"
+#include "ingest/kafka.h"
 #include "ingest/source.h"
 
 struct wl_ingest {
@@ -17,6 +18,11 @@ struct wl_ingest {
 	size_t workers;       /* threads of the pool; 0: one per core */
 	int64_t max_records;  /* read at most so many in this run; 0: all */
 	int64_t commit_every; /* records in one transaction; 0: 1000 (or 64 MB, what comes first) */
+	double max_error_rate; /* a source of which more than this part is quarantined (after 100
+				* records) is given up with WL_EDATA; 0 or 1: never */
+	int64_t stall_s;       /* silence after which the stall detector speaks; 0: 60; < 0: never */
+	bool until_end;        /* a topic is left at its end, instead of waiting for more */
+	struct wl_kafka_conf kafka;
 };
 
 struct wl_ingest_counts {

@@ -9,7 +9,10 @@
 struct args {
 	const char *corpus, *source_name;
 	int64_t max_records, workers, partitions, commit_every;
-	bool fetch;
+	double max_error_rate;
+	int64_t stall, patience;
+	struct wl_strs kafka_conf;
+	bool fetch, until_end;
 };
 
 static json_t *counts_json(const struct wl_ingest_counts *n, const struct wl_corpus_counts *all)
@@ -60,6 +63,11 @@ static int check(const struct wl_opts *o, const struct args *a, struct wl_err *e
 	if (!o->positional.n)
 		return wl_err_set(
 			err, WL_EUSAGE, "no SOURCE is given, for instance jsonl:FILE or dir:DIR");
+	if (!(a->max_error_rate > 0 && a->max_error_rate <= 1) || a->stall < 0 ||
+		a->patience < 1)
+		return wl_err_set(err, WL_EUSAGE,
+			"--max-error-rate must be above 0 and at most 1, --stall-seconds >= 0, "
+			"--kafka-patience >= 1");
 	if (a->max_records < 0 || a->commit_every < 1 || a->workers < 0 || a->workers > 4096 ||
 		a->partitions < 0 || a->partitions > 99999)
 		return wl_err_set(err, WL_EUSAGE,
@@ -85,7 +93,11 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 		.origins = &origins,
 		.workers = (size_t)a->workers,
 		.max_records = a->max_records,
-		.commit_every = a->commit_every};
+		.commit_every = a->commit_every,
+		.max_error_rate = a->max_error_rate,
+		.stall_s = a->stall ? a->stall : -1,
+		.until_end = a->until_end,
+		.kafka = {.set = &a->kafka_conf, .patience_s = a->patience}};
 	ret = wl_ingest_run(&in, &counts, err);
 	struct wl_err ignored = WL_ERR_INIT;
 	if (report(o, c, &counts, ret < 0 ? &ignored : err) < 0)
@@ -99,7 +111,11 @@ out:
 
 int main(int argc, char **argv)
 {
-	struct args a = {.commit_every = 1000, .fetch = true};
+	struct args a = {.commit_every = 10000,
+		.fetch = true,
+		.max_error_rate = 1,
+		.stall = 60,
+		.patience = 60};
 	const struct wl_opt table[] = {
 		{"corpus", WL_OPT_STR, &a.corpus, "DIR", "the workspace; made when it is not there",
 			true},
@@ -115,6 +131,20 @@ int main(int argc, char **argv)
 			false},
 		{"fetch", WL_OPT_BOOL, &a.fetch, NULL,
 			"fetch pictures that are only a URL; --no-fetch leaves them waiting", false},
+		{"max-error-rate", WL_OPT_DOUBLE, &a.max_error_rate, "R",
+			"give a source up (exit 3) when more than this part of its records, after "
+			"100, is unusable; 1: never",
+			false},
+		{"stall-seconds", WL_OPT_INT, &a.stall, "N",
+			"say what a run hangs at after so long a silence; 0: never", false},
+		{"until-end", WL_OPT_BOOL, &a.until_end, NULL,
+			"leave a Kafka topic at its end instead of waiting for more", false},
+		{"kafka-conf", WL_OPT_LIST, &a.kafka_conf, "KEY=VALUE",
+			"any property of librdkafka, for instance security.protocol=ssl; may be "
+			"repeated",
+			false},
+		{"kafka-patience", WL_OPT_INT, &a.patience, "N",
+			"seconds without any reachable broker before giving up (exit 75)", false},
 		{0},
 	};
 	struct wl_opts o = {
@@ -128,6 +158,10 @@ int main(int argc, char **argv)
 			"  jsonl:FILE    a JSON record a line, also .gz and .zst; ?images=TAR or "
 			"?root=DIR\n"
 			"  stamps:DIR    Tux Paint stamps\n"
+			"  kafka://BROKERS/TOPIC?group=G  a topic: JSON records or pages; several "
+			"processes\n"
+			"                of a group share it; ?offset=latest, ?gap=skip, "
+			"?partitions=0-3\n"
 			"  tar:FILE      KEY.jpg beside KEY.txt or KEY.json, or images beside one "
 			".jsonl",
 		.example = "wenlan-ingest --corpus corpus 'jsonl:train.jsonl?images=train.tar'",

@@ -1,6 +1,7 @@
 /* The table of kinds, and KIND:PATH?key=value on the command line. */
 #include "ingest/source.h"
 
+#include "ingest/kafka.h"
 #include "ops/file.h"
 #include "ops/opt.h"
 
@@ -8,7 +9,7 @@
 #include <string.h>
 
 static const struct wl_source_ops *const kinds[] = {
-	&wl_source_dir, &wl_source_jsonl, &wl_source_stamps, &wl_source_tar};
+	&wl_source_dir, &wl_source_jsonl, &wl_source_kafka, &wl_source_stamps, &wl_source_tar};
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
 const struct wl_source_ops *const *wl_source_kinds(size_t *n)
@@ -137,6 +138,28 @@ static int add_paths(struct wl_origins *out, const struct wl_origin *proto, cons
 	return ret;
 }
 
+/* A topic is one source of many origins: ingest_kafka.c takes it apart. */
+static int add_topic(struct wl_origins *out, const struct wl_origin *proto, const char *spec,
+	struct wl_err *err)
+{
+	struct wl_kafka_url u;
+	struct wl_origin o = {.ops = proto->ops, .source = proto->source};
+	struct wl_origin *grown = realloc(out->v, (out->n + 1) * sizeof *grown);
+	if (!grown)
+		return wl_err_nomem(err, "the list of sources", (out->n + 1) * sizeof *grown);
+	out->v = grown;
+	WL_TRY(wl_kafka_url_parse(&u, spec, err));
+	o.path = wl_strf(err, "%s", spec);
+	o.name = wl_strf(err, "kafka:%s", u.topic);
+	wl_kafka_url_release(&u);
+	if (!o.path || !o.name) {
+		origin_release(&o);
+		return -1;
+	}
+	out->v[out->n++] = o;
+	return 0;
+}
+
 static int parse_spec(
 	struct wl_origins *out, const char *spec, const char *label, struct wl_err *err)
 {
@@ -152,6 +175,8 @@ static int parse_spec(
 	if (!proto.ops)
 		return -1;
 	proto.source = label && *label ? label : proto.ops->kind;
+	if (proto.ops == &wl_source_kafka)
+		return add_topic(out, &proto, spec, err);
 	path = wl_strf(err, "%s", colon + 1);
 	if (!path)
 		return -1;

@@ -34,7 +34,8 @@ struct wl_source_ops {
 	const char *kind;
 	const char *about; /* one line for --help */
 	/* Opens right after `position` ("" = the start).  NULL with the reason: WL_EDATA when the
-	 * file is damaged, or is not the one that `position` was taken from. */
+	 * file is damaged, or is not the one that `position` was taken from.  A kind without open,
+	 * next and close is a topic, whose partitions come and go: see ingest_kafka.c. */
 	struct wl_source *(*open)(const struct wl_origin *o, const char *position,
 		struct wl_err *err);
 	/* 1: *r (cleared) has place, position, ordinal and what prepare needs; 0: the end; -1: the
@@ -66,7 +67,7 @@ WL_MUST_CHECK int wl_origins_parse(struct wl_origins *out, const char *const *sp
 	const char *label, struct wl_err *err);
 void wl_origins_release(struct wl_origins *o);
 
-extern const struct wl_source_ops wl_source_dir, wl_source_stamps, wl_source_jsonl,
+extern const struct wl_source_ops wl_source_dir, wl_source_stamps, wl_source_jsonl, wl_source_kafka,
 	wl_source_tar;
 
 #endif

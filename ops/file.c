@@ -506,19 +506,27 @@ char *wl_share_path(const char *name, struct wl_err *err)
 	return NULL;
 }
 
-int wl_lock_file(const char *path, struct wl_err *err)
+int wl_lock_try(const char *path, bool shared, struct wl_err *err)
 {
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+	int ret;
 
 	if (fd < 0)
 		return wl_err_errno(err, "lock file %s cannot be opened", path);
-	if (!flock(fd, LOCK_EX | LOCK_NB))
+	if (!flock(fd, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB))
 		return fd;
-	if (errno == EWOULDBLOCK)
-		wl_err_set(err, WL_EFAIL,
-			"%s is locked by another process: wait for it to end, or stop it", path);
-	else
-		wl_err_errno(err, "%s cannot be locked", path);
+	ret = errno == EWOULDBLOCK ? WL_LOCK_BUSY
+				   : wl_err_errno(err, "%s cannot be locked", path);
 	close(fd);
-	return -1;
+	return ret;
+}
+
+int wl_lock_file(const char *path, struct wl_err *err)
+{
+	int fd = wl_lock_try(path, false, err);
+
+	if (fd != WL_LOCK_BUSY)
+		return fd;
+	return wl_err_set(err, WL_EFAIL,
+		"%s is locked by another process: wait for it to end, or stop it", path);
 }

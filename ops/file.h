@@ -68,5 +68,8 @@ char *wl_share_path(const char *name, struct wl_err *err);
 /* An exclusive advisory lock on path (created if needed): the descriptor to close
  * later, or -1; when another process holds it the error says so (WL_EFAIL). */
 WL_MUST_CHECK int wl_lock_file(const char *path, struct wl_err *err);
+/* The same, but another holder is no error: then WL_LOCK_BUSY.  shared: many may hold it so. */
+enum { WL_LOCK_BUSY = -2 };
+WL_MUST_CHECK int wl_lock_try(const char *path, bool shared, struct wl_err *err);
 
 #endif

@@ -207,6 +207,16 @@ void wl_progress_set(struct wl_progress *p, uint64_t done, const char *note)
 	draw_if_due(p);
 }
 
+void wl_progress_note(struct wl_progress *p, const char *note)
+{
+	if (!p)
+		return;
+	wl_log_lock();
+	snprintf(p->note, sizeof p->note, "%s", note);
+	wl_log_unlock();
+	draw_if_due(p);
+}
+
 void wl_progress_free(struct wl_progress *p)
 {
 	char text[512];

@@ -21,6 +21,8 @@ struct wl_progress *wl_progress_new(const char *title, const char *what, uint64_
 void wl_progress_add(struct wl_progress *p, uint64_t n);
 /* done so far, absolute; note: short text behind the bar ("loss 2.31"), copied, may be NULL. */
 void wl_progress_set(struct wl_progress *p, uint64_t done, const char *note);
+/* Only the note. */
+void wl_progress_note(struct wl_progress *p, const char *note);
 /* Prints the last state and frees. */
 void wl_progress_free(struct wl_progress *p);
 

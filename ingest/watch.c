@@ -1,0 +1,172 @@
+/* See watch.h.  One mutex: a begin and an end are tens of nanoseconds apart from records that
+ * cost microseconds at least. */
+#include "ingest/watch.h"
+
+#include "ops/log.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { PLACE = 96, NAMED = 4 /* in one message */ };
+
+struct slot {
+	const char *doing, *name; /* doing NULL: idle */
+	char place[PLACE];
+	int64_t since_ms;
+};
+
+struct wl_watch {
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	pthread_t thread;
+	bool started, stopping;
+	int64_t limit_ms, alive_ms, next_ms, warnings;
+	size_t n;
+	struct slot slot[];
+};
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* The busy slot that has been at it longest, of those that started after `after`. */
+static const struct slot *longest(const struct wl_watch *w, int64_t after, const struct slot *not)
+{
+	const struct slot *best = NULL;
+	for (size_t i = 0; i < w->n; i++) {
+		const struct slot *s = &w->slot[i];
+		if (!s->doing || s == not || s->since_ms < after)
+			continue;
+		if (!best || s->since_ms < best->since_ms)
+			best = s;
+	}
+	return best;
+}
+
+/* With the lock held; the text goes out without it. */
+static void describe(const struct wl_watch *w, int64_t now, char *out, size_t size)
+{
+	const struct slot *s = NULL;
+	size_t used = 0;
+	int64_t after = INT64_MIN;
+	for (int i = 0; i < NAMED && (s = longest(w, after, s)) != NULL && used < size; i++) {
+		used += (size_t)snprintf(out + used, size - used, "%s%s %s%s%s (%lld s)",
+			i ? "; " : "", s->doing, s->name, *s->place ? ", " : "", s->place,
+			(long long)(now - s->since_ms) / 1000);
+		after = s->since_ms;
+	}
+	if (!used)
+		snprintf(out, size, "no thread is at anything");
+}
+
+static void *watch(void *arg)
+{
+	struct wl_watch *w = arg;
+	char text[900];
+	pthread_mutex_lock(&w->lock);
+	while (!w->stopping) {
+		struct timespec until;
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += 200000000;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+		pthread_cond_timedwait(&w->wake, &w->lock, &until);
+		int64_t now = now_ms(), silent = now - w->alive_ms;
+		if (silent < w->limit_ms)
+			w->next_ms = w->limit_ms;
+		if (w->stopping || silent < w->next_ms)
+			continue;
+		describe(w, now, text, sizeof text);
+		w->next_ms = 2 * silent;
+		w->warnings++;
+		pthread_mutex_unlock(&w->lock);
+		wl_warn("nothing was finished for %lld s; busy: %s", (long long)silent / 1000, text);
+		pthread_mutex_lock(&w->lock);
+	}
+	pthread_mutex_unlock(&w->lock);
+	return NULL;
+}
+
+struct wl_watch *wl_watch_new(size_t slots, int64_t seconds, struct wl_err *err)
+{
+	struct wl_watch *w = calloc(1, sizeof *w + slots * sizeof *w->slot);
+	if (!w) {
+		wl_err_nomem(err, "the stall detector", slots * sizeof *w->slot);
+		return NULL;
+	}
+	w->n = slots;
+	w->limit_ms = w->next_ms = 1000 * seconds;
+	w->alive_ms = now_ms();
+	pthread_mutex_init(&w->lock, NULL);
+	pthread_cond_init(&w->wake, NULL);
+	if (seconds > 0 && pthread_create(&w->thread, NULL, watch, w)) {
+		wl_err_set(err, WL_EFAIL, "the stall detector's thread cannot be started");
+		wl_watch_free(w);
+		return NULL;
+	}
+	w->started = seconds > 0;
+	return w;
+}
+
+void wl_watch_free(struct wl_watch *w)
+{
+	if (!w)
+		return;
+	if (w->started) {
+		pthread_mutex_lock(&w->lock);
+		w->stopping = true;
+		pthread_cond_signal(&w->wake);
+		pthread_mutex_unlock(&w->lock);
+		pthread_join(w->thread, NULL);
+	}
+	pthread_cond_destroy(&w->wake);
+	pthread_mutex_destroy(&w->lock);
+	free(w);
+}
+
+void wl_watch_begin(
+	struct wl_watch *w, size_t slot, const char *doing, const char *name, const char *place)
+{
+	struct slot *s = &w->slot[slot];
+	size_t n = place ? strnlen(place, PLACE - 1) : 0;
+	int64_t now = now_ms();
+	pthread_mutex_lock(&w->lock);
+	s->doing = doing;
+	s->name = name;
+	memcpy(s->place, n ? place : "", n);
+	s->place[n] = '\0';
+	s->since_ms = now;
+	pthread_mutex_unlock(&w->lock);
+}
+
+void wl_watch_end(struct wl_watch *w, size_t slot)
+{
+	int64_t now = now_ms();
+	pthread_mutex_lock(&w->lock);
+	w->slot[slot].doing = NULL;
+	w->alive_ms = now;
+	pthread_mutex_unlock(&w->lock);
+}
+
+void wl_watch_alive(struct wl_watch *w)
+{
+	int64_t now = now_ms();
+	pthread_mutex_lock(&w->lock);
+	w->alive_ms = now;
+	pthread_mutex_unlock(&w->lock);
+}
+
+int64_t wl_watch_warnings(struct wl_watch *w)
+{
+	pthread_mutex_lock(&w->lock);
+	int64_t n = w->warnings;
+	pthread_mutex_unlock(&w->lock);
+	return n;
+}
