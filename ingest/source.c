@@ -64,7 +64,52 @@ static char *tidy(const char *path, struct wl_err *err)
 	return s;
 }
 
-/* Splits "PATH?images=..&root=.." in place; a '?' that no known key follows is the glob's. */
+/* What may follow the path, and where it goes. */
+static const struct {
+	const char *key;
+	size_t at;
+} params[] = {
+	{"images", offsetof(struct wl_origin, images)},
+	{"root", offsetof(struct wl_origin, root)},
+	{"profile", offsetof(struct wl_origin, profile)},
+	{"index", offsetof(struct wl_origin, index)},
+};
+enum { N_PARAMS = sizeof params / sizeof *params };
+
+static char **param_of(struct wl_origin *o, size_t i)
+{
+	return (char **)((char *)o + params[i].at);
+}
+
+/* Whether the word stands in a list of words. */
+static bool is_listed(const char *list, const char *word, size_t n)
+{
+	while (list && *list) {
+		size_t len = strcspn(list, " ");
+		if (len == n && memcmp(list, word, n) == 0)
+			return true;
+		list += len + strspn(list + len, " ");
+	}
+	return false;
+}
+
+static int set_param(struct wl_origin *o, const char *kv, const char *spec, struct wl_err *err)
+{
+	const char *eq = strchr(kv, '=');
+	size_t n = eq ? (size_t)(eq - kv) : 0;
+	for (size_t i = 0; i < N_PARAMS && is_listed(o->ops->params, kv, n); i++) {
+		char **dst = param_of(o, i);
+		if (strlen(params[i].key) != n || memcmp(params[i].key, kv, n) != 0)
+			continue;
+		free(*dst);
+		*dst = wl_strf(err, "%s", eq + 1);
+		return *dst ? 0 : -1;
+	}
+	return wl_err_set(err, WL_EUSAGE, "source %s: unknown parameter \"%s\"; %s: takes %s", spec,
+		kv, o->ops->kind, o->ops->params ? o->ops->params : "none");
+}
+
+/* Splits "PATH?images=..&root=.." in place; a '?' that no '=' follows is the glob's. */
 static int parse_params(char *path, struct wl_origin *o, const char *spec, struct wl_err *err)
 {
 	char *q = strrchr(path, '?');
@@ -72,25 +117,8 @@ static int parse_params(char *path, struct wl_origin *o, const char *spec, struc
 		return 0;
 	*q++ = '\0';
 	for (char *save = NULL, *kv = strtok_r(q, "&", &save); kv;
-		kv = strtok_r(NULL, "&", &save)) {
-		char *eq = strchr(kv, '='), **dst;
-		if (eq && strncmp(kv, "images=", 7) == 0)
-			dst = &o->images;
-		else if (eq && strncmp(kv, "root=", 5) == 0)
-			dst = &o->root;
-		else
-			return wl_err_set(err, WL_EUSAGE,
-				"source %s: unknown parameter \"%s\"; there are images=TAR and "
-				"root=DIR",
-				spec, kv);
-		if (o->ops != &wl_source_jsonl)
-			return wl_err_set(err, WL_EUSAGE,
-				"source %s: only jsonl: takes images= and root=", spec);
-		free(*dst);
-		*dst = wl_strf(err, "%s", eq + 1);
-		if (!*dst)
-			return -1;
-	}
+		kv = strtok_r(NULL, "&", &save))
+		WL_TRY(set_param(o, kv, spec, err));
 	return 0;
 }
 
@@ -98,23 +126,28 @@ static void origin_release(struct wl_origin *o)
 {
 	free(o->path);
 	free(o->name);
-	free(o->images);
-	free(o->root);
+	for (size_t i = 0; i < N_PARAMS; i++)
+		free(*param_of(o, i));
 }
 
 static int origins_add(
 	struct wl_origins *out, const struct wl_origin *proto, const char *path, struct wl_err *err)
 {
-	struct wl_origin o = {.ops = proto->ops, .source = proto->source};
+	struct wl_origin o = {.ops = proto->ops, .source = proto->source}, given = *proto;
 	struct wl_origin *grown = realloc(out->v, (out->n + 1) * sizeof *grown);
 	if (!grown)
 		return wl_err_nomem(err, "the list of sources", (out->n + 1) * sizeof *grown);
 	out->v = grown;
 	o.path = tidy(path, err);
 	o.name = o.path ? wl_strf(err, "%s:%s", o.ops->kind, o.path) : NULL;
-	o.images = proto->images ? wl_strf(err, "%s", proto->images) : NULL;
-	o.root = proto->root ? wl_strf(err, "%s", proto->root) : NULL;
-	if (!o.name || (proto->images && !o.images) || (proto->root && !o.root)) {
+	bool whole = o.name != NULL;
+	for (size_t i = 0; i < N_PARAMS && whole; i++) {
+		const char *value = *param_of(&given, i);
+		char **dst = param_of(&o, i);
+		*dst = value ? wl_strf(err, "%s", value) : NULL;
+		whole = !value || *dst;
+	}
+	if (!whole) {
 		origin_release(&o);
 		return -1;
 	}

@@ -21,6 +21,8 @@ struct wl_origin {
 	char *name;         /* "KIND:PATH": names it in the catalog */
 	char *images;       /* ?images=TAR: where relative image paths are looked up; or NULL */
 	char *root;         /* ?root=DIR: what they are relative to; NULL: the file's directory */
+	char *profile;      /* ?profile=NAME: how pages are read (ingest/page.h); or NULL */
+	char *index;        /* ?index=FILE: where saved pages came from; or NULL */
 	const char *source; /* the label of records that bring none; borrowed */
 };
 
@@ -33,6 +35,7 @@ struct wl_source {
 struct wl_source_ops {
 	const char *kind;
 	const char *about; /* one line for --help */
+	const char *params; /* the ?key= that it takes: "images root"; NULL: none */
 	/* Opens right after `position` ("" = the start).  NULL with the reason: WL_EDATA when the
 	 * file is damaged, or is not the one that `position` was taken from.  A kind without open,
 	 * next and close is a topic, whose partitions come and go: see ingest_kafka.c. */

@@ -255,6 +255,7 @@ static int jsonl_prepare(struct wl_source *base, struct wl_record *r, struct wl_
 const struct wl_source_ops wl_source_jsonl = {
 	.kind = "jsonl",
 	.about = "jsonl:FILE[?images=TAR|?root=DIR]  one JSON record a line, .gz and .zst too",
+	.params = "images root",
 	.open = jsonl_open,
 	.next = jsonl_next,
 	.prepare = jsonl_prepare,
