@@ -7,9 +7,9 @@
  *   caption   written for the picture: figcaption, or the short paragraph under or over it
  *   alt_text  the alt attribute, or the title attribute when there is no alt
  *   sur_text  the paragraphs nearest to it
- *   easy      caption, else sur_text, else alt_text: the first that is there
- *   first     the first sentence of sur_text
- *   content   the text of the post (its nearest article-like ancestor): weibo
+ *   easy      the one paragraph nearest to it
+ *   first     the first sentence of the page's first paragraph
+ *   content   the text of the post that it belongs to (elements named by the profile)
  *   title     the page's title, without the site's name
  * Site furniture (icons, trackers, advertisements, avatars, ...) is left out and counted by
  * reason.  A profile says which kinds become the pair's text and what furniture looks like.
@@ -91,7 +91,7 @@ struct wl_page_counts {
 };
 
 enum {
-	WL_PAGE_MAX_BYTES = 32 * 1024 * 1024, /* larger pages are WL_EDATA */
+	WL_PAGE_MAX_BYTES = 16 * 1024 * 1024, /* larger pages are WL_EDATA */
 	WL_PAGE_MAX_DEPTH = 512,              /* open elements, as in Chromium's parser */
 };
 
@@ -107,10 +107,5 @@ WL_MUST_CHECK int wl_page_pairs(const struct wl_profile *profile, const struct w
 
 /* Whether a Content-Type header (NULL: unknown) or, without one, the bytes look like HTML. */
 int wl_page_is_html(const char *content_type, const void *bytes, size_t n);
-
-/* `ref` as found in a page whose base is `base` (absolute), as RFC 3986 5.2 resolves it, blanks
- * and control characters handled as browsers do, the fragment cut off; http(s) only.  In fresh
- * memory; NULL with WL_EDATA when it gives no such URL. */
-char *wl_url_resolve(const char *base, const char *ref, struct wl_err *err);
 
 #endif

@@ -80,7 +80,7 @@ static void test_declared(void **state)
 		/* Declares gb2312 and is UTF-8. */
 		{"UTF-8", "<meta charset=gb2312>", "text/html; charset=gb2312", "UTF-8",
 			WL_CHARSET_CONTENT},
-		{"UTF-16LE", "", NULL, "UTF-16LE", WL_CHARSET_DETECTOR},
+		{"UTF-16LE", "<html lang=zh><head><title>", NULL, "UTF-16LE", WL_CHARSET_DETECTOR},
 		/* Nobody says anything, or nonsense. */
 		{"gb18030", "", NULL, "gb18030", WL_CHARSET_DETECTOR},
 		{"gb18030", "<meta charset=no-such-thing>", "text/html;charset=", "gb18030",

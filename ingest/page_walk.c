@@ -1,0 +1,505 @@
+/*
+ * One walk over a page's tree: blocks of text, images, regions of furniture.  Without recursion:
+ * the tree's own parent pointers lead back up.
+ */
+#include "ingest/page_priv.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* What enter() changes and leave() takes back, by depth. */
+struct level {
+	int mark, content, box;
+	bool centred, caption, hidden, opened_link;
+	const GumboNode *figure, *figcaption, *picture;
+	unsigned near;      /* meanings of this element's own class */
+	size_t chars_before; /* walk->chars on entering an element that is a mark */
+	int own_mark;       /* the mark that this element is, -1 */
+	const GumboNode *node;
+	unsigned child; /* the next to go into */
+};
+
+struct walker {
+	struct wl_walk *w;
+	struct level *stack;
+	size_t depth, cap;
+	size_t start;        /* where the open block's text starts */
+	size_t chars, link_chars;
+	size_t pending_imgs; /* the images from here on stand in the open block */
+	int links;           /* open <a> */
+	int n_content, n_boxes;
+	int heading;         /* level of the open heading, 0 none */
+	bool blank_pending;  /* a blank came after text: written once more text comes */
+	bool h1;
+};
+
+/* ---- growing ---- */
+
+static void *grow(void *v, size_t n, size_t *cap, size_t size, struct wl_err *err)
+{
+	if (n < *cap)
+		return v;
+	size_t more = *cap ? 2 * *cap : 64;
+	void *grown = realloc(v, more * size);
+	if (!grown) {
+		wl_err_nomem(err, "a page's lists", more * size);
+		return NULL;
+	}
+	*cap = more;
+	return grown;
+}
+
+#define GROW(v, n, cap, err) \
+	do { \
+		void *grown_ = grow((v), (n), &(cap), sizeof *(v), (err)); \
+		if (!grown_) \
+			return -1; \
+		(v) = grown_; \
+	} while (0)
+
+/* ---- elements ---- */
+
+/* Elements whose start and end are a line's end. */
+static bool is_block_tag(GumboTag t)
+{
+	switch (t) {
+	case GUMBO_TAG_ADDRESS: case GUMBO_TAG_ARTICLE: case GUMBO_TAG_ASIDE:
+	case GUMBO_TAG_BLOCKQUOTE: case GUMBO_TAG_BODY: case GUMBO_TAG_BR:
+	case GUMBO_TAG_CENTER: case GUMBO_TAG_DD: case GUMBO_TAG_DETAILS:
+	case GUMBO_TAG_DIR: case GUMBO_TAG_DIV: case GUMBO_TAG_DL:
+	case GUMBO_TAG_DT: case GUMBO_TAG_FIELDSET: case GUMBO_TAG_FIGCAPTION:
+	case GUMBO_TAG_FIGURE: case GUMBO_TAG_FOOTER: case GUMBO_TAG_FORM:
+	case GUMBO_TAG_H1: case GUMBO_TAG_H2: case GUMBO_TAG_H3:
+	case GUMBO_TAG_H4: case GUMBO_TAG_H5: case GUMBO_TAG_H6:
+	case GUMBO_TAG_HEADER: case GUMBO_TAG_HR: case GUMBO_TAG_LI:
+	case GUMBO_TAG_MAIN: case GUMBO_TAG_MENU: case GUMBO_TAG_NAV:
+	case GUMBO_TAG_OL: case GUMBO_TAG_P: case GUMBO_TAG_PRE:
+	case GUMBO_TAG_SECTION: case GUMBO_TAG_SUMMARY: case GUMBO_TAG_TABLE:
+	case GUMBO_TAG_TBODY: case GUMBO_TAG_TD: case GUMBO_TAG_TFOOT:
+	case GUMBO_TAG_TH: case GUMBO_TAG_THEAD: case GUMBO_TAG_TR:
+	case GUMBO_TAG_UL:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Elements with nothing in them that is said to a reader. */
+static bool is_mute(GumboTag t)
+{
+	switch (t) {
+	case GUMBO_TAG_SCRIPT: case GUMBO_TAG_STYLE: case GUMBO_TAG_TEMPLATE:
+	case GUMBO_TAG_SELECT: case GUMBO_TAG_TEXTAREA: case GUMBO_TAG_SVG:
+	case GUMBO_TAG_IFRAME: case GUMBO_TAG_OBJECT: case GUMBO_TAG_HEAD:
+	case GUMBO_TAG_TITLE: case GUMBO_TAG_NOFRAMES: case GUMBO_TAG_MATH:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static int heading_level(GumboTag t)
+{
+	switch (t) {
+	case GUMBO_TAG_H1: return 1;
+	case GUMBO_TAG_H2: return 2;
+	case GUMBO_TAG_H3: return 3;
+	case GUMBO_TAG_H4: return 4;
+	case GUMBO_TAG_H5: return 5;
+	case GUMBO_TAG_H6: return 6;
+	default: return 0;
+	}
+}
+
+/* Furniture by what the element is. */
+static unsigned tag_reasons(GumboTag t)
+{
+	switch (t) {
+	case GUMBO_TAG_NAV: case GUMBO_TAG_FOOTER: case GUMBO_TAG_ASIDE:
+	case GUMBO_TAG_HEADER: case GUMBO_TAG_BUTTON:
+		return 1u << WL_SKIP_CHROME;
+	default:
+		return 0;
+	}
+}
+
+/* Whole tokens of a class attribute, without '-' and '_': "image_desc" is "imagedesc". */
+static unsigned whole_tokens(const struct wl_words *w, const char *s)
+{
+	unsigned mask = 0;
+	while (*s) {
+		char token[40];
+		size_t n = 0;
+		for (; *s && !strchr(" \t\r\n", *s); s++)
+			if (*s != '-' && *s != '_' && n < sizeof token)
+				token[n++] = *s >= 'A' && *s <= 'Z' ? (char)(*s | 0x20) : *s;
+		if (n && n < sizeof token)
+			mask |= wl_words_find(w, token, n);
+		s += strspn(s, " \t\r\n");
+	}
+	return mask;
+}
+
+/* Whether style has "name: value" (blanks anywhere). */
+static bool style_has(const char *style, const char *name, const char *value)
+{
+	const char *p = style ? strcasestr(style, name) : NULL;
+	if (!p)
+		return false;
+	p += strlen(name);
+	p += strspn(p, " \t:");
+	return strncasecmp(p, value, strlen(value)) == 0;
+}
+
+static bool is_centred(const GumboNode *n)
+{
+	const char *align = wl_dom_attr(n, "align");
+	return wl_dom_is(n, GUMBO_TAG_CENTER) || (align && strcasecmp(align, "center") == 0) ||
+	       style_has(wl_dom_attr(n, "style"), "text-align", "center");
+}
+
+static bool is_hidden(const GumboNode *n)
+{
+	const char *style = wl_dom_attr(n, "style");
+	return style && (style_has(style, "display", "none") ||
+				style_has(style, "visibility", "hidden"));
+}
+
+/* ---- text ---- */
+
+/* Length of the blank at s (ASCII blanks, U+00A0, U+3000, zero-width ones), 0: none. */
+static size_t blank_len(const char *s, size_t left)
+{
+	unsigned char c = (unsigned char)s[0];
+	if (c <= ' ' || c == 0x7f)
+		return 1;
+	if (c == 0xc2 && left >= 2 && (unsigned char)s[1] == 0xa0)
+		return 2;
+	if (left < 3)
+		return 0;
+	if (memcmp(s, "\xe3\x80\x80", 3) == 0 || memcmp(s, "\xef\xbb\xbf", 3) == 0 ||
+		memcmp(s, "\xe2\x80\xa8", 3) == 0)
+		return 3;
+	/* U+2000 .. U+200F: spaces of all widths, zero-width ones, direction marks */
+	return c == 0xe2 && s[1] == '\x80' && (unsigned char)s[2] <= 0x8f ? 3 : 0;
+}
+
+/* Between two characters of more than one byte a line's end is no blank. */
+static bool joins(const struct wl_buf *text, char next, bool newline)
+{
+	return newline && text->len && (text->data[text->len - 1] & 0x80) && (next & 0x80);
+}
+
+size_t wl_utf8_chars(const char *s, size_t n)
+{
+	size_t chars = 0;
+	for (size_t i = 0; i < n; i++)
+		chars += (s[i] & 0xc0) != 0x80;
+	return chars;
+}
+
+/* Adds text to what stands from `start` on, runs of blanks as one, none at the start;
+ * *pending: a blank waits for what follows it (2: one with a line's end in it). */
+static int add_squeezed(struct wl_buf *out, size_t start, const char *s, size_t n, int *pending,
+	struct wl_err *err)
+{
+	for (size_t i = 0; i < n;) {
+		size_t blank = blank_len(s + i, n - i);
+		if (blank) {
+			*pending |= s[i] == '\n' || s[i] == '\r' ? 2 : 1;
+			i += blank;
+			continue;
+		}
+		size_t from = i;
+		while (i < n && !blank_len(s + i, n - i))
+			i++;
+		if (*pending && out->len > start && !joins(out, s[from], *pending & 2))
+			WL_TRY(wl_buf_putc(out, ' ', err));
+		*pending = 0;
+		WL_TRY(wl_buf_add(out, s + from, i - from, err));
+	}
+	return 0;
+}
+
+int wl_text_squeeze(const char *s, size_t n, struct wl_buf *out, struct wl_err *err)
+{
+	int pending = 0;
+	wl_buf_reset(out);
+	return add_squeezed(out, 0, s, n, &pending, err);
+}
+
+static int add_text(struct walker *k, const char *s, struct wl_err *err)
+{
+	struct wl_buf *text = &k->w->text;
+	size_t before = text->len;
+	int pending = k->blank_pending;
+	WL_TRY(add_squeezed(text, k->start, s, strlen(s), &pending, err));
+	k->blank_pending = pending;
+	size_t chars = wl_utf8_chars(text->data + before, text->len - before);
+	k->chars += chars;
+	if (k->links)
+		k->link_chars += chars;
+	else
+		k->w->chars += chars;
+	return 0;
+}
+
+static struct level *top(struct walker *k)
+{
+	return &k->stack[k->depth - 1];
+}
+
+/* Ends the open block; text makes it one. */
+static int flush(struct walker *k, struct wl_err *err)
+{
+	struct wl_walk *w = k->w;
+	const struct level *l = top(k);
+	if (w->text.len > k->start) {
+		GROW(w->blocks, w->n_blocks, w->cap_blocks, err);
+		w->blocks[w->n_blocks++] = (struct wl_block){.at = k->start,
+			.len = w->text.len - k->start,
+			.chars = k->chars,
+			.link_chars = k->link_chars,
+			.mark = l->mark,
+			.content = l->content,
+			.box = l->box,
+			.heading = k->heading > 0,
+			.centred = l->centred,
+			.caption = l->caption,
+			.figure = l->figcaption ? l->figure : NULL};
+		w->centred += l->centred;
+		for (size_t i = k->pending_imgs; i < w->n_imgs; i++)
+			w->imgs[i].own = true;
+		if (k->heading == 1 && !w->h1_len) {
+			w->h1_at = k->start;
+			w->h1_len = w->text.len - k->start;
+		}
+		WL_TRY(wl_buf_putc(&w->text, '\n', err));
+	}
+	k->start = w->text.len;
+	k->chars = k->link_chars = 0;
+	k->blank_pending = false;
+	k->pending_imgs = w->n_imgs;
+	return 0;
+}
+
+/* ---- images ---- */
+
+static int add_image(struct walker *k, const GumboNode *n, struct wl_err *err)
+{
+	struct wl_walk *w = k->w;
+	const struct level *l = top(k);
+	unsigned near = 0;
+	GROW(w->imgs, w->n_imgs, w->cap_imgs, err);
+	for (size_t i = 0; i < 3 && i + 1 < k->depth; i++)
+		near |= k->stack[k->depth - 1 - i].near;
+	w->imgs[w->n_imgs++] = (struct wl_img){.node = n,
+		.picture = l->picture,
+		.figure = l->figure,
+		.next = w->n_blocks,
+		.mark = l->mark,
+		.content = l->content,
+		.box = l->box,
+		.near = near,
+		.hidden = l->hidden};
+	return 0;
+}
+
+/* ---- the head ---- */
+
+static void see_meta(struct wl_walk *w, const GumboNode *n)
+{
+	const char *what = wl_dom_attr(n, "property"), *content = wl_dom_attr(n, "content");
+	if (!what)
+		what = wl_dom_attr(n, "name");
+	if (!what || !content || !*content)
+		return;
+	if (!w->og_title && strcasecmp(what, "og:title") == 0)
+		w->og_title = content;
+	if (!w->og_url && strcasecmp(what, "og:url") == 0)
+		w->og_url = content;
+}
+
+static void see_head(struct wl_walk *w, const GumboNode *n)
+{
+	const char *rel, *href;
+	switch (n->v.element.tag) {
+	case GUMBO_TAG_TITLE:
+		if (!w->title)
+			w->title = n;
+		return;
+	case GUMBO_TAG_META:
+		see_meta(w, n);
+		return;
+	case GUMBO_TAG_BASE:
+		if (!w->base)
+			w->base = wl_dom_attr(n, "href");
+		return;
+	case GUMBO_TAG_LINK:
+		rel = wl_dom_attr(n, "rel");
+		href = wl_dom_attr(n, "href");
+		if (!w->canonical && rel && href && strcasecmp(rel, "canonical") == 0)
+			w->canonical = href;
+		return;
+	default:
+		return;
+	}
+}
+
+/* ---- up and down ---- */
+
+static int add_mark(struct walker *k, struct level *l, unsigned reasons, struct wl_err *err)
+{
+	struct wl_walk *w = k->w;
+	GROW(w->marks, w->n_marks, w->cap_marks, err);
+	w->marks[w->n_marks] = (struct wl_mark){.reasons = reasons, .parent = l->mark};
+	l->own_mark = l->mark = (int)w->n_marks++;
+	l->chars_before = w->chars;
+	return 0;
+}
+
+/* Only these reasons spread from an element to all that is in it; an icon's or an avatar's class
+ * speaks of what is close (wl_img.near). */
+enum { SPREADS = 1u << WL_SKIP_CHROME | 1u << WL_SKIP_ADVERT };
+
+static int push(struct walker *k, const GumboNode *n, struct wl_err *err)
+{
+	const struct wl_profile *p = k->w->profile;
+	const char *class = wl_dom_attr(n, "class"), *id = wl_dom_attr(n, "id");
+	GumboTag tag = n->v.element.tag;
+	unsigned words = tag_reasons(tag), whole = 0;
+	GROW(k->stack, k->depth, k->cap, err);
+	struct level *l = &k->stack[k->depth];
+	*l = k->depth ? k->stack[k->depth - 1] : (struct level){.mark = -1};
+	k->depth++;
+	l->own_mark = -1;
+	l->node = n;
+	l->child = 0;
+	l->opened_link = tag == GUMBO_TAG_A;
+	if (class && tag != GUMBO_TAG_BODY && tag != GUMBO_TAG_HTML) {
+		words |= wl_words_of(&p->words[WL_IN_CLASS], class);
+		whole = whole_tokens(&p->whole, class);
+	}
+	if (id && tag != GUMBO_TAG_BODY && tag != GUMBO_TAG_HTML) {
+		words |= wl_words_of(&p->words[WL_IN_CLASS], id);
+		whole |= whole_tokens(&p->whole, id);
+	}
+	l->near = words;
+	if (words & SPREADS)
+		WL_TRY(add_mark(k, l, words & SPREADS, err));
+	if (whole & WL_CLASS_CAPTION)
+		l->caption = true;
+	if (whole & WL_CLASS_CONTENT)
+		l->content = ++k->n_content;
+	l->centred = l->centred || is_centred(n);
+	l->hidden = l->hidden || is_hidden(n);
+	if (tag == GUMBO_TAG_LI || tag == GUMBO_TAG_DL || tag == GUMBO_TAG_TD)
+		l->box = ++k->n_boxes;
+	if (tag == GUMBO_TAG_FIGURE)
+		l->figure = n;
+	if (tag == GUMBO_TAG_FIGCAPTION)
+		l->figcaption = n;
+	if (tag == GUMBO_TAG_UNKNOWN && n->v.element.original_tag.length > 8 &&
+		strncasecmp(n->v.element.original_tag.data, "<picture", 8) == 0)
+		l->picture = n;
+	k->links += l->opened_link;
+	return 0;
+}
+
+static int enter(struct walker *k, const GumboNode *n, struct wl_err *err)
+{
+	GumboTag tag = n->v.element.tag;
+	see_head(k->w, n);
+	if (is_mute(tag) && tag != GUMBO_TAG_HEAD)
+		return 0;
+	if (is_block_tag(tag) && k->depth)
+		WL_TRY(flush(k, err));
+	if (heading_level(tag))
+		k->heading = heading_level(tag);
+	WL_TRY(push(k, n, err));
+	bool amp = tag == GUMBO_TAG_UNKNOWN && n->v.element.original_tag.length > 8 &&
+		   strncasecmp(n->v.element.original_tag.data, "<amp-img", 8) == 0;
+	if (tag == GUMBO_TAG_IMG || amp)
+		WL_TRY(add_image(k, n, err));
+	return 0;
+}
+
+static int leave(struct walker *k, const GumboNode *n, struct wl_err *err)
+{
+	GumboTag tag = n->v.element.tag;
+	const struct level *l = top(k);
+	if (is_block_tag(tag))
+		WL_TRY(flush(k, err));
+	if (heading_level(tag))
+		k->heading = 0;
+	if (l->own_mark >= 0)
+		k->w->marks[l->own_mark].chars = k->w->chars - l->chars_before;
+	k->links -= l->opened_link;
+	k->depth--;
+	return 0;
+}
+
+static const GumboVector *children(const GumboNode *n)
+{
+	static const GumboVector none;
+	if (n->type == GUMBO_NODE_ELEMENT || n->type == GUMBO_NODE_TEMPLATE)
+		return &n->v.element.children;
+	return &none;
+}
+
+static int visit(struct walker *k, const GumboNode *n, struct wl_err *err)
+{
+	switch (n->type) {
+	case GUMBO_NODE_TEXT:
+	case GUMBO_NODE_CDATA:
+	case GUMBO_NODE_WHITESPACE:
+		return k->depth ? add_text(k, n->v.text.text, err) : 0;
+	case GUMBO_NODE_ELEMENT:
+		return enter(k, n, err);
+	default:
+		return 0;
+	}
+}
+
+/* The stack, not the nodes' own indexes, says which child is next: libgumbo moves nodes about. */
+static int walk(struct walker *k, const GumboNode *root, struct wl_err *err)
+{
+	WL_TRY(visit(k, root, err));
+	while (k->depth) {
+		struct level *l = top(k);
+		const GumboVector *c = children(l->node);
+		if (l->child < c->length)
+			WL_TRY(visit(k, c->data[l->child++], err));
+		else
+			WL_TRY(leave(k, l->node, err));
+	}
+	return 0;
+}
+
+int wl_walk_page(struct wl_walk *w, const struct wl_dom *dom, struct wl_err *err)
+{
+	struct walker k = {.w = w};
+	wl_buf_init(&w->text, 4 * (size_t)WL_PAGE_MAX_BYTES);
+	int ret = walk(&k, dom->root, err);
+	free(k.stack);
+	return ret;
+}
+
+void wl_walk_release(struct wl_walk *w)
+{
+	wl_buf_release(&w->text);
+	free(w->blocks);
+	free(w->imgs);
+	free(w->marks);
+}
+
+unsigned wl_walk_reasons(const struct wl_walk *w, int mark)
+{
+	unsigned reasons = 0;
+	for (; mark >= 0; mark = w->marks[mark].parent)
+		if (2 * w->marks[mark].chars <= w->chars)
+			reasons |= w->marks[mark].reasons;
+	return reasons;
+}
