@@ -205,6 +205,13 @@ void wl_pairs_close(struct wl_pair_cursor *cur);
 WL_MUST_CHECK int wl_corpus_image(struct wl_corpus *c, const struct wl_pair *p,
 	struct wl_buf *out, struct wl_err *err);
 
+/* The same in two halves, for who hashes the bytes anyway: not checked yet; and the check, of
+ * their SHA-256. */
+WL_MUST_CHECK int wl_corpus_image_bytes(struct wl_corpus *c, const struct wl_pair *p,
+	struct wl_buf *out, struct wl_err *err);
+WL_MUST_CHECK int wl_corpus_image_check(struct wl_corpus *c, const struct wl_pair *p,
+	const uint8_t digest[32], struct wl_err *err);
+
 struct wl_corpus_counts {
 	int64_t pairs, quarantined, segments, bytes;
 	int64_t pending; /* records whose picture is still to be fetched */

@@ -182,14 +182,14 @@ static void give_fd(struct wl_corpus *c, int fd, struct wl_corpus_fd *slot)
 	pthread_mutex_unlock(&c->lock);
 }
 
-int wl_corpus_image(
+int wl_corpus_image_bytes(
 	struct wl_corpus *c, const struct wl_pair *p, struct wl_buf *out, struct wl_err *err)
 {
-	uint8_t digest[WL_SHA256_BYTES];
 	struct wl_corpus_fd *slot;
 	size_t n = (size_t)p->length;
 	char *path = wl_corpus_segment_path(c, p->partition, p->segment, err);
 	int ret = -1, fd = -1;
+
 	if (!path)
 		return -1;
 	wl_buf_reset(out);
@@ -200,21 +200,40 @@ int wl_corpus_image(
 	WL_TRY_OUT(wl_pread_full(fd, out->data, n, p->offset, path, err));
 	out->len = n;
 	out->data[n] = '\0';
-	wl_sha256(out->data, n, digest);
-	if (memcmp(digest, p->image_sha256, sizeof digest) != 0) {
-		wl_err_set(err, WL_EDATA,
-			"%s, %lld bytes at offset %lld: they are not the image of pair %05d-%lld "
-			"(SHA-256 differs); the segment is damaged, restore it from a copy",
-			path, (long long)p->length, (long long)p->offset, p->partition,
-			(long long)p->id);
-		goto out;
-	}
 	ret = 0;
 out:
 	if (fd >= 0)
 		give_fd(c, fd, slot);
 	free(path);
 	return ret;
+}
+
+int wl_corpus_image_check(struct wl_corpus *c, const struct wl_pair *p,
+	const uint8_t digest[WL_SHA256_BYTES], struct wl_err *err)
+{
+	char *path;
+
+	if (!memcmp(digest, p->image_sha256, sizeof p->image_sha256))
+		return 0;
+	path = wl_corpus_segment_path(c, p->partition, p->segment, err);
+	if (!path)
+		return -1;
+	wl_err_set(err, WL_EDATA,
+		"%s, %lld bytes at offset %lld: they are not the image of pair %05d-%lld "
+		"(SHA-256 differs); the segment is damaged, restore it from a copy",
+		path, (long long)p->length, (long long)p->offset, p->partition, (long long)p->id);
+	free(path);
+	return -1;
+}
+
+int wl_corpus_image(
+	struct wl_corpus *c, const struct wl_pair *p, struct wl_buf *out, struct wl_err *err)
+{
+	uint8_t digest[WL_SHA256_BYTES];
+
+	WL_TRY(wl_corpus_image_bytes(c, p, out, err));
+	wl_sha256(out->data, out->len, digest);
+	return wl_corpus_image_check(c, p, digest, err);
 }
 
 /* ---- counts and fingerprint ---- */

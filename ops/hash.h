@@ -16,8 +16,11 @@ struct wl_sha256 {
 };
 WL_MUST_CHECK int wl_sha256_init(struct wl_sha256 *h, struct wl_err *err);
 void wl_sha256_add(struct wl_sha256 *h, const void *bytes, size_t n);
-/* Gives the digest of what was added; the state may then only be released. */
+/* Gives the digest of what was added; the state may then only be released or
+ * restarted. */
 void wl_sha256_final(struct wl_sha256 *h, uint8_t out[WL_SHA256_BYTES]);
+/* Back to the empty message, after wl_sha256_final or half way. */
+void wl_sha256_restart(struct wl_sha256 *h);
 void wl_sha256_release(struct wl_sha256 *h);
 WL_MUST_CHECK int wl_sha256_file(const char *path, uint8_t out[WL_SHA256_BYTES],
 	struct wl_err *err);

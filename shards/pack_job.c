@@ -153,17 +153,26 @@ out:
 	return ret;
 }
 
-/* The picture's bytes for the shard, without a copy when they go in as they are. */
+/* The picture's bytes for the shard, without a copy when they go in as they are.  Those are
+ * checked against the catalog by the writer, which hashes them in any case. */
 static int make_jpeg(struct wl_pack_job *j, struct wl_err *err)
 {
 	struct wl_image_info info;
+	uint8_t digest[WL_SHA256_BYTES];
+	int rc = wl_image_probe(j->raw.data, j->raw.len, &info, err);
 
-	WL_TRY(wl_image_probe(j->raw.data, j->raw.len, &info, err));
-	j->out = &j->raw;
-	/* The bytes were hashed when they were checked against the catalog. */
-	memcpy(j->sha256, j->pair.image_sha256, sizeof j->sha256);
-	if (info.jpeg_plain)
+	if (rc == 0 && info.jpeg_plain) {
+		j->out = &j->raw;
+		memcpy(j->sha256, j->pair.image_sha256, sizeof j->sha256);
 		return 0;
+	}
+	wl_sha256(j->raw.data, j->raw.len, digest);
+	if (wl_corpus_image_check(j->corpus, &j->pair, digest, err) < 0) {
+		j->failed = true;
+		return -1;
+	}
+	if (rc < 0)
+		return -1;
 	wl_buf_reset(&j->jpg);
 	WL_TRY(wl_image_to_jpeg(j->raw.data, j->raw.len, j->quality, &j->jpg, err));
 	j->out = &j->jpg;
@@ -175,11 +184,11 @@ void wl_pack_job_run(void *job)
 {
 	struct wl_pack_job *j = job;
 
-	if (wl_corpus_image(j->corpus, &j->pair, &j->raw, &j->err) < 0 ||
+	if (wl_corpus_image_bytes(j->corpus, &j->pair, &j->raw, &j->err) < 0 ||
 		make_json(j, &j->err) < 0) {
 		j->failed = true;
 	} else if (make_jpeg(j, &j->err) < 0) {
-		j->rejected = j->err.code == WL_EDATA;
+		j->rejected = !j->failed && j->err.code == WL_EDATA;
 		j->failed = !j->rejected;
 	}
 }

@@ -20,7 +20,7 @@ struct wl_pack_job {
 	/* out, set by wl_pack_job_run: */
 	struct wl_buf raw, jpg;
 	const struct wl_buf *out; /* one of them: what goes into the shard */
-	uint8_t sha256[32];	  /* of *out */
+	uint8_t sha256[32];	  /* of *out: what they must be, when they are the corpus's own */
 	char *json, *txt;	  /* KEY.json (malloc), captions[0] (arena) */
 	bool rejected;		  /* the picture cannot be packed; err says why */
 	bool failed;		  /* the corpus or this machine is broken; err says why */

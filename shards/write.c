@@ -1,13 +1,14 @@
 /*
- * Writing one shard.  The caller's thread makes headers and fills chunks; the writer's own
- * thread hashes and writes them, and at the end seals: sync the tar, finish NAME.db, rename
- * the database and then the tar (a tar under its final name has its database beside it), sync
- * the directory.  The ring bounds what is in flight; its hand-over is the only thing shared.
+ * Writing one shard.  The caller's thread makes headers and fills chunks; a second thread hashes
+ * them, the tar and each picture in one pass; a third writes them, and at the end seals: sync
+ * the tar, finish NAME.db, rename the database and then the tar (a tar under its final name has
+ * its database beside it), sync the directory.  The ring bounds what is in flight; its hand-over
+ * is the only thing shared.
  */
 #include "shards/write.h"
 
 #include "ops/file.h"
-#include "ops/hash.h"
+#include "ops/hash_twin.h"
 #include "shards/shard_db.h"
 #include "shards/tar.h"
 
@@ -19,7 +20,22 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CHUNK = 1 << 20, RING = 4 };
+/* A sample has three headers, so a chunk holds the ends of few pictures. */
+enum { CHUNK = 1 << 20, RING = 4, MARKS = 2 * (CHUNK / (3 * WL_TAR_BLOCK)) + 4 };
+
+/* A picture begins or ends at a byte of a chunk. */
+struct mark {
+	size_t at;
+	bool begins;
+	int64_t pair_id; /* of an end, with what the picture must hash to */
+	uint8_t sha256[WL_SHA256_BYTES];
+};
+
+struct chunk {
+	uint8_t bytes[CHUNK];
+	size_t used, n_marks;
+	struct mark marks[MARKS];
+};
 
 struct wl_shard_writer {
 	struct wl_shard_info info;
@@ -29,28 +45,93 @@ struct wl_shard_writer {
 	struct wl_shard_db db;
 	int64_t pos; /* bytes handed over so far */
 
-	pthread_t thread;
-	bool thread_runs;
+	pthread_t writer, hasher;
+	bool writer_runs, hasher_runs;
 	pthread_mutex_t lock;
-	pthread_cond_t filled, emptied;
-	uint8_t *ring; /* [RING, CHUNK] */
-	size_t used[RING];
-	size_t head,
-		tail; /* chunks taken by the thread, chunks filled; head <= tail <= head+RING */
+	pthread_cond_t moved;  /* one of the counts or flags below changed */
+	struct chunk *ring;    /* [RING] */
+	size_t filled, hashed, written; /* chunks; both others <= filled <= each of them + RING */
 	bool ending, abandoned;
 	bool failed, sealed;
-	struct wl_err err; /* the thread's, valid once failed */
-	struct wl_sha256 sha;
+	struct wl_err err; /* of the thread that failed first, valid once failed */
+	struct wl_sha256_twin sha;
 };
 
-/* ---- the writing thread ---- */
+/* ---- the two threads ---- */
 
-static int write_chunk(struct wl_shard_writer *w, const uint8_t *p, size_t n, int64_t at)
+/* Waits for chunk number *done; NULL: there are no more. */
+static struct chunk *next_chunk(struct wl_shard_writer *w, const size_t *done)
 {
-	WL_TRY(wl_pwrite_full(w->fd, p, n, at, w->tar_tmp, &w->err));
+	struct chunk *c = NULL;
+
+	pthread_mutex_lock(&w->lock);
+	while (*done == w->filled && !w->ending)
+		pthread_cond_wait(&w->moved, &w->lock);
+	if (*done < w->filled && !w->abandoned)
+		c = &w->ring[*done % RING];
+	pthread_mutex_unlock(&w->lock);
+	return c;
+}
+
+/* Counts a chunk as done; err: why it failed, or NULL. */
+static void done_with_chunk(struct wl_shard_writer *w, size_t *done, const struct wl_err *err)
+{
+	pthread_mutex_lock(&w->lock);
+	if (err && !w->failed) {
+		w->err = *err;
+		w->failed = true;
+	}
+	++*done;
+	pthread_cond_broadcast(&w->moved);
+	pthread_mutex_unlock(&w->lock);
+}
+
+static int hash_chunk(struct wl_shard_writer *w, const struct chunk *c, struct wl_err *err)
+{
+	uint8_t digest[WL_SHA256_BYTES];
+	size_t at = 0;
+
+	for (size_t i = 0; i < c->n_marks; i++) {
+		const struct mark *m = &c->marks[i];
+
+		wl_sha256_twin_add(&w->sha, c->bytes + at, m->at - at);
+		at = m->at;
+		if (m->begins) {
+			wl_sha256_twin_begin(&w->sha);
+			continue;
+		}
+		wl_sha256_twin_end(&w->sha, digest);
+		if (memcmp(digest, m->sha256, sizeof digest) != 0)
+			return wl_err_set(err, WL_EDATA,
+				"pair %lld: its picture is not what the catalog says (SHA-256 "
+				"differs); its corpus segment is damaged, restore it from a copy",
+				(long long)m->pair_id);
+	}
+	wl_sha256_twin_add(&w->sha, c->bytes + at, c->used - at);
+	return 0;
+}
+
+static void *hasher_thread(void *arg)
+{
+	struct wl_shard_writer *w = arg;
+	struct wl_err err = WL_ERR_INIT;
+	struct chunk *c;
+	bool ok = true;
+
+	/* After a failure the chunks still have to be taken. */
+	while ((c = next_chunk(w, &w->hashed))) {
+		ok = ok && hash_chunk(w, c, &err) == 0;
+		done_with_chunk(w, &w->hashed, ok ? NULL : &err);
+	}
+	return NULL;
+}
+
+static int write_chunk(struct wl_shard_writer *w, const uint8_t *p, size_t n, int64_t at,
+	struct wl_err *err)
+{
+	WL_TRY(wl_pwrite_full(w->fd, p, n, at, w->tar_tmp, err));
 	/* Starts the disk now, so that the sync at the end finds little left to do. */
 	sync_file_range(w->fd, at, (off_t)n, SYNC_FILE_RANGE_WRITE);
-	wl_sha256_add(&w->sha, p, n);
 	return 0;
 }
 
@@ -72,7 +153,7 @@ static int seal(struct wl_shard_writer *w, struct wl_err *err)
 	w->fd = -1;
 	if (rc < 0)
 		return wl_err_errno(err, "%s: closing it failed", w->tar_tmp);
-	wl_sha256_final(&w->sha, digest);
+	wl_sha256_twin_final(&w->sha, digest);
 	wl_hex(digest, sizeof digest, w->info.sha256);
 	w->info.sealed_at = time(NULL);
 	WL_TRY(wl_shard_db_finish(&w->db, &w->info, w->plan, err));
@@ -81,42 +162,41 @@ static int seal(struct wl_shard_writer *w, struct wl_err *err)
 	return wl_fsync_dir(w->dir, err);
 }
 
+/* True when both threads did all chunks without a failure. */
+static bool all_is_well(struct wl_shard_writer *w)
+{
+	bool ok;
+
+	pthread_mutex_lock(&w->lock);
+	while (w->hashed < w->filled && !w->abandoned)
+		pthread_cond_wait(&w->moved, &w->lock);
+	ok = !w->failed && !w->abandoned;
+	pthread_mutex_unlock(&w->lock);
+	return ok;
+}
+
 static void *writer_thread(void *arg)
 {
 	struct wl_shard_writer *w = arg;
+	struct wl_err err = WL_ERR_INIT;
+	struct chunk *c;
 	int64_t at = 0;
-	bool ok = true, abandoned;
+	bool ok = true;
 
-	for (;;) {
-		size_t slot, n;
-
-		pthread_mutex_lock(&w->lock);
-		while (w->head == w->tail && !w->ending)
-			pthread_cond_wait(&w->filled, &w->lock);
-		abandoned = w->abandoned;
-		if (w->head == w->tail || abandoned) {
-			pthread_mutex_unlock(&w->lock);
-			break;
-		}
-		slot = w->head % RING;
-		n = w->used[slot];
-		pthread_mutex_unlock(&w->lock);
-		if (ok)
-			ok = write_chunk(w, w->ring + slot * CHUNK, n, at) == 0;
-		at += (int64_t)n;
-		pthread_mutex_lock(&w->lock);
-		w->failed = !ok;
-		w->head++;
-		pthread_cond_signal(&w->emptied);
-		pthread_mutex_unlock(&w->lock);
+	while ((c = next_chunk(w, &w->written))) {
+		ok = ok && write_chunk(w, c->bytes, c->used, at, &err) == 0;
+		at += (int64_t)c->used;
+		done_with_chunk(w, &w->written, ok ? NULL : &err);
 	}
-	if (ok && !abandoned) {
-		ok = seal(w, &w->err) == 0;
-		pthread_mutex_lock(&w->lock);
-		w->failed = !ok;
-		w->sealed = ok;
-		pthread_mutex_unlock(&w->lock);
-	}
+	if (!all_is_well(w))
+		return NULL;
+	ok = seal(w, &err) == 0;
+	pthread_mutex_lock(&w->lock);
+	if (!ok)
+		w->err = err;
+	w->failed = !ok;
+	w->sealed = ok;
+	pthread_mutex_unlock(&w->lock);
 	return NULL;
 }
 
@@ -125,19 +205,35 @@ static void *writer_thread(void *arg)
 /* Hands the chunk that is being filled over and waits for a free one. */
 static int hand_over(struct wl_shard_writer *w, struct wl_err *err)
 {
+	struct chunk *c;
 	bool failed;
 
 	pthread_mutex_lock(&w->lock);
-	w->tail++;
-	pthread_cond_signal(&w->filled);
-	while (w->tail - w->head >= RING)
-		pthread_cond_wait(&w->emptied, &w->lock);
+	w->filled++;
+	pthread_cond_broadcast(&w->moved);
+	while (w->filled - w->hashed >= RING || w->filled - w->written >= RING)
+		pthread_cond_wait(&w->moved, &w->lock);
 	failed = w->failed;
 	pthread_mutex_unlock(&w->lock);
-	w->used[w->tail % RING] = 0;
+	c = &w->ring[w->filled % RING];
+	c->used = c->n_marks = 0;
 	if (failed)
 		return wl_err_set(err, w->err.code, "%s", w->err.msg);
 	return 0;
+}
+
+/* sha256: what the picture that ends here must be; NULL: one begins. */
+static void put_mark(struct wl_shard_writer *w, int64_t pair_id, const uint8_t *sha256)
+{
+	struct chunk *c = &w->ring[w->filled % RING];
+	struct mark *m = &c->marks[c->n_marks++];
+
+	WL_ASSERT(c->n_marks <= MARKS);
+	m->at = c->used;
+	m->begins = !sha256;
+	m->pair_id = pair_id;
+	if (sha256)
+		memcpy(m->sha256, sha256, sizeof m->sha256);
 }
 
 static int put(struct wl_shard_writer *w, const void *bytes, size_t n, struct wl_err *err)
@@ -145,11 +241,11 @@ static int put(struct wl_shard_writer *w, const void *bytes, size_t n, struct wl
 	const uint8_t *p = bytes;
 
 	while (n) {
-		size_t slot = w->tail % RING, room = CHUNK - w->used[slot];
-		size_t take = n < room ? n : room;
+		struct chunk *c = &w->ring[w->filled % RING];
+		size_t room = CHUNK - c->used, take = n < room ? n : room;
 
-		memcpy(w->ring + slot * CHUNK + w->used[slot], p, take);
-		w->used[slot] += take;
+		memcpy(c->bytes + c->used, p, take);
+		c->used += take;
 		w->pos += (int64_t)take;
 		p += take;
 		n -= take;
@@ -159,8 +255,10 @@ static int put(struct wl_shard_writer *w, const void *bytes, size_t n, struct wl
 	return 0;
 }
 
+/* row: the picture's, which is marked for checking; NULL: another member. */
 static int put_member(struct wl_shard_writer *w, const char *key, const char *ext,
-	const void *bytes, size_t n, int64_t *offset, struct wl_err *err)
+	const void *bytes, size_t n, int64_t *offset, const struct wl_shard_row *row,
+	struct wl_err *err)
 {
 	static const uint8_t zeros[WL_TAR_BLOCK];
 	uint8_t header[WL_TAR_BLOCK];
@@ -170,7 +268,11 @@ static int put_member(struct wl_shard_writer *w, const char *key, const char *ex
 	WL_TRY(wl_tar_header(header, name, (int64_t)n, err));
 	WL_TRY(put(w, header, sizeof header, err));
 	*offset = w->pos;
+	if (row)
+		put_mark(w, 0, NULL);
 	WL_TRY(put(w, bytes, n, err));
+	if (row)
+		put_mark(w, row->pair_id, row->sha256);
 	return put(w, zeros, (size_t)(wl_tar_padded((int64_t)n) - (int64_t)n), err);
 }
 
@@ -192,13 +294,13 @@ int wl_shard_writer_add(struct wl_shard_writer *w, const struct wl_sample *s, st
 			"number: choose a smaller --shard-size",
 			w->info.name, WL_SHARD_SAMPLES_MAX);
 	snprintf(row.key, sizeof row.key, "%s_%06d", w->info.name, (int)row.index);
-	for (int m = 0; m < WL_MEMBERS; m++)
-		WL_TRY(put_member(w, row.key, wl_member_ext[m], bytes[m], (size_t)row.length[m],
-			&row.offset[m], err));
 	if (s->jpg_sha256)
 		memcpy(row.sha256, s->jpg_sha256, sizeof row.sha256);
 	else
 		wl_sha256(s->jpg, s->jpg_len, row.sha256);
+	for (int m = 0; m < WL_MEMBERS; m++)
+		WL_TRY(put_member(w, row.key, wl_member_ext[m], bytes[m], (size_t)row.length[m],
+			&row.offset[m], m == WL_MEMBER_JPG ? &row : NULL, err));
 	WL_TRY(wl_shard_db_add(&w->db, &row, err));
 	w->info.samples++;
 	return 0;
@@ -237,27 +339,25 @@ struct wl_shard_writer *wl_shard_writer_new(
 	}
 	w->fd = -1;
 	pthread_mutex_init(&w->lock, NULL);
-	pthread_cond_init(&w->filled, NULL);
-	pthread_cond_init(&w->emptied, NULL);
+	pthread_cond_init(&w->moved, NULL);
 	snprintf(w->plan, sizeof w->plan, "%s", plan);
 	w->dir = wl_strf(err, "%s", dir);
-	w->ring = malloc((size_t)RING * CHUNK);
+	w->ring = malloc(RING * sizeof *w->ring);
 	if (!w->ring) {
-		wl_err_nomem(err, "a shard writer", (size_t)RING * CHUNK);
+		wl_err_nomem(err, "a shard writer", RING * sizeof *w->ring);
 		goto fail;
 	}
+	w->ring[0].used = w->ring[0].n_marks = 0;
 	if (!w->dir || wl_shard_name(w->info.name, split, number, err) < 0)
 		goto fail;
 	snprintf(w->info.split, sizeof w->info.split, "%s", split);
-	if (wl_sha256_init(&w->sha, err) < 0 || open_files(w, err) < 0)
+	if (wl_sha256_twin_init(&w->sha, err) < 0 || open_files(w, err) < 0)
 		goto fail;
-	if (pthread_create(&w->thread, NULL, writer_thread, w)) {
-		wl_err_set(err, WL_EFAIL, "a thread to write shard %s cannot be started",
-			w->info.name);
-		goto fail;
-	}
-	w->thread_runs = true;
-	return w;
+	w->writer_runs = !pthread_create(&w->writer, NULL, writer_thread, w);
+	w->hasher_runs = w->writer_runs && !pthread_create(&w->hasher, NULL, hasher_thread, w);
+	if (w->hasher_runs)
+		return w;
+	wl_err_set(err, WL_EFAIL, "a thread to write shard %s cannot be started", w->info.name);
 fail:
 	wl_shard_writer_free(w);
 	return NULL;
@@ -268,8 +368,17 @@ static void end_input(struct wl_shard_writer *w, bool abandoned)
 	pthread_mutex_lock(&w->lock);
 	w->ending = true;
 	w->abandoned = abandoned;
-	pthread_cond_signal(&w->filled);
+	pthread_cond_broadcast(&w->moved);
 	pthread_mutex_unlock(&w->lock);
+}
+
+static void join(struct wl_shard_writer *w)
+{
+	if (w->writer_runs)
+		pthread_join(w->writer, NULL);
+	if (w->hasher_runs)
+		pthread_join(w->hasher, NULL);
+	w->writer_runs = w->hasher_runs = false;
 }
 
 void wl_shard_writer_finish(struct wl_shard_writer *w)
@@ -277,17 +386,16 @@ void wl_shard_writer_finish(struct wl_shard_writer *w)
 	static const uint8_t zeros[2 * WL_TAR_BLOCK];
 	int rc = put(w, zeros, sizeof zeros, NULL);
 
-	if (rc == 0 && w->used[w->tail % RING] > 0)
+	if (rc == 0 && w->ring[w->filled % RING].used > 0)
 		rc = hand_over(w, NULL);
-	(void)rc; /* the thread keeps its error for wl_shard_writer_wait */
+	(void)rc; /* the thread that failed keeps its error for wl_shard_writer_wait */
 	w->info.bytes = w->pos;
 	end_input(w, false);
 }
 
 int wl_shard_writer_wait(struct wl_shard_writer *w, struct wl_shard_info *out, struct wl_err *err)
 {
-	pthread_join(w->thread, NULL);
-	w->thread_runs = false;
+	join(w);
 	if (!w->sealed)
 		return wl_err_set(err, w->err.code, "%s", w->err.msg);
 	*out = w->info;
@@ -298,10 +406,8 @@ void wl_shard_writer_free(struct wl_shard_writer *w)
 {
 	if (!w)
 		return;
-	if (w->thread_runs) {
-		end_input(w, true);
-		pthread_join(w->thread, NULL);
-	}
+	end_input(w, true);
+	join(w);
 	wl_shard_db_release(&w->db);
 	if (w->fd >= 0)
 		close(w->fd);
@@ -309,9 +415,8 @@ void wl_shard_writer_free(struct wl_shard_writer *w)
 		unlink(w->tar_tmp);
 	if (!w->sealed && w->db_tmp)
 		unlink(w->db_tmp);
-	wl_sha256_release(&w->sha);
-	pthread_cond_destroy(&w->emptied);
-	pthread_cond_destroy(&w->filled);
+	wl_sha256_twin_release(&w->sha);
+	pthread_cond_destroy(&w->moved);
 	pthread_mutex_destroy(&w->lock);
 	free(w->ring);
 	free(w->dir);
