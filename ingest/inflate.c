@@ -415,6 +415,11 @@ int wl_inflate_need(struct wl_inflate *s, size_t want, struct wl_err *err)
 	return 0;
 }
 
+bool wl_inflate_is_compressed(const struct wl_inflate *s)
+{
+	return s->kind != PLAIN;
+}
+
 void wl_inflate_consume(struct wl_inflate *s, size_t k)
 {
 	WL_ASSERT(k <= s->n);

@@ -63,6 +63,8 @@ WL_MUST_CHECK int wl_inflate_seek(struct wl_inflate *s, int64_t member, int64_t 
 	struct wl_err *err);
 void wl_inflate_close(struct wl_inflate *s);
 
+/* Not plain: getting at what is far inside a member means decompressing up to it. */
+bool wl_inflate_is_compressed(const struct wl_inflate *s);
 /* Makes `want` bytes visible, or all that the member has when it ends before that (then
  * s->ended).  Only faults of the machine are errors: damage is not. */
 WL_MUST_CHECK int wl_inflate_need(struct wl_inflate *s, size_t want, struct wl_err *err);

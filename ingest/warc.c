@@ -357,7 +357,7 @@ static int giant(struct wl_warc *w, struct wl_warc_record *r, size_t head, struc
 		WL_TRY(wl_inflate_need(&w->in, LOOK, err));
 		if (is_boundary(w->in.p, w->in.n)) {
 			int ret = hand_out_run(w, r, err);
-			tell(w, r, "a WARC record of %lld bytes, at most %d are read",
+			tell(w, r, "a WARC record is too large: %lld bytes, at most %d are read",
 				(long long)r->length, WL_WARC_MAX_BODY);
 			return ret;
 		}
