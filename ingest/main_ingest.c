@@ -163,7 +163,9 @@ int main(int argc, char **argv)
 			"                of a group share it; ?offset=latest, ?gap=skip, "
 			"?partitions=0-3\n"
 			"  tar:FILE      KEY.jpg beside KEY.txt or KEY.json, or images beside one "
-			".jsonl",
+			".jsonl\n"
+			"  warc:FILE     web archives: the pages' pictures with their texts; "
+			"?profile=news|baike|weibo",
 		.example = "wenlan-ingest --corpus corpus 'jsonl:train.jsonl?images=train.tar'",
 		.table = table,
 		.allow_positional = true,
