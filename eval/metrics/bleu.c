@@ -3,6 +3,7 @@
 #include "eval/metrics/ngram.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct tally {
@@ -24,32 +25,43 @@ static double closest_length(const struct wl_captioned *im)
 	return (double)best;
 }
 
-static int tally_image(struct wl_ngrams *g, struct wl_arena *a, const struct wl_captioned *im,
-	struct tally *t, struct wl_err *err)
+/* The count of id from *at on, which moves along: both lists are sorted. */
+static uint32_t count_from(const struct wl_ngram_list *l, uint32_t id, size_t *at)
 {
-	struct wl_ngram_list hyp[WL_NGRAM_MAX];
-	struct wl_ngram_list(*ref)[WL_NGRAM_MAX];
+	while (*at < l->n && l->v[*at].id < id)
+		++*at;
+	return *at < l->n && l->v[*at].id == id ? l->v[*at].count : 0;
+}
 
-	*t = (struct tally){.len = (double)im->hyp.n, .ref_len = closest_length(im)};
-	wl_arena_reset(a);
-	ref = wl_arena_calloc(a, im->n_refs, sizeof *ref, err);
-	if (!ref)
-		return -1;
-	WL_TRY(wl_ngrams_of(g, &im->hyp, a, hyp, err));
-	for (size_t r = 0; r < im->n_refs; r++)
-		WL_TRY(wl_ngrams_of(g, &im->refs[r], a, ref[r], err));
-	for (size_t k = 0; k < WL_BLEU_ORDERS; k++) {
-		t->guess[k] = im->hyp.n > k ? (double)(im->hyp.n - k) : 0;
-		for (size_t i = 0; i < hyp[k].n; i++) {
-			uint32_t most = 0;
-			for (size_t r = 0; r < im->n_refs; r++) {
-				uint32_t c = wl_ngram_find(&ref[r][k], hyp[k].v[i].id);
-				most = c > most ? c : most;
-			}
-			t->correct[k] += most < hyp[k].v[i].count ? most : hyp[k].v[i].count;
+/* Matches of order k, clipped at the most that one reference has. */
+static double clipped(const struct wl_ngram_list *hyp, struct wl_ngram_list (*ref)[WL_NGRAM_MAX],
+	size_t n_refs, size_t k, uint32_t *most)
+{
+	double sum = 0;
+
+	memset(most, 0, hyp->n * sizeof *most);
+	for (size_t r = 0; r < n_refs; r++) {
+		size_t at = 0;
+
+		for (size_t i = 0; i < hyp->n; i++) {
+			uint32_t c = count_from(&ref[r][k], hyp->v[i].id, &at);
+
+			most[i] = c > most[i] ? c : most[i];
 		}
 	}
-	return 0;
+	for (size_t i = 0; i < hyp->n; i++)
+		sum += most[i] < hyp->v[i].count ? most[i] : hyp->v[i].count;
+	return sum;
+}
+
+static void tally_image(const struct wl_ngram_set *s, size_t i, const struct wl_captioned *im,
+	uint32_t *most, struct tally *t)
+{
+	*t = (struct tally){.len = (double)im->hyp.n, .ref_len = closest_length(im)};
+	for (size_t k = 0; k < WL_BLEU_ORDERS; k++) {
+		t->guess[k] = im->hyp.n > k ? (double)(im->hyp.n - k) : 0;
+		t->correct[k] = clipped(&s->hyp[i][k], s->ref + s->first_ref[i], im->n_refs, k, most);
+	}
 }
 
 static void score(const struct tally *t, double out[WL_BLEU_ORDERS])
@@ -66,16 +78,20 @@ static void score(const struct tally *t, double out[WL_BLEU_ORDERS])
 	}
 }
 
-int wl_bleu(const struct wl_captioned *im, size_t n, double corpus[WL_BLEU_ORDERS],
-	double *per_image, struct wl_err *err)
+int wl_bleu_of(const struct wl_ngram_set *s, const struct wl_captioned *im, size_t n,
+	double corpus[WL_BLEU_ORDERS], double *per_image, struct wl_err *err)
 {
-	struct wl_ngrams g = {0};
-	struct wl_arena a = WL_ARENA_INIT;
 	struct tally sum = {0}, one;
-	int ret = -1;
+	size_t longest = 0;
+	uint32_t *most;
 
+	for (size_t i = 0; i < n; i++)
+		longest = im[i].hyp.n > longest ? im[i].hyp.n : longest;
+	most = calloc(longest + 1, sizeof *most);
+	if (!most)
+		return wl_err_nomem(err, "BLEU's counts", longest * sizeof *most);
 	for (size_t i = 0; i < n; i++) {
-		WL_TRY_OUT(tally_image(&g, &a, &im[i], &one, err));
+		tally_image(s, i, &im[i], most, &one);
 		for (int k = 0; k < WL_BLEU_ORDERS; k++) {
 			sum.correct[k] += one.correct[k];
 			sum.guess[k] += one.guess[k];
@@ -86,9 +102,32 @@ int wl_bleu(const struct wl_captioned *im, size_t n, double corpus[WL_BLEU_ORDER
 			score(&one, per_image + i * WL_BLEU_ORDERS);
 	}
 	score(&sum, corpus);
-	ret = 0;
-out:
-	wl_ngrams_release(&g);
-	wl_arena_release(&a);
+	free(most);
+	return 0;
+}
+
+int wl_bleu(const struct wl_captioned *im, size_t n, double corpus[WL_BLEU_ORDERS],
+	double *per_image, struct wl_err *err)
+{
+	struct wl_ngram_set s;
+	int ret;
+
+	WL_TRY(wl_ngram_set_make(&s, im, n, err));
+	ret = wl_bleu_of(&s, im, n, corpus, per_image, err);
+	wl_ngram_set_release(&s);
+	return ret;
+}
+
+int wl_bleu_cider(const struct wl_captioned *im, size_t n, double bleu[WL_BLEU_ORDERS],
+	double *bleu_per_image, double *cider, double *cider_per_image, struct wl_err *err)
+{
+	struct wl_ngram_set s;
+	int ret;
+
+	WL_TRY(wl_ngram_set_make(&s, im, n, err));
+	ret = wl_bleu_of(&s, im, n, bleu, bleu_per_image, err);
+	if (!ret)
+		ret = wl_cider_of(&s, im, n, cider, cider_per_image, err);
+	wl_ngram_set_release(&s);
 	return ret;
 }

@@ -45,4 +45,9 @@ WL_MUST_CHECK int wl_rouge_l(const struct wl_captioned *im, size_t n, double *co
 WL_MUST_CHECK int wl_cider(const struct wl_captioned *im, size_t n, double *corpus,
 	double *per_image, struct wl_err *err);
 
+/* Both over the same n-grams, which takes half the time of one after the other. */
+WL_MUST_CHECK int wl_bleu_cider(const struct wl_captioned *im, size_t n,
+	double bleu[WL_BLEU_ORDERS], double *bleu_per_image, double *cider,
+	double *cider_per_image, struct wl_err *err);
+
 #endif

@@ -21,7 +21,7 @@ static int rehash(struct wl_intern *t, struct wl_err *err)
 	uint32_t *fresh;
 
 	if (slots < t->slots)
-		return wl_err_set(err, WL_EDATA, "more than 2^30 different tokens or n-grams");
+		return wl_err_set(err, WL_EDATA, "more than 2^30 different tokens");
 	fresh = calloc(slots, sizeof *fresh);
 	if (!fresh)
 		return wl_err_nomem(err, "a table of tokens", slots * sizeof *fresh);
@@ -59,38 +59,27 @@ static int make_room(struct wl_intern *t, struct wl_err *err)
 	return 0;
 }
 
-/* s NULL: the key alone is compared (a pair). */
-static int64_t intern(struct wl_intern *t, uint64_t key, const char *s, size_t n,
-	struct wl_err *err)
+int64_t wl_intern_str(struct wl_intern *t, const char *s, size_t n, struct wl_err *err)
 {
+	uint64_t key = wl_hash64(s, n, 0);
 	uint32_t at;
 
+	if (n > UINT32_MAX)
+		return wl_err_set(err, WL_EDATA, "a token of %zu bytes is too long", n);
 	WL_TRY(make_room(t, err));
 	for (at = (uint32_t)wl_mix64(key) & (t->slots - 1); t->slot[at];
 		at = (at + 1) & (t->slots - 1)) {
 		uint32_t i = t->slot[at] - 1;
-		if (t->key[i] == key && (!s || (t->len[i] == n && !memcmp(t->name[i], s, n))))
+		if (t->key[i] == key && t->len[i] == n && !memcmp(t->name[i], s, n))
 			return i;
 	}
-	if (s && !(s = wl_arena_strndup(&t->text, s, n, err)))
+	if (!(s = wl_arena_strndup(&t->text, s, n, err)))
 		return -1;
 	t->key[t->n] = key;
 	t->name[t->n] = s;
 	t->len[t->n] = (uint32_t)n;
 	t->slot[at] = ++t->n;
 	return t->n - 1;
-}
-
-int64_t wl_intern_str(struct wl_intern *t, const char *s, size_t n, struct wl_err *err)
-{
-	if (n > UINT32_MAX)
-		return wl_err_set(err, WL_EDATA, "a token of %zu bytes is too long", n);
-	return intern(t, wl_hash64(s, n, 0), s, n, err);
-}
-
-int64_t wl_intern_pair(struct wl_intern *t, uint32_t a, uint32_t b, struct wl_err *err)
-{
-	return intern(t, (uint64_t)a << 32 | b, NULL, 0, err);
 }
 
 void wl_intern_release(struct wl_intern *t)

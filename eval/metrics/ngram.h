@@ -1,32 +1,40 @@
 /*
- * The n-grams of captions as sorted lists of (number, count): what BLEU and CIDEr compare.
+ * The n-grams of a set of captions as sorted lists of (number, count): what BLEU and CIDEr
+ * compare.  Made once for both.
  */
 #ifndef WL_EVAL_METRICS_NGRAM_H
 #define WL_EVAL_METRICS_NGRAM_H
 
 #include "eval/metrics/caption.h"
+#include "ops/arena.h"
 
 enum { WL_NGRAM_MAX = 4 };
-
-/* One interner an order, so that an n-gram is the pair (n-1-gram, token). */
-struct wl_ngrams {
-	struct wl_intern order[WL_NGRAM_MAX - 1]; /* 2-, 3- and 4-grams; a 1-gram is its token */
-};
-void wl_ngrams_release(struct wl_ngrams *g);
 
 struct wl_ngram_count {
 	uint32_t id, count;
 };
 struct wl_ngram_list {
-	struct wl_ngram_count *v; /* sorted by id; in the arena given */
+	struct wl_ngram_count *v; /* sorted by id */
 	size_t n;
 };
 
-/* The lists of orders 1..4 of a caption. */
-WL_MUST_CHECK int wl_ngrams_of(struct wl_ngrams *g, const struct wl_caption *c,
-	struct wl_arena *a, struct wl_ngram_list out[WL_NGRAM_MAX], struct wl_err *err);
+struct wl_ngram_set {
+	struct wl_ngram_list (*hyp)[WL_NGRAM_MAX]; /* [n_images] */
+	struct wl_ngram_list (*ref)[WL_NGRAM_MAX]; /* [sum of n_refs], image by image */
+	size_t *first_ref;                         /* [n_images + 1]: places in ref */
+	uint32_t ids;  /* n-grams of all orders have numbers below this, each its own */
+	struct wl_arena arena;
+};
 
-/* The count of id in a list, 0 when it is not there. */
-uint32_t wl_ngram_find(const struct wl_ngram_list *l, uint32_t id);
+/* The lists of orders 1..4 of all captions.  WL_EDATA past 2^31 different n-grams. */
+WL_MUST_CHECK int wl_ngram_set_make(struct wl_ngram_set *s, const struct wl_captioned *im,
+	size_t n, struct wl_err *err);
+void wl_ngram_set_release(struct wl_ngram_set *s);
+
+/* BLEU and CIDEr over a set that is made already (caption.h says what they are). */
+WL_MUST_CHECK int wl_bleu_of(const struct wl_ngram_set *s, const struct wl_captioned *im,
+	size_t n, double corpus[WL_BLEU_ORDERS], double *per_image, struct wl_err *err);
+WL_MUST_CHECK int wl_cider_of(const struct wl_ngram_set *s, const struct wl_captioned *im,
+	size_t n, double *corpus, double *per_image, struct wl_err *err);
 
 #endif
