@@ -141,8 +141,10 @@ int wl_caption_tokens(const char *text, enum wl_caption_level level, bool is_cut
 		WL_TRY_OUT(cut_words(cutter, wl_buf_str(&clean), clean.len, &words, err));
 		ret = wl_ptb_tokens(wl_buf_str(&words), words.len, out, err);
 	} else {
+		/* Lower case before the cut, as ../shared's expected scores have it. */
+		WL_TRY_OUT(put_lower(&clean, text, n, err));
 		if (!is_cut)
-			WL_TRY_OUT(cut_words(cutter, text, n, &words, err));
+			WL_TRY_OUT(cut_words(cutter, wl_buf_str(&clean), n, &words, err));
 		ret = plain_words(is_cut ? text : wl_buf_str(&words), out, err);
 	}
 out:

@@ -172,7 +172,8 @@ static int add_text(struct reader *r, const char *id, const json_t *text, size_t
 
 static int read_entry(struct reader *r, const json_t *o, size_t place, struct wl_err *err)
 {
-	static const char *const keys[] = {"caption", "references", "candidate", "captions"};
+	static const char *const keys[2][3] = {{"caption", "candidate", "hypothesis"},
+		{"references", "captions", "caption"}};
 	const json_t *text = NULL;
 	char id[512];
 
@@ -180,8 +181,8 @@ static int read_entry(struct reader *r, const json_t *o, size_t place, struct wl
 		return wl_err_set(err, WL_EDATA, "%s: entry %zu is not an object", r->path, place);
 	WL_TRY(read_id(r, o, place, id, err));
 	/* A line may hold candidate and references both (../shared's fakecap.jsonl). */
-	for (size_t i = 0; i < 4 && !text; i++)
-		text = json_object_get(o, keys[r->is_refs ? (i + 1) % 4 : i]);
+	for (size_t i = 0; i < 3 && !text; i++)
+		text = json_object_get(o, keys[r->is_refs][i]);
 	if (!r->is_refs || !json_is_array(text))
 		return add_text(r, id, text, place, err);
 	for (size_t i = 0; i < json_array_size(text); i++)
