@@ -280,11 +280,12 @@ static int surroundings(const struct wl_walk *w, const struct wl_img *im, size_t
 		WL_TRY(put_block(w, after[i], max, sur, err));
 	if (sur->data)
 		sur->data[sur->len = clip(sur->data, sur->len, max)] = '\0';
-	/* The nearer one; what follows explains a picture more often than what went before. */
+	/* The nearer one, of two that are as near the one that follows: it explains a picture more
+	 * often than what went before.  A caption between counts for nothing. */
 	size_t down = n_after ? after[0] - im->next : SIZE_MAX;
-	size_t up = n_before ? im->next - 1 - before[0] : SIZE_MAX;
+	size_t up = n_before ? im->next - 1 - before[0] : SIZE_MAX - 1;
 	if (n_after || n_before)
-		WL_TRY(put_block(w, down <= up ? after[0] : before[0], max, &t->of[WL_KIND_EASY],
+		WL_TRY(put_block(w, down <= up + 1 ? after[0] : before[0], max, &t->of[WL_KIND_EASY],
 			err));
 	return 0;
 }

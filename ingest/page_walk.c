@@ -12,7 +12,7 @@
 /* What enter() changes and leave() takes back, by depth. */
 struct level {
 	int mark, content, box;
-	bool centred, caption, hidden, opened_link;
+	bool centred, caption, hidden, opened_link, is_block;
 	const GumboNode *figure, *figcaption, *picture;
 	unsigned near;      /* meanings of this element's own class */
 	size_t chars_before; /* walk->chars on entering an element that is a mark */
@@ -364,12 +364,38 @@ static int add_mark(struct walker *k, struct level *l, unsigned reasons, struct 
  * speaks of what is close (wl_img.near). */
 enum { SPREADS = 1u << WL_SKIP_CHROME | 1u << WL_SKIP_ADVERT };
 
-static int push(struct walker *k, const GumboNode *n, struct wl_err *err)
+/* What its class and id say: words by the furniture lists, whole names by the caption and
+ * content lists.  <html> and <body> speak of the page, not of a part of it. */
+static unsigned class_words(const struct walker *k, const GumboNode *n, unsigned *whole)
 {
+	static const char *const names[] = {"class", "id"};
 	const struct wl_profile *p = k->w->profile;
-	const char *class = wl_dom_attr(n, "class"), *id = wl_dom_attr(n, "id");
 	GumboTag tag = n->v.element.tag;
-	unsigned words = tag_reasons(tag), whole = 0;
+	unsigned words = tag_reasons(tag);
+	*whole = 0;
+	for (size_t i = 0; i < 2 && tag != GUMBO_TAG_BODY && tag != GUMBO_TAG_HTML; i++) {
+		const char *v = wl_dom_attr(n, names[i]);
+		if (!v || !*v)
+			continue;
+		words |= wl_words_of(&p->words[WL_IN_CLASS], v);
+		*whole |= whole_tokens(&p->whole, v);
+	}
+	return words;
+}
+
+/* <picture> and <amp-img> are younger than libgumbo's list of tags. */
+static bool is_named(const GumboNode *n, const char *name)
+{
+	const GumboStringPiece *tag = &n->v.element.original_tag;
+	size_t len = strlen(name);
+	return n->v.element.tag == GUMBO_TAG_UNKNOWN && tag->length > len + 1 &&
+	       strncasecmp(tag->data + 1, name, len) == 0;
+}
+
+static int push(struct walker *k, const GumboNode *n, unsigned words, unsigned whole,
+	struct wl_err *err)
+{
+	GumboTag tag = n->v.element.tag;
 	GROW(k->stack, k->depth, k->cap, err);
 	struct level *l = &k->stack[k->depth];
 	*l = k->depth ? k->stack[k->depth - 1] : (struct level){.mark = -1};
@@ -378,19 +404,11 @@ static int push(struct walker *k, const GumboNode *n, struct wl_err *err)
 	l->node = n;
 	l->child = 0;
 	l->opened_link = tag == GUMBO_TAG_A;
-	if (class && tag != GUMBO_TAG_BODY && tag != GUMBO_TAG_HTML) {
-		words |= wl_words_of(&p->words[WL_IN_CLASS], class);
-		whole = whole_tokens(&p->whole, class);
-	}
-	if (id && tag != GUMBO_TAG_BODY && tag != GUMBO_TAG_HTML) {
-		words |= wl_words_of(&p->words[WL_IN_CLASS], id);
-		whole |= whole_tokens(&p->whole, id);
-	}
+	l->is_block = is_block_tag(tag) || whole & WL_CLASS_CAPTION;
 	l->near = words;
 	if (words & SPREADS)
 		WL_TRY(add_mark(k, l, words & SPREADS, err));
-	if (whole & WL_CLASS_CAPTION)
-		l->caption = true;
+	l->caption = l->caption || whole & WL_CLASS_CAPTION;
 	if (whole & WL_CLASS_CONTENT)
 		l->content = ++k->n_content;
 	l->centred = l->centred || is_centred(n);
@@ -401,8 +419,7 @@ static int push(struct walker *k, const GumboNode *n, struct wl_err *err)
 		l->figure = n;
 	if (tag == GUMBO_TAG_FIGCAPTION)
 		l->figcaption = n;
-	if (tag == GUMBO_TAG_UNKNOWN && n->v.element.original_tag.length > 8 &&
-		strncasecmp(n->v.element.original_tag.data, "<picture", 8) == 0)
+	if (is_named(n, "picture"))
 		l->picture = n;
 	k->links += l->opened_link;
 	return 0;
@@ -411,28 +428,27 @@ static int push(struct walker *k, const GumboNode *n, struct wl_err *err)
 static int enter(struct walker *k, const GumboNode *n, struct wl_err *err)
 {
 	GumboTag tag = n->v.element.tag;
+	unsigned whole, words;
 	see_head(k->w, n);
 	if (is_mute(tag) && tag != GUMBO_TAG_HEAD)
 		return 0;
-	if (is_block_tag(tag) && k->depth)
+	words = class_words(k, n, &whole);
+	if ((is_block_tag(tag) || whole & WL_CLASS_CAPTION) && k->depth)
 		WL_TRY(flush(k, err));
 	if (heading_level(tag))
 		k->heading = heading_level(tag);
-	WL_TRY(push(k, n, err));
-	bool amp = tag == GUMBO_TAG_UNKNOWN && n->v.element.original_tag.length > 8 &&
-		   strncasecmp(n->v.element.original_tag.data, "<amp-img", 8) == 0;
-	if (tag == GUMBO_TAG_IMG || amp)
+	WL_TRY(push(k, n, words, whole, err));
+	if (tag == GUMBO_TAG_IMG || is_named(n, "amp-img"))
 		WL_TRY(add_image(k, n, err));
 	return 0;
 }
 
 static int leave(struct walker *k, const GumboNode *n, struct wl_err *err)
 {
-	GumboTag tag = n->v.element.tag;
 	const struct level *l = top(k);
-	if (is_block_tag(tag))
+	if (l->is_block)
 		WL_TRY(flush(k, err));
-	if (heading_level(tag))
+	if (heading_level(n->v.element.tag))
 		k->heading = 0;
 	if (l->own_mark >= 0)
 		k->w->marks[l->own_mark].chars = k->w->chars - l->chars_before;
