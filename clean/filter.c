@@ -75,7 +75,8 @@ out:
 void subject_judge(struct subject_job *j)
 {
 	char name[WL_PAIR_NAME];
-	struct wl_subject s = {.name = name,
+	struct wl_subject s = {.id = j->pair.id,
+		.name = name,
 		.source = j->source,
 		.texts = j->texts,
 		.width = j->pair.width,

@@ -29,6 +29,12 @@ WL_MUST_CHECK int wl_filter(struct wl_corpus *c, const struct wl_rules *r, int t
 WL_MUST_CHECK int wl_filter_explain(struct wl_corpus *c, const struct wl_rules *r, const char *name,
 	FILE *to, struct wl_err *err);
 
+/* Prints up to `max` pairs with that reason of the filter's or of dedup's ("kept": without any),
+ * picked by a hash of seed and id.  WL_EUSAGE, naming what there is, for a reason that no pair
+ * has; WL_EFAIL when the filter has not run. */
+WL_MUST_CHECK int wl_filter_sample(struct wl_corpus *c, const char *reason, size_t max,
+	uint64_t seed, FILE *to, struct wl_err *err);
+
 /* A page with the counts of both stages per reason, and a few pairs of each as pictures. */
 WL_MUST_CHECK int wl_filter_report(struct wl_corpus *c, const char *path, struct wl_err *err);
 

@@ -42,6 +42,8 @@ static void add_verdict(struct wl_outcome *o, const char *reason, const char *fm
 
 /* ---- one text ---- */
 
+enum { MIN_HAN = 6 }; /* fewer characters say nothing of how common they are */
+
 struct judged {
 	struct wl_buf norm;
 	struct wl_text_facts facts;
@@ -56,6 +58,39 @@ static double symbols_of(const struct wl_measure *m)
 static double chinese_of(const struct wl_measure *m)
 {
 	return m->letters ? (double)m->han / (double)m->letters : 0;
+}
+
+static double foreign_of(const struct wl_measure *m)
+{
+	return m->letters ? (double)m->foreign / (double)m->letters : 0;
+}
+
+static double common_of(const struct wl_measure *m)
+{
+	return m->han ? (double)m->common / (double)m->han : 1;
+}
+
+/* In which script the text is written, and whether with words that people use. */
+static void judge_language(const struct text_rules *t, const struct judged *j, struct wl_outcome *o)
+{
+	const struct wl_measure *m = &j->m;
+	const char *s = wl_buf_str(&j->norm);
+
+	if (m->letters && chinese_of(m) < t->min_chinese)
+		add_verdict(o, "text-not-chinese", "%.0f %% Chinese, at least %.0f %%: %.120s",
+			100 * chinese_of(m), 100 * t->min_chinese, s);
+	if (m->letters && m->han < (size_t)t->min_han)
+		add_verdict(o, "text-not-chinese",
+			"%zu Chinese characters, at least %lld are asked for: %.120s", m->han,
+			(long long)t->min_han, s);
+	if (foreign_of(m) > t->max_foreign)
+		add_verdict(o, "text-foreign",
+			"%.0f %% letters of other languages, at most %.0f %%: %.120s",
+			100 * foreign_of(m), 100 * t->max_foreign, s);
+	if (m->han >= MIN_HAN && common_of(m) < t->min_common)
+		add_verdict(o, "text-rare",
+			"%.0f %% of its characters are in common use, at least %.0f %%: %.120s",
+			100 * common_of(m), 100 * t->min_common, s);
 }
 
 static void judge_form(const struct text_rules *t, const struct judged *j, struct wl_outcome *o)
@@ -74,9 +109,6 @@ static void judge_form(const struct text_rules *t, const struct judged *j, struc
 	if (m->chars > (size_t)t->max_chars)
 		add_verdict(o, "text-long", "%zu characters, at most %lld are asked for: %.120s",
 			m->chars, (long long)t->max_chars, s);
-	if (m->letters && chinese_of(m) < t->min_chinese)
-		add_verdict(o, "text-not-chinese", "%.0f %% Chinese, at least %.0f %%: %.120s",
-			100 * chinese_of(m), 100 * t->min_chinese, s);
 	if (symbols_of(m) > t->max_symbols)
 		add_verdict(o, "text-symbols", "%.0f %% signs, at most %.0f %%: %.120s",
 			100 * symbols_of(m), 100 * t->max_symbols, s);
@@ -89,49 +121,98 @@ static void judge_form(const struct text_rules *t, const struct judged *j, struc
 			100 * m->repeat, 100 * t->max_repeat, s);
 }
 
+/* The kinds found whose policy is to drop: "2 mobile, 1 email". */
+static void judge_personal(const struct text_rules *t, const struct judged *j, struct wl_outcome *o)
+{
+	char found[WL_DETAIL_MAX] = "";
+	size_t n = 0;
+
+	for (int k = 0; k < WL_PERSONAL_KINDS; k++)
+		if (t->pii[k] == PII_DROP && j->facts.personal[k] && n < sizeof(found))
+			n += (size_t)snprintf(found + n, sizeof(found) - n, "%s%d %s", n ? ", " : "",
+				j->facts.personal[k], wl_personal_names[k]);
+	if (n)
+		add_verdict(o, "text-personal", "%s", found);
+}
+
 static void judge_content(const struct text_rules *t, const struct judged *j, struct wl_outcome *o)
 {
-	const struct wl_text_facts *f = &j->facts;
 	const char *s = wl_buf_str(&j->norm);
 
 	if (t->garbled && j->m.garbled)
 		add_verdict(o, "text-garbled", "decoded under a wrong charset: %.120s", s);
-	if (t->pii == PII_DROP && f->mobiles + f->id_cards + f->emails > 0)
-		add_verdict(o, "text-personal", "%d mobile numbers, %d identity cards, %d e-mails",
-			f->mobiles, f->id_cards, f->emails);
-	if (t->traditional == TRADITIONAL_DROP && f->traditional)
+	if (t->file_names && wl_is_file_name(s, j->norm.len))
+		add_verdict(o, "text-file-name", "the name of a file: %.120s", s);
+	if (t->traditional == TRADITIONAL_DROP && j->facts.traditional)
 		add_verdict(o, "text-traditional", "Traditional characters: %.120s", s);
+	judge_personal(t, j, o);
+}
+
+/* ---- advertisements ---- */
+
+enum { ADS_SEEN = 32 };
+
+struct ads_seen {
+	const struct wl_rules *r;
+	double score;
+	int32_t tags[ADS_SEEN];
+	int n;
+};
+
+/* A phrase counts once. */
+static bool count_ad(void *ctx, const struct wl_match *m)
+{
+	struct ads_seen *a = ctx;
+
+	for (int i = 0; i < a->n; i++)
+		if (a->tags[i] == m->tag)
+			return true;
+	a->score += a->r->ad_weights[m->tag];
+	a->tags[a->n++] = m->tag;
+	return a->n < ADS_SEEN;
+}
+
+/* The weights of the phrases, and one for each kind of contact that the text offers. */
+static double ad_score(const struct wl_rules *r, const struct wl_caption *c, const struct judged *j)
+{
+	static const enum wl_personal contacts[] = {WL_MOBILE, WL_LANDLINE, WL_QQ, WL_WECHAT};
+	struct ads_seen a = {.r = r};
+
+	wl_words_scan(r->ads, c->text, c->len, 0, count_ad, &a);
+	for (size_t i = 0; i < sizeof(contacts) / sizeof(*contacts); i++)
+		a.score += j->facts.personal[contacts[i]] > 0;
+	return a.score;
 }
 
 /* ---- sensitive words, over all texts ---- */
 
-static int judge_words(const struct wl_rules *r, const struct wl_caption *c, const struct judged *j,
-	struct wl_outcome *o, struct wl_err *err)
-{
-	struct wl_buf b;
-	struct wl_match m;
-	char reason[WL_REASON_MAX];
-	int ret = -1;
+struct hits {
+	const struct wl_rules *r;
+	const char *text;
+	struct wl_outcome *o;
+};
 
-	wl_buf_init(&b, 20 * (size_t)WL_TEXT_MAX_BYTES);
-	if (wl_words_count(r->keys)) {
-		WL_TRY_OUT(wl_text_key(r->tx, wl_buf_str(&j->norm), j->norm.len, &b, err));
-		if (wl_words_find(r->keys, wl_buf_str(&b), b.len, false, &m)) {
-			snprintf(reason, sizeof(reason), "sensitive-%s", r->lists[m.tag].name);
-			add_verdict(o, reason, "%.*s", (int)m.len, b.data + m.at);
-		}
-	}
-	if (wl_words_count(r->ascii)) {
-		WL_TRY_OUT(wl_text_fold(r->tx, c->text, c->len, &b, err));
-		if (wl_words_find(r->ascii, wl_buf_str(&b), b.len, true, &m)) {
-			snprintf(reason, sizeof(reason), "sensitive-%s", r->lists[m.tag].name);
-			add_verdict(o, reason, "%.*s", (int)m.len, b.data + m.at);
-		}
-	}
-	ret = 0;
-out:
-	wl_buf_release(&b);
-	return ret;
+static bool hit(void *ctx, const struct wl_match *m)
+{
+	struct hits *h = ctx;
+	char reason[WL_REASON_MAX];
+
+	snprintf(reason, sizeof(reason), "sensitive-%s", h->r->lists[m->tag].name);
+	add_verdict(h->o, reason, "%.*s", (int)m->len, h->text + m->at);
+	return h->o->n < WL_VERDICTS_MAX;
+}
+
+/* All words in the cleaned text; in the raw one those that need boundaries, for a domain is
+ * looked for in the URLs that cleaning cuts. */
+static void judge_words(const struct wl_rules *r, const struct wl_caption *c, const struct judged *j,
+	struct wl_outcome *o)
+{
+	struct hits h = {r, wl_buf_str(&j->norm), o};
+
+	wl_words_scan(r->words, h.text, j->norm.len, 0, hit, &h);
+	h.text = c->text;
+	if (c->len != j->norm.len || memcmp(c->text, wl_buf_str(&j->norm), c->len) != 0)
+		wl_words_scan(r->words, h.text, c->len, WL_WORDS_SPACED, hit, &h);
 }
 
 /* ---- the picture ---- */
@@ -173,43 +254,92 @@ static void judge_image(
 
 /* ---- the pair ---- */
 
-static json_t *scores_of(const struct judged *j)
+static json_t *numbers_of(const int *v, const char *const *names, int n)
 {
-	return json_pack("{s:I, s:I, s:f, s:f, s:f, s:I, s:b}", "chars", (json_int_t)j->m.chars,
-		"letters", (json_int_t)j->m.letters, "chinese", chinese_of(&j->m), "symbols",
-		symbols_of(&j->m), "repeat", j->m.repeat, "personal",
-		(json_int_t)(j->facts.mobiles + j->facts.id_cards + j->facts.emails), "traditional",
-		j->facts.traditional);
+	json_t *o = json_object();
+
+	for (int i = 0; i < n; i++)
+		if (v[i] && json_object_set_new(o, names[i], json_integer(v[i])) < 0) {
+			json_decref(o);
+			return NULL;
+		}
+	return o;
 }
 
-/* Normalises and judges text i; appends it to out->texts when it may stay. */
-static int judge_text(const struct wl_rules *r, const struct wl_subject *s,
-	const struct wl_caption *c, bool first, struct wl_outcome *out, struct wl_outcome *fail,
-	struct wl_err *err)
+static json_t *scores_of(const struct judged *j, double ad)
+{
+	const struct wl_measure *m = &j->m;
+	json_t *cut = numbers_of(j->facts.cut, wl_cut_names, WL_CUTS);
+	json_t *personal = numbers_of(j->facts.personal, wl_personal_names, WL_PERSONAL_KINDS);
+	json_t *o = NULL;
+
+	if (cut && personal)
+		o = json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:O, s:O}", "chars",
+			(json_int_t)m->chars, "letters", (json_int_t)m->letters, "chinese",
+			chinese_of(m), "foreign", foreign_of(m), "common", common_of(m), "symbols",
+			symbols_of(m), "repeat", m->repeat, "ad", ad, "traditional",
+			j->facts.traditional, "cut", cut, "personal", personal);
+	json_decref(cut);
+	json_decref(personal);
+	return o;
+}
+
+/* What is to be done with the texts of this source. */
+static struct wl_text_work work_of(const struct source_rules *rules, const char *source)
+{
+	struct wl_text_work w = {.style = rules->has_style ? rules->style : wl_text_style_of(source),
+		.look = WL_PERSONAL_ALL,
+		.keep_traditional = rules->text.traditional != TRADITIONAL_CONVERT};
+
+	for (int k = 0; k < WL_PERSONAL_KINDS; k++)
+		if (rules->text.pii[k] != PII_KEEP)
+			w.mask |= WL_PERSONAL_BIT(k);
+	return w;
+}
+
+/* One text of a pair on its way through the rules. */
+struct text_job {
+	const struct wl_rules *r;
+	const struct wl_subject *s;
+	const struct source_rules *rules;
+	struct wl_text_work work;
+	struct wl_outcome *out, *fail;
+};
+
+/* Cleans and judges a text; appends it to out->texts when it may stay. */
+static int judge_text(
+	const struct text_job *t, const struct wl_caption *c, bool first, struct wl_err *err)
 {
 	struct wl_outcome one = {0};
 	struct judged j;
-	unsigned flags =
-		(r->text.pii == PII_KEEP ? WL_TEXT_KEEP_PII : 0) |
-		(r->text.traditional != TRADITIONAL_CONVERT ? WL_TEXT_KEEP_TRADITIONAL : 0);
+	double ad = 0;
 	int ret = -1;
 
 	wl_buf_init(&j.norm, 4 * (size_t)WL_TEXT_MAX_BYTES);
-	WL_TRY_OUT(wl_text_normalise(
-		r->tx, s->source, c->text, c->len, flags, &j.norm, &j.facts, err));
-	WL_TRY_OUT(wl_measure(wl_buf_str(&j.norm), j.norm.len, &j.m, err));
-	judge_form(&r->text, &j, &one);
-	judge_content(&r->text, &j, &one);
-	if (!s->eval)
-		WL_TRY_OUT(judge_words(r, c, &j, out, err));
-	if (first)
-		out->scores = scores_of(&j);
-	if (first)
-		*fail = one;
+	WL_TRY_OUT(wl_text_clean(t->r->tx, &t->work, c->text, c->len, &j.norm, &j.facts, err));
+	WL_TRY_OUT(wl_measure(t->r->tx, wl_buf_str(&j.norm), j.norm.len, &j.m, err));
+	judge_form(&t->rules->text, &j, &one);
+	judge_language(&t->rules->text, &j, &one);
+	judge_content(&t->rules->text, &j, &one);
+	if (wl_words_count(t->r->ads))
+		ad = ad_score(t->r, c, &j);
+	if (ad > t->rules->text.max_ad)
+		add_verdict(&one, "text-ad", "advertises with a score of %g, at most %g: %.120s", ad,
+			t->rules->text.max_ad, wl_buf_str(&j.norm));
+	if (!t->s->eval)
+		judge_words(t->r, c, &j, t->out);
+	if (first) {
+		*t->fail = one;
+		t->out->scores = scores_of(&j, ad);
+		if (!t->out->scores) {
+			wl_err_nomem(err, "a pair's scores", 0);
+			goto out;
+		}
+	}
 	ret = 0;
-	if (j.norm.len && (one.n == 0 || s->eval)) {
+	if (j.norm.len && (one.n == 0 || t->s->eval)) {
 		json_t *pair = json_pack("[s, s%]", c->kind, j.norm.data, j.norm.len);
-		if (!pair || json_array_append_new(out->texts, pair) < 0)
+		if (!pair || json_array_append_new(t->out->texts, pair) < 0)
 			ret = wl_err_nomem(err, "a pair's texts", j.norm.len);
 	}
 out:
@@ -217,10 +347,39 @@ out:
 	return ret;
 }
 
+/* ---- agreement of picture and text ---- */
+
+static int judge_agreement(
+	const struct wl_rules *r, const struct wl_subject *s, struct wl_outcome *o, struct wl_err *err)
+{
+	double score;
+
+	if (!r->scores)
+		return 0;
+	if (!wl_scores_get(r->scores, s->id, &score)) {
+		if (r->agreement.missing_drops && !s->eval)
+			add_verdict(o, "agreement-missing", "the scores do not name this pair");
+		return 0;
+	}
+	if (json_object_set_new(o->scores, "agreement", json_real(score)) < 0)
+		return wl_err_nomem(err, "a pair's scores", 0);
+	if (s->eval)
+		return 0;
+	if (score < r->lowest_score)
+		add_verdict(o, "agreement-low", "picture and text agree to %g, at least %g", score,
+			r->lowest_score);
+	if (score > r->agreement.max)
+		add_verdict(o, "agreement-high", "picture and text agree to %g, at most %g", score,
+			r->agreement.max);
+	return 0;
+}
+
 int wl_rules_judge(const struct wl_rules *r, const struct wl_subject *s, struct wl_outcome *out,
 	struct wl_err *err)
 {
+	const struct source_rules *rules = wl_rules_of_source(r, s->source);
 	struct wl_outcome fail = {0};
+	struct text_job job = {r, s, rules, work_of(rules, s->source), out, &fail};
 	struct wl_pairtext p;
 	int ret = -1;
 
@@ -234,7 +393,7 @@ int wl_rules_judge(const struct wl_rules *r, const struct wl_subject *s, struct 
 	if (s->broken)
 		add_verdict(out, "bad-image", "%s", s->broken);
 	for (size_t i = 0; i < p.n; i++)
-		WL_TRY_OUT(judge_text(r, s, &p.v[i], i == 0, out, &fail, err));
+		WL_TRY_OUT(judge_text(&job, &p.v[i], i == 0, err));
 	if (!json_array_size(out->texts)) {
 		if (!p.n || s->eval)
 			add_verdict(out, "text-empty", "the pair has no text");
@@ -242,10 +401,10 @@ int wl_rules_judge(const struct wl_rules *r, const struct wl_subject *s, struct 
 			add_verdict(out, fail.v[i].reason, "%s", fail.v[i].detail);
 	}
 	if (!s->eval)
-		judge_image(&r->image, s, out);
+		judge_image(&rules->image, s, out);
 	if (!out->scores)
 		out->scores = json_object();
-	ret = 0;
+	ret = judge_agreement(r, s, out, err);
 out:
 	wl_pairtext_release(&p);
 	if (ret < 0)

@@ -6,10 +6,11 @@
 #include "ops/signals.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 struct options {
-	const char *corpus, *rules, *explain, *report;
-	int64_t threads;
+	const char *corpus, *rules, *explain, *report, *scores, *sample;
+	int64_t threads, sample_size, seed;
 };
 
 static int print_json(const struct wl_filter_counts *n, struct wl_err *err)
@@ -51,30 +52,70 @@ static int filter(struct wl_corpus *c, const struct wl_rules *r, const struct op
 	return ret;
 }
 
+/* A path, or the name of a profile that is shipped ("danqing"); to be freed. */
+static char *rules_path(const char *name, struct wl_err *err)
+{
+	char *profile, *path;
+
+	if (!name)
+		return wl_share_path("clean/rules/default.yaml", err);
+	if (strchr(name, '/') || strchr(name, '.') || wl_exists(name))
+		return wl_strf(err, "%s", name);
+	profile = wl_strf(err, "clean/rules/%s.yaml", name);
+	path = profile ? wl_share_path(profile, err) : NULL;
+	if (profile && !path)
+		wl_err_set(err, WL_EUSAGE,
+			"--rules %s: neither a file nor one of the profiles baike, danqing, default, "
+			"news, weibo, wukong.", name);
+	free(profile);
+	return path;
+}
+
+static int act(struct wl_corpus *c, const struct wl_rules *r, const struct options *o,
+	const struct wl_opts *opts, struct wl_err *err)
+{
+	if (o->explain)
+		return wl_filter_explain(c, r, o->explain, stdout, err);
+	if (o->sample)
+		return wl_filter_sample(
+			c, o->sample, (size_t)o->sample_size, (uint64_t)o->seed, stdout, err);
+	return filter(c, r, o, opts, err);
+}
+
 static int run(struct wl_opts *opts, void *user, struct wl_err *err)
 {
 	struct options *o = user;
 	struct wl_corpus *c = NULL;
 	struct wl_text *tx = NULL;
 	struct wl_rules *r = NULL;
+	struct wl_scores *scores = NULL;
 	char *path = NULL;
 	int ret = -1;
 
 	if (o->threads < 0 || o->threads > 1024)
 		return wl_err_set(err, WL_EUSAGE,
-			"--threads is %lld, expected 0 (one per core) "
-			"to 1024.",
+			"--threads is %lld, expected 0 (one per core) to 1024.",
 			(long long)o->threads);
-	path = o->rules ? wl_strf(err, "%s", o->rules)
-			: wl_share_path("clean/rules/default.yaml", err);
+	if (o->sample_size < 1 || o->sample_size > 1000000)
+		return wl_err_set(err, WL_EUSAGE, "--sample-size is %lld, expected 1 to 1000000.",
+			(long long)o->sample_size);
+	path = rules_path(o->rules, err);
 	tx = path ? wl_text_open(err) : NULL;
 	r = tx ? wl_rules_load(path, tx, err) : NULL;
-	c = r ? wl_corpus_open(o->corpus, false, 0, err) : NULL;
+	if (!r)
+		goto out;
+	scores = o->scores ? wl_scores_load(o->scores, err) : NULL;
+	if (o->scores && !scores)
+		goto out;
+	if (!o->sample)
+		WL_TRY_OUT(wl_rules_use_scores(r, scores, err));
+	c = wl_corpus_open(o->corpus, false, 0, err);
 	if (c)
-		ret = o->explain ? wl_filter_explain(c, r, o->explain, stdout, err)
-				 : filter(c, r, o, opts, err);
+		ret = act(c, r, o, opts, err);
+out:
 	wl_corpus_close(c);
 	wl_rules_free(r);
+	wl_scores_free(scores);
 	wl_text_close(tx);
 	free(path);
 	return ret;
@@ -82,14 +123,22 @@ static int run(struct wl_opts *opts, void *user, struct wl_err *err)
 
 int main(int argc, char **argv)
 {
-	struct options o = {0};
+	struct options o = {.sample_size = 20};
 	const struct wl_opt table[] = {
 		{"corpus", WL_OPT_STR, &o.corpus, "DIR", "the corpus to filter", true},
-		{"rules", WL_OPT_STR, &o.rules, "FILE", "rules in YAML (clean/rules/default.yaml)",
+		{"rules", WL_OPT_STR, &o.rules, "FILE",
+			"rules in YAML, or a profile: baike, danqing, default, news, weibo, wukong",
+			false},
+		{"scores", WL_OPT_STR, &o.scores, "FILE",
+			"agreement of picture and text, PAIR,SCORE a line, for the rules' \"agreement\"",
 			false},
 		{"explain", WL_OPT_STR, &o.explain, "ID", "say why a pair was kept or not", false},
 		{"report", WL_OPT_STR, &o.report, "FILE.html",
 			"write a page of what was dropped, with examples", false},
+		{"sample", WL_OPT_STR, &o.sample, "REASON",
+			"print pairs that were dropped for it (kept: that were not)", false},
+		{"sample-size", WL_OPT_INT, &o.sample_size, "N", "how many (20)", false},
+		{"seed", WL_OPT_INT, &o.seed, "N", "which ones (0)", false},
 		{"threads", WL_OPT_INT, &o.threads, "N", "threads (0: one per core)", false},
 		{0},
 	};

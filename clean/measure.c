@@ -6,24 +6,10 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unicode/uchar.h>
 
 enum { GRAM = 4, MIN_GRAMS = 8 };
-
-/* UTF-8 read as GBK: the usual beginnings of "，", "。", "、", "的", "是", "了", "不", quotes come
- * out as these characters, which hardly occur otherwise. */
-static bool gbk_trace(uint32_t c)
-{
-	static const uint16_t traces[] = {0x951b /* 锛 */, 0x9286 /* 銆 */, 0x9225 /* 鈥 */,
-		0x9428 /* 鐨 */, 0x93c4 /* 鏄 */, 0x6d93 /* 涓 */, 0x6d5c /* 浜 */, 0x6d60 /* 浠 */,
-		0x7039 /* 瀹 */, 0x6d94 /* 涔 */, 0x6fb6 /* 澶 */, 0x9365 /* 鍥 */,
-		0x93c2 /* 鏂 */};
-
-	for (size_t i = 0; i < sizeof(traces) / sizeof(*traces); i++)
-		if (traces[i] == c)
-			return true;
-	return false;
-}
 
 /* Debug fillings and replacement characters gone through GBK. */
 static bool has_filling(const char *text)
@@ -47,17 +33,51 @@ static bool latin_tail(uint32_t c)
 }
 
 struct trace {
-	size_t bad, gbk, latin;
-	uint32_t last;
+	size_t bad, latin, pairs, high;
+	uint32_t last, half; /* the last character; the first of a pair, 0: none is open */
 };
 
-/* latin: UTF-8 read as Latin-1 is a run of such letters and signs, two and two. */
+/* latin: UTF-8 read as Latin-1 is a run of such letters and signs, two and two; pairs: GBK read
+ * as Latin-1, two letters of which are one everyday character. */
 static void trace_char(struct trace *t, uint32_t c)
 {
 	t->bad += c == WL_UTF8_BAD;
-	t->gbk += gbk_trace(c);
 	t->latin += t->last >= 0xc2 && t->last <= 0xef && latin_tail(c);
+	t->high += c >= 0xa1 && c <= 0xff;
+	if (t->half && c >= 0xa1 && c <= 0xff) {
+		t->pairs++;
+		t->half = 0;
+	} else {
+		t->half = c >= 0xb0 && c <= 0xd7 ? c : 0;
+	}
 	t->last = c;
+}
+
+/* Whether the characters' GBK bytes are mostly well-formed UTF-8 of Chinese text: then it was
+ * UTF-8 that somebody decoded as GBK.  Genuine Chinese gives such bytes by rare chance only. */
+static int read_as_gbk(const struct wl_text *tx, const uint32_t *c, size_t n, bool *garbled,
+	struct wl_err *err)
+{
+	char *bytes = malloc(2 * n + 1);
+	size_t len = 0, good = 0, i = 0;
+
+	if (!bytes)
+		return wl_err_nomem(err, "a text", 2 * n);
+	for (size_t k = 0; k < n; k++) {
+		uint32_t g = wl_text_gbk(tx, c[k]);
+		if (!g)
+			continue;
+		bytes[len++] = (char)(g >> 8);
+		bytes[len++] = (char)(g & 0xff);
+	}
+	while (i < len) {
+		bool ok = true;
+		uint32_t u = wl_utf8_next(bytes, len, &i, &ok);
+		good += ok && (wl_is_cjk(u) || (u >= 0x3000 && u <= 0x303f) || u >= 0xff01);
+	}
+	free(bytes);
+	*garbled = good >= 3 && good * 3 * 10 >= len * 6;
+	return 0;
 }
 
 /* Share of the GRAM-grams of letters that have stood before. */
@@ -87,33 +107,85 @@ static int measure_repeat(const uint32_t *c, size_t n, double *share, struct wl_
 	return 0;
 }
 
-int wl_measure(const char *text, size_t len, struct wl_measure *m, struct wl_err *err)
+static void measure_letter(const struct wl_text *tx, struct wl_measure *m, uint32_t c)
 {
-	uint32_t *letters = malloc((len + 1) * sizeof(*letters)), last = 0;
+	uint32_t g = wl_text_gbk(tx, c);
+
+	m->letters++;
+	if (wl_is_cjk(c)) {
+		m->han++;
+		m->common += g >> 8 >= 0xb0 && g >> 8 <= 0xd7 && (g & 0xff) >= 0xa1;
+	} else if (c >= 0x250 && !(c >= 0xff10 && c <= 0xff5a) && u_isalpha((UChar32)c)) {
+		m->foreign++;
+	}
+}
+
+int wl_measure(const struct wl_text *tx, const char *text, size_t len, struct wl_measure *m,
+	struct wl_err *err)
+{
+	uint32_t *letters = malloc((2 * len + 2) * sizeof(*letters)), last = 0;
+	uint32_t *all = letters ? letters + len + 1 : NULL; /* no spaces */
 	struct trace t = {0};
 	size_t i = 0, run = 0;
+	bool garbled = false;
 	int ret;
 
 	memset(m, 0, sizeof(*m));
 	if (!letters)
-		return wl_err_nomem(err, "a text", len * sizeof(*letters));
+		return wl_err_nomem(err, "a text", 2 * len * sizeof(*letters));
 	while (i < len) {
 		uint32_t c = wl_utf8_next(text, len, &i, NULL);
 		trace_char(&t, c);
 		if (c == ' ')
 			continue;
-		m->chars++;
+		all[m->chars++] = c;
 		run = c == last ? run + 1 : 1;
 		last = c;
 		if (!wl_is_cjk(c) && !u_isalnum((UChar32)c))
 			continue;
 		m->run = run > m->run ? run : m->run;
-		m->han += wl_is_cjk(c);
-		letters[m->letters++] = c;
+		letters[m->letters] = c;
+		measure_letter(tx, m, c);
 	}
-	m->garbled = t.bad > 0 || (t.gbk >= 3 && t.gbk * 5 >= m->han) ||
-		     (t.latin >= 3 && t.latin * 5 >= m->chars) || has_filling(text);
-	ret = measure_repeat(letters, m->letters, &m->repeat, err);
+	ret = read_as_gbk(tx, all, m->chars, &garbled, err);
+	m->garbled = garbled || t.bad > 0 || (t.latin >= 3 && t.latin * 5 >= m->chars) ||
+		     (t.pairs >= 4 && t.pairs * 5 >= t.high * 2 && t.high * 2 >= m->chars) ||
+		     has_filling(text);
+	if (ret == 0)
+		ret = measure_repeat(letters, m->letters, &m->repeat, err);
 	free(letters);
 	return ret;
+}
+
+/* ---- names of files ---- */
+
+static size_t skip(const char *s, size_t i, size_t n, const char *set)
+{
+	while (i < n && strchr(set, s[i]) && s[i])
+		i++;
+	return i;
+}
+
+bool wl_is_file_name(const char *s, size_t n)
+{
+	static const char *const ends[] = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif",
+		".tiff", ".heic", ".mp4", ".pdf", ".doc", ".psd"};
+	static const char *const starts[] = {"img", "dsc", "dscn", "dscf", "dcim", "pic", "image",
+		"photo", "mmexport", "screenshot", "untitled", "wx_camera", "qq图片", "qq截图",
+		"微信图片", "微信截图", "未标题", "未命名", "无标题", "截图", "图片", "照片", "屏幕截图",
+		"新建位图图像", "捕获", "幻灯片"};
+
+	for (size_t k = 0; k < sizeof(ends) / sizeof(*ends); k++) {
+		size_t len = strlen(ends[k]);
+		if (n > len && strncasecmp(s + n - len, ends[k], len) == 0 &&
+			!memchr(s, ' ', n - len))
+			return true;
+	}
+	for (size_t k = 0; k < sizeof(starts) / sizeof(*starts); k++) {
+		size_t len = strlen(starts[k]);
+		if (n >= len && strncasecmp(s, starts[k], len) == 0 &&
+			skip(s, len, n, "0123456789_-. ()") == n)
+			return true;
+	}
+	return n > 0 && skip(s, 0, n, "0123456789_-.") == n;
 }

@@ -1,160 +1,67 @@
-/* Reading the rules.  Every key has a default that lets everything pass, so that a file says
- * what it drops. */
+/* Reading a rules file: its lists, its sources; the sections are read in rules_read.c. */
 #include "clean/rules_priv.h"
 
 #include "ops/file.h"
 #include "ops/hash.h"
 #include "ops/json.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { LIST_MAX_BYTES = 64 << 20 };
 
-/* ---- values ---- */
+/* ---- words ---- */
 
-static int one_of(const json_t *o, const char *key, const char *where, const char *const *names,
-	int *out, struct wl_err *err)
-{
-	const char *s;
-
-	WL_TRY(wl_json_str_or(o, key, where, names[0], &s, err));
-	for (int i = 0; names[i]; i++)
-		if (strcmp(names[i], s) == 0) {
-			*out = i;
-			return 0;
-		}
-	return wl_err_set(err, WL_EUSAGE, "%s: \"%s\" is \"%s\", expected %s, %s or %s.", where,
-		key, s, names[0], names[1], names[2]);
-}
-
-static int share(const json_t *o, const char *key, const char *where, double fallback, double *out,
-	struct wl_err *err)
-{
-	WL_TRY(wl_json_num_or(o, key, where, fallback, out, err));
-	if (!(*out >= 0 && *out <= 1))
-		return wl_err_set(err, WL_EUSAGE, "%s: \"%s\" is %g, expected a share from 0 to 1.",
-			where, key, *out);
-	return 0;
-}
-
-static int count(const json_t *o, const char *key, const char *where, int64_t fallback,
-	int64_t *out, struct wl_err *err)
-{
-	WL_TRY(wl_json_int_or(o, key, where, fallback, out, err));
-	if (*out < 0)
-		return wl_err_set(err, WL_EUSAGE, "%s: \"%s\" is %lld, expected 0 or more.", where,
-			key, (long long)*out);
-	return 0;
-}
-
-/* The mapping under `key`, NULL when there is none; `where` is filled with its name. */
-static int section(const json_t *root, const char *key, const char *const *known, const char *path,
-	char *where, size_t n, const json_t **out, struct wl_err *err)
-{
-	*out = json_object_get(root, key);
-	snprintf(where, n, "%s, %s", path, key);
-	if (!*out || json_is_null(*out)) {
-		*out = NULL;
-		return 0;
-	}
-	if (!json_is_object(*out))
-		return wl_err_set(err, WL_EUSAGE, "%s: expected keys and values below it.", where);
-	return wl_json_only_keys(*out, known, where, err);
-}
-
-static int read_text(struct wl_rules *r, const json_t *root, const char *path, struct wl_err *err)
-{
-	static const char *const known[] = {"min_letters", "min_chars", "max_chars", "max_run",
-		"min_chinese", "max_symbols", "max_repeat", "garbled", "pii", "traditional", NULL};
-	static const char *const pii[] = {"mask", "drop", "keep", NULL};
-	static const char *const traditional[] = {"convert", "keep", "drop", NULL};
-	struct text_rules *t = &r->text;
-	char where[600];
-	const json_t *o;
-	int p, tr;
-
-	WL_TRY(section(root, "text", known, path, where, sizeof(where), &o, err));
-	WL_TRY(count(o, "min_letters", where, 1, &t->min_letters, err));
-	WL_TRY(count(o, "min_chars", where, 1, &t->min_chars, err));
-	WL_TRY(count(o, "max_chars", where, INT32_MAX, &t->max_chars, err));
-	WL_TRY(count(o, "max_run", where, INT32_MAX, &t->max_run, err));
-	WL_TRY(share(o, "min_chinese", where, 0, &t->min_chinese, err));
-	WL_TRY(share(o, "max_symbols", where, 1, &t->max_symbols, err));
-	WL_TRY(share(o, "max_repeat", where, 1, &t->max_repeat, err));
-	WL_TRY(wl_json_bool_or(o, "garbled", where, true, &t->garbled, err));
-	WL_TRY(one_of(o, "pii", where, pii, &p, err));
-	WL_TRY(one_of(o, "traditional", where, traditional, &tr, err));
-	t->pii = (enum pii_policy)p;
-	t->traditional = (enum traditional_policy)tr;
-	return 0;
-}
-
-static int read_image(struct wl_rules *r, const json_t *root, const char *path, struct wl_err *err)
-{
-	static const char *const known[] = {
-		"min_side", "max_aspect", "min_spread", "min_bytes", "max_bytes", NULL};
-	struct image_rules *im = &r->image;
-	char where[600];
-	const json_t *o;
-
-	WL_TRY(section(root, "image", known, path, where, sizeof(where), &o, err));
-	WL_TRY(count(o, "min_side", where, 1, &im->min_side, err));
-	WL_TRY(count(o, "min_bytes", where, 0, &im->min_bytes, err));
-	WL_TRY(count(o, "max_bytes", where, INT64_MAX, &im->max_bytes, err));
-	WL_TRY(wl_json_num_or(o, "max_aspect", where, 1e9, &im->max_aspect, err));
-	WL_TRY(wl_json_num_or(o, "min_spread", where, 0, &im->min_spread, err));
-	if (!(im->max_aspect >= 1))
-		return wl_err_set(err, WL_EUSAGE,
-			"%s: \"max_aspect\" is %g, expected 1 (square) or "
-			"more.",
-			where, im->max_aspect);
-	return 0;
-}
-
-/* ---- word lists ---- */
-
-static bool all_ascii(const char *s, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		if ((unsigned char)s[i] >= 0x80)
-			return false;
-	return true;
-}
-
-/* A word as it will be looked for: see struct wl_rules. */
+/* A word of a sensitive list. */
 static int add_word(
 	struct wl_rules *r, const char *word, size_t n, int32_t list, struct wl_err *err)
 {
-	struct wl_buf norm, key;
-	int ret = -1;
+	int added;
 
-	wl_buf_init(&norm, 4 * n + 64);
-	wl_buf_init(&key, 80 * n + 64);
-	if (all_ascii(word, n)) {
-		WL_TRY_OUT(wl_text_fold(r->tx, word, n, &key, err));
-		if (key.len >= 2)
-			WL_TRY_OUT(wl_words_add(r->ascii, key.data, key.len, list, err));
-	} else {
-		WL_TRY_OUT(
-			wl_text_normalise(r->tx, "", word, n, WL_TEXT_KEEP_PII, &norm, NULL, err));
-		WL_TRY_OUT(wl_text_key(r->tx, wl_buf_str(&norm), norm.len, &key, err));
-		/* One character alone would be found everywhere. */
-		if (key.len > 3)
-			WL_TRY_OUT(wl_words_add(r->keys, key.data, key.len, list, err));
-	}
-	ret = 0;
-out:
-	wl_buf_release(&norm);
-	wl_buf_release(&key);
-	return ret;
+	WL_TRY(added = wl_words_add(r->words, word, n, list, err));
+	r->lists[list].words += (size_t)added;
+	return 0;
 }
 
-/* One word a line; spaces around it and empty lines do not count. */
-static int add_lines(
-	struct wl_rules *r, const char *text, size_t len, int32_t list, struct wl_err *err)
+/* A phrase of advertisements, "PHRASE" or "PHRASE<TAB>WEIGHT". */
+static int add_ad(struct wl_rules *r, const char *line, size_t n, int32_t unused, struct wl_err *err)
 {
-	size_t start = 0;
+	const char *tab = memchr(line, '\t', n);
+	double weight = 1;
+	char *end, number[32];
+	int added;
+
+	(void)unused;
+	if (tab) {
+		snprintf(number, sizeof(number), "%.*s", (int)(n - (size_t)(tab + 1 - line)), tab + 1);
+		weight = strtod(number, &end);
+		if (*end || end == number || !(weight > 0 && weight <= 1000))
+			return wl_err_set(err, WL_EUSAGE,
+				"an advertisement's phrase has the weight \"%s\", expected a number "
+				"over 0, to 1000.", number);
+		n = (size_t)(tab - line);
+	}
+	if (r->n_ads % 64 == 0) {
+		double *p = realloc(r->ad_weights, (r->n_ads + 64) * sizeof(*p));
+		if (!p)
+			return wl_err_nomem(err, "rules", (r->n_ads + 64) * sizeof(*p));
+		r->ad_weights = p;
+	}
+	r->ad_weights[r->n_ads] = weight;
+	WL_TRY(added = wl_words_add(r->ads, line, n, (int32_t)r->n_ads, err));
+	r->n_ads += (size_t)added;
+	return 0;
+}
+
+typedef int add_fn(
+	struct wl_rules *r, const char *word, size_t n, int32_t list, struct wl_err *err);
+
+/* One word a line; spaces around it, empty lines and a byte order mark do not count. */
+static int add_lines(struct wl_rules *r, add_fn *add, const char *text, size_t len, int32_t list,
+	struct wl_err *err)
+{
+	size_t start = len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
 
 	while (start < len) {
 		const char *nl = memchr(text + start, '\n', len - start);
@@ -164,14 +71,14 @@ static int add_lines(
 		while (end > start && strchr(" \t\r", text[end - 1]))
 			end--;
 		if (end > start)
-			WL_TRY(add_word(r, text + start, end - start, list, err));
+			WL_TRY(add(r, text + start, end - start, list, err));
 		start = next;
 	}
 	return 0;
 }
 
-static int read_file_list(struct wl_rules *r, const char *path, const char *file, int32_t list,
-	json_t *hashes, struct wl_err *err)
+static int read_file_list(struct wl_rules *r, add_fn *add, const char *path, const char *file,
+	int32_t list, json_t *hashes, struct wl_err *err)
 {
 	const char *slash = strrchr(path, '/');
 	char *dir = wl_strf(err, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
@@ -185,7 +92,10 @@ static int read_file_list(struct wl_rules *r, const char *path, const char *file
 	if (!full)
 		goto out;
 	WL_TRY_OUT(wl_read_file(full, &b, err));
-	WL_TRY_OUT(add_lines(r, wl_buf_str(&b), b.len, list, err));
+	if (add_lines(r, add, wl_buf_str(&b), b.len, list, err) < 0) {
+		wl_err_prefix(err, "%s", full);
+		goto out;
+	}
 	wl_sha256(wl_buf_str(&b), b.len, digest);
 	wl_hex(digest, sizeof(digest), hex);
 	ret = json_object_set_new(hashes, file, json_string(hex)) < 0
@@ -198,26 +108,20 @@ out:
 	return ret;
 }
 
-static int read_list(struct wl_rules *r, const char *path, const char *name, const json_t *o,
-	json_t *hashes, struct wl_err *err)
+/* {file: ..., words: [...]} below `where`. */
+static int read_words(struct wl_rules *r, add_fn *add, const char *path, const char *where,
+	const json_t *o, int32_t list, json_t *hashes, struct wl_err *err)
 {
 	static const char *const known[] = {"file", "words", NULL};
-	int32_t list = (int32_t)r->n_lists;
 	const json_t *words = json_object_get(o, "words"), *w;
-	char where[600];
 	const char *file;
 	size_t i;
 
-	snprintf(where, sizeof(where), "%s, sensitive, %s", path, name);
 	if (!json_is_object(o))
 		return wl_err_set(
 			err, WL_EUSAGE, "%s: expected \"file\" or \"words\" below it.", where);
 	WL_TRY(wl_json_only_keys(o, known, where, err));
 	WL_TRY(wl_json_str_or(o, "file", where, NULL, &file, err));
-	r->lists[list].name = strdup(name);
-	if (!r->lists[list].name)
-		return wl_err_nomem(err, "rules", strlen(name));
-	r->n_lists++;
 	if (words && !json_is_array(words))
 		return wl_err_set(err, WL_EUSAGE, "%s: \"words\" is no list.", where);
 	json_array_foreach(words, i, w)
@@ -225,9 +129,31 @@ static int read_list(struct wl_rules *r, const char *path, const char *name, con
 		if (!json_is_string(w) || !json_string_length(w))
 			return wl_err_set(err, WL_EUSAGE,
 				"%s: word %zu is no text; put it in quotes.", where, i + 1);
-		WL_TRY(add_word(r, json_string_value(w), json_string_length(w), list, err));
+		WL_TRY(add(r, json_string_value(w), json_string_length(w), list, err));
 	}
-	return file ? read_file_list(r, path, file, list, hashes, err) : 0;
+	return file ? read_file_list(r, add, path, file, list, hashes, err) : 0;
+}
+
+static int empty_list(const char *where, struct wl_err *err)
+{
+	return wl_err_set(err, WL_EUSAGE,
+		"%s: the list has no word of two letters or more, so it would find nothing; fill it "
+		"or take it out.", where);
+}
+
+static int read_list(struct wl_rules *r, const char *path, const char *name, const json_t *o,
+	json_t *hashes, struct wl_err *err)
+{
+	int32_t list = (int32_t)r->n_lists;
+	char where[600];
+
+	snprintf(where, sizeof(where), "%s, sensitive, %s", path, name);
+	r->lists[list].name = strdup(name);
+	if (!r->lists[list].name)
+		return wl_err_nomem(err, "rules", strlen(name));
+	r->n_lists++;
+	WL_TRY(read_words(r, add_word, path, where, o, list, hashes, err));
+	return r->lists[list].words ? 0 : empty_list(where, err);
 }
 
 static int read_sensitive(struct wl_rules *r, const json_t *root, const char *path, json_t *hashes,
@@ -236,10 +162,6 @@ static int read_sensitive(struct wl_rules *r, const json_t *root, const char *pa
 	json_t *o = json_object_get(root, "sensitive"), *list;
 	const char *name;
 
-	r->keys = wl_words_new(err);
-	r->ascii = r->keys ? wl_words_new(err) : NULL;
-	if (!r->ascii)
-		return -1;
 	if (o && !json_is_null(o) && !json_is_object(o))
 		return wl_err_set(err, WL_EUSAGE,
 			"%s, sensitive: expected NAME: {file: ..., words: [...]} below it.", path);
@@ -256,16 +178,140 @@ static int read_sensitive(struct wl_rules *r, const json_t *root, const char *pa
 				path, name, WL_REASON_MAX - 12);
 		WL_TRY(read_list(r, path, name, list, hashes, err));
 	}
-	WL_TRY(wl_words_build(r->keys, err));
-	return wl_words_build(r->ascii, err);
+	return wl_words_build(r->words, err);
+}
+
+static int read_ads(struct wl_rules *r, const json_t *root, const char *path, json_t *hashes,
+	struct wl_err *err)
+{
+	const json_t *o = json_object_get(root, "ads");
+	bool asked = false;
+	char where[600];
+
+	snprintf(where, sizeof(where), "%s, ads", path);
+	if (o && !json_is_null(o)) {
+		WL_TRY(read_words(r, add_ad, path, where, o, 0, hashes, err));
+		if (!r->n_ads)
+			return empty_list(where, err);
+	}
+	for (size_t i = 0; i < r->n_sources; i++)
+		asked |= isfinite(r->sources[i].text.max_ad);
+	if (asked && !r->n_ads)
+		return wl_err_set(err, WL_EUSAGE,
+			"%s: \"max_ad\" asks for the phrases of advertisements; name them under "
+			"\"ads\" as clean/rules/default.yaml does.", path);
+	return wl_words_build(r->ads, err);
+}
+
+/* ---- sections ---- */
+
+/* The mapping under `key` of `o`, NULL when there is none; `where` is filled with its name. */
+static int section(const json_t *o, const char *key, const char *above, char *where, size_t n,
+	const json_t **out, struct wl_err *err)
+{
+	*out = json_object_get(o, key);
+	snprintf(where, n, "%s, %s", above, key);
+	if (!*out || json_is_null(*out)) {
+		*out = NULL;
+		return 0;
+	}
+	if (!json_is_object(*out))
+		return wl_err_set(err, WL_EUSAGE, "%s: expected keys and values below it.", where);
+	return 0;
+}
+
+/* text, image and style over what s says already. */
+static int read_source(struct source_rules *s, const json_t *o, const char *above, struct wl_err *err)
+{
+	const json_t *below;
+	char where[1000];
+
+	WL_TRY(section(o, "text", above, where, sizeof(where), &below, err));
+	if (below)
+		WL_TRY(wl_read_text_rules(&s->text, below, where, err));
+	WL_TRY(section(o, "image", above, where, sizeof(where), &below, err));
+	if (below)
+		WL_TRY(wl_read_image_rules(&s->image, below, where, err));
+	WL_TRY(section(o, "style", above, where, sizeof(where), &below, err));
+	return wl_read_style(s, below, where, err);
+}
+
+static const struct source_rules lets_all_pass = {
+	.text = {.min_letters = 1,
+		.min_chars = 1,
+		.max_chars = INT32_MAX,
+		.max_run = INT32_MAX,
+		.max_foreign = 1,
+		.max_symbols = 1,
+		.max_repeat = 1,
+		.garbled = true,
+		.max_ad = INFINITY},
+	.image = {.min_side = 1,
+		.max_bytes = INT64_MAX,
+		.max_aspect = 1e9,
+		.max_text = 1,
+		.max_qr = 1},
+};
+
+static int read_sources(struct wl_rules *r, const json_t *root, const char *path, struct wl_err *err)
+{
+	static const char *const known[] = {"text", "image", "style", NULL};
+	const json_t *o;
+	json_t *v;
+	const char *name;
+	char where[600], below[800];
+
+	WL_TRY(section(root, "sources", path, where, sizeof(where), &o, err));
+	r->sources = calloc(json_object_size(o) + 1, sizeof(*r->sources));
+	if (!r->sources)
+		return wl_err_nomem(err, "rules", 0);
+	r->sources[0] = lets_all_pass;
+	r->sources[0].source = strdup("");
+	r->n_sources = 1;
+	WL_TRY(read_source(&r->sources[0], root, path, err));
+	json_object_foreach((json_t *)o, name, v)
+	{
+		struct source_rules *s = &r->sources[r->n_sources];
+		snprintf(below, sizeof(below), "%s, %s", where, name);
+		if (!json_is_object(v) || !*name)
+			return wl_err_set(err, WL_EUSAGE,
+				"%s: expected text, image or style below a source's name.", below);
+		*s = r->sources[0];
+		s->source = strdup(name);
+		r->n_sources++;
+		/* Its own style begins with what is usual for such a source. */
+		if (!s->has_style)
+			s->style = wl_text_style_of(name);
+		WL_TRY(wl_json_only_keys(v, known, below, err));
+		WL_TRY(read_source(s, v, below, err));
+	}
+	for (size_t i = 0; i < r->n_sources; i++)
+		if (!r->sources[i].source)
+			return wl_err_nomem(err, "rules", 0);
+	return 0;
+}
+
+const struct source_rules *wl_rules_of_source(const struct wl_rules *r, const char *source)
+{
+	const struct source_rules *best = &r->sources[0];
+
+	for (size_t i = 1; i < r->n_sources; i++) {
+		size_t n = strlen(r->sources[i].source);
+		if (n > strlen(best->source) && strncmp(source, r->sources[i].source, n) == 0)
+			best = &r->sources[i];
+	}
+	return best;
 }
 
 /* ---- the file ---- */
 
 static int read_rules(struct wl_rules *r, const char *path, struct wl_err *err)
 {
-	static const char *const known[] = {"version", "text", "image", "sensitive", NULL};
+	static const char *const known[] = {"version", "text", "image", "style", "sources", "sensitive",
+		"ads", "agreement", NULL};
 	json_t *root = wl_yaml_load(path, err), *hashes = json_object();
+	const json_t *agreement;
+	char where[600];
 	int64_t version;
 	int ret = -1;
 
@@ -273,7 +319,7 @@ static int read_rules(struct wl_rules *r, const char *path, struct wl_err *err)
 		goto out;
 	if (!json_is_object(root)) {
 		wl_err_set(err, WL_EUSAGE,
-			"%s: expected version, text, image and sensitive with "
+			"%s: expected version, text, image and others with "
 			"their rules below.",
 			path);
 		goto out;
@@ -285,9 +331,16 @@ static int read_rules(struct wl_rules *r, const char *path, struct wl_err *err)
 			path, (long long)version);
 		goto out;
 	}
-	WL_TRY_OUT(read_text(r, root, path, err));
-	WL_TRY_OUT(read_image(r, root, path, err));
+	r->fold = wl_fold_new(r->tx, err);
+	r->words = r->fold ? wl_words_new(r->fold, err) : NULL;
+	r->ads = r->words ? wl_words_new(r->fold, err) : NULL;
+	if (!r->ads)
+		goto out;
+	WL_TRY_OUT(read_sources(r, root, path, err));
+	WL_TRY_OUT(section(root, "agreement", path, where, sizeof(where), &agreement, err));
+	WL_TRY_OUT(wl_read_agreement(&r->agreement, agreement, where, err));
 	WL_TRY_OUT(read_sensitive(r, root, path, hashes, err));
+	WL_TRY_OUT(read_ads(r, root, path, hashes, err));
 	r->params = json_pack("{s:i, s:O, s:O}", "rules_version", WL_RULES_VERSION, "rules", root,
 		"lists", hashes);
 	ret = r->params ? 0 : wl_err_nomem(err, "rules", 0);
@@ -321,9 +374,14 @@ void wl_rules_free(struct wl_rules *r)
 		return;
 	for (size_t i = 0; i < r->n_lists; i++)
 		free(r->lists[i].name);
+	for (size_t i = 0; i < r->n_sources; i++)
+		free(r->sources[i].source);
+	free(r->sources);
 	free(r->lists);
-	wl_words_free(r->keys);
-	wl_words_free(r->ascii);
+	free(r->ad_weights);
+	wl_words_free(r->words);
+	wl_words_free(r->ads);
+	wl_fold_free(r->fold);
 	json_decref(r->params);
 	free(r);
 }
@@ -335,5 +393,31 @@ const json_t *wl_rules_params(const struct wl_rules *r)
 
 bool wl_rules_want_look(const struct wl_rules *r)
 {
-	return r->image.min_spread > 0;
+	for (size_t i = 0; i < r->n_sources; i++)
+		if (r->sources[i].image.min_spread > 0)
+			return true;
+	return false;
+}
+
+int wl_rules_use_scores(struct wl_rules *r, const struct wl_scores *scores, struct wl_err *err)
+{
+	if (!r->agreement.on && !scores)
+		return 0;
+	if (!scores)
+		return wl_err_set(err, WL_EUSAGE,
+			"The rules have an \"agreement\" section; give the scores it judges by "
+			"--scores FILE, or take it out.");
+	if (!r->agreement.on)
+		return wl_err_set(err, WL_EUSAGE,
+			"--scores is given, but the rules do not say what to do with it; add "
+			"\"agreement: {drop_lowest: 0.1}\" or the like.");
+	r->scores = scores;
+	r->lowest_score = r->agreement.min;
+	if (r->agreement.quantile > 0) {
+		double q = wl_scores_quantile(scores, r->agreement.quantile);
+		r->lowest_score = q > r->lowest_score ? q : r->lowest_score;
+	}
+	if (json_object_set_new(r->params, "scores", json_string(wl_scores_hash(scores))) < 0)
+		return wl_err_nomem(err, "rules", 0);
+	return 0;
 }

@@ -6,6 +6,7 @@
 #define WL_CLEAN_RULES_H
 
 #include "clean/phash.h"
+#include "clean/scores.h"
 #include "clean/text.h"
 #include "ops/err.h"
 
@@ -14,7 +15,7 @@
 #include <stdint.h>
 
 /* Changes when the same rules would judge the same pair differently. */
-enum { WL_RULES_VERSION = 1 };
+enum { WL_RULES_VERSION = 2 };
 
 struct wl_rules; /* immutable: for any number of threads */
 
@@ -22,13 +23,18 @@ struct wl_rules; /* immutable: for any number of threads */
  * the file or one of its word lists cannot be read. */
 struct wl_rules *wl_rules_load(const char *path, const struct wl_text *tx, struct wl_err *err);
 void wl_rules_free(struct wl_rules *r);
-/* What the outcome depends on: the rules and the contents of the word lists.  Borrowed. */
+/* Gives the scores that the "agreement" section judges by (borrowed: they must live as long).
+ * WL_EUSAGE when one of the two is there without the other; NULL says there are none. */
+WL_MUST_CHECK int wl_rules_use_scores(
+	struct wl_rules *r, const struct wl_scores *scores, struct wl_err *err);
+/* What the outcome depends on: the rules, the scores and the contents of the word lists.  Borrowed. */
 const json_t *wl_rules_params(const struct wl_rules *r);
 /* Whether a rule looks at the pixels, so that wl_rules_judge wants a look. */
 bool wl_rules_want_look(const struct wl_rules *r);
 
 /* A pair as the rules see it. */
 struct wl_subject {
+	int64_t id;
 	const char *name, *source, *texts; /* texts: raw JSON of the catalog */
 	int width, height;
 	int64_t bytes;
@@ -37,7 +43,7 @@ struct wl_subject {
 	const char *broken;	    /* why the picture cannot be decoded, or NULL */
 };
 
-enum { WL_REASON_MAX = 48, WL_DETAIL_MAX = 240, WL_VERDICTS_MAX = 8 };
+enum { WL_REASON_MAX = 48, WL_DETAIL_MAX = 240, WL_VERDICTS_MAX = 16 };
 struct wl_verdict {
 	char reason[WL_REASON_MAX]; /* "text-short", "sensitive-ads", "image-small", ... */
 	char detail[WL_DETAIL_MAX]; /* for people: the measure, the bound, the text */
@@ -46,7 +52,7 @@ struct wl_verdict {
 struct wl_outcome {
 	json_t *texts;	/* [[kind, text], ...] normalised, the captions first; [] when none is left
 			 */
-	json_t *scores; /* of the first text: chars, letters, chinese, repeat, mobiles, ... */
+	json_t *scores; /* of the first text: chars, letters, chinese, repeat, what was cut, ... */
 	struct wl_verdict v[WL_VERDICTS_MAX];
 	size_t n; /* 0: the pair is kept */
 };

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unicode/uchar.h>
+#include <unicode/ucnv.h>
 #include <unicode/unorm2.h>
 #include <unicode/ustring.h>
 
@@ -22,6 +23,8 @@ struct wl_text {
 	opencc_t t2s;
 	const UNormalizer2 *nfc, *nfkc_cf; /* ICU's, never freed */
 	int8_t script[HAN_COUNT];	   /* 1 Traditional only, -1 Simplified only, 0 both */
+	uint16_t simple[HAN_COUNT];	   /* the Simplified form, 0: the character itself */
+	uint16_t gbk[0x10000];		   /* lead and trail byte, 0: none */
 };
 
 /* ---- opening ---- */
@@ -31,8 +34,8 @@ static bool opencc_failed(opencc_t o)
 	return o == (opencc_t)-1;
 }
 
-/* Marks with `mark` the characters that the conversion changes.  One call for all of them, a
- * newline between two, so that no phrase matches. */
+/* Marks with `mark` the characters that the conversion changes, and notes what t2s makes of
+ * them.  One call for all of them, a newline between two, so that no phrase matches. */
 static int mark_script(struct wl_text *t, opencc_t cc, int8_t mark, struct wl_err *err)
 {
 	char *in = malloc(HAN_COUNT * 4 + 1), *out = NULL;
@@ -58,7 +61,10 @@ static int mark_script(struct wl_text *t, opencc_t cc, int8_t mark, struct wl_er
 				"reinstall libopencc-data.");
 			goto out;
 		}
-		if (wl_utf8_next(out, n, &i, NULL) != c && !t->script[c - HAN_FIRST])
+		uint32_t to = wl_utf8_next(out, n, &i, NULL);
+		if (to != c && mark > 0 && to < 0x10000)
+			t->simple[c - HAN_FIRST] = (uint16_t)to;
+		if (to != c && !t->script[c - HAN_FIRST])
 			t->script[c - HAN_FIRST] = mark;
 		while (i < n && out[i++] != '\n')
 			;
@@ -68,6 +74,27 @@ out:
 	opencc_convert_utf8_free(out);
 	free(in);
 	return ret;
+}
+
+static int fill_gbk(struct wl_text *t, struct wl_err *err)
+{
+	UErrorCode st = U_ZERO_ERROR;
+	UConverter *cv = ucnv_open("GBK", &st);
+
+	for (uint32_t lead = 0x81; lead <= 0xfe && U_SUCCESS(st); lead++)
+		for (uint32_t trail = 0x40; trail <= 0xfe; trail++) {
+			char bytes[2] = {(char)lead, (char)trail};
+			UErrorCode one = U_ZERO_ERROR;
+			UChar out[4];
+			int32_t n = ucnv_toUChars(cv, out, 4, bytes, 2, &one);
+			if (U_SUCCESS(one) && n == 1 && out[0] != 0xfffd && out[0] >= 0x80)
+				t->gbk[out[0]] = (uint16_t)(lead << 8 | trail);
+		}
+	ucnv_close(cv);
+	if (U_FAILURE(st))
+		return wl_err_set(err, WL_EFAIL,
+			"ICU has no converter for GBK (%s); reinstall libicu72.", u_errorName(st));
+	return 0;
 }
 
 struct wl_text *wl_text_open(struct wl_err *err)
@@ -96,7 +123,8 @@ struct wl_text *wl_text_open(struct wl_err *err)
 	else
 		/* A character that both conversions change (only t2s knows 乾 -> 干) counts as
 		 * Traditional: t2s goes first. */
-		ok = mark_script(t, t->t2s, 1, err) == 0 && mark_script(t, s2t, -1, err) == 0;
+		ok = mark_script(t, t->t2s, 1, err) == 0 && mark_script(t, s2t, -1, err) == 0 &&
+		     fill_gbk(t, err) == 0;
 	if (!opencc_failed(s2t))
 		opencc_close(s2t);
 	if (ok)
@@ -117,6 +145,18 @@ void wl_text_close(struct wl_text *t)
 int wl_text_script(const struct wl_text *t, uint32_t c)
 {
 	return c >= HAN_FIRST && c <= HAN_LAST ? t->script[c - HAN_FIRST] : 0;
+}
+
+uint32_t wl_text_simple(const struct wl_text *t, uint32_t c)
+{
+	uint32_t to = c >= HAN_FIRST && c <= HAN_LAST ? t->simple[c - HAN_FIRST] : 0;
+
+	return to ? to : c;
+}
+
+uint32_t wl_text_gbk(const struct wl_text *t, uint32_t c)
+{
+	return c < 0x10000 ? t->gbk[c] : 0;
 }
 
 /* ---- code points ---- */
@@ -349,8 +389,22 @@ static size_t cut_at_char(const char *text, size_t len, size_t max)
 	return max;
 }
 
-int wl_text_normalise(const struct wl_text *tx, const char *source, const char *text, size_t len,
-	unsigned flags, struct wl_buf *out, struct wl_text_facts *facts, struct wl_err *err)
+const char *const wl_cut_names[WL_CUTS + 1] = {"urls", "mentions", "topics", "codes", "emoji",
+	"reposts", "references", "bylines", NULL};
+
+struct wl_text_style wl_text_style_of(const char *source)
+{
+	if (!source || strncmp(source, "weibo", 5) != 0)
+		return (struct wl_text_style){0};
+	return (struct wl_text_style){.mentions = true,
+		.codes = true,
+		.short_urls = true,
+		.reposts = true,
+		.topics = WL_TOPICS_WORDS};
+}
+
+int wl_text_clean(const struct wl_text *tx, const struct wl_text_work *w, const char *text,
+	size_t len, struct wl_buf *out, struct wl_text_facts *facts, struct wl_err *err)
 {
 	struct wl_text_facts unused, *f = facts ? facts : &unused;
 	struct wl_cps t = {0};
@@ -361,24 +415,35 @@ int wl_text_normalise(const struct wl_text *tx, const char *source, const char *
 	drop_invisible(&t);
 	WL_TRY_OUT(compose(tx, &t, err));
 	wl_cut_tags(&t);
-	wl_cut_urls(&t);
+	wl_cut_urls(&t, w->style.short_urls, f);
 	squeeze_spaces(&t); /* numbers may be written in groups */
-	wl_mask_pii(&t, flags & WL_TEXT_KEEP_PII, f);
-	if (source && strncmp(source, "weibo", 5) == 0) {
-		wl_cut_weibo(&t); /* behind the masks: an '@' may belong to an address */
-		squeeze_spaces(&t);
-		if (!(flags & WL_TEXT_KEEP_PII))
-			wl_mask_pii(&t, false, f);
-	}
+	wl_personal_mask(&t, w->look, w->mask, f->personal);
+	wl_cut_style(&t, &w->style, f); /* behind the masks: an '@' may belong to an address */
+	squeeze_spaces(&t);
+	/* What was cut may have stood inside a number. */
+	wl_personal_mask(&t, w->mask, w->mask, f->personal);
 	squeeze_spaces(&t);
 	f->traditional = is_traditional(tx, &t);
 	WL_TRY_OUT(encode(&t, out, err));
-	if (f->traditional && !(flags & WL_TEXT_KEEP_TRADITIONAL))
+	if (f->traditional && !w->keep_traditional)
 		WL_TRY_OUT(to_simplified(tx, out, err));
 	ret = 0;
 out:
 	free(t.c);
 	return ret;
+}
+
+int wl_text_normalise(const struct wl_text *tx, const char *source, const char *text, size_t len,
+	unsigned flags, struct wl_buf *out, struct wl_text_facts *facts, struct wl_err *err)
+{
+	unsigned kinds = WL_PERSONAL_BIT(WL_MOBILE) | WL_PERSONAL_BIT(WL_ID_CARD) |
+			 WL_PERSONAL_BIT(WL_EMAIL);
+	struct wl_text_work w = {.style = wl_text_style_of(source),
+		.look = kinds,
+		.mask = flags & WL_TEXT_KEEP_PII ? 0 : kinds,
+		.keep_traditional = flags & WL_TEXT_KEEP_TRADITIONAL};
+
+	return wl_text_clean(tx, &w, text, len, out, facts, err);
 }
 
 int wl_text_fold(const struct wl_text *tx, const char *text, size_t len, struct wl_buf *out,

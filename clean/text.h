@@ -14,6 +14,7 @@
 #ifndef WL_CLEAN_TEXT_H
 #define WL_CLEAN_TEXT_H
 
+#include "clean/personal.h"
 #include "ops/buf.h"
 #include "ops/err.h"
 
@@ -27,8 +28,38 @@ struct wl_text; /* tables and OpenCC's dictionaries; immutable: for any number o
 struct wl_text *wl_text_open(struct wl_err *err);
 void wl_text_close(struct wl_text *t);
 
+/* What was cut out of a text, and how often. */
+enum wl_cut {
+	WL_CUT_URL,
+	WL_CUT_MENTION,
+	WL_CUT_TOPIC,
+	WL_CUT_CODE,
+	WL_CUT_EMOJI,
+	WL_CUT_REPOST,
+	WL_CUT_REFERENCE,
+	WL_CUT_BYLINE,
+	WL_CUTS,
+};
+/* "urls", "mentions", ...: in the enum's order, NULL-terminated. */
+extern const char *const wl_cut_names[WL_CUTS + 1];
+
+/* What is cut from the texts of a source; URLs with a scheme go from all. */
+struct wl_text_style {
+	bool mentions;	 /* @user, 回复@user: */
+	bool codes;	 /* [泪] */
+	bool emoji;	 /* pictographs */
+	bool short_urls; /* t.cn/x without http:// */
+	bool reposts;	 /* a chain mine//@a:his keeps its first words; 转发微博 and the like go */
+	bool references; /* [1], [12-13], [编辑], （）: of an encyclopedia */
+	bool bylines;	 /* of news: dateline, credits in brackets, editors */
+	enum { WL_TOPICS_KEEP, WL_TOPICS_WORDS, WL_TOPICS_CUT } topics; /* #topic# */
+};
+/* By the source's name: "weibo..." loses mentions, codes, short URLs, reposts and the signs of
+ * its topics, "news..." and "baike..." nothing unless rules say so. */
+struct wl_text_style wl_text_style_of(const char *source);
+
 enum wl_text_flags {
-	WL_TEXT_KEEP_PII = 1,	      /* numbers and addresses are counted, not masked */
+	WL_TEXT_KEEP_PII = 1,	      /* personal information is counted, not masked */
 	WL_TEXT_KEEP_TRADITIONAL = 2, /* detected, not converted */
 };
 
@@ -36,12 +67,24 @@ enum { WL_TEXT_MAX_BYTES = 4 << 20 }; /* longer input is cut at a character */
 
 struct wl_text_facts {
 	bool traditional; /* more characters are Traditional-only than Simplified-only */
-	int mobiles, id_cards, emails; /* found (and masked as "***") */
+	int personal[WL_PERSONAL_KINDS]; /* found (and masked as "***") */
+	int cut[WL_CUTS];
 	size_t bad_bytes; /* of the input, not UTF-8: replaced by U+FFFD, which stays visible */
 };
 
-/* Replaces what is in out.  source: the pair's; "weibo..." has rules of its own: mentions,
- * repost chains and emoji codes go, #topics# keep their words.  facts may be NULL. */
+/* Replaces what is in out.  look, mask: sets of WL_PERSONAL_BIT(kind) to be counted, to be
+ * masked.  facts may be NULL. */
+struct wl_text_work {
+	struct wl_text_style style;
+	unsigned look, mask;
+	bool keep_traditional;
+};
+WL_MUST_CHECK int wl_text_clean(const struct wl_text *t, const struct wl_text_work *work,
+	const char *text, size_t len, struct wl_buf *out, struct wl_text_facts *facts,
+	struct wl_err *err);
+
+/* The same with the source's own style; of personal information mobile numbers, identity cards
+ * and e-mail addresses are masked: what dedup compares. */
 WL_MUST_CHECK int wl_text_normalise(const struct wl_text *t, const char *source, const char *text,
 	size_t len, unsigned flags, struct wl_buf *out, struct wl_text_facts *facts,
 	struct wl_err *err);
@@ -59,5 +102,10 @@ WL_MUST_CHECK int wl_text_fold(const struct wl_text *t, const char *text, size_t
 
 /* Whether c is written in Traditional (1) or in Simplified (-1) text only; 0: in both. */
 int wl_text_script(const struct wl_text *t, uint32_t c);
+/* The Simplified form of one character without its context, c itself when it has none: for
+ * comparing, not for writing (后 may be 后 or 後). */
+uint32_t wl_text_simple(const struct wl_text *t, uint32_t c);
+/* Its two bytes in GBK, the first one above; 0: it has none (ASCII included). */
+uint32_t wl_text_gbk(const struct wl_text *t, uint32_t c);
 
 #endif

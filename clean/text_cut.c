@@ -1,57 +1,15 @@
 /*
- * Cutting and masking.  Everything cut leaves one space (squeezed later), so that words on both
+ * Cutting.  Everything cut leaves one space (squeezed later), so that words on both
  * sides do not grow together.
  */
 #include "clean/text_cut.h"
 
-#include "clean/utf8.h"
+#include "clean/personal_priv.h"
 
 #include <string.h>
 #include <unicode/uchar.h>
 
 /* ---- helpers ---- */
-
-static bool ascii_alpha(uint32_t c)
-{
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-/* A decimal digit, ASCII or full-width, as 0..9; -1 otherwise. */
-static int digit_of(uint32_t c)
-{
-	if (c >= '0' && c <= '9')
-		return (int)c - '0';
-	return c >= 0xff10 && c <= 0xff19 ? (int)c - 0xff10 : -1;
-}
-
-static bool letter_or_digit(uint32_t c)
-{
-	if (c < 0x80)
-		return ascii_alpha(c) || (c >= '0' && c <= '9');
-	return wl_is_cjk(c) || u_isalnum((UChar32)c);
-}
-
-/* Whether the ASCII word (lower case) stands at i, in any case. */
-static bool at_word(const struct wl_cps *t, size_t i, const char *word)
-{
-	for (; *word; word++, i++)
-		if (i >= t->n || (t->c[i] | (ascii_alpha(t->c[i]) ? 32 : 0)) != (uint32_t)*word)
-			return false;
-	return true;
-}
-
-/* As above for a word of any script, exactly; returns its length in characters, or 0. */
-static size_t at_text(const struct wl_cps *t, size_t i, const char *word)
-{
-	size_t k = 0, len = strlen(word), n = 0;
-
-	while (k < len) {
-		if (i + n >= t->n || t->c[i + n] != wl_utf8_next(word, len, &k, NULL))
-			return 0;
-		n++;
-	}
-	return n;
-}
 
 /* A pass reads ahead of where it writes, in the same array. */
 struct cutter {
@@ -90,16 +48,16 @@ static size_t tag_at(const struct wl_cps *t, size_t i)
 	size_t k = i + 1, name;
 	bool known = false;
 
-	if (at_word(t, i, "<!--") || at_word(t, i, "<!doctype")) {
+	if (wl_word_at(t, i, "<!--") || wl_word_at(t, i, "<!doctype")) {
 		known = true;
 		name = 0;
 	} else {
 		if (k < t->n && t->c[k] == '/')
 			k++;
-		for (name = k; k < t->n && (ascii_alpha(t->c[k]) || digit_of(t->c[k]) >= 0); k++)
+		for (name = k; k < t->n && (wl_ascii_alpha(t->c[k]) || wl_digit(t->c[k]) >= 0); k++)
 			;
 		for (const char *const *w = names; *w && !known; w++)
-			known = strlen(*w) == k - name && at_word(t, name, *w);
+			known = strlen(*w) == k - name && wl_word_at(t, name, *w);
 	}
 	if (!known || k >= t->n)
 		return 0;
@@ -134,11 +92,11 @@ static size_t url_at(const struct wl_cps *t, size_t i)
 {
 	size_t k = i, start;
 
-	if (at_word(t, i, "https://"))
+	if (wl_word_at(t, i, "https://"))
 		k += 8;
-	else if (at_word(t, i, "http://"))
+	else if (wl_word_at(t, i, "http://"))
 		k += 7;
-	else if (at_word(t, i, "www.") && (i == 0 || !ascii_alpha(t->c[i - 1])))
+	else if (wl_word_at(t, i, "www.") && (i == 0 || !wl_ascii_alpha(t->c[i - 1])))
 		k += 4;
 	else
 		return 0;
@@ -149,13 +107,33 @@ static size_t url_at(const struct wl_cps *t, size_t i)
 	return k > start || t->c[i] != 'w' ? k - i : 0;
 }
 
-void wl_cut_urls(struct wl_cps *t)
+/* "t.cn/zjKyD4R": links that Weibo and others shorten, written without their scheme. */
+static size_t short_url_at(const struct wl_cps *t, size_t i)
+{
+	static const char *const hosts[] = {"t.cn/", "url.cn/", "sinaurl.cn/", "dwz.cn/", "suo.im/",
+		"bit.ly/", "goo.gl/", "tinyurl.com/", "t.co/", "is.gd/", "ow.ly/", "163.fm/", NULL};
+	size_t n = 0, k;
+
+	if (i > 0 && (wl_ascii_alpha(t->c[i - 1]) || wl_digit(t->c[i - 1]) >= 0 ||
+			     t->c[i - 1] == '.' || t->c[i - 1] == '-'))
+		return 0;
+	for (const char *const *h = hosts; *h && !n; h++)
+		n = wl_word_at(t, i, *h);
+	for (k = i + n; n && k < t->n && (wl_ascii_alpha(t->c[k]) || wl_digit(t->c[k]) >= 0); k++)
+		;
+	return k > i + n ? k - i : 0;
+}
+
+void wl_cut_urls(struct wl_cps *t, bool short_ones, struct wl_text_facts *facts)
 {
 	struct cutter k = {.t = t};
 
 	while (k.read < t->n) {
 		uint32_t c = t->c[k.read] | 32;
 		size_t n = c == 'h' || c == 'w' ? url_at(t, k.read) : 0;
+		if (!n && short_ones && c < 0x80)
+			n = short_url_at(t, k.read);
+		facts->cut[WL_CUT_URL] += n > 0;
 		if (n)
 			cut(&k, n);
 		else
@@ -164,153 +142,16 @@ void wl_cut_urls(struct wl_cps *t)
 	done(&k);
 }
 
-/* ---- personal numbers ---- */
+/* ---- machinery of networks and pages ---- */
 
-/* GB 11643: 17 digits and a check character, ISO 7064 MOD 11-2; a plausible birth date. */
-static bool is_id_card(const uint32_t *c)
-{
-	int d[18], sum = 0, century, month, day;
-
-	for (int i = 0; i < 18; i++) {
-		d[i] = digit_of(c[i]);
-		if (i == 17 && (c[i] == 'X' || c[i] == 'x' || c[i] == 0xff38 || c[i] == 0xff58))
-			d[i] = 10;
-		if (d[i] < 0)
-			return false;
-		sum = (sum * 2 + d[i]) % 11;
-	}
-	century = d[6] * 10 + d[7];
-	month = d[10] * 10 + d[11];
-	day = d[12] * 10 + d[13];
-	return sum == 1 && d[0] >= 1 && (century == 19 || century == 20) && month >= 1 &&
-	       month <= 12 && day >= 1 && day <= 31;
-}
-
-static size_t digits_at(const struct wl_cps *t, size_t i)
-{
-	size_t n = 0;
-
-	while (i + n < t->n && digit_of(t->c[i + n]) >= 0)
-		n++;
-	return n;
-}
-
-static bool mobile_start(const struct wl_cps *t, size_t i)
-{
-	return digit_of(t->c[i]) == 1 && digit_of(t->c[i + 1]) >= 3;
-}
-
-/* Length of a Chinese mobile number at i, where a run of `run` digits begins: 11 digits, or
- * with 86 before, or in groups of 3, 4, 4. */
-static size_t mobile_at(const struct wl_cps *t, size_t i, size_t run)
-{
-	if (run == 11 && mobile_start(t, i))
-		return 11;
-	if (run == 13 && digit_of(t->c[i]) == 8 && digit_of(t->c[i + 1]) == 6 &&
-		mobile_start(t, i + 2))
-		return 13;
-	if (run == 3 && mobile_start(t, i) && i + 13 <= t->n) {
-		uint32_t sep = t->c[i + 3];
-		if ((sep == '-' || sep == ' ') && digits_at(t, i + 4) == 4 && t->c[i + 8] == sep &&
-			digits_at(t, i + 9) == 4)
-			return 13;
-	}
-	return 0;
-}
-
-static bool mail_local(uint32_t c)
-{
-	return c && c < 0x80 && (letter_or_digit(c) || strchr("._%+-", (int)c));
-}
-
-/* The '@' at i of an e-mail address: how many characters before (from `first` on) and behind it
- * belong to it.  The domain has two labels or more, the last one of letters. */
-static bool mail_at(const struct wl_cps *t, size_t i, size_t first, size_t *before, size_t *behind)
-{
-	size_t k = i + 1, label = i + 1;
-	bool alpha = true;
-
-	*before = *behind = 0;
-	while (i - *before > first && *before < 64 && mail_local(t->c[i - *before - 1]))
-		++*before;
-	for (; k < t->n && k - i < 255; k++) {
-		uint32_t c = t->c[k];
-		bool end_of_label = c == '.' && k > label;
-		if (end_of_label && label > i + 1 && alpha && k - label >= 2)
-			*behind = k - i - 1;
-		if (end_of_label) {
-			label = k + 1;
-			alpha = true;
-		} else if (c < 0x80 && (letter_or_digit(c) || c == '-')) {
-			alpha = alpha && ascii_alpha(c);
-		} else {
-			break;
-		}
-	}
-	if (label > i + 1 && alpha && k - label >= 2)
-		*behind = k - i - 1;
-	return *before > 0 && *behind > 0;
-}
-
-/* "***", or fewer where less was there. */
-static void mask(struct cutter *k, size_t n, bool keep_it)
-{
-	if (keep_it) {
-		while (n--)
-			keep(k);
-		return;
-	}
-	for (size_t i = 0; i < 3 && i < n; i++)
-		k->t->c[k->write++] = '*';
-	k->read += n;
-}
-
-void wl_mask_pii(struct wl_cps *t, bool keep_it, struct wl_text_facts *facts)
-{
-	struct cutter k = {.t = t};
-	size_t fresh = 0; /* behind the last masked one: an address does not reach back past it */
-
-	while (k.read < t->n) {
-		size_t i = k.read, run = digits_at(t, i), n, before, behind;
-
-		if (t->c[i] == '@' && mail_at(t, i, fresh, &before, &behind)) {
-			facts->emails++;
-			if (!keep_it) {
-				k.read -= before;
-				k.write -= before;
-			} else {
-				before = 0;
-			}
-			mask(&k, before + 1 + behind, keep_it);
-			fresh = k.read;
-		} else if ((run == 18 || run == 17) && i + 18 <= t->n && is_id_card(t->c + i)) {
-			facts->id_cards++;
-			mask(&k, 18, keep_it);
-			fresh = k.read;
-		} else if (run && (n = mobile_at(t, i, run))) {
-			facts->mobiles++;
-			mask(&k, n, keep_it);
-			fresh = k.read;
-		} else if (run) {
-			while (run--)
-				keep(&k);
-		} else {
-			keep(&k);
-		}
-	}
-	done(&k);
-}
-
-/* ---- Weibo ---- */
-
-enum { NAME_MAX_CHARS = 30, EMOJI_MAX_CHARS = 8, TOPIC_MAX_CHARS = 60 };
+enum { NAME_MAX_CHARS = 30, CODE_MAX_CHARS = 8, TOPIC_MAX_CHARS = 60 };
 
 static size_t user_name_at(const struct wl_cps *t, size_t i)
 {
 	size_t n = 0;
 
 	while (i + n < t->n && n < NAME_MAX_CHARS &&
-		(letter_or_digit(t->c[i + n]) || t->c[i + n] == '_' || t->c[i + n] == '-' ||
+		(wl_letter_or_digit(t->c[i + n]) || t->c[i + n] == '_' || t->c[i + n] == '-' ||
 			t->c[i + n] == 0xb7))
 		n++;
 	return n;
@@ -324,101 +165,179 @@ static bool is_colon(const struct wl_cps *t, size_t i)
 /* "@name", with a colon that follows; not the middle of an address. */
 static size_t mention_at(const struct wl_cps *t, size_t i)
 {
-	size_t n = user_name_at(t, i + 1), before, behind;
+	size_t n = user_name_at(t, i + 1);
+	struct wl_span s;
 
-	if (!n || (i > 0 && mail_at(t, i, i - 1, &before, &behind)))
+	if (!n || (i > 0 && wl_email_at(t, i, i - 1, &s)))
 		return 0;
 	return 1 + n + is_colon(t, i + 1 + n);
 }
 
 /* "[泪]", "[good]": an emoji's code. */
-static size_t emoji_at(const struct wl_cps *t, size_t i)
+static size_t code_at(const struct wl_cps *t, size_t i)
 {
 	size_t k = i + 1;
 
-	while (k < t->n && k - i <= EMOJI_MAX_CHARS && letter_or_digit(t->c[k]))
+	while (k < t->n && k - i <= CODE_MAX_CHARS && wl_letter_or_digit(t->c[k]))
 		k++;
 	return k > i + 1 && k < t->n && t->c[k] == ']' ? k + 1 - i : 0;
 }
 
-/* What stands at i and is no word of the writer's: its length, or 0. */
-static size_t weibo_machinery_at(const struct wl_cps *t, size_t i)
+/* "[1]", "[12-13]", "[注 2]", "（）": what an encyclopedia's page leaves in its text. */
+static size_t reference_at(const struct wl_cps *t, size_t i)
 {
-	static const char *const phrases[] = {"转发微博", "轉發微博", "Repost", "网页链接",
+	size_t k = i + 1, digits = 0;
+
+	if (t->c[i] == 0xff08 || t->c[i] == '(') {
+		while (k < t->n && (t->c[k] == ' ' || t->c[k] == 0xff0c || t->c[k] == 0xff1b))
+			k++;
+		return k < t->n && wl_half(t->c[k]) == ')' ? k + 1 - i : 0;
+	}
+	if (t->c[i] != '[')
+		return 0;
+	if (wl_word_at(t, i, "[来源请求]") || wl_word_at(t, i, "[編輯]") || wl_word_at(t, i, "[编辑]"))
+		return t->c[i + 3] == ']' ? 4 : 6;
+	k += wl_word_at(t, k, "注") + wl_word_at(t, k, "註");
+	for (; k < t->n && k - i < 10; k++) {
+		if (wl_digit(t->c[k]) >= 0)
+			digits++;
+		else if (t->c[k] != '-' && t->c[k] != ',' && t->c[k] != ' ')
+			break;
+	}
+	return digits && k < t->n && t->c[k] == ']' ? k + 1 - i : 0;
+}
+
+/* Emoji and pictographs; not the signs of old (© ™). */
+static bool is_emoji(uint32_t c)
+{
+	if (c < 0x203c || (c >= 0x2e80 && c < 0x1f000 && c != 0x3030 && c != 0x303d))
+		return false;
+	return u_hasBinaryProperty((UChar32)c, UCHAR_EMOJI_PRESENTATION) ||
+	       u_hasBinaryProperty((UChar32)c, UCHAR_EMOJI_MODIFIER) ||
+	       (c >= 0x1f1e6 && c <= 0x1f1ff) || c == 0x20e3 ||
+	       (c != 0x2122 && c != 0x2139 &&
+		       u_hasBinaryProperty((UChar32)c, UCHAR_EXTENDED_PICTOGRAPHIC));
+}
+
+/* What stands at i and is no word of the writer's: its length, or 0; which, in *what. */
+static size_t machinery_at(
+	const struct wl_cps *t, size_t i, const struct wl_text_style *y, enum wl_cut *what)
+{
+	static const char *const phrases[] = {"转发微博", "轉發微博", "repost", "网页链接",
 		"網頁鏈接", "分享图片", "分享圖片", "秒拍视频", "秒拍視頻", NULL};
+	uint32_t c = t->c[i];
 	size_t n;
 
-	switch (t->c[i]) {
-	case '@':
-		return mention_at(t, i);
-	case '[':
-		return emoji_at(t, i);
-	case 0x56de: /* 回复@name: */
-		return at_text(t, i, "回复@") && (n = mention_at(t, i + 2)) ? 2 + n : 0;
-	default:
-		for (const char *const *p = phrases; *p; p++)
-			if ((n = at_text(t, i, *p)))
-				return n;
-		return 0;
-	}
+	*what = WL_CUT_MENTION;
+	if (y->mentions && c == '@' && (n = mention_at(t, i)))
+		return n;
+	if (y->mentions && c == 0x56de && wl_word_at(t, i, "回复@") && (n = mention_at(t, i + 2)))
+		return 2 + n;
+	*what = WL_CUT_CODE;
+	if (y->codes && c == '[' && (n = code_at(t, i)))
+		return n;
+	*what = WL_CUT_REFERENCE;
+	if (y->references && (n = reference_at(t, i)))
+		return n;
+	*what = WL_CUT_EMOJI;
+	if (y->emoji && is_emoji(c))
+		return 1;
+	*what = WL_CUT_REPOST;
+	for (const char *const *p = phrases; y->reposts && *p; p++)
+		if ((n = wl_word_at(t, i, *p)))
+			return n;
+	return 0;
 }
 
 /* Whether [from, to) has a word of the writer's own. */
-static bool has_words(const struct wl_cps *t, size_t from, size_t to)
+static bool has_words(
+	const struct wl_cps *t, size_t from, size_t to, const struct wl_text_style *style)
 {
 	struct wl_cps part = {t->c, to, 0};
+	enum wl_cut what;
 
 	while (from < to) {
-		size_t n = weibo_machinery_at(&part, from);
+		size_t n = machinery_at(&part, from, style, &what);
 		if (n)
 			from += n;
-		else if (letter_or_digit(t->c[from++]))
+		else if (wl_letter_or_digit(t->c[from++]))
 			return true;
 	}
 	return false;
 }
 
 /* A chain "mine//@a:his//@b:hers" keeps the first part that says something. */
-static void cut_reposts(struct wl_cps *t)
+static void cut_reposts(
+	struct wl_cps *t, const struct wl_text_style *style, struct wl_text_facts *facts)
 {
-	size_t from = 0, i = 0;
+	size_t from = 0, i = 0, n = t->n;
 
 	for (; i + 2 < t->n; i++) {
 		if (t->c[i] != '/' || t->c[i + 1] != '/' || t->c[i + 2] != '@')
 			continue;
-		if (has_words(t, from, i)) {
+		if (has_words(t, from, i, style)) {
 			t->n = i;
 			break;
 		}
 		from = i + 2;
 	}
+	facts->cut[WL_CUT_REPOST] += from > 0 || t->n < n;
 	memmove(t->c, t->c + from, (t->n - from) * sizeof(*t->c));
 	t->n -= from;
 }
 
-void wl_cut_weibo(struct wl_cps *t)
+/* #topics#: the signs go, and the words between them too when the style says so. */
+static void cut_topics(
+	struct wl_cps *t, const struct wl_text_style *style, struct wl_text_facts *facts)
 {
 	struct cutter k = {.t = t};
 	size_t open = SIZE_MAX; /* where an unpaired '#' was kept */
 
-	cut_reposts(t);
 	while (k.read < t->n) {
-		size_t n = weibo_machinery_at(t, k.read);
-		if (n) {
-			cut(&k, n);
+		if (t->c[k.read] != '#') {
+			keep(&k);
 			continue;
 		}
-		if (t->c[k.read] == '#') {
-			if (open != SIZE_MAX && k.write - open - 1 <= TOPIC_MAX_CHARS &&
-				k.write > open + 1) {
-				t->c[open] = ' ';
-				cut(&k, 1);
-				open = SIZE_MAX;
-				continue;
-			}
-			open = k.write;
+		if (open != SIZE_MAX && k.write - open - 1 <= TOPIC_MAX_CHARS && k.write > open + 1) {
+			t->c[open] = ' ';
+			if (style->topics == WL_TOPICS_CUT)
+				k.write = open + 1;
+			cut(&k, 1);
+			facts->cut[WL_CUT_TOPIC]++;
+			open = SIZE_MAX;
+			continue;
 		}
+		open = k.write;
 		keep(&k);
 	}
 	done(&k);
+}
+
+static void cut_machinery(
+	struct wl_cps *t, const struct wl_text_style *style, struct wl_text_facts *facts)
+{
+	struct cutter k = {.t = t};
+	enum wl_cut what;
+
+	while (k.read < t->n) {
+		size_t n = machinery_at(t, k.read, style, &what);
+		facts->cut[what] += n > 0;
+		if (n)
+			cut(&k, n);
+		else
+			keep(&k);
+	}
+	done(&k);
+}
+
+void wl_cut_style(struct wl_cps *t, const struct wl_text_style *style, struct wl_text_facts *facts)
+{
+	if (style->reposts)
+		cut_reposts(t, style, facts);
+	if (style->mentions || style->codes || style->references || style->emoji || style->reposts)
+		cut_machinery(t, style, facts);
+	if (style->topics != WL_TOPICS_KEEP)
+		cut_topics(t, style, facts);
+	if (style->bylines)
+		wl_cut_bylines(t, facts);
 }

@@ -1,18 +1,17 @@
-/* The passes of wl_text_normalise that cut and mask: each works in place on code points. */
+/* The passes of wl_text_clean that cut: each works in place on code points. */
 #ifndef WL_CLEAN_TEXT_CUT_H
 #define WL_CLEAN_TEXT_CUT_H
 
+#include "clean/cps.h"
 #include "clean/text.h"
 
-struct wl_cps {
-	uint32_t *c; /* owned */
-	size_t n, cap;
-};
-
 void wl_cut_tags(struct wl_cps *t);
-void wl_cut_urls(struct wl_cps *t);
-/* Counts in facts; masks unless keep. */
-void wl_mask_pii(struct wl_cps *t, bool keep, struct wl_text_facts *facts);
-void wl_cut_weibo(struct wl_cps *t);
+/* With short ones, as t.cn/x without its http://, where the style says so. */
+void wl_cut_urls(struct wl_cps *t, bool short_ones, struct wl_text_facts *facts);
+/* What the style names; counts in facts. */
+void wl_cut_style(struct wl_cps *t, const struct wl_text_style *style, struct wl_text_facts *facts);
+/* Datelines before a news text (新华社北京3月5日电), credits in brackets (记者 某某 摄) and editors'
+ * names behind it. */
+void wl_cut_bylines(struct wl_cps *t, struct wl_text_facts *facts);
 
 #endif

@@ -1,62 +1,192 @@
 /*
- * A trie whose edges live in one open-addressed table, with failure links.  Words that end at a
- * node are found along its chain of output links, longest first.
+ * Letters are numbered (16 bits), those that people swap (o and 0, i, l and 1) share a number:
+ * so the table, the bitmap and the trie see all disguises at once, and what the trie finds is
+ * compared with the word itself at the end.
  */
 #include "clean/words.h"
 
+#include "clean/utf8.h"
 #include "ops/hash.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-struct node {
-	uint32_t fail, out; /* out: next node on the failure chain where a word ends; 0: none */
-	uint32_t depth;	    /* bytes from the root */
-	int32_t tag;	    /* -1: no word ends here */
+enum {
+	TABLE_END = 0x30000,
+	/* What the table says beside letters' numbers (from 1): */
+	SYM_BREAK = 0,	     /* a letter of no word */
+	SYM_SKIP = 0xffff,   /* a separator */
+	SYM_SIGN = 0xfffe,   /* @ $ !: between Latin letters one of them, else a separator */
+	SYM_SEVERAL = 0xfffd, /* unfolds to several letters */
+	SYM_MAX = 0xfff0,
+	LEET_MIN = 3, /* Latin letters of a word in which some may be written as digits */
+	SPELLED_MIN = 3,
+};
+
+struct word {
+	uint32_t at, n; /* letters[at .. at + n) */
+	uint32_t next;	/* another word that ends at the same node; 0: none */
+	int32_t tag;
+	bool spaced;
+	uint16_t latin; /* a..z among its letters */
 };
 
 struct edge {
-	uint32_t parent, child; /* child 0: free */
-	uint8_t byte;
+	uint32_t node, child; /* child 0: free */
+	uint16_t sym;
 };
 
 struct wl_words {
-	struct node *nodes;
-	struct edge *edges;
-	size_t n_nodes, cap_nodes, n_edges, slots, words;
+	const struct wl_fold *fold;
+	uint16_t *number; /* [TABLE_END] of a letter's class */
+	uint16_t *table;  /* [TABLE_END] of a character */
+	uint32_t symbols;
+	struct word *words; /* from 1 */
+	size_t n_words, cap_words;
+	uint32_t *letters; /* folded; GAP: the word has a separator before it */
+	size_t n_letters, cap_letters;
+	uint32_t *ends; /* by node: first word that ends there; 0: none */
+	size_t n_nodes, cap_nodes;
+	struct edge *edges; /* open addressing, at most half full */
+	size_t n_edges, slots;
+	uint32_t *first; /* bitmap of hashes: words of two letters, first three of longer ones */
+	unsigned shift;
 };
 
-static struct edge *slot_of(struct edge *edges, size_t slots, uint32_t parent, uint8_t byte)
-{
-	size_t i = (size_t)wl_mix64((uint64_t)parent << 8 | byte) & (slots - 1);
+static const uint32_t GAP = 1u << 31;
 
-	while (edges[i].child && (edges[i].parent != parent || edges[i].byte != byte))
-		i = (i + 1) & (slots - 1);
-	return &edges[i];
+/* The letter for which a digit or sign may stand; letters that look alike share one. */
+static uint32_t class_of(uint32_t c)
+{
+	switch (c) {
+	case '0':
+		return 'o';
+	case '1':
+	case 'l':
+	case '!':
+		return 'i';
+	case '2':
+		return 'z';
+	case '3':
+		return 'e';
+	case '4':
+	case '@':
+		return 'a';
+	case '5':
+	case '$':
+		return 's';
+	case '7':
+		return 't';
+	case '8':
+		return 'b';
+	case '9':
+		return 'g';
+	default:
+		return c;
+	}
 }
 
-static uint32_t child_of(const struct wl_words *w, uint32_t node, uint8_t byte)
+static bool latin(uint32_t c)
 {
-	return slot_of(w->edges, w->slots, node, byte)->child;
+	return c >= 'a' && c <= 'z';
 }
 
-struct wl_words *wl_words_new(struct wl_err *err)
+static bool latin_any(char c)
+{
+	return latin((uint32_t)(unsigned char)c | 32);
+}
+
+static bool sign(uint32_t c)
+{
+	return c == '@' || c == '$' || c == '!';
+}
+
+/* ---- reading a text letter by letter ---- */
+
+struct letter {
+	uint32_t c;	/* folded; a digit or sign is itself */
+	size_t at, end; /* the bytes of its character */
+	uint32_t soft, hard; /* separators before it */
+	bool inside, more;   /* it shares its character with a letter before, behind */
+};
+
+struct reader {
+	const struct wl_fold *fold;
+	const char *text;
+	size_t n, i;
+	uint32_t several[WL_FOLD_MAX];
+	size_t n_several, k;
+	size_t at; /* of the character that several came from */
+};
+
+/* A sign with Latin letters on both sides is a letter. */
+static bool sign_is_letter(const char *text, size_t n, size_t at)
+{
+	return at > 0 && at + 1 < n && latin_any(text[at - 1]) && latin_any(text[at + 1]);
+}
+
+/* The next letter; false at the end. */
+static bool read_letter(struct reader *r, struct letter *l)
+{
+	l->soft = l->hard = 0;
+	if (r->k < r->n_several) {
+		l->c = r->several[r->k++];
+		l->inside = true;
+		l->more = r->k < r->n_several;
+		l->at = r->at;
+		l->end = r->i;
+		return true;
+	}
+	while (r->i < r->n) {
+		size_t at = r->i;
+		bool ok = true;
+		uint32_t c = wl_utf8_next(r->text, r->n, &r->i, &ok), f;
+		f = ok ? wl_fold_at(r->fold, c) : WL_FOLD_SOFT;
+		if (sign(c) && sign_is_letter(r->text, r->n, at))
+			f = c;
+		if (f == WL_FOLD_SOFT || f == WL_FOLD_HARD) {
+			l->soft += f == WL_FOLD_SOFT;
+			l->hard += f == WL_FOLD_HARD;
+			continue;
+		}
+		l->at = r->at = at;
+		l->end = r->i;
+		if (!f) {
+			r->n_several = wl_fold_several(r->fold, c, r->several);
+			r->k = 1;
+			f = r->several[0];
+		}
+		l->c = f;
+		l->inside = false;
+		l->more = r->k < r->n_several;
+		return true;
+	}
+	return false;
+}
+
+/* ---- building ---- */
+
+struct wl_words *wl_words_new(const struct wl_fold *fold, struct wl_err *err)
 {
 	struct wl_words *w = calloc(1, sizeof(*w));
 
 	if (w) {
+		w->fold = fold;
+		w->number = calloc(TABLE_END, sizeof(*w->number));
 		w->slots = 1024;
-		w->cap_nodes = 512;
 		w->edges = calloc(w->slots, sizeof(*w->edges));
-		w->nodes = calloc(w->cap_nodes, sizeof(*w->nodes));
+		w->cap_nodes = w->cap_words = 256;
+		w->cap_letters = 1024;
+		w->ends = calloc(w->cap_nodes, sizeof(*w->ends));
+		w->words = calloc(w->cap_words, sizeof(*w->words));
+		w->letters = calloc(w->cap_letters, sizeof(*w->letters));
 	}
-	if (!w || !w->edges || !w->nodes) {
+	if (!w || !w->number || !w->edges || !w->ends || !w->words || !w->letters) {
 		wl_words_free(w);
 		wl_err_nomem(err, "a word list", sizeof(*w));
 		return NULL;
 	}
 	w->n_nodes = 1;
-	w->nodes[0].tag = -1;
 	return w;
 }
 
@@ -64,123 +194,436 @@ void wl_words_free(struct wl_words *w)
 {
 	if (!w)
 		return;
-	free(w->nodes);
+	free(w->number);
+	free(w->table);
+	free(w->words);
+	free(w->letters);
+	free(w->ends);
 	free(w->edges);
+	free(w->first);
 	free(w);
 }
 
-/* Room for one more node and edge; the table stays at most half full. */
-static int grow(struct wl_words *w, struct wl_err *err)
+/* Makes room for `want` more elements behind `n`. */
+static int grow(void *array, size_t size, size_t n, size_t want, size_t *cap, struct wl_err *err)
 {
-	if (w->n_nodes == w->cap_nodes) {
-		struct node *p = realloc(w->nodes, 2 * w->cap_nodes * sizeof(*p));
-		if (!p)
-			return wl_err_nomem(err, "a word list", 2 * w->cap_nodes * sizeof(*p));
-		w->nodes = p;
-		w->cap_nodes *= 2;
+	void **p = array, *q;
+	size_t to = *cap;
+
+	if (n + want <= *cap)
+		return 0;
+	while (to < n + want)
+		to *= 2;
+	q = realloc(*p, to * size);
+	if (!q)
+		return wl_err_nomem(err, "a word list", to * size);
+	memset((char *)q + *cap * size, 0, (to - *cap) * size);
+	*p = q;
+	*cap = to;
+	return 0;
+}
+
+static struct edge *edge_of(struct edge *edges, size_t slots, uint32_t node, uint32_t sym)
+{
+	size_t i = (size_t)wl_mix64((uint64_t)node << 16 | sym) & (slots - 1);
+
+	while (edges[i].child && (edges[i].node != node || edges[i].sym != sym))
+		i = (i + 1) & (slots - 1);
+	return &edges[i];
+}
+
+static int grow_edges(struct wl_words *w, struct wl_err *err)
+{
+	struct edge *p;
+
+	if (2 * (w->n_edges + 1) <= w->slots)
+		return 0;
+	p = calloc(2 * w->slots, sizeof(*p));
+	if (!p)
+		return wl_err_nomem(err, "a word list", 2 * w->slots * sizeof(*p));
+	for (size_t i = 0; i < w->slots; i++)
+		if (w->edges[i].child)
+			*edge_of(p, 2 * w->slots, w->edges[i].node, w->edges[i].sym) = w->edges[i];
+	free(w->edges);
+	w->edges = p;
+	w->slots *= 2;
+	return 0;
+}
+
+/* The node behind `node` by the letter, made when it is not there. */
+static int step_into(struct wl_words *w, uint32_t *node, uint32_t c, struct wl_err *err)
+{
+	uint32_t k = class_of(c);
+	struct edge *e;
+
+	if (k >= TABLE_END)
+		WL_BUG("the folded letter U+%04X is past the table", (unsigned)k);
+	if (!w->number[k] && w->symbols + 1 >= SYM_MAX)
+		return wl_err_set(err, WL_EUSAGE,
+			"The word lists have more than %d different characters; split them into "
+			"several runs.",
+			SYM_MAX);
+	if (!w->number[k])
+		w->number[k] = (uint16_t)++w->symbols;
+	WL_TRY(grow_edges(w, err));
+	e = edge_of(w->edges, w->slots, *node, w->number[k]);
+	if (!e->child) {
+		WL_TRY(grow(&w->ends, sizeof(*w->ends), w->n_nodes, 1, &w->cap_nodes, err));
+		*e = (struct edge){*node, (uint32_t)w->n_nodes++, w->number[k]};
+		w->n_edges++;
 	}
-	if (2 * (w->n_edges + 1) > w->slots) {
-		struct edge *p = calloc(2 * w->slots, sizeof(*p));
-		if (!p)
-			return wl_err_nomem(err, "a word list", 2 * w->slots * sizeof(*p));
-		for (size_t i = 0; i < w->slots; i++)
-			if (w->edges[i].child)
-				*slot_of(p, 2 * w->slots, w->edges[i].parent, w->edges[i].byte) =
-					w->edges[i];
-		free(w->edges);
-		w->edges = p;
-		w->slots *= 2;
-	}
+	*node = e->child;
 	return 0;
 }
 
 int wl_words_add(struct wl_words *w, const char *word, size_t n, int32_t tag, struct wl_err *err)
 {
+	struct reader r = {.fold = w->fold, .text = word, .n = n};
+	struct word x = {.at = (uint32_t)w->n_letters, .tag = tag, .spaced = true};
+	struct letter l;
 	uint32_t node = 0;
 
-	WL_ASSERT(n > 0 && tag >= 0);
-	for (size_t i = 0; i < n; i++) {
-		struct edge *e;
-		WL_TRY(grow(w, err));
-		e = slot_of(w->edges, w->slots, node, (uint8_t)word[i]);
-		if (!e->child) {
-			*e = (struct edge){node, (uint32_t)w->n_nodes, (uint8_t)word[i]};
-			w->nodes[w->n_nodes] = (struct node){.depth = (uint32_t)i + 1, .tag = -1};
-			w->n_nodes++;
-			w->n_edges++;
-		}
-		node = e->child;
+	WL_ASSERT(tag >= 0 && !w->table);
+	for (; read_letter(&r, &l); x.n++) {
+		if (x.n == WL_WORDS_LETTERS_MAX)
+			return 0;
+		WL_TRY(grow(&w->letters, sizeof(*w->letters), w->n_letters + x.n, 1,
+			&w->cap_letters, err));
+		w->letters[w->n_letters + x.n] = l.c | (x.n && (l.soft || l.hard) ? GAP : 0);
+		x.spaced = x.spaced && !wl_fold_unspaced(l.c);
+		x.latin = (uint16_t)(x.latin + latin(l.c));
 	}
-	if (w->nodes[node].tag < 0) {
-		w->nodes[node].tag = tag;
-		w->words++;
-	}
-	return 0;
+	if (x.n < 2)
+		return 0;
+	for (uint32_t i = 0; i < x.n; i++)
+		WL_TRY(step_into(w, &node, w->letters[x.at + i] & ~GAP, err));
+	for (uint32_t k = w->ends[node]; k; k = w->words[k].next)
+		if (memcmp(w->letters + w->words[k].at, w->letters + x.at,
+			    x.n * sizeof(*w->letters)) == 0)
+			return 1;
+	WL_TRY(grow(&w->words, sizeof(*w->words), w->n_words + 1, 1, &w->cap_words, err));
+	x.next = w->ends[node];
+	w->words[++w->n_words] = x;
+	w->ends[node] = (uint32_t)w->n_words;
+	w->n_letters += x.n;
+	return 1;
 }
 
 size_t wl_words_count(const struct wl_words *w)
 {
-	return w->words;
+	return w->n_words;
 }
 
-static int by_depth(const void *p, const void *q, void *nodes)
+/* Where the bitmap says whether words begin with these letters' numbers: a and b are a whole
+ * word (c is 0), or c is the third. */
+static inline uint32_t slot_of(uint32_t a, uint32_t b, uint32_t c, unsigned shift)
 {
-	const struct edge *a = *(struct edge *const *)p, *b = *(struct edge *const *)q;
-	uint32_t da = ((struct node *)nodes)[a->child].depth;
-	uint32_t db = ((struct node *)nodes)[b->child].depth;
+	return ((a * 0x9e3779b1u ^ b * 0x85ebca77u) + c * 0xc2b2ae3du) * 0x27d4eb2fu >> shift;
+}
 
-	return da != db ? (da < db ? -1 : 1) : (a->child > b->child) - (a->child < b->child);
+static void mark(struct wl_words *w, uint32_t s)
+{
+	w->first[s / 32] |= 1u << s % 32;
+}
+
+/* The bitmap has 64 bits or more for each word, so that one place in thirty or fewer is looked
+ * at in vain, and 4 KB at least. */
+static int build_first(struct wl_words *w, struct wl_err *err)
+{
+	size_t bits = 1 << 15;
+
+	w->shift = 32 - 15;
+	for (; bits < 64 * w->n_words && w->shift > 4; bits *= 2)
+		w->shift--;
+	w->first = calloc(bits / 32, sizeof(*w->first));
+	if (!w->first)
+		return wl_err_nomem(err, "a word list", bits / 8);
+	for (size_t i = 1; i <= w->n_words; i++) {
+		const uint32_t *l = w->letters + w->words[i].at;
+		uint32_t n[3] = {0};
+		for (uint32_t k = 0; k < 3 && k < w->words[i].n; k++)
+			n[k] = w->number[class_of(l[k] & ~GAP)];
+		mark(w, slot_of(n[0], n[1], n[2], w->shift));
+	}
+	return 0;
 }
 
 int wl_words_build(struct wl_words *w, struct wl_err *err)
 {
-	struct edge **order = malloc((w->n_edges + 1) * sizeof(*order));
-	size_t n = 0;
-
-	if (!order)
-		return wl_err_nomem(err, "a word list", w->n_edges * sizeof(*order));
-	for (size_t i = 0; i < w->slots; i++)
-		if (w->edges[i].child)
-			order[n++] = &w->edges[i];
-	qsort_r(order, n, sizeof(*order), by_depth, w->nodes);
-	/* Breadth first: a node's failure link is shorter, so it is there already. */
-	for (size_t i = 0; i < n; i++) {
-		struct node *node = &w->nodes[order[i]->child];
-		uint32_t f = order[i]->parent;
-		while (f && !child_of(w, w->nodes[f].fail, order[i]->byte))
-			f = w->nodes[f].fail;
-		f = f ? child_of(w, w->nodes[f].fail, order[i]->byte) : 0;
-		node->fail = f;
-		node->out = w->nodes[f].tag >= 0 ? f : w->nodes[f].out;
+	WL_ASSERT(!w->table);
+	w->table = calloc(TABLE_END, sizeof(*w->table));
+	if (!w->table)
+		return wl_err_nomem(err, "a word list", TABLE_END * sizeof(*w->table));
+	for (uint32_t c = 0; c < TABLE_END; c++) {
+		uint32_t f = wl_fold_at(w->fold, c);
+		if (sign(c))
+			w->table[c] = SYM_SIGN;
+		else if (f == WL_FOLD_SOFT || f == WL_FOLD_HARD)
+			w->table[c] = SYM_SKIP;
+		else
+			w->table[c] = f ? w->number[class_of(f)] : SYM_SEVERAL;
 	}
-	free(order);
-	return 0;
+	return build_first(w, err);
 }
 
-static bool alnum(char c)
+/* ---- matching ---- */
+
+struct walk {
+	const struct wl_words *w;
+	const char *text;
+	size_t n;
+	unsigned flags;
+	bool (*found)(void *ctx, const struct wl_match *m);
+	void *ctx;
+	struct letter *l; /* [WL_WORDS_LETTERS_MAX], filled as far as the walk came */
+};
+
+/* Whether the letters read are the word's, some of them as digits or signs. */
+static bool letters_agree(const struct walk *k, const struct word *x)
 {
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+	const uint32_t *letters = k->w->letters + x->at;
+	uint32_t swapped = 0;
+
+	for (uint32_t i = 0; i < x->n; i++) {
+		uint32_t want = letters[i] & ~GAP, c = k->l[i].c;
+		if (want == c)
+			continue;
+		if (!latin(want) || latin(c) || c >= 0x80)
+			return false;
+		swapped++;
+	}
+	return swapped == 0 || (x->latin >= LEET_MIN && 2 * swapped <= x->latin);
 }
 
-bool wl_words_find(
-	const struct wl_words *w, const char *text, size_t n, bool bounded, struct wl_match *m)
+/* See words.h; separators that the word itself has do not count. */
+static bool gaps_agree(const struct walk *k, const struct word *x)
 {
+	const uint32_t *letters = k->w->letters + x->at;
+	uint32_t gaps = 0, hard = 0, own = 0, own_met = 0;
+
+	for (uint32_t i = 1; i < x->n; i++) {
+		bool gap = k->l[i].soft + k->l[i].hard > 0;
+		if (k->l[i].soft + k->l[i].hard > WL_WORDS_GAP_MAX)
+			return false;
+		gaps += gap;
+		own += (letters[i] & GAP) != 0;
+		own_met += gap && (letters[i] & GAP);
+		hard += k->l[i].hard > 0 && !(letters[i] & GAP);
+	}
+	if (!x->spaced)
+		return hard == 0 || (x->n >= SPELLED_MIN && gaps == x->n - 1);
+	if (gaps == own_met && (own_met == own || own_met == 0))
+		return true; /* as listed, or written together */
+	return hard == 0 && x->n >= SPELLED_MIN && gaps == x->n - 1;
+}
+
+/* Whether a letter that a word of this kind must not touch ends before `at`, or begins there. */
+static bool touched_before(const struct walk *k, size_t at)
+{
+	size_t i = at;
+	uint32_t f;
+
+	if (!at)
+		return false;
+	do
+		i--;
+	while (i > 0 && at - i < 4 && ((unsigned char)k->text[i] & 0xc0) == 0x80);
+	f = wl_fold_at(k->w->fold, wl_utf8_next(k->text, at, &i, NULL));
+	return i == at && f != WL_FOLD_SOFT && f != WL_FOLD_HARD && !wl_fold_unspaced(f);
+}
+
+static bool touched_behind(const struct walk *k, size_t at)
+{
+	bool ok = true;
+	uint32_t f;
+
+	if (at >= k->n)
+		return false;
+	f = wl_fold_at(k->w->fold, wl_utf8_next(k->text, k->n, &at, &ok));
+	return ok && f != WL_FOLD_SOFT && f != WL_FOLD_HARD && !wl_fold_unspaced(f);
+}
+
+/* Reports the words that end with letter `last`; false: stop. */
+static bool report(struct walk *k, uint32_t node, size_t last)
+{
+	for (uint32_t i = k->w->ends[node]; i; i = k->w->words[i].next) {
+		const struct word *x = &k->w->words[i];
+		struct wl_match m = {x->tag, k->l[0].at, k->l[last].end - k->l[0].at};
+		if ((k->flags & WL_WORDS_SPACED) && !x->spaced)
+			continue;
+		if (!letters_agree(k, x) || !gaps_agree(k, x))
+			continue;
+		if (x->spaced && (k->l[0].inside || k->l[last].more || touched_before(k, m.at) ||
+					 touched_behind(k, m.at + m.len)))
+			continue;
+		if (!k->found(k->ctx, &m))
+			return false;
+	}
+	return true;
+}
+
+/* Walks the trie from the letter at byte `at` (its sub-th when it unfolds); false: stop. */
+static bool walk_from(struct walk *k, size_t at, size_t sub)
+{
+	struct reader r = {.fold = k->w->fold, .text = k->text, .n = k->n, .i = at};
 	uint32_t node = 0;
+	size_t depth = 0;
 
-	for (size_t i = 0; i < n; i++) {
-		uint32_t next;
-		while (!(next = child_of(w, node, (uint8_t)text[i])) && node)
-			node = w->nodes[node].fail;
-		node = next;
-		for (uint32_t e = w->nodes[node].tag >= 0 ? node : w->nodes[node].out; e;
-			e = w->nodes[e].out) {
-			size_t len = w->nodes[e].depth, at = i + 1 - len;
-			if (bounded && ((at > 0 && alnum(text[at - 1]) && alnum(text[at])) ||
-					       (i + 1 < n && alnum(text[i + 1]) && alnum(text[i]))))
-				continue;
-			*m = (struct wl_match){w->nodes[e].tag, at, len};
+	while (sub-- > 0)
+		if (!read_letter(&r, &k->l[0]))
 			return true;
+	while (depth < WL_WORDS_LETTERS_MAX && read_letter(&r, &k->l[depth])) {
+		const struct letter *l = &k->l[depth];
+		uint32_t kind = class_of(l->c), num = kind < TABLE_END ? k->w->number[kind] : 0;
+		if (!num || (depth && l->soft + l->hard > WL_WORDS_GAP_MAX))
+			return true;
+		node = edge_of(k->w->edges, k->w->slots, node, num)->child;
+		if (!node)
+			return true;
+		if (k->w->ends[node] && !report(k, node, depth))
+			return false;
+		depth++;
+	}
+	return true;
+}
+
+/* ---- the pass ---- */
+
+enum { BLOCK = 1024, BLOCK_BYTES = 1 << 24, SUB_BITS = 5, AHEAD = 2 };
+
+/* A stretch of the text as numbers of letters; both loops over it are free of branches that
+ * depend on what the text says, which is what makes the pass fast. */
+struct block {
+	uint32_t sym[BLOCK + WL_FOLD_MAX + AHEAD];
+	uint32_t place[BLOCK + WL_FOLD_MAX + AHEAD]; /* byte behind base, and which letter of it */
+	uint8_t hit[BLOCK + WL_FOLD_MAX]; /* whether words may begin there */
+	uint32_t n;
+	size_t base;
+};
+
+/* What needs a closer look: signs, and characters that unfold to several letters. */
+static void put_special(struct walk *k, struct block *b, uint32_t sym, uint32_t c, size_t at)
+{
+	uint32_t several[WL_FOLD_MAX], place = (uint32_t)(at - b->base) << SUB_BITS;
+	size_t n;
+
+	if (sym == SYM_SIGN) {
+		b->sym[b->n] = k->w->number[class_of(c)];
+		b->place[b->n] = place;
+		b->n += sign_is_letter(k->text, k->n, at);
+		return;
+	}
+	n = wl_fold_several(k->w->fold, c, several);
+	for (uint32_t i = 0; i < n; i++) {
+		b->sym[b->n] = k->w->number[class_of(several[i])];
+		b->place[b->n++] = place | i;
+	}
+}
+
+/* Fills the block from byte i on; returns where it ended. */
+static size_t fill(struct walk *k, struct block *b, size_t i)
+{
+	const uint8_t *p = (const uint8_t *)k->text;
+	const uint16_t *table = k->w->table;
+	size_t n = k->n, stop = n - i > BLOCK_BYTES ? i + BLOCK_BYTES : n;
+	uint32_t m = b->n;
+
+	while (i < stop && m < BLOCK) {
+		size_t at = i;
+		uint32_t c = p[i], sym;
+		bool ok = true;
+		if (c < 0x80) {
+			i++;
+		} else if (c > 0xe0 && c < 0xed && n - i >= 3 && (p[i + 1] & 0xc0) == 0x80 &&
+			   (p[i + 2] & 0xc0) == 0x80) {
+			c = (c & 15) << 12 | (uint32_t)(p[i + 1] & 63) << 6 | (p[i + 2] & 63);
+			i += 3;
+		} else {
+			c = wl_utf8_next(k->text, n, &i, &ok);
+		}
+		sym = ok && c < TABLE_END ? table[c] : SYM_SKIP;
+		if (sym == SYM_SIGN || sym == SYM_SEVERAL) {
+			b->n = m;
+			put_special(k, b, sym, c, at);
+			m = b->n;
+			continue;
+		}
+		b->sym[m] = sym;
+		b->place[m] = (uint32_t)(at - b->base) << SUB_BITS;
+		m += sym != SYM_SKIP;
+	}
+	b->n = m;
+	return i;
+}
+
+/* Walks from the first `n` letters of the block; false: stop. */
+static bool walk_block(struct walk *k, struct block *b, uint32_t n)
+{
+	const uint32_t *bits = k->w->first, *s = b->sym;
+	unsigned shift = k->w->shift;
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t two = slot_of(s[i], s[i + 1], 0, shift);
+		uint32_t more = slot_of(s[i], s[i + 1], s[i + 2], shift);
+		b->hit[i] = (uint8_t)((bits[two / 32] >> two % 32 | bits[more / 32] >> more % 32) & 1);
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t place = b->place[i];
+		if (b->hit[i] && s[i] && s[i + 1] &&
+			!walk_from(k, b->base + (place >> SUB_BITS), place & ((1 << SUB_BITS) - 1)))
+			return false;
+	}
+	return true;
+}
+
+void wl_words_scan(const struct wl_words *w, const char *text, size_t n, unsigned flags,
+	bool (*found)(void *ctx, const struct wl_match *m), void *ctx)
+{
+	struct letter letters[WL_WORDS_LETTERS_MAX];
+	struct walk k = {w, text, n, flags, found, ctx, letters};
+	struct block b;
+	size_t i = 0;
+
+	WL_ASSERT(w->table);
+	if (!w->n_words)
+		return;
+	b.n = 0;
+	b.base = 0;
+	while (i < n) {
+		uint32_t keep;
+		i = fill(&k, &b, i);
+		keep = i < n && b.n >= AHEAD ? AHEAD : i < n ? b.n : 0;
+		if (keep && i - b.base - (b.place[b.n - keep] >> SUB_BITS) > BLOCK_BYTES)
+			keep = 0; /* a gap that no word spans; places must stay small */
+		if (!keep)
+			memset(b.sym + b.n, 0, AHEAD * sizeof(*b.sym));
+		if (!walk_block(&k, &b, b.n - keep))
+			return;
+		/* The last letters wait for those that follow them; their bytes stay near. */
+		memmove(b.sym, b.sym + b.n - keep, keep * sizeof(*b.sym));
+		memmove(b.place, b.place + b.n - keep, keep * sizeof(*b.place));
+		b.n = keep;
+		if (keep) {
+			uint32_t by = b.place[0] >> SUB_BITS;
+			b.base += by;
+			for (uint32_t j = 0; j < keep; j++)
+				b.place[j] -= by << SUB_BITS;
+		} else {
+			b.base = i;
 		}
 	}
+}
+
+static bool take_first(void *ctx, const struct wl_match *m)
+{
+	*(struct wl_match *)ctx = *m;
 	return false;
+}
+
+bool wl_words_find(const struct wl_words *w, const char *text, size_t n, unsigned flags,
+	struct wl_match *m)
+{
+	m->tag = -1;
+	wl_words_scan(w, text, n, flags, take_first, m);
+	return m->tag >= 0;
 }

@@ -122,9 +122,9 @@ static void personal_numbers(void **state)
 		struct wl_text_facts f;
 		char *got = normalised("news", c[i].text, &f);
 		assert_string_equal(got, c[i].want);
-		if (f.mobiles != c[i].mobiles || f.id_cards != c[i].ids || f.emails != c[i].mails)
-			fail_msg("\"%s\": counts %d %d %d", c[i].text, f.mobiles, f.id_cards,
-				f.emails);
+		if (f.personal[WL_MOBILE] != c[i].mobiles || f.personal[WL_ID_CARD] != c[i].ids || f.personal[WL_EMAIL] != c[i].mails)
+			fail_msg("\"%s\": counts %d %d %d", c[i].text, f.personal[WL_MOBILE], f.personal[WL_ID_CARD],
+				f.personal[WL_EMAIL]);
 		free(got);
 	}
 }
@@ -142,8 +142,8 @@ static void kept_when_asked(void **state)
 				 WL_TEXT_KEEP_PII | WL_TEXT_KEEP_TRADITIONAL, &b, &f, &err),
 		0);
 	assert_string_equal(wl_buf_str(&b), text);
-	assert_int_equal(f.mobiles, 1);
-	assert_int_equal(f.emails, 1);
+	assert_int_equal(f.personal[WL_MOBILE], 1);
+	assert_int_equal(f.personal[WL_EMAIL], 1);
 	assert_true(f.traditional);
 	wl_buf_release(&b);
 }

@@ -35,7 +35,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 			abort();
 	must(wl_text_key(tx, wl_buf_str(&once), once.len, &key, NULL));
 	must(wl_text_fold(tx, wl_buf_str(&once), once.len, &key, NULL));
-	must(wl_measure(wl_buf_str(&once), once.len, &m, NULL));
+	must(wl_measure(tx, wl_buf_str(&once), once.len, &m, NULL));
 	if (m.letters > m.chars || m.han > m.letters || !(m.repeat >= 0 && m.repeat <= 1))
 		abort();
 	wl_buf_reset(&key);
