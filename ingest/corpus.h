@@ -170,11 +170,20 @@ WL_MUST_CHECK int wl_lane_fetch_put(struct wl_lane *l, const struct wl_fetch *f,
  * next call); 0: there is none after `after` (start with -1).  Ids are hashes, so hosts come
  * mixed. */
 WL_MUST_CHECK int wl_lane_waiting(struct wl_lane *l, int64_t after, int64_t *id,
-	const char **url, struct wl_err *err);
+	const char **url, const char **page_url, struct wl_err *err);
+/* The next URL, in byte order after `after` ("" first), that was fetched (OK) before `cutoff`: 1,
+ * *out as from wl_lane_fetch_get; 0: there is none. */
+WL_MUST_CHECK int wl_lane_stale(struct wl_lane *l, const char *after, int64_t cutoff,
+	struct wl_fetch *out, struct wl_err *err);
 /* The fetch succeeded: writes the bytes once, fills in hash and place of *f, puts *f, and turns
  * every pair that waits for the URL into a pair.  image NULL: *f says where the bytes lie already
  * (a URL of an earlier run).  Gives the number of pairs. */
 WL_MUST_CHECK int64_t wl_lane_complete(struct wl_lane *l, struct wl_fetch *f, const void *image,
+	size_t n, struct wl_err *err);
+/* A URL that was OK has other bytes now: each pair that has the old ones gets a sibling with the
+ * new (its id is made of the old id and the new hash), since pairs never change.  Puts *f, whose
+ * sha256 is the old hash and becomes the new one.  Gives the number of pairs. */
+WL_MUST_CHECK int64_t wl_lane_changed(struct wl_lane *l, struct wl_fetch *f, const void *image,
 	size_t n, struct wl_err *err);
 /* The fetch failed for good: puts *f and quarantines every pair that waits for the URL, with
  * f->reason and what was known of it.  They are remembered for wl_lane_retry_failed.  Gives the

@@ -42,29 +42,37 @@ enum {
 	STMT_REVIVE,
 	STMT_FORGET,
 	STMT_COUNT,
+	STMT_STALE,
+	STMT_HAVING,
 	N_STMT
 };
 #define PENDING_COLUMNS                                                                            \
 	"SELECT id, image_url, origin, place, source, url, page_url, texts, split_hint, boxes,"    \
 	" fetched_at, meta FROM pending "
+#define FETCH_COLUMNS                                                                              \
+	"outcome, status, tries, next_try, fetched_at, etag, last_modified, reason, sha256,"       \
+	" segment, \"offset\", length, format, width, height"
 static const char *const STMT_SQL[N_STMT] = {
 	[STMT_STATE] = "SELECT origin, place, failed FROM pending WHERE id = ?",
 	[STMT_PEND] = "INSERT INTO pending VALUES(?,0,?,?,?,?,?,?,?,?,?,?,?)",
 	[STMT_DROP] = "DELETE FROM pending WHERE id = ?",
-	[STMT_GET] = "SELECT outcome, status, tries, next_try, fetched_at, etag, last_modified,"
-		     " reason, sha256, segment, \"offset\", length, format, width, height"
-		     " FROM fetch WHERE url = ?",
+	[STMT_GET] = "SELECT " FETCH_COLUMNS " FROM fetch WHERE url = ?",
 	[STMT_PUT] = "INSERT OR REPLACE INTO fetch VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-	[STMT_NEXT] = "SELECT id, image_url FROM pending WHERE id > ? AND failed = 0 ORDER BY id",
+	[STMT_NEXT] = "SELECT id, image_url, page_url FROM pending WHERE id > ? AND failed = 0 ORDER BY id",
 	[STMT_OF_URL] = PENDING_COLUMNS "WHERE image_url = ? AND failed = 0 LIMIT 1",
 	[STMT_FAIL] = "UPDATE pending SET failed = 1 WHERE id = ?",
 	[STMT_FAILED] = PENDING_COLUMNS "WHERE failed = 1 LIMIT 1",
 	[STMT_REVIVE] = "UPDATE pending SET failed = 0 WHERE id = ?",
 	[STMT_FORGET] = "DELETE FROM fetch WHERE url = ? AND outcome = 2",
+	[STMT_STALE] = "SELECT " FETCH_COLUMNS ", url FROM fetch WHERE url > ? AND fetched_at < ?"
+		       " AND outcome = 1 ORDER BY url",
+	[STMT_HAVING] = "SELECT id, source, url, page_url, texts, split_hint, boxes, fetched_at,"
+			" meta FROM pair WHERE url = ? AND image_sha256 = ? AND id > ?"
+			" ORDER BY id",
 	[STMT_COUNT] = "SELECT count(*) FROM pending WHERE failed = 0",
 };
 _Static_assert((int)N_STMT <= (int)WL_LANE_FETCH_STMTS, "corpus_priv.h has room");
-_Static_assert(WL_FETCH_FAILED == 2, "STMT_FORGET says so");
+_Static_assert(WL_FETCH_OK == 1 && WL_FETCH_FAILED == 2, "STMT_STALE and STMT_FORGET say so");
 
 /* Statements are made when they are first needed: most lanes never fetch. */
 static sqlite3_stmt *stmt(struct wl_lane *l, int i, struct wl_err *err)
@@ -137,7 +145,8 @@ int wl_lane_pend(struct wl_lane *l, const struct wl_pair *p, const char *image_u
 }
 
 int wl_lane_waiting(
-	struct wl_lane *l, int64_t after, int64_t *id, const char **url, struct wl_err *err)
+	struct wl_lane *l, int64_t after, int64_t *id, const char **url, const char **page_url,
+	struct wl_err *err)
 {
 	sqlite3_stmt *s = stmt(l, STMT_NEXT, err);
 	if (!s)
@@ -147,6 +156,7 @@ int wl_lane_waiting(
 	if (row > 0) {
 		*id = sqlite3_column_int64(s, 0);
 		*url = text(s, 1);
+		*page_url = text(s, 2);
 	}
 	return row;
 }
@@ -165,18 +175,8 @@ int wl_lane_count_waiting(struct wl_lane *l, int64_t *out, struct wl_err *err)
 
 /* ---- what is known of a URL ---- */
 
-int wl_lane_fetch_get(
-	struct wl_lane *l, const char *url, struct wl_fetch *out, struct wl_err *err)
+static void read_fetch(sqlite3_stmt *s, struct wl_fetch *out)
 {
-	sqlite3_stmt *s = stmt(l, STMT_GET, err);
-	if (!s)
-		return -1;
-	*out = (struct wl_fetch){
-		.url = url, .etag = "", .last_modified = "", .reason = "", .format = ""};
-	WL_TRY(wl_db_bind(&l->db, s, err, "s", url));
-	int row = wl_db_step(&l->db, s, err);
-	if (row <= 0)
-		return row;
 	out->outcome = (enum wl_fetch_outcome)sqlite3_column_int(s, 0);
 	out->status = sqlite3_column_int(s, 1);
 	out->tries = sqlite3_column_int64(s, 2);
@@ -193,7 +193,37 @@ int wl_lane_fetch_get(
 	out->format = text(s, 12);
 	out->width = sqlite3_column_int(s, 13);
 	out->height = sqlite3_column_int(s, 14);
-	return 1;
+}
+
+int wl_lane_fetch_get(
+	struct wl_lane *l, const char *url, struct wl_fetch *out, struct wl_err *err)
+{
+	sqlite3_stmt *s = stmt(l, STMT_GET, err);
+	if (!s)
+		return -1;
+	*out = (struct wl_fetch){
+		.url = url, .etag = "", .last_modified = "", .reason = "", .format = ""};
+	WL_TRY(wl_db_bind(&l->db, s, err, "s", url));
+	int row = wl_db_step(&l->db, s, err);
+	if (row > 0)
+		read_fetch(s, out);
+	return row;
+}
+
+int wl_lane_stale(struct wl_lane *l, const char *after, int64_t cutoff, struct wl_fetch *out,
+	struct wl_err *err)
+{
+	sqlite3_stmt *s = stmt(l, STMT_STALE, err);
+	if (!s)
+		return -1;
+	*out = (struct wl_fetch){0};
+	WL_TRY(wl_db_bind(&l->db, s, err, "si", after, cutoff));
+	int row = wl_db_step(&l->db, s, err);
+	if (row > 0) {
+		read_fetch(s, out);
+		out->url = text(s, 15);
+	}
+	return row;
 }
 
 int wl_lane_fetch_put(struct wl_lane *l, const struct wl_fetch *f, struct wl_err *err)
@@ -296,6 +326,57 @@ int64_t wl_lane_complete(
 	WL_TRY(row);
 	f->outcome = WL_FETCH_OK;
 	f->reason = "";
+	WL_TRY(wl_lane_fetch_put(l, f, err));
+	return pairs;
+}
+
+/* The sibling of the pair in the row of STMT_HAVING. */
+static int add_sibling(
+	struct wl_lane *l, sqlite3_stmt *s, const struct wl_fetch *f, struct wl_err *err)
+{
+	struct waiting w = {.pair = {.source = text(s, 1),
+				    .url = text(s, 2),
+				    .page_url = text(s, 3),
+				    .texts = text(s, 4),
+				    .split_hint = text(s, 5),
+				    .boxes = (const char *)sqlite3_column_text(s, 6),
+				    .fetched_at = sqlite3_column_int64(s, 7),
+				    .meta = text(s, 8)}};
+	char hex[WL_SHA256_HEX], origin[128];
+	wl_hex(f->sha256, sizeof f->sha256, hex);
+	snprintf(origin, sizeof origin, "refresh of %lld#%s",
+		(long long)sqlite3_column_int64(s, 0), hex);
+	w.pair.id = wl_pair_id(w.pair.source, w.pair.page_url, origin, 0);
+	int has = wl_lane_has(l, w.pair.id, err);
+	return has ? has : complete_one(l, &w, f, err);
+}
+
+int64_t wl_lane_changed(
+	struct wl_lane *l, struct wl_fetch *f, const void *image, size_t n, struct wl_err *err)
+{
+	sqlite3_stmt *s;
+	uint8_t old[WL_SHA256_BYTES];
+	int64_t pairs = 0, id = -1;
+	/* Made when first needed: only refreshing looks for pairs by URL. */
+	WL_TRY(wl_lane_begin(l, err));
+	WL_TRY(wl_db_exec(&l->db, "CREATE INDEX IF NOT EXISTS pair_url ON pair(url)", err));
+	s = stmt(l, STMT_HAVING, err);
+	if (!s)
+		return -1;
+	memcpy(old, f->sha256, sizeof old);
+	for (;;) {
+		WL_TRY(wl_db_bind(&l->db, s, err, "sbi", f->url, (const void *)old, sizeof old, id));
+		int row = wl_db_step(&l->db, s, err);
+		WL_TRY(row);
+		if (!row)
+			break;
+		id = sqlite3_column_int64(s, 0);
+		if (pairs++ == 0)
+			WL_TRY(write_once(l, f, id, image, n, err));
+		WL_TRY(add_sibling(l, s, f, err));
+		sqlite3_reset(s);
+	}
+	f->outcome = WL_FETCH_OK;
 	WL_TRY(wl_lane_fetch_put(l, f, err));
 	return pairs;
 }

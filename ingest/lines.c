@@ -227,3 +227,32 @@ void wl_lines_close(struct wl_lines *l)
 	free(l->path);
 	*l = (struct wl_lines){.fd = -1};
 }
+
+int wl_lines_parse_position(const char *position, const char *name, int64_t *offset, int64_t *line,
+	struct wl_err *err)
+{
+	long long a = 0, b = 0;
+	if (*position && (sscanf(position, "%lld %lld", &a, &b) != 2 || a < 0 || b < 0))
+		return wl_err_set(err, WL_EDATA,
+			"the catalog's position of %s is \"%s\", expected \"BYTES LINES\"", name,
+			position);
+	*offset = a;
+	*line = b;
+	return 0;
+}
+
+void wl_lines_strip_bom(struct wl_buf *line)
+{
+	if (line->len >= 3 && memcmp(line->data, "\xef\xbb\xbf", 3) == 0) {
+		line->len -= 3;
+		memmove(line->data, line->data + 3, line->len + 1);
+	}
+}
+
+bool wl_lines_is_blank(const struct wl_buf *line)
+{
+	for (size_t i = 0; i < line->len; i++)
+		if (!strchr(" \t\r", line->data[i]) || !line->data[i])
+			return false;
+	return true;
+}

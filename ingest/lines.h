@@ -36,4 +36,11 @@ WL_MUST_CHECK int wl_lines_next(struct wl_lines *l, struct wl_buf *out, bool *to
 	struct wl_err *err);
 void wl_lines_close(struct wl_lines *l);
 
+/* A catalog's position "BYTES LINES", "" being the start; name: of the origin, for the error. */
+WL_MUST_CHECK int wl_lines_parse_position(const char *position, const char *name,
+	int64_t *offset, int64_t *line, struct wl_err *err);
+/* A byte-order mark at the start of a file is not part of its first line. */
+void wl_lines_strip_bom(struct wl_buf *line);
+bool wl_lines_is_blank(const struct wl_buf *line);
+
 #endif

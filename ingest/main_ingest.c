@@ -1,7 +1,10 @@
 /* wenlan-ingest: reads sources into a corpus. */
+#include "ingest/fetch_opt.h"
 #include "ingest/ingest.h"
+#include "ops/file.h"
 #include "ops/log.h"
 #include "ops/opt.h"
+#include "ops/signals.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,23 +16,25 @@ struct args {
 	int64_t stall, patience;
 	struct wl_strs kafka_conf;
 	bool fetch, until_end;
+	struct wl_fetch_opts net;
 };
 
-static json_t *counts_json(const struct wl_ingest_counts *n, const struct wl_corpus_counts *all)
+static json_t *counts_json(const struct wl_ingest_counts *n, const struct wl_fetch_counts *net,
+	const struct wl_corpus_counts *all)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O?, s:O?,"
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O?, s:O?, s:o?,"
 			 " s:{s:I, s:I, s:I, s:I, s:I}}",
 		"records", n->records, "opened", n->opened, "yielded", n->yielded, "kept", n->kept,
 		"known", n->known, "quarantined", n->quarantined, "pending", n->pending,
 		"image_bytes", n->image_bytes, "origins", n->origins, "reasons", n->reasons,
-		"passed", n->passed,
+		"passed", n->passed, "fetch", wl_fetch_counts_json(net),
 		"corpus", "pairs", all->pairs, "quarantined", all->quarantined, "segments",
 		all->segments, "bytes", all->bytes, "pending", all->pending);
 }
 
 /* The result, on a failed run too: what was committed stays, and is said. */
 static int report(const struct wl_opts *o, struct wl_corpus *c, const struct wl_ingest_counts *n,
-	struct wl_err *err)
+	const struct wl_fetch_counts *net, struct wl_err *err)
 {
 	struct wl_corpus_counts all;
 	const char *reason;
@@ -45,22 +50,32 @@ static int report(const struct wl_opts *o, struct wl_corpus *c, const struct wl_
 		wl_info("  quarantined, %s: %lld", reason, (long long)json_integer_value(v));
 	json_object_foreach(n->passed, reason, v)
 		wl_info("  passed over, %s: %lld", reason, (long long)json_integer_value(v));
+	wl_fetch_say(net);
 	wl_info("the corpus now has %lld pairs, %lld that wait for their picture, %lld records in "
 		"quarantine, %.1f MB of images",
 		(long long)all.pairs, (long long)all.pending, (long long)all.quarantined,
 		(double)all.bytes / 1e6);
 	if (!o->common.json)
 		return 0;
-	v = counts_json(n, &all);
+	v = counts_json(n, net, &all);
 	int failed = !v || json_dumpf(v, stdout, JSON_COMPACT | JSON_SORT_KEYS) < 0 ||
 		     putchar('\n') == EOF || fflush(stdout);
 	json_decref(v);
 	return failed ? wl_err_errno(err, "the result cannot be written to standard output") : 0;
 }
 
+/* Pictures can be fetched without any source, if there is a corpus that waits for some. */
+static bool is_corpus(const char *dir)
+{
+	char *path = wl_path_join(dir, "corpus.json", NULL);
+	bool there = path && wl_exists(path);
+	free(path);
+	return there;
+}
+
 static int check(const struct wl_opts *o, const struct args *a, struct wl_err *err)
 {
-	if (!o->positional.n)
+	if (!o->positional.n && !(a->fetch && is_corpus(a->corpus)))
 		return wl_err_set(
 			err, WL_EUSAGE, "no SOURCE is given, for instance jsonl:FILE or dir:DIR");
 	if (!(a->max_error_rate > 0 && a->max_error_rate <= 1) || a->stall < 0 ||
@@ -76,11 +91,21 @@ static int check(const struct wl_opts *o, const struct args *a, struct wl_err *e
 	return 0;
 }
 
+static int fetch(
+	const struct args *a, struct wl_corpus *c, struct wl_fetch_counts *out, struct wl_err *err)
+{
+	struct wl_fetch_opts net = a->net;
+	net.workers = (size_t)a->workers;
+	net.commit_every = a->commit_every < 1000 ? a->commit_every : 1000;
+	return wl_fetch_corpus(&net, c, out, err);
+}
+
 static int run(struct wl_opts *o, void *user, struct wl_err *err)
 {
 	const struct args *a = user;
 	struct wl_origins origins = {0};
 	struct wl_ingest_counts counts = {0};
+	struct wl_fetch_counts net = {0};
 	struct wl_corpus *c = NULL;
 	int ret = -1;
 	WL_TRY(check(o, a, err));
@@ -99,11 +124,16 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 		.until_end = a->until_end,
 		.kafka = {.set = &a->kafka_conf, .patience_s = a->patience}};
 	ret = wl_ingest_run(&in, &counts, err);
+	/* A source that is damaged does not keep pictures from being fetched. */
 	struct wl_err ignored = WL_ERR_INIT;
-	if (report(o, c, &counts, ret < 0 ? &ignored : err) < 0)
+	if (a->fetch && !wl_stop_requested() &&
+		fetch(a, c, &net, ret < 0 ? &ignored : err) < 0)
+		ret = -1;
+	if (report(o, c, &counts, &net, ret < 0 ? &ignored : err) < 0)
 		ret = -1;
 out:
 	wl_ingest_counts_release(&counts);
+	wl_fetch_counts_release(&net);
 	wl_origins_release(&origins);
 	wl_corpus_close(c);
 	return ret;
@@ -115,7 +145,8 @@ int main(int argc, char **argv)
 		.fetch = true,
 		.max_error_rate = 1,
 		.stall = 60,
-		.patience = 60};
+		.patience = 60,
+		.net = WL_FETCH_DEFAULTS};
 	const struct wl_opt table[] = {
 		{"corpus", WL_OPT_STR, &a.corpus, "DIR", "the workspace; made when it is not there",
 			true},
@@ -131,6 +162,7 @@ int main(int argc, char **argv)
 			false},
 		{"fetch", WL_OPT_BOOL, &a.fetch, NULL,
 			"fetch pictures that are only a URL; --no-fetch leaves them waiting", false},
+		WL_FETCH_OPTIONS(a.net),
 		{"max-error-rate", WL_OPT_DOUBLE, &a.max_error_rate, "R",
 			"give a source up (exit 3) when more than this part of its records, after "
 			"100, is unusable; 1: never",
@@ -164,8 +196,11 @@ int main(int argc, char **argv)
 			"?partitions=0-3\n"
 			"  tar:FILE      KEY.jpg beside KEY.txt or KEY.json, or images beside one "
 			".jsonl\n"
+			"  urls:FILE     URLs of pictures, a line each, with a caption after a tab, "
+			"CSV or JSONL\n"
 			"  warc:FILE     web archives: the pages' pictures with their texts; "
-			"?profile=news|baike|weibo",
+			"?profile=news|baike|weibo\n"
+			"Without a SOURCE, what a corpus still waits for is fetched.",
 		.example = "wenlan-ingest --corpus corpus 'jsonl:train.jsonl?images=train.tar'",
 		.table = table,
 		.allow_positional = true,

@@ -28,19 +28,6 @@ static void jsonl_close(struct wl_source *base)
 	free(s);
 }
 
-static int parse_position(const struct wl_origin *o, const char *position, int64_t *offset,
-	int64_t *line, struct wl_err *err)
-{
-	long long a = 0, b = 0;
-	if (*position && (sscanf(position, "%lld %lld", &a, &b) != 2 || a < 0 || b < 0))
-		return wl_err_set(err, WL_EDATA,
-			"the catalog's position of %s is \"%s\", expected \"BYTES LINES\"", o->name,
-			position);
-	*offset = a;
-	*line = b;
-	return 0;
-}
-
 /* "a/b/c.jsonl" -> "a/b", "c.jsonl" -> `none`. */
 static char *dir_of(const char *path, const char *none, struct wl_err *err)
 {
@@ -69,7 +56,7 @@ static struct wl_source *jsonl_open(
 	int64_t offset = 0, line = 0;
 	if (!s)
 		return NULL;
-	WL_TRY_OUT(parse_position(o, position, &offset, &line, err));
+	WL_TRY_OUT(wl_lines_parse_position(position, o->name, &offset, &line, err));
 	s->dir = o->root ? wl_strf(err, "%s", o->root) : dir_of(o->path, ".", err);
 	if (!s->dir)
 		goto out;
@@ -104,7 +91,7 @@ struct wl_source *wl_jsonl_open_member(const struct wl_origin *o, struct wl_tari
 	}
 	s->images = *x;
 	*x = (struct wl_tarindex){.fd = -1};
-	WL_TRY_OUT(parse_position(o, position, &offset, &line, err));
+	WL_TRY_OUT(wl_lines_parse_position(position, o->name, &offset, &line, err));
 	s->dir = dir_of(m->name, "", err);
 	path = wl_strf(err, "%s, member %s", o->path, m->name);
 	if (!s->dir || !path)
@@ -121,23 +108,6 @@ out:
 	return NULL;
 }
 
-static bool is_blank(const struct wl_buf *b)
-{
-	for (size_t i = 0; i < b->len; i++)
-		if (!strchr(" \t\r", b->data[i]) || !b->data[i])
-			return false;
-	return true;
-}
-
-/* A byte-order mark at the start of the file is not part of the first line. */
-static void strip_bom(struct wl_buf *b)
-{
-	if (b->len >= 3 && memcmp(b->data, "\xef\xbb\xbf", 3) == 0) {
-		b->len -= 3;
-		memmove(b->data, b->data + 3, b->len + 1);
-	}
-}
-
 static int jsonl_next(struct wl_source *base, struct wl_record *r, struct wl_err *err)
 {
 	struct jsonl_source *s = (struct jsonl_source *)base;
@@ -147,8 +117,8 @@ static int jsonl_next(struct wl_source *base, struct wl_record *r, struct wl_err
 	do {
 		more = wl_lines_next(&s->lines, &r->json, &too_long, err);
 		if (more > 0 && s->lines.line == 1)
-			strip_bom(&r->json);
-	} while (more > 0 && !too_long && is_blank(&r->json));
+			wl_lines_strip_bom(&r->json);
+	} while (more > 0 && !too_long && wl_lines_is_blank(&r->json));
 	if (more <= 0)
 		return more;
 	r->has_json = true;

@@ -1,0 +1,642 @@
+/*
+ * Fetching from a server that misbehaves in every way we know: each URL gets the outcome that it
+ * should, once, whatever the number of workers and partitions and however often the run is killed.
+ */
+#include "ingest/corpus.h"
+#include "ops/file.h"
+#include "ops/hash.h"
+#include "ops/json.h"
+#include "tests/support/cm.h"
+#include "tests/support/corpus_dump.h"
+#include "tests/support/httpd.h"
+#include "tests/support/tmp.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct tmp_dir tmp;
+static struct wl_err err;
+static struct httpd web;
+
+/* Short times; a server on 127.0.0.1 must be allowed. */
+#define QUICK                                                                                      \
+	"--allow-net 127.0.0.1/32 --fetch-retry-seconds 0.01 --fetch-timeout 1 "                   \
+	"--fetch-connect-timeout 1 --fetch-max-bytes 300000 "
+
+static int setup(void **state)
+{
+	(void)state;
+	tmp = tmp_make();
+	web = httpd_start();
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	httpd_stop(&web);
+	tmp_remove(&tmp);
+	return 0;
+}
+
+static void path_of(char out[512], const char *name)
+{
+	tmp_path(&tmp, name, out);
+}
+
+/* Writes a list: each line of `lines` begins with a path, to which the server's address is put. */
+static void write_list(const char *name, int port, const char *lines)
+{
+	struct wl_buf b;
+	char p[512];
+	wl_buf_init(&b, 1 << 20);
+	for (const char *s = lines; *s;) {
+		size_t n = strcspn(s, "\n");
+		OK(wl_buf_printf(&b, &err, "http://127.0.0.1:%d%.*s\n", port, (int)n, s));
+		s += n + (s[n] == '\n');
+	}
+	path_of(p, name);
+	tmp_write_bytes(p, b.data, b.len);
+	wl_buf_release(&b);
+}
+
+/* Runs to the end; the JSON result. */
+static json_t *ingest(const char *corpus, const char *args, int want_code)
+{
+	char *out;
+	int code = tmp_run(&out, "%s/wenlan-ingest --log-level error --json --corpus %s/%s %s",
+		tmp_bin(), tmp.path, corpus, args);
+	if (code != want_code)
+		fail_msg("ingest %s: exit code %d, expected %d: %s", args, code, want_code, out);
+	const char *brace = strchr(out, '{');
+	json_t *v = brace ? json_loads(brace, JSON_DISABLE_EOF_CHECK, NULL) : NULL;
+	if (!v && want_code == 0)
+		fail_msg("no result: %s", out);
+	free(out);
+	return v;
+}
+
+/* "fetch.ok" and so on. */
+static int64_t count(const json_t *v, const char *key)
+{
+	const char *dot = strchr(key, '.');
+	char head[32];
+	if (dot) {
+		snprintf(head, sizeof head, "%.*s", (int)(dot - key), key);
+		return count(json_object_get(v, head), dot + 1);
+	}
+	return json_integer_value(json_object_get(v, key));
+}
+
+static int64_t reason(const json_t *v, const char *class)
+{
+	return json_integer_value(
+		json_object_get(json_object_get(json_object_get(v, "fetch"), "reasons"), class));
+}
+
+#define IS(v, key, want)                                                                           \
+	do {                                                                                       \
+		if (count(v, key) != (want))                                                       \
+			fail_msg("%s is %lld, expected %lld: %s", key, (long long)count(v, key),   \
+				(long long)(want), json_dumps(v, JSON_SORT_KEYS));                 \
+	} while (0)
+
+#define REASON(v, class, want)                                                                     \
+	do {                                                                                       \
+		if (reason(v, class) != (want))                                                    \
+			fail_msg("\"%s\": %lld times, expected %d: %s", class,                     \
+				(long long)reason(v, class), (want),                               \
+				json_dumps(v, JSON_SORT_KEYS));                                    \
+	} while (0)
+
+static char *dump(const char *name)
+{
+	char p[512];
+	return corpus_dump(tmp_path(&tmp, name, p), NULL);
+}
+
+static void same(const char *a, const char *b, const char *what)
+{
+	size_t i = 0, line = 0;
+	if (strcmp(a, b) == 0)
+		return;
+	for (; a[i] && a[i] == b[i]; i++)
+		line = a[i] == '\n' ? i + 1 : line;
+	fail_msg("%s: the corpora differ:\n  %.400s\n  %.400s", what, a + line, b + line);
+}
+
+/* ---- every kind of answer ---- */
+
+static const char mixed[] = "/img/1.jpg\t甲\n/img/2.jpg\t乙\n/img/1.jpg\t甲 again\n"
+			    "/nameless/3\t三\n/hop/3/4\t四\n/otherbot/5\t五\n/busy/6\t六\n"
+			    "/denied/but-this/7\t七\n/referer/8\t八\n"
+			    "/text/20.jpg\tx\n/lying/21.jpg\tx\n/loop/22\tx\n/inward/23\tx\n"
+			    "/file/24\tx\n/slow/25\tx\n/hang/26\tx\n/cut/27\tx\n/short/28\tx\n"
+			    "/reset/29\tx\n/endless/30\tx\n/huge/31\tx\n/error/32\tx\n"
+			    "/missing/33\tx\n/noai/34\tx\n/denied/35\tx\n/hop/9/36\tx\n";
+enum { MIXED = 26, MIXED_OK = 8 };
+
+static void test_outcomes(void **state)
+{
+	char args[1024];
+	(void)state;
+	write_list("mixed.txt", web.port, mixed);
+	snprintf(args, sizeof args, QUICK "urls:%s/mixed.txt", tmp.path);
+	json_t *v = ingest("mixed", args, 0);
+	IS(v, "records", MIXED);
+	IS(v, "pending", MIXED);
+	/* Two lines name one picture, one picture wants a Referer that a bare list cannot give. */
+	IS(v, "fetch.ok", MIXED_OK - 1);
+	IS(v, "fetch.pairs", MIXED_OK);
+	IS(v, "fetch.quarantined", MIXED - MIXED_OK);
+	IS(v, "fetch.waiting", 0);
+	IS(v, "corpus.pairs", MIXED_OK);
+	IS(v, "corpus.quarantined", MIXED - MIXED_OK);
+	IS(v, "corpus.pending", 0);
+	REASON(v, "this is no JPEG, PNG or WebP", 2);
+	REASON(v, "too many redirects", 2);
+	REASON(v, "the address is not public", 1);
+	REASON(v, "the redirect leads nowhere", 1);
+	REASON(v, "it took too long", 2);
+	REASON(v, "the answer was cut off", 2);
+	REASON(v, "the JPEG is damaged", 1);
+	REASON(v, "the image file is too large", 2);
+	REASON(v, "the server answered 500", 1);
+	REASON(v, "the server answered 404", 1);
+	REASON(v, "the server answered 403", 1);
+	REASON(v, "X-Robots-Tag forbids it", 1);
+	REASON(v, "robots.txt forbids it", 1);
+	json_decref(v);
+	/* One request for each, but for what is tried again. */
+	assert_int_equal(httpd_hits(&web, "/img/1.jpg"), 1);
+	assert_int_equal(httpd_hits(&web, "/missing/33"), 1);
+	assert_int_equal(httpd_hits(&web, "/denied/35"), 0);
+	assert_int_equal(httpd_hits(&web, "/busy/6"), 3);
+	assert_int_equal(httpd_hits(&web, "/error/32"), 4);
+	assert_int_equal(httpd_hits(&web, "/robots.txt"), 1);
+	/* Again: nothing is asked for again. */
+	int hits = web.shared->hits;
+	v = ingest("mixed", args, 0);
+	IS(v, "records", 0);
+	IS(v, "fetch.requests", 0);
+	json_decref(v);
+	assert_int_equal(web.shared->hits, hits);
+	/* New pairs of known URLs need no request either. */
+	write_list("more.txt", web.port, "/img/2.jpg\tnew\n/missing/33\tnew\n");
+	snprintf(args, sizeof args, QUICK "urls:%s/more.txt", tmp.path);
+	v = ingest("mixed", args, 0);
+	IS(v, "fetch.requests", 0);
+	IS(v, "fetch.pairs", 1);
+	IS(v, "fetch.quarantined", 1);
+	IS(v, "corpus.pairs", MIXED_OK + 1);
+	json_decref(v);
+	assert_int_equal(web.shared->hits, hits);
+	/* The bytes are those that were sent; one picture lies there once. */
+	char *d = dump("mixed");
+	assert_non_null(strstr(d, "[[\"caption\",\"甲 again\"]]"));
+	free(d);
+}
+
+/* Everything that decides over a corpus: the same bytes whatever the run is like. */
+static void test_workers_and_partitions(void **state)
+{
+	static const char *const options[] = {"--workers 1 --fetch-connections 1",
+		"--partitions 4 --commit-every 1", "--workers 3 --fetch-per-host 50"};
+	char args[1024], name[16];
+	(void)state;
+	/* Without those that only time out: their tries would take turns. */
+	char *quick = strdup(mixed), *slow = strstr(quick, "/slow/"), *cut = strstr(quick, "/cut/");
+	memmove(slow, cut, strlen(cut) + 1);
+	write_list("quick.txt", web.port, quick);
+	free(quick);
+	snprintf(args, sizeof args, QUICK "urls:%s/quick.txt", tmp.path);
+	memset(web.shared->counter, 0, sizeof web.shared->counter);
+	json_decref(ingest("again", args, 0));
+	char *want = dump("again");
+	for (int i = 0; i < 3; i++) {
+		snprintf(name, sizeof name, "wp%d", i);
+		snprintf(args, sizeof args, QUICK "%s urls:%s/quick.txt", options[i], tmp.path);
+		memset(web.shared->counter, 0, sizeof web.shared->counter);
+		json_decref(ingest(name, args, 0));
+		char *d = dump(name);
+		same(want, d, options[i]);
+		free(d);
+	}
+	free(want);
+}
+
+/* ---- forms of a list ---- */
+
+static void write_form(const char *name, const char *form)
+{
+	struct wl_buf b;
+	char p[512], url[64];
+	wl_buf_init(&b, 1 << 20);
+	if (strcmp(form, "csv") == 0)
+		OK(wl_buf_puts(&b, "\xef\xbb\xbfid,URL,caption\r\n", &err));
+	if (strcmp(form, "tsv") == 0)
+		OK(wl_buf_puts(&b, "url\ttext\tlicense\n", &err));
+	for (int i = 0; i < 5; i++) {
+		snprintf(url, sizeof url, "http://127.0.0.1:%d/img/%d.jpg", web.port, i);
+		if (strcmp(form, "csv") == 0)
+			OK(wl_buf_printf(&b, &err, "%d,%s,\"图 %d, \"\"好\"\"%s\"\n", i, url, i,
+				i == 3 ? "\n第二行" : ""));
+		else if (strcmp(form, "tsv") == 0)
+			OK(wl_buf_printf(&b, &err, "%s\t图 %d, \"好\"%s\tcc\n", url, i, ""));
+		else if (strcmp(form, "jsonl") == 0)
+			OK(wl_buf_printf(&b, &err, "{\"url\":\"%s\",\"caption\":\"图 %d, \\\"好\\\"\"}\n",
+				url, i));
+		else
+			OK(wl_buf_printf(&b, &err, "%s\t图 %d, \"好\"\n\n", url, i));
+	}
+	path_of(p, name);
+	tmp_write_bytes(p, b.data, b.len);
+	wl_buf_release(&b);
+}
+
+static void test_forms(void **state)
+{
+	static const char *const forms[] = {"txt", "csv", "tsv", "jsonl"};
+	char args[1024], name[32];
+	(void)state;
+	for (size_t i = 0; i < 4; i++) {
+		snprintf(name, sizeof name, "form.%s", forms[i]);
+		write_form(name, forms[i]);
+		tmp_run(NULL, "gzip -k %s/form.%s", tmp.path, forms[i]);
+		/* In steps too: the header must be known in the middle of a file. */
+		snprintf(args, sizeof args, QUICK "--max-records 2 'urls:%s/form.%s*'", tmp.path,
+			forms[i]);
+		int64_t pairs = 0;
+		for (int step = 0; step < 6; step++) {
+			json_t *v = ingest(forms[i], args, 0);
+			pairs = count(v, "corpus.pairs");
+			assert_int_equal(count(v, "corpus.quarantined"), 0);
+			json_decref(v);
+		}
+		assert_int_equal(pairs, 10);
+		char *d = dump(forms[i]);
+		assert_non_null(strstr(d, "[[\"caption\",\"图 4, \\\"好\\\"\"]]"));
+		if (strcmp(forms[i], "csv") == 0) {
+			assert_non_null(strstr(
+				d, "[[\"caption\",\"图 3, \\\"好\\\"\"],[\"caption\",\"第二行\"]]"));
+			assert_non_null(strstr(d, "{\"id\":\"4\"}"));
+		}
+		if (strcmp(forms[i], "tsv") == 0)
+			assert_non_null(strstr(d, "{\"license\":\"cc\"}"));
+		free(d);
+	}
+}
+
+static void test_bad_lists(void **state)
+{
+	char p[512], args[1024];
+	(void)state;
+	path_of(p, "bad.txt");
+	tmp_write(p, "ftp://x/y\tx\nnot a url\n\n\x01\x02\tx\nhttp://\tx\n");
+	snprintf(args, sizeof args, QUICK "urls:%s", p);
+	json_t *v = ingest("bad", args, 0);
+	IS(v, "records", 4);
+	IS(v, "quarantined", 4);
+	json_decref(v);
+	path_of(p, "bad.csv");
+	tmp_write(p, "caption,url\nx\n\"never closed,http://127.0.0.1/a.jpg\nx,y\n");
+	snprintf(args, sizeof args, QUICK "urls:%s", p);
+	v = ingest("badcsv", args, 0);
+	IS(v, "quarantined", 2);
+	IS(v, "records", 2);
+	json_decref(v);
+	path_of(p, "empty.txt");
+	tmp_write(p, "");
+	snprintf(args, sizeof args, QUICK "urls:%s", p);
+	v = ingest("empty", args, 0);
+	IS(v, "records", 0);
+	json_decref(v);
+}
+
+/* A record of another kind of source whose picture is a URL. */
+static void test_jsonl(void **state)
+{
+	char p[512], args[1024], line[1024];
+	(void)state;
+	path_of(p, "r.jsonl");
+	snprintf(line, sizeof line,
+		"{\"text\":\"图\",\"image_url\":\"http://127.0.0.1:%d/referer/1\","
+		"\"page_url\":\"http://127.0.0.1/page\",\"source\":\"weibo\",\"split\":\"val\","
+		"\"boxes\":[[0,0,9,9]],\"n\":7}\n{\"image_url\":\"http://127.0.0.1/x\"}\n",
+		web.port);
+	tmp_write(p, line);
+	snprintf(args, sizeof args, QUICK "--no-fetch jsonl:%s", p);
+	json_t *v = ingest("r", args, 0);
+	IS(v, "pending", 1);
+	IS(v, "quarantined", 1);
+	IS(v, "corpus.pending", 1);
+	json_decref(v);
+	char *before = dump("r");
+	long long id;
+	const char *row = strstr(before, "P|");
+	assert_non_null(row);
+	assert_int_equal(sscanf(row, "P|%lld|", &id), 1);
+	/* Without a source: what waits is fetched, and the pair has the id it had while waiting. */
+	v = ingest("r", QUICK, 0);
+	IS(v, "fetch.pairs", 1);
+	IS(v, "corpus.pending", 0);
+	json_decref(v);
+	char *after = dump("r"), want[32];
+	snprintf(want, sizeof want, "%020lld|weibo|", id);
+	if (!strstr(after, want) || !strstr(after, "|val|") || !strstr(after, "[[0,0,9,9]]") ||
+		!strstr(after, "{\"n\":7}"))
+		fail_msg("the pair is not what waited:\n%s\n%s", before, after);
+	free(before);
+	free(after);
+}
+
+/* ---- manners ---- */
+
+static void test_robots(void **state)
+{
+	char args[1024];
+	(void)state;
+	write_list("robots.txt", web.port, "/denied/1\tx\n/noai/2\tx\n/img/3.jpg\tx\n");
+	snprintf(args, sizeof args, QUICK "urls:%s/robots.txt", tmp.path);
+	/* No robots.txt: nothing is forbidden by it. */
+	web.shared->robots = 404;
+	json_t *v = ingest("robots404", args, 0);
+	IS(v, "fetch.ok", 2);
+	REASON(v, "X-Robots-Tag forbids it", 1);
+	json_decref(v);
+	/* One that cannot be read forbids everything, for now. */
+	web.shared->robots = 503;
+	v = ingest("robots503", args, 0);
+	IS(v, "fetch.ok", 0);
+	IS(v, "fetch.later", 3);
+	IS(v, "corpus.pending", 3);
+	IS(v, "corpus.quarantined", 0);
+	json_decref(v);
+	assert_int_equal(httpd_hits(&web, "/denied/1"), 1);
+	/* Who says so may do as he likes. */
+	web.shared->robots = 200;
+	snprintf(args, sizeof args, QUICK "--no-robots urls:%s/robots.txt", tmp.path);
+	int before = httpd_hits(&web, "/robots.txt");
+	v = ingest("norobots", args, 0);
+	IS(v, "fetch.ok", 3);
+	json_decref(v);
+	assert_int_equal(httpd_hits(&web, "/robots.txt"), before);
+}
+
+static void test_limits_per_host(void **state)
+{
+	char args[1024];
+	struct wl_buf b;
+	(void)state;
+	wl_buf_init(&b, 1 << 20);
+	for (int i = 0; i < 60; i++)
+		OK(wl_buf_printf(&b, &err, "/img/%d.jpg\tx\n", i));
+	write_list("sixty.txt", web.port, b.data);
+	wl_buf_release(&b);
+	web.shared->most_at_once = 0;
+	snprintf(args, sizeof args, QUICK "--fetch-per-host 3 urls:%s/sixty.txt", tmp.path);
+	json_t *v = ingest("sixty", args, 0);
+	IS(v, "fetch.ok", 60);
+	json_decref(v);
+	assert_true(web.shared->most_at_once <= 3);
+	/* A pause between two requests: 8 of them take 7 pauses at least. */
+	struct timespec a, z;
+	write_list("eight.txt", web.port,
+		"/img/1.jpg\tx\n/img/2.jpg\tx\n/img/3.jpg\tx\n/img/4.jpg\tx\n/img/5.jpg\tx\n"
+		"/img/6.jpg\tx\n/img/7.jpg\tx\n");
+	snprintf(args, sizeof args, QUICK "--fetch-delay-ms 40 urls:%s/eight.txt", tmp.path);
+	clock_gettime(CLOCK_MONOTONIC, &a);
+	v = ingest("eight", args, 0);
+	clock_gettime(CLOCK_MONOTONIC, &z);
+	IS(v, "fetch.ok", 7);
+	json_decref(v);
+	assert_true((z.tv_sec - a.tv_sec) * 1000 + (z.tv_nsec - a.tv_nsec) / 1000000 >= 280);
+}
+
+/* What the server puts off waits in the catalog, and is not asked for before its time. */
+static void test_later(void **state)
+{
+	char args[1024];
+	(void)state;
+	write_list("later.txt", web.port, "/later/1\tx\n/img/2.jpg\tx\n");
+	snprintf(args, sizeof args, QUICK "--fetch-wait 1 urls:%s/later.txt", tmp.path);
+	json_t *v = ingest("later", args, 0);
+	IS(v, "fetch.later", 1);
+	IS(v, "fetch.pairs", 1);
+	IS(v, "corpus.pending", 1);
+	IS(v, "corpus.quarantined", 0);
+	json_decref(v);
+	int hits = web.shared->hits;
+	v = ingest("later", args, 0);
+	IS(v, "fetch.requests", 0);
+	IS(v, "fetch.waiting", 1);
+	json_decref(v);
+	assert_int_equal(web.shared->hits, hits);
+}
+
+/* A site that does not answer is left alone; the others are not held up. */
+static void test_dead_site(void **state)
+{
+	char args[1024], p[512];
+	struct wl_buf b;
+	int dead = httpd_dead_port();
+	(void)state;
+	wl_buf_init(&b, 1 << 20);
+	for (int i = 0; i < 100; i++)
+		OK(wl_buf_printf(&b, &err, "http://127.0.0.1:%d/%d\tx\n", dead, i));
+	for (int i = 0; i < 5; i++)
+		OK(wl_buf_printf(&b, &err, "http://127.0.0.1:%d/img/%d.jpg\tx\n", web.port, i));
+	path_of(p, "dead.txt");
+	tmp_write_bytes(p, b.data, b.len);
+	wl_buf_release(&b);
+	snprintf(args, sizeof args, QUICK "--no-robots --fetch-retries 20 urls:%s", p);
+	json_t *v = ingest("dead", args, 0);
+	IS(v, "fetch.ok", 5);
+	IS(v, "fetch.later", 100);
+	IS(v, "corpus.pending", 100);
+	IS(v, "corpus.quarantined", 0);
+	json_decref(v);
+}
+
+/* What was given up is tried again when asked for, and only that. */
+static void test_retry_failed(void **state)
+{
+	char args[1024];
+	(void)state;
+	memset(web.shared->counter, 0, sizeof web.shared->counter);
+	write_list("retry.txt", web.port, "/busy/1\tx\n/img/2.jpg\tx\n/missing/3\tx\n");
+	snprintf(args, sizeof args, QUICK "--fetch-retries 0 urls:%s/retry.txt", tmp.path);
+	json_t *v = ingest("retry", args, 0);
+	IS(v, "fetch.ok", 1);
+	IS(v, "corpus.quarantined", 2);
+	json_decref(v);
+	v = ingest("retry", QUICK "--retry-failed", 0);
+	IS(v, "fetch.ok", 1);
+	IS(v, "fetch.pairs", 1);
+	IS(v, "corpus.pairs", 2);
+	IS(v, "corpus.quarantined", 1);
+	json_decref(v);
+	assert_int_equal(httpd_hits(&web, "/img/2.jpg"), 1);
+	assert_int_equal(httpd_hits(&web, "/missing/3"), 2);
+}
+
+/* ---- refreshing ---- */
+
+static void test_refresh(void **state)
+{
+	char args[1024];
+	(void)state;
+	web.shared->version = 0;
+	write_list("refresh.txt", web.port, "/change/1\t甲\n/img/2.jpg\t乙\n/change/1\t丙\n");
+	snprintf(args, sizeof args, QUICK "urls:%s/refresh.txt", tmp.path);
+	json_t *v = ingest("refresh", args, 0);
+	IS(v, "fetch.pairs", 3);
+	json_decref(v);
+	char *before = dump("refresh");
+	web.shared->conditional = 0;
+	v = ingest("refresh", QUICK "--refresh-older-than -5", 0);
+	json_decref(v);
+	assert_int_equal(web.shared->conditional, 0);
+	v = ingest("refresh", QUICK "--refresh-older-than 100", 0);
+	IS(v, "fetch.requests", 0);
+	json_decref(v);
+	sleep(1); /* "0 seconds ago" is before this second */
+	v = ingest("refresh", QUICK "--refresh-older-than 0", 0);
+	IS(v, "fetch.unchanged", 2);
+	IS(v, "fetch.changed", 0);
+	json_decref(v);
+	assert_int_equal(web.shared->conditional, 2);
+	char *after = dump("refresh");
+	same(before, after, "nothing changed");
+	free(after);
+	/* One picture is another now: the old pairs stay, new ones come. */
+	web.shared->version = 1;
+	sleep(1);
+	v = ingest("refresh", QUICK "--refresh-older-than 0", 0);
+	IS(v, "fetch.changed", 1);
+	IS(v, "fetch.unchanged", 1);
+	IS(v, "corpus.pairs", 5);
+	json_decref(v);
+	sleep(1);
+	v = ingest("refresh", QUICK "--refresh-older-than 0", 0);
+	IS(v, "fetch.changed", 0);
+	IS(v, "corpus.pairs", 5);
+	json_decref(v);
+	web.shared->version = 0;
+	free(before);
+}
+
+/* ---- addresses ---- */
+
+static void test_private(void **state)
+{
+	char args[1024], p[512], line[256];
+	(void)state;
+	int hits = web.shared->hits;
+	path_of(p, "private.txt");
+	/* By number, by a name that leads here, and in odd spellings of the number. */
+	snprintf(line, sizeof line,
+		"http://127.0.0.1:%d/img/1.jpg\tx\nhttp://localhost:%d/img/1.jpg\tx\n"
+		"http://2130706433:%d/img/1.jpg\tx\nhttp://[::ffff:127.0.0.1]:%d/img/1.jpg\tx\n",
+		web.port, web.port, web.port, web.port);
+	tmp_write(p, line);
+	snprintf(args, sizeof args, "--fetch-retry-seconds 0.01 urls:%s", p);
+	json_t *v = ingest("private", args, 0);
+	IS(v, "fetch.ok", 0);
+	REASON(v, "the address is not public", 3); /* two spellings are one URL */
+	IS(v, "corpus.quarantined", 4);
+	json_decref(v);
+	assert_int_equal(web.shared->hits, hits);
+	snprintf(args, sizeof args, "--fetch-retry-seconds 0.01 --allow-private urls:%s", p);
+	v = ingest("private2", args, 0);
+	assert_true(count(v, "fetch.ok") >= 2);
+	json_decref(v);
+}
+
+static void test_usage(void **state)
+{
+	static const char *const bad[] = {"--fetch-connections 0", "--fetch-user-agent 1x",
+		"--fetch-retries -1", "--allow-net 300.0.0.0/8", "--fetch-max-bytes 1Gi"};
+	char args[512];
+	(void)state;
+	write_list("one.txt", web.port, "/img/1.jpg\tx\n");
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		snprintf(args, sizeof args, "%s urls:%s/one.txt", bad[i], tmp.path);
+		json_decref(ingest("usage", args, 2));
+	}
+}
+
+/* ---- kills ---- */
+
+static char *kill_list(void)
+{
+	struct wl_buf b;
+	wl_buf_init(&b, 1 << 20);
+	for (int i = 0; i < 120; i++) {
+		static const char *const kinds[] = {
+			"/img/", "/img/", "/hop/2/", "/missing/", "/text/", "/cut/", "/busy/"};
+		OK(wl_buf_printf(&b, &err, "%s%d%s\t第 %d 张\n", kinds[i % 7], i % 50,
+			i % 7 < 2 ? ".jpg" : "", i));
+	}
+	return b.data;
+}
+
+static void test_kills(void **state)
+{
+	char cmd[2048], args[1024];
+	int kills = 0, status = -1;
+	(void)state;
+	char *list = kill_list();
+	write_list("kill.txt", web.port, list);
+	free(list);
+	memset(web.shared->counter, 0, sizeof web.shared->counter);
+	snprintf(args, sizeof args, QUICK "urls:%s/kill.txt", tmp.path);
+	json_decref(ingest("whole", args, 0));
+	char *want = dump("whole");
+	snprintf(cmd, sizeof cmd,
+		"exec %s/wenlan-ingest --quiet --corpus %s/killed --partitions 2 --commit-every 3 "
+		QUICK "urls:%s/kill.txt",
+		tmp_bin(), tmp.path, tmp.path);
+	for (uint64_t round = 0; round < 400 && status != 0; round++) {
+		uint64_t spread = 4000 * (1 + round / 2);
+		int64_t us = 3000 + (int64_t)(wl_rand64(13, 0, round) % spread);
+		struct timespec ts = {us / 1000000, us % 1000000 * 1000};
+		pid_t pid = fork();
+		assert_true(pid >= 0);
+		if (pid == 0) {
+			execl("/bin/sh", "sh", "-c", cmd, (char *)NULL);
+			_exit(127);
+		}
+		nanosleep(&ts, NULL);
+		kill(pid, SIGKILL);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
+			fail_msg("after %d kills: exit code %d", kills, WEXITSTATUS(status));
+		kills += WIFSIGNALED(status);
+	}
+	print_message("killed %d times\n", kills);
+	assert_int_equal(status, 0);
+	assert_true(kills >= 5);
+	char *d = dump("killed");
+	same(want, d, "killed again and again");
+	free(d);
+	free(want);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_outcomes),
+		cmocka_unit_test(test_workers_and_partitions), cmocka_unit_test(test_forms),
+		cmocka_unit_test(test_bad_lists), cmocka_unit_test(test_jsonl),
+		cmocka_unit_test(test_robots), cmocka_unit_test(test_limits_per_host),
+		cmocka_unit_test(test_later), cmocka_unit_test(test_dead_site),
+		cmocka_unit_test(test_retry_failed), cmocka_unit_test(test_refresh),
+		cmocka_unit_test(test_private), cmocka_unit_test(test_usage),
+		cmocka_unit_test(test_kills)};
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
