@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { MAX_PARTITIONS = 99999, DEFAULT_SEED = 1 };
@@ -57,6 +58,19 @@ fail:
 	return -1;
 }
 
+/* Several processes that start at once all want it, for a moment. */
+static int lock_patiently(const char *path, struct wl_err *err)
+{
+	enum { TRIES = 500, PAUSE_NS = 20000000 };
+	for (int i = 0; i < TRIES; i++) {
+		int fd = wl_lock_try(path, false, err);
+		if (fd != WL_LOCK_BUSY)
+			return fd;
+		nanosleep(&(struct timespec){0, PAUSE_NS}, NULL);
+	}
+	return wl_lock_file(path, err);
+}
+
 /* Writes a fresh corpus.json unless another process was quicker. */
 static int create_config(struct wl_corpus *c, const char *path, int partitions, struct wl_err *err)
 {
@@ -70,7 +84,7 @@ static int create_config(struct wl_corpus *c, const char *path, int partitions, 
 	lock_path = wl_path_join(c->dir, "lock", err);
 	if (!lock_path)
 		goto out;
-	lock = wl_lock_file(lock_path, err);
+	lock = lock_patiently(lock_path, err);
 	if (lock < 0)
 		goto out;
 	if (!wl_exists(path)) {

@@ -41,7 +41,7 @@ struct slot {
 };
 
 struct part {
-	struct wl_source base; /* first: flows and jobs know it as a source */
+	struct wl_kafka_source src; /* first: flows and jobs know it as a source */
 	struct wl_origin origin;
 	struct topic *topic;
 	struct slot *slot;
@@ -55,6 +55,7 @@ struct topic {
 	struct wl_run *run;
 	const struct wl_origin *o;
 	struct wl_kafka_url url;
+	struct wl_profile *profile;
 	struct wl_kafka *k;
 	struct part **part; /* [n_parts]; NULL: never ours */
 	int32_t n_parts;
@@ -123,7 +124,8 @@ static struct part *part_at(struct topic *t, int32_t number, struct wl_err *err)
 		free(p);
 		return NULL;
 	}
-	p->base = (struct wl_source){.ops = &ops, .origin = &p->origin};
+	p->src = (struct wl_kafka_source){
+		.base = {.ops = &ops, .origin = &p->origin}, .profile = t->profile};
 	p->topic = t;
 	p->number = number;
 	p->slot = &t->slot[(wl_corpus_lane(t->run->in->corpus, t->o->name) + number) % t->n_slots];
@@ -195,7 +197,7 @@ static int open_part(struct topic *t, struct part *p, struct wl_err *err)
 			WL_TRY(first_position(t, p, first, end, err));
 		WL_TRY(check_range(t, p, first, end, err));
 	}
-	if (wl_flow_init(&p->flow, &p->base, &p->slot->batch, err) < 0)
+	if (wl_flow_init(&p->flow, &p->src.base, &p->slot->batch, err) < 0)
 		return failed(t);
 	p->open = true;
 	wl_debug("%s: from offset %lld", p->origin.name, (long long)p->next);
@@ -575,6 +577,7 @@ static void topic_release(struct topic *t)
 	free(t->part);
 	free(t->slot);
 	wl_buf_release(&t->value);
+	wl_profile_free(t->profile);
 	wl_kafka_url_release(&t->url);
 }
 
@@ -582,6 +585,9 @@ static int topic_init(struct topic *t, struct wl_err *err)
 {
 	wl_buf_init(&t->value, WL_RECORD_MAX_TEXT);
 	WL_TRY(wl_kafka_url_parse(&t->url, t->o->path, err));
+	t->profile = wl_profile_load(t->url.profile, err);
+	if (!t->profile)
+		return -1;
 	t->n_slots = wl_corpus_partitions(t->run->in->corpus);
 	t->slot = calloc((size_t)t->n_slots, sizeof *t->slot);
 	if (!t->slot)

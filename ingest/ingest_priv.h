@@ -9,6 +9,7 @@
 #define WL_INGEST_INGEST_PRIV_H
 
 #include "ingest/ingest.h"
+#include "ingest/page.h"
 #include "ingest/watch.h"
 #include "ops/pool.h"
 #include "ops/progress.h"
@@ -81,6 +82,11 @@ WL_MUST_CHECK int wl_run_drain(struct wl_run *run, bool settling, struct wl_err 
 
 /* ---- source_kafka.c ---- */
 
+/* A partition as wl_kafka_prepare knows it. */
+struct wl_kafka_source {
+	struct wl_source base;
+	const struct wl_profile *profile; /* how pages are read */
+};
 /* A message (r->json) into a pair, or what a page yields. */
 WL_MUST_CHECK int wl_kafka_prepare(struct wl_source *s, struct wl_record *r, struct wl_err *err);
 

@@ -41,7 +41,7 @@ struct wl_kafka {
 	const struct wl_kafka_events *events;
 	struct part *part; /* [n_parts] by number */
 	int32_t n_parts;
-	int64_t patience_ms, down_since, probed; /* ms; down_since 0: up */
+	int64_t patience_ms, down_since, probed, heard; /* ms; down_since 0: up */
 	struct wl_err cb_err;                    /* what failed inside a callback */
 };
 
@@ -57,6 +57,7 @@ static void mark_up(struct wl_kafka *k)
 	if (k->down_since)
 		wl_info("kafka: %s is reachable again", k->brokers);
 	k->down_since = 0;
+	k->heard = now_ms();
 }
 
 static void mark_down(struct wl_kafka *k, const char *why)
@@ -490,15 +491,20 @@ bool wl_kafka_is_down(const struct wl_kafka *k)
 
 /* ---- reading ---- */
 
-/* While no broker answers: asks now and then, and gives up after the patience. */
+/* When nothing has come for a while: is there a broker at all?  (librdkafka says that all are down
+ * only if it had tried all of them.)  Asks now and then, and gives up after the patience. */
 static int probe(struct wl_kafka *k, struct wl_err *err)
 {
 	const struct rd_kafka_metadata *md = NULL;
-	if (!k->down_since || now_ms() - k->probed < PROBE_EVERY_MS)
+	int64_t now = now_ms(), every = k->down_since ? PROBE_EVERY_MS : 2 * PROBE_EVERY_MS;
+	if (now - k->heard < every || now - k->probed < every)
 		return 0;
-	if (rd_kafka_metadata(k->rk, 0, k->rkt, &md, PROBE_TIMEOUT_MS) == 0) {
+	rd_kafka_resp_err_t rc = rd_kafka_metadata(k->rk, 0, k->rkt, &md, PROBE_TIMEOUT_MS);
+	if (rc == 0) {
 		rd_kafka_metadata_destroy(md);
 		mark_up(k);
+	} else {
+		mark_down(k, rd_kafka_err2str(rc));
 	}
 	k->probed = now_ms();
 	if (k->down_since && now_ms() - k->down_since >= k->patience_ms)
@@ -556,8 +562,7 @@ int wl_kafka_poll(struct wl_kafka *k, int timeout_ms, struct wl_kafka_event *ev,
 		ret = message_error(k, m, ev, err);
 	} else if (m->partition < k->n_parts && k->part[m->partition].reading &&
 		   !k->part[m->partition].paused) {
-		if (k->down_since)
-			mark_up(k);
+		mark_up(k);
 		*ev = (struct wl_kafka_event){.kind = WL_KAFKA_MESSAGE,
 			.partition = m->partition,
 			.offset = m->offset,

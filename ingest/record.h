@@ -93,6 +93,17 @@ struct wl_image_ref {
 WL_MUST_CHECK int wl_record_json(struct wl_record *r, const char *text, size_t n,
 	struct wl_image_ref *ref, struct wl_err *err);
 
+/* The two halves of it, for who looks into the object first: *out is NULL when the text rejects the
+ * record; the object is used up (members are taken out), but stays the caller's. */
+WL_MUST_CHECK int wl_record_parse(struct wl_record *r, const char *text, size_t n, json_t **out,
+	struct wl_err *err);
+WL_MUST_CHECK int wl_record_object(struct wl_record *r, json_t *o, struct wl_image_ref *ref,
+	struct wl_err *err);
+/* Base64 (either alphabet, line breaks and a "data:...;base64," prefix allowed) into out, reset
+ * first; what is none rejects the record, naming `what`. */
+WL_MUST_CHECK int wl_record_base64(struct wl_record *r, const char *s, const char *what,
+	struct wl_buf *out, struct wl_err *err);
+
 /* A .txt: each line that is not blank is a caption.  UTF-8, UTF-16 with a byte-order mark, or
  * GB18030; anything else rejects the record. */
 WL_MUST_CHECK int wl_record_captions(struct wl_record *r, const char *text, size_t n,

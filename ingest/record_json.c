@@ -192,39 +192,39 @@ static int b64_value(char c)
 	return c == '/' || c == '_' ? 63 : -1;
 }
 
-/* Decodes into r->image; a "data:...;base64," prefix and line breaks are allowed. */
-static int take_b64(struct wl_record *r, const char *s, struct wl_err *err)
+int wl_record_base64(struct wl_record *r, const char *s, const char *what, struct wl_buf *out,
+	struct wl_err *err)
 {
 	uint32_t acc = 0;
 	int bits = 0;
-	size_t n;
 	const char *comma = strncmp(s, "data:", 5) == 0 ? strchr(s, ',') : NULL;
 	if (comma)
 		s = comma + 1;
-	n = strlen(s);
-	if (n / 4 * 3 > r->image.max)
-		return wl_record_reject(r, err, "image_b64 is too large: %zu characters", n);
-	wl_buf_reset(&r->image);
-	WL_TRY(wl_buf_reserve(&r->image, n / 4 * 3 + 3, err));
-	size_t i = 0;
+	size_t n = strlen(s), i = 0;
+	if (n / 4 * 3 > out->max)
+		return wl_record_reject(r, err, "%s is too large: %zu characters", what, n);
+	wl_buf_reset(out);
+	WL_TRY(wl_buf_reserve(out, n / 4 * 3 + 3, err));
+	char *w = out->data;
 	for (; i < n && s[i] != '='; i++) {
 		int v = b64_value(s[i]);
 		if (v < 0 && strchr(" \r\n\t", s[i]))
 			continue;
 		if (v < 0)
 			return wl_record_reject(r, err,
-				"image_b64 is not base64: character %zu is byte 0x%02x", i,
+				"%s is not base64: character %zu is byte 0x%02x", what, i,
 				(unsigned char)s[i]);
 		acc = acc << 6 | (uint32_t)v;
 		bits += 6;
 		if (bits >= 8) {
 			bits -= 8;
-			WL_TRY(wl_buf_putc(&r->image, (char)(acc >> bits & 0xff), err));
+			*w++ = (char)(acc >> bits & 0xff);
 		}
 	}
+	*w = '\0';
+	out->len = (size_t)(w - out->data);
 	if (s[i + strspn(s + i, "= \r\n\t")] != '\0' || bits == 6)
-		return wl_record_reject(r, err, "image_b64 is not base64: it ends wrongly");
-	r->has_image = true;
+		return wl_record_reject(r, err, "%s is not base64: it ends wrongly", what);
 	return 0;
 }
 
@@ -241,15 +241,19 @@ static int take_image(
 		if (!b64)
 			return wl_record_reject(
 				r, err, "wrong JSON: \"image_b64\" is not a string");
-		return take_b64(r, b64, err);
+		WL_TRY(wl_record_base64(r, b64, "image_b64", &r->image, err));
+		r->has_image = !r->reason;
+		return 0;
 	}
 	if (!ref->path)
 		ref->path = id;
 	return 0;
 }
 
-static int take_object(struct wl_record *r, json_t *o, struct wl_image_ref *ref, struct wl_err *err)
+int wl_record_object(
+	struct wl_record *r, json_t *o, struct wl_image_ref *ref, struct wl_err *err)
 {
+	*ref = (struct wl_image_ref){0};
 	if (!json_is_object(o))
 		return wl_record_reject(r, err, "wrong JSON: it is not an object");
 	/* Who it is comes first: a record that is rejected later has its id all the same. */
@@ -266,16 +270,26 @@ static int take_object(struct wl_record *r, json_t *o, struct wl_image_ref *ref,
 	return take_meta(r, o, err);
 }
 
-int wl_record_json(struct wl_record *r, const char *text, size_t n, struct wl_image_ref *ref,
+int wl_record_parse(struct wl_record *r, const char *text, size_t n, json_t **out,
 	struct wl_err *err)
 {
 	json_error_t why;
-	json_t *o = json_loadb(text, n, 0, &why);
+	*out = json_loadb(text, n, 0, &why);
+	if (*out)
+		return 0;
+	return wl_record_reject(
+		r, err, "wrong JSON: %s (byte %d of %zu)", why.text, why.position, n);
+}
+
+int wl_record_json(struct wl_record *r, const char *text, size_t n, struct wl_image_ref *ref,
+	struct wl_err *err)
+{
+	json_t *o;
 	*ref = (struct wl_image_ref){0};
+	WL_TRY(wl_record_parse(r, text, n, &o, err));
 	if (!o)
-		return wl_record_reject(
-			r, err, "wrong JSON: %s (byte %d of %zu)", why.text, why.position, n);
-	int ret = take_object(r, o, ref, err);
+		return 0;
+	int ret = wl_record_object(r, o, ref, err);
 	json_decref(o);
 	return ret;
 }

@@ -6,6 +6,7 @@
  */
 #include "ingest/ingest_priv.h"
 
+#include "ingest/page_message.h"
 #include "ops/file.h"
 
 #include <stdlib.h>
@@ -19,12 +20,13 @@ static int name_image(const struct wl_source *s, struct wl_record *r, struct wl_
 	return r->image_origin ? 0 : -1;
 }
 
-int wl_kafka_prepare(struct wl_source *s, struct wl_record *r, struct wl_err *err)
+/* The JSON object of every source. */
+static int prepare_record(
+	struct wl_source *s, struct wl_record *r, json_t *o, struct wl_err *err)
 {
 	struct wl_image_ref ref = {0};
-	r->pair.source = s->origin->source;
 	if (!r->reason)
-		WL_TRY(wl_record_json(r, wl_buf_str(&r->json), r->json.len, &ref, err));
+		WL_TRY(wl_record_object(r, o, &ref, err));
 	if (!r->reason && !r->has_image && ref.url)
 		WL_TRY(wl_record_image_url(r, ref.url, err));
 	/* What comes over the network must not name files of this machine. */
@@ -35,6 +37,22 @@ int wl_kafka_prepare(struct wl_source *s, struct wl_record *r, struct wl_err *er
 			ref.path));
 	WL_TRY(name_image(s, r, err));
 	return wl_record_finish(r, err);
+}
+
+int wl_kafka_prepare(struct wl_source *s, struct wl_record *r, struct wl_err *err)
+{
+	const struct wl_kafka_source *k = (const struct wl_kafka_source *)s;
+	json_t *o = NULL;
+	int ret;
+	r->pair.source = s->origin->source;
+	if (!r->reason)
+		WL_TRY(wl_record_parse(r, wl_buf_str(&r->json), r->json.len, &o, err));
+	if (wl_is_page_message(o))
+		ret = wl_page_message(k->profile, r, o, s->origin->name, err);
+	else
+		ret = prepare_record(s, r, o, err);
+	json_decref(o);
+	return ret;
 }
 
 const struct wl_source_ops wl_source_kafka = {

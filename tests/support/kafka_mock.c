@@ -54,6 +54,10 @@ int kafka_mock_main(void)
 			printf("%s\n", c ? rd_kafka_mock_cluster_bootstraps(c) : "failed");
 		} else if (sscanf(line, "topic %299s %d", topic, &n) == 2) {
 			printf("%d\n", (int)rd_kafka_mock_topic_create(c, topic, n, 1));
+		} else if (sscanf(line, "hide %299s", topic) == 1) {
+			rd_kafka_mock_topic_set_error(
+				c, topic, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+			puts("ok");
 		} else if (strcmp(line, "down\n") == 0 || strcmp(line, "up\n") == 0) {
 			set_all(c, brokers, *line == 'u');
 			puts("ok");
@@ -114,6 +118,14 @@ void kafka_mock_topic(struct kafka_mock *m, const char *topic, int partitions)
 	ask(m, command, answer, sizeof answer);
 	if (strcmp(answer, "0") != 0)
 		die(command, answer);
+}
+
+void kafka_mock_hide(struct kafka_mock *m, const char *topic)
+{
+	char command[400], answer[64];
+
+	snprintf(command, sizeof command, "hide %s\n", topic);
+	ask(m, command, answer, sizeof answer);
 }
 
 void kafka_mock_down(struct kafka_mock *m)

@@ -25,6 +25,8 @@ struct kafka_mock {
 /* Starts it with so many brokers; ends the program with a message when it cannot. */
 struct kafka_mock kafka_mock_start(int brokers);
 void kafka_mock_topic(struct kafka_mock *m, const char *topic, int partitions);
+/* The brokers deny that they have it (they make any other topic that is asked for). */
+void kafka_mock_hide(struct kafka_mock *m, const char *topic);
 /* All brokers refuse and drop connections, data kept; and back. */
 void kafka_mock_down(struct kafka_mock *m);
 void kafka_mock_up(struct kafka_mock *m);
