@@ -187,6 +187,8 @@ int main(int argc, char **argv)
 			"stop "
 			"or for new input.\nA SOURCE is (PATH may be a glob)\n"
 			"  dir:DIR       pictures, each beside a .txt (a caption a line) or .json\n"
+			"  html:DIR|FILE saved pages; ?profile=news|baike|weibo, ?index=FILE "
+			"(where from)\n"
 			"  jsonl:FILE    a JSON record a line, also .gz and .zst; ?images=TAR or "
 			"?root=DIR\n"
 			"  stamps:DIR    Tux Paint stamps\n"

@@ -7,130 +7,20 @@
  * after PATH ("DIGEST" alone: it was finished); when files came or changed, it starts again and
  * the catalog tells what is new.
  */
+#include "ingest/listing.h"
 #include "ingest/source.h"
 
 #include "ops/file.h"
-#include "ops/hash.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-
-struct listing {
-	char **v; /* paths relative to the root, sorted; owned */
-	size_t n, cap;
-	uint64_t digest;
-};
 
 struct dir_source {
 	struct wl_source base;
-	struct listing files;
+	struct wl_listing files;
 	size_t next;
 	char digest[17];
 };
-
-static int listing_add(struct listing *l, char *path, struct wl_err *err)
-{
-	if (l->n == l->cap) {
-		size_t cap = l->cap ? 2 * l->cap : 256;
-		char **grown = realloc(l->v, cap * sizeof *grown);
-		if (!grown) {
-			free(path);
-			return wl_err_nomem(err, "a listing of files", cap * sizeof *grown);
-		}
-		l->v = grown;
-		l->cap = cap;
-	}
-	l->v[l->n++] = path;
-	return 0;
-}
-
-static int list_tree(struct listing *l, const char *root, const char *rel, struct wl_err *err);
-
-/* Links to files are followed, links to directories are not: they may go in circles. */
-static int list_one(struct listing *l, const char *root, char *path, int dfd, const char *name,
-	struct wl_err *err)
-{
-	struct stat st;
-	if (fstatat(dfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode)) {
-		int ret = list_tree(l, root, path, err);
-		free(path);
-		return ret;
-	}
-	if (fstatat(dfd, name, &st, 0) || !S_ISREG(st.st_mode)) {
-		/* A broken link with a picture's name is still an item: prepare says why not. */
-		if (!wl_is_image_name(name)) {
-			free(path);
-			return 0;
-		}
-		memset(&st, 0, sizeof st);
-	}
-	/* A sum, since readdir has no order. */
-	int64_t facts[3] = {st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec};
-	l->digest += wl_hash64(facts, sizeof facts, wl_hash64(path, strlen(path), 1));
-	return listing_add(l, path, err);
-}
-
-static int list_tree(struct listing *l, const char *root, const char *rel, struct wl_err *err)
-{
-	char *dir = *rel ? wl_path_join(root, rel, err) : wl_strf(err, "%s", root);
-	DIR *d = NULL;
-	struct dirent *e;
-	int ret = -1;
-	if (!dir)
-		return -1;
-	d = opendir(dir);
-	if (!d) {
-		wl_err_errno(err, "directory %s cannot be read", dir);
-		goto out;
-	}
-	while (errno = 0, (e = readdir(d)) != NULL) {
-		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-			continue;
-		char *path = wl_strf(err, "%s%s%s", rel, *rel ? "/" : "", e->d_name);
-		if (!path)
-			goto out;
-		WL_TRY_OUT(list_one(l, root, path, dirfd(d), e->d_name, err));
-	}
-	if (errno) {
-		wl_err_errno(err, "directory %s cannot be read to its end", dir);
-		goto out;
-	}
-	ret = 0;
-out:
-	if (d)
-		closedir(d);
-	free(dir);
-	return ret;
-}
-
-static int by_bytes(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-/* First index whose path is >= key. */
-static size_t lower_bound(const struct listing *l, const char *key)
-{
-	size_t lo = 0, hi = l->n;
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-		if (strcmp(l->v[mid], key) < 0)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
-}
-
-static bool is_listed(const struct listing *l, const char *path)
-{
-	size_t i = lower_bound(l, path);
-	return i < l->n && strcmp(l->v[i], path) == 0;
-}
 
 /* The length of a path without its extension ("a.b/c.png" -> "a.b/c"). */
 static size_t stem_len(const char *path)
@@ -140,14 +30,14 @@ static size_t stem_len(const char *path)
 }
 
 /* Whether STEM.* has a picture. */
-static bool has_picture(const struct listing *l, const char *path)
+static bool has_picture(const struct wl_listing *l, const char *path)
 {
 	size_t len = stem_len(path) + 1;
 	char *stem = strndup(path, len); /* with its dot */
 	bool found = false;
 	if (!stem)
 		return true;
-	for (size_t i = lower_bound(l, stem); i < l->n && strncmp(l->v[i], stem, len) == 0; i++)
+	for (size_t i = wl_listing_at(l, stem); i < l->n && strncmp(l->v[i], stem, len) == 0; i++)
 		found = found || (stem_len(l->v[i]) + 1 == len && wl_is_image_name(l->v[i]));
 	free(stem);
 	return found;
@@ -168,9 +58,7 @@ static bool is_item(const struct dir_source *s, const char *path)
 static void dir_close(struct wl_source *base)
 {
 	struct dir_source *s = (struct dir_source *)base;
-	for (size_t i = 0; i < s->files.n; i++)
-		free(s->files.v[i]);
-	free(s->files.v);
+	wl_listing_release(&s->files);
 	free(s);
 }
 
@@ -183,18 +71,16 @@ static struct wl_source *dir_open(
 		return NULL;
 	}
 	s->base = (struct wl_source){.ops = o->ops, .origin = o};
-	if (list_tree(&s->files, o->path, "", err) < 0) {
+	if (wl_listing_read(&s->files, o->path, err) < 0) {
 		dir_close(&s->base);
 		return NULL;
 	}
-	if (s->files.n)
-		qsort(s->files.v, s->files.n, sizeof *s->files.v, by_bytes);
 	snprintf(s->digest, sizeof s->digest, "%016llx", (unsigned long long)s->files.digest);
 	if (strncmp(position, s->digest, 16) == 0) {
 		if (!position[16])
 			s->next = s->files.n;
 		else
-			s->next = lower_bound(&s->files, position + 17);
+			s->next = wl_listing_at(&s->files, position + 17);
 		if (s->next < s->files.n && strcmp(s->files.v[s->next], position + 17) == 0)
 			s->next++;
 	}
@@ -231,7 +117,7 @@ static int load_beside(const struct dir_source *s, struct wl_record *r, const ch
 	char *path = wl_strf(err, "%.*s%s", (int)stem_len(r->file), r->file, ext), *full = NULL;
 	if (!path)
 		return -1;
-	if (!is_listed(&s->files, path)) {
+	if (!wl_listing_has(&s->files, path)) {
 		ret = 0;
 		goto out;
 	}
