@@ -29,22 +29,28 @@ size_t wl_word_before(const struct wl_cps *t, size_t i, const char *const *words
 	*marked = false;
 	for (int k = 0; k <= FILL_MAX; k++) {
 		size_t at = 0;
+		uint32_t c;
+		size_t longest = 0;
 		bool filler = false;
 		for (const char *const *w = words; *w; w++) {
 			size_t n = 0, b = 0, bytes = strlen(*w);
 			for (; b < bytes; n++)
 				wl_utf8_next(*w, bytes, &b, NULL);
-			if (n <= i && wl_word_at(t, i - n, *w))
-				return i - n;
+			if (n <= i && n > longest && wl_word_at(t, i - n, *w))
+				longest = n;
 		}
+		if (longest)
+			return i - longest;
 		if (i == 0)
 			break;
 		i--;
+		c = wl_half(t->c[i]);
+		c |= wl_ascii_alpha(c) ? 32 : 0;
 		while (at < len && !filler)
-			filler = wl_utf8_next(fill, len, &at, NULL) == wl_half(t->c[i]);
+			filler = wl_utf8_next(fill, len, &at, NULL) == c;
 		if (!filler)
 			break;
-		*marked |= wl_half(t->c[i]) == ':' || t->c[i] == 0x53f7 /* 号 */;
+		*marked |= c == ':' || c == 0x53f7 /* 号 */;
 	}
 	return SIZE_MAX;
 }
@@ -303,7 +309,7 @@ static bool called_landline(const struct wl_cps *t, size_t i, const struct numbe
 
 static bool called_qq(const struct wl_cps *t, size_t i, const struct number *x)
 {
-	static const char *const words[] = {"qq", "q q", "扣扣", "企鹅", "q号", "qq群", "q群", "扣群",
+	static const char *const words[] = {"qq", "q q", "qq号", "扣扣", "企鹅", "q号", "qq群", "q群", "扣群",
 		"群号", "球球", "口口", "q", NULL};
 	bool marked;
 	size_t at;
