@@ -48,8 +48,8 @@ void subject_clear(struct subject_job *j)
 	memset(j, 0, sizeof(*j));
 }
 
-/* Fills look, or broken. */
-static int look_at(struct subject_job *j, struct wl_err *err)
+/* Fills look where it is not known, and picture where it is wanted; or broken. */
+static int look_at(struct subject_job *j, bool want_picture, struct wl_err *err)
 {
 	struct wl_err why = WL_ERR_INIT;
 	struct wl_image im = {0};
@@ -59,7 +59,10 @@ static int look_at(struct subject_job *j, struct wl_err *err)
 	wl_buf_init(&b, WL_IMAGE_MAX_BYTES);
 	WL_TRY_OUT(wl_corpus_image(j->corpus, &j->pair, &b, err));
 	if (wl_image_decode(b.data, b.len, &im, &why) == 0) {
-		ret = wl_look_make(&im, &j->look, err);
+		ret = j->known ? 0 : wl_look_make(&im, &j->look, err);
+		if (ret == 0 && want_picture)
+			ret = wl_picture_measure(&im, &j->picture, err);
+		j->measured = want_picture;
 	} else if (why.code != WL_EDATA) {
 		*err = why;
 	} else {
@@ -84,12 +87,15 @@ void subject_judge(struct subject_job *j)
 		.bytes = j->pair.length,
 		.eval = strcmp(j->split_hint, "val") == 0 || strcmp(j->split_hint, "test") == 0};
 
+	bool want_picture = wl_rules_want_picture(j->rules, j->source) && !s.eval;
+
 	wl_pair_name(j->pair.partition, j->pair.id, name);
 	j->ret = 0;
-	if (wl_rules_want_look(j->rules)) {
-		if (!j->known)
-			j->ret = look_at(j, &j->err);
+	if (wl_rules_want_look(j->rules) || want_picture) {
+		if (!j->known || (want_picture && !j->broken))
+			j->ret = look_at(j, want_picture, &j->err);
 		s.look = j->broken ? NULL : &j->look;
+		s.picture = j->measured && !j->broken ? &j->picture : NULL;
 		s.broken = j->broken;
 	}
 	if (j->ret == 0)

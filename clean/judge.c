@@ -252,6 +252,33 @@ static void judge_image(
 			spread_of(s->look), im->min_spread);
 }
 
+static void judge_picture(
+	const struct image_rules *im, const struct wl_picture *p, struct wl_outcome *o)
+{
+	if (p->sharpness < im->min_sharpness)
+		add_verdict(o, "image-blurred", "its Laplacian varies by %.0f, at least %.0f is asked for",
+			p->sharpness, im->min_sharpness);
+	if (p->entropy < im->min_entropy)
+		add_verdict(o, "image-plain", "its grey values hold %.2f bits, at least %.2f are asked for",
+			p->entropy, im->min_entropy);
+	if (p->text > im->max_text)
+		add_verdict(o, "image-text", "%.0f %% of what is in it looks written, at most %.0f %%",
+			100 * p->text, 100 * im->max_text);
+	if (p->qr > im->max_qr)
+		add_verdict(o, "image-qr", "a QR code takes %.0f %% of it, at most %.0f %%", 100 * p->qr,
+			100 * im->max_qr);
+}
+
+static int note_picture(const struct wl_picture *p, json_t *scores, struct wl_err *err)
+{
+	json_t *o = json_pack("{s:f, s:f, s:f, s:f}", "sharpness", p->sharpness, "entropy",
+		p->entropy, "text", p->text, "qr", p->qr);
+
+	if (!o || json_object_set_new(scores, "picture", o) < 0)
+		return wl_err_nomem(err, "a pair's scores", 0);
+	return 0;
+}
+
 /* ---- the pair ---- */
 
 static json_t *numbers_of(const int *v, const char *const *names, int n)
@@ -404,6 +431,10 @@ int wl_rules_judge(const struct wl_rules *r, const struct wl_subject *s, struct 
 		judge_image(&rules->image, s, out);
 	if (!out->scores)
 		out->scores = json_object();
+	if (s->picture) {
+		judge_picture(&rules->image, s->picture, out);
+		WL_TRY_OUT(note_picture(s->picture, out->scores, err));
+	}
 	ret = judge_agreement(r, s, out, err);
 out:
 	wl_pairtext_release(&p);

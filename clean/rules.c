@@ -399,6 +399,13 @@ bool wl_rules_want_look(const struct wl_rules *r)
 	return false;
 }
 
+bool wl_rules_want_picture(const struct wl_rules *r, const char *source)
+{
+	const struct image_rules *im = &wl_rules_of_source(r, source)->image;
+
+	return im->min_sharpness > 0 || im->min_entropy > 0 || im->max_text < 1 || im->max_qr < 1;
+}
+
 int wl_rules_use_scores(struct wl_rules *r, const struct wl_scores *scores, struct wl_err *err)
 {
 	if (!r->agreement.on && !scores)

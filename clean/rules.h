@@ -6,6 +6,7 @@
 #define WL_CLEAN_RULES_H
 
 #include "clean/phash.h"
+#include "clean/picture.h"
 #include "clean/scores.h"
 #include "clean/text.h"
 #include "ops/err.h"
@@ -32,6 +33,9 @@ const json_t *wl_rules_params(const struct wl_rules *r);
 /* Whether a rule looks at the pixels, so that wl_rules_judge wants a look. */
 bool wl_rules_want_look(const struct wl_rules *r);
 
+/* Whether a rule for this source measures the picture, so that wl_rules_judge wants that. */
+bool wl_rules_want_picture(const struct wl_rules *r, const char *source);
+
 /* A pair as the rules see it. */
 struct wl_subject {
 	int64_t id;
@@ -40,6 +44,7 @@ struct wl_subject {
 	int64_t bytes;
 	bool eval; /* val or test: texts are cleaned, nothing is dropped for its quality */
 	const struct wl_look *look; /* NULL: no rule wants it, or the picture is broken */
+	const struct wl_picture *picture; /* NULL: the same */
 	const char *broken;	    /* why the picture cannot be decoded, or NULL */
 };
 

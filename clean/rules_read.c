@@ -152,8 +152,8 @@ int wl_read_style(struct source_rules *s, const json_t *o, const char *where, st
 int wl_read_image_rules(
 	struct image_rules *im, const json_t *o, const char *where, struct wl_err *err)
 {
-	static const char *const known[] = {
-		"min_side", "max_aspect", "min_spread", "min_bytes", "max_bytes", NULL};
+	static const char *const known[] = {"min_side", "max_aspect", "min_spread", "min_bytes",
+		"max_bytes", "min_sharpness", "min_entropy", "max_text", "max_qr", NULL};
 
 	WL_TRY(wl_json_only_keys(o, known, where, err));
 	WL_TRY(count(o, "min_side", where, &im->min_side, err));
@@ -162,6 +162,10 @@ int wl_read_image_rules(
 	WL_TRY(number(o, "max_aspect", where, 1, 1e9, &im->max_aspect, err));
 	/* Grey values cannot spread further than half of 255. */
 	WL_TRY(number(o, "min_spread", where, 0, 127.5, &im->min_spread, err));
+	WL_TRY(number(o, "min_sharpness", where, 0, 1e6, &im->min_sharpness, err));
+	WL_TRY(number(o, "min_entropy", where, 0, 8, &im->min_entropy, err));
+	WL_TRY(share(o, "max_text", where, &im->max_text, err));
+	WL_TRY(share(o, "max_qr", where, &im->max_qr, err));
 	if (im->min_side > WL_IMAGE_MAX_SIDE_PX)
 		return wl_err_set(err, WL_EUSAGE,
 			"%s: \"min_side\" is %lld, but no picture over %d pixels is read.", where,

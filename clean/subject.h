@@ -12,6 +12,8 @@ struct subject_job {
 	char *source, *texts, *split_hint;
 	bool known; /* look is filled, or broken, without decoding */
 	struct wl_look look;
+	struct wl_picture picture;
+	bool measured; /* picture is filled */
 	char *broken; /* why the picture cannot be decoded; owned */
 	struct wl_outcome out;
 	int ret;
