@@ -1,5 +1,6 @@
 /* Reading embeddings: see vectors.h. */
 #include "eval/vectors.h"
+#include "eval/matrix.h"
 #include "eval/npy.h"
 #include "ops/buf.h"
 #include "ops/file.h"
@@ -128,10 +129,15 @@ int wl_vectors_load(struct wl_vectors *v, const char *path, struct wl_err *err)
 	int ret;
 
 	*v = (struct wl_vectors){0};
-	if (!st)
+	if (!st) {
+		if (err && err->code == WL_ECKPT)
+			err->code = WL_EDATA;
 		return -1;
+	}
 	ret = read_all(v, st, path, err);
 	wl_safetensors_close(st);
+	if (ret && err && err->code == WL_ECKPT) /* data here, not a model */
+		err->code = WL_EDATA;
 	if (ret)
 		wl_vectors_release(v);
 	return ret;
@@ -236,8 +242,8 @@ int wl_vectors_load_npy(struct wl_vectors *v, const char *images, const char *te
 	int ret = -1;
 
 	*v = (struct wl_vectors){0};
-	WL_TRY_OUT(wl_npy_load_matrix(images, &v->images, &v->n_images, &v->dim, err));
-	WL_TRY_OUT(wl_npy_load_matrix(texts, &v->texts, &v->n_texts, &text_dim, err));
+	WL_TRY_OUT(wl_matrix_load(images, &v->images, &v->n_images, &v->dim, err));
+	WL_TRY_OUT(wl_matrix_load(texts, &v->texts, &v->n_texts, &text_dim, err));
 	if (text_dim != v->dim) {
 		wl_err_set(err, WL_EDATA, "%s has %lld dimensions and %s %lld: they must agree", images,
 			(long long)v->dim, texts, (long long)text_dim);

@@ -17,11 +17,11 @@ struct wl_vectors {
 	int64_t *pair_image, *pair_text, n_pairs; /* owned */
 };
 
-/* A file of wenlan-embed (eval/embed.h says what is in it).  WL_ECKPT or WL_EDATA when
- * tensors are missing or do not fit together. */
+/* A file of wenlan-embed (eval/embed.h says what is in it).  WL_EDATA when tensors are
+ * missing or do not fit together. */
 WL_MUST_CHECK int wl_vectors_load(struct wl_vectors *v, const char *path, struct wl_err *err);
 
-/* Foreign features: two .npy matrices.  pairs: NULL when there are as many texts as images
+/* Foreign features: two matrices (eval/matrix.h).  pairs: NULL when there are as many texts as images
  * and they belong together in order; a .npy of integers, [M] (the image of each text) or [P,2]
  * (image, text); or a text file with an image and a text per line.  Counted from 0. */
 WL_MUST_CHECK int wl_vectors_load_npy(struct wl_vectors *v, const char *images,

@@ -120,7 +120,7 @@ static void what_does_not_fit_is_named(void **state)
 	expect(3, "2 dimensions and c.npy 3", "retrieval --images a.npy --texts c.npy");
 	expect(3, "image 0 is not finite", "retrieval --images nan.npy --texts a.npy");
 	expect(3, "NUMPY", "retrieval --images bad --texts a.npy");
-	expect(4, "bad", "retrieval --embeddings bad");
+	expect(3, "bad", "retrieval --embeddings bad");
 	expect(2, "the run nowhere", "report --run nowhere --out r.html");
 }
 

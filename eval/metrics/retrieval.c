@@ -328,6 +328,16 @@ static void set_mean_recall(struct wl_retrieval *r)
 	r->mean_recall = (r->i2t.r1 + r->i2t.r5 + r->i2t.r10 + r->t2i.r1 + r->t2i.r5 + r->t2i.r10) / 6;
 }
 
+int wl_retrieval_from_ranks(const struct wl_retrieval_in *in, const int64_t *image_rank,
+	const int64_t *text_rank, struct wl_retrieval *out, struct wl_err *err)
+{
+	*out = (struct wl_retrieval){.images = in->n_images, .texts = in->n_texts};
+	WL_TRY(wl_recall_from_ranks(image_rank, in->n_images, &out->i2t, err));
+	WL_TRY(wl_recall_from_ranks(text_rank, in->n_texts, &out->t2i, err));
+	set_mean_recall(out);
+	return 0;
+}
+
 int wl_retrieval_measure(const struct wl_retrieval_in *in, struct wl_retrieval *out,
 	struct wl_err *err)
 {
@@ -340,10 +350,7 @@ int wl_retrieval_measure(const struct wl_retrieval_in *in, struct wl_retrieval *
 	if (!ranks)
 		return wl_err_nomem(err, "ranks", (size_t)(in->n_images + in->n_texts) * sizeof *ranks);
 	WL_TRY_OUT(wl_retrieval_ranks(in, ranks, ranks + in->n_images, err));
-	WL_TRY_OUT(wl_recall_from_ranks(ranks, in->n_images, &out->i2t, err));
-	WL_TRY_OUT(wl_recall_from_ranks(ranks + in->n_images, in->n_texts, &out->t2i, err));
-	set_mean_recall(out);
-	ret = 0;
+	ret = wl_retrieval_from_ranks(in, ranks, ranks + in->n_images, out, err);
 out:
 	free(ranks);
 	return ret;

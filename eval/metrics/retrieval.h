@@ -59,6 +59,10 @@ struct wl_retrieval {
 	int64_t images, texts;
 };
 
+/* Both directions from ranks that are known already. */
+WL_MUST_CHECK int wl_retrieval_from_ranks(const struct wl_retrieval_in *in,
+	const int64_t *image_rank, const int64_t *text_rank, struct wl_retrieval *out,
+	struct wl_err *err);
 WL_MUST_CHECK int wl_retrieval_measure(const struct wl_retrieval_in *in,
 	struct wl_retrieval *out, struct wl_err *err);
 
