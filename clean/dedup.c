@@ -1,323 +1,158 @@
 /*
- * The decisions of dedup, in memory over 64 bytes a pair.  See dedup.h for what they are; how
- * signatures get in and verdicts out is in dedup_store.c.
+ * The dedup stage from its beginning to its end; see dedup.h for what it decides.  The steps are
+ * in dedup_store.c, dedup_find.c, dedup_judge.c and dedup_against.c.
  */
 #include "clean/dedup_priv.h"
 
 #include "clean/near.h"
+#include "ops/hash.h"
+#include "ops/json.h"
 #include "ops/log.h"
 #include "ops/signals.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+enum { BYTES_A_PAIR = 200, FIXED_BYTES = 64 + 6 * 4 /* a member, and its sets */ };
+enum { MEMORY_LEAST = 256 << 20, SHARE_LEAST = 1 << 16 };
+
 static const char *const policy_names[] = {"image", "text", "pair"};
+static const char *const against_names[] = {"image", "text", "either"};
 static const char *const duplicate_reasons[] = {
 	"duplicate-image", "duplicate-text", "duplicate-pair"};
 
-int wl_dedup_policy_parse(const char *s, enum wl_dedup_policy *out, struct wl_err *err)
+static int parse(const char *option, const char *const names[3], const char *s, struct wl_err *err)
 {
 	for (int i = 0; i < 3; i++)
-		if (strcmp(s, policy_names[i]) == 0) {
-			*out = (enum wl_dedup_policy)i;
-			return 0;
-		}
-	return wl_err_set(err, WL_EUSAGE, "--policy is \"%s\", expected image, text or pair.", s);
+		if (strcmp(s, names[i]) == 0)
+			return i;
+	return wl_err_set(err, WL_EUSAGE, "%s is \"%s\", expected %s, %s or %s.", option, s, names[0],
+		names[1], names[2]);
 }
 
-struct dedup {
-	struct wl_stage stage;
-	const struct wl_dedup_options *o;
-	struct wl_pool *pool;
-	struct members m;
-	uint32_t *image, *group, *dup; /* union-find parents, [m.n] */
-	struct wl_dedup_counts *counts;
-};
-
-/* ---- sets ---- */
-
-static int by_id(const void *p, const void *q)
+int wl_dedup_policy_parse(const char *s, enum wl_dedup_policy *out, struct wl_err *err)
 {
-	const struct member *a = p, *b = q;
+	int i = parse("--policy", policy_names, s, err);
 
-	if (a->id != b->id)
-		return a->id < b->id ? -1 : 1;
-	return (a->partition > b->partition) - (a->partition < b->partition);
-}
-
-struct keyed {
-	uint64_t key, key2;
-	uint32_t i;
-};
-
-static int by_key(const void *p, const void *q)
-{
-	const struct keyed *a = p, *b = q;
-
-	if (a->key != b->key)
-		return a->key < b->key ? -1 : 1;
-	if (a->key2 != b->key2)
-		return a->key2 < b->key2 ? -1 : 1;
-	return (a->i > b->i) - (a->i < b->i);
-}
-
-/* Joins in `parent` all members of equal keys; key_of returns false for those that have none. */
-static int join_equal(struct dedup *d, uint32_t *parent,
-	bool (*key_of)(const struct dedup *d, uint32_t i, struct keyed *k), struct wl_err *err)
-{
-	struct keyed *k = malloc((d->m.n + 1) * sizeof(*k));
-	size_t n = 0;
-
-	if (!k)
-		return wl_err_nomem(err, "a sort of hashes", d->m.n * sizeof(*k));
-	for (uint32_t i = 0; i < d->m.n; i++) {
-		k[n] = (struct keyed){.i = i};
-		n += key_of(d, i, &k[n]);
-	}
-	qsort(k, n, sizeof(*k), by_key);
-	for (size_t i = 1; i < n; i++)
-		if (k[i].key == k[i - 1].key && k[i].key2 == k[i - 1].key2)
-			wl_sets_join(parent, k[i - 1].i, k[i].i);
-	free(k);
+	WL_TRY(i);
+	*out = (enum wl_dedup_policy)i;
 	return 0;
 }
 
-static bool key_pixels(const struct dedup *d, uint32_t i, struct keyed *k)
+int wl_against_by_parse(const char *s, enum wl_against_by *out, struct wl_err *err)
 {
-	k->key = d->m.v[i].pixels;
-	return d->m.v[i].has_image;
-}
+	int i = parse("--against-by", against_names, s, err);
 
-static bool key_text(const struct dedup *d, uint32_t i, struct keyed *k)
-{
-	k->key = d->m.v[i].text;
-	return d->m.v[i].has_text;
-}
-
-/* Same image set and same text; pairs without any letters are alike in having none. */
-static bool key_pair(const struct dedup *d, uint32_t i, struct keyed *k)
-{
-	k->key = d->image[i];
-	k->key2 = d->m.v[i].has_text ? d->m.v[i].text : 0;
-	return d->m.v[i].has_image;
-}
-
-/* ---- near images ---- */
-
-struct verify {
-	const struct wl_near_list *near;
-	const uint32_t *index, *slot; /* hash number -> member -> look */
-	const struct wl_look *looks;
-	uint8_t *alike;
-};
-
-enum { VERIFY_BLOCK = 512 };
-
-static void verify_block(void *ctx, size_t block)
-{
-	struct verify *v = ctx;
-	size_t to = (block + 1) * VERIFY_BLOCK;
-
-	for (size_t i = block * VERIFY_BLOCK; i < to && i < v->near->n; i++)
-		v->alike[i] = wl_look_alike(&v->looks[v->slot[v->index[v->near->v[i].a]]],
-			&v->looks[v->slot[v->index[v->near->v[i].b]]]);
-}
-
-/* Loads the looks that the candidates need and compares them. */
-static int join_alike(
-	struct dedup *d, const struct wl_near_list *near, const uint32_t *index, struct wl_err *err)
-{
-	struct verify v = {.near = near, .index = index};
-	uint32_t *slot = malloc((d->m.n + 1) * sizeof(*slot)), wanted = 0;
-	struct wl_look *looks = NULL;
-	int ret = -1;
-
-	if (!slot)
-		return wl_err_nomem(err, "looks", d->m.n * sizeof(*slot));
-	memset(slot, 0xff, d->m.n * sizeof(*slot));
-	for (size_t i = 0; i < near->n; i++) {
-		uint32_t a = index[near->v[i].a], b = index[near->v[i].b];
-		if (slot[a] == UINT32_MAX)
-			slot[a] = wanted++;
-		if (slot[b] == UINT32_MAX)
-			slot[b] = wanted++;
-	}
-	looks = malloc((wanted + 1) * sizeof(*looks));
-	v.alike = malloc(near->n + 1);
-	if (!looks || !v.alike) {
-		wl_err_nomem(err, "looks", wanted * sizeof(*looks));
-		goto out;
-	}
-	for (int p = 0; p < wl_corpus_partitions(d->stage.corpus); p++)
-		WL_TRY_OUT(dedup_looks(&d->stage, p, &d->m, slot, looks, err));
-	v.slot = slot;
-	v.looks = looks;
-	wl_pool_for(d->pool, (near->n + VERIFY_BLOCK - 1) / VERIFY_BLOCK, verify_block, &v);
-	for (size_t i = 0; i < near->n; i++) {
-		if (v.alike[i])
-			wl_sets_join(d->image, index[near->v[i].a], index[near->v[i].b]);
-		else
-			d->counts->refused++;
-	}
-	ret = 0;
-out:
-	free(slot);
-	free(looks);
-	free(v.alike);
-	return ret;
-}
-
-/* One of each set of equal pixels goes into the search. */
-static int join_near_images(struct dedup *d, struct wl_err *err)
-{
-	uint64_t *hashes = malloc((d->m.n + 1) * sizeof(*hashes));
-	uint32_t *index = malloc((d->m.n + 1) * sizeof(*index));
-	struct wl_near_list near = {0};
-	size_t n = 0;
-	int ret = -1;
-
-	if (!hashes || !index) {
-		wl_err_nomem(err, "image hashes", d->m.n * sizeof(*hashes));
-		goto out;
-	}
-	for (uint32_t i = 0; i < d->m.n; i++) {
-		if (!d->m.v[i].has_image || wl_sets_root(d->image, i) != i)
-			continue;
-		hashes[n] = d->m.v[i].phash;
-		index[n++] = i;
-	}
-	WL_TRY_OUT(wl_near_find(hashes, n, d->o->image_radius, d->pool, &near, err));
-	d->counts->candidates = (int64_t)near.n;
-	d->counts->cut = (int64_t)near.cut;
-	ret = join_alike(d, &near, index, err);
-out:
-	wl_near_release(&near);
-	free(hashes);
-	free(index);
-	return ret;
-}
-
-static void flatten(uint32_t *parent, size_t n)
-{
-	for (uint32_t i = 0; i < n; i++)
-		parent[i] = wl_sets_root(parent, i);
-}
-
-static int make_sets(struct dedup *d, struct wl_err *err)
-{
-	size_t n = d->m.n, bytes = (n + 1) * sizeof(uint32_t);
-
-	d->image = malloc(bytes);
-	d->group = malloc(bytes);
-	d->dup = malloc(bytes);
-	if (!d->image || !d->group || !d->dup)
-		return wl_err_nomem(err, "sets of pairs", 3 * bytes);
-	wl_sets_init(d->image, n);
-	WL_TRY(join_equal(d, d->image, key_pixels, err));
-	if (d->o->image_radius >= 0)
-		WL_TRY(join_near_images(d, err));
-	flatten(d->image, n);
-	memcpy(d->group, d->image, bytes - sizeof(uint32_t));
-	WL_TRY(join_equal(d, d->group, key_text, err));
-	flatten(d->group, n);
-	wl_sets_init(d->dup, n);
-	if (d->o->policy == WL_DEDUP_IMAGE)
-		memcpy(d->dup, d->image, bytes - sizeof(uint32_t));
-	else
-		WL_TRY(join_equal(
-			d, d->dup, d->o->policy == WL_DEDUP_TEXT ? key_text : key_pair, err));
-	flatten(d->dup, n);
+	WL_TRY(i);
+	*out = (enum wl_against_by)i;
 	return 0;
 }
 
-/* ---- verdicts ---- */
-
-/* Whether a is the better one to keep: most pixels, most words, fetched first (0: unknown,
- * last), smallest id (the order of members). */
-static bool better(const struct member *a, const struct member *b)
+const char *dedup_reason(const struct dedup *d, const struct member *x)
 {
-	uint64_t ta = a->fetched_at > 0 ? (uint64_t)a->fetched_at : UINT64_MAX;
-	uint64_t tb = b->fetched_at > 0 ? (uint64_t)b->fetched_at : UINT64_MAX;
+	static const char *const names[] = {[REASON_BAD_IMAGE] = "bad-image",
+		[REASON_NEAR_TEST] = "near-test", [REASON_NEAR_VAL] = "near-val",
+		[REASON_NEAR_AGAINST] = "near-eval", [REASON_BANNER] = "banner-image",
+		[REASON_TEMPLATE] = "template-text"};
 
-	if (a->area != b->area)
-		return a->area > b->area;
-	if (a->words != b->words)
-		return a->words > b->words;
-	return ta < tb;
+	return x->reason == REASON_DUPLICATE ? duplicate_reasons[d->o->policy] : names[x->reason];
 }
 
-/* eval[root]: the evaluation pair of each image set, test before val, first before later. */
-static void find_eval(struct dedup *d, uint32_t *eval)
+size_t dedup_memory(const struct dedup *d, int percent)
 {
-	memset(eval, 0xff, d->m.n * sizeof(*eval));
-	for (uint32_t i = 0; i < d->m.n; i++) {
-		uint32_t *e = &eval[d->image[i]];
-		if (d->m.v[i].eval != EVAL_NONE && d->m.v[i].has_image &&
-			(*e == UINT32_MAX || d->m.v[i].eval > d->m.v[*e].eval))
-			*e = i;
-	}
+	int64_t all = d->o->memory_bytes, fixed = (int64_t)d->n * FIXED_BYTES, left;
+
+	if (!all)
+		all = (int64_t)d->n * BYTES_A_PAIR > MEMORY_LEAST ? (int64_t)d->n * BYTES_A_PAIR
+								  : MEMORY_LEAST;
+	left = (all - fixed) * percent / 100;
+	return left < SHARE_LEAST ? SHARE_LEAST : (size_t)left;
 }
 
-static void judge_eval(struct dedup *d, const uint32_t *eval)
+/* ---- parameters ---- */
+
+/* What the likenesses depend on. */
+static json_t *edge_params(const struct wl_dedup_options *o)
 {
-	for (uint32_t i = 0; i < d->m.n; i++) {
-		struct member *x = &d->m.v[i];
-		uint32_t e = eval[d->image[i]];
-		if (!x->has_image) {
-			x->reason = REASON_BAD_IMAGE;
-			d->counts->bad_images++;
-		} else if (x->eval == EVAL_NONE && e != UINT32_MAX) {
-			x->reason =
-				d->m.v[e].eval == EVAL_TEST ? REASON_NEAR_TEST : REASON_NEAR_VAL;
-			x->kept = e;
-			d->counts->near_eval++;
-		}
-	}
+	return json_pack("{s:i, s:i, s:f, s:i, s:b}", "image_radius", o->image_radius,
+		"window_radius", o->window_radius, "text_jaccard", o->text_jaccard, "signature",
+		WL_SIGNATURE_VERSION, "text",
+		o->policy != WL_DEDUP_IMAGE || o->against_by != WL_AGAINST_IMAGE);
 }
 
-/* best[root]: whom to keep of each set of duplicates, among those that may be kept. */
-static void judge_duplicates(struct dedup *d, uint32_t *best)
+char *dedup_edges_key(const struct dedup *d, struct wl_err *err)
 {
-	memset(best, 0xff, d->m.n * sizeof(*best));
-	for (uint32_t i = 0; i < d->m.n; i++) {
-		uint32_t *b = &best[d->dup[i]];
-		if (d->m.v[i].reason == REASON_NONE && d->m.v[i].eval == EVAL_NONE &&
-			(*b == UINT32_MAX || better(&d->m.v[i], &d->m.v[*b])))
-			*b = i;
-	}
-	for (uint32_t i = 0; i < d->m.n; i++) {
-		struct member *x = &d->m.v[i];
-		uint32_t b = best[d->dup[i]];
-		if (x->reason != REASON_NONE || x->eval != EVAL_NONE || b == i)
-			continue;
-		x->reason = REASON_DUPLICATE;
-		x->kept = b;
-		d->counts->duplicates++;
-	}
+	json_t *v = edge_params(d->o);
+	char *text = v ? wl_json_text(v, err) : NULL;
+
+	json_decref(v);
+	return text;
 }
 
-static int judge(struct dedup *d, struct wl_err *err)
+static json_t *all_params(const struct dedup *d)
 {
-	uint32_t *scratch = malloc((d->m.n + 1) * sizeof(*scratch));
+	const struct wl_dedup_options *o = d->o;
+	json_t *v = edge_params(o), *prefer = json_array();
 
-	if (!scratch)
-		return wl_err_nomem(err, "verdicts", d->m.n * sizeof(*scratch));
-	find_eval(d, scratch);
-	judge_eval(d, scratch);
-	judge_duplicates(d, scratch);
-	memset(scratch, 0, d->m.n * sizeof(*scratch));
-	for (size_t i = 0; i < d->m.n; i++) {
-		d->counts->kept += d->m.v[i].reason == REASON_NONE;
-		d->counts->image_sets += ++scratch[d->image[i]] == 2;
+	for (size_t i = 0; prefer && i < o->n_prefer; i++)
+		json_array_append_new(prefer, json_string(o->prefer[i]));
+	if (!v || !prefer ||
+		json_object_set_new(v, "policy", json_string(policy_names[o->policy])) < 0 ||
+		json_object_set_new(v, "template", json_integer(o->template_images)) < 0 ||
+		json_object_set_new(v, "banner", json_integer(o->banner_texts)) < 0 ||
+		json_object_set_new(v, "against_by", json_string(against_names[o->against_by])) <
+			0 ||
+		json_object_set_new(v, "against", json_string(d->against_hash)) < 0 ||
+		json_object_set(v, "prefer", prefer) < 0) {
+		json_decref(v);
+		v = NULL;
 	}
-	d->counts->pairs = (int64_t)d->m.n;
-	free(scratch);
+	json_decref(prefer);
+	return v;
+}
+
+json_t *wl_dedup_counts_json(const struct wl_dedup_counts *c)
+{
+	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "pairs",
+		(json_int_t)c->pairs, "kept", (json_int_t)c->kept, "duplicates",
+		(json_int_t)c->duplicates, "near_eval", (json_int_t)c->near_eval, "near_against",
+		(json_int_t)c->near_against, "templates", (json_int_t)c->templates, "banners",
+		(json_int_t)c->banners, "bad_images", (json_int_t)c->bad_images, "image_sets",
+		(json_int_t)c->image_sets, "alike_images", (json_int_t)c->alike_images,
+		"alike_texts", (json_int_t)c->alike_texts, "cut", (json_int_t)c->cut, "against",
+		(json_int_t)c->against);
+}
+
+static void counts_of_last_time(struct wl_corpus *c, struct wl_dedup_counts *out)
+{
+	const json_t *f = json_object_get(wl_corpus_stage_facts(c, "dedup"), "counts");
+	const struct {
+		const char *key;
+		int64_t *to;
+	} all[] = {{"pairs", &out->pairs}, {"kept", &out->kept}, {"duplicates", &out->duplicates},
+		{"near_eval", &out->near_eval}, {"near_against", &out->near_against},
+		{"templates", &out->templates}, {"banners", &out->banners},
+		{"bad_images", &out->bad_images}, {"image_sets", &out->image_sets},
+		{"alike_images", &out->alike_images}, {"alike_texts", &out->alike_texts},
+		{"cut", &out->cut}, {"against", &out->against}};
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
+		*all[i].to = json_integer_value(json_object_get(f, all[i].key));
+}
+
+/* ---- steps ---- */
+
+/* One rank was asked to stop: all stop. */
+static int agree_on_stop(struct dedup *d, bool *stop, struct wl_err *err)
+{
+	int64_t asked = wl_stop_requested();
+
+	WL_TRY(wl_comm_all_reduce(d->comm, &asked, 1, WL_COMM_I64, WL_COMM_MAX, err));
+	*stop = asked != 0;
 	return 0;
 }
 
-/* ---- the stage ---- */
-
-static int sign_all(struct dedup *d, struct wl_err *err)
+static int sign_all(struct dedup *d, bool *stop, struct wl_err *err)
 {
 	struct wl_corpus *c = d->stage.corpus;
 	struct wl_corpus_counts total;
@@ -328,96 +163,270 @@ static int sign_all(struct dedup *d, struct wl_err *err)
 	if (!tx)
 		return -1;
 	WL_TRY_OUT(wl_corpus_count(c, &total, err));
-	progress = wl_progress_new("dedup", "pairs", (uint64_t)total.pairs);
-	for (int p = 0; p < wl_corpus_partitions(c) && !wl_stop_requested(); p++)
-		WL_TRY_OUT(dedup_sign(&d->stage, tx, d->pool, p, progress, err));
-	ret = 0;
+	progress = wl_progress_new(
+		"dedup", "pairs", (uint64_t)(total.pairs / wl_comm_size(d->comm)));
+	for (int p = 0; p < d->partitions && !wl_stop_requested(); p++)
+		if (dedup_is_mine(d, p))
+			WL_TRY_OUT(dedup_sign(d, tx, p, progress, err));
+	WL_TRY_OUT(dedup_against_sign(d, tx, err));
+	ret = agree_on_stop(d, stop, err);
 out:
 	wl_progress_free(progress);
 	wl_text_close(tx);
 	return ret;
 }
 
-static int decide(struct dedup *d, struct wl_err *err)
+static int rows_open(struct dedup *d, struct wl_err *err)
 {
-	struct wl_corpus *c = d->stage.corpus;
-	json_t *counts;
+	struct wl_corpus_counts total;
+	const char *dir = wl_corpus_dir(d->stage.corpus);
+
+	/* What will be there, for the shares of memory. */
+	WL_TRY(wl_corpus_count(d->stage.corpus, &total, err));
+	d->n = (size_t)total.pairs;
+	d->bands = wl_bands_for(d->o->text_jaccard > 0 ? d->o->text_jaccard : 1);
+	d->text_slots = d->bands.bands > WL_TEXT_VARIANTS ? d->bands.bands : WL_TEXT_VARIANTS;
+	wl_rows_init(&d->windows, sizeof(struct wl_windows), dedup_memory(d, 20), dir);
+	wl_rows_init(&d->texts,
+		sizeof(struct text_row) + (size_t)d->text_slots * sizeof(uint64_t),
+		dedup_memory(d, 20), dir);
+	d->n = 0;
+	return 0;
+}
+
+/* All ranks' members in the order of partitions; base is known. */
+static int gather_members(struct dedup *d, struct wl_err *err)
+{
+	size_t ranks = (size_t)wl_comm_size(d->comm), *bytes, total = d->base[d->partitions + 1];
+	struct member *all, *m;
+	void *in;
 	int ret;
 
-	for (int p = 0; p < wl_corpus_partitions(c); p++)
-		WL_TRY(dedup_load(&d->stage, p, &d->m, err));
-	if (d->m.n >= UINT32_MAX)
-		return wl_err_set(err, WL_EFAIL, "The corpus has %zu pairs; dedup takes up to %u.",
-			d->m.n, UINT32_MAX - 1);
-	if (d->m.n)
-		qsort(d->m.v, d->m.n, sizeof(*d->m.v), by_id);
-	WL_TRY(make_sets(d, err));
-	WL_TRY(judge(d, err));
-	for (int p = 0; p < wl_corpus_partitions(c); p++)
-		WL_TRY(dedup_write(
-			&d->stage, p, &d->m, d->group, duplicate_reasons[d->o->policy], err));
-	counts = wl_dedup_counts_json(d->counts);
-	if (!counts)
-		return wl_err_nomem(err, "counts", 0);
-	ret = wl_stage_publish(&d->stage, counts, err);
-	json_decref(counts);
+	if (ranks == 1)
+		return 0;
+	bytes = malloc(ranks * sizeof(*bytes));
+	if (!bytes)
+		return wl_err_nomem(err, "the pairs of a corpus", 0);
+	ret = wl_comm_all_gatherv(d->comm, d->m, d->n * sizeof(*m), &in, bytes, err);
+	if (ret < 0) {
+		free(bytes);
+		return -1;
+	}
+	free(d->m);
+	d->m = NULL;
+	m = malloc((total + 1) * sizeof(*m));
+	all = in;
+	for (size_t r = 0; m && r < ranks; r++)
+		for (int p = 0; p <= d->partitions; p++)
+			if (dedup_owner(d, p) == (int)r) {
+				size_t n = d->base[p + 1] - d->base[p];
+				if (n)
+					memcpy(m + d->base[p], all, n * sizeof(*m));
+				all += n;
+			}
+	free(in);
+	free(bytes);
+	d->m = m;
+	d->n = d->cap = total;
+	return m ? 0 : wl_err_nomem(err, "the pairs of a corpus", total * sizeof(*m));
+}
+
+static int own_indices(struct dedup *d, struct wl_err *err)
+{
+	size_t k = 0;
+
+	d->own = malloc((d->n + 1) * sizeof(*d->own));
+	if (!d->own)
+		return wl_err_nomem(err, "the pairs of a rank", d->n * sizeof(*d->own));
+	for (int p = 0; p <= d->partitions; p++)
+		for (size_t i = d->base[p]; dedup_is_mine(d, p) && i < d->base[p + 1]; i++)
+			d->own[k++] = (uint32_t)i;
+	d->n_own = k;
+	return 0;
+}
+
+static int load_all(struct dedup *d, struct wl_err *err)
+{
+	int last = d->o->n_against ? d->partitions : d->partitions - 1;
+	uint64_t *size = calloc((size_t)d->partitions + 1, sizeof(*size));
+	int ret = -1;
+
+	if (!size)
+		return wl_err_nomem(err, "partitions", 0);
+	WL_TRY_OUT(rows_open(d, err));
+	for (int p = 0; p <= last; p++) {
+		size_t before = d->n;
+		if (dedup_is_mine(d, p))
+			WL_TRY_OUT(dedup_load(d, p, err));
+		size[p] = d->n - before;
+	}
+	WL_TRY_OUT(wl_comm_all_reduce(
+		d->comm, size, (size_t)d->partitions + 1, WL_COMM_U64, WL_COMM_SUM, err));
+	for (int p = 0; p <= d->partitions; p++)
+		d->base[p + 1] = d->base[p] + size[p];
+	if (d->base[d->partitions + 1] >= UINT32_MAX) {
+		wl_err_set(err, WL_EFAIL, "The corpus has %zu pairs; dedup takes up to %u.",
+			d->base[d->partitions + 1], UINT32_MAX - 1);
+		goto out;
+	}
+	WL_TRY_OUT(gather_members(d, err));
+	ret = own_indices(d, err);
+out:
+	free(size);
 	return ret;
 }
 
-json_t *wl_dedup_counts_json(const struct wl_dedup_counts *c)
+/* Which pairs are old must be known everywhere: candidates meet on any rank. */
+static int load_old(struct dedup *d, struct wl_err *err)
 {
-	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "pairs", (json_int_t)c->pairs,
-		"kept", (json_int_t)c->kept, "duplicates", (json_int_t)c->duplicates, "near_eval",
-		(json_int_t)c->near_eval, "bad_images", (json_int_t)c->bad_images, "image_sets",
-		(json_int_t)c->image_sets, "candidates", (json_int_t)c->candidates, "refused",
-		(json_int_t)c->refused, "cut", (json_int_t)c->cut);
+	uint8_t *old = calloc(d->n + 1, 1);
+	int ret = -1;
+
+	if (!old)
+		return wl_err_nomem(err, "what the last run knew", d->n);
+	for (int p = 0; p < d->partitions; p++)
+		if (dedup_is_mine(d, p))
+			WL_TRY_OUT(dedup_load_old(d, p, err));
+	for (size_t i = 0; i < d->n; i++)
+		old[i] = d->m[i].old;
+	WL_TRY_OUT(wl_comm_all_reduce(d->comm, old, d->n, WL_COMM_U8, WL_COMM_MAX, err));
+	for (size_t i = 0; i < d->n; i++)
+		d->m[i].old = old[i];
+	ret = 0;
+out:
+	free(old);
+	return ret;
 }
 
-static void counts_of_last_time(struct wl_corpus *c, struct wl_dedup_counts *out)
+static void forget_found(struct dedup *d)
 {
-	const json_t *f = json_object_get(wl_corpus_stage_facts(c, "dedup"), "counts");
-	const struct {
-		const char *key;
-		int64_t *to;
-	} all[] = {{"pairs", &out->pairs}, {"kept", &out->kept}, {"duplicates", &out->duplicates},
-		{"near_eval", &out->near_eval}, {"bad_images", &out->bad_images},
-		{"image_sets", &out->image_sets}, {"candidates", &out->candidates},
-		{"refused", &out->refused}, {"cut", &out->cut}};
-
-	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
-		*all[i].to = json_integer_value(json_object_get(f, all[i].key));
+	wl_values_release(&d->image_edges);
+	wl_values_release(&d->text_edges);
+	free(d->pixels);
+	free(d->text);
+	d->pixels = d->text = NULL;
 }
 
-int wl_dedup(struct wl_corpus *c, const struct wl_dedup_options *o, struct wl_dedup_counts *counts,
-	struct wl_err *err)
+/* Groups too large to be compared all with all depend on who else is there: then what the last
+ * run knew is no part of a run over everything, and all is looked for again. */
+static int find_all(struct dedup *d, struct wl_err *err)
 {
-	struct dedup d = {.o = o, .counts = counts};
-	json_t *params = json_pack("{s:s, s:i, s:i}", "policy", policy_names[o->policy],
-		"image_radius", o->image_radius, "signature", WL_SIGNATURE_VERSION);
+	bool reused;
+
+	WL_TRY(load_old(d, err));
+	reused = d->image_edges.n || d->text_edges.n;
+	for (size_t i = 0; i < d->n && !reused; i++)
+		reused = d->m[i].old;
+	WL_TRY(dedup_find(d, err));
+	if (!d->counts->cut || !reused)
+		return 0;
+	forget_found(d);
+	d->counts->cut = 0;
+	for (size_t i = 0; i < d->n; i++)
+		d->m[i].old = false;
+	return dedup_find(d, err);
+}
+
+static int publish(struct dedup *d, struct wl_err *err)
+{
+	json_t *counts;
+	int ret;
+
+	/* Nobody publishes before all have written. */
+	WL_TRY(wl_comm_barrier(d->comm, err));
+	if (wl_comm_rank(d->comm) == 0) {
+		counts = wl_dedup_counts_json(d->counts);
+		ret = counts ? wl_stage_publish(&d->stage, counts, err)
+			     : wl_err_nomem(err, "counts", 0);
+		json_decref(counts);
+		WL_TRY(ret);
+	}
+	return wl_comm_barrier(d->comm, err);
+}
+
+static int run(struct dedup *d, struct wl_err *err)
+{
+	bool stop = false;
+
+	WL_TRY(sign_all(d, &stop, err));
+	if (stop)
+		return 0;
+	WL_TRY(load_all(d, err));
+	WL_TRY(find_all(d, err));
+	WL_TRY(dedup_judge(d, err));
+	for (int p = 0; p < d->partitions; p++)
+		if (dedup_is_mine(d, p))
+			WL_TRY(dedup_write(d, p, err));
+	return publish(d, err);
+}
+
+static int dedup_init(struct dedup *d, struct wl_corpus *c, struct wl_err *err)
+{
+	size_t p = (size_t)wl_corpus_partitions(c);
+
+	d->partitions = (int)p;
+	wl_rows_init(&d->windows, 1, 0, "");
+	wl_rows_init(&d->texts, 1, 0, "");
+	d->base = calloc(p + 2, sizeof(*d->base));
+	d->db = calloc(p + 1, sizeof(*d->db));
+	d->get = calloc(2 * (p + 1), sizeof(*d->get));
+	if (!d->base || !d->db || !d->get)
+		return wl_err_nomem(err, "partitions", p * sizeof(*d->db));
+	d->pool = wl_pool_new((size_t)d->o->threads, 0, err);
+	return d->pool ? 0 : -1;
+}
+
+static void dedup_release(struct dedup *d)
+{
+	dedup_close_dbs(d);
+	forget_found(d);
+	wl_rows_release(&d->windows);
+	wl_rows_release(&d->texts);
+	wl_pool_free(d->pool);
+	free(d->m);
+	free(d->base);
+	free(d->own);
+	free(d->image);
+	free(d->group);
+	free(d->names);
+	free(d->names_block);
+	free(d->db);
+	free(d->get);
+}
+
+int wl_dedup_on(struct wl_comm *comm, struct wl_corpus *c, const struct wl_dedup_options *opts,
+	struct wl_dedup_counts *counts, struct wl_err *err)
+{
+	struct wl_dedup_options o = *opts;
+	struct dedup d = {.o = &o, .comm = comm, .counts = counts, .stage.lock = -1};
+	json_t *params = NULL;
 	int same, ret = -1;
 
 	memset(counts, 0, sizeof(*counts));
+	o.window_radius = o.window_radius ? o.window_radius : WL_DEDUP_WINDOW_RADIUS;
+	o.text_jaccard = o.text_jaccard != 0 ? o.text_jaccard : WL_DEDUP_JACCARD;
+	WL_TRY(dedup_against_hash(&o, d.against_hash, err));
+	params = all_params(&d);
 	if (!params)
 		return wl_err_nomem(err, "options", 0);
-	same = wl_stage_begin(&d.stage, c, "dedup", params, err);
+	same = wl_stage_begin_on(&d.stage, comm, c, "dedup", params, err);
 	if (same != 0) {
 		if (same > 0)
 			counts_of_last_time(c, counts);
 		ret = same;
 		goto out;
 	}
-	d.pool = wl_pool_new((size_t)o->threads, 0, err);
-	if (!d.pool)
-		goto out;
-	WL_TRY_OUT(sign_all(&d, err));
-	ret = wl_stop_requested() ? 0 : decide(&d, err);
+	WL_TRY_OUT(dedup_init(&d, c, err));
+	ret = run(&d, err);
 out:
-	wl_pool_free(d.pool);
+	dedup_release(&d);
 	wl_stage_end(&d.stage);
-	free(d.m.v);
-	free(d.image);
-	free(d.group);
-	free(d.dup);
 	json_decref(params);
 	return ret;
+}
+
+int wl_dedup(struct wl_corpus *c, const struct wl_dedup_options *o, struct wl_dedup_counts *counts,
+	struct wl_err *err)
+{
+	return wl_dedup_on(NULL, c, o, counts, err);
 }

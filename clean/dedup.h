@@ -3,26 +3,37 @@
  *
  *   signatures   of every pair, kept per partition as they are computed (an interrupted run
  *                goes on; a later generation takes over what the last one knew)
- *   image sets   pictures with equal pixels, or whose perceptual hashes are within the radius
- *                and which look alike (clean/phash.h); transitive
- *   policy       what is a duplicate: image (same image set), text (same captions' key), or
- *                pair (both).  The best of each set is kept: most pixels, then longest caption,
- *                then fetched first, then smallest id.  The others get `duplicate-image`,
- *                `duplicate-text` or `duplicate-pair`, with the kept pair's name as detail.
- *   evaluation   pairs whose input says val or test are never dropped; whoever is in their
- *                image set is (`near-test`, `near-val`, before any duplicate-...), whatever the
- *                policy.
- *   split groups pairs in one image set or with the same text, transitively: a split must not
- *                cut through them.
+ *   alike        pictures with equal pixels, or that match (clean/match.h: perceptual hashes
+ *                of the whole and of windows find candidates, comparing the pictures confirms
+ *                them); texts with the same key, or near ones (clean/minhash.h)
+ *   policy       what is a duplicate: image (the pictures are alike), text, or pair (both).  The
+ *                best pair stands first: most pixels, then longest caption, then the source
+ *                named first by --prefer, then fetched first, then smallest id.  A pair is a
+ *                duplicate of a better one only when it is alike to that one itself: likeness is
+ *                not transitive, and chains would join what has nothing in common.  It gets
+ *                `duplicate-image`, `duplicate-text` or `duplicate-pair`, with the kept pair's
+ *                name as detail.
+ *   evaluation   pairs whose input says val or test are never dropped; whose picture is like
+ *                one of theirs is (`near-test`, `near-val`), whatever the policy; and so is what
+ *                is like an item of an evaluation set given by --against (`near-eval`).
+ *   templates    one text with more than so many different pictures (`template-text`), and
+ *   banners      one picture with more than so many different texts (`banner-image`).
+ *   split groups pairs whose pictures are alike or whose texts are equal, transitively: a split
+ *                must not cut through them.
  *
  * A picture that cannot be decoded gets `bad-image`; its text still counts for split groups.
- * The result is a function of the corpus and the options alone.
+ * The result is a function of the corpus and the options alone: not of threads, ranks, memory,
+ * kills, nor of whether pairs came in one go or later.
+ *
+ * Under mpirun each rank signs, searches and writes its partitions; all ranks know all pairs by
+ * 64 bytes.
  */
 #ifndef WL_CLEAN_DEDUP_H
 #define WL_CLEAN_DEDUP_H
 
 #include "clean/phash.h"
 #include "ingest/corpus.h"
+#include "ops/comm.h"
 #include "ops/err.h"
 
 #include <stdbool.h>
@@ -32,23 +43,43 @@ enum wl_dedup_policy { WL_DEDUP_IMAGE, WL_DEDUP_TEXT, WL_DEDUP_PAIR };
 /* "image", "text" or "pair"; WL_EUSAGE otherwise. */
 WL_MUST_CHECK int wl_dedup_policy_parse(
 	const char *s, enum wl_dedup_policy *out, struct wl_err *err);
+/* By what a pair is near an item of --against. */
+enum wl_against_by { WL_AGAINST_IMAGE, WL_AGAINST_TEXT, WL_AGAINST_EITHER };
+WL_MUST_CHECK int wl_against_by_parse(const char *s, enum wl_against_by *out, struct wl_err *err);
+
+#define WL_DEDUP_JACCARD 0.8
+enum { WL_DEDUP_WINDOW_RADIUS = 4 };
 
 struct wl_dedup_options {
 	enum wl_dedup_policy policy;
-	int image_radius; /* bits of 64, 0..WL_NEAR_RADIUS_MAX; -1: exact pixels only */
-	int threads;	  /* 0: one per core */
+	int image_radius;  /* bits of 64, 0..WL_NEAR_RADIUS_MAX; -1: equal pixels only */
+	int threads;	   /* 0: one per core */
+	int window_radius; /* bits of 63, 1..8; 0: WL_DEDUP_WINDOW_RADIUS; -1: no windows */
+	double text_jaccard;	/* in (0, 1]; 0: WL_DEDUP_JACCARD; -1: equal keys only */
+	int64_t template_images; /* 0: no text is a template */
+	int64_t banner_texts;	 /* 0: no picture is a banner */
+	int64_t memory_bytes;	 /* 0: 200 bytes a pair, 256 MB at least */
+	enum wl_against_by against_by;
+	const char *const *against; /* n_against directories */
+	size_t n_against;
+	const char *const *prefer; /* n_prefer sources, the best first */
+	size_t n_prefer;
 };
 
 struct wl_dedup_counts {
 	int64_t pairs, bad_images, duplicates, near_eval, kept;
-	int64_t image_sets;	     /* with two members or more */
-	int64_t candidates, refused; /* near by hash, and those that do not look alike */
-	int64_t cut;		     /* pictures with more near hashes than are looked at */
+	int64_t near_against, templates, banners;
+	int64_t image_sets;	     /* with two members or more, transitively */
+	int64_t alike_images, alike_texts; /* pairs of different pictures or texts, confirmed */
+	int64_t cut;	 /* hashes in groups too large to be compared all with all */
+	int64_t against; /* items of --against */
 };
 
-/* Runs the stage.  1: nothing to do, the published generation is of the same corpus and
- * options (counts as then); 0: done and published, or stopped on request with the work so far
- * kept (wl_stop_requested says which). */
+/* Runs the stage.  comm NULL: alone.  1: nothing to do, the published generation is of the same
+ * corpus and options (counts as then); 0: done and published, or stopped on request with the
+ * work so far kept (wl_stop_requested says which). */
+WL_MUST_CHECK int wl_dedup_on(struct wl_comm *comm, struct wl_corpus *c,
+	const struct wl_dedup_options *o, struct wl_dedup_counts *counts, struct wl_err *err);
 WL_MUST_CHECK int wl_dedup(struct wl_corpus *c, const struct wl_dedup_options *o,
 	struct wl_dedup_counts *counts, struct wl_err *err);
 

@@ -53,23 +53,30 @@ static void mean_colours(const struct wl_image *im, uint8_t *out)
 	}
 }
 
-int wl_look_make(const struct wl_image *rgb, struct wl_look *out, struct wl_err *err)
+int wl_look_make_grey(const struct wl_image *rgb, const struct wl_image *grey, struct wl_look *out,
+	struct wl_err *err)
 {
-	struct wl_image grey = {0}, small = {0};
-	int ret = -1;
+	struct wl_image small = {0};
 
-	if (rgb->channels != 3)
-		WL_BUG("a look is made of RGB, not of %d channels", rgb->channels);
 	memset(out, 0, sizeof(*out));
-	WL_TRY_OUT(wl_image_to_grey(rgb, &grey, err));
-	WL_TRY_OUT(wl_image_resize_lanczos(&grey, WL_PHASH_SIDE, WL_PHASH_SIDE, &small, err));
+	WL_TRY(wl_image_resize_lanczos(grey, WL_PHASH_SIDE, WL_PHASH_SIDE, &small, err));
 	memcpy(out->grey, small.data, WL_PHASH_PIXELS);
 	out->phash = wl_phash_grey32(out->grey);
 	out->aspect_1024 = (uint32_t)((1024 * (int64_t)rgb->width + rgb->height / 2) / rgb->height);
 	mean_colours(rgb, out->colour);
-	ret = 0;
-out:
 	wl_image_release(&small);
+	return 0;
+}
+
+int wl_look_make(const struct wl_image *rgb, struct wl_look *out, struct wl_err *err)
+{
+	struct wl_image grey = {0};
+	int ret = -1;
+
+	if (rgb->channels != 3)
+		WL_BUG("a look is made of RGB, not of %d channels", rgb->channels);
+	if (wl_image_to_grey(rgb, &grey, err) == 0)
+		ret = wl_look_make_grey(rgb, &grey, out, err);
 	wl_image_release(&grey);
 	return ret;
 }

@@ -8,8 +8,11 @@
 #include <stdio.h>
 
 struct options {
-	const char *corpus, *policy;
-	int64_t image_radius, threads;
+	const char *corpus, *policy, *against_by;
+	struct wl_strs against, prefer;
+	int64_t image_radius, window_radius, threads, memory, template_images, banner_texts;
+	double jaccard;
+	struct wl_comm *comm;
 };
 
 static int report(const struct wl_opts *opts, const struct wl_dedup_counts *n, struct wl_err *err)
@@ -17,11 +20,17 @@ static int report(const struct wl_opts *opts, const struct wl_dedup_counts *n, s
 	json_t *counts;
 
 	if (n->cut)
-		wl_warn("%lld pictures have more than %d near hashes; some were not compared",
-			(long long)n->cut, WL_NEAR_MAX);
+		wl_warn("%lld hashes are in groups of over %d; there only neighbours were compared",
+			(long long)n->cut, WL_NEAR_GROUP);
 	wl_info("%lld pairs: %lld kept, %lld duplicates, %lld near val or test, %lld bad images",
 		(long long)n->pairs, (long long)n->kept, (long long)n->duplicates,
 		(long long)n->near_eval, (long long)n->bad_images);
+	if (n->against)
+		wl_info("%lld pairs are near one of %lld evaluation items (verdict near-eval)",
+			(long long)n->near_against, (long long)n->against);
+	if (n->templates || n->banners)
+		wl_info("%lld pairs have a template for a text, %lld a banner for a picture",
+			(long long)n->templates, (long long)n->banners);
 	if (!opts->common.json)
 		return 0;
 	counts = wl_dedup_counts_json(n);
@@ -33,6 +42,43 @@ static int report(const struct wl_opts *opts, const struct wl_dedup_counts *n, s
 	return 0;
 }
 
+static int in_range(const char *name, int64_t v, int64_t low, int64_t high, const char *what,
+	struct wl_err *err)
+{
+	if (v >= low && v <= high)
+		return 0;
+	return wl_err_set(err, WL_EUSAGE, "%s is %lld, expected %lld%s to %lld.", name, (long long)v,
+		(long long)low, what, (long long)high);
+}
+
+static int options_of(const struct options *o, struct wl_dedup_options *d, struct wl_err *err)
+{
+	WL_TRY(wl_dedup_policy_parse(o->policy, &d->policy, err));
+	WL_TRY(wl_against_by_parse(o->against_by, &d->against_by, err));
+	WL_TRY(in_range("--image-radius", o->image_radius, -1, WL_NEAR_RADIUS_MAX,
+		" (equal pixels only)", err));
+	WL_TRY(in_range("--window-radius", o->window_radius, 0, 8, " (no windows)", err));
+	WL_TRY(in_range("--threads", o->threads, 0, 1024, " (one per core)", err));
+	WL_TRY(in_range("--memory", o->memory, 0, INT64_MAX, " (200 bytes a pair)", err));
+	WL_TRY(in_range("--template-images", o->template_images, 0, UINT32_MAX, " (off)", err));
+	WL_TRY(in_range("--banner-texts", o->banner_texts, 0, UINT32_MAX, " (off)", err));
+	if (!(o->jaccard >= 0 && o->jaccard <= 1))
+		return wl_err_set(err, WL_EUSAGE,
+			"--text-jaccard is %g, expected 0 (equal texts only) to 1.", o->jaccard);
+	d->image_radius = (int)o->image_radius;
+	d->window_radius = o->window_radius > 0 ? (int)o->window_radius : -1;
+	d->text_jaccard = o->jaccard > 0 ? o->jaccard : -1;
+	d->threads = (int)o->threads;
+	d->memory_bytes = o->memory;
+	d->template_images = o->template_images;
+	d->banner_texts = o->banner_texts;
+	d->against = o->against.v;
+	d->n_against = o->against.n;
+	d->prefer = o->prefer.v;
+	d->n_prefer = o->prefer.n;
+	return 0;
+}
+
 static int run(struct wl_opts *opts, void *user, struct wl_err *err)
 {
 	struct options *o = user;
@@ -41,42 +87,56 @@ static int run(struct wl_opts *opts, void *user, struct wl_err *err)
 	struct wl_corpus *c;
 	int ret;
 
-	WL_TRY(wl_dedup_policy_parse(o->policy, &d.policy, err));
-	if (o->image_radius < -1 || o->image_radius > WL_NEAR_RADIUS_MAX)
-		return wl_err_set(err, WL_EUSAGE,
-			"--image-radius is %lld, expected -1 (equal "
-			"pixels only) to %d bits.",
-			(long long)o->image_radius, WL_NEAR_RADIUS_MAX);
-	if (o->threads < 0 || o->threads > 1024)
-		return wl_err_set(err, WL_EUSAGE,
-			"--threads is %lld, expected 0 (one per core) "
-			"to 1024.",
-			(long long)o->threads);
-	d.image_radius = (int)o->image_radius;
-	d.threads = (int)o->threads;
+	WL_TRY(options_of(o, &d, err));
 	c = wl_corpus_open(o->corpus, false, 0, err);
 	if (!c)
 		return -1;
-	ret = wl_dedup(c, &d, &counts, err);
-	if (ret > 0)
+	o->comm = wl_comm_open(err);
+	ret = o->comm ? wl_dedup_on(o->comm, c, &d, &counts, err) : -1;
+	if (wl_comm_rank(o->comm) == 0 && ret > 0)
 		wl_info("nothing to do: neither the corpus nor the options have changed");
-	if (ret >= 0 && !wl_stop_requested())
+	if (wl_comm_rank(o->comm) == 0 && ret >= 0 && !wl_stop_requested())
 		ret = report(opts, &counts, err);
 	wl_corpus_close(c);
+	/* A rank that failed does not wait for the others: it ends with its code, and the launcher
+	 * ends them. */
+	if (ret >= 0)
+		wl_comm_close(o->comm);
 	return ret < 0 ? -1 : 0;
 }
 
 int main(int argc, char **argv)
 {
-	struct options o = {.policy = "image", .image_radius = 6};
+	struct options o = {.policy = "image", .against_by = "image", .image_radius = 6,
+		.window_radius = WL_DEDUP_WINDOW_RADIUS, .jaccard = WL_DEDUP_JACCARD};
 	const struct wl_opt table[] = {
 		{"corpus", WL_OPT_STR, &o.corpus, "DIR", "the corpus to look through", true},
 		{"policy", WL_OPT_STR, &o.policy, "P",
-			"what makes a duplicate: the same image, text, or pair of both", false},
+			"what makes a duplicate: a like image, text, or pair of both", false},
 		{"image-radius", WL_OPT_INT, &o.image_radius, "BITS",
 			"how far perceptual hashes may differ, of 64 bits (-1: equal pixels only)",
 			false},
-		{"threads", WL_OPT_INT, &o.threads, "N", "threads (0: one per core)", false},
+		{"window-radius", WL_OPT_INT, &o.window_radius, "BITS",
+			"the same for hashes of windows, which find crops, frames, mirrored and "
+			"overprinted copies (0: no windows)",
+			false},
+		{"text-jaccard", WL_OPT_DOUBLE, &o.jaccard, "J",
+			"how alike near texts are, by their runs of three characters (0: equal only)",
+			false},
+		{"template-images", WL_OPT_INT, &o.template_images, "N",
+			"a text with more than N different pictures is a template (0: never)", false},
+		{"banner-texts", WL_OPT_INT, &o.banner_texts, "N",
+			"a picture with more than N different texts is a banner (0: never)", false},
+		{"against", WL_OPT_LIST, &o.against, "DIR",
+			"drop what is near this evaluation set: a corpus, shards, or pictures with .txt",
+			false},
+		{"against-by", WL_OPT_STR, &o.against_by, "B",
+			"by what it is near: image, text or either", false},
+		{"prefer", WL_OPT_LIST, &o.prefer, "SOURCE",
+			"of equal pairs keep that of the source named first", false},
+		{"memory", WL_OPT_INT, &o.memory, "BYTES",
+			"what to use, about; more is on disk (0: 200 bytes a pair)", false},
+		{"threads", WL_OPT_INT, &o.threads, "N", "threads a rank (0: one per core)", false},
 		{0},
 	};
 	struct wl_opts opts = {
@@ -84,8 +144,10 @@ int main(int argc, char **argv)
 		.usage = "--corpus DIR [OPTION]...",
 		.about = "Finds pairs that repeat others, and training pairs near val or test "
 			 "ones;\n"
-			 "keeps the best of each and writes a verdict for the rest.",
-		.example = "wenlan-dedup --corpus corpus --policy image --image-radius 6",
+			 "keeps the best of each and writes a verdict for the rest.\n"
+			 "Under mpirun every rank takes its partitions.",
+		.example = "wenlan-dedup --corpus corpus --policy image --against aic-icc\n"
+			   "  mpirun -np 4 wenlan-dedup --corpus corpus --threads 2",
 		.table = table,
 	};
 

@@ -1,33 +1,45 @@
 /*
- * All pairs of 64-bit hashes within a Hamming radius, exactly, by multi-index hashing (Norouzi,
- * Punjani, Fleet 2012): cut into m chunks; two hashes within r agree in some chunk up to
- * floor(r / m) bits, so only those buckets are looked into.
+ * All pairs of 64-bit hashes within a Hamming radius, exactly: the bits are cut into radius + c
+ * blocks; two hashes within the radius agree in c blocks at least, so hashes are brought together
+ * (clean/bygroup.h) by each choice of c blocks in turn (Manku, Jain, Das Sarma 2007), and each
+ * pair is taken under the first choice that it agrees in.  Everything runs through memory in
+ * order, which beats looking up the buckets around every hash by far.
  */
 #ifndef WL_CLEAN_NEAR_H
 #define WL_CLEAN_NEAR_H
 
-#include "ops/err.h"
-#include "ops/pool.h"
+#include "clean/bygroup.h"
 
-#include <stddef.h>
-#include <stdint.h>
-
-struct wl_near {
-	uint32_t a, b; /* a < b, indices of hashes */
+enum {
+	WL_NEAR_GROUP = 4096, /* larger groups are not compared all with all */
+	WL_NEAR_RADIUS_MAX = 16,
 };
 
-struct wl_near_list {
-	struct wl_near *v; /* n, by (a, b); owned */
-	size_t n;
-	size_t cut; /* hashes that had more than WL_NEAR_MAX neighbours: some are left out */
+struct wl_near_search {
+	int radius;
+	uint64_t records; /* of this rank, about */
+	/* Calls wl_near_put for each hash of a part; any thread. */
+	int (*each)(void *ctx, struct wl_emitter *e, size_t part, size_t parts, struct wl_err *err);
+	/* Whether hashes with these aux may make a pair; NULL: always. */
+	bool (*meet)(uint32_t aux_a, uint32_t aux_b);
+	/* Pairs in which both are old are left out; NULL: none is old. */
+	bool (*old)(void *ctx, uint32_t idx);
+	/* Pairs (smaller index << 32 | larger one), sorted, each once a call; collective. */
+	int (*take)(void *ctx, const uint64_t *pairs, size_t n, struct wl_err *err);
+	void *ctx;
+	/* out: hashes in groups over WL_NEAR_GROUP on this rank, which were compared only with
+	 * their neighbours; 0: the search was exact. */
+	uint64_t cut;
+	/* inner: */
+	const struct wl_near_table *table;
 };
 
-enum { WL_NEAR_MAX = 4096, WL_NEAR_RADIUS_MAX = 16 };
+/* For `each`. */
+void wl_near_put(const struct wl_near_search *s, struct wl_emitter *e, uint64_t hash, uint32_t idx,
+	uint32_t aux);
 
-/* The same list whatever the number of threads. */
-WL_MUST_CHECK int wl_near_find(const uint64_t *hashes, size_t n, int radius, struct wl_pool *pool,
-	struct wl_near_list *out, struct wl_err *err);
-void wl_near_release(struct wl_near_list *l);
+WL_MUST_CHECK int wl_near_run(struct wl_near_search *s, struct wl_comm *comm, struct wl_pool *pool,
+	size_t memory, struct wl_err *err);
 
 /* Union-find with the smallest index as a set's root, so that roots do not depend on the order
  * of the unions. */

@@ -33,6 +33,9 @@ struct wl_look {
 
 /* From upright RGB as wl_image_decode gives it. */
 WL_MUST_CHECK int wl_look_make(const struct wl_image *rgb, struct wl_look *out, struct wl_err *err);
+/* The same where the grey picture is there already. */
+WL_MUST_CHECK int wl_look_make_grey(const struct wl_image *rgb, const struct wl_image *grey,
+	struct wl_look *out, struct wl_err *err);
 
 /* Whether two pictures whose hashes are near are the same one, re-encoded, resized or made a
  * little lighter or darker.  Symmetric; when in doubt false, for a false merge loses a picture

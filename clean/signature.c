@@ -42,12 +42,18 @@ out:
 	return ret;
 }
 
-/* Hash over the distinct keys in order, each with its closing 0. */
+/* Hash over the distinct keys in order, each with its closing 0; and all of them as one. */
 static int hash_keys(struct wl_signature *s, char **keys, size_t n, struct wl_err *err)
 {
 	uint8_t digest[WL_SHA256_BYTES];
 	struct wl_sha256 h;
+	size_t bytes = 1;
 
+	for (size_t i = 0; i < n; i++)
+		bytes += strlen(keys[i]) + 1;
+	s->key = malloc(bytes);
+	if (!s->key)
+		return wl_err_nomem(err, "a text key", bytes);
 	WL_TRY(wl_sha256_init(&h, err));
 	for (size_t i = 0; i < n; i++) {
 		size_t chars = count_chars(keys[i]);
@@ -57,11 +63,25 @@ static int hash_keys(struct wl_signature *s, char **keys, size_t n, struct wl_er
 		if (chars > (size_t)s->words)
 			s->words = (int)chars;
 		wl_sha256_add(&h, keys[i], strlen(keys[i]) + 1);
+		if (s->key_len)
+			s->key[s->key_len++] = '\n';
+		memcpy(s->key + s->key_len, keys[i], strlen(keys[i]));
+		s->key_len += strlen(keys[i]);
 	}
+	s->key[s->key_len] = 0;
+	if (s->key_len > WL_TEXT_KEY_MAX)
+		s->key_len = WL_TEXT_KEY_MAX;
 	wl_sha256_final(&h, digest);
 	wl_sha256_release(&h);
 	memcpy(s->text_hash, digest, sizeof(s->text_hash));
 	return 0;
+}
+
+void wl_signature_release(struct wl_signature *s)
+{
+	if (s)
+		free(s->key);
+	memset(s, 0, sizeof(*s));
 }
 
 int wl_signature_text(struct wl_signature *s, const struct wl_text *tx, const char *source,
@@ -71,8 +91,10 @@ int wl_signature_text(struct wl_signature *s, const struct wl_text *tx, const ch
 	char **keys = NULL;
 	int ret = -1;
 
-	s->has_text = false;
+	s->has_text = s->has_minhash = false;
 	s->words = 0;
+	s->key = NULL;
+	s->key_len = 0;
 	WL_TRY(wl_pairtext_parse(&p, texts, pair, err));
 	keys = calloc(p.first_kind + 1, sizeof(*keys));
 	if (!keys) {
@@ -82,7 +104,9 @@ int wl_signature_text(struct wl_signature *s, const struct wl_text *tx, const ch
 	for (size_t i = 0; i < p.first_kind; i++)
 		WL_TRY_OUT(caption_key(tx, source, &p.v[i], &keys[i], err));
 	qsort(keys, p.first_kind, sizeof(*keys), by_text);
-	ret = hash_keys(s, keys, p.first_kind, err);
+	WL_TRY_OUT(hash_keys(s, keys, p.first_kind, err));
+	s->has_minhash = s->key_len && !wl_key_is_short(s->key, s->key_len);
+	ret = s->has_minhash ? wl_minhash(s->key, s->key_len, s->minhash, err) : 0;
 out:
 	for (size_t i = 0; keys && i < p.first_kind; i++)
 		free(keys[i]);
@@ -114,7 +138,7 @@ int wl_signature_image(struct wl_signature *s, const void *bytes, size_t n, stru
 
 	WL_TRY(wl_image_decode(bytes, n, &im, err));
 	WL_TRY_OUT(hash_pixels(s, &im, err));
-	ret = wl_look_make(&im, &s->look, err);
+	ret = wl_view_make(&im, &s->picture, err);
 out:
 	wl_image_release(&im);
 	return ret;

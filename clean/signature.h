@@ -5,7 +5,8 @@
 #define WL_CLEAN_SIGNATURE_H
 
 #include "clean/pairtext.h"
-#include "clean/phash.h"
+#include "clean/minhash.h"
+#include "clean/match.h"
 #include "clean/text.h"
 #include "ops/err.h"
 
@@ -14,8 +15,8 @@
 #include <stdint.h>
 
 /* Changes when a signature of the same pair would come out different. */
-#define WL_SIGNATURE_VERSION 1
-#define WL_SIGNATURE_KEY "signature 1" /* what dedup's databases are begun under */
+#define WL_SIGNATURE_VERSION 2
+#define WL_SIGNATURE_KEY "signature 2" /* what dedup's databases are begun under */
 enum { WL_SIGNATURE_HASH = 16 }; /* bytes kept of a SHA-256 */
 
 struct wl_signature {
@@ -23,8 +24,13 @@ struct wl_signature {
 	uint8_t text_hash[WL_SIGNATURE_HASH];  /* of the captions' keys */
 	bool has_text; /* false: no caption has a letter or digit, so nothing to compare */
 	int words;     /* letters and digits of the longest caption */
-	struct wl_look look;
+	char *key;     /* the captions' keys, sorted, each once, one a line; owned */
+	size_t key_len;
+	bool has_minhash; /* the key is not a short one */
+	uint32_t minhash[WL_MINHASH];
+	struct wl_view picture;
 };
+void wl_signature_release(struct wl_signature *s);
 
 /* The texts' half: the keys of the captions (all texts of the best kind), sorted, each once,
  * so that the order of five captions does not matter. */

@@ -50,6 +50,32 @@ int wl_stage_begin(struct wl_stage *s, struct wl_corpus *c, const char *name, co
 	       fact_is(facts, "fingerprint", s->fingerprint);
 }
 
+int wl_stage_begin_on(struct wl_stage *s, struct wl_comm *comm, struct wl_corpus *c,
+	const char *name, const json_t *params, struct wl_err *err)
+{
+	struct told {
+		int ret, generation;
+		char fingerprint[65], params_hash[65];
+		struct wl_err err;
+	} t = {0};
+
+	if (wl_comm_rank(comm) == 0) {
+		t.ret = wl_stage_begin(s, c, name, params, &t.err);
+		t.generation = s->generation;
+		memcpy(t.fingerprint, s->fingerprint, sizeof(t.fingerprint));
+		memcpy(t.params_hash, s->params_hash, sizeof(t.params_hash));
+	}
+	WL_TRY(wl_comm_broadcast(comm, &t, sizeof(t), 0, err));
+	if (wl_comm_rank(comm) != 0) {
+		*s = (struct wl_stage){c, name, t.generation, -1, {0}, {0}};
+		memcpy(s->fingerprint, t.fingerprint, sizeof(t.fingerprint));
+		memcpy(s->params_hash, t.params_hash, sizeof(t.params_hash));
+	}
+	if (t.ret < 0 && err)
+		*err = t.err;
+	return t.ret;
+}
+
 void wl_stage_end(struct wl_stage *s)
 {
 	if (s->corpus && s->lock >= 0)

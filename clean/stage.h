@@ -6,6 +6,7 @@
 #define WL_CLEAN_STAGE_H
 
 #include "ingest/corpus.h"
+#include "ops/comm.h"
 #include "ops/db.h"
 #include "ops/err.h"
 #include "ops/pool.h"
@@ -24,6 +25,10 @@ struct wl_stage {
  * generation was made of the same; 0: go on; -1.  wl_stage_end must follow in all cases. */
 WL_MUST_CHECK int wl_stage_begin(struct wl_stage *s, struct wl_corpus *c, const char *name,
 	const json_t *params, struct wl_err *err);
+/* The same on every rank of comm (NULL: alone): rank 0 locks and looks, the others are told.
+ * Collective; a failure of rank 0 is one of all. */
+WL_MUST_CHECK int wl_stage_begin_on(struct wl_stage *s, struct wl_comm *comm, struct wl_corpus *c,
+	const char *name, const json_t *params, struct wl_err *err);
 void wl_stage_end(struct wl_stage *s);
 
 /* Opens this generation's database of a partition, with the common tables (examined, verdict)

@@ -40,7 +40,7 @@ struct wl_words {
 	size_t n, cap; /* cap is a power of two, or 0 */
 };
 /* The meanings of the word s[n], as bits; 0: it is in no list. */
-unsigned wl_words_find(const struct wl_words *w, const char *s, size_t n);
+unsigned wl_word_meaning(const struct wl_words *w, const char *s, size_t n);
 /* All words of an identifier or path ("newsList-img_01" -> news, list, img), their meanings
  * together.  Words of two letters count only where no letter or digit touches them: compiled
  * class names end in random letters. */

@@ -136,7 +136,7 @@ static unsigned whole_tokens(const struct wl_words *w, const char *s)
 			if (*s != '-' && *s != '_' && n < sizeof token)
 				token[n++] = *s >= 'A' && *s <= 'Z' ? (char)(*s | 0x20) : *s;
 		if (n && n < sizeof token)
-			mask |= wl_words_find(w, token, n);
+			mask |= wl_word_meaning(w, token, n);
 		s += strspn(s, " \t\r\n");
 	}
 	return mask;

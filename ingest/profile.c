@@ -27,7 +27,7 @@ static struct wl_word *slot_of(const struct wl_words *w, const char *s, size_t n
 	return &w->v[i];
 }
 
-unsigned wl_words_find(const struct wl_words *w, const char *s, size_t n)
+unsigned wl_word_meaning(const struct wl_words *w, const char *s, size_t n)
 {
 	return w->cap ? slot_of(w, s, n)->mask : 0;
 }
@@ -99,7 +99,7 @@ unsigned wl_words_of(const struct wl_words *w, const char *s)
 		bool touched = is_letter(*p) || is_digit(*p) ||
 			       (start > s && (is_letter(start[-1]) || is_digit(start[-1])));
 		if (n > 2 || !touched)
-			mask |= wl_words_find(w, word, n);
+			mask |= wl_word_meaning(w, word, n);
 	}
 	return mask;
 }

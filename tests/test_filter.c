@@ -423,7 +423,7 @@ static void looks_of_dedup(void **state)
 {
 	struct tmp_dir tmp = tmp_make();
 	struct wl_rules *r = rules_of(&tmp, strict);
-	struct wl_dedup_options o = {WL_DEDUP_IMAGE, 4, 2};
+	struct wl_dedup_options o = {.policy = WL_DEDUP_IMAGE, .image_radius = 4, .threads = 2};
 	struct wl_dedup_counts dn;
 	struct wl_filter_counts n;
 	struct wl_known_looks *k;

@@ -148,7 +148,7 @@ static void small_size(void **state)
 static void from_a_corpus(void **state)
 {
 	struct tmp_dir tmp = tmp_make();
-	struct wl_dedup_options o = {WL_DEDUP_IMAGE, 4, 1};
+	struct wl_dedup_options o = {.policy = WL_DEDUP_IMAGE, .image_radius = 4, .threads = 1};
 	struct wl_dedup_counts dn;
 	struct wl_filter_counts fn;
 	struct wl_vocab_counts n;

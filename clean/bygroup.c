@@ -1,0 +1,425 @@
+/*
+ * See bygroup.h.
+ *
+ * Where a record goes is told by a mix of its key's first bits, from the top: rank, slice, then
+ * one of 1024 buckets.  Each thread fills buckets of its own, in chunks; a bucket is small enough
+ * for the cache, is sorted there by the rest of the mix, and its runs of equal keys are the
+ * groups.
+ */
+#include "clean/bygroup.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	BUCKETS = 1024,
+	CHUNK = 256,	   /* records */
+	DIGITS = 3,	   /* of 8 bits of the mix, that a bucket is sorted by */
+	SMALL = 24,	   /* records sorted by insertion */
+	BYTES_A_RECORD = 20 /* with chunks half full at the end, and a bucket's copy */
+};
+
+/* ---- values ---- */
+
+void wl_values_add_slow(struct wl_values *l, uint64_t v)
+{
+	size_t cap = l->cap ? l->cap + l->cap / 2 : 256;
+	uint64_t *p = l->no_memory ? NULL : realloc(l->v, cap * sizeof(*p));
+
+	if (!p) {
+		l->no_memory = true;
+		return;
+	}
+	l->v = p;
+	l->cap = cap;
+	l->v[l->n++] = v;
+}
+
+static int by_value(const void *p, const void *q)
+{
+	uint64_t a = *(const uint64_t *)p, b = *(const uint64_t *)q;
+
+	return (a > b) - (a < b);
+}
+
+void wl_values_unique(struct wl_values *l)
+{
+	size_t n = 0;
+
+	if (!l->n)
+		return;
+	qsort(l->v, l->n, sizeof(*l->v), by_value);
+	for (size_t i = 0; i < l->n; i++)
+		if (i == 0 || l->v[i] != l->v[i - 1])
+			l->v[n++] = l->v[i];
+	l->n = n;
+}
+
+void wl_values_release(struct wl_values *l)
+{
+	free(l->v);
+	memset(l, 0, sizeof(*l));
+}
+
+int wl_values_gather(struct wl_values *l, struct wl_comm *c, struct wl_err *err)
+{
+	size_t *bytes, total = 0;
+	void *all;
+	int ret;
+
+	if (l->no_memory)
+		return wl_err_nomem(err, "a list of pairs", l->cap * sizeof(*l->v));
+	if (wl_comm_size(c) > 1) {
+		bytes = malloc((size_t)wl_comm_size(c) * sizeof(*bytes));
+		if (!bytes)
+			return wl_err_nomem(err, "a list of pairs", 0);
+		ret = wl_comm_all_gatherv(c, l->v, l->n * sizeof(*l->v), &all, bytes, err);
+		for (int r = 0; ret == 0 && r < wl_comm_size(c); r++)
+			total += bytes[r];
+		free(bytes);
+		WL_TRY(ret);
+		free(l->v);
+		l->v = all;
+		l->n = l->cap = total / sizeof(*l->v);
+	}
+	wl_values_unique(l);
+	return 0;
+}
+
+/* ---- emitting ---- */
+
+struct chunk {
+	struct chunk *next;
+	uint32_t n;
+	struct wl_rec v[CHUNK];
+};
+
+struct bucket {
+	struct chunk *first;
+	size_t n;
+};
+
+struct wl_emitter {
+	const struct wl_bygroup *job;
+	uint32_t ranks, slices, slice, rank;
+	struct bucket *buckets; /* [BUCKETS] of this rank, then one for each rank */
+	bool no_memory;
+	struct wl_err err;
+	int ret;
+};
+
+static void bucket_add(struct wl_emitter *e, struct bucket *b, struct wl_rec r)
+{
+	struct chunk *c = b->first;
+
+	if (!c || c->n == CHUNK) {
+		c = e->no_memory ? NULL : malloc(sizeof(*c));
+		if (!c) {
+			e->no_memory = true;
+			return;
+		}
+		c->next = b->first;
+		c->n = 0;
+		b->first = c;
+	}
+	c->v[c->n++] = r;
+	b->n++;
+}
+
+static inline uint64_t mix_of(uint64_t key, int bits)
+{
+	return wl_mix64(key >> (64 - bits));
+}
+
+__extension__ typedef unsigned __int128 wide;
+
+/* The next digit of a number in [0, 1) of which *m are the bits behind the point: in 0..n-1. */
+static inline uint32_t digit(uint64_t *m, uint32_t n)
+{
+	wide p = (wide)*m * n;
+
+	*m = (uint64_t)p;
+	return (uint32_t)(p >> 64);
+}
+
+void wl_emit(struct wl_emitter *e, uint64_t key, uint32_t idx, uint32_t aux)
+{
+	uint64_t m = mix_of(key, e->job->bits);
+	uint32_t rank = digit(&m, e->ranks);
+
+	if (digit(&m, e->slices) != e->slice)
+		return;
+	bucket_add(e, &e->buckets[rank == e->rank ? digit(&m, BUCKETS) : BUCKETS + rank],
+		(struct wl_rec){key, idx, aux});
+}
+
+static void bucket_clear(struct bucket *b)
+{
+	for (struct chunk *c = b->first, *next; c; c = next) {
+		next = c->next;
+		free(c);
+	}
+	memset(b, 0, sizeof(*b));
+}
+
+/* ---- one pass ---- */
+
+struct pass {
+	const struct wl_bygroup *job;
+	struct wl_emitter *e; /* [parts] */
+	size_t parts;
+	uint32_t ranks, slices, slice;
+	struct wl_values *out; /* [BUCKETS] */
+	bool no_memory;
+};
+
+static void emit_part(void *ctx, size_t i)
+{
+	struct pass *p = ctx;
+	struct wl_emitter *e = &p->e[i];
+
+	e->ret = p->job->emit(p->job->ctx, e, i, p->parts, &e->err);
+}
+
+static int by_record(const void *p, const void *q)
+{
+	const struct wl_rec *a = p, *b = q;
+
+	if (a->key != b->key)
+		return a->key < b->key ? -1 : 1;
+	if (a->idx != b->idx)
+		return a->idx < b->idx ? -1 : 1;
+	return (a->aux > b->aux) - (a->aux < b->aux);
+}
+
+static void sort_run(struct wl_rec *r, size_t n)
+{
+	if (n > SMALL) {
+		qsort(r, n, sizeof(*r), by_record);
+		return;
+	}
+	for (size_t i = 1; i < n; i++) {
+		struct wl_rec x = r[i];
+		size_t k = i;
+		for (; k > 0 && by_record(&r[k - 1], &x) > 0; k--)
+			r[k] = r[k - 1];
+		r[k] = x;
+	}
+}
+
+/* By the low DIGITS * 8 bits of the mix, from the lowest digit up. */
+static void radix_sort(struct wl_rec *v, struct wl_rec *tmp, size_t n, int bits)
+{
+	for (int d = 0; d < DIGITS; d++) {
+		size_t at[256] = {0}, sum = 0;
+		for (size_t i = 0; i < n; i++)
+			at[mix_of(v[i].key, bits) >> (8 * d) & 255]++;
+		for (int k = 0; k < 256; k++) {
+			size_t here = at[k];
+			at[k] = sum;
+			sum += here;
+		}
+		for (size_t i = 0; i < n; i++)
+			tmp[at[mix_of(v[i].key, bits) >> (8 * d) & 255]++] = v[i];
+		struct wl_rec *t = v;
+		v = tmp;
+		tmp = t;
+	}
+}
+
+/* A run whose mixes agree in their low digits: sorted by key, cut where the first bits differ. */
+static void show_run(const struct wl_bygroup *job, struct wl_values *out, struct wl_rec *r, size_t n)
+{
+	sort_run(r, n);
+	for (size_t from = 0, i = 1; i <= n; i++) {
+		if (i < n && (r[i].key ^ r[from].key) >> (64 - job->bits) == 0)
+			continue;
+		if (i - from >= 2)
+			job->group(job->ctx, out, r + from, i - from);
+		from = i;
+	}
+}
+
+static void show_bucket(void *ctx, size_t i)
+{
+	struct pass *p = ctx;
+	const uint64_t low = (1u << 8 * DIGITS) - 1;
+	int bits = p->job->bits;
+	struct wl_rec *v, *r;
+	size_t n = 0;
+
+	for (size_t k = 0; k < p->parts; k++)
+		n += p->e[k].buckets[i].n;
+	v = malloc((2 * n + 1) * sizeof(*v));
+	if (!v) {
+		p->out[i].no_memory = true;
+		return;
+	}
+	n = 0;
+	for (size_t k = 0; k < p->parts; k++) {
+		for (struct chunk *c = p->e[k].buckets[i].first; c; c = c->next) {
+			memcpy(v + n, c->v, c->n * sizeof(*v));
+			n += c->n;
+		}
+		bucket_clear(&p->e[k].buckets[i]);
+	}
+	radix_sort(v, v + n, n, bits);
+	r = DIGITS % 2 ? v + n : v;
+	for (size_t from = 0, k = 1; k <= n; k++) {
+		if (k < n && ((mix_of(r[k].key, bits) ^ mix_of(r[from].key, bits)) & low) == 0)
+			continue;
+		if (k - from >= 2)
+			show_run(p->job, &p->out[i], r + from, k - from);
+		from = k;
+	}
+	free(v);
+	wl_values_unique(&p->out[i]);
+}
+
+/* Records of other ranks to them; theirs for us into our buckets. */
+static int exchange(struct pass *p, struct wl_comm *comm, struct wl_err *err)
+{
+	size_t ranks = p->ranks, total = 0, *send = calloc(2 * ranks, sizeof(*send)), got = 0;
+	struct wl_rec *v = NULL, *at;
+	void *in = NULL;
+	int ret = -1;
+
+	if (!send)
+		return wl_err_nomem(err, p->job->what, 0);
+	for (size_t r = 0; r < ranks; r++) {
+		for (size_t k = 0; k < p->parts; k++)
+			send[r] += p->e[k].buckets[BUCKETS + r].n * sizeof(*v);
+		total += send[r];
+	}
+	v = malloc(total + 1);
+	if (!v) {
+		wl_err_nomem(err, p->job->what, total);
+		goto out;
+	}
+	at = v;
+	for (size_t r = 0; r < ranks; r++)
+		for (size_t k = 0; k < p->parts; k++) {
+			struct bucket *b = &p->e[k].buckets[BUCKETS + r];
+			for (struct chunk *c = b->first; c; c = c->next) {
+				memcpy(at, c->v, c->n * sizeof(*at));
+				at += c->n;
+			}
+			bucket_clear(b);
+		}
+	WL_TRY_OUT(wl_comm_alltoallv(comm, v, send, &in, send + ranks, err));
+	for (size_t r = 0; r < ranks; r++)
+		got += send[ranks + r];
+	at = in;
+	for (size_t i = 0; i < got / sizeof(*at); i++)
+		wl_emit(&p->e[0], at[i].key, at[i].idx, at[i].aux);
+	ret = 0;
+out:
+	free(v);
+	free(in);
+	free(send);
+	return ret;
+}
+
+static int check_emitters(struct pass *p, struct wl_err *err)
+{
+	for (size_t i = 0; i < p->parts; i++) {
+		if (p->e[i].ret < 0) {
+			if (err)
+				*err = p->e[i].err;
+			return -1;
+		}
+		if (p->e[i].no_memory)
+			return wl_err_nomem(err, p->job->what, sizeof(struct chunk));
+	}
+	return 0;
+}
+
+/* All buckets' values as one sorted list: buckets are of other groups, so they may share
+ * values. */
+static int take_all(struct pass *p, struct wl_err *err)
+{
+	struct wl_values all = {0};
+	size_t n = 0;
+	int ret = -1;
+
+	for (size_t i = 0; i < BUCKETS; i++) {
+		if (p->out[i].no_memory)
+			return wl_err_nomem(err, p->job->what, p->out[i].cap * 8);
+		n += p->out[i].n;
+	}
+	all.v = malloc((n + 1) * sizeof(*all.v));
+	if (!all.v)
+		return wl_err_nomem(err, p->job->what, n * sizeof(*all.v));
+	for (size_t i = 0; i < BUCKETS; i++) {
+		if (p->out[i].n)
+			memcpy(all.v + all.n, p->out[i].v, p->out[i].n * sizeof(*all.v));
+		all.n += p->out[i].n;
+		wl_values_release(&p->out[i]);
+	}
+	wl_values_unique(&all);
+	ret = p->job->take(p->job->ctx, all.v, all.n, err);
+	free(all.v);
+	return ret;
+}
+
+static int run_pass(struct pass *p, struct wl_comm *comm, struct wl_pool *pool, struct wl_err *err)
+{
+	size_t buckets = BUCKETS + p->ranks;
+	int ret = -1;
+
+	for (size_t i = 0; i < p->parts; i++) {
+		p->e[i] = (struct wl_emitter){.job = p->job, .ranks = p->ranks,
+			.slices = p->slices, .slice = p->slice,
+			.rank = (uint32_t)wl_comm_rank(comm)};
+		p->e[i].buckets = calloc(buckets, sizeof(*p->e[i].buckets));
+		if (!p->e[i].buckets) {
+			wl_err_nomem(err, p->job->what, buckets * sizeof(*p->e[i].buckets));
+			goto out;
+		}
+	}
+	wl_pool_for(pool, p->parts, emit_part, p);
+	WL_TRY_OUT(check_emitters(p, err));
+	if (p->ranks > 1)
+		WL_TRY_OUT(exchange(p, comm, err));
+	WL_TRY_OUT(check_emitters(p, err));
+	wl_pool_for(pool, BUCKETS, show_bucket, p);
+	ret = take_all(p, err);
+out:
+	for (size_t i = 0; i < p->parts; i++) {
+		for (size_t k = 0; p->e[i].buckets && k < buckets; k++)
+			bucket_clear(&p->e[i].buckets[k]);
+		free(p->e[i].buckets);
+		p->e[i].buckets = NULL;
+	}
+	for (size_t i = 0; i < BUCKETS; i++)
+		wl_values_release(&p->out[i]);
+	return ret;
+}
+
+int wl_bygroup(const struct wl_bygroup *job, struct wl_comm *comm, struct wl_pool *pool,
+	size_t memory, struct wl_err *err)
+{
+	struct pass p = {.job = job, .parts = wl_pool_threads(pool),
+		.ranks = (uint32_t)wl_comm_size(comm)};
+	uint64_t slices = job->records * BYTES_A_RECORD / (memory ? memory : 1) + 1;
+	int ret = -1;
+
+	WL_ASSERT(job->bits >= 1 && job->bits <= 64);
+	if (slices > 4096)
+		slices = 4096;
+	WL_TRY(wl_comm_all_reduce(comm, &slices, 1, WL_COMM_U64, WL_COMM_MAX, err));
+	p.slices = (uint32_t)slices;
+	p.e = calloc(p.parts, sizeof(*p.e));
+	p.out = calloc(BUCKETS, sizeof(*p.out));
+	if (!p.e || !p.out) {
+		wl_err_nomem(err, job->what, BUCKETS * sizeof(*p.out));
+		goto out;
+	}
+	for (; p.slice < p.slices; p.slice++)
+		WL_TRY_OUT(run_pass(&p, comm, pool, err));
+	ret = 0;
+out:
+	free(p.e);
+	free(p.out);
+	return ret;
+}

@@ -1,0 +1,70 @@
+/*
+ * Records brought together by key, over threads, ranks and passes: what finding duplicates comes
+ * down to.
+ *
+ * A job emits records (key, idx, aux); those whose keys agree in their first `bits` bits are a
+ * group; each group is shown once, on one rank, sorted by (key, idx, aux), and answers with
+ * values (64 bits).  Memory is bounded by doing the work in passes over slices of the keys: the
+ * job emits everything again for each slice, and only what belongs to it is kept (16 bytes a
+ * record).  Values come out sorted, each once a pass, and do not depend on the number of
+ * threads, ranks or passes but for who gets them and in which portions.
+ */
+#ifndef WL_CLEAN_BYGROUP_H
+#define WL_CLEAN_BYGROUP_H
+
+#include "ops/comm.h"
+#include "ops/err.h"
+#include "ops/hash.h"
+#include "ops/pool.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct wl_rec {
+	uint64_t key;
+	uint32_t idx, aux;
+};
+
+/* A growing list of values; add is for one thread. */
+struct wl_values {
+	uint64_t *v;
+	size_t n, cap;
+	bool no_memory; /* sticky: what was added after is lost */
+};
+void wl_values_add_slow(struct wl_values *l, uint64_t v);
+static inline void wl_values_add(struct wl_values *l, uint64_t v)
+{
+	if (l->n < l->cap)
+		l->v[l->n++] = v;
+	else
+		wl_values_add_slow(l, v);
+}
+/* Sorts, and leaves each value once. */
+void wl_values_unique(struct wl_values *l);
+void wl_values_release(struct wl_values *l);
+/* Every rank gets the sorted union of all ranks' lists, in place. */
+WL_MUST_CHECK int wl_values_gather(struct wl_values *l, struct wl_comm *c, struct wl_err *err);
+
+struct wl_emitter; /* of one thread */
+void wl_emit(struct wl_emitter *e, uint64_t key, uint32_t idx, uint32_t aux);
+
+struct wl_bygroup {
+	const char *what; /* for errors: "image hashes" */
+	int bits;	  /* 1..64 */
+	uint64_t records; /* how many this rank will emit, about */
+	/* Emits the records of part `part` of `parts`; called by several threads at once. */
+	int (*emit)(void *ctx, struct wl_emitter *e, size_t part, size_t parts, struct wl_err *err);
+	/* r: [n], n >= 2.  Any thread, several at once. */
+	void (*group)(void *ctx, struct wl_values *out, const struct wl_rec *r, size_t n);
+	/* What the groups of one pass answered, sorted, each once.  Collective: every rank is
+	 * called as often, with nothing if need be. */
+	int (*take)(void *ctx, const uint64_t *v, size_t n, struct wl_err *err);
+	void *ctx;
+};
+
+/* memory: bytes for records.  Collective. */
+WL_MUST_CHECK int wl_bygroup(const struct wl_bygroup *job, struct wl_comm *comm,
+	struct wl_pool *pool, size_t memory, struct wl_err *err);
+
+#endif
