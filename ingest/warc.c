@@ -16,9 +16,10 @@
 #include <string.h>
 
 enum {
-	LOOK = 16,           /* bytes after a record that tell whether it ends there */
+	LOOK = 48,            /* bytes after a record that tell whether it ends there */
+	VERSION_LINE = 24,    /* no version line is longer */
 	STEP = 256 << 10,
-	HEAD_LOOK = 512,     /* a head is told by its version and its first field */
+	HEAD_LOOK = 512,      /* a head is told by its version and its first field */
 	MEND_AHEAD = 1 << 20, /* how far past a wrong length the end is searched for */
 };
 
@@ -57,9 +58,9 @@ static size_t version_line(const char *p, size_t n)
 	if (n < at + 4 || memcmp(p, SYNC, at) != 0 || !is_digit(p[at]) || p[at + 1] != '.' ||
 		!is_digit(p[at + 2]))
 		return 0;
-	for (at += 2; at < n && is_digit(p[at]) && at < LOOK; at++)
+	for (at += 2; at < n && is_digit(p[at]) && at < VERSION_LINE; at++)
 		;
-	while (at < n && (p[at] == ' ' || p[at] == '\r') && at < 2 * LOOK)
+	while (at < n && (p[at] == ' ' || p[at] == '\r') && at < VERSION_LINE)
 		at++;
 	return at < n && p[at] == '\n' ? at + 1 : 0;
 }
@@ -249,13 +250,22 @@ static int unknown_length(struct wl_warc *w, struct wl_warc_record *r, struct wl
 
 /* ---- where a record ends ---- */
 
+static size_t line_ends(const char *p, size_t n)
+{
+	size_t k = 0;
+	while (k < n && (p[k] == '\r' || p[k] == '\n'))
+		k++;
+	return k;
+}
+
 /* Whether a record may end before these n bytes. */
 static bool is_boundary(const char *p, size_t n)
 {
-	while (n && (*p == '\r' || *p == '\n')) {
-		p++;
-		n--;
-	}
+	size_t skip = line_ends(p, n);
+	p += skip;
+	n -= skip;
+	if (n >= VERSION_LINE)
+		return version_line(p, n) > 0;
 	size_t k = n < sizeof SYNC - 1 ? n : sizeof SYNC - 1;
 	return memcmp(p, SYNC, k) == 0;
 }
@@ -316,13 +326,13 @@ static bool is_close(const char *p, size_t n)
 static int mend(
 	struct wl_warc *w, struct wl_warc_record *r, size_t head, size_t total, struct wl_err *err)
 {
-	size_t limit = total + MEND_AHEAD, at = 0;
+	size_t limit = total + MEND_AHEAD;
 	WL_TRY(wl_inflate_need(&w->in, limit, err));
 	bool to_end = w->in.ended && w->in.n <= limit;
 	limit = to_end ? w->in.n : limit;
-	if (!is_close(w->in.p + total, w->in.n - total))
-		at = find_head(w->in.p, head, limit);
-	if (!at || (at == limit && !to_end)) {
+	size_t at = find_head(w->in.p, head, limit);
+	bool is_closed = is_close(w->in.p + total, w->in.n - total);
+	if (at >= total && (is_closed || (at == limit && !to_end))) {
 		/* The length stands, and what follows is garbage. */
 		hand_out(w, r, head, total, total);
 		return 1;
@@ -374,11 +384,8 @@ static int giant(struct wl_warc *w, struct wl_warc_record *r, size_t head, struc
 static int to_record(struct wl_warc *w, struct wl_err *err)
 {
 	for (;;) {
-		size_t k = 0;
 		WL_TRY(wl_inflate_need(&w->in, LOOK, err));
-		while (k < w->in.n && (w->in.p[k] == '\r' || w->in.p[k] == '\n'))
-			k++;
-		wl_inflate_consume(&w->in, k);
+		wl_inflate_consume(&w->in, line_ends(w->in.p, w->in.n));
 		if (w->in.n)
 			return 1;
 		if (!w->in.ended)
@@ -423,7 +430,7 @@ static int whole_record(
 		return short_record(w, r, head, total, err);
 	if (!is_boundary(w->in.p + total, n - total))
 		return mend(w, r, head, total, err);
-	if (n < total + LOOK && w->in.damage) {
+	if (w->in.damage && n < total + LOOK && total + line_ends(w->in.p + total, n - total) == n) {
 		tell(w, r, "a WARC record that may be wrong: %s", w->in.damage);
 		return leave_member(w, r, head, total, err);
 	}
