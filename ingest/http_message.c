@@ -1,6 +1,8 @@
 /* HTTP responses out of archives: see http_message.h. */
 #include "ingest/http_message.h"
 
+#include "ingest/robots.h"
+
 #include <string.h>
 
 /* ---- the head ---- */
@@ -202,29 +204,13 @@ int wl_http_body_decode(struct wl_http_body *b, const struct wl_http *h, struct 
 
 /* ---- robots ---- */
 
-static bool is_word_in(struct wl_slice list, const char *word)
+bool wl_http_forbids_use(const struct wl_http *h)
 {
-	const char *end = list.p + list.n;
-	for (const char *at = list.p; at < end;) {
-		const char *comma = memchr(at, ',', (size_t)(end - at)), *stop = comma ? comma : end;
-		const char *from = at;
-		while (from < stop && (*from == ' ' || *from == '\t'))
-			from++;
-		while (stop > from && (stop[-1] == ' ' || stop[-1] == '\t'))
-			stop--;
-		if (wl_slice_is((struct wl_slice){from, (size_t)(stop - from)}, word))
-			return true;
-		at = comma ? comma + 1 : end;
-	}
-	return false;
-}
-
-bool wl_http_says_noai(const struct wl_http *h)
-{
+	char word[WL_ROBOTS_TOKEN];
 	for (size_t i = 0; i < h->fields.n; i++) {
-		struct wl_slice v = h->fields.v[i].value;
-		if (wl_slice_is(h->fields.v[i].name, "x-robots-tag") &&
-			(is_word_in(v, "noai") || is_word_in(v, "noimageai")))
+		const struct wl_field *f = &h->fields.v[i];
+		if (wl_slice_is(f->name, "x-robots-tag") &&
+			wl_robots_tag_denies(f->value.p, f->value.n, "wenlan-ingest", word))
 			return true;
 	}
 	return false;

@@ -40,8 +40,8 @@ void wl_http_body_release(struct wl_http_body *b);
 WL_MUST_CHECK int wl_http_body_decode(struct wl_http_body *b, const struct wl_http *h,
 	struct wl_err *err);
 
-/* Whether X-Robots-Tag headers forbid the use as training data: "noai", "noimageai", for all
- * robots (a rule for one named robot is not for us). */
-bool wl_http_says_noai(const struct wl_http *h);
+/* Whether an X-Robots-Tag header forbids the use as training data (ingest/robots.h says which
+ * words do), to all crawlers or to ours. */
+bool wl_http_forbids_use(const struct wl_http *h);
 
 #endif

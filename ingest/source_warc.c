@@ -9,7 +9,7 @@
 #include "ingest/source.h"
 
 #include "ingest/http_message.h"
-#include "ingest/page.h"
+#include "ingest/page_record.h"
 #include "ingest/warc.h"
 #include "ingest/warc_images.h"
 #include "ops/file.h"
@@ -137,8 +137,8 @@ static const char *why_no_page(
 		return "pictures of the archive";
 	if (type->n && !is_html_type(*type))
 		return w->type == WL_WARC_RESPONSE ? "responses of other types" : NO_PAGE[w->type];
-	if (w->type == WL_WARC_RESPONSE && wl_http_says_noai(s->http))
-		return "pages whose server says noai";
+	if (w->type == WL_WARC_RESPONSE && wl_http_forbids_use(s->http))
+		return "pages whose server forbids this use";
 	return NULL;
 }
 
@@ -213,101 +213,31 @@ static int warc_next(struct wl_source *base, struct wl_record *r, struct wl_err 
 
 /* ---- prepare: the pairs of a page ---- */
 
-struct page_job {
-	struct warc_source *s;
-	struct wl_record *r;
-	struct wl_err *err;
-	bool failed; /* emit failed, not the page */
-};
-
-static int dup_str(struct wl_record *r, const char **dst, const char *s, struct wl_err *err)
+/* The picture from the same archive, when it is there. */
+static int find_image(void *ctx, struct wl_record *y, const char *url, struct wl_err *err)
 {
-	*dst = wl_arena_strdup(&r->mem, s, err);
-	return *dst ? 0 : -1;
-}
-
-static int fill_pair(struct page_job *j, struct wl_record *y, const struct wl_page_pair *p)
-{
-	struct wl_err *err = j->err;
-	const char *name = j->s->base.origin->name;
-	char *origin = wl_strf(err, "%s#%s#%s", name, j->r->place, p->image_url);
-	int ret = origin ? dup_str(y, &y->image_origin, origin, err) : -1;
-	free(origin);
-	WL_TRY(ret);
-	y->ordinal = p->ordinal;
-	y->pair.fetched_at = j->r->pair.fetched_at;
-	WL_TRY(dup_str(y, &y->pair.url, p->image_url, err));
-	WL_TRY(dup_str(y, &y->pair.page_url, p->page_url, err));
-	WL_TRY(dup_str(y, &y->pair.texts, p->texts, err));
-	return dup_str(y, &y->pair.meta, p->meta, err);
-}
-
-static int find_image(struct page_job *j, struct wl_record *y, const char *url,
-	enum wl_warc_image_found *found)
-{
+	struct warc_source *s = ctx;
 	struct wl_err why = WL_ERR_INIT;
-	if (wl_warc_images_get(j->s->images, url, &y->image, found, &why) < 0) {
+	enum wl_warc_image_found found;
+	if (wl_warc_images_get(s->images, url, &y->image, &found, &why) < 0) {
 		if (why.code != WL_EDATA)
-			return wl_err_set(j->err, why.code, "%s", why.msg);
+			return wl_err_set(err, why.code, "%s", why.msg);
 		return wl_record_reject(
-			y, j->err, "the picture in the archive cannot be read: %s", why.msg);
+			y, err, "the picture in the archive cannot be read: %s", why.msg);
 	}
-	y->has_image = *found == WL_WARC_IMAGE_FOUND;
-	if (*found == WL_WARC_IMAGE_NONE)
-		return wl_record_image_url(y, url, j->err);
+	if (found == WL_WARC_IMAGE_FORBIDDEN)
+		return wl_record_reject(
+			y, err, "the picture's server forbids this use: X-Robots-Tag");
+	y->has_image = found == WL_WARC_IMAGE_FOUND;
 	return 0;
 }
 
-static int emit(void *ctx, const struct wl_page_pair *p)
+static int read_page(
+	struct warc_source *s, struct wl_record *r, const struct wl_page *page, struct wl_err *err)
 {
-	struct page_job *j = ctx;
-	enum wl_warc_image_found found = WL_WARC_IMAGE_NONE;
-	struct wl_record *y = wl_record_yield(j->r, j->err);
-	j->failed = true;
-	if (!y || fill_pair(j, y, p) < 0 || find_image(j, y, p->image_url, &found) < 0)
-		return -1;
-	if (found == WL_WARC_IMAGE_NOAI) {
-		j->r->n_yield--;
-		wl_record_clear(y);
-		if (wl_record_tally(j->r, "pictures whose server says noai", 1, j->err) < 0)
-			return -1;
-	} else if (wl_record_finish(y, j->err) < 0) {
-		return -1;
-	}
-	j->failed = false;
-	return 0;
-}
-
-static int tally_page(struct wl_record *r, const struct wl_page_counts *n, bool cut,
-	struct wl_err *err)
-{
-	for (int i = 0; i < WL_SKIP_COUNT; i++) {
-		if (!n->skipped[i])
-			continue;
-		char text[64];
-		snprintf(text, sizeof text, "picture left out, %s", wl_page_skip_name(i));
-		const char *class = wl_arena_strdup(&r->mem, text, err);
-		if (!class || wl_record_tally(r, class, n->skipped[i], err) < 0)
-			return -1;
-	}
-	if (cut)
-		WL_TRY(wl_record_tally(r, "pages whose body is cut off", 1, err));
-	return wl_record_pass(r, "pages read", err);
-}
-
-static int read_page(struct warc_source *s, struct wl_record *r, const struct wl_page *page,
-	bool cut, struct wl_err *err)
-{
-	struct wl_page_counts counts = {0};
-	struct wl_err why = WL_ERR_INIT;
-	struct page_job j = {.s = s, .r = r, .err = &why};
 	if (!page->content_type && !wl_page_is_html(NULL, page->bytes, page->n))
 		return wl_record_pass(r, "responses of other types", err);
-	if (wl_page_pairs(s->profile, page, emit, &j, &counts, &why) == 0)
-		return tally_page(r, &counts, cut, err);
-	if (j.failed || why.code != WL_EDATA)
-		return wl_err_set(err, why.code, "%s", why.msg);
-	return wl_record_reject(r, err, "the page cannot be read: %s", why.msg);
+	return wl_record_page(r, s->profile, page, s->base.origin->name, find_image, s, err);
 }
 
 static int read_response(struct warc_source *s, struct wl_record *r, struct wl_http *h,
@@ -335,7 +265,9 @@ static int read_response(struct warc_source *s, struct wl_record *r, struct wl_h
 	}
 	struct wl_page page = {
 		.url = r->pair.page_url, .bytes = body.p, .n = body.n, .content_type = text};
-	ret = read_page(s, r, &page, body.cut, err);
+	if (body.cut)
+		WL_TRY_OUT(wl_record_tally(r, "pages whose body is cut off", 1, err));
+	ret = read_page(s, r, &page, err);
 out:
 	wl_http_body_release(&body);
 	return ret;
@@ -349,7 +281,7 @@ static int warc_prepare(struct wl_source *base, struct wl_record *r, struct wl_e
 			.bytes = r->text.data,
 			.n = r->text.len,
 			.content_type = *r->file ? r->file : NULL};
-		WL_TRY(read_page(s, r, &page, false, err));
+		WL_TRY(read_page(s, r, &page, err));
 	} else if (r->has_text && !r->reason) {
 		struct wl_http *h = malloc(sizeof *h);
 		int ret = h ? read_response(s, r, h, err) : wl_err_nomem(err, "a message", 0);

@@ -15,6 +15,7 @@
 #include "ops/file.h"
 #include "ops/hash.h"
 
+#include <ctype.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -26,7 +27,7 @@ enum {
 	IDLE = 64,      /* readers kept */
 };
 
-enum state { AT_PLACE, SPILLED, NOAI };
+enum state { AT_PLACE, SPILLED, FORBIDDEN };
 
 struct entry {
 	uint64_t key;    /* hash of the URL as spelled */
@@ -47,6 +48,14 @@ struct wl_warc_images {
 	size_t n_idle;
 };
 
+/* RFC 3986, 6.2.2.1: %e5 is %E5. */
+static void upper_escapes(char *s)
+{
+	for (; (s = strchr(s, '%')) != NULL; s++)
+		for (int i = 1; i < 3 && isxdigit((unsigned char)s[i]); i++)
+			s[i] = (char)toupper((unsigned char)s[i]);
+}
+
 /* The URL without its scheme, in one spelling; NULL: it is no URL that is ever asked for. */
 static char *spell(const char *url, size_t n, struct wl_err *err)
 {
@@ -60,6 +69,8 @@ static char *spell(const char *url, size_t n, struct wl_err *err)
 	const char *rest = strstr(u.text, "://");
 	out = wl_strf(err, "%s", rest ? rest + 3 : u.text);
 	wl_url_release(&u);
+	if (out)
+		upper_escapes(out);
 	return out;
 }
 
@@ -78,12 +89,12 @@ static bool has_image_magic(const char *p, size_t n)
 				  memcmp(p + 4, "ftypavif", 8) == 0);
 }
 
-/* Whether this is a picture that may be used; *noai: its server says that it may not. */
-static bool is_picture(const struct wl_warc_record *r, struct wl_http *h, bool *noai)
+/* Whether this is a picture that may be used; *forbidden: its server says that it may not. */
+static bool is_picture(const struct wl_warc_record *r, struct wl_http *h, bool *forbidden)
 {
 	struct wl_err ignored = WL_ERR_INIT;
 	struct wl_slice type = r->content_type;
-	*noai = false;
+	*forbidden = false;
 	if (r->damage || !r->uri.p)
 		return false;
 	if (r->type == WL_WARC_RESOURCE) {
@@ -94,7 +105,7 @@ static bool is_picture(const struct wl_warc_record *r, struct wl_http *h, bool *
 		return false;
 	} else {
 		type = wl_fields_get(&h->fields, "content-type");
-		*noai = wl_http_says_noai(h);
+		*forbidden = wl_http_forbids_use(h);
 	}
 	bool vague = !type.n || wl_slice_begins(type, "application/octet-stream") ||
 		     wl_slice_begins(type, "binary/octet-stream");
@@ -143,7 +154,7 @@ static struct entry *new_entry(struct wl_warc_images *x, struct wl_err *err)
 }
 
 static int add(struct wl_warc_images *x, const struct wl_warc *w, const struct wl_warc_record *r,
-	bool noai, struct wl_err *err)
+	bool forbidden, struct wl_err *err)
 {
 	char *spelled = spell(r->uri.p, r->uri.n, err);
 	if (!spelled || x->n == UINT32_MAX) {
@@ -154,8 +165,8 @@ static int add(struct wl_warc_images *x, const struct wl_warc *w, const struct w
 	int ret = e ? 0 : -1;
 	if (e)
 		*e = (struct entry){key_of(spelled), r->member, r->inside, (uint32_t)(x->n - 1),
-			noai ? NOAI : AT_PLACE};
-	if (e && !noai && wl_inflate_is_compressed(&w->in) && r->inside > DEEP)
+			forbidden ? FORBIDDEN : AT_PLACE};
+	if (e && !forbidden && wl_inflate_is_compressed(&w->in) && r->inside > DEEP)
 		ret = spill(x, e, spelled, r, err);
 	free(spelled);
 	return ret;
@@ -177,8 +188,8 @@ static int list(struct wl_warc_images *x, struct wl_warc *w, struct wl_err *err)
 	if (!h)
 		return wl_err_nomem(err, "a message", sizeof *h);
 	while ((more = wl_warc_next(w, &r, err)) > 0) {
-		bool noai;
-		if (is_picture(&r, h, &noai) && add(x, w, &r, noai, err) < 0) {
+		bool forbidden;
+		if (is_picture(&r, h, &forbidden) && add(x, w, &r, forbidden, err) < 0) {
 			more = -1;
 			break;
 		}
@@ -344,8 +355,8 @@ static int get(struct wl_warc_images *x, const char *spelled, struct wl_buf *out
 	}
 	for (; lo < x->n && x->v[lo].key == key; lo++) {
 		const struct entry *e = &x->v[lo];
-		if (e->state == NOAI) {
-			*found = WL_WARC_IMAGE_NOAI;
+		if (e->state == FORBIDDEN) {
+			*found = WL_WARC_IMAGE_FORBIDDEN;
 			return 0;
 		}
 		int hit = e->state == SPILLED ? get_spilled(x, e, spelled, out, err)

@@ -26,7 +26,7 @@ size_t wl_warc_images_count(const struct wl_warc_images *x);
 enum wl_warc_image_found {
 	WL_WARC_IMAGE_NONE,  /* not in this archive */
 	WL_WARC_IMAGE_FOUND, /* *out has its bytes, codings undone */
-	WL_WARC_IMAGE_NOAI,  /* its server forbids this use (X-Robots-Tag) */
+	WL_WARC_IMAGE_FORBIDDEN, /* its server forbids this use (X-Robots-Tag) */
 };
 /* Gets the picture of a URL into *out.  One that is larger than *out may be, or whose codings
  * cannot be undone, is WL_EDATA.  Any thread. */

@@ -309,14 +309,14 @@ static void test_wrong_codings(void **state)
 	wl_buf_release(&text);
 }
 
-static void test_noai(void **state)
+static void test_forbidden(void **state)
 {
 	static const struct {
 		const char *header;
 		bool noai;
 	} cases[] = {{"X-Robots-Tag: noai\r\n", true}, {"x-robots-tag: noindex, NoImageAI\r\n", true},
 		{"X-Robots-Tag: noindex\r\nX-Robots-Tag: noai\r\n", true},
-		{"X-Robots-Tag: noindex\r\n", false}, {"X-Robots-Tag: noaix\r\n", false},
+		{"X-Robots-Tag: noindex\r\n", true}, {"X-Robots-Tag: nofollow\r\n", false}, {"X-Robots-Tag: noaix\r\n", false},
 		{"X-Robots-Tag: somebot: noai\r\n", false}, {"", false}, {"X-Robots: noai\r\n", false}};
 
 	(void)state;
@@ -325,7 +325,7 @@ static void test_noai(void **state)
 		wl_buf_init(&m, 4096);
 		warc_http(&m, 200, cases[i].header, "", 0);
 		OK(wl_http_parse(&h, m.data, m.len, &err));
-		if (wl_http_says_noai(&h) != cases[i].noai)
+		if (wl_http_forbids_use(&h) != cases[i].noai)
 			fail_msg("%s", cases[i].header);
 		wl_buf_release(&m);
 	}
@@ -339,7 +339,7 @@ int main(void)
 		cmocka_unit_test(test_chunks),
 		cmocka_unit_test(test_codings),
 		cmocka_unit_test(test_wrong_codings),
-		cmocka_unit_test(test_noai),
+		cmocka_unit_test(test_forbidden),
 	};
 	return cmocka_run_group_tests_name("http_message", tests, setup, teardown);
 }
