@@ -403,14 +403,11 @@ static void check(void *arg)
 	struct wl_task *t = arg;
 	const struct wl_buf *b = &t->req.a.body;
 	struct wl_err why = WL_ERR_INIT;
-	struct wl_image im = {0};
 	t->check_code = WL_OK;
-	if (wl_image_probe(b->data ? b->data : "", b->len, &t->info, &why) < 0 ||
-		wl_image_decode(b->data, b->len, &im, &why) < 0) {
+	if (wl_fetch_check(b, t->req.http->o->quick, &t->info, &why) < 0) {
 		t->check_code = why.code;
 		snprintf(t->why, sizeof t->why, "%s", why.msg);
 	}
-	wl_image_release(&im);
 	CURLM *multi = t->req.http->multi; /* t may be gone once it is marked */
 	atomic_store(&t->checked, true);
 	curl_multi_wakeup(multi);

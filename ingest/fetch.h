@@ -41,6 +41,7 @@ struct wl_fetch_opts {
 	const char *user_agent; /* its first word is the name that robots.txt knows us by */
 	const char *proxy;	/* NULL: none.  Then the proxy resolves names, and only addresses
 				 * written into URLs can be refused */
+	bool quick;		/* pictures are not decoded, only looked at from end to end */
 	size_t workers;		/* decoding threads; 0: one per core */
 	int64_t commit_every;	/* outcomes in one transaction; 0: 1000 */
 };

@@ -33,6 +33,8 @@
 			false},                                                                    \
 		{"fetch-referer", WL_OPT_BOOL, &(f).referer, NULL,                                 \
 			"send the page's URL along (hot-link protection wants it)", false},        \
+		{"fetch-quick", WL_OPT_BOOL, &(f).quick, NULL,                                     \
+			"do not decode what was fetched, only see that it has its end", false},    \
 		{"robots", WL_OPT_BOOL, &(f).robots, NULL,                                         \
 			"respect robots.txt and X-Robots-Tag: noai, noimageai, noindex", false},   \
 		{"allow-private", WL_OPT_BOOL, &(f).allow_private, NULL,                           \

@@ -181,6 +181,13 @@ int64_t wl_sites_next_ms(const struct wl_sites *s, int64_t now_ms);
 /* Milliseconds to wait before try number `tries` + 1, doubled each time, +- 50 % by URL. */
 int64_t wl_retry_ms(double retry_s, int64_t tries, const char *url);
 
+/* ---- fetch_check.c: whether what came is a picture ---- */
+
+/* Fills in *info.  quick: the header, and that the file has its end; else every pixel.  WL_EDATA:
+ * it is no picture, or a damaged one. */
+WL_MUST_CHECK int wl_fetch_check(const struct wl_buf *b, bool quick, struct wl_image_info *info,
+	struct wl_err *err);
+
 /* ---- the fetcher: fetch.c runs it, fetch_outcome.c settles ---- */
 
 struct wl_fetcher {
