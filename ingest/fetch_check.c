@@ -61,14 +61,11 @@ static int quick_check(const struct wl_buf *b, const struct wl_image_info *info,
 int wl_fetch_check(
 	const struct wl_buf *b, bool quick, struct wl_image_info *info, struct wl_err *err)
 {
-	struct wl_image im = {0};
+	const char *bytes = b->data ? b->data : "";
 	bool known = false;
-	WL_TRY(wl_image_probe(b->data ? b->data : "", b->len, info, err));
-	if (quick)
+	if (quick) {
+		WL_TRY(wl_image_probe(bytes, b->len, info, err));
 		WL_TRY(quick_check(b, info, &known, err));
-	if (known)
-		return 0;
-	int ret = wl_image_decode(b->data, b->len, &im, err);
-	wl_image_release(&im);
-	return ret;
+	}
+	return known ? 0 : wl_image_check(bytes, b->len, info, err);
 }

@@ -250,6 +250,17 @@ int wl_image_decode(const void *bytes, size_t n, struct wl_image *out, struct wl
 	return 0;
 }
 
+int wl_image_check(const void *bytes, size_t n, struct wl_image_info *info, struct wl_err *err)
+{
+	struct wl_image im = {0};
+	WL_TRY(wl_image_probe(bytes, n, info, err));
+	if (info->format == WL_IMAGE_JPEG)
+		return wl_jpeg_check(bytes, n, err);
+	int ret = wl_image_decode(bytes, n, &im, err);
+	wl_image_release(&im);
+	return ret;
+}
+
 int wl_image_to_jpeg(
 	const void *bytes, size_t n, int quality, struct wl_buf *out, struct wl_err *err)
 {

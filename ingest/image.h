@@ -55,6 +55,11 @@ void wl_image_release(struct wl_image *im);
 WL_MUST_CHECK int wl_image_decode(const void *bytes, size_t n, struct wl_image *out,
 	struct wl_err *err);
 
+/* Probes, and sees whether wl_image_decode would succeed, with the same error if not; for JPEG
+ * without making its pixels, which is quicker. */
+WL_MUST_CHECK int wl_image_check(const void *bytes, size_t n, struct wl_image_info *info,
+	struct wl_err *err);
+
 /* The picture as JPEG bytes for a shard: the same bytes when it is jpeg_plain, otherwise
  * decoded and encoded at `quality` (1..100), 4:4:4, the same bits on every machine. */
 WL_MUST_CHECK int wl_image_to_jpeg(const void *bytes, size_t n, int quality, struct wl_buf *out,

@@ -404,16 +404,13 @@ static int check_image(struct wl_record *r, struct wl_err *err)
 {
 	struct wl_err why = WL_ERR_INIT;
 	struct wl_image_info info;
-	struct wl_image im = {0};
 	if (!r->has_image)
 		return wl_record_reject(r, err, "no image");
-	if (wl_image_probe(r->image.data, r->image.len, &info, &why) < 0 ||
-		wl_image_decode(r->image.data, r->image.len, &im, &why) < 0) {
+	if (wl_image_check(r->image.data, r->image.len, &info, &why) < 0) {
 		if (why.code == WL_EDATA)
 			return wl_record_reject(r, err, "%s", why.msg);
 		return wl_err_set(err, why.code, "%s", why.msg);
 	}
-	wl_image_release(&im);
 	r->pair.format = wl_image_format_name(info.format);
 	r->pair.width = info.width;
 	r->pair.height = info.height;

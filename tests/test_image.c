@@ -436,6 +436,61 @@ static void test_real_files_poked(void **state)
 	assert_int_equal(cut_ok, 0);
 }
 
+/* Pokes and cuts a file in many ways; wl_image_check must find what wl_image_decode finds. */
+static void check_as_decode(const struct wl_buf *b, int rounds)
+{
+	struct wl_err e1, e2;
+	struct wl_image im;
+	struct wl_image_info info;
+	int good = 0, bad = 0;
+	for (int r = 0; r < rounds; r++) {
+		size_t n = r % 3 ? b->len : b->len * (size_t)r / (size_t)rounds + 1;
+		char *copy = malloc(n);
+		assert_non_null(copy);
+		memcpy(copy, b->data, n);
+		for (int k = 0; r % 3 && k < 1 + r % 4; k++) {
+			uint64_t x = wl_rand64(21, (uint64_t)r, (uint64_t)k);
+			copy[x % n] = (char)(x >> 32);
+		}
+		e1 = e2 = (struct wl_err)WL_ERR_INIT;
+		int a = wl_image_decode(copy, n, &im, &e1);
+		int c = wl_image_check(copy, n, &info, &e2);
+		if (a == 0)
+			wl_image_release(&im);
+		if (a != c || strcmp(e1.msg, e2.msg) != 0)
+			fail_msg("round %d: decode %d (%s), check %d (%s)", r, a, e1.msg, c, e2.msg);
+		*(a == 0 ? &good : &bad) += 1;
+		free(copy);
+	}
+	assert_true(bad > rounds / 4);
+	assert_true(good > 0);
+}
+
+static void test_check_is_decode(void **state)
+{
+	(void)state;
+	const char *const files[] = {"/libjpeg-turbo/testimgint.jpg",
+		"/libjpeg-turbo/testimgari.jpg", "/libjpeg-turbo/testorig.jpg",
+		"/dali/422-odd-width.jpg"};
+	struct wl_buf b = make_jpeg(70, 50, 3, 90);
+	check_as_decode(&b, 600);
+	wl_buf_release(&b);
+	b = make_jpeg(33, 31, 1, 70);
+	check_as_decode(&b, 300);
+	wl_buf_release(&b);
+	if (!have_misc())
+		skip();
+	for (size_t f = 0; f < sizeof files / sizeof *files; f++) {
+		char path[256];
+		snprintf(path, sizeof path, MISC "%s", files[f]);
+		if (!wl_exists(path))
+			continue;
+		b = slurp(path);
+		check_as_decode(&b, 90);
+		wl_buf_release(&b);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -448,6 +503,7 @@ int main(void)
 		cmocka_unit_test(test_exif_upright),
 		cmocka_unit_test(test_reference_decode),
 		cmocka_unit_test(test_real_files_poked),
+		cmocka_unit_test(test_check_is_decode),
 	};
 	return cmocka_run_group_tests_name("image", tests, NULL, NULL);
 }

@@ -76,7 +76,8 @@ static void test_lines(void **state)
 	ALLOWED("User-agent: *\n# Disallow: /a\n", "/a");
 	ALLOWED("User-agent *\nDisallow /a\n", "/a");
 	/* Any bytes. */
-	struct wl_robots *r = wl_robots_parse("\0\xff:\0\n::::\nUser-agent:\nallow:", 31, "x", &err);
+	static const char odd[] = "\0\xff:\0\n::::\nUser-agent:\nallow:";
+	struct wl_robots *r = wl_robots_parse(odd, sizeof odd - 1, "x", &err);
 	assert_non_null(r);
 	assert_true(wl_robots_allows(r, "/"));
 	wl_robots_free(r);
@@ -157,12 +158,13 @@ static void test_delay_and_token(void **state)
 {
 	char token[WL_ROBOTS_TOKEN];
 	(void)state;
-	struct wl_robots *r = wl_robots_parse(
-		"User-agent: *\nCrawl-delay: 1.5\nDisallow: /a\n", 46, "x", &err);
+	static const char slow[] = "User-agent: *\nCrawl-delay: 1.5\nDisallow: /a\n";
+	static const char slower[] = "User-agent: *\nCrawl-delay: 1e9\n";
+	struct wl_robots *r = wl_robots_parse(slow, sizeof slow - 1, "x", &err);
 	assert_non_null(r);
 	assert_int_equal(wl_robots_delay_ms(r), 1500);
 	wl_robots_free(r);
-	r = wl_robots_parse("User-agent: *\nCrawl-delay: 1e9\n", 31, "x", &err);
+	r = wl_robots_parse(slower, sizeof slower - 1, "x", &err);
 	assert_int_equal(wl_robots_delay_ms(r), 60000);
 	wl_robots_free(r);
 	wl_robots_token("Wenlan-Ingest/1.0 (+mailto:x)", token);
