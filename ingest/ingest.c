@@ -7,9 +7,11 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum {
-	JOBS_PER_THREAD = 8, /* enough to keep the pool busy while a commit syncs */
+	JOBS_PER_THREAD = 4, /* enough to keep the pool busy while a commit syncs */
+	JOB_NS = 1000000,
 	STALL_S = 60,
 };
 
@@ -18,14 +20,25 @@ size_t wl_run_slot(const struct wl_run *run)
 	return run->n_jobs;
 }
 
+static int64_t now_ns(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 static void prepare(void *arg)
 {
 	struct wl_job *j = arg;
-	struct wl_source *s = j->flow->source;
-	wl_watch_begin(j->run->watch, j->slot, "preparing", s->origin->name, j->rec.place);
-	j->err = (struct wl_err)WL_ERR_INIT;
-	j->ret = s->ops->prepare(s, &j->rec, &j->err);
+	int64_t begun = now_ns();
+	for (size_t i = 0; i < j->n; i++) {
+		struct wl_item *it = &j->item[i];
+		struct wl_source *s = it->flow->source;
+		wl_watch_begin(j->run->watch, j->slot, "preparing", s->origin->name, it->rec.place);
+		it->ret = s->ops->prepare(s, &it->rec, &it->err);
+	}
 	wl_watch_end(j->run->watch, j->slot);
+	j->took_ns = now_ns() - begun;
 }
 
 bool wl_run_may_read(const struct wl_run *run)
@@ -34,21 +47,68 @@ bool wl_run_may_read(const struct wl_run *run)
 	       (!run->in->max_records || run->out->records < run->in->max_records);
 }
 
-struct wl_job *wl_run_idle(struct wl_run *run, struct wl_flow *f)
+struct wl_record *wl_run_next(struct wl_run *run, struct wl_flow *f)
 {
 	if (!run->n_idle)
 		return NULL;
 	struct wl_job *j = run->idle[run->n_idle - 1];
-	wl_record_clear(&j->rec);
-	j->flow = f;
-	return j;
+	struct wl_item *it = &j->item[j->n];
+	wl_record_clear(&it->rec);
+	it->err = (struct wl_err)WL_ERR_INIT;
+	it->flow = f;
+	return &it->rec;
 }
 
-void wl_run_submit(struct wl_run *run, struct wl_job *j)
+void wl_run_accept(struct wl_run *run)
 {
-	run->n_idle--;
+	struct wl_job *j = run->idle[run->n_idle - 1];
+	const struct wl_record *r = &j->item[j->n++].rec;
+	j->bytes += r->json.len + r->text.len + r->image.len;
 	run->out->records++;
+	if (j->n >= run->job_items || j->bytes >= WL_JOB_BYTES)
+		wl_run_flush(run);
+}
+
+void wl_run_flush(struct wl_run *run)
+{
+	struct wl_job *j = run->n_idle ? run->idle[run->n_idle - 1] : NULL;
+	if (!j || !j->n)
+		return;
+	run->n_idle--;
 	wl_pool_submit(run->pool, prepare, j);
+}
+
+bool wl_run_is_busy(const struct wl_run *run)
+{
+	return run->n_idle < run->n_jobs || run->idle[run->n_idle - 1]->n;
+}
+
+/* A job should take about JOB_NS: pictures go one by one, short messages by the dozen. */
+static void adapt(struct wl_run *run, const struct wl_job *j)
+{
+	int64_t each = j->took_ns / (int64_t)j->n + 1, want = JOB_NS / each;
+	run->job_items = want < 1		 ? 1
+			 : want > WL_JOB_ITEMS ? WL_JOB_ITEMS
+						 : (size_t)want;
+}
+
+/* Gives the job back, settled or not. */
+static int settle_job(struct wl_run *run, struct wl_job *j, bool settling, struct wl_err *err)
+{
+	int ret = 0;
+	adapt(run, j);
+	for (size_t i = 0; i < j->n && ret == 0 && settling; i++)
+		ret = wl_settle(run, &j->item[i], err);
+	j->n = j->bytes = 0;
+	/* Below the job that is being filled, which stays the last. */
+	if (run->n_idle) {
+		run->idle[run->n_idle] = run->idle[run->n_idle - 1];
+		run->idle[run->n_idle - 1] = j;
+	} else {
+		run->idle[0] = j;
+	}
+	run->n_idle++;
+	return ret;
 }
 
 int wl_run_settle_one(struct wl_run *run, struct wl_err *err)
@@ -56,33 +116,31 @@ int wl_run_settle_one(struct wl_run *run, struct wl_err *err)
 	struct wl_job *j = wl_pool_take(run->pool);
 	if (!j)
 		return 0;
-	run->idle[run->n_idle++] = j;
-	return wl_settle(run, j, err) < 0 ? -1 : 1;
+	return settle_job(run, j, true, err) < 0 ? -1 : 1;
 }
 
 int wl_run_drain(struct wl_run *run, bool settling, struct wl_err *err)
 {
 	int ret = 0;
 	struct wl_job *j;
-	while ((j = wl_pool_take(run->pool)) != NULL) {
-		if (settling && ret == 0)
-			ret = wl_settle(run, j, err);
-		run->idle[run->n_idle++] = j;
-	}
+	wl_run_flush(run);
+	while ((j = wl_pool_take(run->pool)) != NULL)
+		if (settle_job(run, j, settling && ret == 0, err) < 0)
+			ret = -1;
 	return ret;
 }
 
 /* ---- one file ---- */
 
-/* Reads one record and hands it to the pool.  1: done; 0: the source has ended. */
+/* Reads one record.  1: done; 0: the source has ended. */
 static int feed(struct wl_run *run, struct wl_flow *f, struct wl_err *err)
 {
-	struct wl_job *j = wl_run_idle(run, f);
+	struct wl_record *r = wl_run_next(run, f);
 	wl_watch_begin(run->watch, wl_run_slot(run), "reading", f->source->origin->name, NULL);
-	int more = f->source->ops->next(f->source, &j->rec, err);
+	int more = f->source->ops->next(f->source, r, err);
 	wl_watch_end(run->watch, wl_run_slot(run));
 	if (more > 0)
-		wl_run_submit(run, j);
+		wl_run_accept(run);
 	return more;
 }
 
@@ -201,7 +259,8 @@ static int run_init(struct wl_run *run, struct wl_err *err)
 {
 	size_t threads = run->in->workers ? run->in->workers : wl_cores();
 	int64_t stall = run->in->stall_s ? run->in->stall_s : STALL_S;
-	run->n_jobs = threads * JOBS_PER_THREAD;
+	run->n_jobs = threads * JOBS_PER_THREAD + 1; /* one is being filled */
+	run->job_items = 1;
 	run->out->reasons = json_object();
 	run->out->passed = json_object();
 	run->pool = wl_pool_new(threads, run->n_jobs, err);
@@ -214,7 +273,8 @@ static int run_init(struct wl_run *run, struct wl_err *err)
 		return wl_err_nomem(err, "records in flight", run->n_jobs * sizeof *run->jobs);
 	for (; run->n_idle < run->n_jobs; run->n_idle++) {
 		struct wl_job *j = &run->jobs[run->n_idle];
-		wl_record_init(&j->rec);
+		for (size_t i = 0; i < WL_JOB_ITEMS; i++)
+			wl_record_init(&j->item[i].rec);
 		j->run = run;
 		j->slot = run->n_idle;
 		run->idle[run->n_idle] = j;
@@ -229,7 +289,8 @@ static void run_release(struct wl_run *run)
 	wl_watch_free(run->watch);
 	wl_progress_free(run->progress);
 	for (size_t i = 0; run->jobs && run->idle && i < run->n_jobs; i++)
-		wl_record_release(&run->jobs[i].rec);
+		for (size_t k = 0; k < WL_JOB_ITEMS; k++)
+			wl_record_release(&run->jobs[i].item[k].rec);
 	free(run->jobs);
 	free(run->idle);
 }

@@ -424,8 +424,7 @@ static int duties(struct topic *t, struct wl_err *err)
 static int submit(
 	struct topic *t, struct part *p, const struct wl_kafka_event *ev, struct wl_err *err)
 {
-	struct wl_job *j = wl_run_idle(t->run, &p->flow);
-	struct wl_record *r = &j->rec;
+	struct wl_record *r = wl_run_next(t->run, &p->flow);
 	char text[40];
 	struct wl_buf swap = r->json;
 	r->json = t->value;
@@ -443,7 +442,7 @@ static int submit(
 		return failed(t);
 	p->next = ev->offset + 1;
 	p->ended = false;
-	wl_run_submit(t->run, j);
+	wl_run_accept(t->run);
 	return 0;
 }
 
@@ -499,7 +498,7 @@ static int step(struct topic *t, struct wl_err *err)
 {
 	struct wl_run *run = t->run;
 	struct wl_kafka_event ev;
-	bool flying = run->n_idle < run->n_jobs;
+	bool flying = wl_run_is_busy(run);
 	WL_TRY(duties(t, err));
 	if (run->n_idle) {
 		if (!flying)
@@ -512,6 +511,7 @@ static int step(struct topic *t, struct wl_err *err)
 		}
 		if (!flying)
 			watch_idle(t);
+		wl_run_flush(run);
 	}
 	int got = wl_run_settle_one(run, err);
 	if (got < 0)
@@ -538,7 +538,7 @@ static int read_topic(struct topic *t, struct wl_err *err)
 			checked = t->run->out->records;
 			WL_TRY(check_rates(t, err));
 		}
-		if (t->run->n_idle == t->run->n_jobs && at_the_end(t)) {
+		if (!wl_run_is_busy(t->run) && at_the_end(t)) {
 			t->run->out->origins++;
 			break;
 		}

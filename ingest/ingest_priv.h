@@ -24,7 +24,8 @@ struct wl_flow {
 	struct wl_source *source;
 	struct wl_batch *batch;
 	struct wl_flow *next_flow;
-	char *position; /* of the last settled record; NULL: none since the last commit */
+	struct wl_buf position; /* of the last settled record, when `moved` since the last commit */
+	bool moved;
 	json_t *tally;  /* class -> count since the last commit */
 	int64_t seen, refused;     /* records settled in this run, of them quarantined */
 	char last_reason[160];     /* why the last one was */
@@ -34,13 +35,22 @@ WL_MUST_CHECK int wl_flow_init(struct wl_flow *f, struct wl_source *s, struct wl
 /* Out of its batch; what was settled but not committed is forgotten. */
 void wl_flow_release(struct wl_flow *f);
 
-/* A record in the pool. */
-struct wl_job {
-	struct wl_run *run;
+/* A record on its way. */
+struct wl_item {
 	struct wl_flow *flow;
 	struct wl_record rec;
 	struct wl_err err;
 	int ret;
+};
+
+/* What the pool works on at a time: some records, so that small ones do not cost more in handing
+ * over than in work. */
+enum { WL_JOB_ITEMS = 32, WL_JOB_BYTES = 256 << 10 };
+struct wl_job {
+	struct wl_run *run;
+	struct wl_item item[WL_JOB_ITEMS];
+	size_t n, bytes;
+	int64_t took_ns;
 	size_t slot; /* of the watch */
 };
 
@@ -50,14 +60,15 @@ struct wl_run {
 	struct wl_pool *pool;
 	struct wl_progress *progress;
 	struct wl_watch *watch; /* slots: the jobs, then the main thread's */
-	struct wl_job *jobs, **idle; /* idle[n_idle]: not in the pool */
+	struct wl_job *jobs, **idle; /* idle[n_idle]: not in the pool; the last is being filled */
 	size_t n_jobs, n_idle;
+	size_t job_items; /* records a job, by how long the last ones took */
 };
 
 /* ---- settle.c ---- */
 
 /* Takes over what became of a prepared record.  Commits when the batch is full. */
-WL_MUST_CHECK int wl_settle(struct wl_run *run, struct wl_job *j, struct wl_err *err);
+WL_MUST_CHECK int wl_settle(struct wl_run *run, struct wl_item *it, struct wl_err *err);
 WL_MUST_CHECK int wl_flow_set_position(struct wl_flow *f, const char *position,
 	struct wl_err *err);
 /* Harmless when nothing was settled since the last one. */
@@ -71,10 +82,15 @@ WL_MUST_CHECK int wl_flow_check_rate(const struct wl_run *run, const struct wl_f
 /* The main thread's slot of the watch. */
 size_t wl_run_slot(const struct wl_run *run);
 bool wl_run_may_read(const struct wl_run *run);
-/* An idle job with its record cleared, or NULL when all are in the pool. */
-struct wl_job *wl_run_idle(struct wl_run *run, struct wl_flow *f);
-/* Hands the job that wl_run_idle gave to the pool. */
-void wl_run_submit(struct wl_run *run, struct wl_job *j);
+/* The next record to be filled in, cleared; NULL when all jobs are in the pool.  Filling it in vain
+ * does no harm. */
+struct wl_record *wl_run_next(struct wl_run *run, struct wl_flow *f);
+/* It is filled in: goes to the pool once there are enough of them. */
+void wl_run_accept(struct wl_run *run);
+/* What was accepted goes to the pool now. */
+void wl_run_flush(struct wl_run *run);
+/* Whether anything was accepted that is not settled. */
+bool wl_run_is_busy(const struct wl_run *run);
 /* Settles the job that was submitted first; 0 when there is none in the pool, else 1. */
 WL_MUST_CHECK int wl_run_settle_one(struct wl_run *run, struct wl_err *err);
 /* Empties the pool; after an error, or when not `settling`, nothing more is settled. */

@@ -48,7 +48,7 @@ static void clear_yield(struct wl_record *r, size_t keep)
 void wl_record_clear(struct wl_record *r)
 {
 	/* One giant record must not keep its memory for the rest of the run. */
-	enum { KEEP = 1 << 20, KEEP_YIELD = 4 };
+	enum { KEEP = 64 << 10, KEEP_YIELD = 4 };
 	struct wl_buf *bufs[] = {&r->json, &r->text, &r->image};
 	for (size_t i = 0; i < 3; i++) {
 		if (bufs[i]->cap > KEEP)

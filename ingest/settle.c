@@ -13,6 +13,7 @@
 enum {
 	COMMIT_RECORDS = 1000,
 	COMMIT_BYTES = 64 << 20,
+	POSITION_MAX = 1 << 20,
 	RATE_AFTER = 100, /* records before a source may be called wrong */
 };
 
@@ -20,6 +21,7 @@ int wl_flow_init(
 	struct wl_flow *f, struct wl_source *s, struct wl_batch *b, struct wl_err *err)
 {
 	*f = (struct wl_flow){.source = s, .batch = b, .next_flow = b->flows};
+	wl_buf_init(&f->position, POSITION_MAX);
 	f->tally = json_object();
 	if (!f->tally)
 		return wl_err_nomem(err, "counts", 0);
@@ -37,7 +39,7 @@ void wl_flow_release(struct wl_flow *f)
 	if (*at)
 		*at = f->next_flow;
 	json_decref(f->tally);
-	free(f->position);
+	wl_buf_release(&f->position);
 	*f = (struct wl_flow){0};
 }
 
@@ -120,12 +122,9 @@ static int keep(struct wl_run *run, struct wl_flow *f, struct wl_record *r, stru
 
 int wl_flow_set_position(struct wl_flow *f, const char *position, struct wl_err *err)
 {
-	char *copy = strdup(position);
-	if (!copy)
-		return wl_err_nomem(err, "a position", strlen(position));
-	free(f->position);
-	f->position = copy;
-	return 0;
+	wl_buf_reset(&f->position);
+	f->moved = true;
+	return wl_buf_puts(&f->position, position, err);
 }
 
 /* What was passed over goes into the totals with what was kept.  An origin that is walked again
@@ -147,32 +146,32 @@ static int commit_tally(struct wl_run *run, struct wl_flow *f, struct wl_err *er
 
 static int acknowledge(struct wl_flow *f, struct wl_err *err)
 {
-	int ret = 0;
-	if (f->source->ops->ack)
-		ret = f->source->ops->ack(f->source, f->position, err);
-	free(f->position);
-	f->position = NULL;
-	return ret;
+	f->moved = false;
+	if (!f->source->ops->ack)
+		return 0;
+	return f->source->ops->ack(f->source, wl_buf_str(&f->position), err);
 }
 
 int wl_batch_commit(struct wl_run *run, struct wl_batch *b, struct wl_err *err)
 {
 	struct wl_flow *last = NULL;
 	for (struct wl_flow *f = b->flows; f; f = f->next_flow) {
-		if (!f->position)
+		if (!f->moved)
 			continue;
 		WL_TRY(commit_tally(run, f, err));
-		WL_TRY(wl_lane_put_position(b->lane, f->source->origin->name, f->position, err));
+		WL_TRY(wl_lane_put_position(b->lane, f->source->origin->name,
+			wl_buf_str(&f->position), err));
 		last = f;
 	}
 	if (!last)
 		return 0;
 	wl_watch_begin(
 		run->watch, wl_run_slot(run), "committing", last->source->origin->name, NULL);
-	WL_TRY(wl_lane_commit(b->lane, last->source->origin->name, last->position, err));
+	WL_TRY(wl_lane_commit(
+		b->lane, last->source->origin->name, wl_buf_str(&last->position), err));
 	wl_watch_end(run->watch, wl_run_slot(run));
 	for (struct wl_flow *f = b->flows; f; f = f->next_flow)
-		if (f->position)
+		if (f->moved)
 			WL_TRY(acknowledge(f, err));
 	wl_metric_add("wenlan_ingest_records_total", "Records read and committed",
 		(double)b->records);
@@ -210,15 +209,16 @@ static int settle_item(
 	return 0;
 }
 
-int wl_settle(struct wl_run *run, struct wl_job *j, struct wl_err *err)
+int wl_settle(struct wl_run *run, struct wl_item *it, struct wl_err *err)
 {
 	int64_t every = run->in->commit_every ? run->in->commit_every : COMMIT_RECORDS;
-	struct wl_batch *b = j->flow->batch;
-	if (j->ret < 0)
-		return wl_err_set(err, j->err.code, "%s, %s: %s", j->flow->source->origin->name,
-			j->rec.place, j->err.msg);
-	WL_TRY(settle_item(run, j->flow, &j->rec, err));
-	WL_TRY(wl_flow_set_position(j->flow, j->rec.position, err));
+	struct wl_flow *f = it->flow;
+	struct wl_batch *b = f->batch;
+	if (it->ret < 0)
+		return wl_err_set(err, it->err.code, "%s, %s: %s", f->source->origin->name,
+			it->rec.place, it->err.msg);
+	WL_TRY(settle_item(run, f, &it->rec, err));
+	WL_TRY(wl_flow_set_position(f, it->rec.position, err));
 	b->records++;
 	wl_progress_add(run->progress, 1);
 	if (b->records >= every || b->bytes >= COMMIT_BYTES)
