@@ -1,6 +1,7 @@
 /* wenlan-ingest: reads sources into a corpus. */
 #include "ingest/fetch_opt.h"
 #include "ingest/ingest.h"
+#include "ingest/report.h"
 #include "ops/file.h"
 #include "ops/log.h"
 #include "ops/opt.h"
@@ -10,7 +11,7 @@
 #include <stdlib.h>
 
 struct args {
-	const char *corpus, *source_name;
+	const char *corpus, *source_name, *report;
 	int64_t max_records, workers, partitions, commit_every;
 	double max_error_rate;
 	int64_t stall, patience;
@@ -75,7 +76,7 @@ static bool is_corpus(const char *dir)
 
 static int check(const struct wl_opts *o, const struct args *a, struct wl_err *err)
 {
-	if (!o->positional.n && !(a->fetch && is_corpus(a->corpus)))
+	if (!o->positional.n && !((a->fetch || a->report) && is_corpus(a->corpus)))
 		return wl_err_set(
 			err, WL_EUSAGE, "no SOURCE is given, for instance jsonl:FILE or dir:DIR");
 	if (!(a->max_error_rate > 0 && a->max_error_rate <= 1) || a->stall < 0 ||
@@ -131,6 +132,8 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 		ret = -1;
 	if (report(o, c, &counts, &net, ret < 0 ? &ignored : err) < 0)
 		ret = -1;
+	if (a->report && wl_ingest_report(c, a->report, ret < 0 ? &ignored : err) < 0)
+		ret = -1;
 out:
 	wl_ingest_counts_release(&counts);
 	wl_fetch_counts_release(&net);
@@ -163,6 +166,8 @@ int main(int argc, char **argv)
 		{"fetch", WL_OPT_BOOL, &a.fetch, NULL,
 			"fetch pictures that are only a URL; --no-fetch leaves them waiting", false},
 		WL_FETCH_OPTIONS(a.net),
+		{"report", WL_OPT_STR, &a.report, "FILE.html",
+			"write a page for people: counts, reasons, sizes, languages, samples", false},
 		{"max-error-rate", WL_OPT_DOUBLE, &a.max_error_rate, "R",
 			"give a source up (exit 3) when more than this part of its records, after "
 			"100, is unusable; 1: never",

@@ -26,6 +26,8 @@ static const char head[] =
 	"td.n,th.n{text-align:right}\nimg{max-width:100%;vertical-align:top}\n"
 	"svg{width:100%;height:auto;max-width:45rem;display:block;margin:1rem 0}\n"
 	"svg text{fill:var(--fg);font-size:12px}\nsvg .g{stroke:var(--line);stroke-width:1}\n"
+	"table.b{width:100%;max-width:45rem}table.b td{border:0;padding:.1rem .6rem .1rem 0}"
+	"table.b td.w{width:60%}table.b div{background:var(--s0);height:.9rem}\n"
 	".k{display:flex;flex-wrap:wrap;gap:1rem;margin:1rem 0}\n.k figure{margin:0;width:9rem}\n"
 	"figcaption{font-size:13px;color:var(--soft)}\n"
 	"</style>\n<title>";
@@ -150,6 +152,29 @@ int wl_html_table(struct wl_html *h, size_t rows, size_t cols, const char *const
 			WL_TRY(wl_buf_printf(&h->b, err, "</%s>", tag));
 		}
 		WL_TRY(wl_html_raw(h, "</tr>\n", err));
+	}
+	return wl_html_raw(h, "</table>\n", err);
+}
+
+int wl_html_bars(struct wl_html *h, const char *title, const char *const *names,
+	const double *values, size_t n, struct wl_err *err)
+{
+	double most = 0, sum = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		most = values[i] > most ? values[i] : most;
+		sum += values[i];
+	}
+	WL_TRY(wl_html_raw(h, "<table class=\"b\">\n", err));
+	WL_TRY(element(h, "caption", title, err));
+	for (size_t i = 0; i < n; i++) {
+		WL_TRY(wl_html_raw(h, "<tr><td>", err));
+		WL_TRY(escape(&h->b, names[i], err));
+		WL_TRY(wl_buf_printf(&h->b, err,
+			"</td><td class=\"w\"><div style=\"width:%.1f%%\"></div></td>"
+			"<td class=\"n\">%.0f</td><td class=\"n\">%.1f %%</td></tr>\n",
+			most > 0 ? 100 * values[i] / most : 0, values[i],
+			sum > 0 ? 100 * values[i] / sum : 0));
 	}
 	return wl_html_raw(h, "</table>\n", err);
 }

@@ -38,6 +38,11 @@ WL_MUST_CHECK int wl_html_chart(struct wl_html *h, const char *title, const char
 	const char *y_label, const struct wl_series *series, size_t n_series, bool log_y,
 	struct wl_err *err);
 
+/* Horizontal bars, one a line: name, bar (the longest fills its column), value and share of the
+ * sum.  values >= 0. */
+WL_MUST_CHECK int wl_html_bars(struct wl_html *h, const char *title, const char *const *names,
+	const double *values, size_t n, struct wl_err *err);
+
 /* <img> with the bytes inline; mime "image/jpeg"; alt is escaped; width_px 0: natural. */
 WL_MUST_CHECK int wl_html_image(struct wl_html *h, const void *bytes, size_t n, const char *mime,
 	const char *alt, int width_px, struct wl_err *err);
