@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unicode/uscript.h>
-#include <unicode/utf8.h>
 
 enum {
 	LOOKED_AT = 50000, /* pairs, over all lanes */
@@ -37,6 +36,31 @@ struct report_sample {
 	size_t n_shown;
 };
 
+/* The next code point of s[*i..n), or -1 for a byte that is no UTF-8; moves *i. */
+static int32_t next_char(const char *s, size_t n, size_t *i)
+{
+	static const int32_t least[] = {0, 0x80, 0x800, 0x10000};
+	unsigned char lead = (unsigned char)s[(*i)++];
+	int more = lead < 0x80	 ? 0
+		   : lead < 0xc2 ? -1
+		   : lead < 0xe0 ? 1
+		   : lead < 0xf0 ? 2
+		   : lead < 0xf5 ? 3
+				 : -1;
+	int32_t c = more <= 0 ? lead : lead & (0x3f >> more);
+	if (more < 0 || (size_t)more > n - *i)
+		return -1;
+	for (int k = 0; k < more; k++) {
+		if (((unsigned char)s[*i + (size_t)k] & 0xc0) != 0x80)
+			return -1;
+		c = c << 6 | (s[*i + (size_t)k] & 0x3f);
+	}
+	if (c < least[more] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
+		return -1;
+	*i += (size_t)more;
+	return c;
+}
+
 const char *wl_script_name(enum wl_script s)
 {
 	static const char *const names[] = {
@@ -46,12 +70,11 @@ const char *wl_script_name(enum wl_script s)
 
 enum wl_script wl_script_of(const char *utf8)
 {
-	int32_t n = (int32_t)strnlen(utf8, 1 << 20), i = 0;
+	size_t n = strnlen(utf8, 1 << 20), i = 0;
 	int64_t han = 0, kana = 0, hangul = 0, latin = 0, other = 0;
 	while (i < n) {
-		UChar32 c;
 		UErrorCode rc = U_ZERO_ERROR;
-		U8_NEXT(utf8, i, n, c);
+		int32_t c = next_char(utf8, n, &i);
 		if (c < 0)
 			continue;
 		switch (uscript_getScript(c, &rc)) {
@@ -265,15 +288,13 @@ int report_sample_kept(
 /* The start of a record's bytes as text; what is no UTF-8 or no printable ASCII shows as '.'. */
 static void excerpt(const char *bytes, size_t n, char out[SAID_BYTES + 8])
 {
-	int32_t len = (int32_t)(n < SAID_BYTES ? n : SAID_BYTES), i = 0;
-	size_t w = 0;
+	size_t len = n < SAID_BYTES ? n : SAID_BYTES, i = 0, w = 0;
 	while (i < len) {
-		int32_t from = i;
-		UChar32 c;
-		U8_NEXT(bytes, i, len, c);
+		size_t from = i;
+		int32_t c = next_char(bytes, len, &i);
 		if (c >= 0x20 && c != 0x7f) {
-			memcpy(out + w, bytes + from, (size_t)(i - from));
-			w += (size_t)(i - from);
+			memcpy(out + w, bytes + from, i - from);
+			w += i - from;
 		} else {
 			out[w++] = '.';
 		}
