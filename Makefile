@@ -18,6 +18,7 @@ Q       := $(if $(V),,@)
 # What the build needs from Debian; ops/setup.sh installs what is missing.  Nothing here
 # fails without them, so that `make test` on a bare machine gets as far as the set-up.
 PKGS := sqlite3 jansson yaml-0.1 libarchive icu-uc icu-i18n libturbojpeg libjpeg libpng libwebp \
+	libwebpdemux libgif \
 	libcrypto opencc zlib libcurl libdeflate rdkafka gumbo libbrotlidec libzstd libavif libhs \
 	ompi-c
 HAVE := $(shell pkg-config --exists $(PKGS) 2>/dev/null && echo yes)

@@ -1,6 +1,6 @@
 /*
  * Images: what bytes are, by content; size limits before anything is decoded; orientation; and
- * JPEG bytes for the shards.  The codecs are in image_jpeg.c, image_png.c and image_webp.c.
+ * JPEG bytes for the shards.  The codecs are in image_FORMAT.c.
  */
 #include "ingest/image.h"
 
@@ -25,6 +25,14 @@ const char *wl_image_format_name(enum wl_image_format f)
 		return "bmp";
 	case WL_IMAGE_SVG:
 		return "svg";
+	case WL_IMAGE_AVIF:
+		return "avif";
+	case WL_IMAGE_HEIC:
+		return "heic";
+	case WL_IMAGE_TIFF:
+		return "tiff";
+	case WL_IMAGE_JXL:
+		return "jxl";
 	case WL_IMAGE_UNKNOWN:
 		break;
 	}
@@ -157,6 +165,26 @@ static bool is_svg(const uint8_t *p, size_t n)
 	return at < look && p[at] == '<' && memmem(p + at, look - at, "<svg", 4) != NULL;
 }
 
+/* The brands of an ISO media file (ISO 14496-12, "ftyp"): AVIF wins over the container's own
+ * mif1, which HEIC files have too. */
+static enum wl_image_format iso_brand(const uint8_t *p, size_t n)
+{
+	static const char heic[][5] = {"heic", "heix", "heim", "heis", "hevc", "hevx", "mif1",
+		"msf1"};
+	size_t len = (size_t)p[0] << 24 | (size_t)p[1] << 16 | (size_t)p[2] << 8 | p[3];
+	enum wl_image_format found = WL_IMAGE_UNKNOWN;
+	if (len > n)
+		len = n;
+	for (size_t at = 8; at + 4 <= len && at < 256; at += at == 8 ? 8 : 4) {
+		if (memcmp(p + at, "avif", 4) == 0 || memcmp(p + at, "avis", 4) == 0)
+			return WL_IMAGE_AVIF;
+		for (size_t i = 0; i < sizeof heic / sizeof *heic; i++)
+			if (memcmp(p + at, heic[i], 4) == 0)
+				found = WL_IMAGE_HEIC;
+	}
+	return found;
+}
+
 static enum wl_image_format sniff(const uint8_t *p, size_t n)
 {
 	if (starts(p, n, "\xff\xd8\xff", 3))
@@ -171,6 +199,12 @@ static enum wl_image_format sniff(const uint8_t *p, size_t n)
 	if (n >= 30 && starts(p, n, "BM", 2) && p[14] >= 12 && p[14] <= 124 && !p[15] && !p[16] &&
 		!p[17])
 		return WL_IMAGE_BMP;
+	if (n >= 16 && memcmp(p + 4, "ftyp", 4) == 0)
+		return iso_brand(p, n);
+	if (starts(p, n, "II*\0", 4) || starts(p, n, "MM\0*", 4))
+		return WL_IMAGE_TIFF;
+	if (starts(p, n, "\0\0\0\x0cJXL \r\n\x87\n", 12) || starts(p, n, "\xff\x0a", 2))
+		return WL_IMAGE_JXL;
 	if (is_svg(p, n))
 		return WL_IMAGE_SVG;
 	return WL_IMAGE_UNKNOWN;
@@ -185,7 +219,7 @@ static int not_an_image(const uint8_t *p, size_t n, struct wl_err *err)
 	if (!n)
 		return wl_err_set(err, WL_EDATA, "the image has zero bytes");
 	return wl_err_set(
-		err, WL_EDATA, "this is no JPEG, PNG or WebP: its %zu bytes start with%s", n, head);
+		err, WL_EDATA, "this is no image that we know: its %zu bytes start with%s", n, head);
 }
 
 int wl_image_probe(const void *bytes, size_t n, struct wl_image_info *info, struct wl_err *err)
@@ -207,6 +241,12 @@ int wl_image_probe(const void *bytes, size_t n, struct wl_image_info *info, stru
 	case WL_IMAGE_WEBP:
 		WL_TRY(wl_webp_probe(p, n, info, err));
 		break;
+	case WL_IMAGE_GIF:
+		WL_TRY(wl_gif_probe(p, n, info, err));
+		break;
+	case WL_IMAGE_AVIF:
+		WL_TRY(wl_avif_probe(p, n, info, err));
+		break;
 	case WL_IMAGE_UNKNOWN:
 		return not_an_image(p, n, err);
 	default:
@@ -220,6 +260,18 @@ int wl_image_probe(const void *bytes, size_t n, struct wl_image_info *info, stru
 		info->height = w;
 	}
 	return 0;
+}
+
+static const char *why_not(enum wl_image_format f)
+{
+	switch (f) {
+	case WL_IMAGE_HEIC:
+		return "HEVC is under patents and this build has no library for it";
+	case WL_IMAGE_SVG:
+		return "it is a drawing without pixels, which may refer to other files";
+	default:
+		return "this build has no library for it";
+	}
 }
 
 int wl_image_decode(const void *bytes, size_t n, struct wl_image *out, struct wl_err *err)
@@ -237,11 +289,15 @@ int wl_image_decode(const void *bytes, size_t n, struct wl_image *out, struct wl
 	case WL_IMAGE_WEBP:
 		WL_TRY(wl_webp_decode(bytes, n, out, err));
 		break;
-	case WL_IMAGE_SVG:
-		return wl_err_set(err, WL_EDATA, "SVG is not decoded");
+	case WL_IMAGE_GIF:
+		WL_TRY(wl_gif_decode(bytes, n, out, err));
+		break;
+	case WL_IMAGE_AVIF:
+		WL_TRY(wl_avif_decode(bytes, n, out, err));
+		break;
 	default:
-		return wl_err_set(err, WL_EDATA, "%s is not decoded",
-			info.format == WL_IMAGE_GIF ? "GIF" : "BMP");
+		return wl_err_set(err, WL_EDATA, "%s is not decoded: %s",
+			wl_image_format_name(info.format), why_not(info.format));
 	}
 	if (upright(out, info.orientation, err) < 0) {
 		wl_image_release(out);

@@ -1,6 +1,7 @@
 /*
  * Images for everybody: what the bytes are, their size, their pixels, and JPEG bytes again.
- * Formats are told by content, never by name: JPEG (libjpeg-turbo), PNG (libpng), WebP (libwebp).
+ * Formats are told by content, never by name: JPEG (libjpeg-turbo), PNG (libpng), WebP (libwebp),
+ * AVIF (libavif), GIF (giflib); of an animation the first frame.
  */
 #ifndef WL_INGEST_IMAGE_H
 #define WL_INGEST_IMAGE_H
@@ -16,9 +17,13 @@ enum wl_image_format {
 	WL_IMAGE_JPEG,
 	WL_IMAGE_PNG,
 	WL_IMAGE_WEBP,
-	WL_IMAGE_GIF, /* known, not decoded */
-	WL_IMAGE_BMP, /* known, not decoded */
-	WL_IMAGE_SVG, /* known, not decoded */
+	WL_IMAGE_GIF,
+	WL_IMAGE_AVIF,
+	WL_IMAGE_BMP,  /* known, not decoded */
+	WL_IMAGE_SVG,  /* known, not decoded */
+	WL_IMAGE_HEIC, /* known, not decoded: HEVC is under patents */
+	WL_IMAGE_TIFF, /* known, not decoded */
+	WL_IMAGE_JXL,  /* known, not decoded */
 };
 const char *wl_image_format_name(enum wl_image_format f);
 

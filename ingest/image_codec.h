@@ -36,5 +36,13 @@ WL_MUST_CHECK int wl_webp_probe(const uint8_t *p, size_t n, struct wl_image_info
 	struct wl_err *err);
 WL_MUST_CHECK int wl_webp_decode(const uint8_t *p, size_t n, struct wl_image *out,
 	struct wl_err *err);
+WL_MUST_CHECK int wl_gif_probe(const uint8_t *p, size_t n, struct wl_image_info *info,
+	struct wl_err *err);
+WL_MUST_CHECK int wl_gif_decode(const uint8_t *p, size_t n, struct wl_image *out,
+	struct wl_err *err);
+WL_MUST_CHECK int wl_avif_probe(const uint8_t *p, size_t n, struct wl_image_info *info,
+	struct wl_err *err);
+WL_MUST_CHECK int wl_avif_decode(const uint8_t *p, size_t n, struct wl_image *out,
+	struct wl_err *err);
 
 #endif

@@ -258,6 +258,162 @@ static void refused(const void *p, size_t n, const char *word)
 		fail_msg("\"%s\" does not say \"%s\"", err.msg, word);
 }
 
+/* ---- formats with a reference ---- */
+
+static struct wl_buf from_base64(const char *s)
+{
+	static const char digits[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	struct wl_buf b;
+	uint32_t acc = 0;
+	int bits = 0;
+	wl_buf_init(&b, 1 << 20);
+	for (; *s && *s != '='; s++) {
+		const char *d = strchr(digits, *s);
+		assert_non_null(d);
+		acc = acc << 6 | (uint32_t)(d - digits);
+		bits += 6;
+		if (bits >= 8) {
+			bits -= 8;
+			assert_int_equal(wl_buf_putc(&b, (char)(acc >> bits & 0xff), NULL), 0);
+		}
+	}
+	return b;
+}
+
+static void compare(const char *name, const struct wl_image *im, const struct wl_buf *want,
+	int tolerance)
+{
+	for (size_t i = 0; i < want->len; i++) {
+		int a = im->data[i], b = (uint8_t)want->data[i];
+		if (abs(a - b) > tolerance)
+			fail_msg("%s: byte %zu is %d, Pillow has %d (allowed: %d)", name, i, a, b,
+				tolerance);
+	}
+}
+
+/* GIF, animations, AVIF with every turn, CMYK: as Pillow shows them; cut anywhere before the end
+ * of the first frame, they are no pictures. */
+static void test_formats(void **state)
+{
+	(void)state;
+	struct wl_err err = WL_ERR_INIT;
+	json_t *cases = wl_json_load("tests/golden/image_formats.json", &err), *k;
+	size_t i;
+	if (!cases)
+		fail_msg("%s", err.msg);
+	assert_true(json_array_size(cases) >= 20);
+	json_array_foreach(cases, i, k)
+	{
+		const char *name = json_string_value(json_object_get(k, "name"));
+		struct wl_buf file = from_base64(json_string_value(json_object_get(k, "file")));
+		struct wl_buf want = from_base64(json_string_value(json_object_get(k, "rgb")));
+		int width = (int)json_integer_value(json_object_get(k, "width"));
+		int height = (int)json_integer_value(json_object_get(k, "height"));
+		struct wl_image_info info;
+		struct wl_image im;
+		struct wl_buf jpg;
+		if (wl_image_probe(file.data, file.len, &info, &err) < 0 ||
+			wl_image_decode(file.data, file.len, &im, &err) < 0)
+			fail_msg("%s: %s", name, err.msg);
+		assert_string_equal(wl_image_format_name(info.format),
+			strncmp(name, "gif", 3) == 0    ? "gif"
+			: strncmp(name, "webp", 4) == 0 ? "webp"
+			: strncmp(name, "avif", 4) == 0 ? "avif"
+							: "jpeg");
+		assert_int_equal(info.width, width);
+		assert_int_equal(info.height, height);
+		assert_int_equal(im.width, width);
+		assert_int_equal(im.height, height);
+		assert_int_equal(want.len, width * height * 3);
+		compare(name, &im, &want,
+			(int)json_integer_value(json_object_get(k, "tolerance")));
+		wl_image_release(&im);
+		/* Into a shard it goes as a plain JPEG. */
+		wl_buf_init(&jpg, 1 << 20);
+		assert_int_equal(wl_image_to_jpeg(file.data, file.len, 90, &jpg, &err), 0);
+		assert_int_equal(wl_image_probe(jpg.data, jpg.len, &info, &err), 0);
+		assert_true(info.jpeg_plain);
+		wl_buf_release(&jpg);
+		for (size_t n = 0; n < file.len / 4; n += 1 + n / 16) {
+			void *cut = malloc(n + 1);
+			assert_non_null(cut);
+			memcpy(cut, file.data, n);
+			if (wl_image_decode(cut, n, &im, &err) == 0)
+				fail_msg("%s: cut to %zu of %zu bytes it still decodes", name, n,
+					file.len);
+			assert_int_equal(err.code, WL_EDATA);
+			free(cut);
+		}
+		wl_buf_release(&want);
+		wl_buf_release(&file);
+	}
+	json_decref(cases);
+}
+
+/* What a GIF's or WebP's header claims is refused before anything is decoded. */
+static void test_more_bombs(void **state)
+{
+	(void)state;
+	static const uint8_t gif[] = "GIF89a\xff\xff\xff\xff\x80\0\0\0\0\0\xff\xff\xff"
+				     ",\0\0\0\0\xff\xff\xff\xff\0\x02\x02\x44\x01\0;";
+	static const uint8_t vp8x[] = "RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0\xff\xff\x3f"
+				      "\xff\xff\0";
+	static const uint8_t heic[] = "\0\0\0\x18" "ftypheic\0\0\0\0mif1heic";
+	refused(gif, sizeof gif - 1, "too large");
+	refused(vp8x, sizeof vp8x - 1, "");
+	refused(heic, sizeof heic - 1, "heic is not decoded");
+	refused("II*\0\x08\0\0\0\0\0\0\0\0\0\0\0", 16, "tiff is not decoded");
+	struct wl_image_info info;
+	struct wl_err err = WL_ERR_INIT;
+	assert_int_equal(wl_image_probe(heic, sizeof heic - 1, &info, &err), 0);
+	assert_int_equal(info.format, WL_IMAGE_HEIC);
+}
+
+/* Every file of images-misc is a picture of the size that it says, or says why it is none. */
+static void test_all_misc(void **state)
+{
+	(void)state;
+	static const char *const dirs[] = {MISC "/dali", MISC "/dali/misnamed",
+		MISC "/exif-orientation", MISC "/libjpeg-turbo"};
+	size_t pictures = 0, others = 0;
+	if (!have_misc())
+		skip();
+	for (size_t d = 0; d < sizeof dirs / sizeof *dirs; d++) {
+		struct wl_names names = {0};
+		struct wl_err err = WL_ERR_INIT;
+		assert_int_equal(wl_list_dir(dirs[d], "*.*", &names, &err), 0);
+		for (size_t i = 0; i < names.n; i++) {
+			char path[512];
+			struct wl_image_info info;
+			struct wl_image im;
+			snprintf(path, sizeof path, "%s/%s", dirs[d], names.v[i]);
+			struct wl_buf b = slurp(path);
+			/* Told by content: PBM, PPM and text are not ours, 12 bits are said so. */
+			bool is_other = strstr(path, "/pbm.") || strstr(path, ".ppm") ||
+					strstr(path, ".txt") || strstr(path, "monkey12");
+			int ret = wl_image_decode(b.data, b.len, &im, &err);
+			if ((ret < 0) != is_other)
+				fail_msg("%s: %s", path, ret < 0 ? err.msg : "is a picture");
+			if (ret == 0) {
+				assert_int_equal(
+					wl_image_probe(b.data, b.len, &info, &err), 0);
+				assert_int_equal(im.width, info.width);
+				assert_int_equal(im.height, info.height);
+				wl_image_release(&im);
+			} else {
+				assert_int_equal(err.code, WL_EDATA);
+			}
+			pictures += ret == 0;
+			others += ret < 0;
+			wl_buf_release(&b);
+		}
+		wl_names_release(&names);
+	}
+	assert_int_equal(pictures, 33);
+	assert_int_equal(others, 8);
+}
+
 /* An IHDR that claims more than the limits, with a right checksum. */
 static void test_bombs_and_strangers(void **state)
 {
@@ -283,8 +439,8 @@ static void test_bombs_and_strangers(void **state)
 		refused(png.data, png.len, i == 1 ? "too large" : "");
 	}
 	refused("", 0, "zero bytes");
-	refused("hello, this is text", 19, "no JPEG");
-	refused("<?xml version=\"1.0\"?>\n<!-- x --><svg xmlns=\"\"></svg>", 52, "SVG");
+	refused("hello, this is text", 19, "no image");
+	refused("<?xml version=\"1.0\"?>\n<!-- x --><svg xmlns=\"\"></svg>", 52, "svg");
 	refused("GIF89a\1\0\1\0\0\0\0", 13, "GIF");
 	refused("\xff\xd8\xff\xd9", 4, "JPEG");
 	wl_buf_release(&png);
@@ -376,7 +532,7 @@ static void test_reference_decode(void **state)
 	struct wl_buf m = slurp(MISC "/libjpeg-turbo/monkey12.jpg");
 	refused(m.data, m.len, "precision");
 	struct wl_buf pbm = slurp(MISC "/dali/misnamed/pbm.jpeg");
-	refused(pbm.data, pbm.len, "no JPEG");
+	refused(pbm.data, pbm.len, "no image");
 	struct wl_buf tiff = slurp(MISC "/dali/misnamed/jpeg.tiff");
 	assert_int_equal(wl_image_probe(tiff.data, tiff.len, &info, &err), 0);
 	assert_int_equal(info.format, WL_IMAGE_JPEG);
@@ -499,7 +655,10 @@ int main(void)
 		cmocka_unit_test(test_png_grey_and_damage),
 		cmocka_unit_test(test_jpeg_round_and_cut),
 		cmocka_unit_test(test_webp_alpha_and_cut),
+		cmocka_unit_test(test_formats),
 		cmocka_unit_test(test_bombs_and_strangers),
+		cmocka_unit_test(test_more_bombs),
+		cmocka_unit_test(test_all_misc),
 		cmocka_unit_test(test_exif_upright),
 		cmocka_unit_test(test_reference_decode),
 		cmocka_unit_test(test_real_files_poked),
