@@ -5,6 +5,7 @@
 #include "ops/log.h"
 #include "ops/opt.h"
 #include "shards/check.h"
+#include "shards/index.h"
 #include "shards/shard_db.h"
 
 #include <errno.h>
@@ -237,7 +238,7 @@ static int run_tombstone(struct wl_opts *o, void *user, struct wl_err *err)
 		goto out;
 	}
 	added = wl_manifest_tombstone(c->shards, ids.v, ids.n, c->reason, err);
-	if (added >= 0)
+	if (added >= 0 && wl_index_energon(c->shards, err) == 0)
 		ret = put_json(o,
 			json_pack("{s:I, s:I}", "named", (json_int_t)ids.n, "added",
 				(json_int_t)added),

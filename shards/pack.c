@@ -106,7 +106,8 @@ static int is_finished(struct pack *p)
  * files are ever removed. */
 static bool is_shard_file(const char *name, char stem[WL_SHARD_NAME_MAX], const char **ext)
 {
-	static const char *const known[] = {".tar", ".db", ".idx", ".tar.tmp", ".db.tmp"};
+	static const char *const known[] = {
+		".tar", ".db", ".idx", ".tar.idx", ".tar.tmp", ".db.tmp"};
 	const char *dot = strchr(name, '.');
 	bool ok = false;
 
@@ -412,7 +413,8 @@ static int write_manifest(const struct pack *p, struct wl_err *err)
 	json_object_set(meta, "samples_by_source", sources);
 	json_object_set(meta, "samples_by_topic", topics);
 	WL_TRY_OUT(wl_index_write(p->o->out, p->infos, p->plan.n_shards, err));
-	ret = wl_manifest_write(p->o->out, p->infos, p->plan.n_shards, meta, err);
+	WL_TRY_OUT(wl_manifest_write(p->o->out, p->infos, p->plan.n_shards, meta, err));
+	ret = wl_index_energon(p->o->out, err);
 out:
 	json_decref(meta);
 	json_decref(sources);
@@ -446,7 +448,8 @@ static int pack_locked(struct pack *p, struct wl_pack_result *out, struct wl_err
 		out->nothing_to_do = true;
 		out->kept_shards = (int64_t)p->plan.n_shards;
 		sum_up(p, out);
-		return 0;
+		/* A kill may have come between the manifest and this. */
+		return wl_index_energon(p->o->out, err);
 	}
 	WL_TRY(clear_out_dir(p, err));
 	WL_TRY(write_plan(p, err));

@@ -148,6 +148,16 @@ static bool parse_name(const char *file, struct wl_shard_info *info)
 	return wl_shard_name_ok(info->name, info->split);
 }
 
+/* It is made again from the new database. */
+static void remove_index(const char *dir, const char *name, const char *ext)
+{
+	char *path = wl_strf(NULL, "%s/%s%s", dir, name, ext);
+
+	if (path)
+		unlink(path);
+	free(path);
+}
+
 static int repair_all(const char *dir, const struct wl_names *names, const json_t *meta,
 	struct wl_repair_result *out, struct wl_err *err)
 {
@@ -160,22 +170,20 @@ static int repair_all(const char *dir, const struct wl_names *names, const json_
 		return wl_err_nomem(err, "repairing", names->n * sizeof *infos);
 	for (size_t i = 0; i < names->n; i++) {
 		struct wl_shard_info *s = &infos[n];
-		char *idx;
 
 		if (!parse_name(names->v[i], s))
 			continue;
 		WL_TRY_OUT(repair_shard(dir, s, plan ? plan : "", err));
-		idx = wl_strf(err, "%s/%s.idx", dir, s->name);
-		if (idx)
-			unlink(idx); /* made again from the new database */
-		free(idx);
+		remove_index(dir, s->name, ".idx");
+		remove_index(dir, s->name, ".tar.idx");
 		s->sealed_at = wl_shard_sealed_at(dir, s->name);
 		out->samples += s->samples;
 		n++;
 	}
 	out->shards = (int64_t)n;
 	WL_TRY_OUT(wl_index_write(dir, infos, n, err));
-	ret = wl_manifest_write(dir, infos, n, meta, err);
+	WL_TRY_OUT(wl_manifest_write(dir, infos, n, meta, err));
+	ret = wl_index_energon(dir, err);
 out:
 	free(infos);
 	return ret;

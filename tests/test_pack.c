@@ -8,6 +8,7 @@
 #include "ops/log.h"
 #include "ops/progress.h"
 #include "shards/check.h"
+#include "shards/index.h"
 #include "shards/manifest.h"
 #include "shards/pack.h"
 #include "shards/shard.h"
@@ -546,12 +547,51 @@ static void test_webdataset(void **state)
 	assert_int_equal(system(cmd), 0);
 }
 
+/* A set with one sample taken down: Energon opens it as it is, and yields the others. */
+static void test_energon(void **state)
+{
+	const char *python = getenv("WL_ENERGON_PYTHON") ? getenv("WL_ENERGON_PYTHON") : "python3";
+	struct wl_pack_opts o;
+	struct wl_pack_result r;
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_shardset *set;
+	char cmd[1024], want[64], got[64] = "";
+	int64_t id;
+	FILE *pipe;
+
+	(void)state;
+	snprintf(cmd, sizeof cmd, "%s -c 'import megatron.energon, torch' 2>/dev/null", python);
+	if (system(cmd)) {
+		printf("SKIPPED: %s has no megatron-energon (WL_ENERGON_PYTHON names another)\n",
+			python);
+		skip();
+	}
+	pack_make_corpus(in_dir("c"), 1, false, 2);
+	o = options(in_dir("c"), in_dir("s"));
+	pack(&o, &r);
+	set = wl_shardset_open(in_dir("s"), "train", &err);
+	assert_non_null(set);
+	id = wl_shardset_pair_id(set, 0);
+	snprintf(want, sizeof want, "train %lld\n", (long long)wl_shardset_size(set) - 1);
+	wl_shardset_close(set);
+	assert_int_equal(wl_manifest_tombstone(in_dir("s"), &id, 1, "test", &err), 1);
+	assert_int_equal(wl_index_energon(in_dir("s"), &err), 0);
+	snprintf(cmd, sizeof cmd, "%s tests/golden/read_energon.py %.100s train", python,
+		in_dir("s"));
+	pipe = popen(cmd, "r");
+	assert_non_null(pipe);
+	assert_non_null(fgets(got, sizeof got, pipe));
+	assert_int_equal(pclose(pipe), 0);
+	assert_string_equal(got, want);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {T(test_pack_everything), T(test_same_bytes),
 		T(test_kill), T(test_stages_must_have_run), T(test_splits), T(test_other_options),
-		T(test_verify_finds), T(test_repair), T(test_audit_finds), T(test_webdataset)};
+		T(test_verify_finds), T(test_repair), T(test_audit_finds), T(test_webdataset),
+		T(test_energon)};
 	struct wl_err err;
 
 	wl_log_init("test_pack", WL_LOG_ERROR);
