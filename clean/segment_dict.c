@@ -1,6 +1,7 @@
 /*
- * The dictionary: edges in one open-addressed table, so that users' words can be added, and
- * weights in an array beside it.  Nodes are exactly the keys of jieba's FREQ (every word and
+ * The dictionary: edges in one open-addressed table, so that users' words can be added.  Cutting
+ * asks mostly for pairs of characters that no word has, and would wait for memory: a bit filter
+ * that fits the cache answers those, and weights are kept once for each frequency.  Nodes are exactly the keys of jieba's FREQ (every word and
  * every prefix of one), because jieba's add_word asks whether a key is there.
  */
 #include "clean/segment_priv.h"
@@ -10,6 +11,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* For Debian's half million edges one bit in nine is set. */
+enum { FILTER_LOG2 = 22 };
 
 int dict_init(struct dict *d, struct wl_err *err)
 {
@@ -31,11 +35,13 @@ void dict_release(struct dict *d)
 {
 	free(d->root);
 	free(d->edges);
+	free(d->filter);
 	free(d->weight);
 	free(d->freq);
 	free(d->force);
 	d->root = NULL;
 	d->edges = NULL;
+	d->filter = NULL;
 	d->weight = NULL;
 	d->freq = NULL;
 	d->force = NULL;
@@ -43,9 +49,14 @@ void dict_release(struct dict *d)
 
 /* ---- edges ---- */
 
+static inline uint64_t hash_of(uint64_t key)
+{
+	return key * 0x9e3779b97f4a7c15u;
+}
+
 static inline struct dict_edge *slot_of(struct dict_edge *edges, size_t slots, uint64_t key)
 {
-	size_t i = (size_t)(key * 0x9e3779b97f4a7c15u >> 20) & (slots - 1);
+	size_t i = (size_t)(hash_of(key) >> 20) & (slots - 1);
 
 	while (edges[i].key && edges[i].key != key)
 		i = (i + 1) & (slots - 1);
@@ -60,7 +71,7 @@ static inline uint64_t key_of(uint32_t node, uint32_t c)
 
 wl_ref dict_find_edge(const struct dict *d, uint32_t node, uint32_t c)
 {
-	return slot_of(d->edges, d->slots, key_of(node, c))->ref;
+	return slot_of(d->edges, d->slots, key_of(node, c))->at.ref;
 }
 
 wl_ref dict_find(const struct dict *d, const uint32_t *c, size_t n)
@@ -123,12 +134,12 @@ static wl_ref *make_path(struct dict *d, const uint32_t *c, size_t n, struct wl_
 	for (size_t i = 0; i < n; i++) {
 		wl_ref *child;
 		if (i == 0 && c[0] < DICT_ROOTS) {
-			child = &d->root[c[0]];
+			child = &d->root[c[0]].ref;
 		} else {
 			struct dict_edge *e = slot_of(d->edges, d->slots, key_of(node, c[i]));
 			d->n_edges += !e->key;
 			e->key = key_of(node, c[i]);
-			child = &e->ref;
+			child = &e->at.ref;
 		}
 		if (!*child)
 			*child = (wl_ref)d->n_nodes++;
@@ -155,49 +166,117 @@ static int set_word(struct dict *d, const uint32_t *c, size_t n, int64_t freq, s
 
 /* ---- routes ---- */
 
-static inline double weight_of(const struct dict *d, uint32_t node)
+/* The edge, NULL: none.  Most that are asked for are not there. */
+static inline const struct dict_at *edge_at(
+	const struct dict *d, wl_ref ref, uint32_t c, bool frozen)
 {
-	return d->frozen ? d->weight[node] : log((double)d->freq[node]) - d->log_total;
+	uint64_t key = key_of(ref & WL_REF_NODE, c), bit = hash_of(key) >> (64 - FILTER_LOG2);
+	const struct dict_edge *e;
+
+	if (!(ref & WL_REF_KIDS) || (frozen && !(d->filter[bit / 64] >> bit % 64 & 1)))
+		return NULL;
+	e = slot_of(d->edges, d->slots, key);
+	return e->key ? &e->at : NULL;
+}
+
+static inline double weight_of(const struct dict *d, const struct dict_at *at, bool frozen)
+{
+	return frozen ? d->weight[at->rank]
+		      : log((double)d->freq[at->ref & WL_REF_NODE]) - d->log_total;
 }
 
 /* Of equal sums the later end wins, as in Python's max over (sum, end). */
-void dict_route(const struct dict *d, const uint32_t *c, size_t n, double *score, uint32_t *next)
+static inline void route(const struct dict *d, const uint32_t *c, size_t n, double *score,
+	uint32_t *next, bool frozen)
 {
 	double unknown = 0.0 - d->log_total;
 
 	score[n] = 0;
 	for (size_t i = n; i-- > 0;) {
-		wl_ref ref = dict_first(d, c[i]);
+		/* What stands in a block is of the BMP. */
+		const struct dict_at *at = &d->root[c[i]];
 		double best = unknown + score[i + 1];
 		size_t end = i + 1, j = i + 1;
 		bool any = false;
-		while (ref) {
-			if (ref & WL_REF_WORD) {
-				double s = weight_of(d, ref & WL_REF_NODE) + score[j];
+		while (at) {
+			if (at->ref & WL_REF_WORD) {
+				double s = weight_of(d, at, frozen) + score[j];
 				if (!any || s >= best) {
 					best = s;
 					end = j;
 				}
 				any = true;
 			}
-			if (j == n)
-				break;
-			ref = dict_next(d, ref, c[j++]);
+			at = j < n ? edge_at(d, at->ref, c[j++], frozen) : NULL;
 		}
 		score[i] = best;
 		next[i] = (uint32_t)end;
 	}
 }
 
+void dict_route(const struct dict *d, const uint32_t *c, size_t n, double *score, uint32_t *next)
+{
+	if (d->frozen)
+		route(d, c, n, score, next, true);
+	else
+		route(d, c, n, score, next, false);
+}
+
+/* ---- freezing ---- */
+
+static int by_value(const void *p, const void *q)
+{
+	const int64_t *a = p, *b = q;
+
+	return (*a > *b) - (*a < *b);
+}
+
+static void rank(const struct dict *d, struct dict_at *at, const int64_t *values, size_t n)
+{
+	const int64_t *freq = &d->freq[at->ref & WL_REF_NODE], *v;
+
+	v = bsearch(freq, values, n, sizeof(*values), by_value);
+	at->rank = v ? (uint32_t)(v - values) : 0;
+}
+
+/* The frequencies that occur, sorted. */
+static size_t distinct(int64_t *v, size_t n)
+{
+	size_t k = 0;
+
+	qsort(v, n, sizeof(*v), by_value);
+	for (size_t i = 0; i < n; i++)
+		if (i == 0 || v[i] != v[k - 1])
+			v[k++] = v[i];
+	return k;
+}
+
 int dict_freeze(struct dict *d, struct wl_err *err)
 {
+	size_t bytes = d->n_nodes * sizeof(int64_t), n;
+	int64_t *values = malloc(bytes);
+
 	d->log_total = log((double)d->total);
-	d->weight = calloc(d->n_nodes, sizeof(*d->weight));
-	if (!d->weight)
-		return wl_err_nomem(err, "the dictionary", d->n_nodes * sizeof(*d->weight));
-	for (size_t i = 1; i < d->n_nodes; i++)
-		if (d->freq[i])
-			d->weight[i] = log((double)d->freq[i]) - d->log_total;
+	d->weight = malloc(d->n_nodes * sizeof(*d->weight));
+	d->filter = calloc((size_t)1 << (FILTER_LOG2 - 6), sizeof(*d->filter));
+	if (!values || !d->weight || !d->filter) {
+		free(values);
+		return wl_err_nomem(err, "the dictionary", 2 * bytes);
+	}
+	memcpy(values, d->freq, bytes);
+	n = distinct(values, d->n_nodes);
+	for (size_t i = 0; i < n; i++)
+		d->weight[i] = log((double)values[i]) - d->log_total;
+	for (size_t i = 0; i < DICT_ROOTS; i++)
+		rank(d, &d->root[i], values, n);
+	for (size_t i = 0; i < d->slots; i++) {
+		uint64_t bit = hash_of(d->edges[i].key) >> (64 - FILTER_LOG2);
+		if (!d->edges[i].key)
+			continue;
+		rank(d, &d->edges[i].at, values, n);
+		d->filter[bit / 64] |= (uint64_t)1 << bit % 64;
+	}
+	free(values);
 	d->frozen = true;
 	return 0;
 }

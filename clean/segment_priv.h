@@ -40,20 +40,25 @@ typedef uint32_t wl_ref;
 #define WL_REF_WORD 0x40000000u
 #define WL_REF_NODE 0x3fffffffu
 
+struct dict_at {
+	wl_ref ref;
+	uint32_t rank; /* of a word's frequency among all that occur; set by dict_freeze */
+};
+
 struct dict_edge {
 	uint64_t key; /* parent << 21 | code point; 0: free (the root's edges are in root[]) */
-	wl_ref ref;
-	uint32_t unused;
+	struct dict_at at;
 };
 
 enum { DICT_ROOTS = 0x10000, DICT_MAX_WORD = 1024 /* code points */ };
 
 struct dict {
-	wl_ref *root; /* [DICT_ROOTS]: the node of each first character of the BMP */
+	struct dict_at *root; /* [DICT_ROOTS]: each first character of the BMP */
 	struct dict_edge *edges;
-	double *weight;	 /* by node: ln(frequency) - ln(total); set by dict_freeze */
-	int64_t *freq;	 /* by node */
-	bool *force;	 /* by node: jieba's Force_Split_Words */
+	uint64_t *filter; /* bits of the keys that are there */
+	double *weight;	  /* by rank: ln(frequency) - ln(total) */
+	int64_t *freq;	  /* by node */
+	bool *force;	  /* by node: jieba's Force_Split_Words */
 	size_t slots, n_edges, n_nodes, cap_nodes, n_force;
 	int64_t total;
 	double log_total;
@@ -73,7 +78,7 @@ wl_ref dict_find_edge(const struct dict *d, uint32_t node, uint32_t c);
 
 static inline wl_ref dict_first(const struct dict *d, uint32_t c)
 {
-	return c < DICT_ROOTS ? d->root[c] : dict_find_edge(d, 0, c);
+	return c < DICT_ROOTS ? d->root[c].ref : dict_find_edge(d, 0, c);
 }
 
 static inline wl_ref dict_next(const struct dict *d, wl_ref ref, uint32_t c)
