@@ -3,6 +3,7 @@
 #include "clean/topics/infer.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -82,9 +83,8 @@ void wl_phi_infer(const struct wl_phi *f, const uint32_t *word, size_t n, float 
 struct job {
 	const struct wl_phi *f;
 	const struct wl_docs *docs;
-	double *sum; /* by chunk */
-	uint64_t *n;
-	int failed;
+	_Atomic int64_t sum, n; /* of -ln p in units of 2^-24; of words */
+	_Atomic int failed;
 };
 
 static void chunk(void *ctx, size_t c)
@@ -92,6 +92,7 @@ static void chunk(void *ctx, size_t c)
 	struct job *j = ctx;
 	size_t to = (c + 1) * CHUNK < j->docs->n ? (c + 1) * CHUNK : j->docs->n;
 	size_t stride = (size_t)j->f->stride, cap = 1;
+	int64_t sum = 0, words = 0;
 	float *theta;
 	uint32_t *even;
 
@@ -108,43 +109,36 @@ static void chunk(void *ctx, size_t c)
 			even[i / 2] = w[i];
 		wl_phi_infer(j->f, even, (n + 1) / 2, theta, theta + stride);
 		for (size_t i = 1; i < n; i += 2) {
-			j->sum[c] -= log((double)dot(
-				theta, j->f->p + (size_t)w[i] * stride, j->f->stride));
-			j->n[c]++;
+			float p = dot(theta, j->f->p + (size_t)w[i] * stride, j->f->stride);
+			sum -= llround(log(p > 1e-30f ? (double)p : 1e-30) * 0x1p24);
+			words++;
 		}
 	}
 	if (!theta || !even)
 		j->failed = 1;
+	j->sum += sum;
+	j->n += words;
 	free(theta);
 	free(even);
 }
 
-int wl_phi_perplexity(const struct wl_phi *f, const struct wl_docs *docs, struct wl_pool *pool,
-	double *out, struct wl_err *err)
+int wl_phi_perplexity(const struct wl_phi *f, const struct wl_docs *docs, struct wl_comm *comm,
+	struct wl_pool *pool, double *out, struct wl_err *err)
 {
 	size_t chunks = (docs->n + CHUNK - 1) / CHUNK;
 	struct job j = {.f = f, .docs = docs};
-	double sum = 0;
-	uint64_t n = 0;
-	int ret = -1;
+	int64_t both[2];
 
-	j.sum = calloc(chunks + 1, sizeof(*j.sum));
-	j.n = calloc(chunks + 1, sizeof(*j.n));
-	if (!j.sum || !j.n)
-		goto out;
 	if (pool)
 		wl_pool_for(pool, chunks, chunk, &j);
 	else
 		for (size_t c = 0; c < chunks; c++)
 			chunk(&j, c);
-	for (size_t c = 0; c < chunks; c++) {
-		sum += j.sum[c];
-		n += j.n[c];
-	}
-	*out = n ? exp(sum / (double)n) : NAN;
-	ret = j.failed ? -1 : 0;
-out:
-	free(j.sum);
-	free(j.n);
-	return ret < 0 ? wl_err_nomem(err, "the perplexity of held-out texts", chunks * 16) : 0;
+	if (j.failed)
+		return wl_err_nomem(err, "the perplexity of held-out texts", chunks * 16);
+	both[0] = j.sum;
+	both[1] = j.n;
+	WL_TRY(wl_comm_all_reduce(comm, both, 2, WL_COMM_I64, WL_COMM_SUM, err));
+	*out = both[1] ? exp((double)both[0] * 0x1p-24 / (double)both[1]) : NAN;
+	return 0;
 }

@@ -26,9 +26,10 @@ void wl_phi_infer(const struct wl_phi *f, const uint32_t *word, size_t n, float 
 	float *scratch);
 
 /* exp of the mean of -ln p(word) over the odd words of each document, its topics inferred from the
- * even ones ("document completion", Wallach et al. 2009).  NaN when there are none.  pool NULL:
- * one thread. */
+ * even ones ("document completion", Wallach et al. 2009).  NaN when there are none.  docs: this
+ * rank's.  Logarithms are added as whole multiples of 2^-24, so that it is the same for any number
+ * of threads and ranks.  comm, pool NULL: one. */
 WL_MUST_CHECK int wl_phi_perplexity(const struct wl_phi *f, const struct wl_docs *docs,
-	struct wl_pool *pool, double *out, struct wl_err *err);
+	struct wl_comm *comm, struct wl_pool *pool, double *out, struct wl_err *err);
 
 #endif

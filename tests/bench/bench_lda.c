@@ -165,7 +165,7 @@ static void perplexity(char **a)
 			if (fread(&f.p[(size_t)w * (size_t)f.stride + (size_t)k], 4, 1, in) != 1)
 				exit(3);
 	fclose(in);
-	ok(wl_phi_perplexity(&f, &d, NULL, &p, &err));
+	ok(wl_phi_perplexity(&f, &d, NULL, NULL, &p, &err));
 	printf("%.1f\n", p);
 	wl_phi_release(&f);
 	wl_docs_release(&d);
