@@ -126,7 +126,11 @@ static int store(struct sieve *w, const struct subject_job *j, struct wl_err *er
 	scores = texts ? wl_json_text(j->out.scores, err) : NULL;
 	if (!scores)
 		goto out;
-	WL_TRY_OUT(wl_db_run(&w->db, w->clean, err, "iss", j->pair.id, texts, scores));
+	if (j->out.topic < 0)
+		WL_TRY_OUT(wl_db_run(&w->db, w->clean, err, "isnns", j->pair.id, texts, scores));
+	else
+		WL_TRY_OUT(wl_db_run(&w->db, w->clean, err, "isiss", j->pair.id, texts,
+			j->out.topic, j->out.category, scores));
 	for (size_t i = 0; i < j->out.n; i++)
 		WL_TRY_OUT(wl_db_run(&w->db, w->verdict, err, "iss", j->pair.id, j->out.v[i].reason,
 			j->out.v[i].detail));
@@ -177,7 +181,7 @@ static int sieve_open(struct sieve *w, struct wl_stage *s, int p, struct wl_err 
 		return -1;
 	WL_TRY(wl_db_prepare(&w->db, &w->has, "SELECT 1 FROM examined WHERE pair_id = ?", err));
 	WL_TRY(wl_db_prepare(
-		&w->db, &w->clean, "INSERT INTO clean(pair_id, texts, scores) VALUES(?,?,?)", err));
+		&w->db, &w->clean, "INSERT INTO clean VALUES(?,?,?,?,?)", err));
 	WL_TRY(wl_db_prepare(&w->db, &w->verdict, "INSERT INTO verdict VALUES(?,?,?)", err));
 	return wl_db_prepare(&w->db, &w->examined, "INSERT INTO examined VALUES(?)", err);
 }

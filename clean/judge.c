@@ -401,6 +401,34 @@ static int judge_agreement(
 	return 0;
 }
 
+/* ---- topics ---- */
+
+/* Topic and category of the texts that stay, for the shards; a verdict when they are unwanted. */
+static int judge_topics(
+	const struct wl_rules *r, const struct wl_subject *s, struct wl_outcome *o, struct wl_err *err)
+{
+	struct wl_topic_of t;
+	json_t *note;
+
+	o->topic = -1;
+	if (!r->topics.topics)
+		return 0;
+	WL_TRY(wl_topics_of(r->topics.topics, s->source, o->texts, &t, err));
+	if (t.topic < 0)
+		return 0;
+	o->topic = t.topic;
+	o->category = t.category;
+	note = json_pack("{s:i, s:f, s:f}", "topic", t.topic, "share", t.share, "unwanted", t.unwanted);
+	if (!note || json_object_set_new(o->scores, "topic", note) < 0)
+		return wl_err_nomem(err, "a pair's scores", 0);
+	if (!s->eval && t.unwanted > r->topics.max_unwanted)
+		add_verdict(o, "topic-unwanted",
+			"%.0f %% of it is of unwanted topics, at most %.0f %%; topic %d: %.120s",
+			100 * t.unwanted, 100 * r->topics.max_unwanted, t.topic,
+			t.words ? t.words : "");
+	return 0;
+}
+
 int wl_rules_judge(const struct wl_rules *r, const struct wl_subject *s, struct wl_outcome *out,
 	struct wl_err *err)
 {
@@ -435,7 +463,8 @@ int wl_rules_judge(const struct wl_rules *r, const struct wl_subject *s, struct 
 		judge_picture(&rules->image, s->picture, out);
 		WL_TRY_OUT(note_picture(s->picture, out->scores, err));
 	}
-	ret = judge_agreement(r, s, out, err);
+	WL_TRY_OUT(judge_agreement(r, s, out, err));
+	ret = judge_topics(r, s, out, err);
 out:
 	wl_pairtext_release(&p);
 	if (ret < 0)

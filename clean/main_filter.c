@@ -1,5 +1,6 @@
 /* wenlan-filter: rules over texts and pictures; what fails gets a verdict. */
 #include "clean/filter.h"
+#include "clean/topics/commands.h"
 #include "ops/file.h"
 #include "ops/log.h"
 #include "ops/opt.h"
@@ -121,7 +122,7 @@ out:
 	return ret;
 }
 
-int main(int argc, char **argv)
+static int main_filter(int argc, char **argv)
 {
 	struct options o = {.sample_size = 20};
 	const struct wl_opt table[] = {
@@ -150,9 +151,21 @@ int main(int argc, char **argv)
 			"rule.",
 		.example = "wenlan-filter --corpus corpus --rules clean/rules/default.yaml "
 			   "--report filter.html\n"
-			   "wenlan-filter --corpus corpus --explain 00001-1234567",
+			   "wenlan-filter --corpus corpus --explain 00001-1234567\n"
+			   "wenlan-filter topics --help      (topic models: train, select, show, report)",
 		.table = table,
 	};
 
 	return wl_main(&opts, argc, argv, run, &o);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct wl_command commands[] = {
+		{"", NULL, main_filter},
+		{"topics", "topic models: train, select, show, report", wl_topics_main},
+		{0},
+	};
+
+	return wl_main_commands("wenlan-filter", commands, argc, argv);
 }

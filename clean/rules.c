@@ -308,9 +308,9 @@ const struct source_rules *wl_rules_of_source(const struct wl_rules *r, const ch
 static int read_rules(struct wl_rules *r, const char *path, struct wl_err *err)
 {
 	static const char *const known[] = {"version", "text", "image", "style", "sources", "sensitive",
-		"ads", "agreement", NULL};
+		"ads", "agreement", "topics", NULL};
 	json_t *root = wl_yaml_load(path, err), *hashes = json_object();
-	const json_t *agreement;
+	const json_t *agreement, *topics;
 	char where[600];
 	int64_t version;
 	int ret = -1;
@@ -341,6 +341,8 @@ static int read_rules(struct wl_rules *r, const char *path, struct wl_err *err)
 	WL_TRY_OUT(wl_read_agreement(&r->agreement, agreement, where, err));
 	WL_TRY_OUT(read_sensitive(r, root, path, hashes, err));
 	WL_TRY_OUT(read_ads(r, root, path, hashes, err));
+	WL_TRY_OUT(section(root, "topics", path, where, sizeof(where), &topics, err));
+	WL_TRY_OUT(wl_topic_rule_read(&r->topics, topics, path, where, hashes, err));
 	r->params = json_pack("{s:i, s:O, s:O}", "rules_version", WL_RULES_VERSION, "rules", root,
 		"lists", hashes);
 	ret = r->params ? 0 : wl_err_nomem(err, "rules", 0);
@@ -382,6 +384,7 @@ void wl_rules_free(struct wl_rules *r)
 	wl_words_free(r->words);
 	wl_words_free(r->ads);
 	wl_fold_free(r->fold);
+	wl_topic_rule_release(&r->topics);
 	json_decref(r->params);
 	free(r);
 }

@@ -58,6 +58,8 @@ struct wl_outcome {
 	json_t *texts;	/* [[kind, text], ...] normalised, the captions first; [] when none is left
 			 */
 	json_t *scores; /* of the first text: chars, letters, chinese, repeat, what was cut, ... */
+	int64_t topic;	      /* -1: none */
+	const char *category; /* of the topic, NULL: none; borrowed from the rules */
 	struct wl_verdict v[WL_VERDICTS_MAX];
 	size_t n; /* 0: the pair is kept */
 };

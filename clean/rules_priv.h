@@ -3,6 +3,7 @@
 #define WL_CLEAN_RULES_PRIV_H
 
 #include "clean/rules.h"
+#include "clean/topics/rule.h"
 #include "clean/words.h"
 
 enum pii_policy { PII_MASK, PII_DROP, PII_KEEP };
@@ -56,6 +57,7 @@ struct wl_rules {
 	struct wl_words *ads;	/* tags are places in ad_weights */
 	double *ad_weights;
 	size_t n_ads;
+	struct wl_topic_rule topics;
 };
 
 /* The entry for a pair's source: the longest that its name begins with. */
