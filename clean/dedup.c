@@ -14,7 +14,7 @@
 #include <string.h>
 
 enum { BYTES_A_PAIR = 200, FIXED_BYTES = 64 + 6 * 4 /* a member, and its sets */ };
-enum { MEMORY_LEAST = 256 << 20, SHARE_LEAST = 1 << 16 };
+enum { MEMORY_LEAST = 256 << 20, SHARE_LEAST = 1 << 12 };
 
 static const char *const policy_names[] = {"image", "text", "pair"};
 static const char *const against_names[] = {"image", "text", "either"};

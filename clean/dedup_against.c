@@ -60,6 +60,32 @@ out:
 	return ret;
 }
 
+static bool has_file(const char *dir, const char *pattern)
+{
+	struct wl_names names = {0};
+	bool has = wl_list_dir(dir, pattern, &names, NULL) == 0 && names.n > 0;
+
+	wl_names_release(&names);
+	return has;
+}
+
+/* A corpus by what is in it: its files change when it is only opened. */
+static int hash_set(struct wl_sha256 *h, const char *dir, struct wl_err *err)
+{
+	struct wl_corpus *c;
+	char hex[65] = "";
+	int ret;
+
+	wl_sha256_add(h, dir, strlen(dir) + 1);
+	if (!has_file(dir, "corpus.json"))
+		return hash_tree(h, dir, 0, err);
+	c = wl_corpus_open(dir, false, 0, err);
+	ret = c ? wl_corpus_fingerprint(c, hex, err) : -1;
+	wl_corpus_close(c);
+	wl_sha256_add(h, hex, sizeof(hex));
+	return ret;
+}
+
 int dedup_against_hash(const struct wl_dedup_options *o, char hex[65], struct wl_err *err)
 {
 	uint8_t digest[WL_SHA256_BYTES];
@@ -78,8 +104,7 @@ int dedup_against_hash(const struct wl_dedup_options *o, char hex[65], struct wl
 				"of shards, or one of pictures with .txt files beside them.",
 				o->against[i]);
 		else
-			ret = hash_tree(&h, o->against[i], 0, err);
-		wl_sha256_add(&h, o->against[i], strlen(o->against[i]) + 1);
+			ret = hash_set(&h, o->against[i], err);
 	}
 	wl_sha256_add(&h, WL_SIGNATURE_KEY, strlen(WL_SIGNATURE_KEY));
 	wl_sha256_final(&h, digest);
@@ -193,15 +218,6 @@ out:
 	wl_record_release(&r);
 	wl_origins_release(&origins);
 	return ret;
-}
-
-static bool has_file(const char *dir, const char *pattern)
-{
-	struct wl_names names = {0};
-	bool has = wl_list_dir(dir, pattern, &names, NULL) == 0 && names.n > 0;
-
-	wl_names_release(&names);
-	return has;
 }
 
 static int add_set(struct against *a, const char *dir, struct wl_err *err)

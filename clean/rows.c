@@ -58,7 +58,7 @@ int wl_rows_add(struct wl_rows *r, const void *row, struct wl_err *err)
 	size_t held = r->n - r->on_disk;
 
 	if (held == r->cap) {
-		size_t cap = r->cap ? 2 * r->cap : 1024;
+		size_t cap = r->cap ? 2 * r->cap : 64;
 		char *p;
 		if (cap * r->width > r->memory && held) {
 			WL_TRY(spill(r, err));

@@ -1,6 +1,8 @@
 /* clean/dedup: planted repeats, evaluation pairs, policies, threads, ranks, memory, kills, and
  * pairs that come later. */
 #include "clean/dedup.h"
+#include "clean/match.h"
+#include "ops/file.h"
 #include "ops/hash.h"
 #include "tests/support/cm.h"
 #include "tests/support/corpus_make.h"
@@ -59,19 +61,25 @@ static void add_variants(struct corpus_maker *m, struct planted *x, int i, struc
 	wl_buf_release(&c);
 }
 
-static void make_corpus(const char *dir, struct planted *x)
+/* parts 1: the bases and their variants; 2: the rest; 3: both. */
+static void make_parts(const char *dir, struct planted *x, int parts)
 {
 	struct corpus_maker m;
 	struct wl_image im;
 	char t[128];
 
 	corpus_make_open(&m, dir, 3);
-	for (int i = 0; i < BASES; i++) {
+	m.added = parts == 2 ? BASES + 5 * EACH : 0;
+	for (int i = 0; parts & 1 && i < BASES; i++) {
 		draw_picture((uint64_t)i, 120 + i, 96, &im);
 		x->base[i] = corpus_make_jpeg(&m, "news", caption(t, "原来的图片", i), "", &im, 90);
 		if (i < EACH)
 			add_variants(&m, x, i, &im);
 		wl_image_release(&im);
+	}
+	if (!(parts & 2)) {
+		corpus_make_close(&m);
+		return;
 	}
 	for (int i = 0; i < EACH; i++) { /* the text of base 10 + i, another picture */
 		draw_picture(500 + (uint64_t)i, 100, 100, &im);
@@ -104,18 +112,30 @@ static void make_corpus(const char *dir, struct planted *x)
 	corpus_make_close(&m);
 }
 
-static int dedup(
-	const char *dir, enum wl_dedup_policy policy, int threads, struct wl_dedup_counts *n)
+static void make_corpus(const char *dir, struct planted *x)
 {
-	struct wl_dedup_options o = {.policy = policy, .image_radius = 4, .threads = threads};
+	make_parts(dir, x, 3);
+}
+
+static int dedup_with(
+	const char *dir, const struct wl_dedup_options *o, struct wl_dedup_counts *n)
+{
 	struct wl_corpus *c = wl_corpus_open(dir, false, 0, &err);
 	int ret;
 
 	if (!c)
 		fail_msg("%s", err.msg);
-	OK(ret = wl_dedup(c, &o, n, &err));
+	OK(ret = wl_dedup(c, o, n, &err));
 	wl_corpus_close(c);
 	return ret;
+}
+
+static int dedup(
+	const char *dir, enum wl_dedup_policy policy, int threads, struct wl_dedup_counts *n)
+{
+	struct wl_dedup_options o = {.policy = policy, .image_radius = 4, .threads = threads};
+
+	return dedup_with(dir, &o, n);
 }
 
 /* "reason|detail" lines of a pair; "" when it is kept. */
@@ -326,6 +346,341 @@ static void grows(void **state)
 	tmp_remove(&tmp);
 }
 
+/* Old pairs, then new ones, against all at once: the same in every table. */
+static void later_is_the_same_as_at_once(void **state)
+{
+	static const enum wl_dedup_policy policies[] = {WL_DEDUP_IMAGE, WL_DEDUP_PAIR};
+
+	(void)state;
+	for (int k = 0; k < 2; k++) {
+		struct tmp_dir a = tmp_make(), b = tmp_make();
+		struct wl_dedup_counts na, nb;
+		struct planted x;
+		char *edges;
+		make_parts(a.path, &x, 3);
+		dedup(a.path, policies[k], 2, &na);
+		make_parts(b.path, &x, 1);
+		dedup(b.path, policies[k], 2, &nb);
+		assert_true(nb.pairs < na.pairs);
+		edges = stage_dump(b.path, "dedup", "SELECT * FROM edge");
+		assert_true(strlen(edges) > 0); /* there is something to be reused */
+		free(edges);
+		make_parts(b.path, &x, 2);
+		dedup(b.path, policies[k], 2, &nb);
+		assert_memory_equal(&na, &nb, sizeof(na));
+		assert_same_stage(a.path, b.path);
+		tmp_remove(&a);
+		tmp_remove(&b);
+	}
+}
+
+/* ---- ranks and memory ---- */
+
+struct on_ranks {
+	const char *dir;
+	struct wl_dedup_options o;
+	struct wl_dedup_counts n;
+};
+
+static int dedup_rank(struct wl_comm *comm, void *user, struct wl_err *e)
+{
+	struct on_ranks *r = user;
+	struct wl_dedup_counts n;
+	struct wl_corpus *c = wl_corpus_open(r->dir, false, 0, e);
+	int ret = c ? wl_dedup_on(comm, c, &r->o, &n, e) : -1;
+
+	wl_corpus_close(c);
+	if (ret >= 0 && wl_comm_rank(comm) == 0)
+		r->n = n;
+	return ret;
+}
+
+static void ranks_and_memory_make_no_difference(void **state)
+{
+	struct tmp_dir a = tmp_make();
+	struct wl_dedup_options o = {.policy = WL_DEDUP_PAIR, .image_radius = 6, .threads = 2,
+		.banner_texts = 3, .template_images = 1};
+	struct wl_dedup_counts na;
+	struct planted x;
+
+	(void)state;
+	make_corpus(a.path, &x);
+	dedup_with(a.path, &o, &na);
+	assert_true(na.banners > 0 && na.templates > 0 && na.alike_images > 0);
+	for (int way = 0; way < 4; way++) {
+		struct tmp_dir b = tmp_make();
+		struct on_ranks r = {.dir = b.path, .o = o};
+		make_corpus(b.path, &x);
+		r.o.memory_bytes = way % 2 ? 1 : 0; /* the least that goes */
+		r.o.threads = 1 + way % 2;
+		OK(wl_comm_simulate(way == 0 ? 2 : way == 1 ? 1 : way, dedup_rank, &r, &err));
+		assert_memory_equal(&na, &r.n, sizeof(na));
+		assert_same_stage(a.path, b.path);
+		tmp_remove(&b);
+	}
+	tmp_remove(&a);
+}
+
+static void under_mpirun(void **state)
+{
+	struct tmp_dir first = tmp_make();
+	struct planted x;
+	char *out;
+
+	(void)state;
+	if (tmp_run(&out, "command -v mpirun && test -x %s/wenlan-dedup", tmp_bin()) != 0) {
+		free(out);
+		tmp_remove(&first);
+		SKIP("mpirun or wenlan-dedup is not here");
+	}
+	free(out);
+	make_corpus(first.path, &x);
+	for (int n = 1; n <= 3; n++) {
+		struct tmp_dir b = tmp_make();
+		const char *dir = n == 1 ? first.path : b.path;
+		int code;
+		if (n > 1)
+			make_corpus(dir, &x);
+		code = tmp_run(&out,
+			"mpirun --allow-run-as-root --oversubscribe -np %d %s/wenlan-dedup "
+			"--corpus %s --policy pair --threads 1 --quiet",
+			n, tmp_bin(), dir);
+		if (code != 0)
+			fail_msg("-np %d: exit code %d: %s", n, code, out);
+		free(out);
+		if (n > 1)
+			assert_same_stage(first.path, dir);
+		tmp_remove(&b);
+	}
+	/* The code of what went wrong is that of the whole. */
+	assert_int_equal(tmp_run(&out,
+				 "mpirun --allow-run-as-root --oversubscribe -np 2 %s/wenlan-dedup "
+				 "--corpus %s --policy nonsense",
+				 tmp_bin(), first.path),
+		WL_EUSAGE);
+	free(out);
+	tmp_remove(&first);
+}
+
+/* ---- more reasons ---- */
+
+static void part_of(const struct wl_image *im, int top, struct wl_image *out)
+{
+	size_t row = (size_t)im->width * 3;
+
+	*out = (struct wl_image){im->width, im->height - top, 3,
+		malloc((size_t)(im->height - top) * row)};
+	assert_non_null(out->data);
+	memcpy(out->data, im->data + (size_t)top * row, (size_t)(im->height - top) * row);
+}
+
+/* B is A without its head, C is B without its: A and C are not alike.  B goes, C stays, and all
+ * three are of one split group. */
+static void chains_do_not_join(void **state)
+{
+	struct tmp_dir tmp = tmp_make();
+	struct wl_image im[3];
+	struct corpus_maker m;
+	struct wl_dedup_counts n;
+	struct wl_view v[3];
+	int64_t id[3];
+
+	(void)state;
+	draw_picture(4242, 400, 400, &im[0]);
+	part_of(&im[0], 80, &im[1]);
+	part_of(&im[1], 64, &im[2]);
+	corpus_make_open(&m, tmp.path, 2);
+	for (int i = 0; i < 3; i++) {
+		OK(wl_view_make(&im[i], &v[i], &err));
+		id[i] = corpus_make_jpeg(&m, "news", "[[\"caption\",\"同一张\"]]", "", &im[i], 95);
+		wl_image_release(&im[i]);
+	}
+	corpus_make_close(&m);
+	assert_true(wl_view_match(&v[0], &v[1], (struct wl_radii){6, 4}));
+	assert_true(wl_view_match(&v[1], &v[2], (struct wl_radii){6, 4}));
+	assert_false(wl_view_match(&v[0], &v[2], (struct wl_radii){6, 4}));
+	dedup(tmp.path, WL_DEDUP_IMAGE, 1, &n);
+	assert_int_equal(n.duplicates, 1);
+	expect_verdict(tmp.path, id[0], NULL, 0);
+	expect_verdict(tmp.path, id[1], "duplicate-image", id[0]);
+	expect_verdict(tmp.path, id[2], NULL, 0);
+	assert_int_equal(group_of(tmp.path, id[0]), group_of(tmp.path, id[2]));
+	tmp_remove(&tmp);
+}
+
+static void near_texts(void **state)
+{
+	static const char *const texts[] = {
+		"一位穿着红色外套的老人带着他的小狗在湖边的小路上慢慢地散步晒太阳",
+		"一位穿着红色外套的老人，带着他的小狗在湖边小路上慢慢地散步晒太阳！",
+		"一位穿着红色外套的老人带着他的孙子在公园里的草地上放风筝玩得很高兴",
+		"海边的红色灯塔和白色的帆船", "海边的红色灯塔与白色的帆船", "海边的蓝色房子与白色的帆船"};
+	struct tmp_dir tmp = tmp_make();
+	struct corpus_maker m;
+	struct wl_dedup_counts n;
+	struct wl_image im;
+	int64_t id[6];
+	char t[256];
+
+	(void)state;
+	corpus_make_open(&m, tmp.path, 2);
+	for (int i = 0; i < 6; i++) {
+		draw_picture(600 + (uint64_t)i, 200 - 10 * i, 150, &im);
+		snprintf(t, sizeof(t), "[[\"caption\",\"%s\"]]", texts[i]);
+		id[i] = corpus_make_jpeg(&m, "news", t, "", &im, 90);
+		wl_image_release(&im);
+	}
+	corpus_make_close(&m);
+	dedup(tmp.path, WL_DEDUP_TEXT, 1, &n);
+	expect_verdict(tmp.path, id[0], NULL, 0);
+	expect_verdict(tmp.path, id[1], "duplicate-text", id[0]);
+	expect_verdict(tmp.path, id[2], NULL, 0);
+	expect_verdict(tmp.path, id[3], NULL, 0);
+	expect_verdict(tmp.path, id[4], "duplicate-text", id[3]);
+	expect_verdict(tmp.path, id[5], NULL, 0);
+	assert_int_equal(n.alike_texts, 2);
+	tmp_remove(&tmp);
+}
+
+static void templates_and_banners(void **state)
+{
+	struct tmp_dir tmp = tmp_make();
+	struct wl_dedup_options o = {.image_radius = 6, .threads = 1, .template_images = 4,
+		.banner_texts = 4};
+	struct wl_dedup_counts n;
+	struct corpus_maker m;
+	struct wl_image im;
+	int64_t slogan[5], logo[5], four[4];
+	char t[128];
+
+	(void)state;
+	corpus_make_open(&m, tmp.path, 2);
+	for (int i = 0; i < 5; i++) {
+		draw_picture(100 + (uint64_t)i, 120, 120, &im);
+		slogan[i] = corpus_make_jpeg(
+			&m, "news", "[[\"caption\",\"欢迎光临本站\"]]", "", &im, 90);
+		wl_image_release(&im);
+		draw_picture(77, 120, 120, &im);
+		snprintf(t, sizeof(t), "[[\"caption\",\"第%d篇文章的题目\"]]", i);
+		logo[i] = corpus_make_jpeg(&m, "news", t, "", &im, 60 + 5 * i);
+		wl_image_release(&im);
+	}
+	for (int i = 0; i < 4; i++) { /* just not too often */
+		draw_picture(200 + (uint64_t)i, 120, 120, &im);
+		four[i] = corpus_make_jpeg(
+			&m, "news", "[[\"caption\",\"日落时分的海边\"]]", "", &im, 90);
+		wl_image_release(&im);
+	}
+	corpus_make_close(&m);
+	dedup_with(tmp.path, &o, &n);
+	for (int i = 0; i < 5; i++) {
+		expect_verdict(tmp.path, slogan[i], "template-text", 0);
+		expect_verdict(tmp.path, logo[i], "banner-image", 0);
+	}
+	for (int i = 0; i < 4; i++)
+		expect_verdict(tmp.path, four[i], NULL, 0);
+	assert_int_equal(n.templates, 5);
+	assert_int_equal(n.banners, 5);
+	assert_int_equal(n.kept, 4);
+	tmp_remove(&tmp);
+}
+
+/* ---- evaluation sets ---- */
+
+static void write_jpeg(const char *dir, const char *name, uint64_t seed, int quality)
+{
+	struct wl_image im;
+	struct wl_buf b;
+	char path[600];
+
+	draw_picture(seed, 160, 120, &im);
+	wl_buf_init(&b, 1 << 24);
+	OK(wl_image_encode_jpeg(&im, quality, &b, &err));
+	snprintf(path, sizeof(path), "%s/%s.jpg", dir, name);
+	tmp_write_bytes(path, b.data, b.len);
+	snprintf(path, sizeof(path), "%s/%s.txt", dir, name);
+	tmp_write(path, "评测集里的一段说明文字，写得足够长，好让它也能被比较\n");
+	wl_buf_release(&b);
+	wl_image_release(&im);
+}
+
+static void check_near_eval(const char *dir, int64_t id, const char *name)
+{
+	char sql[160], *got;
+
+	snprintf(sql, sizeof(sql), "SELECT reason, detail FROM verdict WHERE pair_id = %lld",
+		(long long)id);
+	got = stage_dump(dir, "dedup", sql);
+	if (strncmp(got, "near-eval|", 10) != 0 || !strstr(got, name))
+		fail_msg("pair %lld: \"%s\", expected near-eval of %s", (long long)id, got, name);
+	free(got);
+}
+
+/* The same pictures as a directory, as shards (a tar) and as a corpus. */
+static void against(void **state)
+{
+	struct tmp_dir tmp = tmp_make(), other = tmp_make();
+	char set[600], tars[600], second[600];
+	struct corpus_maker m;
+	struct wl_image im;
+	struct wl_dedup_counts n;
+	int64_t id[3], said;
+
+	(void)state;
+	snprintf(set, sizeof(set), "%s/set", other.path);
+	snprintf(tars, sizeof(tars), "%s/tars", other.path);
+	snprintf(second, sizeof(second), "%s/corpus", other.path);
+	OK(wl_mkdir_p(set, &err));
+	OK(wl_mkdir_p(tars, &err));
+	write_jpeg(set, "eins", 1, 50);
+	write_jpeg(set, "zwei", 2, 50);
+	assert_int_equal(tmp_run(NULL, "tar -cf %s/a.tar -C %s .", tars, set), 0);
+	corpus_make_open(&m, second, 2);
+	draw_picture(2, 160, 120, &im);
+	corpus_make_jpeg(&m, "aic", "[[\"caption\",\"评测\"]]", "", &im, 40);
+	wl_image_release(&im);
+	corpus_make_close(&m);
+	corpus_make_open(&m, tmp.path, 3);
+	for (int i = 0; i < 3; i++) {
+		draw_picture((uint64_t)i, 160, 120, &im);
+		id[i] = corpus_make_jpeg(&m, "news", "[[\"caption\",\"一张图片\"]]", "", &im, 90);
+		wl_image_release(&im);
+	}
+	draw_picture(50, 160, 120, &im);
+	said = corpus_make_jpeg(&m, "news",
+		"[[\"caption\",\"评测集里的一段说明文字写得足够长好让它也能被比较\"]]", "", &im, 90);
+	wl_image_release(&im);
+	corpus_make_close(&m);
+	const char *const ways[] = {set, tars, second};
+	for (int w = 0; w < 3; w++) {
+		struct wl_dedup_options o = {.image_radius = 6, .threads = 2, .against = &ways[w],
+			.n_against = 1};
+		assert_int_equal(dedup_with(tmp.path, &o, &n), 0);
+		assert_int_equal(n.against, w == 2 ? 1 : 2);
+		assert_int_equal(n.near_against, n.against);
+		assert_int_equal(n.pairs, 4);
+		expect_verdict(tmp.path, id[0], NULL, 0);
+		if (w < 2)
+			check_near_eval(tmp.path, id[1], "eins");
+		check_near_eval(tmp.path, id[2], w == 2 ? "00" : "zwei");
+		expect_verdict(tmp.path, said, NULL, 0);
+		o.against_by = WL_AGAINST_EITHER;
+		assert_int_equal(dedup_with(tmp.path, &o, &n), 0);
+		assert_int_equal(n.near_against, w == 2 ? 1 : 3);
+		assert_int_equal(dedup_with(tmp.path, &o, &n), 1);
+	}
+	struct wl_corpus *c = wl_corpus_open(tmp.path, false, 0, &err);
+	const char *nowhere = "/nonexistent/set", *empty = other.path;
+	struct wl_dedup_options bad = {.against = &nowhere, .n_against = 1};
+	FAILS(WL_EUSAGE, "no such directory", wl_dedup(c, &bad, &n, &err));
+	assert_int_equal(tmp_run(NULL, "rm -r %s/*", other.path), 0);
+	bad.against = &empty;
+	FAILS(WL_EDATA, "no pictures", wl_dedup(c, &bad, &n, &err));
+	wl_corpus_close(c);
+	tmp_remove(&tmp);
+	tmp_remove(&other);
+}
+
 static void bad_arguments(void **state)
 {
 	enum wl_dedup_policy p;
@@ -334,6 +689,8 @@ static void bad_arguments(void **state)
 	FAILS(WL_EUSAGE, "expected image, text or pair", wl_dedup_policy_parse("img", &p, &err));
 	OK(wl_dedup_policy_parse("pair", &p, &err));
 	assert_int_equal(p, WL_DEDUP_PAIR);
+	enum wl_against_by by;
+	FAILS(WL_EUSAGE, "expected image, text or either", wl_against_by_parse("x", &by, &err));
 }
 
 int main(void)
@@ -344,6 +701,13 @@ int main(void)
 		cmocka_unit_test(threads_make_no_difference),
 		cmocka_unit_test(killed_and_run_again),
 		cmocka_unit_test(grows),
+		cmocka_unit_test(later_is_the_same_as_at_once),
+		cmocka_unit_test(ranks_and_memory_make_no_difference),
+		cmocka_unit_test(under_mpirun),
+		cmocka_unit_test(chains_do_not_join),
+		cmocka_unit_test(near_texts),
+		cmocka_unit_test(templates_and_banners),
+		cmocka_unit_test(against),
 		cmocka_unit_test(bad_arguments),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
