@@ -9,6 +9,7 @@
 int wl_cmd_retrieval(int argc, char **argv);
 int wl_cmd_caption(int argc, char **argv);
 int wl_cmd_ranking(int argc, char **argv);
+int wl_cmd_classify(int argc, char **argv);
 int wl_cmd_report(int argc, char **argv);
 
 /* {"i2t":{"r1","r5","r10","median_rank","mean_rank"},"t2i":{...},"mean_recall","images",

@@ -234,6 +234,41 @@ static int number_ids(int64_t n, int64_t **out, struct wl_err *err)
 	return 0;
 }
 
+/* A file of wenlan-embed with its ids. */
+static int embed_ids(struct wl_vectors *v, const char *path, struct wl_err *err)
+{
+	struct wl_safetensors *st = wl_safetensors_open(path, err);
+	int ret = -1;
+
+	if (!st)
+		return -1;
+	ret = get_matrix(st, path, "image_embeddings", &v->images, &v->n_images, &v->dim, err);
+	if (!ret)
+		ret = get_integers(st, path, "image_ids", v->n_images, &v->image_ids, err);
+	wl_safetensors_close(st);
+	if (ret && err && err->code == WL_ECKPT)
+		err->code = WL_EDATA;
+	return ret;
+}
+
+int wl_vectors_load_images(struct wl_vectors *v, const char *spec, struct wl_err *err)
+{
+	size_t n = strlen(spec);
+	int ret;
+
+	*v = (struct wl_vectors){0};
+	if (n > 12 && !strcmp(spec + n - 12, ".safetensors")) {
+		ret = embed_ids(v, spec, err);
+	} else {
+		ret = wl_matrix_load(spec, &v->images, &v->n_images, &v->dim, err);
+		if (!ret)
+			ret = number_ids(v->n_images, &v->image_ids, err);
+	}
+	if (ret)
+		wl_vectors_release(v);
+	return ret;
+}
+
 int wl_vectors_load_npy(struct wl_vectors *v, const char *images, const char *texts,
 	const char *pairs, struct wl_err *err)
 {

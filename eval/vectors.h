@@ -27,6 +27,11 @@ WL_MUST_CHECK int wl_vectors_load(struct wl_vectors *v, const char *path, struct
 WL_MUST_CHECK int wl_vectors_load_npy(struct wl_vectors *v, const char *images,
 	const char *texts, const char *pairs, struct wl_err *err);
 
+/* Images alone: a matrix as matrix.h reads it, or a file of wenlan-embed, whose image_ids are taken;
+ * else ids are row numbers.  Into v->images, n_images, dim and image_ids. */
+WL_MUST_CHECK int wl_vectors_load_images(struct wl_vectors *v, const char *spec,
+	struct wl_err *err);
+
 void wl_vectors_release(struct wl_vectors *v);
 
 /* The same as the input of the metrics; borrows v's memory. */
