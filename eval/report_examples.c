@@ -4,10 +4,12 @@
  */
 #include "eval/report_priv.h"
 #include "ingest/image.h"
+#include "ops/hash.h"
 #include "ops/json.h"
 #include "shards/shard.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +19,7 @@ struct examples {
 	struct wl_html *h;
 	const struct wl_report_opts *o;
 	const struct wl_vectors *v;
+	const struct wl_report_run *run;
 	struct wl_shardset *set;
 	int64_t *sample;  /* [n_images]: place in the shard set, -1 when it is not there */
 	int64_t *caption; /* [n_texts]: which caption of its sample a text is */
@@ -191,25 +194,84 @@ static int image_query(struct examples *e, int64_t i, struct wl_err *err)
 	return wl_html_raw(e->h, "</ol></div>\n", err);
 }
 
+/* A query and how well it did; equal ranks stand in an order that favours no place in the file. */
+struct query {
+	int64_t rank, index;
+	uint64_t tie;
+};
+
+static int by_rank(const void *a, const void *b)
+{
+	const struct query *x = a, *y = b;
+
+	if (x->rank != y->rank)
+		return x->rank < y->rank ? -1 : 1;
+	return (x->tie > y->tie) - (x->tie < y->tie);
+}
+
+/* The queries that have a right answer, best first; their number, or -1. */
+static int64_t order_queries(const int64_t *rank, int64_t n, struct query **out,
+	struct wl_err *err)
+{
+	struct query *q = calloc((size_t)n + 1, sizeof *q);
+	int64_t have = 0;
+
+	if (!q)
+		return wl_err_nomem(err, "queries", (size_t)n * sizeof *q);
+	for (int64_t i = 0; i < n; i++)
+		if (rank[i])
+			q[have++] = (struct query){rank[i], i, wl_mix64((uint64_t)i)};
+	if (have)
+		qsort(q, (size_t)have, sizeof *q, by_rank);
+	*out = q;
+	return have;
+}
+
+/* Best, median and worst queries of a direction, a third of o->examples each. */
+static int direction(struct examples *e, const char *heading, const int64_t *rank, int64_t n,
+	int (*show)(struct examples *, int64_t, struct wl_err *), struct wl_err *err)
+{
+	static const char *const names[] = {"best", "median", "worst"};
+	struct query *q = NULL;
+	int64_t have = order_queries(rank, n, &q, err), shown = 0;
+	int ret = -1;
+
+	if (have < 0)
+		return -1;
+	WL_TRY_OUT(wl_html_heading(e->h, 2, heading, err));
+	for (int64_t part = 0; part < 3; part++) {
+		int64_t take = (e->o->examples + 2 - part) / 3;
+		int64_t at = part == 0 ? 0 : part == 1 ? (have - take) / 2 : have - take;
+
+		for (at = at < shown ? shown : at; take > 0 && at < have; take--, at++) {
+			char text[120];
+
+			snprintf(text, sizeof text, "%s: right answer at rank %lld", names[part],
+				(long long)q[at].rank);
+			WL_TRY_OUT(wl_html_heading(e->h, 3, text, err));
+			WL_TRY_OUT(show(e, q[at].index, err));
+			shown = at + 1;
+		}
+	}
+	ret = 0;
+out:
+	free(q);
+	return ret;
+}
+
 static int both_directions(struct examples *e, struct wl_err *err)
 {
-	int64_t n = e->o->examples;
-
-	WL_TRY(wl_html_heading(e->h, 2, "Pictures found by a text", err));
-	WL_TRY(wl_html_para(e->h, "Queries are spread evenly over the split, not chosen; the number is"
-		" the score.", err));
-	for (int64_t q = 0; q < n && q < e->v->n_texts; q++)
-		WL_TRY(text_query(e, q * e->v->n_texts / (n < e->v->n_texts ? n : e->v->n_texts), err));
-	WL_TRY(wl_html_heading(e->h, 2, "Texts found by a picture", err));
-	for (int64_t q = 0; q < n && q < e->v->n_images; q++)
-		WL_TRY(image_query(e, q * e->v->n_images / (n < e->v->n_images ? n : e->v->n_images), err));
-	return 0;
+	WL_TRY(direction(e, "Pictures found by a text", e->run->text_rank, e->v->n_texts, text_query,
+		err));
+	return direction(e, "Texts found by a picture", e->run->image_rank, e->v->n_images,
+		image_query, err);
 }
 
 int wl_report_examples(struct wl_html *h, const struct wl_report_opts *o,
-	const struct wl_vectors *v, struct wl_err *err)
+	const struct wl_report_run *run, struct wl_err *err)
 {
-	struct examples e = {.h = h, .o = o, .v = v};
+	const struct wl_vectors *v = &run->v;
+	struct examples e = {.h = h, .o = o, .v = v, .run = run};
 	int ret = -1;
 
 	e.set = wl_shardset_open(o->shards, o->split, err);

@@ -232,8 +232,8 @@ static void report_shows_all(void **state)
 		"--out r.html --examples 6 --top 3");
 	page = tmp_read(tmp_path(&dir, "r.html", path), NULL);
 	assert_non_null(strstr(page, "Split test: 6 pictures, 12 texts"));
-	/* Loss, R@K, learning rate; no chart where there are no numbers. */
-	assert_int_equal(count(page, "<svg"), 3);
+	/* R@K over K; loss, R@K, learning rate; no chart where there are no numbers. */
+	assert_int_equal(count(page, "<svg"), 4);
 	/* Six texts with three pictures each, and six pictures. */
 	assert_int_equal(count(page, "data:image/jpeg"), 6 * 3 + 6);
 	assert_non_null(strstr(page, "第0张&lt;图&gt;"));
@@ -241,6 +241,51 @@ static void report_shows_all(void **state)
 	assert_true(count(page, "its picture") >= 5);
 	assert_non_null(strstr(page, "<td>test</td><td class=\"n\">1</td><td class=\"n\">6</td>"));
 	free(page);
+}
+
+/* Our rows in the tables that they were measured for, Markdown and JSON beside the page, two runs
+ * compared, runs that cannot be. */
+static void report_tables_and_comparison(void **state)
+{
+	char path[512], *text;
+	json_t *o, *rows;
+
+	(void)state;
+	assert_int_equal(tmp_run(NULL, "mkdir %s/a %s/b", dir.path, dir.path), 0);
+	write_embeddings(tmp_path(&dir, "e.safetensors", path));
+	tmp_write(tmp_path(&dir, "a/retrieval-test.json", path), "{\"protocol\":\"wenlan\",\"i2t\":"
+		"{\"r1\":1,\"r5\":2,\"r10\":3},\"t2i\":{\"r1\":4,\"r5\":5,\"r10\":6},"
+		"\"mean_recall\":3.5}");
+	tmp_write(tmp_path(&dir, "a/ranking-i2t.json", path), "{\"exponential\":{\"ndcg@5\":0.111,"
+		"\"ndcg@10\":0.222,\"ndcg@20\":0.333},\"map\":0.444}");
+	tmp_write(tmp_path(&dir, "a/ranking-t2i.json", path), "{\"exponential\":{\"ndcg@5\":0.555,"
+		"\"ndcg@10\":0.666,\"ndcg@20\":0.777},\"map\":0.888}");
+	tmp_write(tmp_path(&dir, "c.json", path), "{\"level\":\"aic\",\"Bleu_4\":0.5,\"METEOR\":0.4,"
+		"\"ROUGE_L\":0.6,\"CIDEr\":1.5}");
+	expect(0, "report: r.html", "report a b --embeddings e.safetensors --embeddings e.safetensors"
+		" --results c.json --out r.html --bootstrap 200");
+	text = tmp_read(tmp_path(&dir, "r.md", path), NULL);
+	assert_non_null(strstr(text,
+		"| this project: a | 1.0 | 2.0 | 3.0 | 4.0 | 5.0 | 6.0 | 3.5 |"));
+	assert_non_null(strstr(text, "| BriVL (the paper) | 36.1 | 55.5 | 62.2 | 36.0 | 55.4 |"));
+	assert_non_null(strstr(text,
+		"| this project: a | 11.1 | 22.2 | 33.3 | 44.4 | 55.5 | 66.6 | 77.7 | 88.8 |"));
+	assert_non_null(strstr(text, "| this project: c.json | 50.0 | 40.0 | 60.0 | 150.0 |"));
+	assert_non_null(strstr(text, "Two runs compared"));
+	assert_non_null(strstr(text, "Protocol: 11,000 pairs"));
+	free(text);
+	o = wl_json_load(tmp_path(&dir, "r.json", path), &err);
+	assert_non_null(o);
+	rows = json_object_get(json_array_get(json_object_get(o, "tables"), 2), "rows");
+	assert_int_equal(json_array_size(rows), 4);
+	assert_true(json_is_true(json_object_get(json_array_get(rows, 3), "ours")));
+	assert_int_equal(json_array_size(json_object_get(o, "retrieval")), 2);
+	json_decref(o);
+	expect(3, "could not be compared", "report a --embeddings e.safetensors --protocol aic-icc"
+		" --out r.html");
+	expect(2, "3 files of embeddings for 2 runs", "report a b --embeddings e --embeddings e"
+		" --embeddings e --out r.html");
+	expect(2, "needs a run", "report --out r.html");
 }
 
 static void report_without_parts(void **state)
@@ -260,6 +305,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(foreign_features, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(what_does_not_fit_is_named, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(report_shows_all, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(report_tables_and_comparison, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(report_without_parts, set_up, tear_down),
 	};
 
