@@ -10,6 +10,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
 
 enum {
 	TABLE_END = 0x30000,
@@ -49,7 +52,9 @@ struct wl_words {
 	size_t n_nodes, cap_nodes;
 	struct edge *edges; /* open addressing, at most half full */
 	size_t n_edges, slots;
-	uint32_t *first; /* bitmap of hashes: words of two letters, first three of longer ones */
+	uint32_t *first_child; /* by number: the node behind the root */
+	/* Bitmaps of two hashes of words of two letters, of the first three of longer ones. */
+	uint32_t *first, *second;
 	unsigned shift;
 };
 
@@ -201,6 +206,8 @@ void wl_words_free(struct wl_words *w)
 	free(w->ends);
 	free(w->edges);
 	free(w->first);
+	free(w->second);
+	free(w->first_child);
 	free(w);
 }
 
@@ -321,9 +328,22 @@ static inline uint32_t slot_of(uint32_t a, uint32_t b, uint32_t c, unsigned shif
 	return ((a * 0x9e3779b1u ^ b * 0x85ebca77u) + c * 0xc2b2ae3du) * 0x27d4eb2fu >> shift;
 }
 
-static void mark(struct wl_words *w, uint32_t s)
+/* Another hash of the same, for the few places that pass the first. */
+static inline uint32_t slot_again(uint32_t a, uint32_t b, uint32_t c, unsigned shift)
 {
-	w->first[s / 32] |= 1u << s % 32;
+	uint64_t x = (uint64_t)a << 32 | b << 16 | c;
+
+	return (uint32_t)(x * 0xd6e8feb86659fd93u >> 32) >> shift;
+}
+
+static void mark(uint32_t *bits, uint32_t s)
+{
+	bits[s / 32] |= 1u << s % 32;
+}
+
+static bool marked(const uint32_t *bits, uint32_t s)
+{
+	return bits[s / 32] >> s % 32 & 1;
 }
 
 /* The bitmap has 64 bits or more for each word, so that one place in thirty or fewer is looked
@@ -336,14 +356,20 @@ static int build_first(struct wl_words *w, struct wl_err *err)
 	for (; bits < 64 * w->n_words && w->shift > 4; bits *= 2)
 		w->shift--;
 	w->first = calloc(bits / 32, sizeof(*w->first));
-	if (!w->first)
+	w->second = calloc(bits / 32, sizeof(*w->second));
+	w->first_child = calloc(1 << 16, sizeof(*w->first_child));
+	if (!w->first || !w->second || !w->first_child)
 		return wl_err_nomem(err, "a word list", bits / 8);
+	for (size_t i = 0; i < w->slots; i++)
+		if (w->edges[i].child && w->edges[i].node == 0)
+			w->first_child[w->edges[i].sym] = w->edges[i].child;
 	for (size_t i = 1; i <= w->n_words; i++) {
 		const uint32_t *l = w->letters + w->words[i].at;
 		uint32_t n[3] = {0};
 		for (uint32_t k = 0; k < 3 && k < w->words[i].n; k++)
 			n[k] = w->number[class_of(l[k] & ~GAP)];
-		mark(w, slot_of(n[0], n[1], n[2], w->shift));
+		mark(w->first, slot_of(n[0], n[1], n[2], w->shift));
+		mark(w->second, slot_again(n[0], n[1], n[2], w->shift));
 	}
 	return 0;
 }
@@ -489,14 +515,13 @@ static bool walk_from(struct walk *k, size_t at, size_t sub)
 
 /* ---- the pass ---- */
 
-enum { BLOCK = 1024, BLOCK_BYTES = 1 << 24, SUB_BITS = 5, AHEAD = 2 };
+enum { BLOCK = 1024, BLOCK_BYTES = 1 << 24, SUB_BITS = 5, AHEAD = 2, LANES = 8 };
 
-/* A stretch of the text as numbers of letters; both loops over it are free of branches that
- * depend on what the text says, which is what makes the pass fast. */
+/* A stretch of the text as numbers of letters.  Both loops over it hardly branch on what the
+ * text says, which is what makes the pass fast; with AVX2 they take several letters at once. */
 struct block {
-	uint32_t sym[BLOCK + WL_FOLD_MAX + AHEAD];
+	uint32_t sym[BLOCK + WL_FOLD_MAX + AHEAD + LANES];
 	uint32_t place[BLOCK + WL_FOLD_MAX + AHEAD]; /* byte behind base, and which letter of it */
-	uint8_t hit[BLOCK + WL_FOLD_MAX]; /* whether words may begin there */
 	uint32_t n;
 	size_t base;
 };
@@ -520,6 +545,50 @@ static void put_special(struct walk *k, struct block *b, uint32_t sym, uint32_t 
 	}
 }
 
+/* Four characters of three bytes each at byte i, where the machine does that at once: how many
+ * bytes that were (12), or 0. */
+static inline uint32_t fill_four(const struct walk *k, struct block *b, size_t i, uint32_t *at)
+{
+#ifdef __AVX2__
+	const __m128i is = _mm_setr_epi8(-32, -128, -128, -32, -128, -128, -32, -128, -128, -32, -128,
+		-128, 0, 0, 0, 0);
+	const __m128i of = _mm_setr_epi8(
+		-16, -64, -64, -16, -64, -64, -16, -64, -64, -16, -64, -64, 0, 0, 0, 0);
+	const __m128i order = _mm_setr_epi8(2, 1, 0, -1, 5, 4, 3, -1, 8, 7, 6, -1, 11, 10, 9, -1);
+	const uint16_t *table = k->w->table;
+	uint32_t c[4], s[4], m = *at, place = (uint32_t)(i - b->base) << SUB_BITS;
+	__m128i v;
+
+	if (k->n - i < 16 || m + 4 > BLOCK)
+		return 0;
+	v = _mm_loadu_si128((const __m128i *)(k->text + i));
+	if (_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_and_si128(v, of), is)) != 0xffff)
+		return 0;
+	/* The low bits of the bytes, put together as b2 + 64 b1 and 16 b0. */
+	v = _mm_and_si128(_mm_shuffle_epi8(v, order), _mm_set1_epi32(0x0f3f3f));
+	v = _mm_maddubs_epi16(v, _mm_set1_epi32(0x104001));
+	v = _mm_madd_epi16(v, _mm_set1_epi32(0x1000001));
+	_mm_storeu_si128((__m128i *)c, v);
+	/* Under U+0800 three bytes are one too many. */
+	if (_mm_movemask_epi8(_mm_cmplt_epi32(v, _mm_set1_epi32(0x800))))
+		return 0;
+	for (int j = 0; j < 4; j++)
+		s[j] = table[c[j]];
+	if (s[0] == SYM_SEVERAL || s[1] == SYM_SEVERAL || s[2] == SYM_SEVERAL || s[3] == SYM_SEVERAL)
+		return 0;
+	for (uint32_t j = 0; j < 4; j++) {
+		b->sym[m] = s[j];
+		b->place[m] = place + (3 * j << SUB_BITS);
+		m += s[j] != SYM_SKIP;
+	}
+	*at = m;
+	return 12;
+#else
+	(void)k, (void)b, (void)i, (void)at;
+	return 0;
+#endif
+}
+
 /* Fills the block from byte i on; returns where it ended. */
 static size_t fill(struct walk *k, struct block *b, size_t i)
 {
@@ -532,9 +601,13 @@ static size_t fill(struct walk *k, struct block *b, size_t i)
 		size_t at = i;
 		uint32_t c = p[i], sym;
 		bool ok = true;
+		if (c >= 0xe1 && (sym = fill_four(k, b, i, &m))) {
+			i += sym;
+			continue;
+		}
 		if (c < 0x80) {
 			i++;
-		} else if (c > 0xe0 && c < 0xed && n - i >= 3 && (p[i + 1] & 0xc0) == 0x80 &&
+		} else if (c > 0xe0 && c < 0xf0 && c != 0xed && n - i >= 3 && (p[i + 1] & 0xc0) == 0x80 &&
 			   (p[i + 2] & 0xc0) == 0x80) {
 			c = (c & 15) << 12 | (uint32_t)(p[i + 1] & 63) << 6 | (p[i + 2] & 63);
 			i += 3;
@@ -556,22 +629,77 @@ static size_t fill(struct walk *k, struct block *b, size_t i)
 	return i;
 }
 
-/* Walks from the first `n` letters of the block; false: stop. */
-static bool walk_block(struct walk *k, struct block *b, uint32_t n)
+/* Whether words may begin at each of the eight letters from s on, a bit for each. */
+static inline uint32_t eight_hits(const uint32_t *bits, const uint32_t *s, unsigned shift)
 {
-	const uint32_t *bits = k->w->first, *s = b->sym;
-	unsigned shift = k->w->shift;
+	uint32_t hits = 0;
+#ifdef __AVX2__
+	const __m256i low = _mm256_set1_epi32(31), last = _mm256_set1_epi32(0x27d4eb2f);
+	__m128i by = _mm_cvtsi32_si128((int)shift);
+	__m256i a = _mm256_loadu_si256((const __m256i *)s);
+	__m256i b = _mm256_loadu_si256((const __m256i *)(s + 1));
+	__m256i c = _mm256_loadu_si256((const __m256i *)(s + 2));
+	__m256i two = _mm256_xor_si256(_mm256_mullo_epi32(a, _mm256_set1_epi32((int)0x9e3779b1)),
+		_mm256_mullo_epi32(b, _mm256_set1_epi32((int)0x85ebca77)));
+	__m256i more = _mm256_add_epi32(
+		two, _mm256_mullo_epi32(c, _mm256_set1_epi32((int)0xc2b2ae3d)));
+	__m256i x, y;
 
-	for (uint32_t i = 0; i < n; i++) {
+	two = _mm256_srl_epi32(_mm256_mullo_epi32(two, last), by);
+	more = _mm256_srl_epi32(_mm256_mullo_epi32(more, last), by);
+	x = _mm256_i32gather_epi32((const int *)bits, _mm256_srli_epi32(two, 5), 4);
+	y = _mm256_i32gather_epi32((const int *)bits, _mm256_srli_epi32(more, 5), 4);
+	x = _mm256_srlv_epi32(x, _mm256_and_si256(two, low));
+	y = _mm256_srlv_epi32(y, _mm256_and_si256(more, low));
+	x = _mm256_slli_epi32(_mm256_or_si256(x, y), 31);
+	hits = (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(x));
+#else
+	for (uint32_t i = 0; i < LANES; i++) {
 		uint32_t two = slot_of(s[i], s[i + 1], 0, shift);
 		uint32_t more = slot_of(s[i], s[i + 1], s[i + 2], shift);
-		b->hit[i] = (uint8_t)((bits[two / 32] >> two % 32 | bits[more / 32] >> more % 32) & 1);
+		hits |= ((bits[two / 32] >> two % 32 | bits[more / 32] >> more % 32) & 1) << i;
 	}
-	for (uint32_t i = 0; i < n; i++) {
-		uint32_t place = b->place[i];
-		if (b->hit[i] && s[i] && s[i + 1] &&
-			!walk_from(k, b->base + (place >> SUB_BITS), place & ((1 << SUB_BITS) - 1)))
-			return false;
+#endif
+	return hits;
+}
+
+/* Whether a word may really begin at letter j: the trie is followed by the numbers alone, until
+ * it ends, a word ends, or the block does. */
+static bool promising(const struct wl_words *w, const struct block *b, uint32_t j)
+{
+	const uint32_t *s = b->sym + j;
+	uint32_t node;
+
+	if (!marked(w->second, slot_again(s[0], s[1], 0, w->shift)) &&
+		!marked(w->second, slot_again(s[0], s[1], s[2], w->shift)))
+		return false;
+	node = w->first_child[s[0]];
+	while (node) {
+		if (w->ends[node] || ++j >= b->n)
+			return true;
+		node = edge_of(w->edges, w->slots, node, b->sym[j])->child;
+	}
+	return false;
+}
+
+/* Walks from the first `n` letters of the block; false: stop.  What stands behind them in the
+ * array may be anything. */
+static bool walk_block(struct walk *k, struct block *b, uint32_t n)
+{
+	const uint32_t *s = b->sym;
+
+	for (uint32_t i = 0; i < n; i += LANES) {
+		uint32_t hits = eight_hits(k->w->first, s + i, k->w->shift);
+		for (; hits; hits &= hits - 1) {
+			uint32_t j = i + (uint32_t)__builtin_ctz(hits), place;
+			if (j >= n)
+				break;
+			place = b->place[j];
+			if (promising(k->w, b, j) &&
+				!walk_from(k, b->base + (place >> SUB_BITS),
+					place & ((1 << SUB_BITS) - 1)))
+				return false;
+		}
 	}
 	return true;
 }
@@ -595,8 +723,7 @@ void wl_words_scan(const struct wl_words *w, const char *text, size_t n, unsigne
 		keep = i < n && b.n >= AHEAD ? AHEAD : i < n ? b.n : 0;
 		if (keep && i - b.base - (b.place[b.n - keep] >> SUB_BITS) > BLOCK_BYTES)
 			keep = 0; /* a gap that no word spans; places must stay small */
-		if (!keep)
-			memset(b.sym + b.n, 0, AHEAD * sizeof(*b.sym));
+		memset(b.sym + b.n, 0, LANES * sizeof(*b.sym));
 		if (!walk_block(&k, &b, b.n - keep))
 			return;
 		/* The last letters wait for those that follow them; their bytes stay near. */
