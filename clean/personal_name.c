@@ -86,13 +86,28 @@ bool wl_wechat_at(const struct wl_cps *t, size_t i, struct wl_span *s)
 /* Chinese numerals and letters that number houses. */
 static bool house_numeral(uint32_t c)
 {
-	static const char numerals[] = "一二三四五六七八九十百〇零甲乙丙丁";
-	size_t at = 0;
-
-	while (at < sizeof(numerals) - 1)
-		if (wl_utf8_next(numerals, sizeof(numerals) - 1, &at, NULL) == c)
-			return true;
-	return false;
+	switch (c) {
+	case 0x4e00: /* 一 */
+	case 0x4e8c:
+	case 0x4e09:
+	case 0x56db:
+	case 0x4e94:
+	case 0x516d:
+	case 0x4e03:
+	case 0x516b:
+	case 0x4e5d: /* 九 */
+	case 0x5341: /* 十 */
+	case 0x767e: /* 百 */
+	case 0x3007: /* 〇 */
+	case 0x96f6: /* 零 */
+	case 0x7532: /* 甲 */
+	case 0x4e59:
+	case 0x4e19:
+	case 0x4e01: /* 丁 */
+		return true;
+	default:
+		return false;
+	}
 }
 
 struct house {
@@ -245,9 +260,11 @@ bool wl_plate_at(const struct wl_cps *t, size_t i, struct wl_span *s)
 	size_t at = 0, k = i + 1, n = 0, digits = 0;
 	bool province = false;
 
+	if (k >= t->n || !wl_ascii_alpha(wl_half(t->c[k])))
+		return false;
 	while (at < sizeof(provinces) - 1 && !province)
 		province = wl_utf8_next(provinces, sizeof(provinces) - 1, &at, NULL) == t->c[i];
-	if (!province || k >= t->n || !wl_ascii_alpha(wl_half(t->c[k])))
+	if (!province)
 		return false;
 	k++;
 	if (k < t->n && (t->c[k] == 0xb7 || t->c[k] == 0x2022 || t->c[k] == 0x30fb ||

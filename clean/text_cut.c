@@ -243,7 +243,10 @@ static size_t machinery_at(
 	if (y->emoji && is_emoji(c))
 		return 1;
 	*what = WL_CUT_REPOST;
-	for (const char *const *p = phrases; y->reposts && *p; p++)
+	if (!y->reposts || (c != 0x8f6c && c != 0x8f49 && (c | 32) != 'r' && c != 0x7f51 &&
+				   c != 0x7db2 && c != 0x5206 && c != 0x79d2))
+		return 0; /* none of the phrases begins so */
+	for (const char *const *p = phrases; *p; p++)
 		if ((n = wl_word_at(t, i, *p)))
 			return n;
 	return 0;
