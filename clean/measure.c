@@ -54,9 +54,10 @@ static void trace_char(struct trace *t, uint32_t c)
 }
 
 /* Whether the characters' GBK bytes are mostly well-formed UTF-8 of Chinese text: then it was
- * UTF-8 that somebody decoded as GBK.  Genuine Chinese gives such bytes by rare chance only. */
-static int read_as_gbk(const struct wl_text *tx, const uint32_t *c, size_t n, bool *garbled,
-	struct wl_err *err)
+ * UTF-8 that somebody decoded as GBK.  Genuine Chinese gives such bytes by rare chance only; a
+ * third is enough where the characters are rare ones as well (some bytes are lost on the way). */
+static int read_as_gbk(const struct wl_text *tx, const uint32_t *c, size_t n, bool rare,
+	bool *garbled, struct wl_err *err)
 {
 	char *bytes = malloc(2 * n + 1);
 	size_t len = 0, good = 0, i = 0;
@@ -65,6 +66,10 @@ static int read_as_gbk(const struct wl_text *tx, const uint32_t *c, size_t n, bo
 		return wl_err_nomem(err, "a text", 2 * n);
 	for (size_t k = 0; k < n; k++) {
 		uint32_t g = wl_text_gbk(tx, c[k]);
+		if (c[k] == 0x20ac) {
+			bytes[len++] = (char)0x80; /* the euro of code page 936 */
+			continue;
+		}
 		if (!g)
 			continue;
 		bytes[len++] = (char)(g >> 8);
@@ -76,7 +81,7 @@ static int read_as_gbk(const struct wl_text *tx, const uint32_t *c, size_t n, bo
 		good += ok && (wl_is_cjk(u) || (u >= 0x3000 && u <= 0x303f) || u >= 0xff01);
 	}
 	free(bytes);
-	*garbled = good >= 3 && good * 3 * 10 >= len * 6;
+	*garbled = good >= 3 && good * 3 * 10 >= len * (rare ? 3 : 6);
 	return 0;
 }
 
@@ -147,7 +152,7 @@ int wl_measure(const struct wl_text *tx, const char *text, size_t len, struct wl
 		letters[m->letters] = c;
 		measure_letter(tx, m, c);
 	}
-	ret = read_as_gbk(tx, all, m->chars, &garbled, err);
+	ret = read_as_gbk(tx, all, m->chars, m->common * 10 < m->han * 6, &garbled, err);
 	m->garbled = garbled || t.bad > 0 || (t.latin >= 3 && t.latin * 5 >= m->chars) ||
 		     (t.pairs >= 4 && t.pairs * 5 >= t.high * 2 && t.high * 2 >= m->chars) ||
 		     has_filling(text);

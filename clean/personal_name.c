@@ -115,6 +115,7 @@ struct house {
 	int parts;
 	bool street; /* the first part is 号 or 弄 */
 	bool building, fine;
+	bool block; /* a part is 栋 or the like, behind which a bare number is a room */
 };
 
 /* One "12号", "3栋", "501室"; its length, or 0. */
@@ -147,12 +148,14 @@ static size_t part_at(const struct wl_cps *t, size_t i, struct house *h)
 		if (h->parts == 0)
 			h->street = units[k].street;
 		h->building |= units[k].building;
+		h->block |= units[k].building && !units[k].street;
 		h->fine |= units[k].fine;
 		return n + m;
 	}
 	/* "3栋501": a room without the word. */
-	if (h->building && h->parts && n >= 3 && n <= 4 && wl_digit(t->c[i]) >= 0 &&
-		(i + n == t->n || !wl_letter_or_digit(t->c[i + n]))) {
+	if (h->block && h->parts && n >= 3 && n <= 4 && wl_digit(t->c[i]) >= 0 &&
+		(i + n == t->n || !wl_letter_or_digit(t->c[i + n])) &&
+		(i + n + 1 >= t->n || wl_half(t->c[i + n]) != '-' || wl_digit(t->c[i + n + 1]) < 0)) {
 		h->fine = true;
 		return n;
 	}
@@ -202,7 +205,7 @@ static size_t address_start(const struct wl_cps *t, size_t i, size_t floor, bool
 		"宁夏", "新疆", "香港", "澳门", "台湾", "广州", "深圳", NULL};
 	static const char *const heralds[] = {"住址", "地址", "家住", "住在", "寄到", "寄至", "送到",
 		"收货", "收件", "户籍", "居住", "现住", "位于", NULL};
-	size_t from = i, place = SIZE_MAX, herald = SIZE_MAX, n;
+	size_t from = i, place = SIZE_MAX, herald = SIZE_MAX, sign = 0, n;
 
 	while (from > floor && i - from < ADDRESS_BACK &&
 		(wl_letter_or_digit(t->c[from - 1]) || wl_half(t->c[from - 1]) == ':' ||
@@ -213,6 +216,10 @@ static size_t address_start(const struct wl_cps *t, size_t i, size_t floor, bool
 		for (const char *const *w = places; *w && place == SIZE_MAX; w++)
 			if (wl_word_at(t, k, *w))
 				place = k;
+		/* 海淀区: a district's name has two letters or three. */
+		if (place == SIZE_MAX && k >= from + 2 && k + 2 < i &&
+			(t->c[k] == 0x5e02 || t->c[k] == 0x533a || t->c[k] == 0x53bf))
+			place = k - 2 - (k > from + 2 && wl_is_cjk(t->c[k - 3]));
 		for (const char *const *w = heralds; *w; w++)
 			if ((n = wl_word_at(t, k, *w)) != 0) {
 				herald = k + n;
@@ -220,12 +227,17 @@ static size_t address_start(const struct wl_cps *t, size_t i, size_t floor, bool
 				*announced |= strcmp(*w, "位于") != 0;
 			}
 		if (wl_half(t->c[k]) == ':' || t->c[k] == ' ')
-			herald = k + 1;
+			sign = k + 1;
 	}
+	if (place != SIZE_MAX && place < sign)
+		place = SIZE_MAX;
+	if (herald != SIZE_MAX && herald < sign)
+		herald = sign;
 	if (herald != SIZE_MAX && (place == SIZE_MAX || place < herald))
 		return herald < i ? herald : i;
 	if (place != SIZE_MAX)
 		return place;
+	from = from < sign ? sign : from;
 	return i - from > NAME_BACK ? i - NAME_BACK : from;
 }
 
