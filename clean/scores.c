@@ -78,6 +78,7 @@ static bool parse_json(const char *line, struct entry *e)
 static int parse_line(char *line, bool first, struct entry *e)
 {
 	char *cut;
+	bool pair;
 
 	if (*line == '{')
 		return parse_json(line, e) ? 1 : -1;
@@ -85,9 +86,10 @@ static int parse_line(char *line, bool first, struct entry *e)
 	if (!cut)
 		return -1;
 	*cut = 0;
-	if (parse_pair(line, (size_t)(cut - line), &e->id) && parse_score(cut + 1, &e->score))
-		return 1;
-	return first && !parse_score(cut + 1, &e->score) ? 0 : -1;
+	pair = parse_pair(line, (size_t)(cut - line), &e->id);
+	if (parse_score(cut + 1, &e->score))
+		return pair ? 1 : -1;
+	return first && !pair && (*line < '0' || *line > '9') ? 0 : -1;
 }
 
 static int push(struct wl_scores *s, const struct entry *e, struct wl_err *err)
