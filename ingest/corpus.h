@@ -177,9 +177,20 @@ WL_MUST_CHECK int wl_lane_stale(struct wl_lane *l, const char *after, int64_t cu
 	struct wl_fetch *out, struct wl_err *err);
 /* The fetch succeeded: writes the bytes once, fills in hash and place of *f, puts *f, and turns
  * every pair that waits for the URL into a pair.  image NULL: *f says where the bytes lie already
- * (a URL of an earlier run).  Gives the number of pairs. */
+ * (a URL of an earlier run).  Gives the number of pairs; *bare: of those that have no text, and
+ * so went into quarantine. */
 WL_MUST_CHECK int64_t wl_lane_complete(struct wl_lane *l, struct wl_fetch *f, const void *image,
-	size_t n, struct wl_err *err);
+	size_t n, int64_t *bare, struct wl_err *err);
+/* The first row after `after` (-1: the first) that waits for the URL and has no text, so that the
+ * URL may be a page's: 1, strings valid until the next call; 0: there is none. */
+struct wl_page_row {
+	int64_t id, fetched_at;
+	const char *origin, *place, *source, *meta;
+};
+WL_MUST_CHECK int wl_lane_page_row(struct wl_lane *l, const char *url, int64_t after,
+	struct wl_page_row *out, struct wl_err *err);
+/* The row waits no more: its page's pictures have taken its place. */
+WL_MUST_CHECK int wl_lane_drop_pending(struct wl_lane *l, int64_t id, struct wl_err *err);
 /* A URL that was OK has other bytes now: each pair that has the old ones gets a sibling with the
  * new (its id is made of the old id and the new hash), since pairs never change.  Puts *f, whose
  * sha256 is the old hash and becomes the new one.  Gives the number of pairs. */

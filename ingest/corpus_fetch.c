@@ -44,6 +44,7 @@ enum {
 	STMT_COUNT,
 	STMT_STALE,
 	STMT_HAVING,
+	STMT_PAGE,
 	N_STMT
 };
 #define PENDING_COLUMNS                                                                            \
@@ -65,10 +66,12 @@ static const char *const STMT_SQL[N_STMT] = {
 	[STMT_REVIVE] = "UPDATE pending SET failed = 0 WHERE id = ?",
 	[STMT_FORGET] = "DELETE FROM fetch WHERE url = ? AND outcome = 2",
 	[STMT_STALE] = "SELECT " FETCH_COLUMNS ", url FROM fetch WHERE url > ? AND fetched_at < ?"
-		       " AND outcome = 1 ORDER BY url",
+		       " AND outcome = 1 AND format != 'html' ORDER BY url",
 	[STMT_HAVING] = "SELECT id, source, url, page_url, texts, split_hint, boxes, fetched_at,"
 			" meta FROM pair WHERE url = ? AND image_sha256 = ? AND id > ?"
 			" ORDER BY id",
+	[STMT_PAGE] = PENDING_COLUMNS
+	"WHERE image_url = ? AND failed = 0 AND texts = '[]' AND id > ? ORDER BY id LIMIT 1",
 	[STMT_COUNT] = "SELECT count(*) FROM pending WHERE failed = 0",
 };
 _Static_assert((int)N_STMT <= (int)WL_LANE_FETCH_STMTS, "corpus_priv.h has room");
@@ -289,6 +292,10 @@ static int write_once(struct wl_lane *l, struct wl_fetch *f, int64_t id, const v
 	return 0;
 }
 
+/* One origin may have several pairs at one place, so the pair's number is part of the key. */
+static int quarantine_one(
+	struct wl_lane *l, const struct waiting *w, const char *reason, struct wl_err *err);
+
 static int complete_one(
 	struct wl_lane *l, struct waiting *w, const struct wl_fetch *f, struct wl_err *err)
 {
@@ -304,18 +311,38 @@ static int complete_one(
 	return wl_lane_insert(l, p, err);
 }
 
+/* The pair in the row at which s stands goes into quarantine; its row is kept, as failed. */
+static int give_up_one(struct wl_lane *l, sqlite3_stmt *s, const struct waiting *w,
+	const char *reason, struct wl_err *err)
+{
+	sqlite3_stmt *fail = stmt(l, STMT_FAIL, err);
+	int64_t id = w->pair.id;
+	if (!fail)
+		return -1;
+	WL_TRY(quarantine_one(l, w, reason, err));
+	sqlite3_reset(s);
+	return wl_db_run(&l->db, fail, err, "i", id);
+}
+
 int64_t wl_lane_complete(
-	struct wl_lane *l, struct wl_fetch *f, const void *image, size_t n, struct wl_err *err)
+	struct wl_lane *l, struct wl_fetch *f, const void *image, size_t n, int64_t *bare,
+	struct wl_err *err)
 {
 	sqlite3_stmt *s, *drop = stmt(l, STMT_DROP, err);
 	struct waiting w;
 	int64_t pairs = 0;
 	int row;
+	*bare = 0;
 	if (!drop)
 		return -1;
 	WL_TRY(wl_lane_begin(l, err));
 	while ((row = next_of_url(l, f->url, &w, &s, err)) > 0) {
 		int64_t id = w.pair.id;
+		if (strcmp(w.pair.texts, "[]") == 0) {
+			WL_TRY(give_up_one(l, s, &w, "no text", err));
+			++*bare;
+			continue;
+		}
 		if (image && pairs == 0)
 			WL_TRY(write_once(l, f, id, image, n, err));
 		WL_TRY(complete_one(l, &w, f, err));
@@ -394,7 +421,6 @@ static char *evidence(const struct waiting *w, struct wl_err *err)
 	return s;
 }
 
-/* One origin may have several pairs at one place, so the pair's number is part of the key. */
 static int quarantine_one(
 	struct wl_lane *l, const struct waiting *w, const char *reason, struct wl_err *err)
 {
@@ -408,20 +434,45 @@ static int quarantine_one(
 	return ret;
 }
 
+int wl_lane_page_row(struct wl_lane *l, const char *url, int64_t after, struct wl_page_row *out,
+	struct wl_err *err)
+{
+	sqlite3_stmt *s = stmt(l, STMT_PAGE, err);
+	struct waiting w;
+	if (!s)
+		return -1;
+	WL_TRY(wl_db_bind(&l->db, s, err, "si", url, after));
+	int row = wl_db_step(&l->db, s, err);
+	if (row <= 0)
+		return row;
+	read_waiting(s, &w);
+	*out = (struct wl_page_row){.id = w.pair.id,
+		.fetched_at = w.pair.fetched_at,
+		.origin = w.origin,
+		.place = w.place,
+		.source = w.pair.source,
+		.meta = w.pair.meta};
+	return 1;
+}
+
+int wl_lane_drop_pending(struct wl_lane *l, int64_t id, struct wl_err *err)
+{
+	sqlite3_stmt *drop = stmt(l, STMT_DROP, err);
+	if (!drop)
+		return -1;
+	WL_TRY(wl_lane_begin(l, err));
+	return wl_db_run(&l->db, drop, err, "i", id);
+}
+
 int64_t wl_lane_give_up(struct wl_lane *l, struct wl_fetch *f, struct wl_err *err)
 {
-	sqlite3_stmt *s, *fail = stmt(l, STMT_FAIL, err);
+	sqlite3_stmt *s;
 	struct waiting w;
 	int64_t pairs = 0;
 	int row;
-	if (!fail)
-		return -1;
 	WL_TRY(wl_lane_begin(l, err));
 	while ((row = next_of_url(l, f->url, &w, &s, err)) > 0) {
-		int64_t id = w.pair.id;
-		WL_TRY(quarantine_one(l, &w, f->reason, err));
-		sqlite3_reset(s);
-		WL_TRY(wl_db_run(&l->db, fail, err, "i", id));
+		WL_TRY(give_up_one(l, s, &w, f->reason, err));
 		pairs++;
 	}
 	WL_TRY(row);

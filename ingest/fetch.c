@@ -404,7 +404,9 @@ static void check(void *arg)
 	const struct wl_buf *b = &t->req.a.body;
 	struct wl_err why = WL_ERR_INIT;
 	t->check_code = WL_OK;
-	if (wl_fetch_check(b, t->req.http->o->quick, &t->info, &why) < 0) {
+	if (t->page)
+		wl_page_read(t);
+	else if (wl_fetch_check(b, t->req.http->o->quick, &t->info, &why) < 0) {
 		t->check_code = why.code;
 		snprintf(t->why, sizeof t->why, "%s", why.msg);
 	}
@@ -417,6 +419,8 @@ static int settle_checked(struct wl_fetcher *f, struct wl_task *t, struct wl_err
 {
 	const struct wl_answer *a = &t->req.a;
 	char reason[WL_REASON + 160];
+	if (t->page)
+		return wl_outcome_page(f, t, err);
 	if (t->check_code == WL_OK)
 		return wl_outcome_ok(f, t, err);
 	if (t->check_code != WL_EDATA)
@@ -451,6 +455,7 @@ static int submit(struct wl_fetcher *f, struct wl_task *t, struct wl_err *err)
 {
 	if (f->n_checking == f->cap_checking)
 		WL_TRY(take_checked(f, true, err));
+	WL_TRY(wl_page_begin(f, t, err));
 	atomic_store(&t->checked, false);
 	f->checking[(f->first_checking + f->n_checking++) % f->cap_checking] = t;
 	wl_pool_submit(f->pool, check, t);
@@ -732,6 +737,7 @@ void wl_fetcher_free(struct wl_fetcher *f)
 	wl_http_release(&f->http);
 	free(f->checking);
 	free(f->url_cursor);
+	wl_fetch_profiles_release(f);
 	free(f);
 }
 

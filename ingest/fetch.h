@@ -55,6 +55,7 @@ struct wl_fetch_counts {
 	int64_t requests;	   /* HTTP requests made, robots.txt and redirects included */
 	int64_t ok, failed, later; /* URLs by outcome */
 	int64_t unchanged, changed; /* refreshed URLs */
+	int64_t pages, found;	   /* URLs that were pages, and the pictures found in them */
 	int64_t pairs;		   /* completed */
 	int64_t quarantined;	   /* pairs given up */
 	int64_t waiting;	   /* pairs still pending at the end */

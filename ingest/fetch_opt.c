@@ -14,6 +14,9 @@ void wl_fetch_say(const struct wl_fetch_counts *n)
 		(long long)n->ok, (double)n->bytes / 1e6, (long long)n->requests,
 		(long long)n->pairs, (long long)n->failed, (long long)n->quarantined,
 		(long long)n->later);
+	if (n->pages)
+		wl_info("%lld of the URLs were pages, which name %lld pictures",
+			(long long)n->pages, (long long)n->found);
 	if (n->unchanged || n->changed)
 		wl_info("asked again: %lld unchanged, %lld changed", (long long)n->unchanged,
 			(long long)n->changed);
@@ -26,8 +29,8 @@ void wl_fetch_say(const struct wl_fetch_counts *n)
 
 json_t *wl_fetch_counts_json(const struct wl_fetch_counts *n)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O?}", "requests",
-		n->requests, "ok", n->ok, "failed", n->failed, "later", n->later, "unchanged",
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O?}", "requests",
+		n->requests, "pages", n->pages, "found", n->found, "ok", n->ok, "failed", n->failed, "later", n->later, "unchanged",
 		n->unchanged, "changed", n->changed, "pairs", n->pairs, "quarantined",
 		n->quarantined, "waiting", n->waiting, "bytes", n->bytes, "reasons", n->reasons);
 }

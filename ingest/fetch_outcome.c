@@ -71,12 +71,29 @@ int wl_outcome_ok(struct wl_fetcher *f, struct wl_task *t, struct wl_err *err)
 		WL_TRY(changed(f, t, &row, err));
 		settled(f, 1);
 	} else {
-		int64_t pairs = wl_lane_complete(f->lane, &row, b->data, b->len, err);
+		int64_t bare, pairs = wl_lane_complete(f->lane, &row, b->data, b->len, &bare, err);
 		WL_TRY(pairs);
 		f->out->ok++;
 		f->out->pairs += pairs;
-		settled(f, pairs);
+		f->out->quarantined += bare;
+		settled(f, pairs + bare);
 	}
+	wl_task_free(&f->sites, t);
+	return 0;
+}
+
+int wl_outcome_page(struct wl_fetcher *f, struct wl_task *t, struct wl_err *err)
+{
+	const struct wl_buf *b = &t->req.a.body;
+	struct wl_fetch row = row_of(f, t);
+	const char *bad;
+	row.tries++;
+	row.format = "html";
+	wl_sha256(b->data, b->len, row.sha256);
+	WL_TRY(wl_page_settle(f, t, &row, &bad, err));
+	if (bad)
+		return wl_outcome_failed(f, t, bad, err);
+	settled(f, 1);
 	wl_task_free(&f->sites, t);
 	return 0;
 }
@@ -163,7 +180,7 @@ int wl_outcome_known(struct wl_fetcher *f, const char *url, int64_t *tries, int6
 	struct wl_err *err)
 {
 	struct wl_fetch row;
-	int64_t pairs;
+	int64_t pairs, bare;
 	int known = wl_lane_fetch_get(f->lane, url, &row, err);
 	WL_TRY(known);
 	*tries = known ? row.tries : 0;
@@ -176,9 +193,12 @@ int wl_outcome_known(struct wl_fetcher *f, const char *url, int64_t *tries, int6
 		return (double)*wait_ms > f->o.wait_s * 1000 ? 2 : 0;
 	}
 	if (row.outcome == WL_FETCH_OK) {
-		pairs = wl_lane_complete(f->lane, &row, NULL, 0, err);
+		if (strcmp(row.format, "html") == 0)
+			return wl_page_known(f, &row, err);
+		pairs = wl_lane_complete(f->lane, &row, NULL, 0, &bare, err);
 		WL_TRY(pairs);
 		f->out->pairs += pairs;
+		f->out->quarantined += bare;
 	} else {
 		pairs = wl_lane_give_up(f->lane, &row, err);
 		WL_TRY(pairs);

@@ -123,6 +123,7 @@ struct wl_task {
 	/* from the pool: */
 	atomic_bool checked;
 	struct wl_image_info info;
+	struct wl_page_job *page; /* a row waits for it to be a page, and it is one */
 	char why[WL_REASON];
 	int check_code; /* WL_OK, WL_EDATA: why; else a failure that is not the picture's */
 };
@@ -207,14 +208,33 @@ struct wl_fetcher {
 	char *url_cursor;
 	bool refreshing, exhausted, sated;
 	int64_t pass_added, pass_skipped;
+	struct wl_named_profile {
+		char *name;
+		struct wl_profile *profile;
+	} *profiles;
+	size_t n_profiles;
 	/* the open batch, and progress */
 	int64_t batch, batch_bytes, batch_ms, settled_ms, warned_ms, noted_ms;
 	struct wl_progress *progress;
 	uint64_t done;
 };
 
+/* fetch_page.c.  Before the pool: sets t->page when what came is a page and a row without a
+ * caption waits for it. */
+WL_MUST_CHECK int wl_page_begin(struct wl_fetcher *f, struct wl_task *t, struct wl_err *err);
+/* In the pool: reads it. */
+void wl_page_read(struct wl_task *t);
+/* After: its pictures take its place, and *row is put.  *bad: why it cannot be read. */
+WL_MUST_CHECK int wl_page_settle(struct wl_fetcher *f, struct wl_task *t, struct wl_fetch *row,
+	const char **bad, struct wl_err *err);
+/* The URL of *row was a page.  0: it must be fetched again, for a row that came since; 1: settled. */
+WL_MUST_CHECK int wl_page_known(struct wl_fetcher *f, struct wl_fetch *row, struct wl_err *err);
+void wl_page_job_free(struct wl_page_job *j);
+void wl_fetch_profiles_release(struct wl_fetcher *f);
+
 /* Outcomes of a task; each frees it. */
 WL_MUST_CHECK int wl_outcome_ok(struct wl_fetcher *f, struct wl_task *t, struct wl_err *err);
+WL_MUST_CHECK int wl_outcome_page(struct wl_fetcher *f, struct wl_task *t, struct wl_err *err);
 WL_MUST_CHECK int wl_outcome_same(struct wl_fetcher *f, struct wl_task *t, struct wl_err *err);
 WL_MUST_CHECK int wl_outcome_failed(
 	struct wl_fetcher *f, struct wl_task *t, const char *reason, struct wl_err *err);

@@ -176,6 +176,7 @@ void wl_task_free(struct wl_sites *s, struct wl_task *t)
 	}
 	if (t->site)
 		t->site->n_tasks--;
+	wl_page_job_free(t->page);
 	wl_request_release(&t->req);
 	wl_url_release(&t->at);
 	free(t->url);

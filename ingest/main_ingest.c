@@ -203,8 +203,8 @@ int main(int argc, char **argv)
 			"?partitions=0-3\n"
 			"  tar:FILE      KEY.jpg beside KEY.txt or KEY.json, or images beside one "
 			".jsonl\n"
-			"  urls:FILE     URLs of pictures, a line each, with a caption after a tab, "
-			"CSV or JSONL\n"
+			"  urls:FILE     URLs of pictures with captions (after a tab, CSV, JSONL), or "
+			"of pages; ?profile=news|baike|weibo\n"
 			"  warc:FILE     web archives: the pages' pictures with their texts; "
 			"?profile=news|baike|weibo\n"
 			"Without a SOURCE, what a corpus still waits for is fetched.",

@@ -13,6 +13,7 @@
 
 #include "ingest/csv.h"
 #include "ingest/lines.h"
+#include "ingest/page.h"
 #include "ops/file.h"
 #include "ops/json.h"
 
@@ -31,6 +32,8 @@ struct urls_source {
 	struct wl_arena mem; /* of the header */
 	struct wl_csv_row header;
 	int url, caption; /* columns; caption -1: none */
+	/* ?profile=NAME, for URLs of pages: what goes into meta, and the label if there is none */
+	char *page_meta, *page_source;
 };
 
 static void urls_close(struct wl_source *base)
@@ -39,6 +42,8 @@ static void urls_close(struct wl_source *base)
 	wl_lines_close(&s->lines);
 	wl_buf_release(&s->line);
 	wl_arena_release(&s->mem);
+	free(s->page_meta);
+	free(s->page_source);
 	free(s);
 }
 
@@ -88,6 +93,24 @@ static int find_form(struct urls_source *s, const struct wl_origin *o, struct wl
 	return 0;
 }
 
+/* The fetch reads pages by it: it must be there. */
+static int take_profile(struct urls_source *s, const struct wl_origin *o, struct wl_err *err)
+{
+	struct wl_profile *p = wl_profile_load(o->profile, err);
+	json_t *meta;
+	if (!p)
+		return -1;
+	if (strcmp(o->source, o->ops->kind) == 0)
+		s->page_source = wl_strf(err, "%s", wl_profile_name(p));
+	wl_profile_free(p);
+	if (!o->profile)
+		return 0;
+	meta = json_pack("{s:s}", "profile", o->profile);
+	s->page_meta = meta ? wl_json_text(meta, err) : NULL;
+	json_decref(meta);
+	return s->page_meta ? 0 : -1;
+}
+
 static struct wl_source *urls_open(
 	const struct wl_origin *o, const char *position, struct wl_err *err)
 {
@@ -101,6 +124,7 @@ static struct wl_source *urls_open(
 	s->lines.fd = -1;
 	wl_buf_init(&s->line, WL_RECORD_MAX_TEXT);
 	WL_TRY_OUT(wl_lines_parse_position(position, o->name, &offset, &line, err));
+	WL_TRY_OUT(take_profile(s, o, err));
 	WL_TRY_OUT(find_form(s, o, err));
 	if (s->form == FORM_TABLE && offset == 0) /* after the header */
 		return &s->base;
@@ -234,6 +258,10 @@ static int urls_prepare(struct wl_source *base, struct wl_record *r, struct wl_e
 		return -1;
 	/* Without a caption it still may be a page's URL: the fetch shows. */
 	if (!r->reason && !r->has_image && strcmp(r->pair.texts, "[]") == 0) {
+		if (s->page_meta)
+			r->pair.meta = s->page_meta;
+		if (s->page_source && r->pair.source == base->origin->source)
+			r->pair.source = s->page_source;
 		r->pair.id = wl_pair_id(
 			r->pair.source, r->pair.page_url, r->image_origin, r->ordinal);
 		return 0;
@@ -243,7 +271,9 @@ static int urls_prepare(struct wl_source *base, struct wl_record *r, struct wl_e
 
 const struct wl_source_ops wl_source_urls = {
 	.kind = "urls",
-	.about = "urls:FILE  addresses of pictures: a line each, or URL<TAB>caption, CSV, TSV, JSONL",
+	.params = "profile",
+	.about = "urls:FILE  addresses of pictures with captions (URL<TAB>caption, CSV, TSV, JSONL), or "
+		 "of pages; ?profile=NAME",
 	.open = urls_open,
 	.next = urls_next,
 	.prepare = urls_prepare,

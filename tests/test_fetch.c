@@ -355,6 +355,48 @@ static void test_jsonl(void **state)
 	free(after);
 }
 
+/* URLs without a caption: pages, whose pictures are then fetched; a bare picture has no text. */
+static void test_pages(void **state)
+{
+	char args[1024], name[16];
+	(void)state;
+	write_list("pages.txt", web.port,
+		"/page/1\n/page/2\n/page/1\n/img/9.jpg\n/page/2\tcaption\n/missing/77\n/text/5\n");
+	snprintf(args, sizeof args, QUICK "'urls:%s/pages.txt?profile=baike'", tmp.path);
+	memset(web.shared->counter, 0, sizeof web.shared->counter);
+	json_t *v = ingest("pages", args, 0);
+	IS(v, "records", 7);
+	IS(v, "fetch.pages", 4); /* three lines, and one page without pictures */
+	IS(v, "fetch.found", 9);
+	IS(v, "fetch.pairs", 6);
+	/* Three missing pictures and a missing page, a bare picture, a page with a caption. */
+	IS(v, "fetch.quarantined", 6);
+	IS(v, "corpus.pairs", 6);
+	IS(v, "corpus.pending", 0);
+	IS(v, "corpus.quarantined", 6);
+	json_decref(v);
+	assert_int_equal(httpd_hits(&web, "/page/1"), 1);
+	assert_int_equal(httpd_hits(&web, "/img/2.jpg"), 1);
+	char *want = dump("pages");
+	assert_non_null(strstr(want, "|baike|"));
+	assert_non_null(strstr(want, "湖边的白房子"));
+	assert_non_null(strstr(want, "|no text|"));
+	assert_non_null(strstr(want, "|it is a page, not a picture|"));
+	for (int i = 0; i < 2; i++) {
+		snprintf(name, sizeof name, "pages%d", i);
+		snprintf(args, sizeof args, QUICK "%s 'urls:%s/pages.txt?profile=baike'",
+			i ? "--partitions 3 --commit-every 1" : "--fetch-connections 1 --workers 1",
+			tmp.path);
+		json_decref(ingest(name, args, 0));
+		char *d = dump(name);
+		same(want, d, "pages");
+		free(d);
+	}
+	free(want);
+	snprintf(args, sizeof args, QUICK "'urls:%s/pages.txt?profile=nothing'", tmp.path);
+	json_decref(ingest("pagesbad", args, 2));
+}
+
 /* ---- manners ---- */
 
 static void test_robots(void **state)
@@ -580,8 +622,11 @@ static char *kill_list(void)
 	for (int i = 0; i < 120; i++) {
 		static const char *const kinds[] = {
 			"/img/", "/img/", "/hop/2/", "/missing/", "/text/", "/cut/", "/busy/"};
-		OK(wl_buf_printf(&b, &err, "%s%d%s\t第 %d 张\n", kinds[i % 7], i % 50,
-			i % 7 < 2 ? ".jpg" : "", i));
+		if (i % 11 == 5)
+			OK(wl_buf_printf(&b, &err, "/page/%d\n", i % 20));
+		else
+			OK(wl_buf_printf(&b, &err, "%s%d%s\t第 %d 张\n", kinds[i % 7], i % 50,
+				i % 7 < 2 ? ".jpg" : "", i));
 	}
 	return b.data;
 }
@@ -632,7 +677,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_outcomes),
 		cmocka_unit_test(test_workers_and_partitions), cmocka_unit_test(test_forms),
-		cmocka_unit_test(test_bad_lists), cmocka_unit_test(test_jsonl),
+		cmocka_unit_test(test_bad_lists), cmocka_unit_test(test_jsonl), cmocka_unit_test(test_pages),
 		cmocka_unit_test(test_robots), cmocka_unit_test(test_limits_per_host),
 		cmocka_unit_test(test_later), cmocka_unit_test(test_dead_site),
 		cmocka_unit_test(test_retry_failed), cmocka_unit_test(test_refresh),

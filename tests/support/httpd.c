@@ -167,6 +167,21 @@ static bool robots(struct conn *c)
 	return text(c, status, "");
 }
 
+static bool page(struct conn *c)
+{
+	char html[2048];
+	int n = snprintf(html, sizeof html,
+		"<!DOCTYPE html><html><head><meta charset=utf-8><title>第 %u 页</title></head><body>"
+		"<article><h1>山里的湖</h1><p>湖边有一座白色的房子，房子前面停着一条小船。</p>"
+		"<figure><img src='/img/%u.jpg' alt='湖边的白房子 %u'>"
+		"<figcaption>湖边的白房子，摄于秋天</figcaption></figure>"
+		"<p>船夫说，这条船已经用了二十年，每年春天都要重新刷一次漆。</p>"
+		"<img src='../img/%u.jpg' alt='刷了漆的小船 %u'>"
+		"<img src='/missing/%u' alt='找不到的图'></article></body></html>",
+		c->n, c->n, c->n, c->n + 1, c->n, c->n);
+	return answer(c, "200 OK", "Content-Type: text/html; charset=utf-8\r\n", html, (size_t)n);
+}
+
 static bool starts(const struct conn *c, const char *prefix)
 {
 	return strncmp(c->path, prefix, strlen(prefix)) == 0;
@@ -240,6 +255,8 @@ static bool serve(struct conn *c)
 		return picture(c, c->n, "X-Robots-Tag: otherbot: noai\r\n");
 	if (starts(c, "/referer/") && strcasestr(c->request, "\r\nReferer: http"))
 		return picture(c, c->n, "");
+	if (starts(c, "/page/"))
+		return page(c);
 	if (starts(c, "/text/"))
 		return text(c, "200 OK", "Content-Type: text/html; charset=utf-8\r\n");
 	if (starts(c, "/lying/"))

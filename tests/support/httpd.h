@@ -40,6 +40,7 @@ struct httpd {
  *   /busy/N         503 with Retry-After: 0 twice, then picture N
  *   /later/N        429 with Retry-After: 7200;  /error/N  500;  /missing/N  404
  *   /noai/N         X-Robots-Tag: noai;  /otherbot/N  X-Robots-Tag: otherbot: noai
+ *   /page/N         an article with pictures N, N+1 (relative) and one that is missing
  *   /denied/N       picture N, but forbidden by robots.txt
  *   /change/N       picture N + version * 1000
  *   /referer/N      picture N to whom sends a Referer, else 403
