@@ -10,5 +10,8 @@ int wl_cmd_ls(int argc, char **argv);
 int wl_cmd_get(int argc, char **argv);
 int wl_cmd_stats(int argc, char **argv);
 int wl_cmd_tombstone(int argc, char **argv);
+int wl_cmd_lint(int argc, char **argv);
+int wl_cmd_diff(int argc, char **argv);
+int wl_cmd_merge(int argc, char **argv);
 
 #endif

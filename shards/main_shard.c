@@ -13,6 +13,9 @@ int main(int argc, char **argv)
 		{"ls", "list shards, or samples", wl_cmd_ls},
 		{"get", "print one sample", wl_cmd_get},
 		{"stats", "counts by split, source and topic, and sizes", wl_cmd_stats},
+		{"lint", "find leaks between splits, doubles, missing captions", wl_cmd_lint},
+		{"diff", "compare two shard sets pair by pair", wl_cmd_diff},
+		{"merge", "make one set of several", wl_cmd_merge},
 		{"tombstone", "take samples down without packing again", wl_cmd_tombstone},
 		{0},
 	};

@@ -11,6 +11,7 @@
 #include "shards/index.h"
 #include "shards/manifest.h"
 #include "shards/pack.h"
+#include "shards/sets.h"
 #include "shards/shard.h"
 #include "tests/support/packcorpus.h"
 
@@ -547,6 +548,66 @@ static void test_webdataset(void **state)
 	assert_int_equal(system(cmd), 0);
 }
 
+static int64_t in(const json_t *v, const char *key)
+{
+	return json_integer_value(json_object_get(v, key));
+}
+
+/* Two sets that overlap, one with a take-down, become one without doubles. */
+static void test_sets(void **state)
+{
+	const char *dirs[] = {in_dir("s"), in_dir("s2")};
+	struct wl_merge_opts m = {.dirs = dirs, .n = 2, .out = in_dir("m"),
+		.shard_bytes = 200000, .seed = 5};
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_verify_result ver;
+	struct wl_merge_result mr;
+	struct wl_pack_result r;
+	struct wl_shardset *set;
+	struct wl_pack_opts o;
+	int64_t id;
+	json_t *v;
+
+	(void)state;
+	pack_make_corpus(in_dir("c"), 1, false, 2);
+	o = options(in_dir("c"), dirs[0]);
+	pack(&o, &r);
+	o = options(in_dir("c"), dirs[1]);
+	o.plan.seed += 1;
+	pack(&o, &r);
+	v = wl_shards_lint(dirs[0], &err);
+	assert_non_null(v);
+	assert_int_equal(in(v, "samples"), r.samples);
+	assert_int_equal(in(v, "errors"), 0);
+	json_decref(v);
+	set = wl_shardset_open(dirs[1], "train", &err);
+	assert_non_null(set);
+	id = wl_shardset_pair_id(set, 0);
+	wl_shardset_close(set);
+	assert_int_equal(wl_manifest_tombstone(dirs[1], &id, 1, "test", &err), 1);
+	assert_int_equal(wl_shards_merge(&m, &mr, &err), 0);
+	assert_int_equal(mr.samples, r.samples - 1);
+	assert_int_equal(mr.doubles, r.samples);
+	assert_int_equal(mr.taken_down, 1);
+	assert_int_equal(wl_shards_verify(m.out, false, 1, &ver, &err), 0);
+	v = wl_shards_diff(dirs[0], m.out, &err);
+	assert_non_null(v);
+	assert_int_equal(in(v, "only_a"), 1);
+	assert_int_equal(in(v, "only_b") + in(v, "picture") + in(v, "text"), 0);
+	json_decref(v);
+	/* A leak: the first set beside one whose splits were drawn otherwise. */
+	v = wl_shards_diff(dirs[0], dirs[1], &err);
+	assert_non_null(v);
+	assert_int_equal(in(v, "only_a") + in(v, "only_b"), 0);
+	assert_int_equal(in(v, "same") + in(v, "split"), r.samples);
+	json_decref(v);
+	/* Again: found finished.  Of other sets: refused. */
+	assert_int_equal(wl_shards_merge(&m, &mr, &err), 0);
+	m.n = 1;
+	assert_int_equal(wl_shards_merge(&m, &mr, &err), -1);
+	assert_non_null(strstr(err.msg, "another shard set"));
+}
+
 /* A set with one sample taken down: Energon opens it as it is, and yields the others. */
 static void test_energon(void **state)
 {
@@ -590,7 +651,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {T(test_pack_everything), T(test_same_bytes),
 		T(test_kill), T(test_stages_must_have_run), T(test_splits), T(test_other_options),
-		T(test_verify_finds), T(test_repair), T(test_audit_finds), T(test_webdataset),
+		T(test_verify_finds), T(test_repair), T(test_audit_finds), T(test_sets), T(test_webdataset),
 		T(test_energon)};
 	struct wl_err err;
 
