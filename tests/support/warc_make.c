@@ -54,7 +54,9 @@ void warc_zstd(struct wl_buf *out, const void *p, size_t n, const void *dict, si
 
 	assert_non_null(c);
 	OK(wl_buf_reserve(out, room, &err));
-	made = ZSTD_compress_usingDict(c, out->data + out->len, room, p, n, dict, dict_n, 3);
+	ZSTD_CCtx_setParameter(c, ZSTD_c_checksumFlag, 1); /* as the zstd command does */
+	assert_false(ZSTD_isError(ZSTD_CCtx_loadDictionary(c, dict, dict_n)));
+	made = ZSTD_compress2(c, out->data + out->len, room, p, n);
 	assert_false(ZSTD_isError(made));
 	out->len += made;
 	ZSTD_freeCCtx(c);
