@@ -100,6 +100,12 @@ static int in_fill(struct wl_inflate *s, size_t want, struct wl_err *err)
 
 /* ---- the output window ---- */
 
+/* Shows what the window has. */
+static void show(struct wl_inflate *s)
+{
+	s->p = s->out ? s->out + s->out_at : "";
+}
+
 /* Room for `extra` bytes after what is visible. */
 static int room(struct wl_inflate *s, size_t extra, struct wl_err *err)
 {
@@ -117,7 +123,7 @@ static int room(struct wl_inflate *s, size_t extra, struct wl_err *err)
 		s->out = grown;
 		s->out_cap = cap;
 	}
-	s->p = s->out;
+	show(s);
 	return 0;
 }
 
@@ -391,7 +397,7 @@ int wl_inflate_next(struct wl_inflate *s, struct wl_err *err)
 	}
 	if (!s->n)
 		s->out_at = 0;
-	s->p = s->out + s->out_at;
+	show(s);
 	return begin_compressed(s, err);
 }
 
@@ -411,7 +417,7 @@ int wl_inflate_need(struct wl_inflate *s, size_t want, struct wl_err *err)
 		else
 			WL_TRY(step_zstd(s, err));
 	}
-	s->p = s->out + s->out_at;
+	show(s);
 	return 0;
 }
 
@@ -528,7 +534,7 @@ static int other_file(const struct wl_inflate *s, int64_t member, int64_t inside
 int wl_inflate_seek(struct wl_inflate *s, int64_t member, int64_t inside, struct wl_err *err)
 {
 	s->n = s->out_at = 0;
-	s->p = s->out;
+	show(s);
 	s->member = member;
 	s->inside = s->kind == PLAIN ? inside : 0;
 	s->damage = NULL;
