@@ -45,6 +45,7 @@ enum {
 	STMT_PAIR,
 	STMT_QUARANTINE,
 	STMT_RELEASE,
+	STMT_REFUSED,
 	STMT_TALLY,
 	STMT_WHERE,
 	STMT_POSITION,
@@ -56,6 +57,8 @@ static const char *const STMT_SQL[N_STMT] = {
 	[STMT_PAIR] = "INSERT INTO pair VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
 	[STMT_QUARANTINE] = "INSERT OR REPLACE INTO quarantine VALUES(?,?,?,?)",
 	[STMT_RELEASE] = "DELETE FROM quarantine WHERE origin = ? AND position = ?",
+	[STMT_REFUSED] = "SELECT position, bytes FROM quarantine WHERE origin = ? AND position > ?"
+			 " ORDER BY position LIMIT 1",
 	[STMT_TALLY] = "INSERT INTO tally VALUES(?,?,?) ON CONFLICT(origin, class)"
 		       " DO UPDATE SET n = n + excluded.n",
 	[STMT_WHERE] = "SELECT position FROM \"offset\" WHERE origin = ?",
@@ -426,6 +429,25 @@ int wl_lane_unquarantine(
 {
 	WL_TRY(wl_lane_begin(l, err));
 	return wl_db_run(&l->db, l->stmt[STMT_RELEASE], err, "ss", origin, position);
+}
+
+int wl_lane_next_refused(struct wl_lane *l, const char *origin, const char *after, char **place,
+	struct wl_buf *bytes, bool *whole, struct wl_err *err)
+{
+	sqlite3_stmt *s = l->stmt[STMT_REFUSED];
+	WL_TRY(wl_db_bind(&l->db, s, err, "ss", origin, after));
+	int row = wl_db_step(&l->db, s, err);
+	if (row > 0) {
+		const void *p = sqlite3_column_blob(s, 1);
+		size_t n = (size_t)sqlite3_column_bytes(s, 1);
+		*whole = n < QUARANTINE_BYTES;
+		*place = wl_strf(err, "%s", (const char *)sqlite3_column_text(s, 0));
+		wl_buf_reset(bytes);
+		if (!*place || wl_buf_add(bytes, p ? p : "", n, err) < 0)
+			row = -1;
+	}
+	sqlite3_reset(s);
+	return row;
 }
 
 int wl_lane_tally(struct wl_lane *l, const char *origin, const char *class, int64_t n,

@@ -25,7 +25,7 @@ struct wl_corpus {
 	uint64_t clock;
 };
 
-enum { WL_LANE_STMTS = 8, WL_LANE_FETCH_STMTS = 16 };
+enum { WL_LANE_STMTS = 9, WL_LANE_FETCH_STMTS = 16 };
 
 struct wl_lane {
 	struct wl_corpus *c;

@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <time.h>
 
 enum {
@@ -199,7 +200,9 @@ static int run_file(struct wl_run *run, const struct wl_origin *o, struct wl_bat
 	wl_watch_end(run->watch, wl_run_slot(run));
 	if (!s)
 		return -1;
-	if (wl_flow_init(&f, s, b, err) == 0)
+	if (wl_flow_init(&f, s, b, err) == 0 &&
+		wl_lane_position(b->lane, o->name, &position, err) == 0 &&
+		wl_retry_quarantine(run, &f, position, err) == 0)
 		ret = read_file(run, o, &f, src_err, err);
 	wl_flow_release(&f);
 	o->ops->close(s);
@@ -295,6 +298,21 @@ static void run_release(struct wl_run *run)
 	free(run->idle);
 }
 
+/* A full disk says so in many words (pwrite, SQLite's log, its table); people need one. */
+static void explain(const struct wl_corpus *c, struct wl_err *err)
+{
+	enum { FULL_BYTES = 1 << 20 };
+	struct statvfs v;
+	if (!err || err->code != WL_EFAIL || statvfs(wl_corpus_dir(c), &v) ||
+		(uint64_t)v.f_bavail * v.f_frsize >= FULL_BYTES)
+		return;
+	struct wl_err was = *err;
+	wl_err_set(err, WL_EFAIL,
+		"the disk of %s is full: free some space and run the same command again, it goes on "
+		"where it was (%.600s)",
+		wl_corpus_dir(c), was.msg);
+}
+
 int wl_ingest_run(const struct wl_ingest *in, struct wl_ingest_counts *out, struct wl_err *err)
 {
 	struct wl_run run = {.in = in, .out = out};
@@ -305,6 +323,8 @@ int wl_ingest_run(const struct wl_ingest *in, struct wl_ingest_counts *out, stru
 		ret = run_all(&run, &now, err);
 	run_release(&run);
 	wl_lane_close(now.batch.lane);
+	if (ret < 0)
+		explain(in->corpus, err);
 	return ret;
 }
 

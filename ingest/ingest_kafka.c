@@ -47,7 +47,7 @@ struct part {
 	struct slot *slot;
 	struct wl_flow flow;
 	int32_t number;
-	bool ours, open, started, ended;
+	bool ours, open, started, ended, retried;
 	int64_t next; /* the offset after the last message submitted */
 };
 
@@ -99,7 +99,10 @@ static int kafka_ack(struct wl_source *s, const char *position, struct wl_err *e
 static struct part *part_at(struct topic *t, int32_t number, struct wl_err *err)
 {
 	static const struct wl_source_ops ops = {
-		.kind = "kafka", .prepare = wl_kafka_prepare, .ack = kafka_ack};
+		.kind = "kafka",
+		.prepare = wl_kafka_prepare,
+		.ack = kafka_ack,
+		.recall = wl_kafka_recall};
 	if (number >= t->n_parts) {
 		size_t n = (size_t)number + 1;
 		struct part **grown = realloc(t->part, n * sizeof *grown);
@@ -180,6 +183,19 @@ static int check_range(
 	return 0;
 }
 
+/* Once a run and partition. */
+static int retry(struct topic *t, struct part *p, struct wl_err *err)
+{
+	const char *position;
+	if (p->retried)
+		return 0;
+	p->retried = true;
+	if (wl_lane_position(p->slot->batch.lane, p->origin.name, &position, err) < 0 ||
+		wl_retry_quarantine(t->run, &p->flow, position, err) < 0)
+		return failed(t);
+	return 0;
+}
+
 /* The lane is open: where to go on is in the catalog. */
 static int open_part(struct topic *t, struct part *p, struct wl_err *err)
 {
@@ -201,7 +217,7 @@ static int open_part(struct topic *t, struct part *p, struct wl_err *err)
 		return failed(t);
 	p->open = true;
 	wl_debug("%s: from offset %lld", p->origin.name, (long long)p->next);
-	return 0;
+	return retry(t, p, err);
 }
 
 static void close_part(struct part *p)

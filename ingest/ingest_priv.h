@@ -106,6 +106,15 @@ struct wl_kafka_source {
 /* A message (r->json) into a pair, or what a page yields. */
 WL_MUST_CHECK int wl_kafka_prepare(struct wl_source *s, struct wl_record *r, struct wl_err *err);
 
+int64_t wl_kafka_recall(const char *place);
+
+/* ---- retry.c ---- */
+
+/* Takes up again what the quarantine keeps of the flow's origin (--retry-quarantine): what is a pair
+ * now becomes one, all else stays, with the reason of now. */
+WL_MUST_CHECK int wl_retry_quarantine(struct wl_run *run, struct wl_flow *f,
+	const char *position, struct wl_err *err);
+
 /* ---- ingest_kafka.c ---- */
 
 /* Reads a topic.  As for files: 0 done or stopped; -1 the source has failed (*src_err); -2 the

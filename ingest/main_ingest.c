@@ -16,7 +16,7 @@ struct args {
 	double max_error_rate;
 	int64_t stall, patience;
 	struct wl_strs kafka_conf;
-	bool fetch, until_end;
+	bool fetch, until_end, retry;
 	struct wl_fetch_opts net;
 };
 
@@ -123,6 +123,7 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 		.max_error_rate = a->max_error_rate,
 		.stall_s = a->stall ? a->stall : -1,
 		.until_end = a->until_end,
+		.retry_quarantine = a->retry,
 		.kafka = {.set = &a->kafka_conf, .patience_s = a->patience}};
 	ret = wl_ingest_run(&in, &counts, err);
 	/* A source that is damaged does not keep pictures from being fetched. */
@@ -166,6 +167,10 @@ int main(int argc, char **argv)
 		{"fetch", WL_OPT_BOOL, &a.fetch, NULL,
 			"fetch pictures that are only a URL; --no-fetch leaves them waiting", false},
 		WL_FETCH_OPTIONS(a.net),
+		{"retry-quarantine", WL_OPT_BOOL, &a.retry, NULL,
+			"take up again what the quarantine keeps of these sources, and only that "
+			"besides what is new",
+			false},
 		{"report", WL_OPT_STR, &a.report, "FILE.html",
 			"write a page for people: counts, reasons, sizes, languages, samples", false},
 		{"max-error-rate", WL_OPT_DOUBLE, &a.max_error_rate, "R",

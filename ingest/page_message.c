@@ -1,18 +1,18 @@
 /* See page_message.h. */
 #include "ingest/page_message.h"
 
+#include "ingest/page_record.h"
 #include "ingest/url.h"
-#include "ops/file.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+/* Of a message with more pictures only these are matched, so that none takes hours. */
+enum { MOST_IMAGES = 1000 };
+
 struct work {
-	struct wl_record *r;
 	const json_t *images;
-	const char *page_url, *origin;
-	int64_t fetched_at;
+	const char *page_url;
 };
 
 bool wl_is_page_message(const json_t *o)
@@ -65,6 +65,8 @@ static int find_image(
 		return why.code == WL_EDATA ? 0 : wl_err_set(err, why.code, "%s", why.msg);
 	json_array_foreach((json_t *)(uintptr_t)w->images, i, e)
 	{
+		if (i == MOST_IMAGES)
+			break;
 		const char *ref = json_string_value(json_object_get(e, "url"));
 		*b64 = json_string_value(json_object_get(e, "b64"));
 		if (!ref || !*b64)
@@ -79,50 +81,15 @@ static int find_image(
 	return same < 0 ? -1 : 0;
 }
 
-static int copy(struct wl_record *y, const char **dst, const char *s, struct wl_err *err)
+static int attach(void *ctx, struct wl_record *y, const char *url, struct wl_err *err)
 {
-	*dst = wl_arena_strdup(&y->mem, s, err);
-	return *dst ? 0 : -1;
-}
-
-/* Called for each content picture of the page. */
-static int on_pair(void *ctx, const struct wl_page_pair *pair, struct wl_err *err)
-{
-	struct work *w = ctx;
-	struct wl_record *y = wl_record_yield(w->r, err);
-	if (!y)
-		return -1;
-	char *origin = wl_strf(err, "%s#%s", w->origin, pair->image_url);
-	int ret = origin ? copy(y, &y->image_origin, origin, err) : -1;
-	free(origin);
-	WL_TRY(ret);
-	WL_TRY(copy(y, &y->pair.page_url, pair->page_url, err));
-	WL_TRY(copy(y, &y->pair.texts, pair->texts, err));
-	WL_TRY(copy(y, &y->pair.meta, pair->meta, err));
-	WL_TRY(copy(y, &y->pair.url, pair->image_url, err));
-	y->pair.fetched_at = w->fetched_at;
-	y->ordinal = w->r->ordinal; /* a URL comes once a page, so the two name the pair */
 	const char *b64;
-	WL_TRY(find_image(w, pair->image_url, &b64, err));
-	if (b64) {
-		WL_TRY(wl_record_base64(y, b64, "the image", &y->image, err));
-		y->has_image = !y->reason;
-	} else {
-		WL_TRY(wl_record_image_url(y, pair->image_url, err));
-	}
-	return wl_record_finish(y, err);
-}
-
-/* wl_page_pairs' callback has no place for an error of its own. */
-struct emit_ctx {
-	struct work *w;
-	struct wl_err *err;
-};
-
-static int emit(void *ctx, const struct wl_page_pair *pair)
-{
-	struct emit_ctx *c = ctx;
-	return on_pair(c->w, pair, c->err);
+	WL_TRY(find_image(ctx, url, &b64, err));
+	if (!b64)
+		return 0;
+	WL_TRY(wl_record_base64(y, b64, "the image", &y->image, err));
+	y->has_image = !y->reason;
+	return 0;
 }
 
 /* The page's bytes: decoded into r->text (which also is what a quarantine shows), or borrowed. */
@@ -150,44 +117,15 @@ static int page_bytes(
 	return 0;
 }
 
-static int tally(struct wl_record *r, const struct wl_page_counts *n, struct wl_err *err)
-{
-	for (int i = 0; i < WL_SKIP_COUNT; i++)
-		if (n->skipped[i])
-			WL_TRY(wl_record_tally(r, wl_page_skip_name((enum wl_page_skip)i),
-				n->skipped[i], err));
-	return 0;
-}
-
-static int take_page(const struct wl_profile *profile, struct wl_record *r, struct work *w,
-	struct wl_page *page, struct wl_err *err)
-{
-	struct wl_page_counts n = {0};
-	struct wl_err why = WL_ERR_INIT, emitting = WL_ERR_INIT;
-	struct emit_ctx ctx = {w, &emitting};
-	if (wl_page_pairs(profile, page, emit, &ctx, &n, &why) < 0) {
-		if (emitting.code)
-			return wl_err_set(err, emitting.code, "%s", emitting.msg);
-		if (why.code != WL_EDATA)
-			return wl_err_set(err, why.code, "%s", why.msg);
-		return wl_record_reject(r, err, "the page cannot be read: %s", why.msg);
-	}
-	WL_TRY(tally(r, &n, err));
-	return r->n_yield ? 0 : wl_record_pass(r, "pages without pictures", err);
-}
-
 int wl_page_message(const struct wl_profile *profile, struct wl_record *r, const json_t *o,
 	const char *origin, struct wl_err *err)
 {
 	const char *url = json_string_value(json_object_get(o, "url"));
 	const char *source = json_string_value(json_object_get(o, "source"));
-	struct work w = {.r = r,
-		.images = json_object_get(o, "images"),
-		.page_url = url ? url : "",
-		.origin = origin,
-		.fetched_at = json_integer_value(json_object_get(o, "fetched_at"))};
+	struct work w = {.images = json_object_get(o, "images"),
+		.page_url = url ? url : ""};
 	struct wl_page page = {.url = url};
-	r->pair.page_url = "";
+	r->pair.fetched_at = json_integer_value(json_object_get(o, "fetched_at"));
 	if (w.images && !json_is_array(w.images) && !json_is_null(w.images))
 		return wl_record_reject(r, err, "wrong JSON: \"images\" is not a list");
 	if (source) {
@@ -196,5 +134,5 @@ int wl_page_message(const struct wl_profile *profile, struct wl_record *r, const
 			return -1;
 	}
 	WL_TRY(page_bytes(r, o, &page, err));
-	return r->reason ? 0 : take_page(profile, r, &w, &page, err);
+	return r->reason ? 0 : wl_record_page(r, profile, &page, origin, attach, &w, err);
 }

@@ -19,6 +19,17 @@ const struct wl_source_ops *const *wl_source_kinds(size_t *n)
 	return kinds;
 }
 
+int64_t wl_place_number(const char *place, const char *word)
+{
+	size_t n = strlen(word);
+	char *end;
+	if (strncmp(place, word, n) != 0 || place[n] != ' ' || place[n + 1] < '0' ||
+		place[n + 1] > '9')
+		return -1;
+	long long v = strtoll(place + n + 1, &end, 10);
+	return *end ? -1 : v;
+}
+
 static const struct wl_source_ops *find_kind(const char *spec, size_t len, struct wl_err *err)
 {
 	const char *names[N_KINDS + 1] = {0};

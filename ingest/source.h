@@ -52,10 +52,17 @@ struct wl_source_ops {
 	/* What to commit once next() said 0.  NULL: the last record's position. */
 	const char *(*end)(struct wl_source *s);
 	void (*close)(struct wl_source *s);
+	/* The ordinal of the record at a place that next() gave, when what the quarantine keeps of
+	 * it (its JSON) is all that prepare() needs: then --retry-quarantine can take it up again.
+	 * -1: it is not such a place.  NULL: never. */
+	int64_t (*recall)(const char *place);
 	/* A finished origin that has changed is walked from its start again, and only what is
 	 * new is taken: records may be in the catalog already. */
 	bool walks_again;
 };
+
+/* "line 12" -> 12 for word "line"; -1: it is not of this form.  For recall. */
+int64_t wl_place_number(const char *place, const char *word);
 
 /* The kinds that this build has; n of them. */
 const struct wl_source_ops *const *wl_source_kinds(size_t *n);

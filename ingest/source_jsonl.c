@@ -222,6 +222,11 @@ static int jsonl_prepare(struct wl_source *base, struct wl_record *r, struct wl_
 	return wl_record_finish(r, err);
 }
 
+static int64_t jsonl_recall(const char *place)
+{
+	return wl_place_number(place, "line");
+}
+
 const struct wl_source_ops wl_source_jsonl = {
 	.kind = "jsonl",
 	.about = "jsonl:FILE[?images=TAR|?root=DIR]  one JSON record a line, .gz and .zst too",
@@ -229,5 +234,6 @@ const struct wl_source_ops wl_source_jsonl = {
 	.open = jsonl_open,
 	.next = jsonl_next,
 	.prepare = jsonl_prepare,
+	.recall = jsonl_recall,
 	.close = jsonl_close,
 };

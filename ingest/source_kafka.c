@@ -55,6 +55,11 @@ int wl_kafka_prepare(struct wl_source *s, struct wl_record *r, struct wl_err *er
 	return ret;
 }
 
+int64_t wl_kafka_recall(const char *place)
+{
+	return wl_place_number(place, "offset");
+}
+
 const struct wl_source_ops wl_source_kafka = {
 	.kind = "kafka",
 	.about = "kafka://BROKERS/TOPIC?group=G  messages: JSON records, or pages with their "

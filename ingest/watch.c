@@ -36,15 +36,17 @@ static int64_t now_ms(void)
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* The busy slot that has been at it longest, of those that started after `after`. */
-static const struct slot *longest(const struct wl_watch *w, int64_t after, const struct slot *not)
+/* The busy slot that has been at it longest, of those not in said[]. */
+static const struct slot *longest(
+	const struct wl_watch *w, const struct slot *const *said, size_t n_said)
 {
 	const struct slot *best = NULL;
 	for (size_t i = 0; i < w->n; i++) {
 		const struct slot *s = &w->slot[i];
-		if (!s->doing || s == not || s->since_ms < after)
-			continue;
-		if (!best || s->since_ms < best->since_ms)
+		bool known = !s->doing;
+		for (size_t k = 0; k < n_said && !known; k++)
+			known = said[k] == s;
+		if (!known && (!best || s->since_ms < best->since_ms))
 			best = s;
 	}
 	return best;
@@ -53,16 +55,15 @@ static const struct slot *longest(const struct wl_watch *w, int64_t after, const
 /* With the lock held; the text goes out without it. */
 static void describe(const struct wl_watch *w, int64_t now, char *out, size_t size)
 {
-	const struct slot *s = NULL;
-	size_t used = 0;
-	int64_t after = INT64_MIN;
-	for (int i = 0; i < NAMED && (s = longest(w, after, s)) != NULL && used < size; i++) {
+	const struct slot *said[NAMED], *s;
+	size_t used = 0, n = 0;
+	while (n < NAMED && used < size && (s = longest(w, said, n)) != NULL) {
 		used += (size_t)snprintf(out + used, size - used, "%s%s %s%s%s (%lld s)",
-			i ? "; " : "", s->doing, s->name, *s->place ? ", " : "", s->place,
+			n ? "; " : "", s->doing, s->name, *s->place ? ", " : "", s->place,
 			(long long)(now - s->since_ms) / 1000);
-		after = s->since_ms;
+		said[n++] = s;
 	}
-	if (!used)
+	if (!n)
 		snprintf(out, size, "no thread is at anything");
 }
 
