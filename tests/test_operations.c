@@ -105,7 +105,7 @@ static int64_t count(const json_t *v, const char *key)
 static void says(const char *said, const char *what)
 {
 	if (!strstr(said, what))
-		fail_msg("nobody says \"%s\": %s", what, said);
+		fail_msg("nobody says \"%s\": %.3000s", what, said);
 }
 
 static void same_corpus(const char *a, const char *b)
@@ -323,6 +323,8 @@ static void test_report(void **state)
 	make(tmp_path(&tmp, "rep", p), 80, 8, 40);
 	snprintf(args, sizeof args, "%s/bad<b>.jpg", p);
 	tmp_write(args, "<script>alert(1)</script>");
+	snprintf(args, sizeof args, "%s/bad<b>.txt", p);
+	tmp_write(args, "<b>");
 	snprintf(args, sizeof args,
 		"--partitions 3 --max-records 30 --source-name news --report %s/r.html jsonl:%s/a.jsonl",
 		tmp.path, p);
