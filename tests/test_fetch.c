@@ -158,7 +158,7 @@ static void test_outcomes(void **state)
 	IS(v, "corpus.pairs", MIXED_OK);
 	IS(v, "corpus.quarantined", MIXED - MIXED_OK);
 	IS(v, "corpus.pending", 0);
-	REASON(v, "this is no JPEG, PNG or WebP", 2);
+	REASON(v, "this is no image that we know", 2);
 	REASON(v, "too many redirects", 2);
 	REASON(v, "the address is not public", 1);
 	REASON(v, "the redirect leads nowhere", 1);
