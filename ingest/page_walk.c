@@ -23,6 +23,7 @@ struct level {
 
 struct walker {
 	struct wl_walk *w;
+	const struct wl_skim *skim;
 	struct level *stack;
 	size_t depth, cap;
 	size_t start;        /* where the open block's text starts */
@@ -31,7 +32,7 @@ struct walker {
 	int links;           /* open <a> */
 	int n_content, n_boxes;
 	int heading;         /* level of the open heading, 0 none */
-	bool blank_pending;  /* a blank came after text: written once more text comes */
+	int blank_pending;   /* a blank came after text: written once more text comes */
 	bool h1;
 };
 
@@ -234,9 +235,9 @@ static int add_text(struct walker *k, const char *s, struct wl_err *err)
 {
 	struct wl_buf *text = &k->w->text;
 	size_t before = text->len;
-	int pending = k->blank_pending;
-	WL_TRY(add_squeezed(text, k->start, s, strlen(s), &pending, err));
-	k->blank_pending = pending;
+	struct wl_span piece;
+	while (wl_skim_piece(k->skim, &s, &piece))
+		WL_TRY(add_squeezed(text, k->start, piece.p, piece.n, &k->blank_pending, err));
 	size_t chars = wl_utf8_chars(text->data + before, text->len - before);
 	k->chars += chars;
 	if (k->links)
@@ -280,7 +281,7 @@ static int flush(struct walker *k, struct wl_err *err)
 	}
 	k->start = w->text.len;
 	k->chars = k->link_chars = 0;
-	k->blank_pending = false;
+	k->blank_pending = 0;
 	k->pending_imgs = w->n_imgs;
 	return 0;
 }
@@ -496,9 +497,11 @@ static int walk(struct walker *k, const GumboNode *root, struct wl_err *err)
 
 int wl_walk_page(struct wl_walk *w, const struct wl_dom *dom, struct wl_err *err)
 {
-	struct walker k = {.w = w};
+	struct walker k = {.w = w, .skim = &dom->skim};
 	wl_buf_init(&w->text, 4 * (size_t)WL_PAGE_MAX_BYTES);
-	int ret = walk(&k, dom->root, err);
+	int ret = wl_buf_reserve(&w->text, 4096, err); /* data is never NULL below */
+	if (ret == 0)
+		ret = walk(&k, dom->root, err);
 	free(k.stack);
 	return ret;
 }
