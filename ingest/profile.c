@@ -32,6 +32,14 @@ unsigned wl_word_meaning(const struct wl_words *w, const char *s, size_t n)
 	return w->cap ? slot_of(w, s, n)->mask : 0;
 }
 
+static void lower_ascii(char *s)
+{
+	for (; *s; s++)
+		if (*s >= 'A' && *s <= 'Z')
+			*s = (char)(*s | 0x20);
+}
+
+/* s is in lower case. */
 static int words_add(struct wl_words *w, const char *s, unsigned mask, struct wl_err *err)
 {
 	if (2 * (w->n + 1) > w->cap) {
@@ -159,8 +167,12 @@ static int read_words(const struct reader *r, const json_t *o, const char *key,
 	bool bad;
 	const json_t *v = string_list(r, o, key, &bad);
 	for (size_t i = 0; i < json_array_size(v); i++) {
-		const char *s = json_string_value(json_array_get(v, i));
-		WL_TRY(words_add(out, s, mask, r->err));
+		char *s = wl_strf(r->err, "%s", json_string_value(json_array_get(v, i)));
+		if (s)
+			lower_ascii(s);
+		int ret = s ? words_add(out, s, mask, r->err) : -1;
+		free(s);
+		WL_TRY(ret);
 	}
 	return bad ? -1 : 0;
 }
@@ -274,6 +286,8 @@ static int read_profile(const struct reader *r, const json_t *o)
 	p->max_ratio = ratio;
 	WL_TRY(read_strings(r, o, "lazy_attributes", &p->lazy));
 	WL_TRY(read_strings(r, o, "placeholders", &p->placeholders));
+	for (size_t i = 0; i < p->placeholders.n; i++)
+		lower_ascii(p->placeholders.v[i]);
 	WL_TRY(read_strings(r, o, "caption_marks", &p->marks));
 	WL_TRY(read_strings(r, o, "caption_closers", &p->closers));
 	WL_TRY(read_strings(r, o, "credits", &p->credits));

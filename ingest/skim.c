@@ -37,30 +37,50 @@ static bool is_letter(char c)
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-static bool is_one_of(const char *name, size_t n, const char *const *list)
+/* What is to be known of a tag's name. */
+enum {
+	FLAT = 1,    /* does not nest: holds nothing, or only text, or its like closes it */
+	FULL = 2,    /* all of its attributes are read */
+	MUTE = 4,    /* goes whole, with its text; may stand in <head> */
+	EMPTIED = 8, /* stays without its text: it opens the <body> */
+	TEXT = 16,   /* holds text, which is read */
+	REST = 32,   /* all of the page from here on is its text */
+};
+static const struct tag_fact {
+	const char *name;
+	unsigned n, flags;
+} tag_facts[] = {{"a", 1, FLAT}, {"p", 1, FLAT}, {"li", 2, FLAT}, {"br", 2, FLAT}, {"td", 2, FLAT},
+	{"tr", 2, FLAT}, {"dd", 2, FLAT}, {"dt", 2, FLAT}, {"hr", 2, FLAT}, {"th", 2, FLAT},
+	{"img", 3, FLAT | FULL}, {"col", 3, FLAT}, {"wbr", 3, FLAT}, {"xmp", 3, FLAT | EMPTIED},
+	{"link", 4, FLAT | FULL}, {"meta", 4, FLAT | FULL}, {"base", 4, FLAT | FULL},
+	{"area", 4, FLAT}, {"body", 4, FLAT}, {"head", 4, FLAT}, {"html", 4, FLAT},
+	{"image", 5, FLAT | FULL}, {"input", 5, FLAT | FULL}, {"title", 5, FLAT | TEXT},
+	{"style", 5, FLAT | MUTE}, {"tbody", 5, FLAT}, {"tfoot", 5, FLAT}, {"thead", 5, FLAT},
+	{"embed", 5, FLAT}, {"frame", 5, FLAT}, {"param", 5, FLAT}, {"track", 5, FLAT},
+	{"script", 6, FLAT | MUTE}, {"source", 6, FLAT | FULL}, {"iframe", 6, FLAT | EMPTIED},
+	{"option", 6, FLAT}, {"keygen", 6, FLAT}, {"amp-img", 7, FULL},
+	{"noembed", 7, FLAT | EMPTIED}, {"bgsound", 7, FLAT}, {"optgroup", 8, FLAT},
+	{"noframes", 8, FLAT | MUTE}, {"basefont", 8, FLAT}, {"menuitem", 8, FLAT},
+	{"textarea", 8, FLAT | EMPTIED}, {"plaintext", 9, REST}, {"annotation-xml", 14, FULL}};
+
+static unsigned facts_of(const char *name, size_t n)
 {
-	for (; *list; list++)
-		if (strncasecmp(*list, name, n) == 0 && !(*list)[n])
-			return true;
-	return false;
+	for (size_t i = 0; i < sizeof tag_facts / sizeof *tag_facts; i++) {
+		const struct tag_fact *t = &tag_facts[i];
+		if (t->n == n && t->name[0] == (*name | 0x20) && strncasecmp(t->name, name, n) == 0)
+			return t->flags;
+	}
+	return 0;
 }
 
 /* ---- depth ---- */
 
 static void count_tag(struct open_tags *o, const char *name, size_t n, bool is_end)
 {
-	/* They never hold others, or the next of their kind closes them, or hold text only. */
-	static const char *const flat[] = {"a", "area", "base", "basefont", "bgsound", "body", "br",
-		"col", "dd", "dt", "embed", "frame", "head", "hr", "html", "img", "image", "input",
-		"keygen", "li", "link", "menuitem", "meta", "optgroup", "option", "p", "param",
-		"source", "tbody", "td", "tfoot", "th", "thead", "tr", "track", "wbr", "script",
-		"style", "textarea", "xmp", "iframe", "noembed", "noframes", "title", NULL};
 	unsigned h = 0;
 	for (size_t i = 0; i < n; i++)
 		h = h * 31 + ((unsigned char)name[i] | 0x20);
 	h &= 255;
-	if (is_one_of(name, n, flat))
-		return;
 	if (!is_end) {
 		o->n[h]++;
 		o->depth++;
@@ -163,20 +183,29 @@ static bool next_attr(const char **p, const char *end, struct attr *a)
 	return true;
 }
 
-/* What is read of an element (page_walk.c, page_image.c), and what the parser itself looks at. */
-static bool is_wanted(const char *tag, size_t tag_n, const struct attr *a)
+static bool has(const struct attr *a, const char *word)
 {
-	static const char *const full[] = {"img", "image", "source", "amp-img", "meta", "link",
-		"base", "input", "annotation-xml", NULL};
-	static const char *const always[] = {"class", "id", "align", NULL};
-	if (is_one_of(a->name, a->name_n, always) || is_one_of(tag, tag_n, full))
+	return memmem(a->value, a->value_n, word, strlen(word)) != NULL;
+}
+
+/* What is read of an element (page_walk.c, page_image.c), and what the parser itself looks at. */
+static bool is_wanted(unsigned facts, const struct attr *a)
+{
+	if (facts & FULL)
 		return true;
-	return a->name_n == 5 && strncasecmp(a->name, "style", 5) == 0 && a->value_n &&
-	       (memmem(a->value, a->value_n, "isp", 3) || memmem(a->value, a->value_n, "ISP", 3) ||
-		       memmem(a->value, a->value_n, "lig", 3) ||
-		       memmem(a->value, a->value_n, "LIG", 3) ||
-		       memmem(a->value, a->value_n, "isib", 4) ||
-		       memmem(a->value, a->value_n, "ISIB", 4));
+	switch (a->name_n) {
+	case 2:
+		return strncasecmp(a->name, "id", 2) == 0;
+	case 5:
+		if (strncasecmp(a->name, "class", 5) == 0 || strncasecmp(a->name, "align", 5) == 0)
+			return true;
+		/* display, visibility, text-align */
+		return strncasecmp(a->name, "style", 5) == 0 && a->value_n &&
+		       (has(a, "isp") || has(a, "ISP") || has(a, "lig") || has(a, "LIG") ||
+			       has(a, "isib") || has(a, "ISIB"));
+	default:
+		return false;
+	}
 }
 
 static int put_attr(struct skimmer *k, const struct attr *a, struct wl_err *err)
@@ -210,28 +239,23 @@ static const char *end_of_raw(const char *p, const char *end, const char *name, 
 
 /* Elements whose content is text up to their end tag.  What is in them says nothing to us; those
  * that may stand in <head> go whole, the others stay, empty, since they open the <body>. */
-static int raw_content(
-	struct skimmer *k, const char *name, size_t n, size_t mark, struct wl_err *err)
+static int raw_content(struct skimmer *k, const char *name, size_t n, unsigned facts, size_t mark,
+	struct wl_err *err)
 {
-	static const char *const mute[] = {"script", "style", "noframes", NULL};
-	static const char *const emptied[] = {"textarea", "xmp", "iframe", "noembed", NULL};
-	static const char *const rest[] = {"plaintext", NULL};
-	bool title = n == 5 && strncasecmp(name, "title", 5) == 0, gone = is_one_of(name, n, mute);
-	bool empty = is_one_of(name, n, emptied);
-	if (is_one_of(name, n, rest)) {
+	if (facts & REST) {
 		WL_TRY(put_literal(k, k->p, (size_t)(k->end - k->p), err));
 		k->p = k->end;
 	}
-	if (!title && !gone && !empty)
+	if (!(facts & (MUTE | EMPTIED | TEXT)))
 		return 0;
 	const char *close = end_of_raw(k->p, k->end, name, n);
-	if (gone && !k->all) {
+	if (facts & MUTE && !k->all) {
 		k->s->text.len = mark; /* its start tag too */
 		const char *gt = memchr(close, '>', (size_t)(k->end - close));
 		k->p = gt ? gt + 1 : k->end;
 		return 0;
 	}
-	if (k->all || !empty)
+	if (k->all || facts & TEXT)
 		WL_TRY(put_literal(k, k->p, (size_t)(close - k->p), err));
 	k->p = close;
 	return 0;
@@ -246,7 +270,9 @@ static int tag(struct skimmer *k, bool is_end, struct wl_err *err)
 	while (k->p < k->end && !is_blank(*k->p) && *k->p != '/' && *k->p != '>')
 		k->p++;
 	size_t n = (size_t)(k->p - name);
-	count_tag(&k->open, name, n, is_end);
+	unsigned facts = facts_of(name, n);
+	if (!(facts & FLAT))
+		count_tag(&k->open, name, n, is_end);
 	if (k->open.depth > k->max_depth) {
 		k->s->cut_at = (size_t)(start - k->text);
 		k->p = k->end;
@@ -255,7 +281,7 @@ static int tag(struct skimmer *k, bool is_end, struct wl_err *err)
 	WL_TRY(put(k, is_end ? "</" : "<", is_end ? 2 : 1, err));
 	WL_TRY(put(k, name, n, err));
 	while (next_attr(&k->p, k->end, &a))
-		if (!is_end && (k->all || is_wanted(name, n, &a)))
+		if (!is_end && (k->all || is_wanted(facts, &a)))
 			WL_TRY(put_attr(k, &a, err));
 	if (k->p == k->end) { /* it never ends: no tag at all */
 		k->s->text.len = mark;
@@ -264,7 +290,7 @@ static int tag(struct skimmer *k, bool is_end, struct wl_err *err)
 	/* "/>" closes elements of SVG; the blank keeps it out of an unquoted value. */
 	WL_TRY(k->p[-1] == '/' ? put(k, " />", 3, err) : put(k, ">", 1, err));
 	k->p++;
-	return is_end ? 0 : raw_content(k, name, n, mark, err);
+	return is_end ? 0 : raw_content(k, name, n, facts, mark, err);
 }
 
 /* Behind "<!--": to the comment's end (13.2.5.43 ff.). */
