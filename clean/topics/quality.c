@@ -48,8 +48,11 @@ static void words_of(void *ctx, size_t k)
 	int a = 0, b = 0;
 
 	for (uint32_t w = 0; w < m->n_words; w++) {
-		double p = (m->count[(size_t)w * (size_t)m->topics + k] + m->beta) / total;
+		uint32_t n = m->count[(size_t)w * (size_t)m->topics + k];
+		double p = (n + m->beta) / total;
 		entropy -= p * log(p);
+		if (!n)
+			continue;
 		offer(likely, &a, (struct scored){p, w});
 		offer(relevant, &b, (struct scored){log(p) - 0.4 * log(j->word[w]), w});
 	}

@@ -16,7 +16,7 @@ struct wl_topic_facts {
 	 * p the share of the documents (NPMI, Bouma 2009; -1 for a pair never seen): -1 .. 1. */
 	double coherence;
 	double entropy; /* of the topic's words, as a share of the largest possible: 0 .. 1 */
-	int n;		/* words below: WL_TOPIC_WORDS, or all */
+	int n;		/* words below: WL_TOPIC_WORDS, or all that the topic has */
 	uint32_t likely[WL_TOPIC_WORDS]; /* by p(word|topic) */
 	/* by 0.6 ln p(word|topic) + 0.4 ln p(word|topic)/p(word) (Sievert and Shirley 2014) */
 	uint32_t relevant[WL_TOPIC_WORDS];
