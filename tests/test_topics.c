@@ -119,7 +119,7 @@ static void labels_by_rules_and_by_hand(void **state)
 {
 	struct wl_topics_options o = options();
 	struct wl_topic_models m;
-	struct wl_label_counts n;
+	struct wl_topic_label_counts n;
 	struct place p;
 	json_t *labels;
 	int sports = -1, food = -1, junk = -1;
@@ -133,10 +133,10 @@ static void labels_by_rules_and_by_hand(void **state)
 	assert_string_equal(m.v[0].source, "news");
 	assert_int_equal(m.v[0].terms.n, 36);
 	assert_int_equal(wl_terms_find(&m.v[0].terms, "因为", 6), -1);
-	labels = wl_labels_load(&m, p.labels, &err);
+	labels = wl_topic_labels_load(&m, p.labels, &err);
 	assert_non_null(labels);
 	for (int k = 0; k < 3; k++) {
-		struct wl_label l = wl_labels_get(labels, "news", k);
+		struct wl_topic_label l = wl_topic_labels_get(labels, "news", k);
 		if (l.category && strcmp(l.category, "sports") == 0 && !l.drop)
 			sports = k;
 		else if (l.drop)
@@ -154,12 +154,12 @@ static void labels_by_rules_and_by_hand(void **state)
 	json_object_set_new(l, "by", json_string("hand"));
 	OK(wl_json_save(p.labels, labels, &err)); /* JSON is YAML */
 	json_decref(labels);
-	OK(wl_labels_select(&m, p.topics, "clean/topics/select.yaml", &n, &err));
+	OK(wl_topic_labels_select(&m, p.topics, "clean/topics/select.yaml", &n, &err));
 	assert_int_equal(n.by_hand, 1);
 	assert_int_equal(n.dropped, 2);
 	assert_int_equal(n.kept, 1);
-	labels = wl_labels_load(&m, p.labels, &err);
-	assert_string_equal(wl_labels_get(labels, "news", food).category, "food");
+	labels = wl_topic_labels_load(&m, p.labels, &err);
+	assert_string_equal(wl_topic_labels_get(labels, "news", food).category, "food");
 	json_decref(labels);
 	FAILS(WL_EUSAGE, "by hand", train(&p, p.topics, &o));
 	o.force = true;
@@ -364,7 +364,7 @@ static void bad_options(void **state)
 {
 	struct wl_topics_options o = options();
 	struct wl_topic_models m;
-	struct wl_label_counts n;
+	struct wl_topic_label_counts n;
 	struct place p;
 	char path[512];
 
@@ -383,14 +383,14 @@ static void bad_options(void **state)
 	OK(wl_topic_models_load(&m, p.topics, false, &err));
 	tmp_path(&p.tmp, "select.yaml", path);
 	tmp_write(path, "version: 1\nmin_coherense: 0\n");
-	FAILS(WL_EUSAGE, "min_coherence", wl_labels_select(&m, p.topics, path, &n, &err));
+	FAILS(WL_EUSAGE, "min_coherence", wl_topic_labels_select(&m, p.topics, path, &n, &err));
 	tmp_write(path, "version: 1\nmin_overlap: 0\n");
-	FAILS(WL_EUSAGE, "min_overlap", wl_labels_select(&m, p.topics, path, &n, &err));
+	FAILS(WL_EUSAGE, "min_overlap", wl_topic_labels_select(&m, p.topics, path, &n, &err));
 	tmp_write(path, "version: 1\ncategories: {sports: [1]}\n");
-	FAILS(WL_EUSAGE, "word 1 is no text", wl_labels_select(&m, p.topics, path, &n, &err));
+	FAILS(WL_EUSAGE, "word 1 is no text", wl_topic_labels_select(&m, p.topics, path, &n, &err));
 	tmp_write(path, "version: 1\nneed_category: true\ncategories: {sports: [球队]}\nmin_overlap: "
 			"0.02\n");
-	OK(wl_labels_select(&m, p.topics, path, &n, &err));
+	OK(wl_topic_labels_select(&m, p.topics, path, &n, &err));
 	assert_int_equal(n.kept, 1);
 	wl_topic_models_release(&m);
 	tmp_remove(&p.tmp);

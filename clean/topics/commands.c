@@ -126,7 +126,7 @@ static int run_select(struct wl_opts *opts, void *user, struct wl_err *err)
 {
 	struct model_options *o = user;
 	struct wl_topic_models m;
-	struct wl_label_counts n;
+	struct wl_topic_label_counts n;
 	char *rules = o->rules ? wl_strf(err, "%s", o->rules)
 			       : wl_share_path("clean/topics/select.yaml", err);
 	int ret = -1;
@@ -134,7 +134,7 @@ static int run_select(struct wl_opts *opts, void *user, struct wl_err *err)
 	if (!rules)
 		return -1;
 	if (wl_topic_models_load(&m, o->model, false, err) == 0) {
-		ret = wl_labels_select(&m, o->model, rules, &n, err);
+		ret = wl_topic_labels_select(&m, o->model, rules, &n, err);
 		if (ret == 0)
 			wl_info("%lld topics kept, %lld dropped, %lld of them by hand",
 				(long long)n.kept, (long long)n.dropped, (long long)n.by_hand);
@@ -169,7 +169,7 @@ static int main_select(int argc, char **argv)
 
 /* ---- show ---- */
 
-static void print_topic(const json_t *f, struct wl_label l, int k)
+static void print_topic(const json_t *f, struct wl_topic_label l, int k)
 {
 	const json_t *w;
 	size_t i;
@@ -194,7 +194,7 @@ static int run_show(struct wl_opts *opts, void *user, struct wl_err *err)
 
 	if (!labels || wl_topic_models_load(&m, o->model, false, err) < 0)
 		goto out;
-	l = wl_labels_load(&m, o->labels ? o->labels : labels, err);
+	l = wl_topic_labels_load(&m, o->labels ? o->labels : labels, err);
 	if (!l)
 		goto out;
 	for (size_t i = 0; i < m.n; i++) {
@@ -211,7 +211,7 @@ static int run_show(struct wl_opts *opts, void *user, struct wl_err *err)
 			json_number_value(json_object_get(t->facts, "perplexity")));
 		for (int k = 0; k < t->lda.topics; k++)
 			print_topic(json_array_get(json_object_get(t->facts, "topics"), (size_t)k),
-				wl_labels_get(l, t->source, k), k);
+				wl_topic_labels_get(l, t->source, k), k);
 	}
 	ret = 0;
 out:

@@ -202,7 +202,7 @@ static const json_t *old_label(const json_t *labels, const char *source, const c
 }
 
 static int label_model(const struct rules *r, const struct wl_topic_model *m, const json_t *old,
-	json_t *sources, struct wl_label_counts *n, struct wl_err *err)
+	json_t *sources, struct wl_topic_label_counts *n, struct wl_err *err)
 {
 	json_t *list = json_object(), *topic, *l;
 	size_t k;
@@ -254,8 +254,8 @@ static json_t *old_labels(const struct wl_topic_models *t, const char *path, str
 	return old;
 }
 
-int wl_labels_select(const struct wl_topic_models *t, const char *dir, const char *rules,
-	struct wl_label_counts *counts, struct wl_err *err)
+int wl_topic_labels_select(const struct wl_topic_models *t, const char *dir, const char *rules,
+	struct wl_topic_label_counts *counts, struct wl_err *err)
 {
 	char *path = wl_path_join(dir, "labels.yaml", err);
 	json_t *sources = json_object(), *labels = NULL, *old = NULL;
@@ -284,7 +284,7 @@ out:
 	return ret;
 }
 
-int wl_labels_by_hand(const char *dir, bool *by_hand, struct wl_err *err)
+int wl_topic_labels_by_hand(const char *dir, bool *by_hand, struct wl_err *err)
 {
 	char *path = wl_path_join(dir, "labels.yaml", err);
 	json_t *root = NULL, *list, *l;
@@ -332,7 +332,7 @@ static int check_label(const json_t *l, const char *path, const char *source, si
 	return 0;
 }
 
-json_t *wl_labels_load(const struct wl_topic_models *t, const char *path, struct wl_err *err)
+json_t *wl_topic_labels_load(const struct wl_topic_models *t, const char *path, struct wl_err *err)
 {
 	json_t *root;
 	const char *id;
@@ -370,14 +370,14 @@ bad:
 	return NULL;
 }
 
-struct wl_label wl_labels_get(const json_t *labels, const char *source, int topic)
+struct wl_topic_label wl_topic_labels_get(const json_t *labels, const char *source, int topic)
 {
 	char number[24];
 	const json_t *l;
 
 	snprintf(number, sizeof(number), "%d", topic);
 	l = json_object_get(json_object_get(json_object_get(labels, "sources"), source), number);
-	return (struct wl_label){
+	return (struct wl_topic_label){
 		.drop = strcmp(json_string_value(json_object_get(l, "label")), "drop") == 0,
 		.category = json_string_value(json_object_get(l, "category")),
 		.words = json_string_value(json_object_get(l, "words"))};

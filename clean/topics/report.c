@@ -197,7 +197,7 @@ static int draw_topic(struct page *g, size_t i, int k, int64_t most, struct wl_e
 {
 	const struct wl_topic_model *m = &g->models->v[i];
 	const json_t *f = json_array_get(json_object_get(m->facts, "topics"), (size_t)k);
-	struct wl_label l = wl_labels_get(g->labels, m->source, k);
+	struct wl_topic_label l = wl_topic_labels_get(g->labels, m->source, k);
 	const struct topic *t = &g->topic[i][k];
 	struct wl_html *h = &g->html;
 	char line[1200];
@@ -242,7 +242,7 @@ static int draw_model(struct page *g, size_t i, struct wl_err *err)
 		return wl_err_nomem(err, "a report", (size_t)K * sizeof(*v));
 	for (int k = 0; k < K; k++) {
 		const json_t *f = json_array_get(json_object_get(m->facts, "topics"), (size_t)k);
-		bool drop = wl_labels_get(g->labels, m->source, k).drop;
+		bool drop = wl_topic_labels_get(g->labels, m->source, k).drop;
 		v[k] = (struct line){k, (int64_t)number(f, "docs")};
 		dropped += drop;
 		pairs += g->topic[i][k].pairs;
@@ -296,7 +296,7 @@ int wl_topics_report(struct wl_corpus *c, const struct wl_text *text, const char
 	if (!at)
 		return -1;
 	WL_TRY_OUT(wl_topic_models_load(&m, dir, false, err));
-	l = wl_labels_load(&m, at, err);
+	l = wl_topic_labels_load(&m, at, err);
 	g.topic = calloc(m.n + 1, sizeof(*g.topic));
 	for (size_t i = 0; l && g.topic && i < m.n; i++)
 		if (!(g.topic[i] = calloc((size_t)m.v[i].lda.topics, sizeof(**g.topic))))

@@ -11,7 +11,7 @@
 struct wl_topics {
 	struct wl_topic_models models;
 	struct wl_phi *phi;	 /* by model */
-	struct wl_label **label; /* by model: [topics] */
+	struct wl_topic_label **label; /* by model: [topics] */
 	struct wl_segment *segment;
 	json_t *labels;
 	char labels_id[65];
@@ -21,7 +21,7 @@ static int open_labels(struct wl_topics *t, const char *path, struct wl_err *err
 {
 	uint8_t digest[WL_SHA256_BYTES];
 
-	t->labels = wl_labels_load(&t->models, path, err);
+	t->labels = wl_topic_labels_load(&t->models, path, err);
 	if (!t->labels)
 		return -1;
 	WL_TRY(wl_sha256_file(path, digest, err));
@@ -32,7 +32,7 @@ static int open_labels(struct wl_topics *t, const char *path, struct wl_err *err
 		if (!t->label[i])
 			return wl_err_nomem(err, "labels of topics", (size_t)m->lda.topics);
 		for (int k = 0; k < m->lda.topics; k++)
-			t->label[i][k] = wl_labels_get(t->labels, m->source, k);
+			t->label[i][k] = wl_topic_labels_get(t->labels, m->source, k);
 	}
 	return 0;
 }

@@ -208,7 +208,7 @@ static int check_out(const char *out, bool force, struct wl_err *err)
 		ret = wl_err_set(err, WL_EUSAGE,
 			"--out %s is there and has no topics in it; give another folder.", out);
 	else if (!force)
-		ret = wl_labels_by_hand(out, &by_hand, err) < 0 ? -1 : ret;
+		ret = wl_topic_labels_by_hand(out, &by_hand, err) < 0 ? -1 : ret;
 	if (by_hand)
 		ret = wl_err_set(err, WL_EUSAGE,
 			"--out %s has topics labelled by hand, which new topics would lose; give "
@@ -244,7 +244,7 @@ static int put_in_place(struct training *t, const char *out, struct wl_err *err)
 {
 	char *path = wl_path_join(t->dir, "topics.json", err);
 	struct wl_topic_models m = {0};
-	struct wl_label_counts n;
+	struct wl_topic_label_counts n;
 	int ret = -1;
 
 	if (!path)
@@ -252,7 +252,7 @@ static int put_in_place(struct training *t, const char *out, struct wl_err *err)
 	WL_TRY_OUT(copy_dicts(t, err));
 	WL_TRY_OUT(wl_json_save(path, t->index, err));
 	WL_TRY_OUT(wl_topic_models_load(&m, t->dir, false, err));
-	WL_TRY_OUT(wl_labels_select(&m, t->dir, t->o->select, &n, err));
+	WL_TRY_OUT(wl_topic_labels_select(&m, t->dir, t->o->select, &n, err));
 	wl_info("%zu models: %lld topics kept, %lld dropped (%s/labels.yaml)", m.n,
 		(long long)n.kept, (long long)n.dropped, out);
 	if (wl_exists(out)) {
