@@ -53,6 +53,10 @@ struct wl_caption_files {
  * hypothesis, or two, or is unknown, or a caption is empty (unless allow_empty). */
 WL_MUST_CHECK int wl_caption_files_load(struct wl_caption_files *f, const char *refs,
 	const char *hyps, enum wl_caption_level level, bool allow_empty, struct wl_err *err);
+/* The same over bytes in memory, which it changes; refs and hyps are for messages. */
+WL_MUST_CHECK int wl_caption_files_parse(struct wl_caption_files *f, const char *refs,
+	struct wl_buf *ref_bytes, const char *hyps, struct wl_buf *hyp_bytes,
+	enum wl_caption_level level, bool allow_empty, struct wl_err *err);
 void wl_caption_files_release(struct wl_caption_files *f);
 
 /* SHA-256 of the name without its extension, as a number, modulo 2^63 - 1: how AI Challenger

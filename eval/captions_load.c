@@ -261,22 +261,14 @@ static int read_text(struct reader *r, struct wl_buf *b, struct wl_err *err)
 	return ret;
 }
 
-static int read_path(struct reader *r, const char *path, bool is_refs, struct wl_err *err)
+static int read_bytes(struct reader *r, const char *path, struct wl_buf *b, bool is_refs,
+	struct wl_err *err)
 {
-	struct wl_buf b;
-	int ret = -1;
-
 	r->path = path;
 	r->is_refs = is_refs;
-	wl_buf_init(&b, FILE_MAX_BYTES);
-	if (wl_read_file(path, &b, err) == 0) {
-		if (b.len && memchr(b.data, 0, b.len))
-			wl_err_set(err, WL_EDATA, "%s holds a zero byte: it is no JSON text", path);
-		else
-			ret = read_text(r, &b, err);
-	}
-	wl_buf_release(&b);
-	return ret;
+	if (b->len && memchr(b->data, 0, b->len))
+		return wl_err_set(err, WL_EDATA, "%s holds a zero byte: it is no JSON text", path);
+	return read_text(r, b, err);
 }
 
 /* One sentence with all the kinds of trouble, how many of each, and the first of them. */
@@ -298,8 +290,27 @@ static int complain(const struct reader *r, const char *refs, const char *hyps,
 	return n ? wl_err_set(err, WL_EDATA, "%s cannot be scored against %s: %s", hyps, refs, text) : 0;
 }
 
-int wl_caption_files_load(struct wl_caption_files *f, const char *refs, const char *hyps,
-	enum wl_caption_level level, bool allow_empty, struct wl_err *err)
+static int parse(struct reader *r, const char *refs, struct wl_buf *ref_bytes, const char *hyps,
+	struct wl_buf *hyp_bytes, struct wl_err *err)
+{
+	struct wl_caption_files *f = r->f;
+
+	WL_TRY(read_bytes(r, refs, ref_bytes, true, err));
+	if (!f->n)
+		return wl_err_set(err, WL_EDATA, "%s holds no references", refs);
+	/* AI Challenger's own data has empty references: they are left out, with the rest. */
+	if (r->level == WL_LEVEL_AIC && !f->refs_segmented)
+		r->trouble[EMPTY_REF].n = 0;
+	WL_TRY(read_bytes(r, hyps, hyp_bytes, false, err));
+	for (size_t i = 0; i < f->n; i++)
+		if (!f->image[i].hyp)
+			note(r, NO_HYP, f->image[i].id);
+	return complain(r, refs, hyps, err);
+}
+
+int wl_caption_files_parse(struct wl_caption_files *f, const char *refs, struct wl_buf *ref_bytes,
+	const char *hyps, struct wl_buf *hyp_bytes, enum wl_caption_level level, bool allow_empty,
+	struct wl_err *err)
 {
 	struct reader r = {.f = f, .level = level, .allow_empty = allow_empty, .trouble = {
 		{.what = "images have no caption"}, {.what = "captions are of unknown images"},
@@ -307,26 +318,28 @@ int wl_caption_files_load(struct wl_caption_files *f, const char *refs, const ch
 		{.what = "references are empty"}}};
 
 	*f = (struct wl_caption_files){0};
-	if (read_path(&r, refs, true, err) < 0)
-		goto fail;
-	if (!f->n) {
-		wl_err_set(err, WL_EDATA, "%s holds no references", refs);
-		goto fail;
-	}
-	/* AI Challenger's own data has empty references: they are left out, with the rest. */
-	if (level == WL_LEVEL_AIC && !f->refs_segmented)
-		r.trouble[EMPTY_REF].n = 0;
-	if (read_path(&r, hyps, false, err) < 0)
-		goto fail;
-	for (size_t i = 0; i < f->n; i++)
-		if (!f->image[i].hyp)
-			note(&r, NO_HYP, f->image[i].id);
-	if (complain(&r, refs, hyps, err) < 0)
-		goto fail;
-	return 0;
-fail:
+	if (!parse(&r, refs, ref_bytes, hyps, hyp_bytes, err))
+		return 0;
 	wl_caption_files_release(f);
 	return -1;
+}
+
+int wl_caption_files_load(struct wl_caption_files *f, const char *refs, const char *hyps,
+	enum wl_caption_level level, bool allow_empty, struct wl_err *err)
+{
+	struct wl_buf a, b;
+	int ret = -1;
+
+	*f = (struct wl_caption_files){0};
+	wl_buf_init(&a, FILE_MAX_BYTES);
+	wl_buf_init(&b, FILE_MAX_BYTES);
+	WL_TRY_OUT(wl_read_file(refs, &a, err));
+	WL_TRY_OUT(wl_read_file(hyps, &b, err));
+	ret = wl_caption_files_parse(f, refs, &a, hyps, &b, level, allow_empty, err);
+out:
+	wl_buf_release(&a);
+	wl_buf_release(&b);
+	return ret;
 }
 
 void wl_caption_files_release(struct wl_caption_files *f)

@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COLUMNS_MAX = 64, GRADE_MAX = 1000 };
+/* 2^500 is far from the largest double, even summed over a list. */
+enum { COLUMNS_MAX = 64, GRADE_MAX = 500 };
 
 void wl_rankings_release(struct wl_rankings *r)
 {
@@ -46,6 +47,13 @@ struct wl_ranked *wl_rankings_add(struct wl_rankings *r, const char *query, stru
 static int add_single(struct wl_rankings *r, const int32_t *grades, size_t raters, size_t line,
 	const char *path, struct wl_err *err)
 {
+	int64_t sum = 0;
+
+	for (size_t i = 0; i < raters; i++)
+		sum += grades[i];
+	if (sum > GRADE_MAX)
+		return wl_err_set(err, WL_EDATA, "%s, line %zu: the grades' sum is %lld, the largest possible"
+			" is %d", path, line, (long long)sum, GRADE_MAX);
 	if (!r->raters)
 		r->raters = raters;
 	if (raters != r->raters)

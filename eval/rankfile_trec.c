@@ -73,8 +73,8 @@ static int parse_line(struct trec *t, struct trec_file *f, char *s, size_t line,
 	} else {
 		long v = strtol(w[3], &end, 10);
 
-		if (end != w[3] + len[3] || errno || v > 1000 || v < -1000)
-			return bad_line(f, line, "the grade is not a whole number up to 1000", err);
+		if (end != w[3] + len[3] || errno || v > 500 || v < -500)
+			return bad_line(f, line, "the grade is not a whole number up to 500", err);
 		e->grade = (int32_t)v;
 	}
 	f->n++;

@@ -140,6 +140,7 @@ static void bad_lists(void **state)
 		{"query,a\nx\n", "line 2: 1 columns where 2"},
 		{"query,a\nx,1.5\n", "line 2: '1.5' is not a whole number"},
 		{"query,a\nx,-1\n", "line 2: '-1'"},
+		{"query,a,b\nx,400,101\n", "line 2: the grades' sum is 501"},
 		{"query,a\nx,nan\n", "line 2: 'nan'"},
 		{"query,rank,a\nx,1,1\nx,1,2\n", "the rank 1 twice"},
 		{"{\"query\":\"a\",\"grades\":[]}", "line 1"},

@@ -1,4 +1,4 @@
-/* CIDEr-D: see caption.h.  Two passes: document frequencies over all references, then scores. */
+/* CIDEr-D: see caption.h.  Document frequencies come with the n-grams. */
 #include "eval/metrics/ngram.h"
 
 #include <math.h>
@@ -6,7 +6,6 @@
 
 struct cider {
 	const struct wl_ngram_set *set;
-	uint32_t *df;    /* [ids]: images whose references hold the n-gram */
 	double *idf;     /* [images + 1], by df */
 	double *weight;  /* [2 * longest]: the hypothesis's tf-idf vectors, then a reference's */
 	size_t longest;
@@ -20,29 +19,8 @@ struct weighed {
 	double length; /* bigrams, with multiplicity */
 };
 
-/* Every n-gram of an image's references counts once for the image. */
-static int count_images(struct cider *c, size_t n, struct wl_err *err)
-{
-	const struct wl_ngram_set *s = c->set;
-	uint32_t *seen = calloc((size_t)s->ids + 1, sizeof *seen);
-
-	if (!seen)
-		return wl_err_nomem(err, "CIDEr's document frequencies", s->ids * sizeof *seen);
-	for (size_t i = 0; i < n; i++)
-		for (size_t r = s->first_ref[i]; r < s->first_ref[i + 1]; r++)
-			for (size_t k = 0; k < WL_NGRAM_MAX; k++)
-				for (size_t g = 0; g < s->ref[r][k].n; g++) {
-					uint32_t id = s->ref[r][k].v[g].id;
-
-					c->df[id] += seen[id] != i + 1;
-					seen[id] = (uint32_t)(i + 1);
-				}
-	free(seen);
-	return 0;
-}
-
-static void weigh(const struct cider *c, const struct wl_ngram_list *list, size_t tokens,
-	double *room, struct weighed *w)
+static void weigh(const struct cider *c, const uint32_t *df, const struct wl_ngram_list *list,
+	size_t tokens, double *room, struct weighed *w)
 {
 	w->list = list;
 	w->length = tokens > 1 ? (double)(tokens - 1) : 0;
@@ -51,7 +29,7 @@ static void weigh(const struct cider *c, const struct wl_ngram_list *list, size_
 
 		w->weight[k] = room;
 		for (size_t i = 0; i < list[k].n; i++) {
-			room[i] = list[k].v[i].count * c->idf[c->df[list[k].v[i].id]];
+			room[i] = list[k].v[i].count * c->idf[df[list[k].v[i].id]];
 			sum += room[i] * room[i];
 		}
 		w->norm[k] = sqrt(sum);
@@ -80,14 +58,15 @@ static double score_image(const struct cider *c, size_t i, const struct wl_capti
 {
 	static const double sigma = 6;
 	const struct wl_ngram_set *s = c->set;
+	const uint32_t *df = s->df + s->first_id[i];
 	struct weighed hyp, ref;
 	double total = 0;
 
-	weigh(c, s->hyp[i], im->hyp.n, c->weight, &hyp);
+	weigh(c, df, s->hyp[i], im->hyp.n, c->weight, &hyp);
 	for (size_t r = 0; r < im->n_refs; r++) {
 		double sum = 0, delta;
 
-		weigh(c, s->ref[s->first_ref[i] + r], im->refs[r].n, c->weight + c->longest, &ref);
+		weigh(c, df, s->ref[s->first_ref[i] + r], im->refs[r].n, c->weight + c->longest, &ref);
 		delta = hyp.length - ref.length;
 		for (int k = 0; k < WL_NGRAM_MAX; k++)
 			sum += similarity(&hyp, &ref, k);
@@ -115,16 +94,14 @@ int wl_cider_of(const struct wl_ngram_set *s, const struct wl_captioned *im, siz
 	double sum = 0;
 	int ret = -1;
 
-	c.df = calloc((size_t)s->ids + 1, sizeof *c.df);
 	c.idf = calloc(n + 1, sizeof *c.idf);
 	c.weight = calloc(2 * c.longest + 1, sizeof *c.weight);
-	if (!c.df || !c.idf || !c.weight) {
-		wl_err_nomem(err, "CIDEr's weights", s->ids * sizeof *c.df + n * sizeof *c.idf);
+	if (!c.idf || !c.weight) {
+		wl_err_nomem(err, "CIDEr's weights", n * sizeof *c.idf);
 		goto out;
 	}
 	for (size_t d = 0; d <= n; d++)
 		c.idf[d] = log(n ? (double)n : 1) - log(d > 1 ? (double)d : 1);
-	WL_TRY_OUT(count_images(&c, n, err));
 	for (size_t i = 0; i < n; i++) {
 		double x = score_image(&c, i, &im[i]);
 
@@ -135,7 +112,6 @@ int wl_cider_of(const struct wl_ngram_set *s, const struct wl_captioned *im, siz
 	*corpus = n ? sum / (double)n : 0;
 	ret = 0;
 out:
-	free(c.df);
 	free(c.idf);
 	free(c.weight);
 	return ret;

@@ -1,96 +1,114 @@
 /*
- * An n-gram is the pair (number of its first n-1 tokens, last token); a table gives every pair a
- * number, exactly.  The table is larger than the caches, so the pairs of a caption's order
- * are all prefetched before the first is looked up.
+ * Within an image a small table, which stays in the first-level cache, gives the n-grams numbers:
+ * an n-gram is the pair (its first n-1 tokens, its last).
+ *
+ * Document frequencies go order by order through one table for all images, where most of the time
+ * would go, so n-grams that cannot occur in two images stay out of it: one whose first or last
+ * n-1 tokens occur in one image only (as Agrawal and Srikant 1994 prune their candidates).  The
+ * lookups of an image are prefetched together.
  */
 #include "eval/metrics/ngram.h"
-#include "ops/hash.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* key 0 is an empty slot: the stored key is the pair + 1. */
+static const uint32_t none = UINT32_MAX;
+
+/* An n-gram of an image. */
+struct node {
+	uint32_t prefix, suffix; /* numbers in the image; none for order 1 */
+	uint32_t token;          /* the last */
+	uint32_t global;         /* number among all images; none: pruned */
+	uint8_t order, in_refs;
+};
+
 struct slot {
-	uint64_t key;
-	uint32_t id;
+	uint64_t key; /* the pair + 1; 0: empty */
+	uint32_t value, stamp;
 };
 
-struct table {
-	struct slot *slot;
-	size_t slots, used; /* a power of two; at most half are used */
-	uint32_t next;      /* the number of the next new pair */
-	/* of the caption at hand */
-	uint32_t *at;       /* [cap] the n-gram that ends at each place */
-	uint64_t *key;      /* [cap] */
-	size_t cap;
+struct builder {
+	struct wl_ngram_set *set;
+	struct node *node; /* of all images, one after the other */
+	size_t n, cap;
+	/* the image's table: a slot is taken when its stamp is the image's */
+	struct slot *local;
+	size_t local_slots;
+	uint32_t *at; /* [cap_at] the n-gram that begins at each place of a caption */
+	size_t cap_at;
+	/* the table of all images, an order at a time */
+	struct slot *global;
+	size_t global_slots, global_used;
+	uint32_t *count; /* [cap_count] images, by global number */
+	size_t cap_count;
+	size_t *batch; /* [cap_batch] nodes to look up */
+	size_t cap_batch;
 };
 
-static size_t place(const struct table *t, uint64_t key)
+static size_t place(uint64_t key, size_t slots)
 {
-	return (size_t)((key * 0x9e3779b97f4a7c15u) >> 20) & (t->slots - 1);
+	return (size_t)((key * 0x9e3779b97f4a7c15u) >> 24) & (slots - 1);
 }
 
-static int rehash(struct table *t, size_t slots, struct wl_err *err)
+static int grown(void **p, size_t *cap, size_t want, size_t size, struct wl_err *err)
 {
-	struct table old = *t;
+	size_t n = *cap ? *cap : 256;
+	void *fresh;
 
-	t->slot = calloc(slots, sizeof *t->slot);
-	if (!t->slot) {
-		t->slot = old.slot;
-		return wl_err_nomem(err, "a table of n-grams", slots * sizeof *t->slot);
-	}
-	t->slots = slots;
-	for (size_t i = 0; i < old.slots; i++) {
-		size_t k;
-
-		if (!old.slot[i].key)
-			continue;
-		for (k = place(t, old.slot[i].key); t->slot[k].key; k = (k + 1) & (slots - 1))
-			;
-		t->slot[k] = old.slot[i];
-	}
-	free(old.slot);
+	if (want <= *cap)
+		return 0;
+	while (n < want)
+		n *= 2;
+	fresh = realloc(*p, n * size);
+	if (!fresh)
+		return wl_err_nomem(err, "n-grams", n * size);
+	*p = fresh;
+	*cap = n;
 	return 0;
 }
 
-/* Room for `more` new pairs, and for a caption of `tokens` tokens. */
-static int reserve(struct table *t, size_t more, struct wl_err *err)
-{
-	if (t->next > INT32_MAX - more)
-		return wl_err_set(err, WL_EDATA, "the captions have more than 2^31 different n-grams");
-	if (2 * (t->used + more) > t->slots) {
-		size_t slots = t->slots ? t->slots : 4096;
+#define GROW(p, cap, want) grown((void **)&(p), &(cap), (want), sizeof *(p), err)
 
-		while (2 * (t->used + more) > slots)
+/* --- an image --------------------------------------------------------------------------- */
+
+static int reserve_local(struct builder *b, size_t tokens, size_t longest, struct wl_err *err)
+{
+	size_t want = 2 * WL_NGRAM_MAX * tokens + 2;
+
+	WL_TRY(GROW(b->at, b->cap_at, longest + 1));
+	if (b->n > INT32_MAX || tokens > INT32_MAX / 16)
+		return wl_err_set(err, WL_EDATA, "the captions have more than 2^31 n-grams");
+	WL_TRY(GROW(b->node, b->cap, b->n + WL_NGRAM_MAX * tokens + 1));
+	if (want > b->local_slots) {
+		size_t slots = 1024;
+
+		while (slots < want)
 			slots *= 2;
-		WL_TRY(rehash(t, slots, err));
-	}
-	if (more > t->cap) {
-		uint32_t *at = realloc(t->at, 2 * more * sizeof *at);
-		uint64_t *key;
-
-		if (at)
-			t->at = at;
-		key = at ? realloc(t->key, 2 * more * sizeof *key) : NULL;
-		if (!key)
-			return wl_err_nomem(err, "a caption's n-grams", more * 24);
-		t->key = key;
-		t->cap = 2 * more;
+		free(b->local);
+		b->local = calloc(slots, sizeof *b->local);
+		b->local_slots = b->local ? slots : 0;
+		if (!b->local)
+			return wl_err_nomem(err, "an image's n-grams", slots * sizeof *b->local);
 	}
 	return 0;
 }
 
-static uint32_t number(struct table *t, uint64_t key)
+/* The image's number of the n-gram (prefix, token). */
+static uint32_t local_number(struct builder *b, size_t first, uint32_t stamp, uint32_t prefix,
+	uint32_t suffix, uint32_t token, uint8_t order)
 {
-	size_t k = place(t, key);
+	uint64_t key = (uint64_t)prefix << 32 | token;
+	size_t k = place(key, b->local_slots);
+	struct slot *s;
 
-	while (t->slot[k].key && t->slot[k].key != key)
-		k = (k + 1) & (t->slots - 1);
-	if (!t->slot[k].key) {
-		t->slot[k] = (struct slot){key, t->next++};
-		t->used++;
+	while ((s = &b->local[k])->stamp == stamp && s->key != key)
+		k = (k + 1) & (b->local_slots - 1);
+	if (s->stamp != stamp) {
+		*s = (struct slot){key, (uint32_t)(b->n - first), stamp};
+		b->node[b->n++] = (struct node){prefix, suffix, token, none, order, 0};
 	}
-	return t->slot[k].id;
+	return s->value;
 }
 
 static int by_id(const void *a, const void *b)
@@ -125,28 +143,26 @@ static void fold(struct wl_ngram_list *l)
 	l->n = kept;
 }
 
-static int lists_of(struct table *t, struct wl_arena *a, const struct wl_caption *c,
-	struct wl_ngram_list out[WL_NGRAM_MAX], struct wl_err *err)
+static int add_caption(struct builder *b, size_t first, uint32_t stamp, const struct wl_caption *c,
+	bool is_ref, struct wl_ngram_list out[WL_NGRAM_MAX], struct wl_err *err)
 {
-	struct wl_ngram_count *v;
+	struct wl_ngram_count *v =
+		wl_arena_calloc(&b->set->arena, WL_NGRAM_MAX * c->n + 1, sizeof *v, err);
 
-	WL_TRY(reserve(t, WL_NGRAM_MAX * c->n + 1, err));
-	v = wl_arena_calloc(a, WL_NGRAM_MAX * c->n + 1, sizeof *v, err);
 	if (!v)
 		return -1;
-	for (size_t i = 0; i < c->n; i++)
-		t->at[i] = c->token[i];
 	for (size_t k = 0; k < WL_NGRAM_MAX; k++) {
 		size_t n = c->n > k ? c->n - k : 0;
 
-		for (size_t i = 0; k && i < n; i++) {
-			t->key[i] = ((uint64_t)t->at[i] << 32 | c->token[i + k]) + 1;
-			__builtin_prefetch(&t->slot[place(t, t->key[i])]);
+		/* at[i] is the n-gram of the order before; at[i + 1], not yet replaced, its neighbour. */
+		for (size_t i = 0; i < n; i++) {
+			uint32_t id = local_number(b, first, stamp, k ? b->at[i] : none,
+				k ? b->at[i + 1] : none, c->token[i + k], (uint8_t)k);
+
+			b->node[first + id].in_refs |= is_ref;
+			b->at[i] = id;
+			v[i] = (struct wl_ngram_count){id, 1};
 		}
-		for (size_t i = 0; k && i < n; i++)
-			t->at[i] = number(t, t->key[i]);
-		for (size_t i = 0; i < n; i++)
-			v[i] = (struct wl_ngram_count){t->at[i], 1};
 		out[k] = (struct wl_ngram_list){v, n};
 		fold(&out[k]);
 		v += n;
@@ -154,51 +170,180 @@ static int lists_of(struct table *t, struct wl_arena *a, const struct wl_caption
 	return 0;
 }
 
-static uint32_t largest_token(const struct wl_captioned *im, size_t n)
-{
-	uint32_t max = 0;
-
-	for (size_t i = 0; i < n; i++)
-		for (size_t r = 0; r <= im[i].n_refs; r++) {
-			const struct wl_caption *c = r ? &im[i].refs[r - 1] : &im[i].hyp;
-
-			for (size_t k = 0; k < c->n; k++)
-				max = c->token[k] > max ? c->token[k] : max;
-		}
-	return max;
-}
-
-int wl_ngram_set_make(struct wl_ngram_set *s, const struct wl_captioned *im, size_t n,
+static int add_image(struct builder *b, size_t i, const struct wl_captioned *im,
 	struct wl_err *err)
 {
-	struct table t = {.next = largest_token(im, n) + 1};
+	struct wl_ngram_set *s = b->set;
+	size_t tokens = im->hyp.n, longest = im->hyp.n, first = b->n;
+
+	for (size_t r = 0; r < im->n_refs; r++) {
+		tokens += im->refs[r].n;
+		longest = im->refs[r].n > longest ? im->refs[r].n : longest;
+	}
+	WL_TRY(reserve_local(b, tokens, longest, err));
+	WL_TRY(add_caption(b, first, (uint32_t)i + 1, &im->hyp, false, s->hyp[i], err));
+	for (size_t r = 0; r < im->n_refs; r++)
+		WL_TRY(add_caption(b, first, (uint32_t)i + 1, &im->refs[r], true,
+			s->ref[s->first_ref[i] + r], err));
+	s->first_ref[i + 1] = s->first_ref[i] + im->n_refs;
+	s->first_id[i + 1] = b->n;
+	return 0;
+}
+
+/* --- all images --------------------------------------------------------------------------- */
+
+static int rehash(struct builder *b, size_t more, struct wl_err *err)
+{
+	size_t old_slots = b->global_slots, slots = old_slots ? old_slots : 1 << 16;
+	struct slot *old = b->global;
+
+	if (2 * (b->global_used + more) <= old_slots)
+		return 0;
+	while (2 * (b->global_used + more) > slots)
+		slots *= 2;
+	b->global = calloc(slots, sizeof *b->global);
+	if (!b->global) {
+		b->global = old;
+		return wl_err_nomem(err, "a table of n-grams", slots * sizeof *b->global);
+	}
+	b->global_slots = slots;
+	for (size_t i = 0; i < old_slots; i++) {
+		size_t k;
+
+		if (!old[i].key)
+			continue;
+		for (k = place(old[i].key, slots); b->global[k].key; k = (k + 1) & (slots - 1))
+			;
+		b->global[k] = old[i];
+	}
+	free(old);
+	return 0;
+}
+
+/* The pair of an n-gram's first part, by its number among all, and its last token. */
+static uint64_t global_key(const struct node *x, const struct node *image)
+{
+	return ((uint64_t)image[x->prefix].global << 32 | x->token) + 1;
+}
+
+static uint32_t global_number(struct builder *b, uint64_t key)
+{
+	size_t k = place(key, b->global_slots);
+
+	while (b->global[k].key && b->global[k].key != key)
+		k = (k + 1) & (b->global_slots - 1);
+	if (!b->global[k].key)
+		b->global[k] = (struct slot){key, (uint32_t)b->global_used++, 0};
+	return b->global[k].value;
+}
+
+/* Numbers and counts the image's n-grams of this order that may occur elsewhere. */
+static int count_image(struct builder *b, size_t i, int order, struct wl_err *err)
+{
+	struct node *image = b->node + b->set->first_id[i];
+	const uint32_t *df = b->set->df + b->set->first_id[i];
+	size_t nodes = b->set->first_id[i + 1] - b->set->first_id[i], n = 0;
+
+	WL_TRY(GROW(b->batch, b->cap_batch, nodes + 1));
+	WL_TRY(rehash(b, nodes, err));
+	for (size_t k = 0; k < nodes; k++) {
+		const struct node *x = &image[k];
+
+		if (x->order != order || df[x->prefix] < 2 || df[x->suffix] < 2)
+			continue;
+		__builtin_prefetch(&b->global[place(global_key(x, image), b->global_slots)]);
+		b->batch[n++] = k;
+	}
+	for (size_t k = 0; k < n; k++) {
+		struct node *x = &image[b->batch[k]];
+		size_t before = b->global_used;
+
+		x->global = global_number(b, global_key(x, image));
+		if (b->global_used > before) {
+			WL_TRY(GROW(b->count, b->cap_count, b->global_used));
+			b->count[x->global] = 0;
+		}
+		b->count[x->global] += x->in_refs;
+	}
+	return 0;
+}
+
+/* Order 1: the tokens are numbers already. */
+static int count_tokens(struct builder *b, struct wl_err *err)
+{
+	uint32_t *df = b->set->df, max = 0;
+
+	for (size_t k = 0; k < b->n; k++)
+		if (!b->node[k].order && b->node[k].token > max)
+			max = b->node[k].token;
+	WL_TRY(GROW(b->count, b->cap_count, (size_t)max + 1));
+	memset(b->count, 0, ((size_t)max + 1) * sizeof *b->count);
+	for (size_t k = 0; k < b->n; k++)
+		if (!b->node[k].order) {
+			b->node[k].global = b->node[k].token;
+			b->count[b->node[k].token] += b->node[k].in_refs;
+		}
+	for (size_t k = 0; k < b->n; k++)
+		if (!b->node[k].order)
+			df[k] = b->count[b->node[k].token];
+	return 0;
+}
+
+static int count_order(struct builder *b, size_t images, int order, struct wl_err *err)
+{
+	if (b->global)
+		memset(b->global, 0, b->global_slots * sizeof *b->global);
+	b->global_used = 0;
+	for (size_t i = 0; i < images; i++)
+		WL_TRY(count_image(b, i, order, err));
+	for (size_t k = 0; k < b->n; k++)
+		if (b->node[k].order == order && b->node[k].global != none)
+			b->set->df[k] = b->count[b->node[k].global];
+	return 0;
+}
+
+static int allocate(struct wl_ngram_set *s, const struct wl_captioned *im, size_t n,
+	struct wl_err *err)
+{
 	size_t refs = 0;
-	int ret = -1;
 
 	*s = (struct wl_ngram_set){.arena = {.block_bytes = (size_t)1 << 20}};
 	for (size_t i = 0; i < n; i++)
 		refs += im[i].n_refs;
 	s->first_ref = calloc(n + 1, sizeof *s->first_ref);
+	s->first_id = calloc(n + 1, sizeof *s->first_id);
 	s->hyp = calloc(n + 1, sizeof *s->hyp);
 	s->ref = calloc(refs + 1, sizeof *s->ref);
-	if (!s->first_ref || !s->hyp || !s->ref) {
-		wl_err_nomem(err, "n-grams", (n + refs) * sizeof *s->hyp);
+	if (!s->first_ref || !s->first_id || !s->hyp || !s->ref)
+		return wl_err_nomem(err, "n-grams", (n + refs) * sizeof *s->hyp);
+	return 0;
+}
+
+int wl_ngram_set_make(struct wl_ngram_set *s, const struct wl_captioned *im, size_t n,
+	struct wl_err *err)
+{
+	struct builder b = {.set = s};
+	int ret = -1;
+
+	WL_TRY_OUT(allocate(s, im, n, err));
+	for (size_t i = 0; i < n; i++)
+		WL_TRY_OUT(add_image(&b, i, &im[i], err));
+	s->df = calloc(b.n + 1, sizeof *s->df);
+	if (!s->df) {
+		wl_err_nomem(err, "document frequencies", b.n * sizeof *s->df);
 		goto out;
 	}
-	for (size_t i = 0; i < n; i++) {
-		size_t first = s->first_ref[i];
-
-		WL_TRY_OUT(lists_of(&t, &s->arena, &im[i].hyp, s->hyp[i], err));
-		for (size_t r = 0; r < im[i].n_refs; r++)
-			WL_TRY_OUT(lists_of(&t, &s->arena, &im[i].refs[r], s->ref[first + r], err));
-		s->first_ref[i + 1] = first + im[i].n_refs;
-	}
-	s->ids = t.next;
+	WL_TRY_OUT(count_tokens(&b, err));
+	for (int order = 1; order < WL_NGRAM_MAX; order++)
+		WL_TRY_OUT(count_order(&b, n, order, err));
 	ret = 0;
 out:
-	free(t.slot);
-	free(t.at);
-	free(t.key);
+	free(b.node);
+	free(b.local);
+	free(b.at);
+	free(b.global);
+	free(b.count);
+	free(b.batch);
 	if (ret)
 		wl_ngram_set_release(s);
 	return ret;
@@ -212,5 +357,7 @@ void wl_ngram_set_release(struct wl_ngram_set *s)
 	free(s->hyp);
 	free(s->ref);
 	free(s->first_ref);
+	free(s->first_id);
+	free(s->df);
 	*s = (struct wl_ngram_set){0};
 }

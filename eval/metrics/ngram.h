@@ -1,6 +1,6 @@
 /*
- * The n-grams of a set of captions as sorted lists of (number, count): what BLEU and CIDEr
- * compare.  Made once for both.
+ * The n-grams of a set of captions as sorted lists of (number, count), and in how many images'
+ * references each occurs: what BLEU and CIDEr compare.  Made once for both.
  */
 #ifndef WL_EVAL_METRICS_NGRAM_H
 #define WL_EVAL_METRICS_NGRAM_H
@@ -10,6 +10,7 @@
 
 enum { WL_NGRAM_MAX = 4 };
 
+/* Numbers are an image's own, from 0: n-grams of different images are never compared. */
 struct wl_ngram_count {
 	uint32_t id, count;
 };
@@ -22,11 +23,14 @@ struct wl_ngram_set {
 	struct wl_ngram_list (*hyp)[WL_NGRAM_MAX]; /* [n_images] */
 	struct wl_ngram_list (*ref)[WL_NGRAM_MAX]; /* [sum of n_refs], image by image */
 	size_t *first_ref;                         /* [n_images + 1]: places in ref */
-	uint32_t ids;  /* n-grams of all orders have numbers below this, each its own */
+	size_t *first_id;                          /* [n_images + 1]: places in df */
+	/* Images whose references hold the n-gram: df[first_id[image] + number].  Only told exactly
+	 * when it is two or more; 0 and 1 weigh alike in CIDEr. */
+	uint32_t *df;
 	struct wl_arena arena;
 };
 
-/* The lists of orders 1..4 of all captions.  WL_EDATA past 2^31 different n-grams. */
+/* The lists of orders 1..4 of all captions.  WL_EDATA past 2^31 n-grams. */
 WL_MUST_CHECK int wl_ngram_set_make(struct wl_ngram_set *s, const struct wl_captioned *im,
 	size_t n, struct wl_err *err);
 void wl_ngram_set_release(struct wl_ngram_set *s);
