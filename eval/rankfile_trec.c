@@ -2,6 +2,7 @@
 #include "eval/metrics/intern.h"
 #include "eval/rankfile.h"
 #include "ops/file.h"
+#include "ops/hash.h"
 
 #include <errno.h>
 #include <math.h>
@@ -9,9 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A line of either file. */
+/* A line of either file; doc points into its text. */
 struct entry {
-	uint32_t query, doc;
+	const char *doc;
+	uint32_t hash, query;
 	int32_t grade;
 	float score;
 };
@@ -23,25 +25,90 @@ struct trec_file {
 	size_t *first; /* [queries + 1]: v is grouped by query */
 };
 
+/* A judged document of the query at hand; stamp: query + 1, and whether the run had it. */
+struct judged {
+	const char *doc;
+	uint32_t hash, stamp;
+	int32_t grade;
+	bool ranked;
+};
+
 struct trec {
-	struct wl_intern queries, docs;
+	struct wl_intern queries;
+	const char *last;    /* the query of the line before, which mostly is this one's too */
+	uint32_t last_query;
 	struct trec_file qrels, run;
-	int32_t *grade_of; /* [docs]: of the query at hand */
-	uint32_t *stamp;   /* [docs]: query + 1 for which grade_of holds */
+	struct judged *slot; /* [slots], a power of two */
+	size_t slots;
 };
 
 /* The next field of a line: [*p, end of field), *p past it; false at the end. */
 static bool field(char **p, char **start, size_t *n)
 {
-	*start = *p + strspn(*p, " \t\r");
-	*n = strcspn(*start, " \t\r");
-	*p = *start + *n;
+	char *s = *p;
+
+	while (*s == ' ' || *s == '\t' || *s == '\r')
+		s++;
+	*start = s;
+	while (*s && *s != ' ' && *s != '\t' && *s != '\r')
+		s++;
+	*n = (size_t)(s - *start);
+	*p = s;
 	return *n > 0;
 }
 
 static int bad_line(const struct trec_file *f, size_t line, const char *what, struct wl_err *err)
 {
 	return wl_err_set(err, WL_EDATA, "%s, line %zu: %s", f->path, line, what);
+}
+
+/* A number in plain decimal of up to 15 digits is a division of two exact doubles, hence rounded
+ * as strtod rounds (Clinger 1990); all else is strtod's. */
+static bool take_score(const char *s, size_t n, double *out)
+{
+	static const double power[] = {1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11,
+		1e12, 1e13, 1e14, 1e15};
+	size_t digits = 0, fraction = 0, i = n && s[0] == '-';
+	int64_t v = 0;
+	bool dot = false;
+	char *end;
+
+	for (; i < n && digits < 16; i++) {
+		if (s[i] >= '0' && s[i] <= '9') {
+			v = 10 * v + (s[i] - '0');
+			digits++;
+			fraction += dot;
+		} else if (s[i] == '.' && !dot) {
+			dot = true;
+		} else {
+			break;
+		}
+	}
+	if (i == n && digits && digits < 16) {
+		*out = (double)(s[0] == '-' ? -v : v) / power[fraction];
+		return true;
+	}
+	*out = strtod(s, &end);
+	return end == s + n && isfinite(*out);
+}
+
+static int take_query(struct trec *t, const char *s, size_t n, uint32_t *out, struct wl_err *err)
+{
+	if (!t->last || strlen(t->last) != n || memcmp(t->last, s, n)) {
+		int64_t q = wl_intern_str(&t->queries, s, n, err);
+
+		if (q < 0)
+			return -1;
+		t->last_query = (uint32_t)q;
+		t->last = t->queries.name[q];
+	}
+	*out = t->last_query;
+	return 0;
+}
+
+static uint32_t hash_of(const char *s, size_t n)
+{
+	return (uint32_t)(wl_hash64(s, n, 0) >> 32);
 }
 
 static int parse_line(struct trec *t, struct trec_file *f, char *s, size_t line, bool is_run,
@@ -51,23 +118,21 @@ static int parse_line(struct trec *t, struct trec_file *f, char *s, size_t line,
 	char *w[6], *end;
 	size_t len[6];
 	int want = is_run ? 6 : 4, n = 0;
-	int64_t query, doc;
 
 	while (n < want && field(&s, &w[n], &len[n]))
 		n++;
 	if (n < want - is_run) /* the run's tag may be missing */
 		return bad_line(f, line, is_run ? "'query Q0 document rank score tag' is expected"
 			: "'query 0 document grade' is expected", err);
-	query = wl_intern_str(&t->queries, w[0], len[0], err);
-	doc = query < 0 ? -1 : wl_intern_str(&t->docs, w[2], len[2], err);
-	if (doc < 0)
-		return -1;
-	*e = (struct entry){.query = (uint32_t)query, .doc = (uint32_t)doc};
+	*e = (struct entry){.doc = w[2], .hash = hash_of(w[2], len[2])};
+	WL_TRY(take_query(t, w[0], len[0], &e->query, err));
+	w[2][len[2]] = 0;
 	errno = 0;
 	if (is_run) {
-		double v = strtod(w[4], &end);
+		double v;
 
-		if (end != w[4] + len[4] || !isfinite(v))
+		w[4][len[4]] = 0;
+		if (!take_score(w[4], len[4], &v))
 			return bad_line(f, line, "the score is not a finite number", err);
 		e->score = (float)v;
 	} else {
@@ -92,9 +157,11 @@ static int parse_file(struct trec *t, struct trec_file *f, char *text, bool is_r
 	if (!f->v)
 		return wl_err_nomem(err, f->path, lines * sizeof *f->v);
 	for (char *end; *text; text = end) {
-		end = text + strcspn(text, "\n");
-		if (*end)
+		end = strchr(text, '\n');
+		if (end)
 			*end++ = 0;
+		else
+			end = text + strlen(text);
 		line++;
 		if (text[strspn(text, " \t\r")])
 			WL_TRY(parse_line(t, f, text, line, is_run, err));
@@ -179,7 +246,28 @@ static int twice(const struct trec *t, const struct trec_file *f, const struct e
 	struct wl_err *err)
 {
 	return wl_err_set(err, WL_EDATA, "%s: the query %.80s has the document %.80s twice", f->path,
-		t->queries.name[e->query], t->docs.name[e->doc]);
+		t->queries.name[e->query], e->doc);
+}
+
+/* The slot of a document of this query: its own (stamp is set), or the free one where it goes. */
+static struct judged *find(struct trec *t, const struct entry *e)
+{
+	size_t k = e->hash & (t->slots - 1);
+
+	while (t->slot[k].stamp == e->query + 1 &&
+		(t->slot[k].hash != e->hash || strcmp(t->slot[k].doc, e->doc)))
+		k = (k + 1) & (t->slots - 1);
+	return &t->slot[k];
+}
+
+static struct judged *add(struct trec *t, const struct entry *e)
+{
+	struct judged *j = find(t, e);
+
+	if (j->stamp == e->query + 1)
+		return NULL;
+	*j = (struct judged){e->doc, e->hash, e->query + 1, e->grade, false};
+	return j;
 }
 
 static int judge(struct trec *t, struct wl_rankings *r, struct wl_ranked *q, uint32_t query,
@@ -192,10 +280,9 @@ static int judge(struct trec *t, struct wl_rankings *r, struct wl_ranked *q, uin
 	if (!q->ideal)
 		return -1;
 	for (size_t i = 0; i < q->n_ideal; i++) {
-		if (t->stamp[e[i].doc] == 2 * query + 1)
+		if (!add(t, &e[i]))
 			return twice(t, &t->qrels, &e[i], err);
-		t->stamp[e[i].doc] = 2 * query + 1;
-		t->grade_of[e[i].doc] = q->ideal[i] = e[i].grade;
+		q->ideal[i] = e[i].grade;
 	}
 	qsort(q->ideal, q->n_ideal, sizeof *q->ideal, descending);
 	return 0;
@@ -215,13 +302,14 @@ static int rank(struct trec *t, struct wl_rankings *r, uint32_t query, struct sc
 	if (!q->grade)
 		return -1;
 	for (size_t i = 0; i < q->n; i++) {
-		uint32_t *stamp = &t->stamp[e[i].doc];
+		struct judged *j = find(t, &e[i]);
 
-		if (*stamp == 2 * query + 2)
+		if (j->stamp != query + 1)
+			j = add(t, &e[i]); /* not judged: its grade is 0 */
+		else if (j->ranked)
 			return twice(t, &t->run, &e[i], err);
-		room[i] = (struct scored){e[i].score,
-			*stamp == 2 * query + 1 ? t->grade_of[e[i].doc] : 0, t->docs.name[e[i].doc]};
-		*stamp = 2 * query + 2;
+		j->ranked = true;
+		room[i] = (struct scored){e[i].score, j->grade, e[i].doc};
 	}
 	qsort(room, q->n, sizeof *room, by_score);
 	for (size_t i = 0; i < q->n; i++)
@@ -229,17 +317,32 @@ static int rank(struct trec *t, struct wl_rankings *r, uint32_t query, struct sc
 	return 0;
 }
 
+/* Room for the documents of the largest query, at most half full. */
+static int reserve(struct trec *t, struct wl_err *err)
+{
+	size_t most = 0;
+
+	for (uint32_t q = 0; q < t->queries.n; q++) {
+		size_t n = t->qrels.first[q + 1] - t->qrels.first[q] + t->run.first[q + 1] - t->run.first[q];
+
+		most = n > most ? n : most;
+	}
+	for (t->slots = 64; t->slots < 2 * most + 2;)
+		t->slots *= 2;
+	t->slot = calloc(t->slots, sizeof *t->slot);
+	return t->slot ? 0 : wl_err_nomem(err, "documents", t->slots * sizeof *t->slot);
+}
+
 static int join(struct trec *t, struct wl_rankings *r, struct wl_err *err)
 {
 	struct scored *room = malloc((t->run.n + 1) * sizeof *room);
 	int ret = -1;
 
-	t->grade_of = calloc((size_t)t->docs.n + 1, sizeof *t->grade_of);
-	t->stamp = calloc((size_t)t->docs.n + 1, sizeof *t->stamp);
-	if (!room || !t->grade_of || !t->stamp) {
-		wl_err_nomem(err, "documents", t->docs.n * 8 + t->run.n * sizeof *room);
+	if (!room) {
+		wl_err_nomem(err, "documents", t->run.n * sizeof *room);
 		goto out;
 	}
+	WL_TRY_OUT(reserve(t, err));
 	for (uint32_t q = 0; q < t->queries.n; q++)
 		if (t->qrels.first[q + 1] > t->qrels.first[q] && t->run.first[q + 1] > t->run.first[q])
 			WL_TRY_OUT(rank(t, r, q, room, err));
@@ -265,13 +368,11 @@ int wl_rankings_parse_trec(struct wl_rankings *r, char *qrels, char *run, const 
 	ret = join(&t, r, err);
 out:
 	wl_intern_release(&t.queries);
-	wl_intern_release(&t.docs);
 	free(t.qrels.v);
 	free(t.qrels.first);
 	free(t.run.v);
 	free(t.run.first);
-	free(t.grade_of);
-	free(t.stamp);
+	free(t.slot);
 	if (ret)
 		wl_rankings_release(r);
 	return ret;
