@@ -305,18 +305,18 @@ const struct source_rules *wl_rules_of_source(const struct wl_rules *r, const ch
 
 /* ---- the file ---- */
 
-static int read_rules(struct wl_rules *r, const char *path, struct wl_err *err)
+static int read_rules(struct wl_rules *r, json_t *root, const char *path, struct wl_err *err)
 {
 	static const char *const known[] = {"version", "text", "image", "style", "sources", "sensitive",
 		"ads", "agreement", "topics", NULL};
-	json_t *root = wl_yaml_load(path, err), *hashes = json_object();
+	json_t *hashes = json_object();
 	const json_t *agreement, *topics;
 	char where[600];
 	int64_t version;
 	int ret = -1;
 
-	if (!root || !hashes)
-		goto out;
+	if (!hashes)
+		return wl_err_nomem(err, "rules", 0);
 	if (!json_is_object(root)) {
 		wl_err_set(err, WL_EUSAGE,
 			"%s: expected version, text, image and others with "
@@ -347,27 +347,41 @@ static int read_rules(struct wl_rules *r, const char *path, struct wl_err *err)
 		"lists", hashes);
 	ret = r->params ? 0 : wl_err_nomem(err, "rules", 0);
 out:
-	json_decref(root);
 	json_decref(hashes);
 	return ret;
 }
 
-struct wl_rules *wl_rules_load(const char *path, const struct wl_text *tx, struct wl_err *err)
+static struct wl_rules *rules_of(
+	json_t *root, const char *path, const struct wl_text *tx, struct wl_err *err)
 {
-	struct wl_rules *r = calloc(1, sizeof(*r));
+	struct wl_rules *r = root ? calloc(1, sizeof(*r)) : NULL;
+	int ret = -1;
 
-	if (!r) {
+	if (root && !r)
 		wl_err_nomem(err, "rules", sizeof(*r));
-		return NULL;
+	if (r) {
+		r->tx = tx;
+		ret = read_rules(r, root, path, err);
 	}
-	r->tx = tx;
-	if (read_rules(r, path, err) == 0)
+	json_decref(root);
+	if (ret == 0)
 		return r;
 	/* Rules are configuration, whatever is wrong in them. */
 	if (err && err->code == WL_EDATA)
 		err->code = WL_EUSAGE;
 	wl_rules_free(r);
 	return NULL;
+}
+
+struct wl_rules *wl_rules_parse(const char *yaml, size_t len, const char *path,
+	const struct wl_text *tx, struct wl_err *err)
+{
+	return rules_of(wl_yaml_parse(yaml, len, path, err), path, tx, err);
+}
+
+struct wl_rules *wl_rules_load(const char *path, const struct wl_text *tx, struct wl_err *err)
+{
+	return rules_of(wl_yaml_load(path, err), path, tx, err);
 }
 
 void wl_rules_free(struct wl_rules *r)

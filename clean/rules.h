@@ -23,6 +23,9 @@ struct wl_rules; /* immutable: for any number of threads */
 /* WL_EUSAGE for an unknown key or a wrong value, naming the nearest valid one; WL_EFAIL when
  * the file or one of its word lists cannot be read. */
 struct wl_rules *wl_rules_load(const char *path, const struct wl_text *tx, struct wl_err *err);
+/* The same from memory; path: what errors call it, and where its lists' paths count from. */
+struct wl_rules *wl_rules_parse(const char *yaml, size_t len, const char *path,
+	const struct wl_text *tx, struct wl_err *err);
 void wl_rules_free(struct wl_rules *r);
 /* Gives the scores that the "agreement" section judges by (borrowed: they must live as long).
  * WL_EUSAGE when one of the two is there without the other; NULL says there are none. */

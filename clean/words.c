@@ -292,7 +292,7 @@ int wl_words_add(struct wl_words *w, const char *word, size_t n, int32_t tag, st
 
 	WL_ASSERT(tag >= 0 && !w->table);
 	for (; read_letter(&r, &l); x.n++) {
-		if (x.n == WL_WORDS_LETTERS_MAX)
+		if (x.n == WL_WORDS_LETTERS_MAX || (x.n && l.soft + l.hard > WL_WORDS_GAP_MAX))
 			return 0;
 		WL_TRY(grow(&w->letters, sizeof(*w->letters), w->n_letters + x.n, 1,
 			&w->cap_letters, err));

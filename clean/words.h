@@ -34,8 +34,8 @@ struct wl_words; /* words may be added until it is built; then immutable, for an
 struct wl_words *wl_words_new(const struct wl_fold *fold, struct wl_err *err);
 void wl_words_free(struct wl_words *w);
 /* tag: what a match gives back (>= 0); of equal words the first tag stands.  1: added or there
- * already; 0: it has fewer than two letters, or more than WL_WORDS_LETTERS_MAX, so it is not
- * looked for (one character alone would be found everywhere). */
+ * already; 0: it has fewer than two letters, more than WL_WORDS_LETTERS_MAX, or a longer gap than
+ * words may have, so it is not looked for (one character alone would be found everywhere). */
 WL_MUST_CHECK int wl_words_add(
 	struct wl_words *w, const char *word, size_t n, int32_t tag, struct wl_err *err);
 /* Must be called once, after the last word. */
