@@ -1,6 +1,7 @@
 /* For people: why a pair was kept or not, and a page of what was dropped. */
 #include "clean/filter.h"
 
+#include "clean/funnel.h"
 #include "clean/pairtext.h"
 #include "clean/subject.h"
 #include "ops/file.h"
@@ -290,6 +291,35 @@ static int reasons_table(struct wl_html *h, const struct reason *v, size_t n, st
 		h, n + 1, 3, cells, "Verdicts by reason (a pair may have several)", err);
 }
 
+/* Steps that drop nothing are left out. */
+static int funnel_table(struct wl_html *h, struct wl_corpus *c, struct wl_err *err)
+{
+	const char *cells[(WL_STEPS + 2) * 4] = {"step", "dropped", "left", "share of all"};
+	char text[WL_STEPS + 1][3][24];
+	struct wl_funnel f;
+	size_t n = 1;
+	int64_t left;
+
+	WL_TRY(wl_funnel_read(c, &f, err));
+	left = f.pairs;
+	for (int i = -1; i < WL_STEPS; i++) {
+		int64_t dropped = i < 0 ? 0 : f.dropped[i];
+		if (i >= 0 && !dropped)
+			continue;
+		left -= dropped;
+		snprintf(text[n - 1][0], 24, "%lld", (long long)dropped);
+		snprintf(text[n - 1][1], 24, "%lld", (long long)left);
+		snprintf(text[n - 1][2], 24, "%.1f %%",
+			f.pairs ? 100.0 * (double)left / (double)f.pairs : 0);
+		cells[4 * n] = i < 0 ? "examined" : wl_step_names[i];
+		for (int k = 0; k < 3; k++)
+			cells[4 * n + 1 + k] = text[n - 1][k];
+		n++;
+	}
+	return wl_html_table(h, n, 4, cells,
+		"The funnel: each pair where it is dropped first", err);
+}
+
 static int write_report(
 	struct wl_html *h, struct wl_corpus *c, const char *path, struct wl_err *err)
 {
@@ -302,6 +332,7 @@ static int write_report(
 	snprintf(line, sizeof(line), "%lld pairs, %lld records in quarantine.",
 		(long long)total.pairs, (long long)total.quarantined);
 	WL_TRY(wl_html_para(h, line, err));
+	WL_TRY(funnel_table(h, c, err));
 	for (int i = 0; i < 2; i++)
 		WL_TRY(collect(c, stages[i], v, &n, err));
 	qsort(v, n, sizeof(*v), by_count);

@@ -2,6 +2,7 @@
  * evaluation pairs, threads, kills, explain and report. */
 #include "clean/filter.h"
 #include "clean/dedup.h"
+#include "clean/funnel.h"
 #include "tests/support/cm.h"
 #include "tests/support/corpus_make.h"
 #include "tests/support/tmp.h"
@@ -463,6 +464,7 @@ static void explain_and_report(void **state)
 	struct wl_filter_counts n;
 	struct wl_corpus *c;
 	char dir[512], path[512], *id, *text;
+	struct wl_funnel funnel;
 	FILE *f;
 
 	(void)state;
@@ -491,7 +493,15 @@ static void explain_and_report(void **state)
 	assert_non_null(strstr(text, "sensitive-ads"));
 	assert_non_null(strstr(text, "data:image/jpeg;base64,"));
 	assert_non_null(strstr(text, "bad-image"));
+	assert_non_null(strstr(text, "The funnel"));
 	free(text);
+	/* Each pair once, at its first step; what is left is what is kept. */
+	OK(wl_funnel_read(c, &funnel, &err));
+	assert_int_equal(funnel.pairs, PAIRS);
+	assert_int_equal(funnel.dropped[WL_STEP_TEXT], 2 * PAIRS / 10);
+	assert_int_equal(funnel.dropped[WL_STEP_SENSITIVE], PAIRS / 10 - PAIRS / 100);
+	assert_int_equal(funnel.dropped[WL_STEP_IMAGE], 2 * PAIRS / 10);
+	assert_int_equal(funnel.dropped[WL_STEP_DUPLICATE], 0);
 	free(id);
 	wl_corpus_close(c);
 	wl_rules_free(r);

@@ -1,5 +1,5 @@
 /* Any bytes as a word list (up to a 0) and as a text: matches lie inside it, come in order, and
- * every word is found in itself. */
+ * the first word is found in itself. */
 #include "clean/words.h"
 
 #include <stdlib.h>
@@ -52,18 +52,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	if (spaced.n > all.n || wl_words_find(w, text, all.text, 0, &m) != (all.n > 0))
 		abort();
 	wl_words_free(w);
-	for (size_t i = start = 0; i <= words; i++)
-		if (i == words || list[i] == '\n') {
-			struct wl_words *one = wl_words_new(fold, NULL);
-			int added = wl_words_add(one, list + start, i - start, 1, NULL);
-			if (wl_words_build(one, NULL) < 0)
-				abort();
-			if (added != wl_words_find(one, list + start, i - start, 0, &m))
-				abort();
-			wl_words_free(one);
-			start = i + 1;
-			if (i - start > 4000)
-				break;
-		}
+	/* The first word in itself: one, for each list makes its tables. */
+	for (start = 0; start < words && list[start] != '\n'; start++)
+		;
+	w = wl_words_new(fold, NULL);
+	int added = wl_words_add(w, list, start, 1, NULL);
+	if (wl_words_build(w, NULL) < 0 || added != wl_words_find(w, list, start, 0, &m))
+		abort();
+	wl_words_free(w);
 	return 0;
 }
