@@ -3,6 +3,7 @@
 
 #include "clean/measure.h"
 #include "clean/pairtext.h"
+#include "clean/utf8.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -48,6 +49,7 @@ struct judged {
 	struct wl_buf norm;
 	struct wl_text_facts facts;
 	struct wl_measure m;
+	size_t words; /* 0 when no rule counts them */
 };
 
 static double symbols_of(const struct wl_measure *m)
@@ -58,6 +60,30 @@ static double symbols_of(const struct wl_measure *m)
 static double chinese_of(const struct wl_measure *m)
 {
 	return m->letters ? (double)m->han / (double)m->letters : 0;
+}
+
+/* Words that have a letter or digit, as jieba cuts. */
+static int count_words(const struct wl_rules *r, struct judged *j, struct wl_err *err)
+{
+	const char *s = wl_buf_str(&j->norm);
+	struct wl_cuts cuts = {0};
+	size_t at = 0;
+	int ret;
+
+	j->words = 0;
+	if (!r->segment)
+		return 0;
+	ret = wl_segment_cut(r->segment, s, j->norm.len, 0, &cuts, err);
+	for (size_t i = 0; ret == 0 && i < cuts.n; i++) {
+		bool word = false;
+		while (at < cuts.end[i]) {
+			uint32_t f = wl_fold_at(r->fold, wl_utf8_next(s, cuts.end[i], &at, NULL));
+			word |= f != WL_FOLD_SOFT && f != WL_FOLD_HARD;
+		}
+		j->words += word;
+	}
+	wl_cuts_release(&cuts);
+	return ret;
 }
 
 static double foreign_of(const struct wl_measure *m)
@@ -106,6 +132,12 @@ static void judge_form(const struct text_rules *t, const struct judged *j, struc
 	else if (m->chars < (size_t)t->min_chars)
 		add_verdict(o, "text-short", "%zu characters, at least %lld are asked for: %.120s",
 			m->chars, (long long)t->min_chars, s);
+	if (j->norm.len && j->words < (size_t)t->min_words)
+		add_verdict(o, "text-short", "%zu words, at least %lld are asked for: %.120s", j->words,
+			(long long)t->min_words, s);
+	if (j->words > (size_t)t->max_words)
+		add_verdict(o, "text-long", "%zu words, at most %lld are asked for: %.120s", j->words,
+			(long long)t->max_words, s);
 	if (m->chars > (size_t)t->max_chars)
 		add_verdict(o, "text-long", "%zu characters, at most %lld are asked for: %.120s",
 			m->chars, (long long)t->max_chars, s);
@@ -345,6 +377,7 @@ static int judge_text(
 	wl_buf_init(&j.norm, 4 * (size_t)WL_TEXT_MAX_BYTES);
 	WL_TRY_OUT(wl_text_clean(t->r->tx, &t->work, c->text, c->len, &j.norm, &j.facts, err));
 	WL_TRY_OUT(wl_measure(t->r->tx, wl_buf_str(&j.norm), j.norm.len, &j.m, err));
+	WL_TRY_OUT(count_words(t->r, &j, err));
 	judge_form(&t->rules->text, &j, &one);
 	judge_language(&t->rules->text, &j, &one);
 	judge_content(&t->rules->text, &j, &one);

@@ -240,6 +240,7 @@ static const struct source_rules lets_all_pass = {
 	.text = {.min_letters = 1,
 		.min_chars = 1,
 		.max_chars = INT32_MAX,
+		.max_words = INT32_MAX,
 		.max_run = INT32_MAX,
 		.max_foreign = 1,
 		.max_symbols = 1,
@@ -291,6 +292,24 @@ static int read_sources(struct wl_rules *r, const json_t *root, const char *path
 	return 0;
 }
 
+/* Words are counted as jieba cuts them, where a rule counts words at all. */
+static int open_segment(struct wl_rules *r, json_t *hashes, struct wl_err *err)
+{
+	bool asked = false;
+
+	for (size_t i = 0; i < r->n_sources; i++)
+		asked |= r->sources[i].text.min_words > 0 ||
+			 r->sources[i].text.max_words < INT32_MAX;
+	if (!asked)
+		return 0;
+	r->segment = wl_segment_open(NULL, NULL, 0, err);
+	if (!r->segment)
+		return -1;
+	if (json_object_set_new(hashes, "segment", json_string(wl_segment_id(r->segment))) < 0)
+		return wl_err_nomem(err, "rules", 0);
+	return 0;
+}
+
 const struct source_rules *wl_rules_of_source(const struct wl_rules *r, const char *source)
 {
 	const struct source_rules *best = &r->sources[0];
@@ -337,6 +356,7 @@ static int read_rules(struct wl_rules *r, json_t *root, const char *path, struct
 	if (!r->ads)
 		goto out;
 	WL_TRY_OUT(read_sources(r, root, path, err));
+	WL_TRY_OUT(open_segment(r, hashes, err));
 	WL_TRY_OUT(section(root, "agreement", path, where, sizeof(where), &agreement, err));
 	WL_TRY_OUT(wl_read_agreement(&r->agreement, agreement, where, err));
 	WL_TRY_OUT(read_sensitive(r, root, path, hashes, err));
@@ -398,6 +418,7 @@ void wl_rules_free(struct wl_rules *r)
 	wl_words_free(r->words);
 	wl_words_free(r->ads);
 	wl_fold_free(r->fold);
+	wl_segment_close(r->segment);
 	wl_topic_rule_release(&r->topics);
 	json_decref(r->params);
 	free(r);

@@ -3,6 +3,7 @@
 #define WL_CLEAN_RULES_PRIV_H
 
 #include "clean/rules.h"
+#include "clean/segment.h"
 #include "clean/topics/rule.h"
 #include "clean/words.h"
 
@@ -10,7 +11,7 @@ enum pii_policy { PII_MASK, PII_DROP, PII_KEEP };
 enum traditional_policy { TRADITIONAL_CONVERT, TRADITIONAL_KEEP, TRADITIONAL_DROP };
 
 struct text_rules {
-	int64_t min_letters, min_chars, max_chars, min_han, max_run;
+	int64_t min_letters, min_chars, max_chars, min_words, max_words, min_han, max_run;
 	double min_chinese, max_foreign, min_common, max_symbols, max_repeat;
 	bool garbled, file_names;
 	enum pii_policy pii[WL_PERSONAL_KINDS];
@@ -44,6 +45,7 @@ struct word_list {
 
 struct wl_rules {
 	const struct wl_text *tx;
+	struct wl_segment *segment; /* NULL: no rule counts words */
 	json_t *params;
 	struct source_rules *sources; /* the first is the file's own */
 	size_t n_sources;

@@ -92,7 +92,8 @@ static int read_pii(struct text_rules *t, const json_t *o, const char *where, st
 
 int wl_read_text_rules(struct text_rules *t, const json_t *o, const char *where, struct wl_err *err)
 {
-	static const char *const known[] = {"min_letters", "min_chars", "max_chars", "min_han",
+	static const char *const known[] = {"min_letters", "min_chars", "max_chars", "min_words",
+		"max_words", "min_han",
 		"max_run", "min_chinese", "max_foreign", "min_common", "max_symbols", "max_repeat",
 		"garbled", "file_names", "pii", "traditional", "max_ad", NULL};
 	static const char *const traditional[] = {"convert", "keep", "drop", NULL};
@@ -102,6 +103,8 @@ int wl_read_text_rules(struct text_rules *t, const json_t *o, const char *where,
 	WL_TRY(count(o, "min_letters", where, &t->min_letters, err));
 	WL_TRY(count(o, "min_chars", where, &t->min_chars, err));
 	WL_TRY(count(o, "max_chars", where, &t->max_chars, err));
+	WL_TRY(count(o, "min_words", where, &t->min_words, err));
+	WL_TRY(count(o, "max_words", where, &t->max_words, err));
 	WL_TRY(count(o, "min_han", where, &t->min_han, err));
 	WL_TRY(count(o, "max_run", where, &t->max_run, err));
 	WL_TRY(share(o, "min_chinese", where, &t->min_chinese, err));
@@ -119,6 +122,8 @@ int wl_read_text_rules(struct text_rules *t, const json_t *o, const char *where,
 		(double)t->max_chars, err));
 	WL_TRY(in_order(
 		where, "min_han", (double)t->min_han, "max_chars", (double)t->max_chars, err));
+	WL_TRY(in_order(where, "min_words", (double)t->min_words, "max_words",
+		(double)t->max_words, err));
 	return in_order(
 		where, "min_chars", (double)t->min_chars, "max_chars", (double)t->max_chars, err);
 }
