@@ -114,8 +114,8 @@ WL_MUST_CHECK int wl_lane_quarantine(struct wl_lane *l, const char *origin, cons
 WL_MUST_CHECK int wl_lane_commit(struct wl_lane *l, const char *origin, const char *position,
 	struct wl_err *err);
 
-/* The same for one of several origins that share the batch: its position goes in, and commits with
- * the next wl_lane_commit (of any origin). */
+/* The same for one of several origins that share the batch: its position goes in, and commits
+ * with the next wl_lane_commit (of any origin). */
 WL_MUST_CHECK int wl_lane_put_position(struct wl_lane *l, const char *origin,
 	const char *position, struct wl_err *err);
 
@@ -127,8 +127,8 @@ WL_MUST_CHECK int wl_lane_tally(struct wl_lane *l, const char *origin, const cha
 /* Takes an item out of quarantine: its origin was mended and it became a pair after all. */
 WL_MUST_CHECK int wl_lane_unquarantine(struct wl_lane *l, const char *origin,
 	const char *position, struct wl_err *err);
-/* The origin's next row of quarantine whose place sorts after `after` ("" the first): 1 with its place
- * (to be freed) and bytes; 0: no more.  *whole: all of its bytes were kept. */
+/* The origin's next row of quarantine whose place sorts after `after` ("" the first): 1 with its
+ * place (to be freed) and bytes; 0: no more.  *whole: all of its bytes were kept. */
 WL_MUST_CHECK int wl_lane_next_refused(struct wl_lane *l, const char *origin, const char *after,
 	char **place, struct wl_buf *bytes, bool *whole, struct wl_err *err);
 /* Segments are sealed before they would pass this size (1 GiB). */

@@ -110,8 +110,8 @@ int64_t wl_kafka_recall(const char *place);
 
 /* ---- retry.c ---- */
 
-/* Takes up again what the quarantine keeps of the flow's origin (--retry-quarantine): what is a pair
- * now becomes one, all else stays, with the reason of now. */
+/* Takes up again what the quarantine keeps of the flow's origin (--retry-quarantine): what is a
+ * pair now becomes one, all else stays, with the reason of now. */
 WL_MUST_CHECK int wl_retry_quarantine(struct wl_run *run, struct wl_flow *f,
 	const char *position, struct wl_err *err);
 

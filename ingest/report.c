@@ -84,7 +84,8 @@ static int tally(struct wl_corpus *c, const char *sql, struct tally_rows *out, s
 
 /* ---- laying out ---- */
 
-static int bars(struct wl_html *h, const char *title, const struct tally_rows *t, struct wl_err *err)
+static int bars(
+	struct wl_html *h, const char *title, const struct tally_rows *t, struct wl_err *err)
 {
 	enum { MOST = 30 };
 	const char *names[MOST + 1];

@@ -22,7 +22,8 @@ static const int64_t SIDE_FROM[] = {0, 64, 128, 224, 320, 480, 640, 1024, 2048};
 static const char *const BYTE_NAMES[] = {"under 2 KB", "2-5 KB", "5-10 KB", "10-30 KB", "30-100 KB",
 	"100-300 KB", "300 KB-1 MB", "1 MB and more"};
 static const int64_t BYTE_FROM[] = {0, 2000, 5000, 10000, 30000, 100000, 300000, 1000000};
-static const char *const TEXT_NAMES[] = {"1-4", "5-9", "10-19", "20-39", "40-79", "80-159", "160 and more"};
+static const char *const TEXT_NAMES[] = {
+	"1-4", "5-9", "10-19", "20-39", "40-79", "80-159", "160 and more"};
 static const int64_t TEXT_FROM[] = {0, 5, 10, 20, 40, 80, 160};
 enum { SIDES = 9, BYTES = 8, TEXTS = 7 };
 
@@ -152,7 +153,8 @@ static int look_at(struct report_sample *s, const struct wl_pair *p, struct wl_e
 	return 0;
 }
 
-static int take_lane(struct report_sample *s, struct wl_corpus *c, int partition, struct wl_err *err)
+static int take_lane(
+	struct report_sample *s, struct wl_corpus *c, int partition, struct wl_err *err)
 {
 	struct wl_pair_cursor *cur = wl_pairs_open(c, partition, err);
 	int64_t most = LOOKED_AT / wl_corpus_partitions(c) + 1;
@@ -212,7 +214,8 @@ int report_sample_charts(const struct report_sample *s, struct wl_html *h, struc
 
 /* ---- samples ---- */
 
-static int thumbnail(struct wl_html *h, const void *bytes, size_t n, const char *alt, struct wl_err *err)
+static int thumbnail(
+	struct wl_html *h, const void *bytes, size_t n, const char *alt, struct wl_err *err)
 {
 	struct wl_image im = {0}, small = {0};
 	struct wl_err why = WL_ERR_INIT;
@@ -248,7 +251,8 @@ static int caption(struct wl_html *h, const char *strong, const char *text, stru
 	return wl_html_raw(h, "</figcaption></figure>\n", err);
 }
 
-static int show_pair(struct wl_corpus *c, const struct wl_pair *p, struct wl_html *h, struct wl_err *err)
+static int show_pair(
+	struct wl_corpus *c, const struct wl_pair *p, struct wl_html *h, struct wl_err *err)
 {
 	struct wl_buf bytes;
 	char *text = first_text(p->texts);

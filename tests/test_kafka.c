@@ -642,7 +642,8 @@ static void test_usage(void **state)
 			fail_msg("%s: exit code %d: %s", bad[i].args, code, out);
 		free(out);
 	}
-	int code = tmp_run(&out, "%s/wenlan-ingest --quiet --corpus %s/usage 'kafka://%s/pages?partitions=77'",
+	int code = tmp_run(&out,
+		"%s/wenlan-ingest --quiet --corpus %s/usage 'kafka://%s/pages?partitions=77'",
 		tmp_bin(), tmp.path, mock.brokers);
 	if (code != 2 || !strstr(out, "there is no 77"))
 		fail_msg("exit code %d: %s", code, out);

@@ -55,7 +55,7 @@ static void write_jpeg(const char *path, uint32_t seed, int side)
 	wl_buf_release(&b);
 }
 
-/* n records with pictures of their own in DIR, of which those that `missing` divides lack theirs. */
+/* n records with pictures of their own in DIR; those that `missing` divides lack theirs. */
 static void make(const char *dir, int n, int missing, int side)
 {
 	char p[600];
