@@ -238,7 +238,7 @@ static int add_text(struct walker *k, const char *s, struct wl_err *err)
 	struct wl_span piece;
 	while (wl_skim_piece(k->skim, &s, &piece))
 		WL_TRY(add_squeezed(text, k->start, piece.p, piece.n, &k->blank_pending, err));
-	size_t chars = wl_utf8_chars(text->data + before, text->len - before);
+	size_t chars = wl_utf8_chars(wl_buf_str(text) + before, text->len - before);
 	k->chars += chars;
 	if (k->links)
 		k->link_chars += chars;
