@@ -18,7 +18,7 @@ enum kind { PLAIN, GZIP, ZSTD };
 enum {
 	IN_AHEAD = 256 << 10,  /* compressed bytes at hand when a member begins */
 	IN_CAP = 1 << 20,
-	WHOLE_IN = 16 << 20,   /* past these a gzip member is inflated piece by piece */
+	WHOLE_IN = 16 << 20,   /* past (half of) these a member is inflated piece by piece */
 	WHOLE_OUT = 32 << 20,
 	STEP = 512 << 10,      /* one piece */
 	KEEP_OUT = 8 << 20,    /* a giant window is not kept for the rest of the file */
@@ -64,6 +64,11 @@ static int64_t in_place(const struct wl_inflate *s)
 
 static void in_seek(struct wl_inflate *s, int64_t offset)
 {
+	/* Back or on within what is at hand: an archive may be damaged in every member. */
+	if (s->kind != PLAIN && offset >= s->in_offset && offset <= s->in_offset + (int64_t)s->in_n) {
+		s->in_at = (size_t)(offset - s->in_offset);
+		return;
+	}
 	s->in_at = s->in_n = 0;
 	s->in_offset = offset;
 	s->in_eof = false;
@@ -303,7 +308,6 @@ static int find_way(struct wl_inflate *s, struct wl_err *err)
 /* The whole member at once.  1: done; 0: it has to be done piece by piece. */
 static int whole_gzip(struct wl_inflate *s, struct wl_err *err)
 {
-	bool tried_more = false;
 	for (;;) {
 		size_t used = 0, made = 0;
 		enum libdeflate_result rc = libdeflate_gzip_decompress_ex(s->codecs->whole,
@@ -318,10 +322,9 @@ static int whole_gzip(struct wl_inflate *s, struct wl_err *err)
 			if (out_room(s) >= WHOLE_OUT)
 				return 0;
 			WL_TRY(room(s, 2 * out_room(s), err));
-		} else if (!s->in_eof && !tried_more) {
+		} else if (!s->in_eof && in_left(s) < WHOLE_IN / 2) {
 			/* It cannot say whether it lacks bytes or has wrong ones. */
 			WL_TRY(in_fill(s, WHOLE_IN, err));
-			tried_more = true;
 		} else {
 			return 0;
 		}
