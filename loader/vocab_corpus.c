@@ -34,7 +34,7 @@ static int kept_texts(struct wl_kept *k, int64_t id, struct wl_buf *texts, struc
 	for (int s = 0; s < WL_KEPT_STAGES; s++)
 		if (!f.examined[s] || f.verdict[s])
 			return 0;
-	return wl_kept_texts(k, id, texts, &topic, err);
+	return wl_kept_texts(k, id, texts, &topic, NULL, err);
 }
 
 static int add_partition(

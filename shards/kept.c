@@ -22,7 +22,8 @@ static const char *const empty_tables[WL_KEPT_STAGES] = {
 	"CREATE TABLE dedup.cluster(pair_id INTEGER PRIMARY KEY, split_group INTEGER)",
 	"CREATE TABLE filter.examined(pair_id INTEGER PRIMARY KEY);"
 	"CREATE TABLE filter.verdict(pair_id, reason);"
-	"CREATE TABLE filter.clean(pair_id INTEGER PRIMARY KEY, texts TEXT, topic INTEGER)",
+	"CREATE TABLE filter.clean(pair_id INTEGER PRIMARY KEY, texts TEXT, topic INTEGER,"
+	" category TEXT)",
 };
 
 static int attach(
@@ -86,7 +87,8 @@ struct wl_kept *wl_kept_open(struct wl_corpus *c, int partition, struct wl_err *
 		    err) < 0)
 		goto fail;
 	if (wl_db_prepare(&k->db, &k->texts,
-		    "SELECT texts, ifnull(topic,-1) FROM filter.clean WHERE pair_id=?", err) < 0)
+		    "SELECT texts, ifnull(topic,-1), ifnull(category,'') FROM filter.clean"
+		    " WHERE pair_id=?", err) < 0)
 		goto fail;
 	return k;
 fail:
@@ -119,7 +121,7 @@ int wl_kept_fate(struct wl_kept *k, int64_t pair_id, struct wl_fate *out, struct
 }
 
 int wl_kept_texts(struct wl_kept *k, int64_t pair_id, struct wl_buf *texts, int64_t *topic,
-	struct wl_err *err)
+	struct wl_buf *category, struct wl_err *err)
 {
 	const char *s;
 	int rc;
@@ -132,6 +134,10 @@ int wl_kept_texts(struct wl_kept *k, int64_t pair_id, struct wl_buf *texts, int6
 	wl_buf_reset(texts);
 	WL_TRY(wl_buf_puts(texts, s ? s : "[]", err));
 	*topic = sqlite3_column_int64(k->texts, 1);
+	if (!category)
+		return 1;
+	wl_buf_reset(category);
+	WL_TRY(wl_buf_puts(category, (const char *)sqlite3_column_text(k->texts, 2), err));
 	return 1;
 }
 

@@ -29,10 +29,11 @@ struct wl_kept *wl_kept_open(struct wl_corpus *c, int partition, struct wl_err *
 void wl_kept_close(struct wl_kept *k);
 WL_MUST_CHECK int wl_kept_fate(
 	struct wl_kept *k, int64_t pair_id, struct wl_fate *out, struct wl_err *err);
-/* The filter's cleaned texts (JSON [[kind, text], ...], the caption first) and topic (-1:
- * none) into *texts; 1 found, 0 not. */
+/* The filter's cleaned texts (JSON [[kind, text], ...], the caption first), topic (-1:
+ * none) and its category ("": none; may be NULL);
+ * 1 found, 0 not. */
 WL_MUST_CHECK int wl_kept_texts(struct wl_kept *k, int64_t pair_id, struct wl_buf *texts,
-	int64_t *topic, struct wl_err *err);
+	int64_t *topic, struct wl_buf *category, struct wl_err *err);
 /* Adds the number of verdicts by stage and reason to the object {stage: {reason: n}}. */
 WL_MUST_CHECK int wl_kept_count_reasons(struct wl_kept *k, json_t *out, struct wl_err *err);
 

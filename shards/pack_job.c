@@ -53,18 +53,25 @@ static int copy_text(struct wl_pack_job *j, const char **s, struct wl_err *err)
 /* The filter's texts; what the filter has not seen (--allow-unfiltered) goes in as received. */
 static int fill_texts(struct wl_pack_job *j, struct wl_kept *k, struct wl_err *err)
 {
-	struct wl_buf texts;
+	struct wl_buf texts, category;
 	int rc;
 
 	wl_buf_init(&texts, TEXTS_MAX);
+	wl_buf_init(&category, TEXTS_MAX);
 	j->topic = -1;
-	rc = wl_kept_texts(k, j->pair.id, &texts, &j->topic, err);
+	j->category = NULL;
+	rc = wl_kept_texts(k, j->pair.id, &texts, &j->topic, &category, err);
 	if (rc >= 0) {
 		const char *s = rc ? wl_buf_str(&texts) : j->pair.texts;
 
 		j->texts = wl_arena_strdup(&j->arena, s, err);
 		rc = j->texts ? 0 : -1;
 	}
+	if (rc == 0 && category.len) {
+		j->category = wl_arena_strdup(&j->arena, wl_buf_str(&category), err);
+		rc = j->category ? 0 : -1;
+	}
+	wl_buf_release(&category);
 	wl_buf_release(&texts);
 	return rc;
 }
@@ -135,6 +142,7 @@ static int make_json(struct wl_pack_job *j, struct wl_err *err)
 		.width = j->pair.width,
 		.height = j->pair.height,
 		.topic = j->topic,
+		.category = j->category,
 		.split_group = j->group,
 		.boxes = j->pair.boxes};
 	json_t *texts = wl_json_parse(j->texts, strlen(j->texts), "a pair's texts", err);

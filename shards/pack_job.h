@@ -15,7 +15,8 @@ struct wl_pack_job {
 	int quality;
 	struct wl_pair pair; /* strings in the arena */
 	int64_t group, topic;
-	char *texts; /* JSON [[kind, text], ...], in the arena */
+	char *texts;	/* JSON [[kind, text], ...], in the arena */
+	char *category; /* of the topic, in the arena; NULL: none */
 	struct wl_arena arena;
 	/* out, set by wl_pack_job_run: */
 	struct wl_buf raw, jpg;

@@ -54,6 +54,8 @@ static int fill(json_t *o, const struct wl_sample_facts *f, struct wl_err *err)
 	WL_TRY(set_json(o, "width", json_integer(f->width), err));
 	WL_TRY(set_json(o, "height", json_integer(f->height), err));
 	WL_TRY(set_json(o, "topic", f->topic < 0 ? json_null() : json_integer(f->topic), err));
+	if (f->category)
+		WL_TRY(set_text(o, "category", f->category, f->pair_id, err));
 	WL_TRY(set_text(o, "source", f->source, f->pair_id, err));
 	WL_TRY(set_text(o, "url", f->url, f->pair_id, err));
 	WL_TRY(set_text(o, "page_url", f->page_url, f->pair_id, err));

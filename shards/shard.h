@@ -12,7 +12,7 @@
  *                               about the tar
  *
  * KEY is `train-000000_000123` (shard, index; no dot: WebDataset cuts at the first one).
- * KEY.json: {pair_id, source, url, page_url, title, width, height, topic, boxes,
+ * KEY.json: {pair_id, source, url, page_url, title, width, height, topic, [category], boxes,
  * captions:[...], split_group}.  Offsets point at the member's bytes (not its header), so a
  * sample is read by pread alone.
  */

@@ -21,6 +21,7 @@ struct wl_sample_facts {
 	const char *source, *url, *page_url, *title;
 	int width, height;	     /* upright pixels of the JPEG */
 	int64_t topic;		     /* -1: none (null) */
+	const char *category;	     /* of the topic; NULL: none, then KEY.json has no such key */
 	int64_t split_group;	     /* the pair's cluster; its own id when it has none */
 	const char *boxes;	     /* JSON [[x1,y1,x2,y2],...] or NULL */
 	const char *const *captions; /* [n_captions] UTF-8; the first becomes KEY.txt */

@@ -138,6 +138,10 @@ static void check_sample(struct wl_shardset *s, int64_t k, struct wl_buf *jpg, s
 		pack_id_of(pack_group_of(i)));
 	assert_int_equal(json_is_array(json_object_get(o, "boxes")), i % 4 == 0);
 	assert_int_equal(json_is_null(json_object_get(o, "topic")), i % 5 == 0);
+	if (i % 5 == 1)
+		assert_string_equal(json_string_value(json_object_get(o, "category")), "sports");
+	else
+		assert_null(json_object_get(o, "category"));
 	json_decref(o);
 	wl_buf_init(&raw, 1 << 20);
 	pack_make_image(i, &raw);

@@ -158,8 +158,8 @@ static void make_stages(struct wl_corpus *c, int part, int parts)
 		pack_exec(&dedup, "INSERT INTO cluster VALUES(%lld,%lld)", id, group);
 		pack_exec(&filter,
 			"INSERT INTO clean VALUES(%lld,'[[\"caption\",\"第%d句\"],"
-			"[\"title\",\"题%d\"],[\"alt_text\",\"别%d\"]]',%s,NULL,NULL)",
-			id, i, i, i, i % 5 ? "3" : "NULL");
+			"[\"title\",\"题%d\"],[\"alt_text\",\"别%d\"]]',%s,%s,NULL)",
+			id, i, i, i, i % 5 ? "3" : "NULL", i % 5 == 1 ? "'sports'" : "NULL");
 		if (pack_is_dup(i))
 			pack_exec(&dedup, "INSERT INTO verdict VALUES(%lld,'duplicate-image','x')",
 				id);
