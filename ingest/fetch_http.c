@@ -46,12 +46,12 @@ static int64_t parse_retry_after(const char *s, size_t n)
 static void take_status(struct wl_answer *a, const char *line, size_t n)
 {
 	const char *blank = memchr(line, ' ', n);
-	char digits[4] = "";
+	unsigned status = 0;
 	a->etag[0] = a->last_modified[0] = a->type[0] = a->location[0] = a->denied[0] = '\0';
 	a->retry_after_s = -1;
-	if (blank && n - (size_t)(blank - line) >= 4)
-		memcpy(digits, blank + 1, 3);
-	a->status = (int)strtol(digits, NULL, 10);
+	for (size_t i = 1; blank && i <= 3 && (size_t)(blank - line) + i < n; i++)
+		status = 10 * status + (unsigned)(blank[i] >= '0' && blank[i] <= '9' ? blank[i] - '0' : 0);
+	a->status = (int)status;
 }
 
 void wl_answer_header(struct wl_answer *a, const char *line, size_t n, const char *token)
