@@ -170,6 +170,12 @@ WL_MUST_CHECK int wl_lane_fetch_get(struct wl_lane *l, const char *url, struct w
 WL_MUST_CHECK int wl_lane_fetch_put(struct wl_lane *l, const struct wl_fetch *f,
 	struct wl_err *err);
 
+/* The same from the other lanes' catalogs, as they are committed: a URL that is in several lanes
+ * is fetched once.  1: *partition has it, as OK (a picture) or FAILED.  Of a corpus of more than
+ * 64 lanes none are looked into (each would cost every URL a search): 0. */
+WL_MUST_CHECK int wl_lane_fetch_elsewhere(struct wl_lane *l, const char *url,
+	struct wl_fetch *out, int *partition, struct wl_err *err);
+
 /* The next pair, in order of id, that waits for a URL: 1 with its id and URL (valid until the
  * next call); 0: there is none after `after` (start with -1).  Ids are hashes, so hosts come
  * mixed. */

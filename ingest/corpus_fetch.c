@@ -93,6 +93,11 @@ void wl_lane_fetch_reset(struct wl_lane *l)
 
 void wl_lane_fetch_release(struct wl_lane *l)
 {
+	for (int p = 0; l->others && p < l->c->partitions; p++) {
+		sqlite3_finalize(l->others[p].get);
+		wl_db_close(&l->others[p].db);
+	}
+	free(l->others);
 	for (int i = 0; i < N_STMT; i++)
 		sqlite3_finalize(l->fetch_stmt[i]);
 }
@@ -211,6 +216,63 @@ int wl_lane_fetch_get(
 	if (row > 0)
 		read_fetch(s, out);
 	return row;
+}
+
+/* ---- the same URL in other lanes ---- */
+
+enum { OTHERS_MAX = 64 };
+
+/* Opens the catalogs that have outcomes. */
+static int open_others(struct wl_lane *l, struct wl_err *err)
+{
+	int64_t has;
+	l->others = calloc((size_t)l->c->partitions, sizeof *l->others);
+	if (!l->others)
+		return wl_err_nomem(err, "the other lanes", 0);
+	for (int p = 0; p < l->c->partitions; p++) {
+		struct wl_lane_other *o = &l->others[p];
+		char *path = p == l->partition ? NULL
+					       : wl_corpus_part_file(l->c, p, "catalog.db", err);
+		bool there = path && wl_exists(path);
+		int ret = there ? wl_db_open(&o->db, path, WL_DB_READ, err)
+				: path || p == l->partition ? 0 : -1;
+		free(path);
+		WL_TRY(ret);
+		if (!there)
+			continue;
+		WL_TRY(wl_db_int(&o->db, 0, &has, err,
+			"SELECT count(*) FROM sqlite_master WHERE name = 'fetch'"));
+		if (has)
+			WL_TRY(wl_db_prepare(&o->db, &o->get, STMT_SQL[STMT_GET], err));
+	}
+	return 0;
+}
+
+int wl_lane_fetch_elsewhere(struct wl_lane *l, const char *url, struct wl_fetch *out,
+	int *partition, struct wl_err *err)
+{
+	if (l->c->partitions == 1 || l->c->partitions > OTHERS_MAX)
+		return 0;
+	if (!l->others)
+		WL_TRY(open_others(l, err));
+	for (int p = 0; p < l->c->partitions; p++) {
+		struct wl_lane_other *o = &l->others[p];
+		if (!o->get)
+			continue;
+		*out = (struct wl_fetch){.url = url};
+		WL_TRY(wl_db_bind(&o->db, o->get, err, "s", url));
+		int row = wl_db_step(&o->db, o->get, err);
+		WL_TRY(row);
+		if (!row)
+			continue;
+		read_fetch(o->get, out);
+		if ((out->outcome == WL_FETCH_OK && strcmp(out->format, "html") != 0) ||
+			out->outcome == WL_FETCH_FAILED) {
+			*partition = p;
+			return 1;
+		}
+	}
+	return 0;
 }
 
 int wl_lane_stale(struct wl_lane *l, const char *after, int64_t cutoff, struct wl_fetch *out,

@@ -27,6 +27,11 @@ struct wl_corpus {
 
 enum { WL_LANE_STMTS = 9, WL_LANE_FETCH_STMTS = 16 };
 
+struct wl_lane_other {
+	struct wl_db db;
+	sqlite3_stmt *get;
+};
+
 struct wl_lane {
 	struct wl_corpus *c;
 	int partition, lock;
@@ -40,6 +45,7 @@ struct wl_lane {
 	int64_t segment_bytes; /* sealed past this */
 	struct wl_buf pending; /* not yet written */
 	sqlite3_stmt *fetch_stmt[WL_LANE_FETCH_STMTS]; /* of corpus_fetch.c */
+	struct wl_lane_other *others; /* [partitions]: catalogs of other lanes, once looked into */
 	char *position;	       /* what wl_lane_position lent out */
 };
 

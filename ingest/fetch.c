@@ -104,6 +104,8 @@ static int consider(
 	if (wl_task_find(&f->sites, url))
 		return 0;
 	int known = wl_outcome_known(f, url, &tries, &wait_ms, err);
+	if (known == 0 && tries == 0 && f->corpus)
+		known = wl_outcome_elsewhere(f, f->corpus, url, err);
 	if (known)
 		return known < 0 ? -1 : 0;
 	int full = site_is_full(f, url, err);
@@ -756,6 +758,8 @@ static int fetch_lane(struct wl_fetcher *f, struct wl_corpus *c, int number,
 	}
 	if (!lane)
 		return wl_err_set(err, why.code, "%s", why.msg);
+	/* A failure is tried again in every lane, or it would be found in the next. */
+	f->corpus = f->o.retry_failed ? NULL : c;
 	int ret = wl_fetcher_run(f, lane, out, err);
 	wl_lane_close(lane);
 	return ret;

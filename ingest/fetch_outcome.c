@@ -208,6 +208,40 @@ int wl_outcome_known(struct wl_fetcher *f, const char *url, int64_t *tries, int6
 	return 1;
 }
 
+int wl_outcome_elsewhere(
+	struct wl_fetcher *f, struct wl_corpus *c, const char *url, struct wl_err *err)
+{
+	struct wl_fetch row;
+	struct wl_buf image;
+	int from;
+	int64_t bare = 0, pairs = 0;
+	int known = wl_lane_fetch_elsewhere(f->lane, url, &row, &from, err);
+	if (known <= 0)
+		return known;
+	if (row.outcome == WL_FETCH_FAILED) {
+		bare = wl_lane_give_up(f->lane, &row, err);
+		WL_TRY(bare);
+	} else {
+		struct wl_pair p = {.partition = from,
+			.segment = row.segment,
+			.offset = row.offset,
+			.length = row.length};
+		memcpy(p.image_sha256, row.sha256, sizeof p.image_sha256);
+		wl_buf_init(&image, WL_IMAGE_MAX_BYTES);
+		int ret = wl_corpus_image(c, &p, &image, err);
+		if (ret == 0)
+			pairs = wl_lane_complete(
+				f->lane, &row, image.data, image.len, &bare, err);
+		wl_buf_release(&image);
+		if (ret < 0 || pairs < 0)
+			return -1;
+	}
+	f->out->pairs += pairs;
+	f->out->quarantined += bare;
+	settled(f, pairs + bare);
+	return 1;
+}
+
 /* ---- the batch ---- */
 
 static void publish(const struct wl_fetcher *f)

@@ -202,6 +202,7 @@ struct wl_fetcher {
 	int64_t n_active;
 	int64_t now_ms, now_s; /* steady and wall clock, of this turn of the loop */
 	struct wl_lane *lane;
+	struct wl_corpus *corpus; /* NULL: other lanes are not looked into */
 	struct wl_fetch_counts *out;
 	/* walking the lane: waiting pairs, then (refreshing) what was fetched long ago */
 	int64_t cursor;
@@ -246,6 +247,9 @@ WL_MUST_CHECK int wl_outcome_again(struct wl_fetcher *f, struct wl_task *t, cons
  * 1: that settled it; 0: the URL is due now or in *wait_ms; 2: it is not due in this run. */
 WL_MUST_CHECK int wl_outcome_known(struct wl_fetcher *f, const char *url, int64_t *tries,
 	int64_t *wait_ms, struct wl_err *err);
+/* Another lane has the URL's outcome.  1: that settled it; 0: none has. */
+WL_MUST_CHECK int wl_outcome_elsewhere(
+	struct wl_fetcher *f, struct wl_corpus *c, const char *url, struct wl_err *err);
 WL_MUST_CHECK int wl_fetch_commit(struct wl_fetcher *f, struct wl_err *err);
 /* Commits when the batch is large or old. */
 WL_MUST_CHECK int wl_fetch_commit_when_due(struct wl_fetcher *f, struct wl_err *err);

@@ -230,6 +230,27 @@ static void test_workers_and_partitions(void **state)
 	free(want);
 }
 
+/* Lists in different lanes name the same URLs: each is fetched once. */
+static void test_across_lanes(void **state)
+{
+	char args[2048] = QUICK "--partitions 5", name[32];
+	(void)state;
+	memset(web.shared->counter, 0, sizeof web.shared->counter);
+	for (int i = 0; i < 6; i++) {
+		snprintf(name, sizeof name, "across%d.txt", i);
+		write_list(name, web.port, "/img/40.jpg\tx\n/missing/41\tx\n/img/42.jpg\ty\n");
+		snprintf(args + strlen(args), sizeof args - strlen(args), " urls:%s/%s", tmp.path,
+			name);
+	}
+	json_t *v = ingest("across", args, 0);
+	IS(v, "corpus.pairs", 12);
+	IS(v, "corpus.quarantined", 6);
+	json_decref(v);
+	assert_int_equal(httpd_hits(&web, "/img/40.jpg"), 1);
+	assert_int_equal(httpd_hits(&web, "/missing/41"), 1);
+	free(dump("across")); /* every pair has its bytes */
+}
+
 /* ---- forms of a list ---- */
 
 static void write_form(const char *name, const char *form)
@@ -676,7 +697,8 @@ static void test_kills(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_outcomes),
-		cmocka_unit_test(test_workers_and_partitions), cmocka_unit_test(test_forms),
+		cmocka_unit_test(test_workers_and_partitions), cmocka_unit_test(test_across_lanes),
+		cmocka_unit_test(test_forms),
 		cmocka_unit_test(test_bad_lists), cmocka_unit_test(test_jsonl), cmocka_unit_test(test_pages),
 		cmocka_unit_test(test_robots), cmocka_unit_test(test_limits_per_host),
 		cmocka_unit_test(test_later), cmocka_unit_test(test_dead_site),
