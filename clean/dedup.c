@@ -74,10 +74,11 @@ size_t dedup_memory(const struct dedup *d, int percent)
 /* What the likenesses depend on. */
 static json_t *edge_params(const struct wl_dedup_options *o)
 {
-	return json_pack("{s:i, s:i, s:f, s:i, s:b}", "image_radius", o->image_radius,
+	return json_pack("{s:i, s:i, s:f, s:i, s:b, s:b}", "image_radius", o->image_radius,
 		"window_radius", o->window_radius, "text_jaccard", o->text_jaccard, "signature",
 		WL_SIGNATURE_VERSION, "text",
-		o->policy != WL_DEDUP_IMAGE || o->against_by != WL_AGAINST_IMAGE);
+		o->policy != WL_DEDUP_IMAGE || o->against_by != WL_AGAINST_IMAGE, "small_decode",
+		o->small_decode);
 }
 
 char *dedup_edges_key(const struct dedup *d, struct wl_err *err)

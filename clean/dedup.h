@@ -58,6 +58,7 @@ struct wl_dedup_options {
 	double text_jaccard;	/* in (0, 1]; 0: WL_DEDUP_JACCARD; -1: equal keys only */
 	int64_t template_images; /* 0: no text is a template */
 	int64_t banner_texts;	 /* 0: no picture is a banner */
+	bool small_decode; /* JPEGs at a quarter of their size (clean/signature.h) */
 	int64_t memory_bytes;	 /* 0: 200 bytes a pair, 256 MB at least */
 	enum wl_against_by against_by;
 	const char *const *against; /* n_against directories */

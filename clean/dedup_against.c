@@ -107,6 +107,7 @@ int dedup_against_hash(const struct wl_dedup_options *o, char hex[65], struct wl
 			ret = hash_set(&h, o->against[i], err);
 	}
 	wl_sha256_add(&h, WL_SIGNATURE_KEY, strlen(WL_SIGNATURE_KEY));
+	wl_sha256_add(&h, o->small_decode ? "small" : "whole", 5);
 	wl_sha256_final(&h, digest);
 	wl_sha256_release(&h);
 	wl_hex(digest, sizeof(digest), hex);
@@ -268,7 +269,7 @@ static int begin(struct dedup *d, struct against *a, const struct wl_text *tx, b
 			   err));
 	ret = wl_db_prepare(&a->db, &a->item, "INSERT INTO item VALUES(?,?)", err);
 	if (ret == 0) {
-		a->signer = signer_open(&a->db, tx, d->pool, err);
+		a->signer = signer_open(&a->db, tx, d, err);
 		ret = a->signer ? 0 : -1;
 	}
 out:

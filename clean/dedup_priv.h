@@ -105,7 +105,7 @@ size_t dedup_memory(const struct dedup *d, int percent);
 
 /* A batch of pairs, or of items of --against, on its way to be signed. */
 struct signer;
-struct signer *signer_open(struct wl_db *db, const struct wl_text *tx, struct wl_pool *pool,
+struct signer *signer_open(struct wl_db *db, const struct wl_text *tx, const struct dedup *d,
 	struct wl_err *err);
 void signer_close(struct signer *w);
 /* Takes over what is given (copied); corpus NULL: the picture's bytes are in `image`. */

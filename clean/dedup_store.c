@@ -36,7 +36,8 @@ int dedup_db(struct dedup *d, int p, struct wl_db *db, struct wl_err *err)
 	int ret;
 
 	if (p < d->partitions)
-		return wl_stage_db(&d->stage, p, dedup_schema, WL_SIGNATURE_KEY, db, err);
+		return wl_stage_db(&d->stage, p, dedup_schema,
+			d->o->small_decode ? WL_SIGNATURE_KEY_SMALL : WL_SIGNATURE_KEY, db, err);
 	path = dedup_against_path(d, err);
 	ret = path ? wl_db_open(db, path, WL_DB_WRITE, err) : -1;
 	free(path);
@@ -48,6 +49,7 @@ int dedup_db(struct dedup *d, int p, struct wl_db *db, struct wl_err *err)
 struct job {
 	struct wl_corpus *corpus; /* NULL: the picture is in image */
 	const struct wl_text *tx;
+	bool small;
 	struct wl_pair pair; /* strings below are its own */
 	char *source, *texts;
 	struct wl_buf image;
@@ -66,7 +68,8 @@ static void sign(struct job *j)
 	if (j->ret == 0 && j->corpus)
 		j->ret = wl_corpus_image(j->corpus, &j->pair, &j->image, &j->err);
 	if (j->ret == 0 &&
-		wl_signature_image(&j->sig, j->image.data, j->image.len, &j->err) < 0) {
+		wl_signature_image(
+			&j->sig, j->image.data, j->image.len, j->small, &j->err) < 0) {
 		j->bad = j->err.code == WL_EDATA;
 		j->ret = j->bad ? 0 : -1;
 	}
@@ -77,6 +80,7 @@ struct signer {
 	struct wl_db *db;
 	const struct wl_text *tx;
 	struct wl_pool *pool;
+	bool small;
 	sqlite3_stmt *sig, *look, *near, *bad;
 	struct job jobs[BATCH];
 	size_t n;
@@ -146,7 +150,7 @@ int signer_flush(struct signer *w, struct wl_progress *progress, struct wl_err *
 }
 
 struct signer *signer_open(
-	struct wl_db *db, const struct wl_text *tx, struct wl_pool *pool, struct wl_err *err)
+	struct wl_db *db, const struct wl_text *tx, const struct dedup *d, struct wl_err *err)
 {
 	struct signer *w = calloc(1, sizeof(*w));
 
@@ -156,7 +160,8 @@ struct signer *signer_open(
 	}
 	w->db = db;
 	w->tx = tx;
-	w->pool = pool;
+	w->pool = d->pool;
+	w->small = d->o->small_decode;
 	if (wl_db_prepare(db, &w->sig,
 		    "INSERT INTO signature(pair_id, phash, text_hash, pixel_hash, minhash)"
 		    " VALUES(?,?,?,?,?)",
@@ -190,6 +195,7 @@ int signer_add(struct signer *w, struct wl_corpus *corpus, const struct wl_pair 
 
 	j->corpus = corpus;
 	j->tx = w->tx;
+	j->small = w->small;
 	j->pair = *pair;
 	wl_buf_init(&j->image, WL_IMAGE_MAX_BYTES);
 	j->source = strdup(pair->source);
@@ -237,7 +243,7 @@ int dedup_sign(struct dedup *d, const struct wl_text *tx, int p, struct wl_progr
 	WL_TRY_OUT(dedup_db(d, p, &db, err));
 	WL_TRY_OUT(wl_stage_take_over(&d->stage, p, &db, lasting, err));
 	WL_TRY_OUT(wl_db_prepare(&db, &has, "SELECT 1 FROM near WHERE pair_id = ?", err));
-	w = signer_open(&db, tx, d->pool, err);
+	w = signer_open(&db, tx, d, err);
 	if (w)
 		ret = sign_pairs(d, w, has, p, progress, err);
 out:

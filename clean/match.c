@@ -34,21 +34,29 @@ static const double MAX_SQUEEZE = 1.35; /* how differently the sides may be scal
 static const double MIN_SPREAD = 24; /* four times the standard deviation under which nothing is seen */
 static const double MAX_CHROMA = 10;	/* mean rest of R-G and B-G on the best points, levels */
 
-int wl_view_make(const struct wl_image *rgb, struct wl_view *out, struct wl_err *err)
+int wl_view_make_by(const struct wl_image *rgb, int by, int width, int height,
+	struct wl_view *out, struct wl_err *err)
 {
+	int more = wl_windows_scale(width, height) / by;
 	struct wl_image grey = {0}, small = {0};
 	int ret = -1;
 
 	memset(out, 0, sizeof(*out));
 	WL_TRY_OUT(wl_image_to_grey(rgb, &grey, err));
 	WL_TRY_OUT(wl_look_make_grey(rgb, &grey, &out->look, err));
-	WL_TRY_OUT(wl_windows_reduce(
-		&grey, wl_windows_scale(rgb->width, rgb->height), &small, err));
-	ret = wl_windows_make(&small, &out->windows, err);
+	out->look.aspect_1024 = (uint32_t)((1024 * (int64_t)width + height / 2) / height);
+	if (more > 1)
+		WL_TRY_OUT(wl_windows_reduce(&grey, more, &small, err));
+	ret = wl_windows_make(more > 1 ? &small : &grey, &out->windows, err);
 out:
 	wl_image_release(&small);
 	wl_image_release(&grey);
 	return ret;
+}
+
+int wl_view_make(const struct wl_image *rgb, struct wl_view *out, struct wl_err *err)
+{
+	return wl_view_make_by(rgb, 1, rgb->width, rgb->height, out, err);
 }
 
 /* x' = scale x + shift, in units of ONE. */

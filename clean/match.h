@@ -30,6 +30,11 @@ struct wl_radii {
 WL_MUST_CHECK int wl_view_make(
 	const struct wl_image *rgb, struct wl_view *out, struct wl_err *err);
 
+/* From a picture that was decoded at 1/by of its size, which was width x height: nearly the
+ * same. */
+WL_MUST_CHECK int wl_view_make_by(const struct wl_image *rgb, int by, int width, int height,
+	struct wl_view *out, struct wl_err *err);
+
 bool wl_view_match(const struct wl_view *a, const struct wl_view *b, struct wl_radii r);
 
 /* Whether hashes of windows i and k may be compared at all. */

@@ -131,11 +131,45 @@ static int hash_pixels(struct wl_signature *s, const struct wl_image *im, struct
 	return 0;
 }
 
-int wl_signature_image(struct wl_signature *s, const void *bytes, size_t n, struct wl_err *err)
+/* The bytes, under a name that no size of a picture has. */
+static int hash_bytes(struct wl_signature *s, const void *bytes, size_t n, struct wl_err *err)
+{
+	uint8_t digest[WL_SHA256_BYTES];
+	struct wl_sha256 h;
+
+	WL_TRY(wl_sha256_init(&h, err));
+	wl_sha256_add(&h, "bytes", 5);
+	wl_sha256_add(&h, bytes, n);
+	wl_sha256_final(&h, digest);
+	wl_sha256_release(&h);
+	memcpy(s->pixel_hash, digest, sizeof(s->pixel_hash));
+	return 0;
+}
+
+static int sign_small(struct wl_signature *s, const void *bytes, size_t n, struct wl_err *err)
+{
+	struct wl_image_info info;
+	struct wl_image im = {0};
+	int got, ret = -1;
+
+	WL_TRY(wl_image_probe(bytes, n, &info, err));
+	WL_TRY(wl_image_decode_by(bytes, n, wl_windows_scale(info.width, info.height), &info, &im,
+		&got, err));
+	WL_TRY_OUT(got > 1 ? hash_bytes(s, bytes, n, err) : hash_pixels(s, &im, err));
+	ret = wl_view_make_by(&im, got, info.width, info.height, &s->picture, err);
+out:
+	wl_image_release(&im);
+	return ret;
+}
+
+int wl_signature_image(
+	struct wl_signature *s, const void *bytes, size_t n, bool small, struct wl_err *err)
 {
 	struct wl_image im = {0};
 	int ret = -1;
 
+	if (small)
+		return sign_small(s, bytes, n, err);
 	WL_TRY(wl_image_decode(bytes, n, &im, err));
 	WL_TRY_OUT(hash_pixels(s, &im, err));
 	ret = wl_view_make(&im, &s->picture, err);

@@ -306,6 +306,23 @@ int wl_image_decode(const void *bytes, size_t n, struct wl_image *out, struct wl
 	return 0;
 }
 
+int wl_image_decode_by(const void *bytes, size_t n, int by, struct wl_image_info *info,
+	struct wl_image *out, int *got, struct wl_err *err)
+{
+	memset(out, 0, sizeof *out);
+	*got = 1;
+	WL_TRY(wl_image_probe(bytes, n, info, err));
+	if (info->format != WL_IMAGE_JPEG || by == 1)
+		return wl_image_decode(bytes, n, out, err);
+	*got = by;
+	WL_TRY(wl_jpeg_decode_by(bytes, n, by, out, err));
+	if (upright(out, info->orientation, err) < 0) {
+		wl_image_release(out);
+		return -1;
+	}
+	return 0;
+}
+
 int wl_image_check(const void *bytes, size_t n, struct wl_image_info *info, struct wl_err *err)
 {
 	struct wl_image im = {0};

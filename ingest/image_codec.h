@@ -26,6 +26,9 @@ void wl_image_rgba_on_white(uint8_t *dst, const uint8_t *src, size_t pixels);
 WL_MUST_CHECK int wl_jpeg_probe(const uint8_t *p, size_t n, struct wl_image_info *info,
 	struct wl_err *err);
 WL_MUST_CHECK int wl_jpeg_check(const uint8_t *p, size_t n, struct wl_err *err);
+/* by: 1, 2, 4 or 8: at that part of its size, rounded up, as libjpeg scales. */
+WL_MUST_CHECK int wl_jpeg_decode_by(
+	const uint8_t *p, size_t n, int by, struct wl_image *out, struct wl_err *err);
 WL_MUST_CHECK int wl_jpeg_decode(const uint8_t *p, size_t n, struct wl_image *out,
 	struct wl_err *err);
 WL_MUST_CHECK int wl_png_probe(const uint8_t *p, size_t n, struct wl_image_info *info,

@@ -158,6 +158,12 @@ static void read_rows(struct jpeg_reader *r, struct wl_image *out)
 
 int wl_jpeg_decode(const uint8_t *p, size_t n, struct wl_image *out, struct wl_err *err)
 {
+	return wl_jpeg_decode_by(p, n, 1, out, err);
+}
+
+int wl_jpeg_decode_by(
+	const uint8_t *p, size_t n, int by, struct wl_image *out, struct wl_err *err)
+{
 	struct jpeg_reader r = {0};
 	trap_init(&r.trap);
 	r.c.err = &r.trap.base;
@@ -170,8 +176,11 @@ int wl_jpeg_decode(const uint8_t *p, size_t n, struct wl_image *out, struct wl_e
 	bool cmyk = r.c.jpeg_color_space == JCS_CMYK || r.c.jpeg_color_space == JCS_YCCK;
 	r.c.out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
 	r.c.dct_method = JDCT_ISLOW; /* the same bits in C and in every SIMD version */
+	r.c.scale_num = 1;
+	r.c.scale_denom = (unsigned)by;
+	jpeg_calc_output_dimensions(&r.c);
 	if (wl_image_check_size("JPEG", r.c.image_width, r.c.image_height, err) < 0 ||
-		wl_image_alloc(out, (int)r.c.image_width, (int)r.c.image_height, 3, err) < 0) {
+		wl_image_alloc(out, (int)r.c.output_width, (int)r.c.output_height, 3, err) < 0) {
 		reader_release(&r);
 		return -1;
 	}
