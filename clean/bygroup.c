@@ -14,7 +14,9 @@
 enum {
 	BUCKETS = 1024,
 	CHUNK = 256,	   /* records */
-	DIGITS = 3,	   /* of 8 bits of the mix, that a bucket is sorted by */
+	SLAB = 1024,	   /* chunks allocated at once */
+	DIGIT = 10,	   /* bits of the mix that a bucket is sorted by at a time */
+	ONE_DIGIT = 8192,  /* records for which one digit is enough */
 	SMALL = 24,	   /* records sorted by insertion */
 	BYTES_A_RECORD = 20 /* with chunks half full at the end, and a bucket's copy */
 };
@@ -99,21 +101,45 @@ struct bucket {
 	size_t n;
 };
 
+struct slab {
+	struct slab *next;
+	struct chunk v[SLAB];
+};
+
 struct wl_emitter {
 	const struct wl_bygroup *job;
 	uint32_t ranks, slices, slice, rank;
 	struct bucket *buckets; /* [BUCKETS] of this rank, then one for each rank */
+	struct slab *slabs, *spare; /* in use, the first one up to `used`; kept for the next pass */
+	size_t used;
 	bool no_memory;
 	struct wl_err err;
 	int ret;
 };
+
+static struct chunk *chunk_new(struct wl_emitter *e)
+{
+	struct slab *s = e->slabs;
+
+	if (!s || e->used == SLAB) {
+		s = e->spare ? e->spare : malloc(sizeof(*s));
+		if (!s)
+			return NULL;
+		if (e->spare)
+			e->spare = s->next;
+		s->next = e->slabs;
+		e->slabs = s;
+		e->used = 0;
+	}
+	return &s->v[e->used++];
+}
 
 static void bucket_add(struct wl_emitter *e, struct bucket *b, struct wl_rec r)
 {
 	struct chunk *c = b->first;
 
 	if (!c || c->n == CHUNK) {
-		c = e->no_memory ? NULL : malloc(sizeof(*c));
+		c = e->no_memory ? NULL : chunk_new(e);
 		if (!c) {
 			e->no_memory = true;
 			return;
@@ -153,13 +179,27 @@ void wl_emit(struct wl_emitter *e, uint64_t key, uint32_t idx, uint32_t aux)
 		(struct wl_rec){key, idx, aux});
 }
 
-static void bucket_clear(struct bucket *b)
+/* All slabs are spare again. */
+static void emitter_reset(struct wl_emitter *e)
 {
-	for (struct chunk *c = b->first, *next; c; c = next) {
-		next = c->next;
-		free(c);
+	while (e->slabs) {
+		struct slab *next = e->slabs->next;
+		e->slabs->next = e->spare;
+		e->spare = e->slabs;
+		e->slabs = next;
 	}
-	memset(b, 0, sizeof(*b));
+	e->used = 0;
+}
+
+static void emitter_release(struct wl_emitter *e)
+{
+	emitter_reset(e);
+	while (e->spare) {
+		struct slab *next = e->spare->next;
+		free(e->spare);
+		e->spare = next;
+	}
+	free(e->buckets);
 }
 
 /* ---- one pass ---- */
@@ -207,24 +247,21 @@ static void sort_run(struct wl_rec *r, size_t n)
 	}
 }
 
-/* By the low DIGITS * 8 bits of the mix, from the lowest digit up. */
-static void radix_sort(struct wl_rec *v, struct wl_rec *tmp, size_t n, int bits)
+/* One pass of a radix sort by a digit of the mix. */
+static void sort_digit(const struct wl_rec *v, struct wl_rec *to, size_t n, int bits, int shift)
 {
-	for (int d = 0; d < DIGITS; d++) {
-		size_t at[256] = {0}, sum = 0;
-		for (size_t i = 0; i < n; i++)
-			at[mix_of(v[i].key, bits) >> (8 * d) & 255]++;
-		for (int k = 0; k < 256; k++) {
-			size_t here = at[k];
-			at[k] = sum;
-			sum += here;
-		}
-		for (size_t i = 0; i < n; i++)
-			tmp[at[mix_of(v[i].key, bits) >> (8 * d) & 255]++] = v[i];
-		struct wl_rec *t = v;
-		v = tmp;
-		tmp = t;
+	uint32_t at[1 << DIGIT] = {0}, sum = 0;
+	const uint64_t mask = (1 << DIGIT) - 1;
+
+	for (size_t i = 0; i < n; i++)
+		at[mix_of(v[i].key, bits) >> shift & mask]++;
+	for (int k = 0; k < 1 << DIGIT; k++) {
+		uint32_t here = at[k];
+		at[k] = sum;
+		sum += here;
 	}
+	for (size_t i = 0; i < n; i++)
+		to[at[mix_of(v[i].key, bits) >> shift & mask]++] = v[i];
 }
 
 /* A run whose mixes agree in their low digits: sorted by key, cut where the first bits differ. */
@@ -243,34 +280,42 @@ static void show_run(const struct wl_bygroup *job, struct wl_values *out, struct
 static void show_bucket(void *ctx, size_t i)
 {
 	struct pass *p = ctx;
-	const uint64_t low = (1u << 8 * DIGITS) - 1;
 	int bits = p->job->bits;
 	struct wl_rec *v, *r;
-	size_t n = 0;
+	uint64_t low, first = 0;
+	size_t n = 0, from = 0;
 
 	for (size_t k = 0; k < p->parts; k++)
 		n += p->e[k].buckets[i].n;
-	v = malloc((2 * n + 1) * sizeof(*v));
-	if (!v) {
+	if (n < 2)
+		return;
+	v = malloc(2 * n * sizeof(*v));
+	if (!v || n > UINT32_MAX) {
+		free(v);
 		p->out[i].no_memory = true;
 		return;
 	}
 	n = 0;
-	for (size_t k = 0; k < p->parts; k++) {
+	for (size_t k = 0; k < p->parts; k++)
 		for (struct chunk *c = p->e[k].buckets[i].first; c; c = c->next) {
 			memcpy(v + n, c->v, c->n * sizeof(*v));
 			n += c->n;
 		}
-		bucket_clear(&p->e[k].buckets[i]);
+	sort_digit(v, v + n, n, bits, 0);
+	r = v + n;
+	if (n > ONE_DIGIT) {
+		sort_digit(r, v, n, bits, DIGIT);
+		r = v;
 	}
-	radix_sort(v, v + n, n, bits);
-	r = DIGITS % 2 ? v + n : v;
-	for (size_t from = 0, k = 1; k <= n; k++) {
-		if (k < n && ((mix_of(r[k].key, bits) ^ mix_of(r[from].key, bits)) & low) == 0)
+	low = ((uint64_t)1 << (n > ONE_DIGIT ? 2 * DIGIT : DIGIT)) - 1;
+	for (size_t k = 0; k <= n; k++) {
+		uint64_t here = k < n ? mix_of(r[k].key, bits) & low : ~low;
+		if (k && here == first)
 			continue;
 		if (k - from >= 2)
 			show_run(p->job, &p->out[i], r + from, k - from);
 		from = k;
+		first = here;
 	}
 	free(v);
 	wl_values_unique(&p->out[i]);
@@ -304,7 +349,8 @@ static int exchange(struct pass *p, struct wl_comm *comm, struct wl_err *err)
 				memcpy(at, c->v, c->n * sizeof(*at));
 				at += c->n;
 			}
-			bucket_clear(b);
+			b->first = NULL;
+			b->n = 0;
 		}
 	WL_TRY_OUT(wl_comm_alltoallv(comm, v, send, &in, send + ranks, err));
 	for (size_t r = 0; r < ranks; r++)
@@ -368,14 +414,9 @@ static int run_pass(struct pass *p, struct wl_comm *comm, struct wl_pool *pool, 
 	int ret = -1;
 
 	for (size_t i = 0; i < p->parts; i++) {
-		p->e[i] = (struct wl_emitter){.job = p->job, .ranks = p->ranks,
-			.slices = p->slices, .slice = p->slice,
-			.rank = (uint32_t)wl_comm_rank(comm)};
-		p->e[i].buckets = calloc(buckets, sizeof(*p->e[i].buckets));
-		if (!p->e[i].buckets) {
-			wl_err_nomem(err, p->job->what, buckets * sizeof(*p->e[i].buckets));
-			goto out;
-		}
+		p->e[i].slice = p->slice;
+		emitter_reset(&p->e[i]);
+		memset(p->e[i].buckets, 0, buckets * sizeof(*p->e[i].buckets));
 	}
 	wl_pool_for(pool, p->parts, emit_part, p);
 	WL_TRY_OUT(check_emitters(p, err));
@@ -385,12 +426,6 @@ static int run_pass(struct pass *p, struct wl_comm *comm, struct wl_pool *pool, 
 	wl_pool_for(pool, BUCKETS, show_bucket, p);
 	ret = take_all(p, err);
 out:
-	for (size_t i = 0; i < p->parts; i++) {
-		for (size_t k = 0; p->e[i].buckets && k < buckets; k++)
-			bucket_clear(&p->e[i].buckets[k]);
-		free(p->e[i].buckets);
-		p->e[i].buckets = NULL;
-	}
 	for (size_t i = 0; i < BUCKETS; i++)
 		wl_values_release(&p->out[i]);
 	return ret;
@@ -415,10 +450,21 @@ int wl_bygroup(const struct wl_bygroup *job, struct wl_comm *comm, struct wl_poo
 		wl_err_nomem(err, job->what, BUCKETS * sizeof(*p.out));
 		goto out;
 	}
+	for (size_t i = 0; i < p.parts; i++) {
+		p.e[i] = (struct wl_emitter){.job = job, .ranks = p.ranks, .slices = p.slices,
+			.rank = (uint32_t)wl_comm_rank(comm)};
+		p.e[i].buckets = calloc(BUCKETS + p.ranks, sizeof(*p.e[i].buckets));
+		if (!p.e[i].buckets) {
+			wl_err_nomem(err, job->what, BUCKETS * sizeof(*p.e[i].buckets));
+			goto out;
+		}
+	}
 	for (; p.slice < p.slices; p.slice++)
 		WL_TRY_OUT(run_pass(&p, comm, pool, err));
 	ret = 0;
 out:
+	for (size_t i = 0; p.e && i < p.parts; i++)
+		emitter_release(&p.e[i]);
 	free(p.e);
 	free(p.out);
 	return ret;
