@@ -281,38 +281,51 @@ static int find_finders(const uint8_t *b, int w, int h, struct finder *f)
 	return n;
 }
 
-/* The area of the code whose corners the three would be, or 0. */
-static double code_area(const struct finder *a, const struct finder *b, const struct finder *c)
+static double distance2(const struct finder *a, const struct finder *b)
 {
-	double m = (a->module + b->module + c->module) / 3;
-	double ab = hypot(a->x - b->x, a->y - b->y), ac = hypot(a->x - c->x, a->y - c->y);
-	double bc = hypot(b->x - c->x, b->y - c->y), side = (ab + ac) / 2;
+	return (a->x - b->x) * (a->x - b->x) + (a->y - b->y) * (a->y - b->y);
+}
 
-	if (fabs(a->module - m) > 0.35 * m || fabs(b->module - m) > 0.35 * m ||
-		fabs(c->module - m) > 0.35 * m)
+/* Whether two finders could stand at the two ends of a code's side: 21 to 177 modules, so that
+ * their centres are 14 to 170 apart. */
+static bool side_of(const struct finder *a, const struct finder *b, double *d2)
+{
+	double m = (a->module + b->module) / 2;
+
+	*d2 = distance2(a, b);
+	return fabs(a->module - b->module) < 0.5 * m && *d2 > 100 * m * m && *d2 < 180 * 180 * m * m;
+}
+
+/* The area of the code whose corner is a, or 0; the sides' squares are within 40 % of each
+ * other, and the third side's is their sum. */
+static double code_area(const struct finder *a, const struct finder *b, const struct finder *c,
+	double ab2, double ac2)
+{
+	double bc2 = distance2(b, c), side;
+
+	if (fabs(ab2 - ac2) > 0.2 * (ab2 + ac2) || fabs(bc2 - ab2 - ac2) > 0.35 * bc2)
 		return 0;
-	/* 21 to 177 modules: the finders' centres are 14 to 170 apart. */
-	if (fabs(ab - ac) > 0.2 * side || fabs(bc - side * sqrt(2)) > 0.2 * bc || side < 10 * m ||
-		side > 180 * m)
-		return 0;
-	return (side + 7 * m) * (side + 7 * m);
+	side = (sqrt(ab2) + sqrt(ac2)) / 2 + 7 * (a->module + b->module + c->module) / 3;
+	return side * side;
 }
 
 static double qr_share(const struct wl_image *g, const uint8_t *b)
 {
 	struct finder f[FINDERS_MAX];
-	int n = find_finders(b, g->width, g->height, f);
-	double best = 0;
+	int n = 0, found = find_finders(b, g->width, g->height, f);
+	double best = 0, ij, ik;
 
+	for (int i = 0; i < found; i++)
+		if (f[i].seen >= 2)
+			f[n++] = f[i];
 	for (int i = 0; i < n; i++)
-		for (int j = 0; j < n; j++)
-			for (int k = j + 1; k < n; k++) {
-				double area;
-				if (j == i || k == i || f[i].seen < 2 || f[j].seen < 2 || f[k].seen < 2)
-					continue;
-				area = code_area(&f[i], &f[j], &f[k]);
-				best = area > best ? area : best;
-			}
+		for (int j = 0; j < n; j++) {
+			if (j == i || !side_of(&f[i], &f[j], &ij))
+				continue;
+			for (int k = j + 1; k < n; k++)
+				if (k != i && side_of(&f[i], &f[k], &ik))
+					best = fmax(best, code_area(&f[i], &f[j], &f[k], ij, ik));
+		}
 	return fmin(1, best / ((double)g->width * g->height));
 }
 
