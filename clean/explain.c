@@ -316,8 +316,8 @@ static int funnel_table(struct wl_html *h, struct wl_corpus *c, struct wl_err *e
 			cells[4 * n + 1 + k] = text[n - 1][k];
 		n++;
 	}
-	return wl_html_table(h, n, 4, cells,
-		"The funnel: each pair where it is dropped first", err);
+	return wl_html_table(
+		h, n, 4, cells, "The funnel: each pair where it is dropped first", err);
 }
 
 static int write_report(

@@ -180,8 +180,7 @@ static int sieve_open(struct sieve *w, struct wl_stage *s, int p, struct wl_err 
 	if (!w->looks)
 		return -1;
 	WL_TRY(wl_db_prepare(&w->db, &w->has, "SELECT 1 FROM examined WHERE pair_id = ?", err));
-	WL_TRY(wl_db_prepare(
-		&w->db, &w->clean, "INSERT INTO clean VALUES(?,?,?,?,?)", err));
+	WL_TRY(wl_db_prepare(&w->db, &w->clean, "INSERT INTO clean VALUES(?,?,?,?,?)", err));
 	WL_TRY(wl_db_prepare(&w->db, &w->verdict, "INSERT INTO verdict VALUES(?,?,?)", err));
 	return wl_db_prepare(&w->db, &w->examined, "INSERT INTO examined VALUES(?)", err);
 }

@@ -140,8 +140,10 @@ struct wl_fold *wl_fold_new(const struct wl_text *tx, struct wl_err *err)
 	b.nfkd = unorm2_getNFKDInstance(&st);
 	b.spoof = uspoof_open(&st);
 	if (U_FAILURE(st))
-		wl_err_set(err, WL_EFAIL, "ICU has no data of confusable letters (%s); reinstall "
-			"libicu72.", u_errorName(st));
+		wl_err_set(err, WL_EFAIL,
+			"ICU has no data of confusable letters (%s); reinstall "
+			"libicu72.",
+			u_errorName(st));
 	else
 		ret = fill(&b, err);
 	uspoof_close(b.spoof);

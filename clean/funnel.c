@@ -76,8 +76,8 @@ static int read_partition(struct wl_corpus *c, int p, struct wl_funnel *f, struc
 		WL_TRY_OUT(wl_db_int(&filter.db, 0, &pairs, err, "SELECT count(*) FROM examined"));
 	f->pairs += pairs;
 	while (filter.more || dedup.more) {
-		int64_t id = !dedup.more || (filter.more && filter.id < dedup.id) ? filter.id
-										     : dedup.id;
+		int64_t id =
+			!dedup.more || (filter.more && filter.id < dedup.id) ? filter.id : dedup.id;
 		int step = WL_STEP_DUPLICATE;
 		while (filter.more && filter.id == id) {
 			int s = (int)step_of((const char *)sqlite3_column_text(filter.st, 1));

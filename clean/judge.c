@@ -133,11 +133,11 @@ static void judge_form(const struct text_rules *t, const struct judged *j, struc
 		add_verdict(o, "text-short", "%zu characters, at least %lld are asked for: %.120s",
 			m->chars, (long long)t->min_chars, s);
 	if (j->norm.len && j->words < (size_t)t->min_words)
-		add_verdict(o, "text-short", "%zu words, at least %lld are asked for: %.120s", j->words,
-			(long long)t->min_words, s);
+		add_verdict(o, "text-short", "%zu words, at least %lld are asked for: %.120s",
+			j->words, (long long)t->min_words, s);
 	if (j->words > (size_t)t->max_words)
-		add_verdict(o, "text-long", "%zu words, at most %lld are asked for: %.120s", j->words,
-			(long long)t->max_words, s);
+		add_verdict(o, "text-long", "%zu words, at most %lld are asked for: %.120s",
+			j->words, (long long)t->max_words, s);
 	if (m->chars > (size_t)t->max_chars)
 		add_verdict(o, "text-long", "%zu characters, at most %lld are asked for: %.120s",
 			m->chars, (long long)t->max_chars, s);
@@ -161,8 +161,8 @@ static void judge_personal(const struct text_rules *t, const struct judged *j, s
 
 	for (int k = 0; k < WL_PERSONAL_KINDS; k++)
 		if (t->pii[k] == PII_DROP && j->facts.personal[k] && n < sizeof(found))
-			n += (size_t)snprintf(found + n, sizeof(found) - n, "%s%d %s", n ? ", " : "",
-				j->facts.personal[k], wl_personal_names[k]);
+			n += (size_t)snprintf(found + n, sizeof(found) - n, "%s%d %s",
+				n ? ", " : "", j->facts.personal[k], wl_personal_names[k]);
 	if (n)
 		add_verdict(o, "text-personal", "%s", found);
 }
@@ -236,8 +236,8 @@ static bool hit(void *ctx, const struct wl_match *m)
 
 /* All words in the cleaned text; in the raw one those that need boundaries, for a domain is
  * looked for in the URLs that cleaning cuts. */
-static void judge_words(const struct wl_rules *r, const struct wl_caption *c, const struct judged *j,
-	struct wl_outcome *o)
+static void judge_words(const struct wl_rules *r, const struct wl_caption *c,
+	const struct judged *j, struct wl_outcome *o)
 {
 	struct hits h = {r, wl_buf_str(&j->norm), o};
 
@@ -288,17 +288,20 @@ static void judge_picture(
 	const struct image_rules *im, const struct wl_picture *p, struct wl_outcome *o)
 {
 	if (p->sharpness < im->min_sharpness)
-		add_verdict(o, "image-blurred", "its Laplacian varies by %.0f, at least %.0f is asked for",
-			p->sharpness, im->min_sharpness);
+		add_verdict(o, "image-blurred",
+			"its Laplacian varies by %.0f, at least %.0f is asked for", p->sharpness,
+			im->min_sharpness);
 	if (p->entropy < im->min_entropy)
-		add_verdict(o, "image-plain", "its grey values hold %.2f bits, at least %.2f are asked for",
-			p->entropy, im->min_entropy);
+		add_verdict(o, "image-plain",
+			"its grey values hold %.2f bits, at least %.2f are asked for", p->entropy,
+			im->min_entropy);
 	if (p->text > im->max_text)
-		add_verdict(o, "image-text", "%.0f %% of what is in it looks written, at most %.0f %%",
-			100 * p->text, 100 * im->max_text);
+		add_verdict(o, "image-text",
+			"%.0f %% of what is in it looks written, at most %.0f %%", 100 * p->text,
+			100 * im->max_text);
 	if (p->qr > im->max_qr)
-		add_verdict(o, "image-qr", "a QR code takes %.0f %% of it, at most %.0f %%", 100 * p->qr,
-			100 * im->max_qr);
+		add_verdict(o, "image-qr", "a QR code takes %.0f %% of it, at most %.0f %%",
+			100 * p->qr, 100 * im->max_qr);
 }
 
 static int note_picture(const struct wl_picture *p, json_t *scores, struct wl_err *err)
@@ -346,7 +349,8 @@ static json_t *scores_of(const struct judged *j, double ad)
 /* What is to be done with the texts of this source. */
 static struct wl_text_work work_of(const struct source_rules *rules, const char *source)
 {
-	struct wl_text_work w = {.style = rules->has_style ? rules->style : wl_text_style_of(source),
+	struct wl_text_work w = {
+		.style = rules->has_style ? rules->style : wl_text_style_of(source),
 		.look = WL_PERSONAL_ALL,
 		.keep_traditional = rules->text.traditional != TRADITIONAL_CONVERT};
 
@@ -384,8 +388,8 @@ static int judge_text(
 	if (wl_words_count(t->r->ads))
 		ad = ad_score(t->r, c, &j);
 	if (ad > t->rules->text.max_ad)
-		add_verdict(&one, "text-ad", "advertises with a score of %g, at most %g: %.120s", ad,
-			t->rules->text.max_ad, wl_buf_str(&j.norm));
+		add_verdict(&one, "text-ad", "advertises with a score of %g, at most %g: %.120s",
+			ad, t->rules->text.max_ad, wl_buf_str(&j.norm));
 	if (!t->s->eval)
 		judge_words(t->r, c, &j, t->out);
 	if (first) {
@@ -409,8 +413,8 @@ out:
 
 /* ---- agreement of picture and text ---- */
 
-static int judge_agreement(
-	const struct wl_rules *r, const struct wl_subject *s, struct wl_outcome *o, struct wl_err *err)
+static int judge_agreement(const struct wl_rules *r, const struct wl_subject *s,
+	struct wl_outcome *o, struct wl_err *err)
 {
 	double score;
 
@@ -437,8 +441,8 @@ static int judge_agreement(
 /* ---- topics ---- */
 
 /* Topic and category of the texts that stay, for the shards; a verdict when they are unwanted. */
-static int judge_topics(
-	const struct wl_rules *r, const struct wl_subject *s, struct wl_outcome *o, struct wl_err *err)
+static int judge_topics(const struct wl_rules *r, const struct wl_subject *s, struct wl_outcome *o,
+	struct wl_err *err)
 {
 	struct wl_topic_of t;
 	json_t *note;
@@ -451,7 +455,8 @@ static int judge_topics(
 		return 0;
 	o->topic = t.topic;
 	o->category = t.category;
-	note = json_pack("{s:i, s:f, s:f}", "topic", t.topic, "share", t.share, "unwanted", t.unwanted);
+	note = json_pack(
+		"{s:i, s:f, s:f}", "topic", t.topic, "share", t.share, "unwanted", t.unwanted);
 	if (!note || json_object_set_new(o->scores, "topic", note) < 0)
 		return wl_err_nomem(err, "a pair's scores", 0);
 	if (!s->eval && t.unwanted > r->topics.max_unwanted)

@@ -66,8 +66,10 @@ static char *rules_path(const char *name, struct wl_err *err)
 	path = profile ? wl_share_path(profile, err) : NULL;
 	if (profile && !path)
 		wl_err_set(err, WL_EUSAGE,
-			"--rules %s: neither a file nor one of the profiles baike, danqing, default, "
-			"news, weibo, wukong.", name);
+			"--rules %s: neither a file nor one of the profiles baike, danqing, "
+			"default, "
+			"news, weibo, wukong.",
+			name);
 	free(profile);
 	return path;
 }
@@ -131,7 +133,8 @@ static int main_filter(int argc, char **argv)
 			"rules in YAML, or a profile: baike, danqing, default, news, weibo, wukong",
 			false},
 		{"scores", WL_OPT_STR, &o.scores, "FILE",
-			"agreement of picture and text, PAIR,SCORE a line, for the rules' \"agreement\"",
+			"agreement of picture and text, PAIR,SCORE a line, for the rules' "
+			"\"agreement\"",
 			false},
 		{"explain", WL_OPT_STR, &o.explain, "ID", "say why a pair was kept or not", false},
 		{"report", WL_OPT_STR, &o.report, "FILE.html",
@@ -152,7 +155,8 @@ static int main_filter(int argc, char **argv)
 		.example = "wenlan-filter --corpus corpus --rules clean/rules/default.yaml "
 			   "--report filter.html\n"
 			   "wenlan-filter --corpus corpus --explain 00001-1234567\n"
-			   "wenlan-filter topics --help      (topic models: train, select, show, report)",
+			   "wenlan-filter topics --help      (topic models: train, select, show, "
+			   "report)",
 		.table = table,
 	};
 

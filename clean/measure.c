@@ -177,8 +177,8 @@ bool wl_is_file_name(const char *s, size_t n)
 		".tiff", ".heic", ".mp4", ".pdf", ".doc", ".psd"};
 	static const char *const starts[] = {"img", "dsc", "dscn", "dscf", "dcim", "pic", "image",
 		"photo", "mmexport", "screenshot", "untitled", "wx_camera", "qq图片", "qq截图",
-		"微信图片", "微信截图", "未标题", "未命名", "无标题", "截图", "图片", "照片", "屏幕截图",
-		"新建位图图像", "捕获", "幻灯片"};
+		"微信图片", "微信截图", "未标题", "未命名", "无标题", "截图", "图片", "照片",
+		"屏幕截图", "新建位图图像", "捕获", "幻灯片"};
 
 	for (size_t k = 0; k < sizeof(ends) / sizeof(*ends); k++) {
 		size_t len = strlen(ends[k]);

@@ -12,17 +12,17 @@ const char *const wl_personal_names[WL_PERSONAL_KINDS + 1] = {"mobile", "landlin
 enum { GROUPS_MAX = 8, DIGITS_MAX = 32, FILL_MAX = 6 };
 
 struct number {
-	int d[DIGITS_MAX];     /* all digits */
-	int len[GROUPS_MAX];   /* digits of a group */
-	size_t end[GROUPS_MAX]; /* behind it in the text */
+	int d[DIGITS_MAX];	  /* all digits */
+	int len[GROUPS_MAX];	  /* digits of a group */
+	size_t end[GROUPS_MAX];	  /* behind it in the text */
 	uint32_t sep[GROUPS_MAX]; /* before it; 0 for the first */
 	int groups;
 };
 
 /* ---- reading ---- */
 
-size_t wl_word_before(const struct wl_cps *t, size_t i, const char *const *words, const char *fill,
-	bool *marked)
+size_t wl_word_before(
+	const struct wl_cps *t, size_t i, const char *const *words, const char *fill, bool *marked)
 {
 	size_t len = strlen(fill);
 
@@ -309,8 +309,8 @@ static bool called_landline(const struct wl_cps *t, size_t i, const struct numbe
 
 static bool called_qq(const struct wl_cps *t, size_t i, const struct number *x)
 {
-	static const char *const words[] = {"qq", "q q", "qq号", "扣扣", "企鹅", "q号", "qq群", "q群", "扣群",
-		"群号", "球球", "口口", "q", NULL};
+	static const char *const words[] = {"qq", "q q", "qq号", "扣扣", "企鹅", "q号", "qq群",
+		"q群", "扣群", "群号", "球球", "口口", "q", NULL};
 	bool marked;
 	size_t at;
 
@@ -366,8 +366,8 @@ static bool in_email(const struct wl_cps *t, size_t i)
 }
 
 /* By the first groups of the number; the longest that is one wins. */
-static int number_kind(const struct wl_cps *t, size_t i, const struct number *x, unsigned look,
-	struct wl_span *s)
+static int number_kind(
+	const struct wl_cps *t, size_t i, const struct number *x, unsigned look, struct wl_span *s)
 {
 	for (int n = x->groups; n > 0; n--) {
 		size_t end = x->end[n - 1], ext;
@@ -467,8 +467,8 @@ static int kind_at(const struct wl_cps *t, size_t i, size_t floor, unsigned look
 {
 	uint32_t c = wl_half(t->c[i]);
 	bool digit = wl_digit(c) >= 0;
-	int kind = digit && (i == floor || wl_digit(t->c[i - 1]) < 0) ? number_at(t, i, look, s)
-								      : -1;
+	int kind =
+		digit && (i == floor || wl_digit(t->c[i - 1]) < 0) ? number_at(t, i, look, s) : -1;
 
 	if (kind >= 0)
 		return kind;

@@ -44,6 +44,7 @@ struct wl_cps;
 
 /* Counts what is found of each kind of `look` and writes "***" over what is in `mask` (fewer
  * stars where less was there).  In place; adds to counts.  Masks are not found again. */
-void wl_personal_mask(struct wl_cps *t, unsigned look, unsigned mask, int counts[WL_PERSONAL_KINDS]);
+void wl_personal_mask(
+	struct wl_cps *t, unsigned look, unsigned mask, int counts[WL_PERSONAL_KINDS]);
 
 #endif

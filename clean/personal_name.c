@@ -43,8 +43,8 @@ bool wl_wechat_before(const struct wl_cps *t, size_t i, bool *marked)
 	static const char *const words[] = {"微信", "威信", "薇信", "徽信", "維信", "v信", "微 信",
 		"微x", "vx", "wx", "weixin", "wechat", "加v", "加微", "加薇", "薇❤", "v❤", NULL};
 	/* These are said of an account alone. */
-	static const char *const sure[] = {"v信", "vx", "wx", "加v", "加微", "加薇", "威信", "薇信",
-		"徽信", NULL};
+	static const char *const sure[] = {
+		"v信", "vx", "wx", "加v", "加微", "加薇", "威信", "薇信", "徽信", NULL};
 	static const char fill[] = " :号码是为id(=+【[搜索→";
 	bool unused;
 	size_t at = wl_word_before(t, i, words, fill, marked);
@@ -127,9 +127,10 @@ static size_t part_at(const struct wl_cps *t, size_t i, struct house *h)
 	} units[] = {{"号楼", false, true, false}, {"號樓", false, true, false},
 		{"号院", true, true, false}, {"弄", true, true, false}, {"栋", false, true, false},
 		{"棟", false, true, false}, {"幢", false, true, false}, {"座", false, true, false},
-		{"单元", false, true, true}, {"單元", false, true, true}, {"层", false, false, false},
-		{"楼", false, false, false}, {"室", false, false, true}, {"户", false, false, true},
-		{"房", false, false, true}, {"号", true, true, false}, {"號", true, true, false}};
+		{"单元", false, true, true}, {"單元", false, true, true},
+		{"层", false, false, false}, {"楼", false, false, false},
+		{"室", false, false, true}, {"户", false, false, true}, {"房", false, false, true},
+		{"号", true, true, false}, {"號", true, true, false}};
 	size_t n = 0, m;
 
 	while (i + n < t->n && n < 6 &&
@@ -155,7 +156,8 @@ static size_t part_at(const struct wl_cps *t, size_t i, struct house *h)
 	/* "3栋501": a room without the word. */
 	if (h->block && h->parts && n >= 3 && n <= 4 && wl_digit(t->c[i]) >= 0 &&
 		(i + n == t->n || !wl_letter_or_digit(t->c[i + n])) &&
-		(i + n + 1 >= t->n || wl_half(t->c[i + n]) != '-' || wl_digit(t->c[i + n + 1]) < 0)) {
+		(i + n + 1 >= t->n || wl_half(t->c[i + n]) != '-' ||
+			wl_digit(t->c[i + n + 1]) < 0)) {
 		h->fine = true;
 		return n;
 	}
@@ -200,11 +202,11 @@ enum { ADDRESS_BACK = 28, NAME_BACK = 6 };
 static size_t address_start(const struct wl_cps *t, size_t i, size_t floor, bool *announced)
 {
 	static const char *const places[] = {"北京", "上海", "天津", "重庆", "河北", "山西", "辽宁",
-		"吉林", "黑龙江", "江苏", "浙江", "安徽", "福建", "江西", "山东", "河南", "湖北", "湖南",
-		"广东", "海南", "四川", "贵州", "云南", "陕西", "甘肃", "青海", "内蒙古", "广西", "西藏",
-		"宁夏", "新疆", "香港", "澳门", "台湾", "广州", "深圳", NULL};
-	static const char *const heralds[] = {"住址", "地址", "家住", "住在", "寄到", "寄至", "送到",
-		"收货", "收件", "户籍", "居住", "现住", "位于", NULL};
+		"吉林", "黑龙江", "江苏", "浙江", "安徽", "福建", "江西", "山东", "河南", "湖北",
+		"湖南", "广东", "海南", "四川", "贵州", "云南", "陕西", "甘肃", "青海", "内蒙古",
+		"广西", "西藏", "宁夏", "新疆", "香港", "澳门", "台湾", "广州", "深圳", NULL};
+	static const char *const heralds[] = {"住址", "地址", "家住", "住在", "寄到", "寄至",
+		"送到", "收货", "收件", "户籍", "居住", "现住", "位于", NULL};
 	size_t from = i, place = SIZE_MAX, herald = SIZE_MAX, sign = 0, n;
 
 	while (from > floor && i - from < ADDRESS_BACK &&
@@ -249,8 +251,9 @@ bool wl_address_at(const struct wl_cps *t, size_t i, size_t floor, struct wl_spa
 
 	if (wl_digit(c) < 0 && !house_numeral(c) && !wl_ascii_alpha(wl_half(c)))
 		return false;
-	if (i > floor && (wl_digit(t->c[i - 1]) >= 0 || house_numeral(t->c[i - 1]) ||
-				 wl_ascii_alpha(wl_half(t->c[i - 1])) || t->c[i - 1] == 0x7b2c /* 第 */))
+	if (i > floor &&
+		(wl_digit(t->c[i - 1]) >= 0 || house_numeral(t->c[i - 1]) ||
+			wl_ascii_alpha(wl_half(t->c[i - 1])) || t->c[i - 1] == 0x7b2c /* 第 */))
 		return false;
 	h = house_at(t, i);
 	if (!h.parts || (h.end < t->n && t->c[h.end] == 0x7ebf /* 号线 */))
@@ -266,8 +269,9 @@ bool wl_address_at(const struct wl_cps *t, size_t i, size_t floor, struct wl_spa
 /* GA 36: province, authority, then five of letters (no I, O) and digits; six on green ones. */
 bool wl_plate_at(const struct wl_cps *t, size_t i, struct wl_span *s)
 {
-	static const char provinces[] = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼"
-					"滬雲遼魯蘇贛陝閩貴瓊寧";
+	static const char provinces[] =
+		"京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼"
+		"滬雲遼魯蘇贛陝閩貴瓊寧";
 	static const char tails[] = "学警挂港澳";
 	size_t at = 0, k = i + 1, n = 0, digits = 0;
 	bool province = false;

@@ -12,8 +12,8 @@ struct wl_span {
 /* Whether one of the words (NULL ends the list) ends right before i, or before characters of
  * `fill` there (six at most).  *marked: a colon or 号 was among these.  Returns where the word
  * begins, or SIZE_MAX. */
-size_t wl_word_before(const struct wl_cps *t, size_t i, const char *const *words, const char *fill,
-	bool *marked);
+size_t wl_word_before(
+	const struct wl_cps *t, size_t i, const char *const *words, const char *fill, bool *marked);
 
 /* Each: whether such a thing stands at i (may reach back, to `floor` at most). */
 bool wl_email_at(const struct wl_cps *t, size_t i, size_t floor, struct wl_span *s);

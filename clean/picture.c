@@ -30,7 +30,8 @@ static double laplacian_variance(const struct wl_image *g)
 		const uint8_t *down = g->data + (size_t)at_edge(y + 1, g->height) * g->width;
 		int last = g->width - 1;
 		int a = 2 * row[at_edge(-1, g->width)] + up[0] + down[0] - 4 * row[0];
-		int z = 2 * row[at_edge(last + 1, g->width)] + up[last] + down[last] - 4 * row[last];
+		int z = 2 * row[at_edge(last + 1, g->width)] + up[last] + down[last] -
+			4 * row[last];
 		int s = a + (last ? z : 0);
 		int64_t ss = a * a + (last ? z * z : 0);
 		/* A row's squares fit 32 bits in runs of 2048: 1020 squared times that is 2^31. */
@@ -293,7 +294,7 @@ static bool side_of(const struct finder *a, const struct finder *b, double *d2)
 	double m = (a->module + b->module) / 2;
 
 	*d2 = distance2(a, b);
-	return fabs(a->module - b->module) < 0.5 * m && *d2 > 100 * m * m && *d2 < 180 * 180 * m * m;
+	return fabs(a->module - b->module)<0.5 * m && * d2> 100 * m * m && *d2 < 180 * 180 * m * m;
 }
 
 /* The area of the code whose corner is a, or 0; the sides' squares are within 40 % of each

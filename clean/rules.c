@@ -25,7 +25,8 @@ static int add_word(
 }
 
 /* A phrase of advertisements, "PHRASE" or "PHRASE<TAB>WEIGHT". */
-static int add_ad(struct wl_rules *r, const char *line, size_t n, int32_t unused, struct wl_err *err)
+static int add_ad(
+	struct wl_rules *r, const char *line, size_t n, int32_t unused, struct wl_err *err)
 {
 	const char *tab = memchr(line, '\t', n);
 	double weight = 1;
@@ -34,12 +35,15 @@ static int add_ad(struct wl_rules *r, const char *line, size_t n, int32_t unused
 
 	(void)unused;
 	if (tab) {
-		snprintf(number, sizeof(number), "%.*s", (int)(n - (size_t)(tab + 1 - line)), tab + 1);
+		snprintf(number, sizeof(number), "%.*s", (int)(n - (size_t)(tab + 1 - line)),
+			tab + 1);
 		weight = strtod(number, &end);
 		if (*end || end == number || !(weight > 0 && weight <= 1000))
 			return wl_err_set(err, WL_EUSAGE,
-				"an advertisement's phrase has the weight \"%s\", expected a number "
-				"over 0, to 1000.", number);
+				"an advertisement's phrase has the weight \"%s\", expected a "
+				"number "
+				"over 0, to 1000.",
+				number);
 		n = (size_t)(tab - line);
 	}
 	if (r->n_ads % 64 == 0) {
@@ -137,8 +141,10 @@ static int read_words(struct wl_rules *r, add_fn *add, const char *path, const c
 static int empty_list(const char *where, struct wl_err *err)
 {
 	return wl_err_set(err, WL_EUSAGE,
-		"%s: the list has no word of two letters or more, so it would find nothing; fill it "
-		"or take it out.", where);
+		"%s: the list has no word of two letters or more, so it would find nothing; fill "
+		"it "
+		"or take it out.",
+		where);
 }
 
 static int read_list(struct wl_rules *r, const char *path, const char *name, const json_t *o,
@@ -199,7 +205,8 @@ static int read_ads(struct wl_rules *r, const json_t *root, const char *path, js
 	if (asked && !r->n_ads)
 		return wl_err_set(err, WL_EUSAGE,
 			"%s: \"max_ad\" asks for the phrases of advertisements; name them under "
-			"\"ads\" as clean/rules/default.yaml does.", path);
+			"\"ads\" as clean/rules/default.yaml does.",
+			path);
 	return wl_words_build(r->ads, err);
 }
 
@@ -221,7 +228,8 @@ static int section(const json_t *o, const char *key, const char *above, char *wh
 }
 
 /* text, image and style over what s says already. */
-static int read_source(struct source_rules *s, const json_t *o, const char *above, struct wl_err *err)
+static int read_source(
+	struct source_rules *s, const json_t *o, const char *above, struct wl_err *err)
 {
 	const json_t *below;
 	char where[1000];
@@ -254,7 +262,8 @@ static const struct source_rules lets_all_pass = {
 		.max_qr = 1},
 };
 
-static int read_sources(struct wl_rules *r, const json_t *root, const char *path, struct wl_err *err)
+static int read_sources(
+	struct wl_rules *r, const json_t *root, const char *path, struct wl_err *err)
 {
 	static const char *const known[] = {"text", "image", "style", NULL};
 	const json_t *o;
@@ -326,8 +335,8 @@ const struct source_rules *wl_rules_of_source(const struct wl_rules *r, const ch
 
 static int read_rules(struct wl_rules *r, json_t *root, const char *path, struct wl_err *err)
 {
-	static const char *const known[] = {"version", "text", "image", "style", "sources", "sensitive",
-		"ads", "agreement", "topics", NULL};
+	static const char *const known[] = {"version", "text", "image", "style", "sources",
+		"sensitive", "ads", "agreement", "topics", NULL};
 	json_t *hashes = json_object();
 	const json_t *agreement, *topics;
 	char where[600];

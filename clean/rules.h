@@ -31,7 +31,8 @@ void wl_rules_free(struct wl_rules *r);
  * WL_EUSAGE when one of the two is there without the other; NULL says there are none. */
 WL_MUST_CHECK int wl_rules_use_scores(
 	struct wl_rules *r, const struct wl_scores *scores, struct wl_err *err);
-/* What the outcome depends on: the rules, the scores and the contents of the word lists.  Borrowed. */
+/* What the outcome depends on: the rules, the scores and the contents of the word lists.  Borrowed.
+ */
 const json_t *wl_rules_params(const struct wl_rules *r);
 /* Whether a rule looks at the pixels, so that wl_rules_judge wants a look. */
 bool wl_rules_want_look(const struct wl_rules *r);
@@ -46,9 +47,9 @@ struct wl_subject {
 	int width, height;
 	int64_t bytes;
 	bool eval; /* val or test: texts are cleaned, nothing is dropped for its quality */
-	const struct wl_look *look; /* NULL: no rule wants it, or the picture is broken */
+	const struct wl_look *look;	  /* NULL: no rule wants it, or the picture is broken */
 	const struct wl_picture *picture; /* NULL: the same */
-	const char *broken;	    /* why the picture cannot be decoded, or NULL */
+	const char *broken;		  /* why the picture cannot be decoded, or NULL */
 };
 
 enum { WL_REASON_MAX = 48, WL_DETAIL_MAX = 240, WL_VERDICTS_MAX = 16 };
@@ -61,7 +62,7 @@ struct wl_outcome {
 	json_t *texts;	/* [[kind, text], ...] normalised, the captions first; [] when none is left
 			 */
 	json_t *scores; /* of the first text: chars, letters, chinese, repeat, what was cut, ... */
-	int64_t topic;	      /* -1: none */
+	int64_t topic;	/* -1: none */
 	const char *category; /* of the topic, NULL: none; borrowed from the rules */
 	struct wl_verdict v[WL_VERDICTS_MAX];
 	size_t n; /* 0: the pair is kept */

@@ -51,7 +51,7 @@ struct wl_rules {
 	size_t n_sources;
 	struct agreement_rules agreement;
 	const struct wl_scores *scores; /* borrowed */
-	double lowest_score; /* by quantile and min */
+	double lowest_score;		/* by quantile and min */
 	struct word_list *lists;
 	size_t n_lists;
 	struct wl_fold *fold;
@@ -66,7 +66,8 @@ struct wl_rules {
 const struct source_rules *wl_rules_of_source(const struct wl_rules *r, const char *source);
 
 /* rules_read.c: the sections.  `where` names the place in errors. */
-int wl_read_text_rules(struct text_rules *t, const json_t *o, const char *where, struct wl_err *err);
+int wl_read_text_rules(
+	struct text_rules *t, const json_t *o, const char *where, struct wl_err *err);
 int wl_read_image_rules(
 	struct image_rules *im, const json_t *o, const char *where, struct wl_err *err);
 int wl_read_style(struct source_rules *s, const json_t *o, const char *where, struct wl_err *err);

@@ -34,14 +34,14 @@ static int number(const json_t *o, const char *key, const char *where, double lo
 	return 0;
 }
 
-static int share(const json_t *o, const char *key, const char *where, double *out,
-	struct wl_err *err)
+static int share(
+	const json_t *o, const char *key, const char *where, double *out, struct wl_err *err)
 {
 	return number(o, key, where, 0, 1, out, err);
 }
 
-static int count(const json_t *o, const char *key, const char *where, int64_t *out,
-	struct wl_err *err)
+static int count(
+	const json_t *o, const char *key, const char *where, int64_t *out, struct wl_err *err)
 {
 	WL_TRY(wl_json_int_or(o, key, where, *out, out, err));
 	if (*out < 0)
@@ -93,9 +93,9 @@ static int read_pii(struct text_rules *t, const json_t *o, const char *where, st
 int wl_read_text_rules(struct text_rules *t, const json_t *o, const char *where, struct wl_err *err)
 {
 	static const char *const known[] = {"min_letters", "min_chars", "max_chars", "min_words",
-		"max_words", "min_han",
-		"max_run", "min_chinese", "max_foreign", "min_common", "max_symbols", "max_repeat",
-		"garbled", "file_names", "pii", "traditional", "max_ad", NULL};
+		"max_words", "min_han", "max_run", "min_chinese", "max_foreign", "min_common",
+		"max_symbols", "max_repeat", "garbled", "file_names", "pii", "traditional",
+		"max_ad", NULL};
 	static const char *const traditional[] = {"convert", "keep", "drop", NULL};
 	int tr = t->traditional;
 
@@ -122,8 +122,8 @@ int wl_read_text_rules(struct text_rules *t, const json_t *o, const char *where,
 		(double)t->max_chars, err));
 	WL_TRY(in_order(
 		where, "min_han", (double)t->min_han, "max_chars", (double)t->max_chars, err));
-	WL_TRY(in_order(where, "min_words", (double)t->min_words, "max_words",
-		(double)t->max_words, err));
+	WL_TRY(in_order(
+		where, "min_words", (double)t->min_words, "max_words", (double)t->max_words, err));
 	return in_order(
 		where, "min_chars", (double)t->min_chars, "max_chars", (double)t->max_chars, err);
 }
@@ -201,6 +201,7 @@ int wl_read_agreement(
 	if (a->quantile >= 1)
 		return wl_err_set(err, WL_EUSAGE,
 			"%s: \"drop_lowest\" is %g, which would drop every pair; expected a share "
-			"below 1.", where, a->quantile);
+			"below 1.",
+			where, a->quantile);
 	return in_order(where, "min", a->min, "max", a->max, err);
 }

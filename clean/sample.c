@@ -56,7 +56,8 @@ static void note_name(struct sampler *s, const char *name)
 
 static int walk(struct sampler *s, struct wl_db *db, int p, struct wl_err *err)
 {
-	static const char dropped[] = "SELECT pair_id, detail, reason FROM verdict ORDER BY pair_id";
+	static const char dropped[] =
+		"SELECT pair_id, detail, reason FROM verdict ORDER BY pair_id";
 	static const char kept[] = "SELECT pair_id, '', '' FROM examined WHERE pair_id NOT IN"
 				   " (SELECT pair_id FROM verdict) ORDER BY pair_id";
 	sqlite3_stmt *st = NULL;
@@ -126,8 +127,9 @@ static int unknown_reason(struct sampler *s, const char *reason, struct wl_err *
 	names[s->n_names] = "kept";
 	names[s->n_names + 1] = NULL;
 	near = wl_nearest_name(reason, names);
-	return wl_err_set(err, WL_EUSAGE, "--sample %s: no pair was dropped for that%s%s%s; there is %s.",
-		reason, near ? "; do you mean \"" : "", near ? near : "", near ? "\"" : "", list);
+	return wl_err_set(err, WL_EUSAGE,
+		"--sample %s: no pair was dropped for that%s%s%s; there is %s.", reason,
+		near ? "; do you mean \"" : "", near ? near : "", near ? "\"" : "", list);
 }
 
 int wl_filter_sample(struct wl_corpus *c, const char *reason, size_t max, uint64_t seed, FILE *to,
@@ -149,7 +151,8 @@ int wl_filter_sample(struct wl_corpus *c, const char *reason, size_t max, uint64
 	s->max = max;
 	if (!wl_corpus_generation(c, "filter")) {
 		wl_err_set(err, WL_EFAIL,
-			"--sample: the filter has not run over %s yet; run it without --sample first.",
+			"--sample: the filter has not run over %s yet; run it without --sample "
+			"first.",
 			wl_corpus_dir(c));
 		goto out;
 	}

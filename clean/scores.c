@@ -145,7 +145,8 @@ static int by_id(const void *p, const void *q)
 {
 	const struct entry *a = p, *b = q;
 
-	return a->id != b->id ? (a->id < b->id ? -1 : 1) : (a->score > b->score) - (a->score < b->score);
+	return a->id != b->id ? (a->id < b->id ? -1 : 1)
+			      : (a->score > b->score) - (a->score < b->score);
 }
 
 static int by_score(const void *p, const void *q)
@@ -161,8 +162,8 @@ static int settle(struct wl_scores *s, const char *path, struct wl_err *err)
 	size_t n = 0;
 
 	if (!s->n)
-		return wl_err_set(err, WL_EDATA,
-			"%s has no scores; expected lines of PAIR,SCORE.", path);
+		return wl_err_set(
+			err, WL_EDATA, "%s has no scores; expected lines of PAIR,SCORE.", path);
 	qsort(s->v, s->n, sizeof(*s->v), by_id);
 	for (size_t i = 0; i < s->n; i++) {
 		if (n && s->v[n - 1].id == s->v[i].id && s->v[n - 1].score == s->v[i].score)

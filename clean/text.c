@@ -389,8 +389,8 @@ static size_t cut_at_char(const char *text, size_t len, size_t max)
 	return max;
 }
 
-const char *const wl_cut_names[WL_CUTS + 1] = {"urls", "mentions", "topics", "codes", "emoji",
-	"reposts", "references", "bylines", NULL};
+const char *const wl_cut_names[WL_CUTS + 1] = {
+	"urls", "mentions", "topics", "codes", "emoji", "reposts", "references", "bylines", NULL};
 
 struct wl_text_style wl_text_style_of(const char *source)
 {

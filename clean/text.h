@@ -49,7 +49,7 @@ struct wl_text_style {
 	bool codes;	 /* [泪] */
 	bool emoji;	 /* pictographs */
 	bool short_urls; /* t.cn/x without http:// */
-	bool reposts;	 /* a chain mine//@a:his keeps its first words; 转发微博 and the like go */
+	bool reposts; /* a chain mine//@a:his keeps its first words; 转发微博 and the like go */
 	bool references; /* [1], [12-13], [编辑], （）: of an encyclopedia */
 	bool bylines;	 /* of news: dateline, credits in brackets, editors */
 	enum { WL_TOPICS_KEEP, WL_TOPICS_WORDS, WL_TOPICS_CUT } topics; /* #topic# */

@@ -195,7 +195,8 @@ static size_t reference_at(const struct wl_cps *t, size_t i)
 	}
 	if (t->c[i] != '[')
 		return 0;
-	if (wl_word_at(t, i, "[来源请求]") || wl_word_at(t, i, "[編輯]") || wl_word_at(t, i, "[编辑]"))
+	if (wl_word_at(t, i, "[来源请求]") || wl_word_at(t, i, "[編輯]") ||
+		wl_word_at(t, i, "[编辑]"))
 		return t->c[i + 3] == ']' ? 4 : 6;
 	k += wl_word_at(t, k, "注") + wl_word_at(t, k, "註");
 	for (; k < t->n && k - i < 10; k++) {
@@ -301,7 +302,8 @@ static void cut_topics(
 			keep(&k);
 			continue;
 		}
-		if (open != SIZE_MAX && k.write - open - 1 <= TOPIC_MAX_CHARS && k.write > open + 1) {
+		if (open != SIZE_MAX && k.write - open - 1 <= TOPIC_MAX_CHARS &&
+			k.write > open + 1) {
 			t->c[open] = ' ';
 			if (style->topics == WL_TOPICS_CUT)
 				k.write = open + 1;

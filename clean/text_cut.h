@@ -10,8 +10,8 @@ void wl_cut_tags(struct wl_cps *t);
 void wl_cut_urls(struct wl_cps *t, bool short_ones, struct wl_text_facts *facts);
 /* What the style names; counts in facts. */
 void wl_cut_style(struct wl_cps *t, const struct wl_text_style *style, struct wl_text_facts *facts);
-/* Datelines before a news text (新华社北京3月5日电), credits in brackets (记者 某某 摄) and editors'
- * names behind it. */
+/* Datelines before a news text (新华社北京3月5日电), credits in brackets (记者 某某 摄) and
+ * editors' names behind it. */
 void wl_cut_bylines(struct wl_cps *t, struct wl_text_facts *facts);
 
 #endif

@@ -17,8 +17,8 @@ static bool has_word(const struct wl_cps *t, size_t from, size_t to, const char 
 /* The closing bracket of the one at i, within CREDIT_MAX; or 0. */
 static size_t bracket_end(const struct wl_cps *t, size_t i)
 {
-	static const uint32_t pairs[][2] = {{'(', ')'}, {0xff08, 0xff09}, {'[', ']'},
-		{0x3010, 0x3011}, {0x3014, 0x3015}};
+	static const uint32_t pairs[][2] = {
+		{'(', ')'}, {0xff08, 0xff09}, {'[', ']'}, {0x3010, 0x3011}, {0x3014, 0x3015}};
 	uint32_t close = 0;
 
 	for (size_t k = 0; k < sizeof(pairs) / sizeof(*pairs); k++)
@@ -65,7 +65,8 @@ static size_t dateline_at(const struct wl_cps *t)
 static size_t credit_at(const struct wl_cps *t, size_t i)
 {
 	static const char *const words[] = {"记者", "記者", "编辑", "編輯", "责编", "摄影", "攝影",
-		" 摄)", "摄)", "供图", "资料图", "图源", "来源", "通讯员", "图/", "文/", "实习生", NULL};
+		" 摄)", "摄)", "供图", "资料图", "图源", "来源", "通讯员", "图/", "文/", "实习生",
+		NULL};
 	size_t end = bracket_end(t, i);
 
 	return end && has_word(t, i, end, words) ? end - i : 0;
@@ -74,8 +75,8 @@ static size_t credit_at(const struct wl_cps *t, size_t i)
 /* "责任编辑：某某" and all behind it, near the end. */
 static bool tail_at(const struct wl_cps *t, size_t i)
 {
-	static const char *const words[] = {"责任编辑", "責任編輯", "责编", "本文编辑", "编辑:",
-		"校对:", "审核:", "来源:", "值班编辑", NULL};
+	static const char *const words[] = {"责任编辑", "責任編輯", "责编", "本文编辑",
+		"编辑:", "校对:", "审核:", "来源:", "值班编辑", NULL};
 
 	if (t->n - i > TAIL_MAX)
 		return false;

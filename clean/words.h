@@ -3,8 +3,8 @@
  *
  * A word is found in any writing that folds to the same letters (clean/fold.h), and
  *   - Chinese, kana and Hangul words (one such character is enough) across separators: 敏*感 词
- *     and 敏🙂感词 are 敏感词.  Where the separators are hard (clean/fold.h) only when they stand
- *     between all letters of a word of three or more: 敏，感，词, but not 中毒，品牌 for 毒品;
+ *     and 敏🙂感词 are 敏感词.  Where the separators are hard (clean/fold.h) only when they
+ * stand between all letters of a word of three or more: 敏，感，词, but not 中毒，品牌 for 毒品;
  *   - all other words only between boundaries ("av" is not in "have"), as they are listed, or
  *     spelled out (three letters or more, a soft separator between all of them: b.a.d);
  *   - with digits and signs for Latin letters (p0rn, b@dc0): in words with three such letters or
@@ -12,8 +12,8 @@
  * Between two letters stand WL_WORDS_GAP_MAX separators at most.
  *
  * One pass: each character is folded by a table, separators are stepped over, and a bitmap of
- * how the words begin (three letters) tells at which places to walk the trie; that is where nearly all
- * text ends.  Measured faster than Hyperscan on text that was folded before
+ * how the words begin (three letters) tells at which places to walk the trie; that is where nearly
+ * all text ends.  Measured faster than Hyperscan on text that was folded before
  * (tests/bench/bench_words.c).
  */
 #ifndef WL_CLEAN_WORDS_H
@@ -56,7 +56,7 @@ enum wl_words_flags {
 void wl_words_scan(const struct wl_words *w, const char *text, size_t n, unsigned flags,
 	bool (*found)(void *ctx, const struct wl_match *m), void *ctx);
 /* The first of these matches. */
-bool wl_words_find(const struct wl_words *w, const char *text, size_t n, unsigned flags,
-	struct wl_match *m);
+bool wl_words_find(
+	const struct wl_words *w, const char *text, size_t n, unsigned flags, struct wl_match *m);
 
 #endif

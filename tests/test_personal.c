@@ -29,8 +29,8 @@ static int close_text(void **state)
 	return 0;
 }
 
-static void clean(const char *text, unsigned look, unsigned mask, struct wl_buf *out,
-	struct wl_text_facts *f)
+static void clean(
+	const char *text, unsigned look, unsigned mask, struct wl_buf *out, struct wl_text_facts *f)
 {
 	struct wl_text_work w = {.look = look, .mask = mask};
 
@@ -152,8 +152,8 @@ static void real_posts(void **state)
 			for (int k = 0; k < WL_PERSONAL_KINDS; k++) {
 				n[k] += f.personal[k];
 				if (f.personal[k] && getenv("WL_SHOW"))
-					printf("%s\t%s\t%s\n", wl_personal_names[k],
-						text, wl_buf_str(&b));
+					printf("%s\t%s\t%s\n", wl_personal_names[k], text,
+						wl_buf_str(&b));
 			}
 			texts++;
 			clean(wl_buf_str(&b), WL_PERSONAL_ALL, WL_PERSONAL_ALL, &again, &f);
@@ -168,7 +168,8 @@ static void real_posts(void **state)
 		if (i == 2)
 			for (int k = 0; k < WL_PERSONAL_KINDS; k++)
 				if (n[k] * 100 > texts)
-					fail_msg("%d %s in an encyclopedia", n[k], wl_personal_names[k]);
+					fail_msg("%d %s in an encyclopedia", n[k],
+						wl_personal_names[k]);
 		free(line);
 		fclose(in);
 	}

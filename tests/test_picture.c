@@ -108,7 +108,8 @@ static void photos(void **state)
 
 	(void)state;
 	archive_read_support_format_tar(a);
-	if (archive_read_open_filename(a, "../shared/data/flickr8kcn/test.tar", 1 << 20) != ARCHIVE_OK) {
+	if (archive_read_open_filename(a, "../shared/data/flickr8kcn/test.tar", 1 << 20) !=
+		ARCHIVE_OK) {
 		archive_read_free(a);
 		SKIP("../shared/data/flickr8kcn is missing");
 	}

@@ -67,8 +67,9 @@ static void load_good(struct texts *t)
 {
 	static const char *const own[] = {"一只小猫在窗台上睡觉", "两个男孩在公园里踢足球",
 		"红色的汽车停在路边，旁边有一棵树", "厨师正在厨房里准备晚餐", "一群人在海边看日出",
-		"女孩穿着白色连衣裙在草地上奔跑", "一列火车穿过大桥，桥下是河", "桌子上放着一杯咖啡和一本书",
-		"老人坐在长椅上喂鸽子", "滑雪的人从山坡上飞快地滑下来"};
+		"女孩穿着白色连衣裙在草地上奔跑", "一列火车穿过大桥，桥下是河",
+		"桌子上放着一杯咖啡和一本书", "老人坐在长椅上喂鸽子",
+		"滑雪的人从山坡上飞快地滑下来"};
 
 	t->n = 0;
 	load_tsv(t, "../shared/data/text/coco_cn_icap2020.tsv", 1, 3000);
@@ -97,14 +98,25 @@ static const char *head_of(const char *s, size_t max, char out[PLANT_MAX])
 
 /* ---- junk ---- */
 
-enum junk { AD, UTF8_AS_GBK, UTF8_AS_LATIN1, GBK_AS_LATIN1, REPEATED, SIGNS, FILE_NAME, FOREIGN,
-	RUN, JUNKS };
+enum junk {
+	AD,
+	UTF8_AS_GBK,
+	UTF8_AS_LATIN1,
+	GBK_AS_LATIN1,
+	REPEATED,
+	SIGNS,
+	FILE_NAME,
+	FOREIGN,
+	RUN,
+	JUNKS
+};
 static const struct {
 	const char *name, *reason;
 } junks[JUNKS] = {{"advertisement", "text-ad"}, {"UTF-8 as GBK", "text-garbled"},
 	{"UTF-8 as Latin-1", "text-garbled"}, {"GBK as Latin-1", "text-garbled"},
-	{"repetition", "text-repetition"}, {"signs", "text-symbols"}, {"file name", "text-file-name"},
-	{"foreign", "text-foreign"}, {"run of a letter", "text-repetition"}};
+	{"repetition", "text-repetition"}, {"signs", "text-symbols"},
+	{"file name", "text-file-name"}, {"foreign", "text-foreign"},
+	{"run of a letter", "text-repetition"}};
 
 static bool convert(const char *from, const char *to, const char *in, char out[PLANT_MAX])
 {
@@ -125,10 +137,12 @@ static bool convert(const char *from, const char *to, const char *in, char out[P
 
 static void ad(uint64_t seed, const char *good, char out[PLANT_MAX])
 {
-	static const char *const heads[] = {"厂家直销", "全国包邮", "限时特价", "正品保证", "招代理"};
+	static const char *const heads[] = {
+		"厂家直销", "全国包邮", "限时特价", "正品保证", "招代理"};
 	char part[PLANT_MAX];
-	static const char *const tails[] = {"加微信 abc_12345", "加QQ 12345678", "咨询热线 010-62345678",
-		"扫描二维码立即抢购", "货到付款，欢迎咨询", "包邮，微信：shop_2020"};
+	static const char *const tails[] = {"加微信 abc_12345", "加QQ 12345678",
+		"咨询热线 010-62345678", "扫描二维码立即抢购", "货到付款，欢迎咨询",
+		"包邮，微信：shop_2020"};
 
 	snprintf(out, PLANT_MAX, "%s！%.100s，仅售99元，%s", heads[wl_rand64(seed, 1, 1) % 5],
 		head_of(good, 60, part), tails[wl_rand64(seed, 1, 2) % 6]);
@@ -173,7 +187,8 @@ static bool make_junk(enum junk kind, uint64_t seed, const char *good, char out[
 		*out = 0;
 		for (uint64_t i = 0; i < 20; i++) {
 			const char *s = signs[wl_rand64(seed, 3, i) % 7];
-			n += (size_t)snprintf(out + n, PLANT_MAX - n, "%s%s", s, i % 7 == 3 ? "猫" : "");
+			n += (size_t)snprintf(
+				out + n, PLANT_MAX - n, "%s%s", s, i % 7 == 3 ? "猫" : "");
 		}
 		return true;
 	case FILE_NAME:
@@ -196,9 +211,10 @@ static struct wl_rules *rules_with(const struct tmp_dir *tmp, const char *sensit
 	struct wl_rules *r;
 
 	assert_non_null(getcwd(cwd, sizeof(cwd)));
-	yaml = wl_strf(&err, "version: 1\ntext: {min_chars: 2, min_chinese: 0.3, max_foreign: 0.3, "
-			     "min_common: 0.4, max_symbols: 0.6, max_run: 10, max_repeat: 0.5, "
-			     "file_names: true, max_ad: 2}\nads: {file: %s/clean/rules/ads.txt}\n%s",
+	yaml = wl_strf(&err,
+		"version: 1\ntext: {min_chars: 2, min_chinese: 0.3, max_foreign: 0.3, "
+		"min_common: 0.4, max_symbols: 0.6, max_run: 10, max_repeat: 0.5, "
+		"file_names: true, max_ad: 2}\nads: {file: %s/clean/rules/ads.txt}\n%s",
 		cwd, sensitive);
 	tmp_write(tmp_path(tmp, "r.yaml", path), yaml);
 	free(yaml);
@@ -212,8 +228,12 @@ static void judge(const struct wl_rules *r, const char *text, struct wl_outcome 
 {
 	json_t *texts = json_pack("[[s, s]]", "caption", text);
 	char *raw = texts ? json_dumps(texts, 0) : NULL;
-	struct wl_subject s = {.name = "00000-1", .source = "news", .texts = raw, .width = 60,
-		.height = 60, .bytes = 1000};
+	struct wl_subject s = {.name = "00000-1",
+		.source = "news",
+		.texts = raw,
+		.width = 60,
+		.height = 60,
+		.bytes = 1000};
 
 	if (!raw)
 		fail_msg("not UTF-8: %s", text);
@@ -245,7 +265,8 @@ static void junk(void **state)
 		judge(r, good.v[i], &o);
 		any += o.n > 0;
 		if (o.n && shown++ < 12)
-			print_message("  dropped a good one, %s: %s\n", o.v[0].reason, o.v[0].detail);
+			print_message(
+				"  dropped a good one, %s: %s\n", o.v[0].reason, o.v[0].detail);
 		for (int k = 0; k < JUNKS; k++)
 			wrong[k] += has_reason(&o, junks[k].reason);
 		wl_outcome_release(&o);
@@ -273,11 +294,12 @@ static void junk(void **state)
 		}
 		/* As many good texts as planted ones. */
 		recall = (double)found / (double)planted;
-		precision = (double)found / ((double)found + (double)wrong[k] * (double)planted /
-								     (double)good.n);
+		precision = (double)found /
+			    ((double)found + (double)wrong[k] * (double)planted / (double)good.n);
 		print_message("%-18s %9.4f %9.4f\n", junks[k].name, precision, recall);
 		if (precision < 0.99 || recall < 0.97)
-			fail_msg("%s: precision %.4f, recall %.4f", junks[k].name, precision, recall);
+			fail_msg("%s: precision %.4f, recall %.4f", junks[k].name, precision,
+				recall);
 	}
 	release_texts(&good);
 	wl_rules_free(r);
@@ -286,8 +308,9 @@ static void junk(void **state)
 
 /* ---- sensitive words in disguise ---- */
 
-static const char own_words[] = "代开发票\n六合彩\n赌博网站\n枪支弹药\n毒品交易\n裸聊\n发票代理\n假身份证\n"
-				"casino\nviagra\nporn\nonlinebet\n加薇信号\n刻章办证\n香港马会\nadult vip\n";
+static const char own_words[] =
+	"代开发票\n六合彩\n赌博网站\n枪支弹药\n毒品交易\n裸聊\n发票代理\n假身份证\n"
+	"casino\nviagra\nporn\nonlinebet\n加薇信号\n刻章办证\n香港马会\nadult vip\n";
 
 static void sensitive(void **state)
 {
@@ -321,7 +344,8 @@ static void sensitive(void **state)
 				/* Between letters of the host; words of Latin letters need room. */
 				snprintf(text, sizeof(text), "%s%s%s%s%s", i % 2 ? "今天" : "看 ",
 					(unsigned char)*w < 0x80 ? " " : "", hidden,
-					(unsigned char)*w < 0x80 ? " " : "", head_of(host, 120, part));
+					(unsigned char)*w < 0x80 ? " " : "",
+					head_of(host, 120, part));
 				judge(r, text, &o);
 				planted++;
 				if (has_reason(&o, "sensitive-own"))
@@ -331,8 +355,8 @@ static void sensitive(void **state)
 				wl_outcome_release(&o);
 			}
 		free(words);
-		print_message("%-12s recall %.4f of %zu\n", tricks[t], (double)found / (double)planted,
-			planted);
+		print_message("%-12s recall %.4f of %zu\n", tricks[t],
+			(double)found / (double)planted, planted);
 		assert_int_equal(found, planted);
 	}
 	print_message("false finds in %zu good texts: %zu\n", good.n, wrong);

@@ -45,18 +45,22 @@ static struct wl_rules *rules_of(const struct tmp_dir *tmp, const char *yaml)
 }
 
 /* The first text after cleaning, "" when it was dropped; to be freed. */
-static char *cleaned(const struct wl_rules *r, const char *source, const char *text,
-	struct wl_outcome *o)
+static char *cleaned(
+	const struct wl_rules *r, const char *source, const char *text, struct wl_outcome *o)
 {
 	json_t *texts = json_pack("[[s, s]]", "caption", text);
 	char *raw = json_dumps(texts, 0), *got;
-	struct wl_subject s = {.name = "00000-1", .source = source, .texts = raw, .width = 60,
-		.height = 60, .bytes = 1000};
+	struct wl_subject s = {.name = "00000-1",
+		.source = source,
+		.texts = raw,
+		.width = 60,
+		.height = 60,
+		.bytes = 1000};
 
 	OK(wl_rules_judge(r, &s, o, &err));
-	got = json_array_size(o->texts) ? strdup(json_string_value(json_array_get(
-						  json_array_get(o->texts, 0), 1)))
-					: strdup("");
+	got = json_array_size(o->texts)
+		      ? strdup(json_string_value(json_array_get(json_array_get(o->texts, 0), 1)))
+		      : strdup("");
 	free(raw);
 	json_decref(texts);
 	return got;
@@ -101,12 +105,15 @@ static void styles(void **state)
 	expect(r, "news", "本报讯 昨天下雨（摄影/王五）。责任编辑：赵六", "昨天下雨 。");
 	expect(r, "news", "电影《流浪地球》上映", "电影《流浪地球》上映");
 	expect(r, "news", "停电了，网友说", "停电了，网友说");
-	expect(r, "other", "新华社北京3月5日电（记者张三）两会", "新华社北京3月5日电（记者张三）两会");
-	expect(r, "baike", "天安门[1]位于北京（）[12-13][编辑]，建于1417年[注 2]", "天安门 位于北京 ，建于1417年");
+	expect(r, "other", "新华社北京3月5日电（记者张三）两会",
+		"新华社北京3月5日电（记者张三）两会");
+	expect(r, "baike", "天安门[1]位于北京（）[12-13][编辑]，建于1417年[注 2]",
+		"天安门 位于北京 ，建于1417年");
 	expect(r, "baike", "数组a[i]和[100万]人", "数组a[i]和[100万]人");
 	free(cleaned(r, "weibo", "看@甲 @乙 #一# [泪]http://t.cn/x", &o));
-	assert_int_equal(json_integer_value(json_object_get(json_object_get(o.scores, "cut"),
-				 "mentions")), 2);
+	assert_int_equal(
+		json_integer_value(json_object_get(json_object_get(o.scores, "cut"), "mentions")),
+		2);
 	assert_int_equal(
 		json_integer_value(json_object_get(json_object_get(o.scores, "cut"), "urls")), 1);
 	assert_null(json_object_get(json_object_get(o.scores, "cut"), "bylines"));
@@ -138,7 +145,8 @@ static void sources(void **state)
 static void policies(void **state)
 {
 	struct tmp_dir tmp = tmp_make();
-	struct wl_rules *r = rules_of(&tmp, "version: 1\ntext: {pii: {mobile: drop, email: keep}}\n");
+	struct wl_rules *r =
+		rules_of(&tmp, "version: 1\ntext: {pii: {mobile: drop, email: keep}}\n");
 	struct wl_outcome o;
 
 	(void)state;
@@ -172,15 +180,24 @@ static bool dropped_for(const struct wl_rules *r, const struct wl_subject *s, co
 
 static void profiles(void **state)
 {
-	static const char *const names[] = {"default", "news", "baike", "weibo", "danqing", "wukong"};
-	static const char long31[] = "[[\"caption\",\"一二三四五六七八九十甲乙丙丁戊己庚辛壬癸子丑寅卯辰巳午未"
-				     "申酉戌\"]]";
-	static const char long32[] = "[[\"caption\",\"一二三四五六七八九十甲乙丙丁戊己庚辛壬癸子丑寅卯辰巳午未"
-				     "申酉戌亥\"]]";
+	static const char *const names[] = {
+		"default", "news", "baike", "weibo", "danqing", "wukong"};
+	static const char long31[] =
+		"[[\"caption\",\"一二三四五六七八九十甲乙丙丁戊己庚辛壬癸子丑寅卯辰巳午未"
+		"申酉戌\"]]";
+	static const char long32[] =
+		"[[\"caption\",\"一二三四五六七八九十甲乙丙丁戊己庚辛壬癸子丑寅卯辰巳午未"
+		"申酉戌亥\"]]";
 	struct wl_look look = {0};
 	struct wl_picture p = {.sharpness = 1000, .entropy = 3};
-	struct wl_subject s = {.name = "00000-1", .source = "web", .width = 201, .height = 603,
-		.bytes = 9999, .texts = long31, .look = &look, .picture = &p};
+	struct wl_subject s = {.name = "00000-1",
+		.source = "web",
+		.width = 201,
+		.height = 603,
+		.bytes = 9999,
+		.texts = long31,
+		.look = &look,
+		.picture = &p};
 
 	(void)state;
 	for (size_t i = 0; i < 6; i++) {
@@ -231,7 +248,8 @@ static void profiles(void **state)
 		if (strcmp(names[i], "weibo") == 0) {
 			p.text = 0.6;
 			p.qr = 0.2;
-			assert_true(dropped_for(r, &s, "image-text") && dropped_for(r, &s, "image-qr"));
+			assert_true(
+				dropped_for(r, &s, "image-text") && dropped_for(r, &s, "image-qr"));
 			p.text = p.qr = 0;
 		}
 		wl_rules_free(r);
@@ -256,7 +274,8 @@ static void refused(void **state)
 		{"version: 1\nads: {words: [\"\\t3\"]}\n", "the list has no word"},
 		{"version: 1\nads: {words: [\"包邮\\tmuch\"]}\n", "the weight \"much\""},
 		{"version: 1\nads: {words: [\"包邮\\t-1\"]}\n", "the weight \"-1\""},
-		{"version: 1\nsensitive: {own: {words: []}}\n", "sensitive, own: the list has no word"},
+		{"version: 1\nsensitive: {own: {words: []}}\n",
+			"sensitive, own: the list has no word"},
 		{"version: 1\nsensitive: {own: {words: [\"字\"]}}\n", "the list has no word"},
 		{"version: 1\nsensitive: {own: {file: empty.txt}}\n", "the list has no word"},
 		{"version: 1\ntext: {pii: {mobil: drop}}\n", "mobile"},
@@ -313,8 +332,9 @@ static void bad_scores(void **state)
 		FAILS(WL_EDATA, c[i].says, wl_scores_load(path, &err) ? 0 : -1);
 	}
 	FAILS(WL_EFAIL, "nowhere", wl_scores_load("/nowhere/s.csv", &err) ? 0 : -1);
-	tmp_write(path, "pair_id,score\r\n00000-7,0.5\r\n\n3\t-1e-3\n7,0.5\n"
-			"{\"name\": \"00001-9\", \"score\": 2}\n{\"pair_id\": 5, \"score\": 0.25}\n");
+	tmp_write(path,
+		"pair_id,score\r\n00000-7,0.5\r\n\n3\t-1e-3\n7,0.5\n"
+		"{\"name\": \"00001-9\", \"score\": 2}\n{\"pair_id\": 5, \"score\": 0.25}\n");
 	s = wl_scores_load(path, &err);
 	if (!s)
 		fail_msg("%s", err.msg);
@@ -429,9 +449,16 @@ static void later_pairs(void **state)
 	wl_buf_init(&jpeg, 1 << 20);
 	OK(wl_image_encode_jpeg(&im, 80, &jpeg, &err));
 	id = wl_pair_id("news", "", "later", 0);
-	struct wl_pair p = {.id = id, .source = "news", .url = "", .page_url = "",
-		.texts = "[[\"caption\",\"短\"]]", .split_hint = "", .format = "jpeg", .width = 80,
-		.height = 60, .meta = "{}"};
+	struct wl_pair p = {.id = id,
+		.source = "news",
+		.url = "",
+		.page_url = "",
+		.texts = "[[\"caption\",\"短\"]]",
+		.split_hint = "",
+		.format = "jpeg",
+		.width = 80,
+		.height = 60,
+		.meta = "{}"};
 	OK(wl_lane_add(l, &p, jpeg.data, jpeg.len, &err));
 	OK(wl_lane_commit(l, "later", "1", &err));
 	wl_lane_close(l);
@@ -441,12 +468,14 @@ static void later_pairs(void **state)
 	run_filter(dir, r, &n);
 	assert_int_equal(n.pairs, PAIRS + 1);
 	wl_filter_counts_release(&n);
-	after = stage_dump(dir, "filter", "SELECT detail FROM verdict WHERE reason = 'text-short' "
-					  "AND detail LIKE '%短'");
+	after = stage_dump(dir, "filter",
+		"SELECT detail FROM verdict WHERE reason = 'text-short' "
+		"AND detail LIKE '%短'");
 	assert_true(strlen(after) > 0);
 	free(after);
 	after = stage_dump(dir, "filter",
-		"SELECT * FROM clean WHERE texts != '[]' OR scores NOT LIKE '%\"chars\":1,%' ORDER BY 1");
+		"SELECT * FROM clean WHERE texts != '[]' OR scores NOT LIKE '%\"chars\":1,%' ORDER "
+		"BY 1");
 	assert_string_equal(before, after); /* what was known before, as it was */
 	free(after);
 	free(before);
@@ -456,7 +485,8 @@ static void later_pairs(void **state)
 
 /* ---- samples ---- */
 
-static char *sample(struct wl_corpus *c, const char *dir, const char *reason, size_t n, uint64_t seed)
+static char *sample(
+	struct wl_corpus *c, const char *dir, const char *reason, size_t n, uint64_t seed)
 {
 	char path[600];
 	FILE *f;

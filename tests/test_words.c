@@ -77,22 +77,49 @@ static void tricks(void **state)
 		const char *text, *match; /* NULL: none */
 		int tag;
 	} t[] = {
-		{"有敏感词吗", "敏感词", 0}, {"有敏*感 词吗", "敏*感 词", 0},
-		{"有敏🙂感\u200b词吗", "敏🙂感\u200b词", 0}, {"有敏，感，词吗", "敏，感，词", 0},
-		{"有敏感，词吗", NULL, 0}, {"中毒，品牌", NULL, 0}, {"中毒。品牌", NULL, 0},
-		{"毒 品", "毒 品", 1}, {"毒............品", "毒............品", 1},
-		{"毒.............品", NULL, 0}, {"毒\xff品", "毒\xff品", 1},
-		{"x badco y", "badco", 2}, {"x badcool", NULL, 0}, {"xbadco", NULL, 0},
-		{"饼干ＢＡＤＣＯ好", "ＢＡＤＣＯ", 2}, {"b.a.d.c.o", "b.a.d.c.o", 2},
-		{"b.a.dco", NULL, 0}, {"b,a,d,c,o", NULL, 0}, {"b@dc0", "b@dc0", 2},
-		{"8@dc0 and", NULL, 0}, {"вadсо", NULL, 0}, {"bаdсо", "bаdсо", 2},
-		{"have av?", "av", 3}, {"a v", NULL, 0}, {"4v", NULL, 0}, {"éav", NULL, 0},
+		{"有敏感词吗", "敏感词", 0},
+		{"有敏*感 词吗", "敏*感 词", 0},
+		{"有敏🙂感\u200b词吗", "敏🙂感\u200b词", 0},
+		{"有敏，感，词吗", "敏，感，词", 0},
+		{"有敏感，词吗", NULL, 0},
+		{"中毒，品牌", NULL, 0},
+		{"中毒。品牌", NULL, 0},
+		{"毒 品", "毒 品", 1},
+		{"毒............品", "毒............品", 1},
+		{"毒.............品", NULL, 0},
+		{"毒\xff品", "毒\xff品", 1},
+		{"x badco y", "badco", 2},
+		{"x badcool", NULL, 0},
+		{"xbadco", NULL, 0},
+		{"饼干ＢＡＤＣＯ好", "ＢＡＤＣＯ", 2},
+		{"b.a.d.c.o", "b.a.d.c.o", 2},
+		{"b.a.dco", NULL, 0},
+		{"b,a,d,c,o", NULL, 0},
+		{"b@dc0", "b@dc0", 2},
+		{"8@dc0 and", NULL, 0},
+		{"вadсо", NULL, 0},
+		{"bаdсо", "bаdсо", 2},
+		{"have av?", "av", 3},
+		{"a v", NULL, 0},
+		{"4v", NULL, 0},
+		{"éav", NULL, 0},
 		{"http://evil.example.com/x", "evil.example.com", 4},
-		{"evilexamplecom", "evilexamplecom", 4}, {"evil.examplecom", NULL, 0},
-		{"請加微信ＶＸ", "加微信ＶＸ", 5}, {"气枪猎枪", "气枪猎枪", 6},
-		{"气枪/猎枪", "气枪/猎枪", 6}, {"气枪。猎枪", "气枪。猎枪", 6}, {"ｓｅ色\u3000情", "色\u3000情", 7},
-		{"98ｋ槍", "98ｋ槍", 8}, {"9bk枪", NULL, 0}, {"p0rn", "p0rn", 9}, {"P0Rn", "P0Rn", 9},
-		{"9024", NULL, 0}, {"㎏枪", "㎏枪", 10}, {"", NULL, 0}, {"敏", NULL, 0}, {"敏感", NULL, 0},
+		{"evilexamplecom", "evilexamplecom", 4},
+		{"evil.examplecom", NULL, 0},
+		{"請加微信ＶＸ", "加微信ＶＸ", 5},
+		{"气枪猎枪", "气枪猎枪", 6},
+		{"气枪/猎枪", "气枪/猎枪", 6},
+		{"气枪。猎枪", "气枪。猎枪", 6},
+		{"ｓｅ色\u3000情", "色\u3000情", 7},
+		{"98ｋ槍", "98ｋ槍", 8},
+		{"9bk枪", NULL, 0},
+		{"p0rn", "p0rn", 9},
+		{"P0Rn", "P0Rn", 9},
+		{"9024", NULL, 0},
+		{"㎏枪", "㎏枪", 10},
+		{"", NULL, 0},
+		{"敏", NULL, 0},
+		{"敏感", NULL, 0},
 	};
 	struct wl_words *w = words_of(list);
 	struct wl_match m;
@@ -106,10 +133,8 @@ static void tricks(void **state)
 		if (!found)
 			continue;
 		assert_int_equal(m.tag, t[i].tag);
-		if (m.len != strlen(t[i].match) ||
-			memcmp(t[i].text + m.at, t[i].match, m.len) != 0)
-			fail_msg("\"%s\": found \"%.*s\"", t[i].text, (int)m.len,
-				t[i].text + m.at);
+		if (m.len != strlen(t[i].match) || memcmp(t[i].text + m.at, t[i].match, m.len) != 0)
+			fail_msg("\"%s\": found \"%.*s\"", t[i].text, (int)m.len, t[i].text + m.at);
 	}
 	assert_false(wl_words_find(w, "有敏感词吗", strlen("有敏感词吗"), WL_WORDS_SPACED, &m));
 	assert_true(wl_words_find(w, "毒品 badco", strlen("毒品 badco"), WL_WORDS_SPACED, &m));
@@ -127,7 +152,8 @@ static bool count_match(void *ctx, const struct wl_match *m)
 
 static void all_matches(void **state)
 {
-	static const char *const list[] = {"中国", "中国人", "国人", "国", "中国", "a", "", "--", NULL};
+	static const char *const list[] = {
+		"中国", "中国人", "国人", "国", "中国", "a", "", "--", NULL};
 	struct wl_words *w = words_of(list);
 	const char *s = "中国人民的中国";
 	int n[8] = {0};
@@ -257,8 +283,9 @@ static bool keep_hit(void *ctx, const struct wl_match *m)
 /* Few letters and many separators, so that every rule is met thousands of times. */
 static size_t random_text(uint64_t seed, size_t letters, char *out)
 {
-	static const char *const alphabet[] = {"敏", "感", "詞", "词", "a", "A", "b", "e", "3", "o", "0",
-		"ｏ", "а", "i", "1", "l", "@", "*", " ", "，", "。", "🙂", "\xff", "㎏", "k", "g", "中", "!"};
+	static const char *const alphabet[] = {"敏", "感", "詞", "词", "a", "A", "b", "e", "3", "o",
+		"0", "ｏ", "а", "i", "1", "l", "@", "*", " ", "，", "。", "🙂", "\xff", "㎏", "k",
+		"g", "中", "!"};
 	size_t n = 0;
 
 	for (size_t i = 0; i < letters; i++) {
@@ -286,7 +313,8 @@ static void against_plain_search(void **state)
 			len[i] = units_of(text, bytes, w[i]);
 			OK(added = wl_words_add(words, text, bytes, (int32_t)i, &err));
 			assert_int_equal(added, len[i] >= 2);
-			for (size_t j = 0; j < i && added; j++) { /* equal words: the first counts */
+			for (size_t j = 0; j < i && added;
+				j++) { /* equal words: the first counts */
 				bool same = len[j] == len[i];
 				for (k = 0; k < len[i] && same; k++)
 					same = w[i][k].c == w[j][k].c &&
@@ -315,8 +343,8 @@ static void against_plain_search(void **state)
 						(int)round, j, t[i].at);
 			}
 		for (k = 0; k < h.n && h.n != expected; k++)
-			print_message("  found %d: %.*s in %.*s\n", (int)h.v[k].tag, (int)h.v[k].len,
-				text + h.v[k].at, (int)t[n - 1].end, text);
+			print_message("  found %d: %.*s in %.*s\n", (int)h.v[k].tag,
+				(int)h.v[k].len, text + h.v[k].at, (int)t[n - 1].end, text);
 		if (h.n != expected)
 			fail_msg("round %d: %zu matches, expected %zu", (int)round, h.n, expected);
 		total += expected;

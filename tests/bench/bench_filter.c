@@ -42,12 +42,15 @@ static struct wl_rules *load_rules(const struct wl_text *tx, struct wl_err *err)
 	FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
 
 	wl_buf_init(&b, 1 << 20);
-	must(f && getcwd(cwd, sizeof(cwd)) ? wl_read_file("clean/rules/default.yaml", &b, err) : -1, err);
+	must(f && getcwd(cwd, sizeof(cwd)) ? wl_read_file("clean/rules/default.yaml", &b, err) : -1,
+		err);
 	fprintf(f, "%.*s", (int)(strstr(b.data, "ads: {file") - b.data), b.data);
 	fprintf(f, "ads: {file: %s/clean/rules/ads.txt}\n", cwd);
 	if (wl_exists("../shared/data/text/lists/sensitive_ads.txt"))
-		fprintf(f, "sensitive:\n  a: {file: %s/%sads.txt}\n  b: {file: %s/%sillegal_goods.txt}\n"
-			   "  c: {file: %s/%sporn.txt}\n  d: {file: %s/%sdomains_sample.txt}\n",
+		fprintf(f,
+			"sensitive:\n  a: {file: %s/%sads.txt}\n  b: {file: "
+			"%s/%sillegal_goods.txt}\n"
+			"  c: {file: %s/%sporn.txt}\n  d: {file: %s/%sdomains_sample.txt}\n",
 			cwd, lists, cwd, lists, cwd, lists, cwd, lists);
 	else
 		printf("no word lists (../shared is missing)\n");
@@ -68,7 +71,8 @@ static size_t load_texts(char **v, size_t max)
 
 	while (f && n < max && getline(&line, &cap, f) > 0) {
 		json_t *o = json_loads(line, 0, NULL);
-		json_t *t = json_pack("[[s, s]]", "caption", json_string_value(json_object_get(o, "text")));
+		json_t *t = json_pack(
+			"[[s, s]]", "caption", json_string_value(json_object_get(o, "text")));
 		if (t)
 			v[n++] = json_dumps(t, JSON_COMPACT);
 		json_decref(t);
@@ -78,7 +82,8 @@ static size_t load_texts(char **v, size_t max)
 	if (f)
 		fclose(f);
 	if (!n)
-		v[n++] = strdup("[[\"caption\",\"今天天气很好，@小明 和我去公园 #春天# 电话13812345678\"]]");
+		v[n++] = strdup("[[\"caption\",\"今天天气很好，@小明 和我去公园 #春天# "
+				"电话13812345678\"]]");
 	return n;
 }
 
@@ -99,8 +104,13 @@ int main(void)
 		look.grey[i] = (uint8_t)wl_rand64(1, 2, (uint64_t)i);
 	t = now();
 	for (int i = 0; i < PAIRS; i++) {
-		struct wl_subject s = {.id = i, .name = "00000-1", .source = "weibo",
-			.texts = texts[(size_t)i % n], .width = 400, .height = 300, .bytes = 30000,
+		struct wl_subject s = {.id = i,
+			.name = "00000-1",
+			.source = "weibo",
+			.texts = texts[(size_t)i % n],
+			.width = 400,
+			.height = 300,
+			.bytes = 30000,
 			.look = &look};
 		struct wl_outcome o;
 		must(wl_rules_judge(r, &s, &o, &err), &err);

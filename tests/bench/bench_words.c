@@ -189,8 +189,9 @@ int main(void)
 	for (size_t at = 0; at < text.len; at += 1 << 20) { /* keys are made of texts up to 4 MB */
 		struct wl_buf part;
 		wl_buf_init(&part, 40 << 20);
-		must(wl_text_key(tx, text.data + at, text.len - at < 1 << 20 ? text.len - at : 1 << 20,
-			     &part, &err), &err);
+		must(wl_text_key(tx, text.data + at,
+			     text.len - at < 1 << 20 ? text.len - at : 1 << 20, &part, &err),
+			&err);
 		must(wl_buf_add(&key, part.data, part.len, &err), &err);
 		wl_buf_release(&part);
 	}

@@ -9,7 +9,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
 	static struct wl_text *tx;
-	struct wl_subject s = {.name = "00000-1", .source = "weibo", .width = 30, .height = 90,
+	struct wl_subject s = {.name = "00000-1",
+		.source = "weibo",
+		.width = 30,
+		.height = 90,
 		.bytes = 1000,
 		.texts = "[[\"caption\",\"#春天# @小明 看13812345678 包邮 http://t.cn/x\"],"
 			 "[\"title\",\"b@dc0 敏*感 词\"]]"};

@@ -33,7 +33,8 @@ static void digits(struct dice *d, char *out, int n, char first_low)
 static void widen(const char *s, char *out)
 {
 	for (; *s; s++)
-		out += wl_utf8_put(*s > ' ' && *s < 127 ? (uint32_t)*s + 0xfee0 : (uint32_t)*s, out);
+		out += wl_utf8_put(
+			*s > ' ' && *s < 127 ? (uint32_t)*s + 0xfee0 : (uint32_t)*s, out);
 	*out = 0;
 }
 
@@ -62,7 +63,8 @@ static void mobile_digits(struct dice *d, char out[12])
 
 static void mobile(struct dice *d, char *out)
 {
-	static const char numerals[][4] = {"零", "一", "二", "三", "四", "五", "六", "七", "八", "九"};
+	static const char numerals[][4] = {
+		"零", "一", "二", "三", "四", "五", "六", "七", "八", "九"};
 	char n[12];
 
 	mobile_digits(d, n);
@@ -192,15 +194,16 @@ static void landline_miss(struct dice *d, char *out)
 /* With its check character; birth date and province as asked. */
 static void id_digits(struct dice *d, bool good_date, bool good_check, char out[19])
 {
-	static const char *const places[] = {"110105", "310101", "440305", "510107", "330102",
-		"420106", "610103", "230102"};
+	static const char *const places[] = {
+		"110105", "310101", "440305", "510107", "330102", "420106", "610103", "230102"};
 	static const char check[] = "10X98765432";
 	static const int weight[] = {7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2};
 	int sum = 0;
 
 	memcpy(out, PICK(d, places), 6);
 	snprintf(out + 6, 13, "%04d%02d%02d%03d", (int)(1950 + roll(d, 60)),
-		good_date ? (int)(1 + roll(d, 12)) : 13, (int)(1 + roll(d, 28)), (int)roll(d, 1000));
+		good_date ? (int)(1 + roll(d, 12)) : 13, (int)(1 + roll(d, 28)),
+		(int)roll(d, 1000));
 	for (int i = 0; i < 17; i++)
 		sum += (out[i] - '0') * weight[i];
 	out[17] = check[good_check ? sum % 11 : (sum + 1 + (int)roll(d, 9)) % 11];
@@ -316,7 +319,8 @@ static void bank_miss(struct dice *d, char *out)
 static void email(struct dice *d, char *out)
 {
 	static const char *const names[] = {"zhang.san", "li_si88", "wangwu", "a1", "x-y.z"};
-	static const char *const hosts[] = {"qq.com", "163.com", "mail.example.com.cn", "gmail.com"};
+	static const char *const hosts[] = {
+		"qq.com", "163.com", "mail.example.com.cn", "gmail.com"};
 	char n[12], plain[64];
 
 	digits(d, n, 9, '1');
@@ -332,16 +336,16 @@ static void email(struct dice *d, char *out)
 
 static void email_miss(struct dice *d, char *out)
 {
-	static const char *const texts[] = {"看@小明 的图", "@all 集合", "价格@3.5", "a@b", "me@localhost",
-		"1@2.3", "地点@北京.上海", "@x.com", "两点@老地方.见"};
+	static const char *const texts[] = {"看@小明 的图", "@all 集合", "价格@3.5", "a@b",
+		"me@localhost", "1@2.3", "地点@北京.上海", "@x.com", "两点@老地方.见"};
 
 	strcpy(out, PICK(d, texts));
 }
 
 static void qq(struct dice *d, char *head, char *out)
 {
-	static const char *const heads[] = {"QQ:", "QQ：", "QQ", "qq ", "ＱＱ：", "扣扣", "加扣扣 ", "企鹅号",
-		"QQ群 ", "Q群：", "QQ号码是", "球球:"};
+	static const char *const heads[] = {"QQ:", "QQ：", "QQ", "qq ", "ＱＱ：", "扣扣", "加扣扣 ",
+		"企鹅号", "QQ群 ", "Q群：", "QQ号码是", "球球:"};
 	char n[12];
 
 	digits(d, n, (int)(6 + roll(d, 5)), '1');
@@ -353,18 +357,19 @@ static void qq(struct dice *d, char *head, char *out)
 
 static void qq_miss(struct dice *d, char *out)
 {
-	static const char *const texts[] = {"QQ飞车2012", "QQ2013正式版", "用QQ20年", "iq12345678", "QQ空间",
-		"腾讯QQ同时在线1234567人", "在QQ音乐听12345678次", "QQ农场 偷菜", "FAQ:1234"};
+	static const char *const texts[] = {"QQ飞车2012", "QQ2013正式版", "用QQ20年", "iq12345678",
+		"QQ空间", "腾讯QQ同时在线1234567人", "在QQ音乐听12345678次", "QQ农场 偷菜",
+		"FAQ:1234"};
 
 	strcpy(out, PICK(d, texts));
 }
 
 static void wechat(struct dice *d, char *head, char *out)
 {
-	static const char *const heads[] = {"微信：", "微信号", "加微信 ", "vx:", "VX ", "薇信号：", "V信", "wx：",
-		"微信号:", "WeChat: ", "加v ", "微信ID："};
-	static const char *const ids[] = {"abc_12345", "xiaoming2020", "hello-world1", "wxid_9x8y7z",
-		"Li199088", "meimei_520"};
+	static const char *const heads[] = {"微信：", "微信号", "加微信 ", "vx:", "VX ", "薇信号：",
+		"V信", "wx：", "微信号:", "WeChat: ", "加v ", "微信ID："};
+	static const char *const ids[] = {"abc_12345", "xiaoming2020", "hello-world1",
+		"wxid_9x8y7z", "Li199088", "meimei_520"};
 
 	strcpy(head, PICK(d, heads));
 	strcpy(out, PICK(d, ids));
@@ -372,9 +377,9 @@ static void wechat(struct dice *d, char *head, char *out)
 
 static void wechat_miss(struct dice *d, char *out)
 {
-	static const char *const texts[] = {"微信支付", "微信Android版", "微信 WeChat", "微信公众号renminribao1",
-		"关注微信公众平台", "wx相机", "vx 1234", "用微信iPhone版", "微信2018", "微信windows版本",
-		"朋友圈abc_12345"};
+	static const char *const texts[] = {"微信支付", "微信Android版", "微信 WeChat",
+		"微信公众号renminribao1", "关注微信公众平台", "wx相机", "vx 1234", "用微信iPhone版",
+		"微信2018", "微信windows版本", "朋友圈abc_12345"};
 
 	strcpy(out, PICK(d, texts));
 }
@@ -401,7 +406,8 @@ static void address(struct dice *d, char *head, char *out)
 		put(out, 200, "阳光花园%d栋%d单元%d室", b, (int)(1 + roll(d, 4)), c);
 		break;
 	case 4:
-		put(out, 200, "%s%d号院%d号楼%d单元%d", PICK(d, roads), a, b, (int)(1 + roll(d, 4)), c);
+		put(out, 200, "%s%d号院%d号楼%d单元%d", PICK(d, roads), a, b, (int)(1 + roll(d, 4)),
+			c);
 		break;
 	default:
 		put(out, 200, "万科城%d幢%d室", b, c);
@@ -410,9 +416,10 @@ static void address(struct dice *d, char *head, char *out)
 
 static void address_miss(struct dice *d, char *out)
 {
-	static const char *const texts[] = {"天安门东大街的早晨", "北京路步行街", "地铁2号线", "走到3号楼", "第3单元第2课",
-		"三室两厅", "3室2厅2卫", "2栋别墅", "故宫位于景山前街4号", "10号选手", "一号公路", "5月3号",
-		"中关村大街27号院的春天", "门牌上写着12号", "3号楼3室2厅"};
+	static const char *const texts[] = {"天安门东大街的早晨", "北京路步行街", "地铁2号线",
+		"走到3号楼", "第3单元第2课", "三室两厅", "3室2厅2卫", "2栋别墅",
+		"故宫位于景山前街4号", "10号选手", "一号公路", "5月3号", "中关村大街27号院的春天",
+		"门牌上写着12号", "3号楼3室2厅"};
 
 	strcpy(out, PICK(d, texts));
 }
@@ -446,8 +453,8 @@ static void plate(struct dice *d, char *out)
 
 static void plate_miss(struct dice *d, char *out)
 {
-	static const char *const texts[] = {"京ABCDEF", "沪A1234", "苏A12345678", "粤B牌照", "京A座12345", "鲁A12I45",
-		"川菜A12345", "浙江A12345", "京A1234567", "藏A区B12"};
+	static const char *const texts[] = {"京ABCDEF", "沪A1234", "苏A12345678", "粤B牌照",
+		"京A座12345", "鲁A12I45", "川菜A12345", "浙江A12345", "京A1234567", "藏A区B12"};
 
 	strcpy(out, PICK(d, texts));
 }
@@ -456,16 +463,20 @@ static void plate_miss(struct dice *d, char *out)
 
 struct plant plant_personal(enum wl_personal kind, bool miss, uint64_t seed)
 {
-	static void (*const made[])(struct dice *, char *) = {
-		[WL_MOBILE] = mobile, [WL_LANDLINE] = landline, [WL_ID_CARD] = id_card,
-		[WL_BANK_CARD] = bank_card, [WL_EMAIL] = email, [WL_PLATE] = plate};
+	static void (*const made[])(struct dice *, char *) = {[WL_MOBILE] = mobile,
+		[WL_LANDLINE] = landline,
+		[WL_ID_CARD] = id_card,
+		[WL_BANK_CARD] = bank_card,
+		[WL_EMAIL] = email,
+		[WL_PLATE] = plate};
 	static void (*const headed[])(struct dice *, char *, char *) = {
 		[WL_QQ] = qq, [WL_WECHAT] = wechat, [WL_ADDRESS] = address};
 	static void (*const misses[])(struct dice *, char *) = {mobile_miss, landline_miss, id_miss,
 		bank_miss, email_miss, qq_miss, wechat_miss, address_miss, plate_miss};
-	static const char *const before[] = {"请联系", "图片由网友提供，", "昨天看到的：", "", "有问题找我 ",
-		"一辆车停在路边，", "小猫在睡觉。"};
-	static const char *const behind[] = {"。", "，谢谢", "！", "", " 谢谢大家", "（王先生）", "；下午见"};
+	static const char *const before[] = {"请联系", "图片由网友提供，", "昨天看到的：", "",
+		"有问题找我 ", "一辆车停在路边，", "小猫在睡觉。"};
+	static const char *const behind[] = {
+		"。", "，谢谢", "！", "", " 谢谢大家", "（王先生）", "；下午见"};
 	struct dice d = {wl_rand64(seed, (uint64_t)kind, miss), 0};
 	struct plant p = {"", ""};
 	char head[64] = "", body[PLANT_MAX / 2] = "";
@@ -476,7 +487,8 @@ struct plant plant_personal(enum wl_personal kind, bool miss, uint64_t seed)
 		headed[kind](&d, head, body);
 	else
 		made[kind](&d, body);
-	snprintf(p.text, sizeof(p.text), "%s%s%s%s", PICK(&d, before), head, body, PICK(&d, behind));
+	snprintf(
+		p.text, sizeof(p.text), "%s%s%s%s", PICK(&d, before), head, body, PICK(&d, behind));
 	if (!miss)
 		memcpy(p.secret, body, sizeof(p.secret));
 	return p;
