@@ -1,7 +1,7 @@
 /*
  * Images for everybody: what the bytes are, their size, their pixels, and JPEG bytes again.
  * Formats are told by content, never by name: JPEG (libjpeg-turbo), PNG (libpng), WebP (libwebp),
- * AVIF (libavif), GIF (giflib); of an animation the first frame.
+ * AVIF (libavif), GIF (giflib), JPEG with 12 bits (ours); of an animation the first frame.
  */
 #ifndef WL_INGEST_IMAGE_H
 #define WL_INGEST_IMAGE_H

@@ -31,6 +31,11 @@ WL_MUST_CHECK int wl_jpeg_decode_by(
 	const uint8_t *p, size_t n, int by, struct wl_image *out, struct wl_err *err);
 WL_MUST_CHECK int wl_jpeg_decode(const uint8_t *p, size_t n, struct wl_image *out,
 	struct wl_err *err);
+/* Files with 12 bits a sample, which libjpeg does not read: the two above hand them on. */
+WL_MUST_CHECK int wl_jpeg12_probe(const uint8_t *p, size_t n, struct wl_image_info *info,
+	struct wl_err *err);
+WL_MUST_CHECK int wl_jpeg12_decode(const uint8_t *p, size_t n, struct wl_image *out,
+	struct wl_err *err);
 WL_MUST_CHECK int wl_png_probe(const uint8_t *p, size_t n, struct wl_image_info *info,
 	struct wl_err *err);
 WL_MUST_CHECK int wl_png_decode(const uint8_t *p, size_t n, struct wl_image *out,

@@ -107,14 +107,20 @@ static int orientation_of(const struct jpeg_decompress_struct *c)
 	return 1;
 }
 
+static bool has_12_bits(const struct jpeg_reader *r)
+{
+	return r->trap.base.msg_code == JERR_BAD_PRECISION && r->c.data_precision == 12;
+}
+
 int wl_jpeg_probe(const uint8_t *p, size_t n, struct wl_image_info *info, struct wl_err *err)
 {
 	struct jpeg_reader r = {0};
 	trap_init(&r.trap);
 	r.c.err = &r.trap.base;
 	if (setjmp(r.trap.jmp)) {
+		bool deep = has_12_bits(&r);
 		reader_release(&r);
-		return reader_failed(&r, err);
+		return deep ? wl_jpeg12_probe(p, n, info, err) : reader_failed(&r, err);
 	}
 	reader_header(&r, p, n);
 	info->format = WL_IMAGE_JPEG;
@@ -168,9 +174,10 @@ int wl_jpeg_decode_by(
 	trap_init(&r.trap);
 	r.c.err = &r.trap.base;
 	if (setjmp(r.trap.jmp)) {
+		bool deep = has_12_bits(&r);
 		wl_image_release(out);
 		reader_release(&r);
-		return reader_failed(&r, err);
+		return deep ? wl_jpeg12_decode(p, n, out, err) : reader_failed(&r, err);
 	}
 	reader_header(&r, p, n);
 	bool cmyk = r.c.jpeg_color_space == JCS_CMYK || r.c.jpeg_color_space == JCS_YCCK;
