@@ -102,8 +102,8 @@ static struct utf8_facts utf8_look(const uint8_t *p, size_t n)
 }
 
 /* Copies with U+FFFD for what is no UTF-8 and a blank for NUL. */
-static int utf8_repair(const uint8_t *p, size_t n, struct wl_buf *out, size_t *replaced,
-	struct wl_err *err)
+static int utf8_repair(
+	const uint8_t *p, size_t n, struct wl_buf *out, size_t *replaced, struct wl_err *err)
 {
 	size_t start = 0, i = 0;
 	while (i < n) {
@@ -142,8 +142,8 @@ static int known_name(const char *label, size_t n, char name[40])
 		"csgb2312", "iso-ir-58", "x-euc-cn", NULL};
 	static const char *const big5[] = {"big5", "big5-hkscs", "cn-big5", "x-x-big5", "big-5",
 		"csbig5", "big5hkscs", "cp950", "windows-950", NULL};
-	static const char *const latin[] = {"iso-8859-1", "iso8859-1", "latin1", "us-ascii",
-		"ascii", "l1", "cp1252", NULL};
+	static const char *const latin[] = {
+		"iso-8859-1", "iso8859-1", "latin1", "us-ascii", "ascii", "l1", "cp1252", NULL};
 	/* UTF-7 is an attack; a <meta> that can be read is in no UTF-16. */
 	static const char *const never[] = {"utf-7", "utf7", "utf-16", "utf-16le", "utf-16be",
 		"utf-32", "unicode", "none", "undefined", "null", NULL};
@@ -253,8 +253,7 @@ static int convert(const char *name, const uint8_t *p, size_t n, struct wl_buf *
 	UErrorCode rc = U_ZERO_ERROR;
 	UConverter *cnv = ucnv_open(name, &rc);
 	if (U_FAILURE(rc))
-		return wl_err_set(
-			err, WL_EDATA, "no converter knows the encoding \"%s\"", name);
+		return wl_err_set(err, WL_EDATA, "no converter knows the encoding \"%s\"", name);
 	wl_buf_reset(out);
 	/* No encoding here gives more than three bytes of UTF-8 for one of its own. */
 	size_t room = 3 * n < out->max ? 3 * n : out->max;
@@ -263,14 +262,14 @@ static int convert(const char *name, const uint8_t *p, size_t n, struct wl_buf *
 	int ret = wl_buf_reserve(out, room, err);
 	int32_t got = 0;
 	if (ret == 0)
-		got = ucnv_toAlgorithmic(UCNV_UTF8, cnv, out->data, (int32_t)room,
-			(const char *)p, (int32_t)n, &rc);
+		got = ucnv_toAlgorithmic(
+			UCNV_UTF8, cnv, out->data, (int32_t)room, (const char *)p, (int32_t)n, &rc);
 	ucnv_close(cnv);
 	if (ret < 0)
 		return -1;
 	if (U_FAILURE(rc) || (size_t)got > room)
-		return wl_err_set(err, WL_EDATA, "the text cannot be read as %s: %s", name,
-			u_errorName(rc));
+		return wl_err_set(
+			err, WL_EDATA, "the text cannot be read as %s: %s", name, u_errorName(rc));
 	out->len = (size_t)got;
 	out->data[out->len] = '\0';
 	/* U+FFFD is ICU's mark for what it could not read; some tables have SUB for one byte. */
@@ -279,7 +278,7 @@ static int convert(const char *name, const uint8_t *p, size_t n, struct wl_buf *
 		if (out->data[i] == 0x1a || out->data[i] == 0)
 			out->data[i] = ' ', ++*replaced;
 		else if (out->data[i] == '\xef' && i + 2 < out->len &&
-			memcmp(out->data + i, "\xef\xbf\xbd", 3) == 0)
+			 memcmp(out->data + i, "\xef\xbf\xbd", 3) == 0)
 			++*replaced;
 	}
 	return 0;
@@ -334,8 +333,8 @@ static size_t common_chars(const char *s, size_t n)
 
 /* The candidates in ICU's order; each is converted, and the one with the most common Chinese
  * characters for what could not be read wins, ICU's order deciding ties. */
-static int detect(const uint8_t *p, size_t n, struct wl_buf *out, struct wl_charset *info,
-	struct wl_err *err)
+static int detect(
+	const uint8_t *p, size_t n, struct wl_buf *out, struct wl_charset *info, struct wl_err *err)
 {
 	static const char *const chinese[] = {"gb18030", "Big5-HKSCS"};
 	size_t look = n < DETECT_BYTES ? n : DETECT_BYTES;
@@ -362,8 +361,9 @@ static int detect(const uint8_t *p, size_t n, struct wl_buf *out, struct wl_char
 		WL_TRY_OUT(convert(name, p, look, out, &replaced, err));
 		if (!fits(replaced, out->len))
 			continue;
-		double score = sure + 300.0 * (double)common_chars(wl_buf_str(out), out->len) /
-						(double)(out->len / 3 + 1) -
+		double score = sure +
+			       300.0 * (double)common_chars(wl_buf_str(out), out->len) /
+				       (double)(out->len / 3 + 1) -
 			       5.0 * (double)replaced;
 		if (!*best || score > best_score) {
 			best_score = score;
@@ -437,8 +437,8 @@ static bool is_utf8(const struct utf8_facts *f)
 	return f->multi >= 10 * f->bad;
 }
 
-static int convert_other(const uint8_t *p, size_t n, const char *content_type,
-	struct wl_buf *out, struct wl_charset *info, struct wl_err *err)
+static int convert_other(const uint8_t *p, size_t n, const char *content_type, struct wl_buf *out,
+	struct wl_charset *info, struct wl_err *err)
 {
 	char name[LABEL_MAX];
 	int done = 0;

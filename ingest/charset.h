@@ -30,7 +30,7 @@ enum wl_charset_from {
 struct wl_charset {
 	char name[40]; /* "UTF-8", "gb18030", "Big5-HKSCS", ...: a name that ICU knows */
 	enum wl_charset_from from;
-	size_t skip;     /* bytes of the byte-order mark */
+	size_t skip;	 /* bytes of the byte-order mark */
 	size_t replaced; /* sequences that the encoding does not have, now U+FFFD (NUL: a blank) */
 };
 

@@ -218,8 +218,8 @@ static int not_an_image(const uint8_t *p, size_t n, struct wl_err *err)
 		snprintf(head + 3 * i, 4, " %02x", p[i]);
 	if (!n)
 		return wl_err_set(err, WL_EDATA, "the image has zero bytes");
-	return wl_err_set(
-		err, WL_EDATA, "this is no image that we know: its %zu bytes start with%s", n, head);
+	return wl_err_set(err, WL_EDATA,
+		"this is no image that we know: its %zu bytes start with%s", n, head);
 }
 
 int wl_image_probe(const void *bytes, size_t n, struct wl_image_info *info, struct wl_err *err)

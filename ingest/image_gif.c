@@ -14,7 +14,7 @@ struct gif_reader {
 	const uint8_t *p;
 	size_t n, at;
 	GifFileType *g;
-	int transparent; /* palette index, -1 none */
+	int transparent;   /* palette index, -1 none */
 	int width, height; /* of the canvas */
 };
 
@@ -32,7 +32,8 @@ static int damaged(const struct gif_reader *r, int code, struct wl_err *err)
 	const char *why = GifErrorString(r->g ? r->g->Error : code);
 	if (r->at >= r->n)
 		why = "it is cut off";
-	return wl_err_set(err, WL_EDATA, "the GIF is damaged: %s", why ? why : "its blocks make no sense");
+	return wl_err_set(
+		err, WL_EDATA, "the GIF is damaged: %s", why ? why : "its blocks make no sense");
 }
 
 /* Blocks before a picture; of interest is the graphics control extension (GIF89a, 23). */

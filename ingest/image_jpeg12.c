@@ -23,8 +23,8 @@ struct huffman {
 struct component {
 	int id, h, v, quant, dc, ac;
 	size_t blocks_w, blocks_h; /* of the component itself */
-	size_t stride, rows;       /* samples, filled up to whole MCUs */
-	uint16_t *samples;         /* [rows, stride]; owned */
+	size_t stride, rows;	   /* samples, filled up to whole MCUs */
+	uint16_t *samples;	   /* [rows, stride]; owned */
 	int32_t pred;
 	bool scanned;
 };
@@ -149,7 +149,8 @@ static int alloc_planes(struct reader *r)
 		c->rows = mcus_h * v * 8;
 		c->samples = calloc(c->stride * c->rows, sizeof *c->samples);
 		if (!c->samples)
-			return wl_err_nomem(r->err, "the samples of a JPEG", c->stride * c->rows * 2);
+			return wl_err_nomem(
+				r->err, "the samples of a JPEG", c->stride * c->rows * 2);
 	}
 	return 0;
 }
@@ -182,8 +183,7 @@ static int next_symbol(struct reader *r, const struct huffman *h)
 		int bit = next_bit(r);
 		WL_TRY(bit);
 		code = code << 1 | bit;
-		if (h->max_code[len] >= 0 && code <= h->max_code[len] &&
-			code + h->offset[len] >= 0)
+		if (h->max_code[len] >= 0 && code <= h->max_code[len] && code + h->offset[len] >= 0)
 			return h->symbols[(code + h->offset[len]) & 255];
 	}
 	return damaged(r, "a code that no table has");
@@ -208,8 +208,7 @@ static int next_value(struct reader *r, int size, int32_t *out)
 
 static const uint8_t zigzag[64] = {0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19,
 	26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29,
-	22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62,
-	63};
+	22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
 
 /* A.3.3, one dimension after the other. */
 static void inverse_dct(const struct reader *r, const float in[64], uint16_t *dst, size_t stride)
@@ -394,8 +393,7 @@ static int read_file(struct reader *r, bool header_only)
 					return damaged(r, "a component has no scan");
 			return r->n_components ? 0 : damaged(r, "it has no frame");
 		}
-		if (r->n - r->at < 2 || u16(r->p + r->at) < 2 ||
-			u16(r->p + r->at) > r->n - r->at)
+		if (r->n - r->at < 2 || u16(r->p + r->at) < 2 || u16(r->p + r->at) > r->n - r->at)
 			return damaged(r, "it is cut off");
 		const uint8_t *s = r->p + r->at + 2;
 		size_t n = u16(r->p + r->at) - 2;
@@ -439,8 +437,8 @@ static uint8_t to_8_bits(float v)
 
 static void put_pixels(const struct reader *r, struct wl_image *out)
 {
-	bool rgb = r->transform == 0 ||
-		   (r->transform < 0 && r->c[0].id == 'R' && r->c[1].id == 'G');
+	bool rgb =
+		r->transform == 0 || (r->transform < 0 && r->c[0].id == 'R' && r->c[1].id == 'G');
 	uint8_t *dst = out->data;
 	for (int y = 0; y < r->height; y++) {
 		for (int x = 0; x < r->width; x++, dst += 3) {
@@ -482,8 +480,9 @@ static struct reader *reader_new(const uint8_t *p, size_t n, struct wl_err *err)
 	r->transform = -1;
 	for (int u = 0; u < 8; u++)
 		for (int x = 0; x < 8; x++)
-			r->cosine[u][x] = (float)((u ? 0.5 : 0.5 * sqrt(0.5)) *
-						  cos((2 * x + 1) * u * (3.14159265358979323846 / 16)));
+			r->cosine[u][x] =
+				(float)((u ? 0.5 : 0.5 * sqrt(0.5)) *
+					cos((2 * x + 1) * u * (3.14159265358979323846 / 16)));
 	return r;
 }
 

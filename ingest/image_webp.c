@@ -1,6 +1,6 @@
 /*
- * WebP through libwebp; of an animation the first frame, on white.  The EXIF chunk is looked up here, since libwebp
- * itself does not parse metadata.
+ * WebP through libwebp; of an animation the first frame, on white.  The EXIF chunk is looked up
+ * here, since libwebp itself does not parse metadata.
  */
 #include "ingest/image_codec.h"
 

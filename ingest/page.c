@@ -27,7 +27,7 @@ struct reading {
 	struct wl_texts texts;
 	struct wl_charset charset;
 	char *page_url, *base; /* "" unknown; owned */
-	uint64_t *seen;        /* hashes of the URLs that came out; [cap_seen], 0 is empty */
+	uint64_t *seen;	       /* hashes of the URLs that came out; [cap_seen], 0 is empty */
 	size_t cap_seen;
 	int (*emit)(void *ctx, const struct wl_page_pair *pair);
 	void *ctx;
@@ -58,8 +58,7 @@ static char *absolute(const char *base, const char *ref, struct wl_err *err)
 /* The first that is usable: what the caller knows, the canonical link, og:url, <base>. */
 static int find_addresses(struct reading *r, struct wl_err *err)
 {
-	const char *const known[] = {
-		r->page->url, r->walk.canonical, r->walk.og_url, r->walk.base};
+	const char *const known[] = {r->page->url, r->walk.canonical, r->walk.og_url, r->walk.base};
 	for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
 		free(r->page_url);
 		r->page_url = absolute("", known[i], err);
@@ -120,8 +119,8 @@ static bool is_usable(const struct reading *r, size_t img, enum wl_kind k)
 
 /* What the profile chooses into texts, what is left into others.  0: there is nothing that it
  * asks for. */
-static int sort_texts(const struct reading *r, size_t img, json_t *texts, json_t *others,
-	struct wl_err *err)
+static int sort_texts(
+	const struct reading *r, size_t img, json_t *texts, json_t *others, struct wl_err *err)
 {
 	const struct wl_profile *p = r->profile;
 	size_t u = 0;
@@ -239,8 +238,8 @@ static int all_images(struct reading *r, struct wl_err *err)
 
 /* ---- the page ---- */
 
-static int read_page(struct reading *r, struct wl_buf *converted, struct wl_dom *dom,
-	struct wl_err *err)
+static int read_page(
+	struct reading *r, struct wl_buf *converted, struct wl_dom *dom, struct wl_err *err)
 {
 	const struct wl_page *p = r->page;
 	const char *text;

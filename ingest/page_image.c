@@ -145,8 +145,7 @@ static char *choose(const struct wl_walk *w, const struct wl_img *img, bool *onl
 		url = wl_strf(err, "%s", v);
 		*failed = !url;
 	}
-	if (!url && !*failed && src && *src && !*only_data &&
-		!has_part(&p->placeholders, src)) {
+	if (!url && !*failed && src && *src && !*only_data && !has_part(&p->placeholders, src)) {
 		url = wl_strf(err, "%s", src);
 		*failed = !url;
 	}
@@ -264,8 +263,8 @@ static unsigned url_reasons(const struct wl_profile *p, const char *url)
 	return wl_words_of(&p->words[WL_IN_URL], path) | parts_in(&p->words[WL_IN_URL_PART], url);
 }
 
-static enum wl_page_skip furniture(const struct wl_walk *w, const struct wl_img *img,
-	const struct wl_image_place *place)
+static enum wl_page_skip furniture(
+	const struct wl_walk *w, const struct wl_img *img, const struct wl_image_place *place)
 {
 	const struct wl_profile *p = w->profile;
 	const char *alt = wl_dom_attr(img->node, "alt");

@@ -80,8 +80,8 @@ static size_t clip(const char *s, size_t n, size_t max)
 	return 2 * good >= at && good <= at ? good : at;
 }
 
-static int put_block(const struct wl_walk *w, size_t i, size_t max, struct wl_buf *out,
-	struct wl_err *err)
+static int put_block(
+	const struct wl_walk *w, size_t i, size_t max, struct wl_buf *out, struct wl_err *err)
 {
 	const struct wl_block *b = &w->blocks[i];
 	if (out->len)
@@ -146,8 +146,8 @@ static size_t images_before(const struct wl_walk *w, size_t img, size_t i)
 	return n;
 }
 
-static int figure_caption(const struct wl_walk *w, const struct wl_img *im, struct wl_buf *out,
-	struct wl_err *err)
+static int figure_caption(
+	const struct wl_walk *w, const struct wl_img *im, struct wl_buf *out, struct wl_err *err)
 {
 	enum { REACH = 64 }; /* blocks: a gallery's captions are not that far away */
 	size_t from = im->next > REACH ? im->next - REACH : 0, to = im->next + REACH;
@@ -211,8 +211,8 @@ static bool says_nothing(const struct wl_strings *noise, const struct wl_buf *b)
 	return !letters || is_file_name(s, b->len) || wl_utf8_chars(s, b->len) < 2;
 }
 
-static int alt_text(const struct wl_walk *w, const struct wl_img *im, struct wl_buf *out,
-	struct wl_err *err)
+static int alt_text(
+	const struct wl_walk *w, const struct wl_img *im, struct wl_buf *out, struct wl_err *err)
 {
 	static const char *const names[] = {"alt", "data-alt", "title", "data-title"};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -244,8 +244,9 @@ static bool has_marks(const char *s, size_t n)
 
 static bool is_running_text(const struct wl_walk *w, const struct wl_block *b)
 {
-	return b->chars >= 10 && (b->chars >= 60 || has_marks(wl_block_text(w, b), b->len)) && !is_linky(b) && !b->heading && !b->caption && !b->figure &&
-	       !is_credit(w, b) && !wl_walk_reasons(w, b->mark);
+	return b->chars >= 10 && (b->chars >= 60 || has_marks(wl_block_text(w, b), b->len)) &&
+	       !is_linky(b) && !b->heading && !b->caption && !b->figure && !is_credit(w, b) &&
+	       !wl_walk_reasons(w, b->mark);
 }
 
 /* Up to `want` paragraphs from block i on, by `step`; a heading is a border.  found[] in order
@@ -285,8 +286,8 @@ static int surroundings(const struct wl_walk *w, const struct wl_img *im, size_t
 	size_t down = n_after ? after[0] - im->next : SIZE_MAX;
 	size_t up = n_before ? im->next - 1 - before[0] : SIZE_MAX - 1;
 	if (n_after || n_before)
-		WL_TRY(put_block(w, down <= up + 1 ? after[0] : before[0], max, &t->of[WL_KIND_EASY],
-			err));
+		WL_TRY(put_block(
+			w, down <= up + 1 ? after[0] : before[0], max, &t->of[WL_KIND_EASY], err));
 	return 0;
 }
 
@@ -304,8 +305,8 @@ static int content_of(const struct wl_walk *w, const struct wl_img *im)
 	return 0;
 }
 
-static int content_text(const struct wl_walk *w, const struct wl_img *im, struct wl_buf *out,
-	struct wl_err *err)
+static int content_text(
+	const struct wl_walk *w, const struct wl_img *im, struct wl_buf *out, struct wl_err *err)
 {
 	int content = content_of(w, im);
 	size_t max = (size_t)w->profile->max_chars;
@@ -376,8 +377,8 @@ static int put_title(const struct wl_walk *w, struct wl_buf *out, struct wl_err 
 		WL_TRY(wl_text_squeeze(said, strlen(said), out, err));
 	/* The heading, when <title> has it too (or there is none): a site's name in the <h1> is
 	 * no title. */
-	bool agree = h1_chars >= 4 &&
-		     (!out->len || memmem(out->data, out->len, h1, w->h1_len) != NULL);
+	bool agree =
+		h1_chars >= 4 && (!out->len || memmem(out->data, out->len, h1, w->h1_len) != NULL);
 	if (agree)
 		return wl_text_squeeze(h1, w->h1_len, out, err);
 	if (w->og_title)

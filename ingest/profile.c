@@ -177,8 +177,8 @@ static int read_words(const struct reader *r, const json_t *o, const char *key,
 	return bad ? -1 : 0;
 }
 
-static int read_kinds(const struct reader *r, const json_t *o, const char *key, enum wl_kind *out,
-	size_t *n)
+static int read_kinds(
+	const struct reader *r, const json_t *o, const char *key, enum wl_kind *out, size_t *n)
 {
 	bool bad;
 	const json_t *v = string_list(r, o, key, &bad);
@@ -231,8 +231,9 @@ static int read_furniture(const struct reader *r, const json_t *furniture)
 	for (int i = 0; i < WL_SKIP_COUNT; i++)
 		names[i] = wl_page_skip_name((enum wl_page_skip)i);
 	if (furniture && !json_is_object(furniture))
-		return wl_err_set(r->err, WL_EUSAGE, "%s: \"furniture\" must be a mapping from "
-						     "reasons to lists of words",
+		return wl_err_set(r->err, WL_EUSAGE,
+			"%s: \"furniture\" must be a mapping from "
+			"reasons to lists of words",
 			r->path);
 	json_object_foreach((json_t *)furniture, reason, lists)
 	{
@@ -368,8 +369,8 @@ struct wl_profile *wl_profile_load(const char *name_or_path, struct wl_err *err)
 		return NULL;
 	}
 	if (!p->n_use) {
-		wl_err_set(err, WL_EUSAGE, "profile %s uses no kind of text: say use: [caption, ...]",
-			p->name);
+		wl_err_set(err, WL_EUSAGE,
+			"profile %s uses no kind of text: say use: [caption, ...]", p->name);
 		wl_profile_free(p);
 		return NULL;
 	}
@@ -390,8 +391,8 @@ void wl_profile_free(struct wl_profile *p)
 	for (int i = 0; i < WL_WHERE_COUNT; i++)
 		words_release(&p->words[i]);
 	words_release(&p->whole);
-	struct wl_strings *lists[] = {&p->lazy, &p->marks, &p->closers, &p->credits, &p->alt_noise,
-		&p->placeholders};
+	struct wl_strings *lists[] = {
+		&p->lazy, &p->marks, &p->closers, &p->credits, &p->alt_noise, &p->placeholders};
 	for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
 		strings_release(lists[i]);
 	free(p->name);

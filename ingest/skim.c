@@ -343,8 +343,12 @@ static int markup(struct skimmer *k, struct wl_err *err)
 int wl_skim_page(struct wl_skim *s, const char *text, size_t n, size_t max_depth, bool all,
 	struct wl_err *err)
 {
-	struct skimmer k = {.s = s, .text = text, .p = text, .end = text + n,
-		.max_depth = max_depth, .all = all};
+	struct skimmer k = {.s = s,
+		.text = text,
+		.p = text,
+		.end = text + n,
+		.max_depth = max_depth,
+		.all = all};
 	*s = (struct wl_skim){.cut_at = n};
 	wl_buf_init(&s->text, 4 * n + 4096);
 	WL_TRY(wl_buf_reserve(&s->text, n / 2 + 64, err));

@@ -21,7 +21,8 @@ static const char sample[] =
 	"<p>新华社北京电，我国的科学家在实验中发现了一种新的材料，这个成果对于人们的生活会有很大"
 	"的影响。图为研究人员在工作。</p>";
 static const char sample_tw[] =
-	"<p>新聞報導，我國的科學家在實驗中發現了一種新的材料，這個成果對於人們的生活會有很大的影響，"
+	"<p>"
+	"新聞報導，我國的科學家在實驗中發現了一種新的材料，這個成果對於人們的生活會有很大的影響，"
 	"圖為研究人員在工作。</p>";
 
 /* Encodes UTF-8 text by ICU: what the test wants to be read back. */
@@ -66,7 +67,8 @@ static void test_declared(void **state)
 	} cases[] = {
 		{"gb18030", "<meta charset=gb2312>", NULL, "gb18030", WL_CHARSET_META},
 		{"gb18030", "", "text/html; charset=GBK", "gb18030", WL_CHARSET_HEADER},
-		{"gb18030", "<META HTTP-EQUIV=\"Content-Type\" CONTENT=\"text/html; charset=gb2312\">",
+		{"gb18030",
+			"<META HTTP-EQUIV=\"Content-Type\" CONTENT=\"text/html; charset=gb2312\">",
 			NULL, "gb18030", WL_CHARSET_META},
 		{"gb18030", "<?xml version=\"1.0\" encoding='gb2312'?>", NULL, "gb18030",
 			WL_CHARSET_META},
@@ -172,9 +174,8 @@ static void test_no_text(void **state)
 	wl_buf_init(&out, 1 << 20);
 	for (size_t i = 0; i < sizeof bytes; i++)
 		bytes[i] = (uint8_t)(i * 7919 >> 3);
-	assert_int_equal(wl_charset_decode(bytes, sizeof bytes, NULL, &out, &text, &len, &info,
-				 &err),
-		-1);
+	assert_int_equal(
+		wl_charset_decode(bytes, sizeof bytes, NULL, &out, &text, &len, &info, &err), -1);
 	assert_int_equal(err.code, WL_EDATA);
 	assert_non_null(strstr(err.msg, "control characters"));
 	/* Empty and ASCII are UTF-8. */
@@ -189,8 +190,8 @@ static void test_no_text(void **state)
 	assert_int_equal(wl_charset_of_header("text/html; charset=\"utf-7\"", name), -1);
 	assert_int_equal(wl_charset_of_header("text/html; CharSet = \"Shift_JIS\" ; x", name), 0);
 	assert_string_equal(name, "Shift_JIS");
-	assert_int_equal(wl_charset_of_meta("<meta name=x content='charset'><meta charset", 45, name),
-		-1);
+	assert_int_equal(
+		wl_charset_of_meta("<meta name=x content='charset'><meta charset", 45, name), -1);
 	wl_buf_release(&out);
 }
 
@@ -219,8 +220,8 @@ static bool have_web(void)
 static void test_legacy_documents(void **state)
 {
 	(void)state;
-	static const char *const dirs[][2] = {{WEB "/encodings/GB2312", "gb18030"},
-		{WEB "/encodings/Big5", "Big5-HKSCS"}};
+	static const char *const dirs[][2] = {
+		{WEB "/encodings/GB2312", "gb18030"}, {WEB "/encodings/Big5", "Big5-HKSCS"}};
 	if (!have_web())
 		skip();
 	for (size_t k = 0; k < 2; k++) {

@@ -55,7 +55,8 @@ static int setup(void **state)
 		make_page(i);
 		if (i % 3 == 0)
 			OK(wl_buf_printf(&index, &err,
-				"{\"file\":\"%s/%d.html\",\"url\":\"http://known.cn/%d/x.html-->\"}\n",
+				"{\"file\":\"%s/%d.html\",\"url\":\"http://known.cn/%d/"
+				"x.html-->\"}\n",
 				i % 2 ? "a" : "b", i, i));
 	}
 	tmp_write(tmp_path(&tmp, "pages/a/empty.html", path), "");
@@ -206,13 +207,14 @@ static void test_growth(void **state)
 
 static void test_bad_arguments(void **state)
 {
-	static const char *const bad[][2] = {{"?profile=newz", "news"},
-		{"?profil=news", "profile"}, {"?index=/nowhere/index.jsonl", "/nowhere"}};
+	static const char *const bad[][2] = {{"?profile=newz", "news"}, {"?profil=news", "profile"},
+		{"?index=/nowhere/index.jsonl", "/nowhere"}};
 	(void)state;
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		char *out;
-		int code = tmp_run(&out, "%s/wenlan-ingest --no-fetch --corpus %s/bad 'html:%s/pages%s'",
-			tmp_bin(), tmp.path, tmp.path, bad[i][0]);
+		int code = tmp_run(&out,
+			"%s/wenlan-ingest --no-fetch --corpus %s/bad 'html:%s/pages%s'", tmp_bin(),
+			tmp.path, tmp.path, bad[i][0]);
 		if (code == 0 || !strstr(out, bad[i][1]))
 			fail_msg("%s: exit code %d: %s", bad[i][0], code, out);
 		free(out);

@@ -281,8 +281,8 @@ static struct wl_buf from_base64(const char *s)
 	return b;
 }
 
-static void compare(const char *name, const struct wl_image *im, const struct wl_buf *want,
-	int tolerance)
+static void compare(
+	const char *name, const struct wl_image *im, const struct wl_buf *want, int tolerance)
 {
 	for (size_t i = 0; i < want->len; i++) {
 		int a = im->data[i], b = (uint8_t)want->data[i];
@@ -316,7 +316,7 @@ static void check_formats(const char *golden, size_t at_least)
 			wl_image_decode(file.data, file.len, &im, &err) < 0)
 			fail_msg("%s: %s", name, err.msg);
 		assert_string_equal(wl_image_format_name(info.format),
-			strncmp(name, "gif", 3) == 0    ? "gif"
+			strncmp(name, "gif", 3) == 0	? "gif"
 			: strncmp(name, "webp", 4) == 0 ? "webp"
 			: strncmp(name, "avif", 4) == 0 ? "avif"
 							: "jpeg");
@@ -325,8 +325,7 @@ static void check_formats(const char *golden, size_t at_least)
 		assert_int_equal(im.width, width);
 		assert_int_equal(im.height, height);
 		assert_int_equal(want.len, width * height * 3);
-		compare(name, &im, &want,
-			(int)json_integer_value(json_object_get(k, "tolerance")));
+		compare(name, &im, &want, (int)json_integer_value(json_object_get(k, "tolerance")));
 		wl_image_release(&im);
 		/* Into a shard it goes as a plain JPEG. */
 		wl_buf_init(&jpg, 1 << 20);
@@ -364,8 +363,8 @@ static void test_12_bits(void **state)
 	struct wl_image im;
 	check_formats("tests/golden/image_jpeg12.json", 4);
 	json_t *cases = wl_json_load("tests/golden/image_jpeg12.json", &err);
-	struct wl_buf b = from_base64(
-		json_string_value(json_object_get(json_array_get(cases, 3), "file")));
+	struct wl_buf b =
+		from_base64(json_string_value(json_object_get(json_array_get(cases, 3), "file")));
 	for (size_t at = 2; at < b.len; at++) {
 		char was = b.data[at];
 		b.data[at] = (char)(was ^ (1 << at % 8));
@@ -389,7 +388,8 @@ static void test_more_bombs(void **state)
 				     ",\0\0\0\0\xff\xff\xff\xff\0\x02\x02\x44\x01\0;";
 	static const uint8_t vp8x[] = "RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0\xff\xff\x3f"
 				      "\xff\xff\0";
-	static const uint8_t heic[] = "\0\0\0\x18" "ftypheic\0\0\0\0mif1heic";
+	static const uint8_t heic[] = "\0\0\0\x18"
+				      "ftypheic\0\0\0\0mif1heic";
 	refused(gif, sizeof gif - 1, "too large");
 	refused(vp8x, sizeof vp8x - 1, "");
 	refused(heic, sizeof heic - 1, "heic is not decoded");
@@ -426,8 +426,7 @@ static void test_all_misc(void **state)
 			if ((ret < 0) != is_other)
 				fail_msg("%s: %s", path, ret < 0 ? err.msg : "is a picture");
 			if (ret == 0) {
-				assert_int_equal(
-					wl_image_probe(b.data, b.len, &info, &err), 0);
+				assert_int_equal(wl_image_probe(b.data, b.len, &info, &err), 0);
 				assert_int_equal(im.width, info.width);
 				assert_int_equal(im.height, info.height);
 				wl_image_release(&im);
@@ -654,7 +653,8 @@ static void check_as_decode(const struct wl_buf *b, int rounds)
 		if (a == 0)
 			wl_image_release(&im);
 		if (a != c || strcmp(e1.msg, e2.msg) != 0)
-			fail_msg("round %d: decode %d (%s), check %d (%s)", r, a, e1.msg, c, e2.msg);
+			fail_msg(
+				"round %d: decode %d (%s), check %d (%s)", r, a, e1.msg, c, e2.msg);
 		*(a == 0 ? &good : &bad) += 1;
 		free(copy);
 	}

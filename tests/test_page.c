@@ -88,8 +88,12 @@ static const char *url_of(const json_t *pairs, size_t i)
 	return json_string_value(json_object_get(json_array_get(pairs, i), "url"));
 }
 
-#define PARA1 "<p>九月七日下午，未来科学大奖的获奖名单在北京公布，三位科学家站上了领奖台。他们笑了。</p>"
-#define PARA2 "<p>第二天，记者在实验室里见到了其中一位，她正在整理前一天的数据，桌上放着一杯凉了的茶。</p>"
+#define PARA1                                                                                                                              \
+	"<p>九月七日下午，未来科学大奖的获奖名单在北京公布，三位科学家站上了领奖台。他们笑了。</" \
+	"p>"
+#define PARA2                                                                                                                                \
+	"<p>第二天，记者在实验室里见到了其中一位，她正在整理前一天的数据，桌上放着一杯凉了的茶。<" \
+	"/p>"
 #define HEAD "<title>科学家的一天_某某新闻网</title><h1>科学家的一天</h1>"
 
 static void test_kinds(void **state)
@@ -146,8 +150,8 @@ static void test_caption_lines(void **state)
 		assert_int_equal(json_array_size(p), 1);
 		const char *got = text_of(p, 0, "caption");
 		if (!cases[i].caption != !got || (got && strcmp(got, cases[i].caption) != 0))
-			fail_msg("%s: the caption is %s, not %s", cases[i].line,
-				got ? got : "none", cases[i].caption ? cases[i].caption : "none");
+			fail_msg("%s: the caption is %s, not %s", cases[i].line, got ? got : "none",
+				cases[i].caption ? cases[i].caption : "none");
 		json_decref(p);
 		free(page);
 	}
@@ -157,13 +161,14 @@ static void test_caption_lines(void **state)
 static void test_caption_owner(void **state)
 {
 	(void)state;
-	static const char row[] = HEAD PARA1
-		"<p><img src=/1.jpg></p><p><img src=/2.jpg></p><p>图为第二张</p>" PARA2
-		"<p>▼第三张的说明</p><p><img src=/3.jpg></p>" PARA1
-		"<ul><li><img src=/4.jpg><p>甲先生</p></li><li><img src=/5.jpg><p>乙女士</p></li></ul>"
-		"<dl><dt><img src=/6.jpg></dt><dd>丙同学在操场</dd></dl>";
-	static const char *const want[] = {NULL, "图为第二张", "▼第三张的说明", "甲先生", "乙女士",
-		"丙同学在操场"};
+	static const char row[] =
+		HEAD PARA1 "<p><img src=/1.jpg></p><p><img src=/2.jpg></p><p>图为第二张</p>" PARA2
+			   "<p>▼第三张的说明</p><p><img src=/3.jpg></p>" PARA1
+			   "<ul><li><img src=/4.jpg><p>甲先生</p></li><li><img "
+			   "src=/5.jpg><p>乙女士</p></li></ul>"
+			   "<dl><dt><img src=/6.jpg></dt><dd>丙同学在操场</dd></dl>";
+	static const char *const want[] = {
+		NULL, "图为第二张", "▼第三张的说明", "甲先生", "乙女士", "丙同学在操场"};
 	struct wl_page_counts c;
 	json_t *p = pairs_of("news", "http://x.cn/", row, sizeof row - 1, &c);
 	for (size_t i = 0; i < json_array_size(p); i++) {
@@ -238,13 +243,13 @@ static void test_page_address(void **state)
 	};
 	struct wl_page_counts c;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		char *page = wl_strf(NULL, "%s%s%s<img src=i.jpg>%s", cases[i].head, HEAD, PARA1,
-			PARA2);
+		char *page =
+			wl_strf(NULL, "%s%s%s<img src=i.jpg>%s", cases[i].head, HEAD, PARA1, PARA2);
 		json_t *p = pairs_of("news", cases[i].url, page, strlen(page), &c);
 		assert_int_equal(json_array_size(p), 1);
 		assert_string_equal(url_of(p, 0), cases[i].image);
-		assert_string_equal(json_string_value(json_object_get(json_array_get(p, 0),
-					    "page_url")),
+		assert_string_equal(
+			json_string_value(json_object_get(json_array_get(p, 0), "page_url")),
 			cases[i].page_url);
 		json_decref(p);
 		free(page);
@@ -296,14 +301,15 @@ static void test_furniture(void **state)
 		free(page);
 	}
 	/* A class that holds most of the page's text is no furniture, whatever its name. */
-	static const char all[] = "<div class='comment-wrap'>" HEAD PARA1 "<img src=/a.jpg>" PARA2
-				  "</div>";
+	static const char all[] =
+		"<div class='comment-wrap'>" HEAD PARA1 "<img src=/a.jpg>" PARA2 "</div>";
 	struct wl_page_counts c;
 	json_t *p = pairs_of("news", "http://x.cn/", all, sizeof all - 1, &c);
 	assert_int_equal(c.pairs, 1);
 	json_decref(p);
 	/* Compiled class names end in random letters. */
-	static const char hash[] = HEAD PARA1 "<div class='box-2adK gg1x'><img src=/a.jpg></div>" PARA2;
+	static const char hash[] =
+		HEAD PARA1 "<div class='box-2adK gg1x'><img src=/a.jpg></div>" PARA2;
 	p = pairs_of("news", "http://x.cn/", hash, sizeof hash - 1, &c);
 	assert_int_equal(c.pairs, 1);
 	json_decref(p);
@@ -321,14 +327,14 @@ static void test_profiles(void **state)
 	assert_string_equal(chosen(p, 0), "content");
 	assert_string_equal(text_of(p, 0, "content"), "今天的晚霞，真是太美了！#晚霞#");
 	json_decref(p);
-	static const char baike[] = "<h1>诺伍德大厅酒店</h1><div class=summary-pic><img alt='诺伍德大厅酒店'"
-				    " src=/b.jpg></div><div class=para>诺伍德大厅酒店位于阿伯丁，是家4星级"
-				    "酒店。</div>";
+	static const char baike[] =
+		"<h1>诺伍德大厅酒店</h1><div class=summary-pic><img alt='诺伍德大厅酒店'"
+		" src=/b.jpg></div><div class=para>诺伍德大厅酒店位于阿伯丁，是家4星级"
+		"酒店。</div>";
 	p = pairs_of("baike", "http://baike.cn/1", baike, sizeof baike - 1, &c);
 	assert_int_equal(c.pairs, 1);
 	assert_string_equal(chosen(p, 0), "sur_text");
-	assert_string_equal(
-		text_of(p, 0, "sur_text"), "诺伍德大厅酒店位于阿伯丁，是家4星级酒店。");
+	assert_string_equal(text_of(p, 0, "sur_text"), "诺伍德大厅酒店位于阿伯丁，是家4星级酒店。");
 	/* As the public sample has it: the first sentence without its full stop. */
 	assert_string_equal(text_of(p, 0, "first"), "诺伍德大厅酒店位于阿伯丁，是家4星级酒店");
 	assert_string_equal(text_of(p, 0, "alt_text"), "诺伍德大厅酒店");
@@ -466,7 +472,8 @@ static void test_depth(void **state)
 	s = repeated("<div>", 600, "");
 	assert_int_equal(cut_of(s, 512), 512 * 5);
 	free(s);
-	static const char raw[] = "<script>'<div>'+\"</div\"</script><!-- <div> --><div a='>'></div>";
+	static const char raw[] =
+		"<script>'<div>'+\"</div\"</script><!-- <div> --><div a='>'></div>";
 	assert_int_equal(cut_of(raw, 1), sizeof raw - 1);
 }
 
@@ -485,16 +492,20 @@ static void small(const char *page, const char *want)
 static void test_skim(void **state)
 {
 	(void)state;
-	small("<!DOCTYPE html><p onclick='x>y' class=a>b</p>", "<!DOCTYPE html><p class=\"a\">b</p>");
+	small("<!DOCTYPE html><p onclick='x>y' class=a>b</p>",
+		"<!DOCTYPE html><p class=\"a\">b</p>");
 	small("<script>if (a<b) '</scr'</script >c", "c");
 	small("a<!-- x --><!--> b --><? x ?>c</ d>e", "a b -->ce");
 	small("<img src='a\"b' alt=c/d x=\"'\"/>", "<img src='a\"b' alt=\"c/d\" x=\"'\" />");
 	small("1 < 2 <3 <a", "1 < 2 <3 ");
 	small("<p>\n\n  <b>", "<p>\n<b>");
 	small("<title>a<b></title>", "<title>a<b></title>");
-	small("x\xef\xa3\xb0" "0\xef\xa3\xb1", "x\xef\xbf\xbd" "0\xef\xbf\xbd");
-	small("<p>a long run of text, longer than a mark</p>",
-		"<p>\xef\xa3\xb0" "0\xef\xa3\xb1</p>");
+	small("x\xef\xa3\xb0"
+	      "0\xef\xa3\xb1",
+		"x\xef\xbf\xbd"
+		"0\xef\xbf\xbd");
+	small("<p>a long run of text, longer than a mark</p>", "<p>\xef\xa3\xb0"
+							       "0\xef\xa3\xb1</p>");
 	small("<div style='color:red'><div style='display:none'>",
 		"<div><div style=\"display:none\">");
 }
@@ -579,8 +590,9 @@ static void test_bad_pages(void **state)
 {
 	(void)state;
 	struct wl_profile *p = profile_of(NULL);
-	static const char gif[] = "GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff\x21\xf9\x04\x01\0\0\0\0,"
-				  "\0\0\0\0\x01\0\x01\0\0\x02\x02\x44\x01\0;\0\0\0\0\0\0\0\1\2\3\4";
+	static const char gif[] =
+		"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff\x21\xf9\x04\x01\0\0\0\0,"
+		"\0\0\0\0\x01\0\x01\0\0\x02\x02\x44\x01\0;\0\0\0\0\0\0\0\1\2\3\4";
 	static const struct {
 		const char *bytes;
 		size_t n;
