@@ -88,12 +88,8 @@ static const char *url_of(const json_t *pairs, size_t i)
 	return json_string_value(json_object_get(json_array_get(pairs, i), "url"));
 }
 
-#define PARA1                                                                                                                              \
-	"<p>九月七日下午，未来科学大奖的获奖名单在北京公布，三位科学家站上了领奖台。他们笑了。</" \
-	"p>"
-#define PARA2                                                                                                                                \
-	"<p>第二天，记者在实验室里见到了其中一位，她正在整理前一天的数据，桌上放着一杯凉了的茶。<" \
-	"/p>"
+#define PARA1 "<p>九月七日下午，未来科学大奖的获奖名单在北京公布，三位科学家站上了领奖台。他们笑了。</p>"
+#define PARA2 "<p>第二天，记者在实验室里见到了其中一位，她正在整理数据，桌上放着一杯凉了的茶。</p>"
 #define HEAD "<title>科学家的一天_某某新闻网</title><h1>科学家的一天</h1>"
 
 static void test_kinds(void **state)
