@@ -59,7 +59,8 @@ static const char *const STMT_SQL[N_STMT] = {
 	[STMT_DROP] = "DELETE FROM pending WHERE id = ?",
 	[STMT_GET] = "SELECT " FETCH_COLUMNS " FROM fetch WHERE url = ?",
 	[STMT_PUT] = "INSERT OR REPLACE INTO fetch VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-	[STMT_NEXT] = "SELECT id, image_url, page_url FROM pending WHERE id > ? AND failed = 0 ORDER BY id",
+	[STMT_NEXT] = "SELECT id, image_url, page_url FROM pending WHERE id > ? AND failed = 0 "
+		      "ORDER BY id",
 	[STMT_OF_URL] = PENDING_COLUMNS "WHERE image_url = ? AND failed = 0 LIMIT 1",
 	[STMT_FAIL] = "UPDATE pending SET failed = 1 WHERE id = ?",
 	[STMT_FAILED] = PENDING_COLUMNS "WHERE failed = 1 LIMIT 1",
@@ -152,9 +153,8 @@ int wl_lane_pend(struct wl_lane *l, const struct wl_pair *p, const char *image_u
 	return 1;
 }
 
-int wl_lane_waiting(
-	struct wl_lane *l, int64_t after, int64_t *id, const char **url, const char **page_url,
-	struct wl_err *err)
+int wl_lane_waiting(struct wl_lane *l, int64_t after, int64_t *id, const char **url,
+	const char **page_url, struct wl_err *err)
 {
 	sqlite3_stmt *s = stmt(l, STMT_NEXT, err);
 	if (!s)
@@ -203,8 +203,7 @@ static void read_fetch(sqlite3_stmt *s, struct wl_fetch *out)
 	out->height = sqlite3_column_int(s, 14);
 }
 
-int wl_lane_fetch_get(
-	struct wl_lane *l, const char *url, struct wl_fetch *out, struct wl_err *err)
+int wl_lane_fetch_get(struct wl_lane *l, const char *url, struct wl_fetch *out, struct wl_err *err)
 {
 	sqlite3_stmt *s = stmt(l, STMT_GET, err);
 	if (!s)
@@ -231,11 +230,12 @@ static int open_others(struct wl_lane *l, struct wl_err *err)
 		return wl_err_nomem(err, "the other lanes", 0);
 	for (int p = 0; p < l->c->partitions; p++) {
 		struct wl_lane_other *o = &l->others[p];
-		char *path = p == l->partition ? NULL
-					       : wl_corpus_part_file(l->c, p, "catalog.db", err);
+		char *path =
+			p == l->partition ? NULL : wl_corpus_part_file(l->c, p, "catalog.db", err);
 		bool there = path && wl_exists(path);
-		int ret = there ? wl_db_open(&o->db, path, WL_DB_READ, err)
-				: path || p == l->partition ? 0 : -1;
+		int ret = there			      ? wl_db_open(&o->db, path, WL_DB_READ, err)
+			  : path || p == l->partition ? 0
+						      : -1;
 		free(path);
 		WL_TRY(ret);
 		if (!there)
@@ -298,10 +298,9 @@ int wl_lane_fetch_put(struct wl_lane *l, const struct wl_fetch *f, struct wl_err
 		return -1;
 	WL_TRY(wl_lane_begin(l, err));
 	return wl_db_run(&l->db, s, err, "siiiiisssbiiisii", f->url, (int64_t)f->outcome,
-		(int64_t)f->status, f->tries, f->next_try, f->fetched_at, f->etag,
-		f->last_modified, f->reason, (const void *)f->sha256, sizeof f->sha256,
-		(int64_t)f->segment, f->offset, f->length, f->format, (int64_t)f->width,
-		(int64_t)f->height);
+		(int64_t)f->status, f->tries, f->next_try, f->fetched_at, f->etag, f->last_modified,
+		f->reason, (const void *)f->sha256, sizeof f->sha256, (int64_t)f->segment,
+		f->offset, f->length, f->format, (int64_t)f->width, (int64_t)f->height);
 }
 
 /* ---- outcomes ---- */
@@ -314,8 +313,7 @@ struct waiting {
 
 static void read_waiting(sqlite3_stmt *s, struct waiting *w)
 {
-	*w = (struct waiting){
-		.image_url = text(s, 1), .origin = text(s, 2), .place = text(s, 3)};
+	*w = (struct waiting){.image_url = text(s, 1), .origin = text(s, 2), .place = text(s, 3)};
 	w->pair.id = sqlite3_column_int64(s, 0);
 	w->pair.source = text(s, 4);
 	w->pair.url = text(s, 5);
@@ -386,9 +384,8 @@ static int give_up_one(struct wl_lane *l, sqlite3_stmt *s, const struct waiting 
 	return wl_db_run(&l->db, fail, err, "i", id);
 }
 
-int64_t wl_lane_complete(
-	struct wl_lane *l, struct wl_fetch *f, const void *image, size_t n, int64_t *bare,
-	struct wl_err *err)
+int64_t wl_lane_complete(struct wl_lane *l, struct wl_fetch *f, const void *image, size_t n,
+	int64_t *bare, struct wl_err *err)
 {
 	sqlite3_stmt *s, *drop = stmt(l, STMT_DROP, err);
 	struct waiting w;
@@ -433,8 +430,8 @@ static int add_sibling(
 				    .meta = text(s, 8)}};
 	char hex[WL_SHA256_HEX], origin[128];
 	wl_hex(f->sha256, sizeof f->sha256, hex);
-	snprintf(origin, sizeof origin, "refresh of %lld#%s",
-		(long long)sqlite3_column_int64(s, 0), hex);
+	snprintf(origin, sizeof origin, "refresh of %lld#%s", (long long)sqlite3_column_int64(s, 0),
+		hex);
 	w.pair.id = wl_pair_id(w.pair.source, w.pair.page_url, origin, 0);
 	int has = wl_lane_has(l, w.pair.id, err);
 	return has ? has : complete_one(l, &w, f, err);
@@ -454,7 +451,8 @@ int64_t wl_lane_changed(
 		return -1;
 	memcpy(old, f->sha256, sizeof old);
 	for (;;) {
-		WL_TRY(wl_db_bind(&l->db, s, err, "sbi", f->url, (const void *)old, sizeof old, id));
+		WL_TRY(wl_db_bind(
+			&l->db, s, err, "sbi", f->url, (const void *)old, sizeof old, id));
 		int row = wl_db_step(&l->db, s, err);
 		WL_TRY(row);
 		if (!row)
@@ -473,7 +471,8 @@ int64_t wl_lane_changed(
 /* What was known of the pair, as the JSON that it would have come as. */
 static char *evidence(const struct waiting *w, struct wl_err *err)
 {
-	json_t *texts = json_loads(w->pair.texts, 0, NULL), *meta = json_loads(w->pair.meta, 0, NULL);
+	json_t *texts = json_loads(w->pair.texts, 0, NULL),
+	       *meta = json_loads(w->pair.meta, 0, NULL);
 	json_t *o = json_pack("{s:s, s:s, s:s, s:o?, s:o?}", "image_url", w->image_url, "source",
 		w->pair.source, "page_url", w->pair.page_url, "captions", texts, "meta", meta);
 	char *s = o ? wl_json_text(o, err) : NULL;
@@ -488,8 +487,7 @@ static int quarantine_one(
 {
 	char *place = wl_strf(err, "%s (pair %lld)", w->place, (long long)w->pair.id);
 	char *bytes = place ? evidence(w, err) : NULL;
-	int ret = bytes ? wl_lane_quarantine(
-				  l, w->origin, place, reason, bytes, strlen(bytes), err)
+	int ret = bytes ? wl_lane_quarantine(l, w->origin, place, reason, bytes, strlen(bytes), err)
 			: -1;
 	free(place);
 	free(bytes);

@@ -54,8 +54,8 @@ static struct wl_task *take_url(
 	struct wl_fetcher *f, const char *url, const char *referer, struct wl_err *err)
 {
 	struct wl_err why = WL_ERR_INIT;
-	struct wl_task *t = wl_task_new(
-		&f->sites, &f->http, url, f->o.referer ? referer : "", &why);
+	struct wl_task *t =
+		wl_task_new(&f->sites, &f->http, url, f->o.referer ? referer : "", &why);
 	if (!t && why.code != WL_EDATA)
 		wl_err_set(err, why.code, "%s", why.msg);
 	return t;
@@ -97,8 +97,7 @@ static int give_up_bad_url(struct wl_fetcher *f, const char *url, struct wl_err 
 	return 0;
 }
 
-static int consider(
-	struct wl_fetcher *f, const char *url, const char *referer, struct wl_err *err)
+static int consider(struct wl_fetcher *f, const char *url, const char *referer, struct wl_err *err)
 {
 	int64_t tries, wait_ms;
 	if (wl_task_find(&f->sites, url))
@@ -151,8 +150,8 @@ static int take_waiting(struct wl_fetcher *f, struct wl_err *err)
 static int take_stale(struct wl_fetcher *f, struct wl_err *err)
 {
 	struct wl_fetch row;
-	int more = wl_lane_stale(f->lane, f->url_cursor ? f->url_cursor : "",
-		f->now_s - f->o.refresh_s, &row, err);
+	int more = wl_lane_stale(
+		f->lane, f->url_cursor ? f->url_cursor : "", f->now_s - f->o.refresh_s, &row, err);
 	if (more <= 0) {
 		f->exhausted = more == 0;
 		return more;
@@ -213,8 +212,7 @@ static int start_request(struct wl_fetcher *f, struct wl_task *t, struct wl_err 
 {
 	struct wl_site *site = t->site;
 	int64_t delay = wl_robots_delay_ms(site->robots);
-	WL_TRY(wl_request_start(
-		&t->req, &t->at, t->referer, t->etag, t->last_modified, err));
+	WL_TRY(wl_request_start(&t->req, &t->at, t->referer, t->etag, t->last_modified, err));
 	link_active(f, t);
 	f->out->requests++;
 	if (delay < f->o.delay_ms)
@@ -230,11 +228,11 @@ static int put_off_all(struct wl_fetcher *f, struct wl_site *site, struct wl_err
 	struct wl_task *t;
 	bool kept;
 	while ((t = wl_site_dequeue(site)) != NULL) {
-		WL_TRY(wl_outcome_again(f, t, "the site does not answer",
-			(int64_t)DEAD_REST_S * 1000, &kept, err));
+		WL_TRY(wl_outcome_again(
+			f, t, "the site does not answer", (int64_t)DEAD_REST_S * 1000, &kept, err));
 		if (kept) /* wait_s is longer than the rest */
-			WL_TRY(wl_task_queue_at(&f->sites, t,
-				f->now_ms + (int64_t)DEAD_REST_S * 1000, err));
+			WL_TRY(wl_task_queue_at(
+				&f->sites, t, f->now_ms + (int64_t)DEAD_REST_S * 1000, err));
 	}
 	f->sated = false;
 	return 0;
@@ -570,8 +568,7 @@ static void sleep_a_little(struct wl_fetcher *f)
 	if (ms < 0 || ms > SLEEP_MS)
 		ms = SLEEP_MS;
 	/* Work is at hand when a site is ready and a place is free, or the window can be filled. */
-	if ((f->sites.ready && may_start(f)) ||
-		(!f->exhausted && !f->sated && has_room(f)))
+	if ((f->sites.ready && may_start(f)) || (!f->exhausted && !f->sated && has_room(f)))
 		ms = 0;
 	curl_multi_poll(f->http.multi, NULL, 0, (int)ms, NULL);
 }
@@ -650,8 +647,8 @@ static int begin(struct wl_fetcher *f, struct wl_err *err)
 	return 0;
 }
 
-int wl_fetcher_run(struct wl_fetcher *f, struct wl_lane *lane, struct wl_fetch_counts *out,
-	struct wl_err *err)
+int wl_fetcher_run(
+	struct wl_fetcher *f, struct wl_lane *lane, struct wl_fetch_counts *out, struct wl_err *err)
 {
 	int more = 1, ret = -1;
 	int64_t waiting = 0;
@@ -683,11 +680,12 @@ out:
 static int check_opts(const struct wl_fetch_opts *o, struct wl_err *err)
 {
 	char token[WL_ROBOTS_TOKEN];
-	if (o->connections < 1 || o->connections > 10000 || o->per_host < 1 ||
-		o->delay_ms < 0 || o->retries < 0 || o->max_redirects < 0 || o->max_bytes < 1 ||
+	if (o->connections < 1 || o->connections > 10000 || o->per_host < 1 || o->delay_ms < 0 ||
+		o->retries < 0 || o->max_redirects < 0 || o->max_bytes < 1 ||
 		o->max_bytes > WL_IMAGE_MAX_BYTES)
 		return wl_err_set(err, WL_EUSAGE,
-			"fetching: connections must be 1 to 10000, per-host >= 1, delay, retries and "
+			"fetching: connections must be 1 to 10000, per-host >= 1, delay, retries "
+			"and "
 			"redirects >= 0, the size limit 1 to %d bytes",
 			WL_IMAGE_MAX_BYTES);
 	if (!(o->connect_s > 0 && o->stall_s > 0 && o->total_s > 0 && o->retry_s >= 0 &&
@@ -750,7 +748,8 @@ static int fetch_lane(struct wl_fetcher *f, struct wl_corpus *c, int number,
 	struct wl_err why = WL_ERR_INIT;
 	struct wl_lane *lane = wl_lane_open(c, number, &why);
 	if (!lane && why.code == WL_EFAIL && strstr(why.msg, "another process")) {
-		wl_warn("partition %d is being written by another process; what waits there is left "
+		wl_warn("partition %d is being written by another process; what waits there is "
+			"left "
 			"to it",
 			number);
 		out->busy_lanes++;
@@ -765,8 +764,8 @@ static int fetch_lane(struct wl_fetcher *f, struct wl_corpus *c, int number,
 	return ret;
 }
 
-int wl_fetch_corpus(const struct wl_fetch_opts *o, struct wl_corpus *c,
-	struct wl_fetch_counts *out, struct wl_err *err)
+int wl_fetch_corpus(const struct wl_fetch_opts *o, struct wl_corpus *c, struct wl_fetch_counts *out,
+	struct wl_err *err)
 {
 	int ret = 0;
 	*out = (struct wl_fetch_counts){.reasons = json_object()};

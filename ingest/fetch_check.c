@@ -16,7 +16,8 @@ static bool jpeg_has_end(const uint8_t *b, size_t n)
 			return false;
 		if (ff[1] == 0xd9)
 			return true;
-		/* In the coded data 0xff is followed by 0 or a restart marker: it was cut off there. */
+		/* In the coded data 0xff is followed by 0 or a restart marker: it was cut off
+		 * there. */
 		if (ff[1] == 0 || (ff[1] >= 0xd0 && ff[1] <= 0xd7))
 			return false;
 		i = (size_t)(ff - b) + 1;
@@ -38,8 +39,8 @@ static bool webp_has_end(const uint8_t *b, size_t n)
 	return n >= 8 && size <= n - 8;
 }
 
-static int quick_check(const struct wl_buf *b, const struct wl_image_info *info, bool *known,
-	struct wl_err *err)
+static int quick_check(
+	const struct wl_buf *b, const struct wl_image_info *info, bool *known, struct wl_err *err)
 {
 	const uint8_t *p = (const uint8_t *)b->data;
 	bool whole = false;

@@ -50,7 +50,8 @@ static void take_status(struct wl_answer *a, const char *line, size_t n)
 	a->etag[0] = a->last_modified[0] = a->type[0] = a->location[0] = a->denied[0] = '\0';
 	a->retry_after_s = -1;
 	for (size_t i = 1; blank && i <= 3 && (size_t)(blank - line) + i < n; i++)
-		status = 10 * status + (unsigned)(blank[i] >= '0' && blank[i] <= '9' ? blank[i] - '0' : 0);
+		status = 10 * status +
+			 (unsigned)(blank[i] >= '0' && blank[i] <= '9' ? blank[i] - '0' : 0);
 	a->status = (int)status;
 }
 
@@ -286,8 +287,7 @@ static int set_headers(
 	WL_TRY(add_condition(r, "If-Modified-Since", last_modified, err));
 	if (r->headers)
 		WL_TRY(add_condition(r, "Accept", strchr(r->http->headers->data, ' ') + 1, err));
-	curl_easy_setopt(
-		r->easy, CURLOPT_HTTPHEADER, r->headers ? r->headers : r->http->headers);
+	curl_easy_setopt(r->easy, CURLOPT_HTTPHEADER, r->headers ? r->headers : r->http->headers);
 	return 0;
 }
 
@@ -309,8 +309,8 @@ int wl_request_start(struct wl_request *r, const struct wl_url *u, const char *r
 	WL_TRY(set_headers(r, etag, last_modified, err));
 	CURLMcode rc = curl_multi_add_handle(h->multi, r->easy);
 	if (rc != CURLM_OK)
-		return wl_err_set(err, WL_EFAIL, "a request cannot be started: %s",
-			curl_multi_strerror(rc));
+		return wl_err_set(
+			err, WL_EFAIL, "a request cannot be started: %s", curl_multi_strerror(rc));
 	return 0;
 }
 

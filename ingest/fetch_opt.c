@@ -29,8 +29,9 @@ void wl_fetch_say(const struct wl_fetch_counts *n)
 
 json_t *wl_fetch_counts_json(const struct wl_fetch_counts *n)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O?}", "requests",
-		n->requests, "pages", n->pages, "found", n->found, "ok", n->ok, "failed", n->failed, "later", n->later, "unchanged",
-		n->unchanged, "changed", n->changed, "pairs", n->pairs, "quarantined",
-		n->quarantined, "waiting", n->waiting, "bytes", n->bytes, "reasons", n->reasons);
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O?}",
+		"requests", n->requests, "pages", n->pages, "found", n->found, "ok", n->ok,
+		"failed", n->failed, "later", n->later, "unchanged", n->unchanged, "changed",
+		n->changed, "pairs", n->pairs, "quarantined", n->quarantined, "waiting", n->waiting,
+		"bytes", n->bytes, "reasons", n->reasons);
 }

@@ -42,7 +42,8 @@ static int count_reason(struct wl_fetcher *f, const char *reason, struct wl_err 
 
 /* ---- pictures that have come ---- */
 
-static int changed(struct wl_fetcher *f, struct wl_task *t, struct wl_fetch *row, struct wl_err *err)
+static int changed(
+	struct wl_fetcher *f, struct wl_task *t, struct wl_fetch *row, struct wl_err *err)
 {
 	const struct wl_buf *b = &t->req.a.body;
 	memcpy(row->sha256, t->known_sha256, sizeof row->sha256);
@@ -176,8 +177,8 @@ int wl_outcome_again(struct wl_fetcher *f, struct wl_task *t, const char *reason
 
 /* ---- outcomes that are known already ---- */
 
-int wl_outcome_known(struct wl_fetcher *f, const char *url, int64_t *tries, int64_t *wait_ms,
-	struct wl_err *err)
+int wl_outcome_known(
+	struct wl_fetcher *f, const char *url, int64_t *tries, int64_t *wait_ms, struct wl_err *err)
 {
 	struct wl_fetch row;
 	int64_t pairs, bare;
@@ -230,8 +231,7 @@ int wl_outcome_elsewhere(
 		wl_buf_init(&image, WL_IMAGE_MAX_BYTES);
 		int ret = wl_corpus_image(c, &p, &image, err);
 		if (ret == 0)
-			pairs = wl_lane_complete(
-				f->lane, &row, image.data, image.len, &bare, err);
+			pairs = wl_lane_complete(f->lane, &row, image.data, image.len, &bare, err);
 		wl_buf_release(&image);
 		if (ret < 0 || pairs < 0)
 			return -1;

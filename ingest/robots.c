@@ -63,8 +63,8 @@ static int add_normal(struct wl_buf *out, const char *s, size_t n, struct wl_err
 			c = (unsigned char)(hex(s[i + 1]) << 4 | hex(s[i + 2]));
 			i += 2;
 		}
-		bool plain = escaped ? isalnum(c) || (c && strchr("-._~", c))
-				     : c > 0x20 && c < 0x7f;
+		bool plain =
+			escaped ? isalnum(c) || (c && strchr("-._~", c)) : c > 0x20 && c < 0x7f;
 		if (plain && c < 0x80)
 			WL_TRY(wl_buf_putc(out, (char)c, err));
 		else
@@ -84,8 +84,8 @@ struct reader {
 	bool for_me, for_all;
 };
 
-static int add_rule(
-	struct reader *rd, struct rules *to, bool allow, const char *s, size_t n, struct wl_err *err)
+static int add_rule(struct reader *rd, struct rules *to, bool allow, const char *s, size_t n,
+	struct wl_err *err)
 {
 	if (to->n == to->cap) {
 		size_t cap = to->cap ? 2 * to->cap : 16;
@@ -153,7 +153,7 @@ static void trim(const char **s, size_t *n)
 {
 	for (; *n && isspace((unsigned char)**s); (*s)++)
 		(*n)--;
-	for (; *n && isspace((unsigned char)(*s)[*n - 1]); )
+	for (; *n && isspace((unsigned char)(*s)[*n - 1]);)
 		(*n)--;
 }
 
@@ -298,8 +298,8 @@ bool wl_robots_allows(const struct wl_robots *r, const char *path)
 /* Directives that have a value after a colon, so that the word before it is no crawler. */
 static bool has_value(const char *s, size_t n)
 {
-	static const char *const names[] = {"unavailable_after", "max-snippet",
-		"max-image-preview", "max-video-preview"};
+	static const char *const names[] = {
+		"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (is_key(s, n, names[i]))
 			return true;

@@ -54,8 +54,8 @@ static int try_header(
 {
 	static const char *const urls[] = {
 		"url", "image_url", "img_url", "image_link", "imageurl", NULL};
-	static const char *const captions[] = {"caption", "text", "captions", "alt_text", "alt",
-		"title", "description", NULL};
+	static const char *const captions[] = {
+		"caption", "text", "captions", "alt_text", "alt", "title", "description", NULL};
 	WL_TRY(wl_csv_split(&s->header, line->data, line->len, separator, &s->mem, err));
 	s->url = wl_csv_column(&s->header, urls);
 	s->caption = wl_csv_column(&s->header, captions);
@@ -207,8 +207,8 @@ static int take_columns(struct urls_source *s, struct wl_record *r, const struct
 	return r->pair.meta ? 0 : -1;
 }
 
-static int from_table(struct urls_source *s, struct wl_record *r, const char **url,
-	struct wl_err *err)
+static int from_table(
+	struct urls_source *s, struct wl_record *r, const char **url, struct wl_err *err)
 {
 	struct wl_csv_row row;
 	WL_TRY(wl_csv_split(&row, r->json.data, r->json.len, s->separator, &r->mem, err));
@@ -217,8 +217,7 @@ static int from_table(struct urls_source *s, struct wl_record *r, const char **u
 			s->header.v[s->url], row.n, s->header.n);
 	*url = row.v[s->url];
 	if (s->caption >= 0 && (size_t)s->caption < row.n)
-		WL_TRY(wl_record_captions(
-			r, row.v[s->caption], strlen(row.v[s->caption]), err));
+		WL_TRY(wl_record_captions(r, row.v[s->caption], strlen(row.v[s->caption]), err));
 	return take_columns(s, r, &row, err);
 }
 
@@ -246,7 +245,7 @@ static int urls_prepare(struct wl_source *base, struct wl_record *r, struct wl_e
 	const char *url = "";
 	r->pair.source = base->origin->source;
 	if (!r->reason)
-		WL_TRY(s->form == FORM_TABLE  ? from_table(s, r, &url, err)
+		WL_TRY(s->form == FORM_TABLE   ? from_table(s, r, &url, err)
 			: s->form == FORM_JSON ? from_json(r, &url, err)
 					       : from_line(r, &url, err));
 	if (!r->reason && !r->has_image)
@@ -262,20 +261,27 @@ static int urls_prepare(struct wl_source *base, struct wl_record *r, struct wl_e
 			r->pair.meta = s->page_meta;
 		if (s->page_source && r->pair.source == base->origin->source)
 			r->pair.source = s->page_source;
-		r->pair.id = wl_pair_id(
-			r->pair.source, r->pair.page_url, r->image_origin, r->ordinal);
+		r->pair.id =
+			wl_pair_id(r->pair.source, r->pair.page_url, r->image_origin, r->ordinal);
 		return 0;
 	}
 	return wl_record_finish(r, err);
 }
 
+static int64_t urls_recall(const char *place)
+{
+	return wl_place_number(place, "line");
+}
+
 const struct wl_source_ops wl_source_urls = {
 	.kind = "urls",
 	.params = "profile",
-	.about = "urls:FILE  addresses of pictures with captions (URL<TAB>caption, CSV, TSV, JSONL), or "
+	.about = "urls:FILE  addresses of pictures with captions (URL<TAB>caption, CSV, TSV, "
+		 "JSONL), or "
 		 "of pages; ?profile=NAME",
 	.open = urls_open,
 	.next = urls_next,
 	.prepare = urls_prepare,
+	.recall = urls_recall,
 	.close = urls_close,
 };

@@ -270,8 +270,8 @@ static void write_form(const char *name, const char *form)
 		else if (strcmp(form, "tsv") == 0)
 			OK(wl_buf_printf(&b, &err, "%s\t图 %d, \"好\"%s\tcc\n", url, i, ""));
 		else if (strcmp(form, "jsonl") == 0)
-			OK(wl_buf_printf(&b, &err, "{\"url\":\"%s\",\"caption\":\"图 %d, \\\"好\\\"\"}\n",
-				url, i));
+			OK(wl_buf_printf(&b, &err,
+				"{\"url\":\"%s\",\"caption\":\"图 %d, \\\"好\\\"\"}\n", url, i));
 		else
 			OK(wl_buf_printf(&b, &err, "%s\t图 %d, \"好\"\n\n", url, i));
 	}
@@ -303,8 +303,8 @@ static void test_forms(void **state)
 		char *d = dump(forms[i]);
 		assert_non_null(strstr(d, "[[\"caption\",\"图 4, \\\"好\\\"\"]]"));
 		if (strcmp(forms[i], "csv") == 0) {
-			assert_non_null(strstr(
-				d, "[[\"caption\",\"图 3, \\\"好\\\"\"],[\"caption\",\"第二行\"]]"));
+			assert_non_null(strstr(d,
+				"[[\"caption\",\"图 3, \\\"好\\\"\"],[\"caption\",\"第二行\"]]"));
 			assert_non_null(strstr(d, "{\"id\":\"4\"}"));
 		}
 		if (strcmp(forms[i], "tsv") == 0)
@@ -665,8 +665,8 @@ static void test_kills(void **state)
 	json_decref(ingest("whole", args, 0));
 	char *want = dump("whole");
 	snprintf(cmd, sizeof cmd,
-		"exec %s/wenlan-ingest --quiet --corpus %s/killed --partitions 2 --commit-every 3 "
-		QUICK "urls:%s/kill.txt",
+		"exec %s/wenlan-ingest --quiet --corpus %s/killed --partitions 2 --commit-every "
+		"3 " QUICK "urls:%s/kill.txt",
 		tmp_bin(), tmp.path, tmp.path);
 	for (uint64_t round = 0; round < 400 && status != 0; round++) {
 		uint64_t spread = 4000 * (1 + round / 2);
@@ -698,8 +698,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_outcomes),
 		cmocka_unit_test(test_workers_and_partitions), cmocka_unit_test(test_across_lanes),
-		cmocka_unit_test(test_forms),
-		cmocka_unit_test(test_bad_lists), cmocka_unit_test(test_jsonl), cmocka_unit_test(test_pages),
+		cmocka_unit_test(test_forms), cmocka_unit_test(test_bad_lists),
+		cmocka_unit_test(test_jsonl), cmocka_unit_test(test_pages),
 		cmocka_unit_test(test_robots), cmocka_unit_test(test_limits_per_host),
 		cmocka_unit_test(test_later), cmocka_unit_test(test_dead_site),
 		cmocka_unit_test(test_retry_failed), cmocka_unit_test(test_refresh),

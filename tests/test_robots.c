@@ -24,15 +24,15 @@ static bool allows(const char *rules, const char *token, const char *path)
 	return yes;
 }
 
-#define ALLOWED(rules, path) \
-	do { \
-		if (!allows(rules, "wenlan-ingest", path)) \
-			fail_msg("%s is forbidden by: %s", path, rules); \
+#define ALLOWED(rules, path)                                                                       \
+	do {                                                                                       \
+		if (!allows(rules, "wenlan-ingest", path))                                         \
+			fail_msg("%s is forbidden by: %s", path, rules);                           \
 	} while (0)
-#define FORBIDDEN(rules, path) \
-	do { \
-		if (allows(rules, "wenlan-ingest", path)) \
-			fail_msg("%s is allowed by: %s", path, rules); \
+#define FORBIDDEN(rules, path)                                                                     \
+	do {                                                                                       \
+		if (allows(rules, "wenlan-ingest", path))                                          \
+			fail_msg("%s is allowed by: %s", path, rules);                             \
 	} while (0)
 
 static void test_groups(void **state)
@@ -214,10 +214,10 @@ static void test_addresses(void **state)
 	static const char *const inside[] = {"0.0.0.0", "10.1.2.3", "100.64.0.1", "100.127.255.255",
 		"127.0.0.1", "127.255.255.255", "169.254.169.254", "172.16.0.1", "172.31.255.255",
 		"192.0.0.1", "192.0.2.9", "192.168.0.1", "198.18.0.1", "198.19.255.255",
-		"198.51.100.1", "203.0.113.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "::",
-		"::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1",
-		"fc00::1", "fd12::1", "fe80::1", "ff02::1", "2001:db8::1", "2001::1",
-		"2002:7f00:1::", "2002:a00:1::", "3fff::1", "100::1", "5f00::1"};
+		"198.51.100.1", "203.0.113.1", "224.0.0.1", "240.0.0.1", "255.255.255.255",
+		"::", "::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1",
+		"64:ff9b::7f00:1", "fc00::1", "fd12::1", "fe80::1", "ff02::1", "2001:db8::1",
+		"2001::1", "2002:7f00:1::", "2002:a00:1::", "3fff::1", "100::1", "5f00::1"};
 	static const char *const outside[] = {"1.1.1.1", "9.255.255.255", "11.0.0.0", "100.63.0.1",
 		"100.128.0.1", "126.255.255.255", "128.0.0.1", "169.253.0.1", "172.15.0.1",
 		"172.32.0.1", "192.0.1.1", "192.167.0.1", "198.17.0.1", "198.20.0.1", "223.255.0.1",
@@ -250,8 +250,8 @@ static void test_networks(void **state)
 		{"1.2.3.4, ::1", "::1", true}, {"fd00::/8", "fdff::1", true},
 		{"fd00::/9", "fdff::1", false}, {"0.0.0.0/0", "9.9.9.9", true},
 		{"0.0.0.0/0", "::1", false}, {"", "10.0.0.1", false}};
-	static const char *const bad[] = {"10", "10.0.0.0/33", "10.0.0.0/x", "host", "::1/129",
-		"10.0.0.0/8/9", "1.2.3.4/"};
+	static const char *const bad[] = {
+		"10", "10.0.0.0/33", "10.0.0.0/x", "host", "::1/129", "10.0.0.0/8/9", "1.2.3.4/"};
 	struct sockaddr_storage a;
 	struct wl_nets nets;
 	socklen_t n;
@@ -278,9 +278,9 @@ static void test_urls(void **state)
 		{"http://x.com/图.jpg", "http://x.com/%e5%9b%be.jpg", "http://x.com", "x.com"},
 		{"http://x.com/a/../b", "http://x.com/b", "http://x.com", "x.com"},
 		{"http://[::1]:80/x", "http://[::1]/x", "http://[::1]", "::1"}};
-	static const char *const bad[] = {"", " ", "x.jpg", "file:///etc/passwd", "data:image/png,x",
-		"ftp://x.com/a", "javascript:alert(1)", "http://", "gopher://x/",
-		"http://x.com:99999/", "http://a b/"};
+	static const char *const bad[] = {"", " ", "x.jpg", "file:///etc/passwd",
+		"data:image/png,x", "ftp://x.com/a", "javascript:alert(1)", "http://",
+		"gopher://x/", "http://x.com:99999/", "http://a b/"};
 	struct wl_url u;
 	(void)state;
 	for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
@@ -327,8 +327,8 @@ static void test_csv(void **state)
 	struct wl_csv_row row;
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		OK(wl_csv_split(&row, cases[i].line, strlen(cases[i].line), cases[i].sep, &mem,
-			&err));
+		OK(wl_csv_split(
+			&row, cases[i].line, strlen(cases[i].line), cases[i].sep, &mem, &err));
 		assert_int_equal(row.n, cases[i].n);
 		for (size_t k = 0; k < row.n; k++)
 			assert_string_equal(row.v[k], cases[i].v[k]);

@@ -52,14 +52,16 @@ static void make_picture(int i, struct wl_buf *out)
 				size_t k = ((size_t)y * 500 + (size_t)x) * 3 + (size_t)c;
 				double v = 128 + 70 * sin(x * 0.02 * (i % 7 + 1) + c) +
 					   40 * cos(y * 0.05 * (i % 5 + 1));
-				im.data[k] = (uint8_t)(v + (double)(wl_rand64(2, (uint64_t)i, k) & 31) -
-						       16);
+				im.data[k] =
+					(uint8_t)(v + (double)(wl_rand64(2, (uint64_t)i, k) & 31) -
+						  16);
 			}
 	/* Half the chroma, as nearly all pictures of the web have it. */
 	unsigned char *jpeg = NULL;
 	unsigned long n = 0;
 	tjhandle tj = tjInitCompress();
-	must(tj && tjCompress2(tj, im.data, 500, 0, 375, TJPF_RGB, &jpeg, &n, TJSAMP_420, 85, 0) == 0,
+	must(tj && tjCompress2(tj, im.data, 500, 0, 375, TJPF_RGB, &jpeg, &n, TJSAMP_420, 85, 0) ==
+				0,
 		"the picture cannot be encoded");
 	wl_buf_init(out, 1 << 22);
 	must(wl_buf_add(out, jpeg, n, &err) == 0, err.msg);
@@ -74,9 +76,8 @@ static int answer(int fd, const char *request)
 	const char *slash;
 	must(sscanf(request, "GET %1023s", path) == 1, "no GET");
 	slash = strrchr(path, '/');
-	const struct wl_buf *b = strstr(path, ".jpg") ? &pictures[strtoul(slash + 1, NULL, 10) %
-								   PICTURES]
-						      : NULL;
+	const struct wl_buf *b =
+		strstr(path, ".jpg") ? &pictures[strtoul(slash + 1, NULL, 10) % PICTURES] : NULL;
 	int n = snprintf(head, sizeof head,
 		"HTTP/1.1 %s\r\nContent-Type: image/jpeg\r\nContent-Length: %zu\r\n\r\n",
 		b ? "200 OK" : "404 Not Found", b ? b->len : 0);
@@ -126,7 +127,7 @@ static int run_cpu(char **command)
 	}
 	must(pid > 0 && wait4(pid, &status, 0, &u) == pid, "no process");
 	printf("CPU %.3f\n", (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
-				      1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec));
+				     1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec));
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 

@@ -54,7 +54,7 @@ struct conn {
 	struct httpd_shared *sh;
 	char request[8192];
 	char path[1024];
-	unsigned n; /* the number at the path's end */
+	unsigned n;	  /* the number at the path's end */
 	uint32_t earlier; /* requests for this path before this one */
 };
 
@@ -71,12 +71,12 @@ static bool send_all(int fd, const void *p, size_t n)
 }
 
 /* A whole answer in one piece; headers: lines with \r\n. */
-static bool answer(struct conn *c, const char *status, const char *headers, const void *body,
-	size_t n)
+static bool answer(
+	struct conn *c, const char *status, const char *headers, const void *body, size_t n)
 {
 	char head[2048];
-	int len = snprintf(head, sizeof head, "HTTP/1.1 %s\r\n%sContent-Length: %zu\r\n\r\n", status,
-		headers, n);
+	int len = snprintf(head, sizeof head, "HTTP/1.1 %s\r\n%sContent-Length: %zu\r\n\r\n",
+		status, headers, n);
 	return send_all(c->fd, head, (size_t)len) && send_all(c->fd, body, n);
 }
 
@@ -171,7 +171,8 @@ static bool page(struct conn *c)
 {
 	char html[2048];
 	int n = snprintf(html, sizeof html,
-		"<!DOCTYPE html><html><head><meta charset=utf-8><title>第 %u 页</title></head><body>"
+		"<!DOCTYPE html><html><head><meta charset=utf-8><title>第 %u "
+		"页</title></head><body>"
 		"<article><h1>山里的湖</h1><p>湖边有一座白色的房子，房子前面停着一条小船。</p>"
 		"<figure><img src='/img/%u.jpg' alt='湖边的白房子 %u'>"
 		"<figcaption>湖边的白房子，摄于秋天</figcaption></figure>"
@@ -293,7 +294,8 @@ static void *run_connection(void *arg)
 		c->sh->hits++;
 		c->earlier = c->sh->counter[slot(c->path)]++;
 		int now = ++at_once, most = c->sh->most_at_once;
-		while (now > most && !atomic_compare_exchange_weak(&c->sh->most_at_once, &most, now))
+		while (now > most &&
+			!atomic_compare_exchange_weak(&c->sh->most_at_once, &most, now))
 			;
 		more = serve(c);
 		at_once--;
@@ -355,8 +357,8 @@ struct httpd httpd_start(void)
 {
 	struct httpd h;
 	int fd = open_port(&h.port, true);
-	h.shared = mmap(NULL, sizeof *h.shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-		-1, 0);
+	h.shared = mmap(
+		NULL, sizeof *h.shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_true(h.shared != MAP_FAILED);
 	h.shared->robots = 200;
 	h.pid = fork();
