@@ -442,7 +442,7 @@ static void under_mpirun(void **state)
 		if (n > 1)
 			make_corpus(dir, &x);
 		code = tmp_run(&out,
-			"mpirun --allow-run-as-root --oversubscribe -np %d %s/wenlan-dedup "
+			"ASAN_OPTIONS=detect_leaks=0 mpirun --allow-run-as-root --oversubscribe -np %d %s/wenlan-dedup "
 			"--corpus %s --policy pair --threads 1 --quiet",
 			n, tmp_bin(), dir);
 		if (code != 0)
@@ -454,7 +454,7 @@ static void under_mpirun(void **state)
 	}
 	/* The code of what went wrong is that of the whole. */
 	assert_int_equal(tmp_run(&out,
-				 "mpirun --allow-run-as-root --oversubscribe -np 2 %s/wenlan-dedup "
+				 "ASAN_OPTIONS=detect_leaks=0 mpirun --allow-run-as-root --oversubscribe -np 2 %s/wenlan-dedup "
 				 "--corpus %s --policy nonsense",
 				 tmp_bin(), first.path),
 		WL_EUSAGE);
