@@ -13,11 +13,11 @@
 
 enum {
 	BUCKETS = 1024,
-	CHUNK = 256,	   /* records */
-	SLAB = 1024,	   /* chunks allocated at once */
-	DIGIT = 10,	   /* bits of the mix that a bucket is sorted by at a time */
-	ONE_DIGIT = 8192,  /* records for which one digit is enough */
-	SMALL = 24,	   /* records sorted by insertion */
+	CHUNK = 256,	    /* records */
+	SLAB = 1024,	    /* chunks allocated at once */
+	DIGIT = 10,	    /* bits of the mix that a bucket is sorted by at a time */
+	ONE_DIGIT = 8192,   /* records for which one digit is enough */
+	SMALL = 24,	    /* records sorted by insertion */
 	BYTES_A_RECORD = 20 /* with chunks half full at the end, and a bucket's copy */
 };
 
@@ -109,7 +109,7 @@ struct slab {
 struct wl_emitter {
 	const struct wl_bygroup *job;
 	uint32_t ranks, slices, slice, rank;
-	struct bucket *buckets; /* [BUCKETS] of this rank, then one for each rank */
+	struct bucket *buckets;	    /* [BUCKETS] of this rank, then one for each rank */
 	struct slab *slabs, *spare; /* in use, the first one up to `used`; kept for the next pass */
 	size_t used;
 	bool no_memory;
@@ -265,7 +265,8 @@ static void sort_digit(const struct wl_rec *v, struct wl_rec *to, size_t n, int 
 }
 
 /* A run whose mixes agree in their low digits: sorted by key, cut where the first bits differ. */
-static void show_run(const struct wl_bygroup *job, struct wl_values *out, struct wl_rec *r, size_t n)
+static void show_run(
+	const struct wl_bygroup *job, struct wl_values *out, struct wl_rec *r, size_t n)
 {
 	sort_run(r, n);
 	for (size_t from = 0, i = 1; i <= n; i++) {
@@ -434,8 +435,8 @@ out:
 int wl_bygroup(const struct wl_bygroup *job, struct wl_comm *comm, struct wl_pool *pool,
 	size_t memory, struct wl_err *err)
 {
-	struct pass p = {.job = job, .parts = wl_pool_threads(pool),
-		.ranks = (uint32_t)wl_comm_size(comm)};
+	struct pass p = {
+		.job = job, .parts = wl_pool_threads(pool), .ranks = (uint32_t)wl_comm_size(comm)};
 	uint64_t slices = job->records * BYTES_A_RECORD / (memory ? memory : 1) + 1;
 	int ret = -1;
 
@@ -451,7 +452,9 @@ int wl_bygroup(const struct wl_bygroup *job, struct wl_comm *comm, struct wl_poo
 		goto out;
 	}
 	for (size_t i = 0; i < p.parts; i++) {
-		p.e[i] = (struct wl_emitter){.job = job, .ranks = p.ranks, .slices = p.slices,
+		p.e[i] = (struct wl_emitter){.job = job,
+			.ranks = p.ranks,
+			.slices = p.slices,
 			.rank = (uint32_t)wl_comm_rank(comm)};
 		p.e[i].buckets = calloc(BUCKETS + p.ranks, sizeof(*p.e[i].buckets));
 		if (!p.e[i].buckets) {

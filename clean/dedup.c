@@ -26,8 +26,8 @@ static int parse(const char *option, const char *const names[3], const char *s, 
 	for (int i = 0; i < 3; i++)
 		if (strcmp(s, names[i]) == 0)
 			return i;
-	return wl_err_set(err, WL_EUSAGE, "%s is \"%s\", expected %s, %s or %s.", option, s, names[0],
-		names[1], names[2]);
+	return wl_err_set(err, WL_EUSAGE, "%s is \"%s\", expected %s, %s or %s.", option, s,
+		names[0], names[1], names[2]);
 }
 
 int wl_dedup_policy_parse(const char *s, enum wl_dedup_policy *out, struct wl_err *err)
@@ -51,8 +51,10 @@ int wl_against_by_parse(const char *s, enum wl_against_by *out, struct wl_err *e
 const char *dedup_reason(const struct dedup *d, const struct member *x)
 {
 	static const char *const names[] = {[REASON_BAD_IMAGE] = "bad-image",
-		[REASON_NEAR_TEST] = "near-test", [REASON_NEAR_VAL] = "near-val",
-		[REASON_NEAR_AGAINST] = "near-eval", [REASON_BANNER] = "banner-image",
+		[REASON_NEAR_TEST] = "near-test",
+		[REASON_NEAR_VAL] = "near-val",
+		[REASON_NEAR_AGAINST] = "near-eval",
+		[REASON_BANNER] = "banner-image",
 		[REASON_TEMPLATE] = "template-text"};
 
 	return x->reason == REASON_DUPLICATE ? duplicate_reasons[d->o->policy] : names[x->reason];
@@ -164,8 +166,8 @@ static int sign_all(struct dedup *d, bool *stop, struct wl_err *err)
 	if (!tx)
 		return -1;
 	WL_TRY_OUT(wl_corpus_count(c, &total, err));
-	progress = wl_progress_new(
-		"dedup", "pairs", (uint64_t)(total.pairs / wl_comm_size(d->comm)));
+	progress =
+		wl_progress_new("dedup", "pairs", (uint64_t)(total.pairs / wl_comm_size(d->comm)));
 	for (int p = 0; p < d->partitions && !wl_stop_requested(); p++)
 		if (dedup_is_mine(d, p))
 			WL_TRY_OUT(dedup_sign(d, tx, p, progress, err));
@@ -188,8 +190,7 @@ static int rows_open(struct dedup *d, struct wl_err *err)
 	d->bands = wl_bands_for(d->o->text_jaccard > 0 ? d->o->text_jaccard : 1);
 	d->text_slots = d->bands.bands > WL_TEXT_VARIANTS ? d->bands.bands : WL_TEXT_VARIANTS;
 	wl_rows_init(&d->windows, sizeof(struct wl_windows), dedup_memory(d, 20), dir);
-	wl_rows_init(&d->texts,
-		sizeof(struct text_row) + (size_t)d->text_slots * sizeof(uint64_t),
+	wl_rows_init(&d->texts, sizeof(struct text_row) + (size_t)d->text_slots * sizeof(uint64_t),
 		dedup_memory(d, 20), dir);
 	d->n = 0;
 	return 0;

@@ -100,7 +100,8 @@ int dedup_against_hash(const struct wl_dedup_options *o, char hex[65], struct wl
 		struct stat st;
 		if (stat(o->against[i], &st) != 0 || !S_ISDIR(st.st_mode))
 			ret = wl_err_set(err, WL_EUSAGE,
-				"--against %s: there is no such directory; give a corpus, a directory "
+				"--against %s: there is no such directory; give a corpus, a "
+				"directory "
 				"of shards, or one of pictures with .txt files beside them.",
 				o->against[i]);
 		else
@@ -205,8 +206,7 @@ static int add_source(struct against *a, const char *set, const char *spec, stru
 				wl_warn("--against %s: %s: %s; it is left out", set, r.place,
 					r.reason);
 			else if (r.has_image && r.pair.texts)
-				WL_TRY_OUT(add_item(
-					a, set, r.place, NULL, &r.pair, &r.image, err));
+				WL_TRY_OUT(add_item(a, set, r.place, NULL, &r.pair, &r.image, err));
 			wl_record_clear(&r);
 		}
 		o->ops->close(s);
@@ -235,7 +235,8 @@ static int add_set(struct against *a, const char *dir, struct wl_err *err)
 	free(spec);
 	if (ret == 0 && a->n == before && !wl_stop_requested())
 		return wl_err_set(err, WL_EDATA,
-			"--against %s: it has no corpus.json, no .tar and no pictures with .txt files "
+			"--against %s: it has no corpus.json, no .tar and no pictures with .txt "
+			"files "
 			"beside them; give the directory that has.",
 			dir);
 	return ret;
@@ -255,8 +256,8 @@ static int begin(struct dedup *d, struct against *a, const struct wl_text *tx, b
 	if (!sql)
 		goto out;
 	WL_TRY_OUT(wl_db_open(&a->db, path, WL_DB_WRITE, err));
-	WL_TRY_OUT(wl_db_exec(&a->db,
-		"CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT);", err));
+	WL_TRY_OUT(wl_db_exec(
+		&a->db, "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT);", err));
 	WL_TRY_OUT(wl_db_exec(&a->db, dedup_schema, err));
 	WL_TRY_OUT(wl_db_int(&a->db, 0, &known, err, sql));
 	*same = known != 0;
@@ -264,7 +265,8 @@ static int begin(struct dedup *d, struct against *a, const struct wl_text *tx, b
 	if (*same)
 		goto out;
 	WL_TRY_OUT(ret = wl_db_exec(&a->db,
-			   "DELETE FROM meta; DELETE FROM signature; DELETE FROM look; DELETE FROM near;"
+			   "DELETE FROM meta; DELETE FROM signature; DELETE FROM look; DELETE FROM "
+			   "near;"
 			   "DELETE FROM bad; DELETE FROM item;",
 			   err));
 	ret = wl_db_prepare(&a->db, &a->item, "INSERT INTO item VALUES(?,?)", err);

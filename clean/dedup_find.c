@@ -20,7 +20,8 @@ struct equal {
 	struct wl_values found; /* root << 32 | member */
 };
 
-static int emit_equal(void *ctx, struct wl_emitter *e, size_t part, size_t parts, struct wl_err *err)
+static int emit_equal(
+	void *ctx, struct wl_emitter *e, size_t part, size_t parts, struct wl_err *err)
 {
 	struct equal *q = ctx;
 	struct dedup *d = q->d;
@@ -58,8 +59,12 @@ static int take_equal(void *ctx, const uint64_t *v, size_t n, struct wl_err *err
 static int find_equal(struct dedup *d, bool text, uint32_t **roots, struct wl_err *err)
 {
 	struct equal q = {.d = d, .text = text};
-	struct wl_bygroup job = {.what = text ? "text hashes" : "pixel hashes", .bits = 64,
-		.records = d->n_own, .emit = emit_equal, .group = group_equal, .take = take_equal,
+	struct wl_bygroup job = {.what = text ? "text hashes" : "pixel hashes",
+		.bits = 64,
+		.records = d->n_own,
+		.emit = emit_equal,
+		.group = group_equal,
+		.take = take_equal,
 		.ctx = &q};
 	int ret = -1;
 
@@ -136,7 +141,7 @@ static int fetch(struct dedup *d, const uint32_t *want, size_t n, enum dedup_kin
 	struct blobs *out, struct wl_err *err)
 {
 	size_t ranks = (size_t)wl_comm_size(d->comm), *sizes = calloc(4 * ranks, sizeof(*sizes));
-	uint32_t *wanted = malloc((2 * n + 1) * sizeof(*wanted)), *order = wanted + n;
+	uint32_t *wanted = malloc((2 * n + 1) * sizeof(*wanted)), *order;
 	struct wl_buf b;
 	void *asked = NULL, *came = NULL;
 	size_t at = 0;
@@ -149,6 +154,7 @@ static int fetch(struct dedup *d, const uint32_t *want, size_t n, enum dedup_kin
 		wl_err_nomem(err, "pictures to compare", n * sizeof(*want));
 		goto out;
 	}
+	order = wanted + n;
 	by_owner(d, want, n, wanted, order, sizes);
 	WL_TRY_OUT(wl_comm_alltoallv(d->comm, wanted, sizes, &asked, sizes + ranks, err));
 	WL_TRY_OUT(answer(d, asked, sizes + ranks, kind, &b, sizes + 2 * ranks, err));
@@ -344,7 +350,8 @@ struct picture_search {
 	struct wl_near_search s;
 };
 
-static int each_whole(void *ctx, struct wl_emitter *e, size_t part, size_t parts, struct wl_err *err)
+static int each_whole(
+	void *ctx, struct wl_emitter *e, size_t part, size_t parts, struct wl_err *err)
 {
 	struct picture_search *p = ctx;
 	struct dedup *d = p->c.d;
@@ -437,7 +444,8 @@ struct text_search {
 	uint64_t cut;
 };
 
-static int emit_texts(void *ctx, struct wl_emitter *e, size_t part, size_t parts, struct wl_err *err)
+static int emit_texts(
+	void *ctx, struct wl_emitter *e, size_t part, size_t parts, struct wl_err *err)
 {
 	struct text_search *s = ctx;
 	struct dedup *d = s->c.d;
@@ -482,9 +490,13 @@ static void group_texts(void *ctx, struct wl_values *out, const struct wl_rec *r
 static int find_texts(struct dedup *d, struct wl_err *err)
 {
 	struct text_search s = {.c = {.d = d, .kind = KIND_TEXT, .edges = &d->text_edges}};
-	struct wl_bygroup job = {.what = "text signatures", .bits = 64,
-		.records = d->n_own * (uint64_t)d->text_slots, .emit = emit_texts,
-		.group = group_texts, .take = take_candidates, .ctx = &s};
+	struct wl_bygroup job = {.what = "text signatures",
+		.bits = 64,
+		.records = d->n_own * (uint64_t)d->text_slots,
+		.emit = emit_texts,
+		.group = group_texts,
+		.take = take_candidates,
+		.ctx = &s};
 	int ret = -1;
 
 	s.c.waiting_max = dedup_memory(d, 20) / sizeof(uint64_t);

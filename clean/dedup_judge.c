@@ -11,8 +11,8 @@
 
 struct judge {
 	struct dedup *d;
-	size_t n;	       /* pairs of the corpus: those of --against come behind */
-	uint32_t *best;	       /* [d->n] by root: the best member that may stay */
+	size_t n;			  /* pairs of the corpus: those of --against come behind */
+	uint32_t *best;			  /* [d->n] by root: the best member that may stay */
 	uint32_t *image_star, *text_star; /* [d->n] by root: the root that it is alike to */
 };
 
@@ -89,8 +89,7 @@ static void mark(const struct dedup *d, uint32_t *at, uint32_t e)
 		x = &d->m[*at];
 		y = &d->m[e];
 		if (x->eval > y->eval ||
-			(x->eval == y->eval &&
-				(x->id < y->id || (x->id == y->id && *at < e))))
+			(x->eval == y->eval && (x->id < y->id || (x->id == y->id && *at < e))))
 			return;
 	}
 	*at = e;
@@ -106,9 +105,9 @@ static int find_near(const struct dedup *d, const uint32_t *roots, const struct 
 		return -1;
 	for (uint32_t i = 0; i < d->n; i++) {
 		const struct member *x = &d->m[i];
-		bool counts = x->eval == EVAL_AGAINST
-				      ? d->o->against_by != (text ? WL_AGAINST_IMAGE : WL_AGAINST_TEXT)
-				      : x->eval != EVAL_NONE && !text;
+		bool counts = x->eval == EVAL_AGAINST ? d->o->against_by != (text ? WL_AGAINST_IMAGE
+										  : WL_AGAINST_TEXT)
+						      : x->eval != EVAL_NONE && !text;
 		if (counts && (text ? x->has_text : x->has_image))
 			mark(d, &own[roots[i]], i);
 	}
@@ -273,8 +272,8 @@ struct star {
 };
 
 /* Edges both of whose ends have a member that may stay. */
-static int star_open(struct star *s, const struct judge *j, const struct wl_values *edges,
-	struct wl_err *err)
+static int star_open(
+	struct star *s, const struct judge *j, const struct wl_values *edges, struct wl_err *err)
 {
 	size_t n = j->d->n, *fill;
 

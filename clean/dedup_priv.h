@@ -64,7 +64,8 @@ struct dedup {
 	size_t n, cap;
 	int partitions;
 	size_t *base; /* [partitions + 2] where a partition's pairs begin */
-	/* This rank's pairs, in order: their indices, and what is looked through again and again. */
+	/* This rank's pairs, in order: their indices, and what is looked through again and again.
+	 */
 	uint32_t *own;
 	size_t n_own;
 	struct wl_rows windows; /* struct wl_windows */
@@ -81,7 +82,7 @@ struct dedup {
 	size_t n_names;
 	char *names_block;
 	char against_hash[65];
-	struct wl_db *db;  /* [partitions + 1] open for reading back */
+	struct wl_db *db;   /* [partitions + 1] open for reading back */
 	sqlite3_stmt **get; /* [2 * (partitions + 1)] by partition and kind */
 };
 
@@ -105,8 +106,8 @@ size_t dedup_memory(const struct dedup *d, int percent);
 
 /* A batch of pairs, or of items of --against, on its way to be signed. */
 struct signer;
-struct signer *signer_open(struct wl_db *db, const struct wl_text *tx, const struct dedup *d,
-	struct wl_err *err);
+struct signer *signer_open(
+	struct wl_db *db, const struct wl_text *tx, const struct dedup *d, struct wl_err *err);
 void signer_close(struct signer *w);
 /* Takes over what is given (copied); corpus NULL: the picture's bytes are in `image`. */
 WL_MUST_CHECK int signer_add(struct signer *w, struct wl_corpus *corpus, const struct wl_pair *pair,
@@ -115,8 +116,7 @@ WL_MUST_CHECK int signer_flush(struct signer *w, struct wl_progress *progress, s
 extern const char dedup_schema[];
 
 /* Opens the database of a partition; partition `partitions`: of --against. */
-WL_MUST_CHECK int dedup_db(
-	struct dedup *d, int partition, struct wl_db *db, struct wl_err *err);
+WL_MUST_CHECK int dedup_db(struct dedup *d, int partition, struct wl_db *db, struct wl_err *err);
 /* Computes the signatures that are missing in partition p.  Returns 0, also when stopped. */
 WL_MUST_CHECK int dedup_sign(struct dedup *d, const struct wl_text *tx, int p,
 	struct wl_progress *progress, struct wl_err *err);
@@ -126,8 +126,8 @@ WL_MUST_CHECK int dedup_load(struct dedup *d, int p, struct wl_err *err);
  * old, and adds the edges between them. */
 WL_MUST_CHECK int dedup_load_old(struct dedup *d, int p, struct wl_err *err);
 /* Appends the picture or key of a pair of this rank. */
-WL_MUST_CHECK int dedup_read(struct dedup *d, uint32_t i, enum dedup_kind kind, struct wl_buf *out,
-	struct wl_err *err);
+WL_MUST_CHECK int dedup_read(
+	struct dedup *d, uint32_t i, enum dedup_kind kind, struct wl_buf *out, struct wl_err *err);
 void dedup_close_dbs(struct dedup *d);
 /* Writes verdicts, split groups, edges and the examined list of partition p in one
  * transaction. */
@@ -150,8 +150,7 @@ WL_MUST_CHECK int dedup_judge(struct dedup *d, struct wl_err *err);
 /* ---- dedup_against.c ---- */
 
 /* Signs the items of --against (rank 0), and tells all ranks their names.  Collective. */
-WL_MUST_CHECK int dedup_against_sign(
-	struct dedup *d, const struct wl_text *tx, struct wl_err *err);
+WL_MUST_CHECK int dedup_against_sign(struct dedup *d, const struct wl_text *tx, struct wl_err *err);
 /* What the sets are, by names and sizes of their files, for the stage's parameters. */
 WL_MUST_CHECK int dedup_against_hash(
 	const struct wl_dedup_options *o, char hex[65], struct wl_err *err);

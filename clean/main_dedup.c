@@ -48,8 +48,8 @@ static int in_range(const char *name, int64_t v, int64_t low, int64_t high, cons
 {
 	if (v >= low && v <= high)
 		return 0;
-	return wl_err_set(err, WL_EUSAGE, "%s is %lld, expected %lld%s to %lld.", name, (long long)v,
-		(long long)low, what, (long long)high);
+	return wl_err_set(err, WL_EUSAGE, "%s is %lld, expected %lld%s to %lld.", name,
+		(long long)v, (long long)low, what, (long long)high);
 }
 
 static int options_of(const struct options *o, struct wl_dedup_options *d, struct wl_err *err)
@@ -112,8 +112,12 @@ static int run(struct wl_opts *opts, void *user, struct wl_err *err)
 
 int main(int argc, char **argv)
 {
-	struct options o = {.policy = "image", .against_by = "image", .decode = "full", .image_radius = 6,
-		.window_radius = WL_DEDUP_WINDOW_RADIUS, .jaccard = WL_DEDUP_JACCARD};
+	struct options o = {.policy = "image",
+		.against_by = "image",
+		.decode = "full",
+		.image_radius = 6,
+		.window_radius = WL_DEDUP_WINDOW_RADIUS,
+		.jaccard = WL_DEDUP_JACCARD};
 	const struct wl_opt table[] = {
 		{"corpus", WL_OPT_STR, &o.corpus, "DIR", "the corpus to look through", true},
 		{"policy", WL_OPT_STR, &o.policy, "P",
@@ -126,14 +130,17 @@ int main(int argc, char **argv)
 			"overprinted copies (0: no windows)",
 			false},
 		{"text-jaccard", WL_OPT_DOUBLE, &o.jaccard, "J",
-			"how alike near texts are, by their runs of three characters (0: equal only)",
+			"how alike near texts are, by their runs of three characters (0: equal "
+			"only)",
 			false},
 		{"template-images", WL_OPT_INT, &o.template_images, "N",
-			"a text with more than N different pictures is a template (0: never)", false},
+			"a text with more than N different pictures is a template (0: never)",
+			false},
 		{"banner-texts", WL_OPT_INT, &o.banner_texts, "N",
 			"a picture with more than N different texts is a banner (0: never)", false},
 		{"against", WL_OPT_LIST, &o.against, "DIR",
-			"drop what is near this evaluation set: a corpus, shards, or pictures with .txt",
+			"drop what is near this evaluation set: a corpus, shards, or pictures with "
+			".txt",
 			false},
 		{"against-by", WL_OPT_STR, &o.against_by, "B",
 			"by what it is near: image, text or either", false},

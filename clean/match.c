@@ -13,15 +13,17 @@
 #include <string.h>
 
 enum {
-	GRID = 16, /* cells a side by which two pictures are compared */
+	GRID = 16,	 /* cells a side by which two pictures are compared */
 	FINE = 2 * GRID, /* samples a side: four a cell */
 	POINTS = GRID * GRID,
-	TRIES = 4,     /* the nearest window pairs that are tried */
-	ONE = 1024,    /* a side, in units of struct wl_rect */
-	FIRST_STEP = 24, LAST_STEP = 3,
-	PLAIN_BIN = 8, PLAIN_PERCENT = 35, /* shades taken for one; pixels that have it */
+	TRIES = 4,  /* the nearest window pairs that are tried */
+	ONE = 1024, /* a side, in units of struct wl_rect */
+	FIRST_STEP = 24,
+	LAST_STEP = 3,
+	PLAIN_BIN = 8,
+	PLAIN_PERCENT = 35,  /* shades taken for one; pixels that have it */
 	GROUND_PERCENT = 45, /* the same with the frame */
-	PLAIN_REST = 12, /* levels that a cell of a plain picture may differ by */
+	PLAIN_REST = 12,     /* levels that a cell of a plain picture may differ by */
 };
 /* Measured on the transform set of tests/test_transforms.c against different photos whose
  * nearest windows are laid upon each other, and against the Tux Paint stamps. */
@@ -31,11 +33,12 @@ static const double MIN_BEST = 0.955;	/* over the best three quarters */
 static const double MIN_PLAIN = 0.992;	/* over all points of plain pictures */
 static const double MIN_SHARED = 0.3;	/* of either picture's area */
 static const double MAX_SQUEEZE = 1.35; /* how differently the sides may be scaled */
-static const double MIN_SPREAD = 24; /* four times the standard deviation under which nothing is seen */
-static const double MAX_CHROMA = 10;	/* mean rest of R-G and B-G on the best points, levels */
+static const double MIN_SPREAD =
+	24; /* four times the standard deviation under which nothing is seen */
+static const double MAX_CHROMA = 10; /* mean rest of R-G and B-G on the best points, levels */
 
-int wl_view_make_by(const struct wl_image *rgb, int by, int width, int height,
-	struct wl_view *out, struct wl_err *err)
+int wl_view_make_by(const struct wl_image *rgb, int by, int width, int height, struct wl_view *out,
+	struct wl_err *err)
 {
 	int more = wl_windows_scale(width, height) / by;
 	struct wl_image grey = {0}, small = {0};
@@ -86,7 +89,8 @@ static void shared(const struct map *m, int axis, double *from, double *to)
 
 static float sample(const uint8_t *grey, double x, double y)
 {
-	float fx = (float)(x * WL_PHASH_SIDE / ONE - .5), fy = (float)(y * WL_PHASH_SIDE / ONE - .5);
+	float fx = (float)(x * WL_PHASH_SIDE / ONE - .5),
+	      fy = (float)(y * WL_PHASH_SIDE / ONE - .5);
 	float limit = WL_PHASH_SIDE - 1.001f;
 	int ix, iy;
 	const uint8_t *p;
@@ -108,8 +112,8 @@ struct overlay {
 };
 
 /* Means of four samples: pictures of different sharpness are brought together. */
-static void sample_cells(const uint8_t *grey, const double x[FINE], const double y[FINE],
-	float out[POINTS])
+static void sample_cells(
+	const uint8_t *grey, const double x[FINE], const double y[FINE], float out[POINTS])
 {
 	memset(out, 0, POINTS * sizeof(*out));
 	for (int v = 0; v < FINE; v++)
@@ -237,7 +241,8 @@ static struct fit fit_best(const struct overlay *o, bool used[POINTS])
 /* R-G and B-G, between the cells' middles. */
 static void chroma_at(const struct wl_look *l, double x, double y, float out[2])
 {
-	float fx = (float)(x * WL_LOOK_CELLS / ONE - .5), fy = (float)(y * WL_LOOK_CELLS / ONE - .5);
+	float fx = (float)(x * WL_LOOK_CELLS / ONE - .5),
+	      fy = (float)(y * WL_LOOK_CELLS / ONE - .5);
 	float limit = WL_LOOK_CELLS - 1.001f;
 	const uint8_t *p;
 
@@ -309,8 +314,8 @@ static bool colours_fit(const struct overlay *o, const bool *used, const struct 
 		if (s < -.1)
 			return false;
 		for (int i = 0; i < n; i++)
-			c[i].rest = (float)hypot(c[i].less[0] - s * c[i].more[0],
-				c[i].less[1] - s * c[i].more[1]);
+			c[i].rest = (float)hypot(
+				c[i].less[0] - s * c[i].more[0], c[i].less[1] - s * c[i].more[1]);
 		qsort(c, (size_t)n, sizeof(*c), by_rest);
 		most = n * 2 / 3;
 	}

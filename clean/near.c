@@ -111,12 +111,12 @@ static void compare_group(void *ctx, struct wl_values *out, const struct wl_rec 
 		for (size_t i = 0; i < m; i++)
 			keys[i] = part[i].key;
 		for (size_t i = 0; i < m && i < WL_NEAR_GROUP - NEIGHBOURS; i++)
-			compare(g->s, out, part, keys, i, i + 1 + NEIGHBOURS < m ? i + 1 + NEIGHBOURS : m);
+			compare(g->s, out, part, keys, i,
+				i + 1 + NEIGHBOURS < m ? i + 1 + NEIGHBOURS : m);
 	}
 }
 
-static int emit_all(
-	void *ctx, struct wl_emitter *e, size_t part, size_t parts, struct wl_err *err)
+static int emit_all(void *ctx, struct wl_emitter *e, size_t part, size_t parts, struct wl_err *err)
 {
 	struct group_ctx *g = ctx;
 
@@ -174,8 +174,7 @@ static void table_make(struct wl_near_table *t, const int *chosen, int c, int bl
 	t->bits = __builtin_popcountll(t->mask);
 	for (int b = 0; b < chosen[c - 1]; b++)
 		if (!(t->mask & block_mask(blocks, b)))
-			t->earlier[t->n_earlier++] =
-				permute(t, block_mask(blocks, b));
+			t->earlier[t->n_earlier++] = permute(t, block_mask(blocks, b));
 }
 
 /* The next choice in lexicographic order; false after the last. */
@@ -193,31 +192,40 @@ static bool next_choice(int *chosen, int c, int blocks)
 	return true;
 }
 
-int wl_near_run(struct wl_near_search *s, struct wl_comm *comm, struct wl_pool *pool,
-	size_t memory, struct wl_err *err)
+int wl_near_run(struct wl_near_search *s, struct wl_comm *comm, struct wl_pool *pool, size_t memory,
+	struct wl_err *err)
 {
 	uint64_t n = s->records;
 	int chosen[BLOCKS_MAX], c, blocks;
-	struct wl_near_table t;
+	struct wl_near_table *t = malloc(sizeof *t);
+	int rc = 0;
 	struct group_ctx g = {.s = s};
-	struct wl_bygroup job = {.what = "image hashes", .records = s->records, .emit = emit_all,
-		.group = compare_group, .take = take_pairs, .ctx = &g};
+	struct wl_bygroup job = {.what = "image hashes",
+		.records = s->records,
+		.emit = emit_all,
+		.group = compare_group,
+		.take = take_pairs,
+		.ctx = &g};
 
 	WL_ASSERT(s->radius >= 0 && s->radius <= WL_NEAR_RADIUS_MAX);
-	WL_TRY(wl_comm_all_reduce(comm, &n, 1, WL_COMM_U64, WL_COMM_SUM, err));
+	if (!t)
+		return wl_err_nomem(err, "a search of hashes", sizeof *t);
+	rc = wl_comm_all_reduce(comm, &n, 1, WL_COMM_U64, WL_COMM_SUM, err);
 	c = blocks_agreeing(s->radius, (double)n);
 	blocks = s->radius + c;
 	for (int i = 0; i < c; i++)
 		chosen[i] = i;
+	s->table = t;
 	do {
-		table_make(&t, chosen, c, blocks);
-		s->table = &t;
-		job.bits = t.bits;
-		WL_TRY(wl_bygroup(&job, comm, pool, memory, err));
-	} while (next_choice(chosen, c, blocks));
+		table_make(t, chosen, c, blocks);
+		job.bits = t->bits;
+		if (rc == 0)
+			rc = wl_bygroup(&job, comm, pool, memory, err);
+	} while (rc == 0 && next_choice(chosen, c, blocks));
 	s->table = NULL;
+	free(t);
 	s->cut = atomic_load(&g.cut);
-	return 0;
+	return rc;
 }
 
 /* ---- sets ---- */

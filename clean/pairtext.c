@@ -6,12 +6,14 @@
 
 int wl_text_kind_rank(const char *kind)
 {
-	static const char *const order[] = {"caption", "alt_text", "title", "sur_text"};
+	/* A profile may have chosen another kind as the text; a page's title is the last resort,
+	 * since all its pictures share it. */
+	static const char *const order[] = {"caption", "alt_text", "sur_text"};
 
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < 3; i++)
 		if (strcmp(kind, order[i]) == 0)
 			return i;
-	return 4;
+	return strcmp(kind, "title") ? 3 : 4;
 }
 
 static int not_texts(const char *what, const char *found, struct wl_err *err)

@@ -27,8 +27,8 @@ WL_MUST_CHECK int wl_pairtext_parse(
 	struct wl_pairtext *p, const char *texts, const char *what, struct wl_err *err);
 void wl_pairtext_release(struct wl_pairtext *p);
 
-/* 0 caption (written for the picture), 1 alt_text, 2 title, 3 sur_text (text around it), 4 any
- * other kind. */
+/* 0 caption (written for the picture), 1 alt_text, 2 sur_text (text around it), 3 any other kind,
+ * 4 title (of the page). */
 int wl_text_kind_rank(const char *kind);
 
 #endif

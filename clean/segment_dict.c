@@ -1,8 +1,9 @@
 /*
  * The dictionary: edges in one open-addressed table, so that users' words can be added.  Cutting
  * asks mostly for pairs of characters that no word has, and would wait for memory: a bit filter
- * that fits the cache answers those, and weights are kept once for each frequency.  Nodes are exactly the keys of jieba's FREQ (every word and
- * every prefix of one), because jieba's add_word asks whether a key is there.
+ * that fits the cache answers those, and weights are kept once for each frequency.  Nodes are
+ * exactly the keys of jieba's FREQ (every word and every prefix of one), because jieba's add_word
+ * asks whether a key is there.
  */
 #include "clean/segment_priv.h"
 
@@ -316,22 +317,23 @@ static bool next_line(const struct wl_buf *b, size_t *at, struct line *l)
 }
 
 /* Frequencies of at most 15 digits are exact in a double, as their logarithm wants them. */
-static int read_freq(const struct line *l, const char *s, size_t n, int64_t *out,
-	struct wl_err *err)
+static int read_freq(
+	const struct line *l, const char *s, size_t n, int64_t *out, struct wl_err *err)
 {
 	*out = 0;
 	for (size_t i = 0; i < n; i++) {
 		if (i == 15 || !seg_is_digit((unsigned char)s[i]))
 			return wl_err_set(err, WL_EDATA,
-				"%s, line %zu: the frequency is \"%.*s\", expected up to 15 digits.",
+				"%s, line %zu: the frequency is \"%.*s\", expected up to 15 "
+				"digits.",
 				l->what, l->number, (int)(n < 40 ? n : 40), s);
 		*out = 10 * *out + (s[i] - '0');
 	}
 	return 0;
 }
 
-static int read_word(const struct line *l, const char *s, size_t n, uint32_t *c, size_t *len,
-	struct wl_err *err)
+static int read_word(
+	const struct line *l, const char *s, size_t n, uint32_t *c, size_t *len, struct wl_err *err)
 {
 	bool ok = true;
 	size_t i = 0;

@@ -26,8 +26,8 @@ static int bad(const struct py *p, const char *expected, struct wl_err *err)
 
 	for (size_t i = 0; i < p->at && i < p->n; i++)
 		line += p->s[i] == '\n';
-	return wl_err_set(err, WL_EDATA, "%s, line %zu: expected %s; is this jieba's table?", p->what,
-		line, expected);
+	return wl_err_set(err, WL_EDATA, "%s, line %zu: expected %s; is this jieba's table?",
+		p->what, line, expected);
 }
 
 static char peek(struct py *p)

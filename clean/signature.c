@@ -79,8 +79,9 @@ static int hash_keys(struct wl_signature *s, char **keys, size_t n, struct wl_er
 
 void wl_signature_release(struct wl_signature *s)
 {
-	if (s)
-		free(s->key);
+	if (!s)
+		return;
+	free(s->key);
 	memset(s, 0, sizeof(*s));
 }
 

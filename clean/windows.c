@@ -54,8 +54,7 @@ int wl_windows_scale(int width, int height)
 	return by;
 }
 
-int wl_windows_reduce(
-	const struct wl_image *grey, int by, struct wl_image *out, struct wl_err *err)
+int wl_windows_reduce(const struct wl_image *grey, int by, struct wl_image *out, struct wl_err *err)
 {
 	int w = (grey->width + by - 1) / by, h = (grey->height + by - 1) / by;
 

@@ -11,8 +11,8 @@
 
 enum { LINE_MAX_BYTES = 1 << 24 };
 
-const char *const wl_caption_metric_names[WL_CAPTION_METRICS] = {"Bleu_1", "Bleu_2", "Bleu_3",
-	"Bleu_4", "METEOR", "ROUGE_L", "CIDEr", "METEOR_word"};
+const char *const wl_caption_metric_names[WL_CAPTION_METRICS] = {
+	"Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr", "METEOR_word"};
 
 int wl_caption_level_parse(const char *name, enum wl_caption_level *level, struct wl_err *err)
 {
@@ -23,8 +23,8 @@ int wl_caption_level_parse(const char *name, enum wl_caption_level *level, struc
 			*level = (enum wl_caption_level)i;
 			return 0;
 		}
-	return wl_err_set(err, WL_EUSAGE, "--level %s is unknown: use word, char, aic, ptb or space",
-		name);
+	return wl_err_set(
+		err, WL_EUSAGE, "--level %s is unknown: use word, char, aic, ptb or space", name);
 }
 
 /* --- tokens ------------------------------------------------------------------------- */
@@ -49,7 +49,8 @@ static bool is_sign(uint32_t c)
 static int put_lower(struct wl_buf *out, const char *s, size_t n, struct wl_err *err)
 {
 	for (size_t i = 0; i < n; i++)
-		WL_TRY(wl_buf_putc(out, (char)(s[i] >= 'A' && s[i] <= 'Z' ? s[i] + 32 : s[i]), err));
+		WL_TRY(wl_buf_putc(
+			out, (char)(s[i] >= 'A' && s[i] <= 'Z' ? s[i] + 32 : s[i]), err));
 	return 0;
 }
 
@@ -99,7 +100,8 @@ static int cut_words(const struct wl_cutter *cutter, const char *s, size_t n, st
 	struct wl_err *err)
 {
 	if (!cutter || !cutter->cut)
-		return wl_err_set(err, WL_EUSAGE, "this level needs the word segmenter's dictionary");
+		return wl_err_set(
+			err, WL_EUSAGE, "this level needs the word segmenter's dictionary");
 	return cutter->cut(cutter->ctx, s, n, out, err);
 }
 

@@ -3,8 +3,8 @@
  * cut into tokens at one of several levels, and scored with all the metrics.
  *
  * References come as COCO's object ("annotations" of image_id and caption), as AI Challenger's
- * evaluator has them (the same, captions segmented already, ids hashed), as AI Challenger's data set
- * has them (a list of image_id and five captions), or as JSON lines ({"image" or "image_id",
+ * evaluator has them (the same, captions segmented already, ids hashed), as AI Challenger's data
+ * set has them (a list of image_id and five captions), or as JSON lines ({"image" or "image_id",
  * "references" or "caption"}).  Hypotheses: a list of {"image_id", "caption"}, or JSON lines.
  */
 #ifndef WL_EVAL_CAPTIONS_H
@@ -17,16 +17,16 @@
 #include <stdbool.h>
 
 enum wl_caption_level {
-	WL_LEVEL_WORD,  /* jieba's words, lower case, without punctuation */
-	WL_LEVEL_CHAR,  /* one Chinese character, or one run of ASCII letters and digits */
-	WL_LEVEL_AIC,   /* AI Challenger 2017's evaluator, to the letter (FACTS 13) */
-	WL_LEVEL_PTB,   /* pycocoevalcap's own: the PTB tokeniser over the text as it is */
+	WL_LEVEL_WORD,	/* jieba's words, lower case, without punctuation */
+	WL_LEVEL_CHAR,	/* one Chinese character, or one run of ASCII letters and digits */
+	WL_LEVEL_AIC,	/* AI Challenger 2017's evaluator, to the letter (FACTS 13) */
+	WL_LEVEL_PTB,	/* pycocoevalcap's own: the PTB tokeniser over the text as it is */
 	WL_LEVEL_SPACE, /* tokens already, divided by blanks */
 };
 
 /* "word", "char", "aic", "ptb", "space"; WL_EUSAGE for another. */
-WL_MUST_CHECK int wl_caption_level_parse(const char *name, enum wl_caption_level *level,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_caption_level_parse(
+	const char *name, enum wl_caption_level *level, struct wl_err *err);
 
 /* Cuts Chinese text into words; adds them to out, one blank between. */
 struct wl_cutter {
@@ -42,8 +42,8 @@ struct wl_caption_image {
 };
 
 struct wl_caption_files {
-	struct wl_arena arena;  /* of all strings */
-	struct wl_intern ids;   /* number = place in image */
+	struct wl_arena arena;		/* of all strings */
+	struct wl_intern ids;		/* number = place in image */
 	struct wl_caption_image *image; /* [n], in the order of the references */
 	size_t n, cap;
 	bool refs_segmented; /* AIC's reference file: its captions are words already */
@@ -73,7 +73,7 @@ struct wl_caption_set {
 	struct wl_arena arena;
 	struct wl_intern tokens, meteor_tokens;
 	struct wl_captioned *im, *meteor; /* [n] */
-	bool *function;                   /* [meteor_tokens.n] */
+	bool *function;			  /* [meteor_tokens.n] */
 	size_t n;
 	int64_t empty; /* hypotheses of which no token is left */
 };

@@ -52,8 +52,8 @@ static void note(struct reader *r, int kind, const char *id)
 }
 
 /* image_id or image: a string, or a number in decimal. */
-static int read_id(struct reader *r, const json_t *o, size_t place, char id[512],
-	struct wl_err *err)
+static int read_id(
+	struct reader *r, const json_t *o, size_t place, char id[512], struct wl_err *err)
 {
 	const json_t *v = json_object_get(o, "image_id");
 
@@ -67,8 +67,8 @@ static int read_id(struct reader *r, const json_t *o, size_t place, char id[512]
 		snprintf(id, 512, "%s", json_string_value(v));
 	else
 		return wl_err_set(err, WL_EDATA,
-			"%s: entry %zu has no image_id (a number or a string) but %s", r->path, place,
-			v ? "something else" : "nothing");
+			"%s: entry %zu has no image_id (a number or a string) but %s", r->path,
+			place, v ? "something else" : "nothing");
 	return 0;
 }
 
@@ -160,20 +160,22 @@ static int add_hyp(struct reader *r, const char *id, const char *text, struct wl
 	return f->image[k].id && f->image[k].hyp ? 0 : -1;
 }
 
-static int add_text(struct reader *r, const char *id, const json_t *text, size_t place,
-	struct wl_err *err)
+static int add_text(
+	struct reader *r, const char *id, const json_t *text, size_t place, struct wl_err *err)
 {
 	if (!json_is_string(text))
-		return wl_err_set(err, WL_EDATA, "%s: entry %zu (image %.80s) has no caption that is a"
-			" string", r->path, place, id);
+		return wl_err_set(err, WL_EDATA,
+			"%s: entry %zu (image %.80s) has no caption that is a"
+			" string",
+			r->path, place, id);
 	return r->is_refs ? add_ref(r, id, json_string_value(text), err)
 			  : add_hyp(r, id, json_string_value(text), err);
 }
 
 static int read_entry(struct reader *r, const json_t *o, size_t place, struct wl_err *err)
 {
-	static const char *const keys[2][3] = {{"caption", "candidate", "hypothesis"},
-		{"references", "captions", "caption"}};
+	static const char *const keys[2][3] = {
+		{"caption", "candidate", "hypothesis"}, {"references", "captions", "caption"}};
 	const json_t *text = NULL;
 	char id[512];
 
@@ -241,8 +243,10 @@ static int read_text(struct reader *r, struct wl_buf *b, struct wl_err *err)
 
 	s += strspn(s, " \t\r\n");
 	if (*s != '[' && *s != '{')
-		return wl_err_set(err, WL_EDATA, "%s holds neither a JSON list, nor an object, nor JSON"
-			" lines", r->path);
+		return wl_err_set(err, WL_EDATA,
+			"%s holds neither a JSON list, nor an object, nor JSON"
+			" lines",
+			r->path);
 	o = json_loadb(s, strlen(s), 0, NULL);
 	if (!o && *s == '{')
 		return read_lines(r, b->data + (s - b->data), err);
@@ -261,8 +265,8 @@ static int read_text(struct reader *r, struct wl_buf *b, struct wl_err *err)
 	return ret;
 }
 
-static int read_bytes(struct reader *r, const char *path, struct wl_buf *b, bool is_refs,
-	struct wl_err *err)
+static int read_bytes(
+	struct reader *r, const char *path, struct wl_buf *b, bool is_refs, struct wl_err *err)
 {
 	r->path = path;
 	r->is_refs = is_refs;
@@ -272,8 +276,7 @@ static int read_bytes(struct reader *r, const char *path, struct wl_buf *b, bool
 }
 
 /* One sentence with all the kinds of trouble, how many of each, and the first of them. */
-static int complain(const struct reader *r, const char *refs, const char *hyps,
-	struct wl_err *err)
+static int complain(const struct reader *r, const char *refs, const char *hyps, struct wl_err *err)
 {
 	char text[900] = "";
 	size_t n = 0;
@@ -283,11 +286,12 @@ static int complain(const struct reader *r, const char *refs, const char *hyps,
 
 		if (!t->n || n >= sizeof text - 1)
 			continue;
-		n += (size_t)snprintf(text + n, sizeof text - n, "%s%lld %s (%s%s%s%s%s%s)", n ? "; " : "",
-			(long long)t->n, t->what, t->first[0], t->n > 1 ? ", " : "", t->first[1],
-			t->n > 2 ? ", " : "", t->first[2], t->n > 3 ? ", ..." : "");
+		n += (size_t)snprintf(text + n, sizeof text - n, "%s%lld %s (%s%s%s%s%s%s)",
+			n ? "; " : "", (long long)t->n, t->what, t->first[0], t->n > 1 ? ", " : "",
+			t->first[1], t->n > 2 ? ", " : "", t->first[2], t->n > 3 ? ", ..." : "");
 	}
-	return n ? wl_err_set(err, WL_EDATA, "%s cannot be scored against %s: %s", hyps, refs, text) : 0;
+	return n ? wl_err_set(err, WL_EDATA, "%s cannot be scored against %s: %s", hyps, refs, text)
+		 : 0;
 }
 
 static int parse(struct reader *r, const char *refs, struct wl_buf *ref_bytes, const char *hyps,
@@ -312,10 +316,13 @@ int wl_caption_files_parse(struct wl_caption_files *f, const char *refs, struct 
 	const char *hyps, struct wl_buf *hyp_bytes, enum wl_caption_level level, bool allow_empty,
 	struct wl_err *err)
 {
-	struct reader r = {.f = f, .level = level, .allow_empty = allow_empty, .trouble = {
-		{.what = "images have no caption"}, {.what = "captions are of unknown images"},
-		{.what = "images are captioned twice"}, {.what = "captions are empty"},
-		{.what = "references are empty"}}};
+	struct reader r = {.f = f,
+		.level = level,
+		.allow_empty = allow_empty,
+		.trouble = {{.what = "images have no caption"},
+			{.what = "captions are of unknown images"},
+			{.what = "images are captioned twice"}, {.what = "captions are empty"},
+			{.what = "references are empty"}}};
 
 	*f = (struct wl_caption_files){0};
 	if (!parse(&r, refs, ref_bytes, hyps, hyp_bytes, err))

@@ -27,8 +27,8 @@ static json_t *scores(const double *v)
 }
 
 /* {"Bleu_1": ..., "images": N, "level": ..., "per_image": [{"image_id", "Bleu_1", ...}]} */
-static json_t *result(const struct args *a, const struct wl_caption_files *f,
-	const double *corpus, const double *per_image)
+static json_t *result(const struct args *a, const struct wl_caption_files *f, const double *corpus,
+	const double *per_image)
 {
 	json_t *o = scores(corpus), *list = per_image ? json_array() : NULL;
 
@@ -52,8 +52,8 @@ fail:
 	return NULL;
 }
 
-static void print_table(const struct args *a, const struct wl_caption_files *f,
-	const double *corpus)
+static void print_table(
+	const struct args *a, const struct wl_caption_files *f, const double *corpus)
 {
 	printf("%zu images, level %s\n\n", f->n, a->level);
 	for (size_t k = 0; k < WL_CAPTION_METRICS; k++)
@@ -146,17 +146,18 @@ int wl_cmd_caption(int argc, char **argv)
 {
 	struct args a = {.level = "word"};
 	const struct wl_opt table[] = {
-		{"refs", WL_OPT_STR, &a.refs, "FILE", "references: COCO, AI Challenger or JSON lines",
-			true},
-		{"hyps", WL_OPT_STR, &a.hyps, "FILE", "captions to score: COCO's list or JSON lines",
-			true},
+		{"refs", WL_OPT_STR, &a.refs, "FILE",
+			"references: COCO, AI Challenger or JSON lines", true},
+		{"hyps", WL_OPT_STR, &a.hyps, "FILE",
+			"captions to score: COCO's list or JSON lines", true},
 		{"level", WL_OPT_STR, &a.level, "NAME",
-			"word (jieba), char, aic (the official pipeline), ptb (pycocoevalcap's), space",
+			"word (jieba), char, aic (the official pipeline), ptb (pycocoevalcap's), "
+			"space",
 			false},
-		{"out", WL_OPT_STR, &a.out, "FILE.json", "keep the scores there, image by image too",
-			false},
-		{"dictionary", WL_OPT_STR, &a.dictionary, "DIR", "jieba's tables; found if not given",
-			false},
+		{"out", WL_OPT_STR, &a.out, "FILE.json",
+			"keep the scores there, image by image too", false},
+		{"dictionary", WL_OPT_STR, &a.dictionary, "DIR",
+			"jieba's tables; found if not given", false},
 		{"allow-empty", WL_OPT_BOOL, &a.allow_empty, NULL, "score empty captions as such",
 			false},
 		{0},
@@ -164,7 +165,8 @@ int wl_cmd_caption(int argc, char **argv)
 	struct wl_opts o = {
 		.program = "wenlan-eval",
 		.usage = "caption --refs FILE --hyps FILE [--level word|char|aic|ptb|space]",
-		.about = "BLEU-1..4, METEOR, ROUGE-L and CIDEr as pycocoevalcap and AI Challenger's\n"
+		.about = "BLEU-1..4, METEOR, ROUGE-L and CIDEr as pycocoevalcap and AI "
+			 "Challenger's\n"
 			 "evaluator compute them, as fractions, under the same names.",
 		.example = "wenlan-eval caption --refs id_to_words.json --hyps submission.json "
 			   "--level aic --out scores.json",

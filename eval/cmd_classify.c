@@ -21,11 +21,10 @@ struct args {
 };
 
 static const char *const default_template = "\xe4\xb8\x80\xe5\xbc\xa0{}\xe7\x9a\x84"
-	"\xe5\x9b\xbe\xe7\x89\x87"; /* a picture of {} */
+					    "\xe5\x9b\xbe\xe7\x89\x87"; /* a picture of {} */
 
 /* A label's prompts, one a line: {} is replaced by its name. */
-static int add_prompts(struct wl_buf *b, const struct args *a, const char *name,
-	struct wl_err *err)
+static int add_prompts(struct wl_buf *b, const struct args *a, const char *name, struct wl_err *err)
 {
 	size_t n = a->templates.n ? a->templates.n : 1;
 
@@ -34,7 +33,8 @@ static int add_prompts(struct wl_buf *b, const struct args *a, const char *name,
 		const char *hole = strstr(t, "{}");
 
 		if (!hole)
-			return wl_err_set(err, WL_EUSAGE, "--template '%s' has no {} for the label's name", t);
+			return wl_err_set(err, WL_EUSAGE,
+				"--template '%s' has no {} for the label's name", t);
 		WL_TRY(wl_buf_add(b, t, (size_t)(hole - t), err));
 		WL_TRY(wl_buf_puts(b, name, err));
 		WL_TRY(wl_buf_puts(b, hole + 2, err));
@@ -52,8 +52,13 @@ static int embed_prompts(const struct args *a, const struct wl_labels *l, float 
 	char *texts = base ? wl_strf(err, "%s.txt", base) : NULL;
 	char *vectors = texts ? wl_strf(err, "%s.safetensors", base) : NULL;
 	char *spec = vectors ? wl_strf(err, "%s:text_embeddings", vectors) : NULL;
-	struct wl_embed_opts o = {.ckpt = a->ckpt, .texts = texts, .out = vectors, .split = "test",
-		.precision = "fp32", .batch = 64, .threads = a->threads};
+	struct wl_embed_opts o = {.ckpt = a->ckpt,
+		.texts = texts,
+		.out = vectors,
+		.split = "test",
+		.precision = "fp32",
+		.batch = 64,
+		.threads = a->threads};
 	struct wl_buf b;
 	int ret = -1;
 
@@ -79,23 +84,25 @@ out:
 }
 
 /* v->texts: one row a label. */
-static int load_labels(const struct args *a, const struct wl_labels *l, struct wl_vectors *v,
-	struct wl_err *err)
+static int load_labels(
+	const struct args *a, const struct wl_labels *l, struct wl_vectors *v, struct wl_err *err)
 {
 	int64_t rows, dim, n = l->names.n;
 	float *prompts;
 
 	if (!a->ckpt == !a->label_features)
 		return wl_err_set(err, WL_EUSAGE,
-			"either --ckpt DIR, whose text tower embeds the prompts, or --label-features FILE");
+			"either --ckpt DIR, whose text tower embeds the prompts, or "
+			"--label-features FILE");
 	WL_TRY(a->ckpt ? embed_prompts(a, l, &prompts, &rows, &dim, err)
 		       : wl_matrix_load(a->label_features, &prompts, &rows, &dim, err));
 	if (dim != v->dim || rows % n || !rows) {
 		free(prompts);
 		return wl_err_set(err, WL_EDATA,
-			"the labels' features are [%lld, %lld]; expected are %lld columns, as the images have,"
-			" and a multiple of %lld rows, the number of labels", (long long)rows, (long long)dim,
-			(long long)v->dim, (long long)n);
+			"the labels' features are [%lld, %lld]; expected are %lld columns, as the "
+			"images have,"
+			" and a multiple of %lld rows, the number of labels",
+			(long long)rows, (long long)dim, (long long)v->dim, (long long)n);
 	}
 	v->texts = malloc((size_t)(n * dim) * sizeof *v->texts);
 	v->n_texts = n;
@@ -107,10 +114,11 @@ static int load_labels(const struct args *a, const struct wl_labels *l, struct w
 
 static json_t *to_json(const struct wl_classified *c)
 {
-	return json_pack("{s:f,s:f,s:f,s:f,s:{s:I,s:f,s:f,s:f,s:f},s:I,s:I}", "top1", c->top1, "top5",
-		c->top5, "class_accuracy", c->class_accuracy, "map", c->map, "tags", "k",
-		(json_int_t)c->k, "precision", c->precision, "recall", c->recall, "f1", c->f1, "macro_f1",
-		c->macro_f1, "images", (json_int_t)c->images, "labels", (json_int_t)c->labels);
+	return json_pack("{s:f,s:f,s:f,s:f,s:{s:I,s:f,s:f,s:f,s:f},s:I,s:I}", "top1", c->top1,
+		"top5", c->top5, "class_accuracy", c->class_accuracy, "map", c->map, "tags", "k",
+		(json_int_t)c->k, "precision", c->precision, "recall", c->recall, "f1", c->f1,
+		"macro_f1", c->macro_f1, "images", (json_int_t)c->images, "labels",
+		(json_int_t)c->labels);
 }
 
 static json_t *label_list(const struct wl_labels *l, const double *ap)
@@ -139,9 +147,10 @@ static int show(const struct wl_opts *o, const struct args *a, const struct wl_l
 			(long long)c->labels);
 		printf("top-1 %.2f %%, top-5 %.2f %%, mean over labels of top-1 %.2f %%\n", c->top1,
 			c->top5, c->class_accuracy);
-		printf("mAP %.2f %%\ntags (%lld an image): precision %.2f %%, recall %.2f %%, F1 %.2f %%,"
-		       " macro F1 %.2f %%\n", c->map, (long long)c->k, c->precision, c->recall, c->f1,
-			c->macro_f1);
+		printf("mAP %.2f %%\ntags (%lld an image): precision %.2f %%, recall %.2f %%, F1 "
+		       "%.2f %%,"
+		       " macro F1 %.2f %%\n",
+			c->map, (long long)c->k, c->precision, c->recall, c->f1, c->macro_f1);
 	}
 	if (a->out && !json_object_set_new(json, "label_ap", label_list(l, ap)))
 		ret = wl_json_save(a->out, json, err);
@@ -158,8 +167,8 @@ static int measure(const struct wl_opts *o, const struct args *a, const struct w
 	int ret = -1;
 
 	WL_TRY(load_labels(a, l, v, err));
-	WL_TRY(wl_labels_truth(l, a->truth, v->image_ids, v->n_images, &v->pair_image, &v->pair_text,
-		&v->n_pairs, err));
+	WL_TRY(wl_labels_truth(l, a->truth, v->image_ids, v->n_images, &v->pair_image,
+		&v->pair_text, &v->n_pairs, err));
 	wl_retrieval_normalize(v->images, v->n_images, v->dim);
 	in = wl_vectors_in(v);
 	ap = malloc((size_t)v->n_texts * sizeof *ap);
@@ -196,15 +205,17 @@ int wl_cmd_classify(int argc, char **argv)
 			"safetensors of wenlan-embed, or .npy, .npz[:NAME]", true},
 		{"labels", WL_OPT_STR, &a.labels, "FILE", "label names, one a line", true},
 		{"truth", WL_OPT_STR, &a.truth, "FILE",
-			"JSON lines {\"image_id\", \"labels\": [...]}; ids of the embeddings, else rows", true},
+			"JSON lines {\"image_id\", \"labels\": [...]}; ids of the embeddings, else "
+			"rows",
+			true},
 		{"ckpt", WL_OPT_STR, &a.ckpt, "DIR", "whose text tower embeds the prompts", false},
 		{"template", WL_OPT_LIST, &a.templates, "TEXT",
 			"a prompt with {} for the name; several are averaged", false},
 		{"label-features", WL_OPT_STR, &a.label_features, "FILE",
 			"instead of --ckpt: one row a label and prompt, label by label", false},
 		{"tags", WL_OPT_INT, &a.tags, "K", "labels predicted for every image", false},
-		{"out", WL_OPT_STR, &a.out, "FILE.json", "keep the result there, label by label too",
-			false},
+		{"out", WL_OPT_STR, &a.out, "FILE.json",
+			"keep the result there, label by label too", false},
 		{"threads", WL_OPT_INT, &a.threads, "N", "0: one per core", false},
 		{0},
 	};
@@ -212,7 +223,8 @@ int wl_cmd_classify(int argc, char **argv)
 		.program = "wenlan-eval",
 		.usage = "classify --images FILE --labels FILE --truth FILE (--ckpt DIR |"
 			 " --label-features FILE)",
-		.about = "Zero-shot classification (top-1, top-5) and tags (mAP, F1) with label names as texts.",
+		.about = "Zero-shot classification (top-1, top-5) and tags (mAP, F1) with label "
+			 "names as texts.",
 		.example = "wenlan-eval classify --images test.safetensors --labels labels.txt "
 			   "--truth truth.jsonl --ckpt runs/first",
 		.table = table,

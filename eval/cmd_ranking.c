@@ -30,7 +30,8 @@ static void score(const struct wl_ranked *q, int32_t above, double v[SCORES])
 	for (size_t i = 0; i < q->n_ideal; i++)
 		relevant += q->ideal[i] > above;
 	for (int k = 0; k <= CUTOFFS; k++) {
-		v[k] = wl_ndcg(q->grade, q->n, q->ideal, q->n_ideal, cutoffs[k], WL_GAIN_EXPONENTIAL);
+		v[k] = wl_ndcg(
+			q->grade, q->n, q->ideal, q->n_ideal, cutoffs[k], WL_GAIN_EXPONENTIAL);
 		v[CUTOFFS + 1 + k] =
 			wl_ndcg(q->grade, q->n, q->ideal, q->n_ideal, cutoffs[k], WL_GAIN_LINEAR);
 	}
@@ -49,8 +50,8 @@ static json_t *per_query(const struct wl_rankings *r, const double *v)
 
 	for (size_t i = 0; list && i < r->n; i++) {
 		const double *x = v + i * SCORES;
-		json_t *o = json_pack("{s:s,s:f,s:o,s:o}", "query", r->v[i].query, "ap", x[SCORES - 1],
-			"exponential", gains(x), "linear", gains(x + CUTOFFS + 1));
+		json_t *o = json_pack("{s:s,s:f,s:o,s:o}", "query", r->v[i].query, "ap",
+			x[SCORES - 1], "exponential", gains(x), "linear", gains(x + CUTOFFS + 1));
 
 		if (!o || json_array_append_new(list, o)) {
 			json_decref(list);
@@ -64,13 +65,14 @@ static json_t *result(const struct wl_rankings *r, const struct args *a, const d
 	const struct wl_agreement *g)
 {
 	json_t *o = json_pack("{s:I,s:f,s:I,s:o,s:o}", "queries", (json_int_t)r->n, "map",
-		mean[SCORES - 1], "relevant_above", (json_int_t)a->above, "exponential", gains(mean),
-		"linear", gains(mean + CUTOFFS + 1));
+		mean[SCORES - 1], "relevant_above", (json_int_t)a->above, "exponential",
+		gains(mean), "linear", gains(mean + CUTOFFS + 1));
 
 	if (o && g->raters > 1)
-		json_object_set_new(o, "agreement", json_pack("{s:f,s:f,s:f,s:I,s:I}", "fleiss_kappa",
-			g->kappa, "observed", g->observed, "expected", g->expected, "annotators",
-			(json_int_t)g->raters, "items", (json_int_t)g->items));
+		json_object_set_new(o, "agreement",
+			json_pack("{s:f,s:f,s:f,s:I,s:I}", "fleiss_kappa", g->kappa, "observed",
+				g->observed, "expected", g->expected, "annotators",
+				(json_int_t)g->raters, "items", (json_int_t)g->items));
 	return o;
 }
 
@@ -85,7 +87,8 @@ static void print_table(const struct wl_rankings *r, const struct args *a, const
 	printf("\nMAP %.4f (relevant: grade above %lld)\n", mean[8], (long long)a->above);
 	if (g->raters > 1)
 		printf("\n%zu annotators, %zu items: Fleiss' kappa %.4f (agreement %.4f, by chance"
-		       " %.4f)\n", g->raters, g->items, g->kappa, g->observed, g->expected);
+		       " %.4f)\n",
+			g->raters, g->items, g->kappa, g->observed, g->expected);
 }
 
 static int show(const struct wl_opts *o, const struct args *a, const struct wl_rankings *r,
@@ -139,7 +142,8 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 	int ret;
 
 	if (!a->lists == !(a->qrels && a->run))
-		return wl_err_set(err, WL_EUSAGE, "either --lists FILE, or --qrels FILE and --run FILE");
+		return wl_err_set(
+			err, WL_EUSAGE, "either --lists FILE, or --qrels FILE and --run FILE");
 	if (a->above < -1)
 		a->above = a->lists ? 2 : 0;
 	if (a->above > 1000000)
@@ -158,20 +162,25 @@ int wl_cmd_ranking(int argc, char **argv)
 	const struct wl_opt table[] = {
 		{"lists", WL_OPT_STR, &a.lists, "FILE", "graded lists: CSV or JSON lines", false},
 		{"qrels", WL_OPT_STR, &a.qrels, "FILE", "TREC: query 0 document grade", false},
-		{"run", WL_OPT_STR, &a.run, "FILE", "TREC: query Q0 document rank score tag", false},
+		{"run", WL_OPT_STR, &a.run, "FILE", "TREC: query Q0 document rank score tag",
+			false},
 		{"relevant-above", WL_OPT_INT, &a.above, "G",
-			"grades above G are relevant for MAP; 2 for lists (the paper's), 0 for TREC", false},
+			"grades above G are relevant for MAP; 2 for lists (the paper's), 0 for "
+			"TREC",
+			false},
 		{"allow-missing", WL_OPT_BOOL, &a.allow_missing, NULL,
 			"leave out queries that one file lacks", false},
-		{"out", WL_OPT_STR, &a.out, "FILE.json", "keep the scores there, query by query too",
-			false},
+		{"out", WL_OPT_STR, &a.out, "FILE.json",
+			"keep the scores there, query by query too", false},
 		{0},
 	};
 	struct wl_opts o = {
 		.program = "wenlan-eval",
 		.usage = "ranking (--lists FILE | --qrels FILE --run FILE)",
-		.about = "NDCG@5/10/20 with both gains and MAP. Lists: annotators are summed, the ideal order\n"
-			 "is the same list sorted (the paper's user study). TREC files: as trec_eval.",
+		.about = "NDCG@5/10/20 with both gains and MAP. Lists: annotators are summed, the "
+			 "ideal order\n"
+			 "is the same list sorted (the paper's user study). TREC files: as "
+			 "trec_eval.",
 		.example = "wenlan-eval ranking --lists study.csv    # query,rank,anna,bo,chen",
 		.table = table,
 	};

@@ -16,7 +16,8 @@ static int check(struct wl_report_opts *r, const struct wl_strs *positional, str
 		return wl_err_set(err, WL_EUSAGE, "--bootstrap must be 100 to 1000000, found %lld",
 			(long long)r->bootstrap);
 	if (positional->n && r->runs.n)
-		return wl_err_set(err, WL_EUSAGE, "runs are named either with --run or without, not both");
+		return wl_err_set(
+			err, WL_EUSAGE, "runs are named either with --run or without, not both");
 	if (positional->n)
 		r->runs = *positional;
 	if (!r->runs.n)
@@ -25,8 +26,10 @@ static int check(struct wl_report_opts *r, const struct wl_strs *positional, str
 		if (!wl_exists(r->runs.v[i]))
 			return wl_err_set(err, WL_EUSAGE, "the run %s is not there", r->runs.v[i]);
 	if (r->embeddings.n > r->runs.n)
-		return wl_err_set(err, WL_EUSAGE, "%zu files of embeddings for %zu runs: give one a run, in"
-			" their order", r->embeddings.n, r->runs.n);
+		return wl_err_set(err, WL_EUSAGE,
+			"%zu files of embeddings for %zu runs: give one a run, in"
+			" their order",
+			r->embeddings.n, r->runs.n);
 	return 0;
 }
 
@@ -47,9 +50,10 @@ int wl_cmd_report(int argc, char **argv)
 {
 	struct wl_report_opts r = {.split = "test", .examples = 6, .top = 5, .bootstrap = 2000};
 	const struct wl_opt table[] = {
-		{"run", WL_OPT_LIST, &r.runs, "DIR", "what wenlan-train wrote; may be repeated", false},
-		{"shards", WL_OPT_STR, &r.shards, "DIR", "for the counts and the examples' pictures",
+		{"run", WL_OPT_LIST, &r.runs, "DIR", "what wenlan-train wrote; may be repeated",
 			false},
+		{"shards", WL_OPT_STR, &r.shards, "DIR",
+			"for the counts and the examples' pictures", false},
 		{"split", WL_OPT_STR, &r.split, "NAME", "which split was embedded", false},
 		{"embeddings", WL_OPT_LIST, &r.embeddings, "FILE",
 			"safetensors of wenlan-embed, one a run", false},
@@ -57,18 +61,22 @@ int wl_cmd_report(int argc, char **argv)
 			"of the embeddings: aic-icc, wenlan, flickr30k-cn, coco-cn, muge", false},
 		{"results", WL_OPT_LIST, &r.results, "FILE.json",
 			"results of wenlan-eval for the tables; a run's own are found", false},
-		{"out", WL_OPT_STR, &r.out, "FILE.html", "the page; FILE.md and FILE.json beside it", true},
-		{"title", WL_OPT_STR, &r.title, "TEXT", "its title; the run's name if not given", false},
+		{"out", WL_OPT_STR, &r.out, "FILE.html",
+			"the page; FILE.md and FILE.json beside it", true},
+		{"title", WL_OPT_STR, &r.title, "TEXT", "its title; the run's name if not given",
+			false},
 		{"examples", WL_OPT_INT, &r.examples, "N",
 			"queries shown a direction: best, median, worst", false},
 		{"top", WL_OPT_INT, &r.top, "K", "answers shown a query", false},
-		{"bootstrap", WL_OPT_INT, &r.bootstrap, "N", "rounds for intervals and comparison", false},
+		{"bootstrap", WL_OPT_INT, &r.bootstrap, "N", "rounds for intervals and comparison",
+			false},
 		{0},
 	};
 	struct wl_opts o = {
 		.program = "wenlan-eval",
 		.usage = "report RUN... [--shards DIR --embeddings FILE] --out FILE.html",
-		.about = "One self-contained page: R@K beside chance and published rows, curves, examples;\n"
+		.about = "One self-contained page: R@K beside chance and published rows, curves, "
+			 "examples;\n"
 			 "two runs are compared by a paired bootstrap.",
 		.example = "wenlan-eval report --run demo/run --shards demo/shards "
 			   "--embeddings demo/test.safetensors --out demo/report.html",

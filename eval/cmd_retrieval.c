@@ -48,16 +48,16 @@ static json_t *intervals(const struct results *s)
 {
 	const double *lo = s->boot.lo, *hi = s->boot.hi;
 
-	return json_pack("{s:{s:[ff],s:[ff],s:[ff]},s:{s:[ff],s:[ff],s:[ff]},s:[ff],s:I,s:f}", "i2t",
-		"r1", lo[0], hi[0], "r5", lo[1], hi[1], "r10", lo[2], hi[2], "t2i", "r1", lo[3], hi[3],
-		"r5", lo[4], hi[4], "r10", lo[5], hi[5], "mean_recall", lo[6], hi[6], "rounds",
-		(json_int_t)s->rounds, "level", 0.95);
+	return json_pack("{s:{s:[ff],s:[ff],s:[ff]},s:{s:[ff],s:[ff],s:[ff]},s:[ff],s:I,s:f}",
+		"i2t", "r1", lo[0], hi[0], "r5", lo[1], hi[1], "r10", lo[2], hi[2], "t2i", "r1",
+		lo[3], hi[3], "r5", lo[4], hi[4], "r10", lo[5], hi[5], "mean_recall", lo[6], hi[6],
+		"rounds", (json_int_t)s->rounds, "level", 0.95);
 }
 
 static void print_row(const char *name, const struct wl_recall *r)
 {
-	printf("%-15s %7.2f %7.2f %7.2f %12.1f %10.1f\n", name, r->r1, r->r5, r->r10, r->median_rank,
-		r->mean_rank);
+	printf("%-15s %7.2f %7.2f %7.2f %12.1f %10.1f\n", name, r->r1, r->r5, r->r10,
+		r->median_rank, r->mean_rank);
 }
 
 static void print_interval(const struct results *s, int first)
@@ -101,9 +101,15 @@ static void print_table(const struct wl_vectors *v, const struct results *s)
 static int embed(const struct args *a, struct wl_vectors *v, struct wl_err *err)
 {
 	const char *tmp = getenv("TMPDIR");
-	char *path = wl_strf(err, "%s/wenlan-eval-%ld.safetensors", tmp ? tmp : "/tmp", (long)getpid());
-	struct wl_embed_opts o = {.ckpt = a->ckpt, .shards = a->shards, .split = a->split, .out = path,
-		.precision = a->precision, .batch = 32, .threads = a->threads};
+	char *path =
+		wl_strf(err, "%s/wenlan-eval-%ld.safetensors", tmp ? tmp : "/tmp", (long)getpid());
+	struct wl_embed_opts o = {.ckpt = a->ckpt,
+		.shards = a->shards,
+		.split = a->split,
+		.out = path,
+		.precision = a->precision,
+		.batch = 32,
+		.threads = a->threads};
 	int ret = -1;
 
 	if (!path)
@@ -120,13 +126,15 @@ static int load(const struct args *a, struct wl_vectors *v, struct wl_err *err)
 	int ways = !!a->embeddings + (a->images || a->texts || a->pairs) + (a->ckpt || a->shards);
 
 	if (strcmp(a->score, "cosine") && strcmp(a->score, "dot"))
-		return wl_err_set(err, WL_EUSAGE, "--score %s is unknown: use cosine or dot", a->score);
+		return wl_err_set(
+			err, WL_EUSAGE, "--score %s is unknown: use cosine or dot", a->score);
 	if (strcmp(a->precision, "fp32") && strcmp(a->precision, "bf16"))
 		return wl_err_set(err, WL_EUSAGE, "--precision %s is unknown: use fp32 or bf16",
 			a->precision);
 	if (a->embeddings && ways > 1)
 		return wl_err_set(err, WL_EUSAGE,
-			"--embeddings excludes --images, --texts and --pairs: the file has both sides");
+			"--embeddings excludes --images, --texts and --pairs: the file has both "
+			"sides");
 	if (ways > 1)
 		return wl_err_set(err, WL_EUSAGE,
 			"--ckpt and --shards exclude --images, --texts and --pairs");
@@ -139,7 +147,8 @@ static int load(const struct args *a, struct wl_vectors *v, struct wl_err *err)
 	}
 	if (!a->images || !a->texts)
 		return wl_err_set(err, WL_EUSAGE,
-			"either --embeddings FILE or both --images A.npy and --texts B.npy are needed");
+			"either --embeddings FILE or both --images A.npy and --texts B.npy are "
+			"needed");
 	return wl_vectors_load_npy(v, a->images, a->texts, a->pairs, err);
 }
 
@@ -170,13 +179,15 @@ static int measure(const struct args *a, const struct wl_retrieval_in *in, struc
 	int ret = -1;
 
 	if (!ranks)
-		return wl_err_nomem(err, "ranks", (size_t)(in->n_images + in->n_texts) * sizeof *ranks);
+		return wl_err_nomem(
+			err, "ranks", (size_t)(in->n_images + in->n_texts) * sizeof *ranks);
 	WL_TRY_OUT(wl_retrieval_ranks(in, ranks, ranks + in->n_images, err));
 	WL_TRY_OUT(wl_retrieval_from_ranks(in, ranks, ranks + in->n_images, &s->r, err));
 	WL_TRY_OUT(wl_retrieval_chance(in, &s->chance, err));
 	if (t2i_only) {
 		s->r.mean_recall = (s->r.t2i.r1 + s->r.t2i.r5 + s->r.t2i.r10) / 3;
-		s->chance.mean_recall = (s->chance.t2i.r1 + s->chance.t2i.r5 + s->chance.t2i.r10) / 3;
+		s->chance.mean_recall =
+			(s->chance.t2i.r1 + s->chance.t2i.r5 + s->chance.t2i.r10) / 3;
 	}
 	s->rounds = a->bootstrap;
 	if (a->bootstrap)
@@ -196,8 +207,9 @@ static json_t *to_json(const struct results *s)
 		goto fail;
 	if (s->rounds && json_object_set_new(json, "intervals", intervals(s)))
 		goto fail;
-	if (s->protocol && (json_object_set_new(json, "protocol", json_string(s->protocol->name)) ||
-		json_object_set_new(json, "protocol_line", json_string(s->protocol->line))))
+	if (s->protocol &&
+		(json_object_set_new(json, "protocol", json_string(s->protocol->name)) ||
+			json_object_set_new(json, "protocol_line", json_string(s->protocol->line))))
 		goto fail;
 	if (s->protocol && s->protocol->t2i_only)
 		json_object_del(json, "i2t");
@@ -207,8 +219,8 @@ fail:
 	return NULL;
 }
 
-static int keep_and_print(const struct wl_opts *o, const char *out, json_t *json,
-	struct wl_err *err)
+static int keep_and_print(
+	const struct wl_opts *o, const char *out, json_t *json, struct wl_err *err)
 {
 	int ret = 0;
 
@@ -243,7 +255,8 @@ static int run_vectors(const struct wl_opts *o, const struct args *a, struct wl_
 	if ((!s.protocol || !s.protocol->t2i_only) &&
 		(s.r.i2t.queries < v.n_images || s.r.t2i.queries < v.n_texts))
 		wl_warn("%lld images and %lld texts have no right answer and are left out",
-			(long long)(v.n_images - s.r.i2t.queries), (long long)(v.n_texts - s.r.t2i.queries));
+			(long long)(v.n_images - s.r.i2t.queries),
+			(long long)(v.n_texts - s.r.t2i.queries));
 	WL_TRY_OUT(keep_and_print(o, a->out, to_json(&s), err));
 	if (!o->common.json)
 		print_table(&v, &s);
@@ -262,12 +275,14 @@ static int run_predictions(const struct wl_opts *o, const struct args *a, struct
 		return wl_err_set(err, WL_EUSAGE, "--answers and --predictions go together");
 	WL_TRY(wl_predictions_measure(a->answers, a->predictions, &p, err));
 	name = p.image_to_text ? "i2t" : "t2i";
-	WL_TRY(keep_and_print(o, a->out, json_pack("{s:{s:f,s:f,s:f},s:f,s:I}", name, "r1", p.r1, "r5",
-		p.r5, "r10", p.r10, "mean_recall", p.mean_recall, "queries", (json_int_t)p.queries), err));
+	WL_TRY(keep_and_print(o, a->out,
+		json_pack("{s:{s:f,s:f,s:f},s:f,s:I}", name, "r1", p.r1, "r5", p.r5, "r10", p.r10,
+			"mean_recall", p.mean_recall, "queries", (json_int_t)p.queries),
+		err));
 	if (!o->common.json)
 		printf("%s: %lld queries, R@1 %.2f, R@5 %.2f, R@10 %.2f, mean recall %.2f\n",
-			p.image_to_text ? "image to text" : "text to image", (long long)p.queries, p.r1, p.r5,
-			p.r10, p.mean_recall);
+			p.image_to_text ? "image to text" : "text to image", (long long)p.queries,
+			p.r1, p.r5, p.r10, p.mean_recall);
 	return 0;
 }
 
@@ -285,23 +300,31 @@ int wl_cmd_retrieval(int argc, char **argv)
 {
 	struct args a = {.score = "cosine", .precision = "fp32", .split = "test", .seed = 1};
 	const struct wl_opt table[] = {
-		{"embeddings", WL_OPT_STR, &a.embeddings, "FILE", "safetensors of wenlan-embed", false},
+		{"embeddings", WL_OPT_STR, &a.embeddings, "FILE", "safetensors of wenlan-embed",
+			false},
 		{"images", WL_OPT_STR, &a.images, "A.npy",
-			"foreign features of images [N,D]; also A.npz[:NAME], A.safetensors[:NAME]", false},
+			"foreign features of images [N,D]; also A.npz[:NAME], A.safetensors[:NAME]",
+			false},
 		{"texts", WL_OPT_STR, &a.texts, "B.npy", "foreign features of texts [M,D]", false},
 		{"pairs", WL_OPT_STR, &a.pairs, "FILE",
-			".npy [M] or [P,2], or lines 'IMAGE TEXT', from 0; without: in order", false},
-		{"ckpt", WL_OPT_STR, &a.ckpt, "DIR", "embed --shards with this checkpoint first", false},
+			".npy [M] or [P,2], or lines 'IMAGE TEXT', from 0; without: in order",
+			false},
+		{"ckpt", WL_OPT_STR, &a.ckpt, "DIR", "embed --shards with this checkpoint first",
+			false},
 		{"shards", WL_OPT_STR, &a.shards, "DIR", "with --ckpt: the shard set", false},
 		{"split", WL_OPT_STR, &a.split, "NAME", "with --shards", false},
 		{"answers", WL_OPT_STR, &a.answers, "FILE", "Chinese-CLIP's texts.jsonl", false},
-		{"predictions", WL_OPT_STR, &a.predictions, "FILE", "Chinese-CLIP's top-10 lists", false},
+		{"predictions", WL_OPT_STR, &a.predictions, "FILE", "Chinese-CLIP's top-10 lists",
+			false},
 		{"protocol", WL_OPT_STR, &a.protocol, "NAME",
-			"aic-icc, wenlan, flickr30k-cn, flickr8k-cn, coco-cn, muge: refuses other pools", false},
+			"aic-icc, wenlan, flickr30k-cn, flickr8k-cn, coco-cn, muge: refuses other "
+			"pools",
+			false},
 		{"score", WL_OPT_STR, &a.score, "NAME", "cosine or dot", false},
 		{"precision", WL_OPT_STR, &a.precision, "NAME",
 			"fp32, or bf16: features rounded, sums in fp32", false},
-		{"bootstrap", WL_OPT_INT, &a.bootstrap, "N", "rounds for 95 % intervals; 0: none", false},
+		{"bootstrap", WL_OPT_INT, &a.bootstrap, "N", "rounds for 95 % intervals; 0: none",
+			false},
 		{"seed", WL_OPT_INT, &a.seed, "N", "of the bootstrap", false},
 		{"out", WL_OPT_STR, &a.out, "FILE.json", "keep the result there", false},
 		{"threads", WL_OPT_INT, &a.threads, "N", "0: one per core", false},
@@ -309,10 +332,12 @@ int wl_cmd_retrieval(int argc, char **argv)
 	};
 	struct wl_opts o = {
 		.program = "wenlan-eval",
-		.usage = "retrieval (--embeddings FILE | --images A.npy --texts B.npy [--pairs FILE])",
+		.usage = "retrieval (--embeddings FILE | --images A.npy --texts B.npy [--pairs "
+			 "FILE])",
 		.about = "R@1, R@5 and R@10 in both directions, any hit, over all candidates;\n"
 			 "rank = 1 + #(higher score) + #(same score and smaller index).",
-		.example = "wenlan-eval retrieval --embeddings demo/test.safetensors --bootstrap 2000",
+		.example =
+			"wenlan-eval retrieval --embeddings demo/test.safetensors --bootstrap 2000",
 		.table = table,
 	};
 

@@ -31,8 +31,9 @@ static int split_lines(struct wl_labels *l, const char *path, const char *s, str
 			if (id < 0)
 				return -1;
 			if (id != before)
-				return wl_err_set(err, WL_EDATA, "%s, line %zu: the label %.80s comes twice", path,
-					line, l->names.name[id]);
+				return wl_err_set(err, WL_EDATA,
+					"%s, line %zu: the label %.80s comes twice", path, line,
+					l->names.name[id]);
 		}
 		s += n + (s[n] == '\n');
 	}
@@ -117,13 +118,14 @@ static int64_t find_label(const struct wl_labels *l, const char *name)
 	return -1;
 }
 
-static int add_label(struct truth *t, int64_t image, const json_t *v, size_t line,
-	struct wl_err *err)
+static int add_label(
+	struct truth *t, int64_t image, const json_t *v, size_t line, struct wl_err *err)
 {
 	int64_t label;
 
 	if (!json_is_string(v))
-		return wl_err_set(err, WL_EDATA, "%s, line %zu: a label is not a string", t->path, line);
+		return wl_err_set(
+			err, WL_EDATA, "%s, line %zu: a label is not a string", t->path, line);
 	label = find_label(t->labels, json_string_value(v));
 	if (label < 0) {
 		note(&t->trouble[UNKNOWN_LABEL], json_string_value(v));
@@ -143,8 +145,9 @@ static int truth_line(json_t *o, size_t line, void *user, struct wl_err *err)
 
 	if (!json_is_integer(id) || (!json_is_array(list) && !one))
 		return wl_err_set(err, WL_EDATA,
-			"%s, line %zu: a whole number \"image_id\" and a list \"labels\" are expected", t->path,
-			line);
+			"%s, line %zu: a whole number \"image_id\" and a list \"labels\" are "
+			"expected",
+			t->path, line);
 	snprintf(name, sizeof name, "%lld", (long long)want.id);
 	found = t->n_images ? bsearch(&want, t->place, (size_t)t->n_images, sizeof *t->place, by_id)
 			    : NULL;
@@ -171,9 +174,10 @@ static int complain(const struct truth *t, struct wl_err *err)
 		const struct trouble *x = &t->trouble[k];
 
 		if (x->n)
-			n += (size_t)snprintf(text + n, sizeof text - n, "%s%lld %s (%s%s%s%s%s)", n ? "; " : "",
-				(long long)x->n, what[k], x->first[0], x->n > 1 ? ", " : "", x->first[1],
-				x->n > 2 ? ", " : "", x->first[2]);
+			n += (size_t)snprintf(text + n, sizeof text - n, "%s%lld %s (%s%s%s%s%s)",
+				n ? "; " : "", (long long)x->n, what[k], x->first[0],
+				x->n > 1 ? ", " : "", x->first[1], x->n > 2 ? ", " : "",
+				x->first[2]);
 	}
 	if (n)
 		return wl_err_set(err, WL_EDATA, "%s: %s", t->path, text);

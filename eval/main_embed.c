@@ -12,16 +12,19 @@ int main(int argc, char **argv)
 {
 	struct wl_embed_opts e = {.split = "test", .precision = "fp32", .batch = 64};
 	const struct wl_opt table[] = {
-		{"ckpt", WL_OPT_STR, &e.ckpt, "DIR", "a checkpoint, or a run (its newest one)", true},
+		{"ckpt", WL_OPT_STR, &e.ckpt, "DIR", "a checkpoint, or a run (its newest one)",
+			true},
 		{"shards", WL_OPT_STR, &e.shards, "DIR", "embed a split of these shards", false},
 		{"split", WL_OPT_STR, &e.split, "NAME", "train, val or test", false},
-		{"images", WL_OPT_LIST, &e.images, "PATH", "embed files, directories, globs", false},
+		{"images", WL_OPT_LIST, &e.images, "PATH", "embed files, directories, globs",
+			false},
 		{"texts", WL_OPT_STR, &e.texts, "FILE", "embed its lines", false},
 		{"out", WL_OPT_STR, &e.out, "FILE", "the safetensors file to write", true},
 		{"batch", WL_OPT_INT, &e.batch, "N", "rows computed at once", false},
 		{"threads", WL_OPT_INT, &e.threads, "N", "compute threads, 0: all cores", false},
 		{"precision", WL_OPT_STR, &e.precision, "NAME", "fp32 or bf16", false},
-		{"limit", WL_OPT_INT, &e.limit, "N", "the first N samples of the split, 0: all", false},
+		{"limit", WL_OPT_INT, &e.limit, "N", "the first N samples of the split, 0: all",
+			false},
 		{NULL, WL_OPT_BOOL, NULL, NULL, NULL, false},
 	};
 	struct wl_opts opts = {

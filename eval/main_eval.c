@@ -5,7 +5,8 @@
 int main(int argc, char **argv)
 {
 	static const struct wl_command commands[] = {
-		{"retrieval", "R@K of embeddings in both directions, beside chance", wl_cmd_retrieval},
+		{"retrieval", "R@K of embeddings in both directions, beside chance",
+			wl_cmd_retrieval},
 		{"caption", "BLEU, METEOR, ROUGE-L and CIDEr of captions", wl_cmd_caption},
 		{"ranking", "NDCG and MAP of graded results", wl_cmd_ranking},
 		{"classify", "zero-shot classes and tags from label names", wl_cmd_classify},

@@ -46,8 +46,8 @@ out:
 }
 
 /* The only matrix of the file. */
-static const struct wl_saved_tensor *only_matrix(const struct wl_safetensors *st, const char *path,
-	struct wl_err *err)
+static const struct wl_saved_tensor *only_matrix(
+	const struct wl_safetensors *st, const char *path, struct wl_err *err)
 {
 	const struct wl_saved_list *all = wl_safetensors_list(st);
 	const struct wl_saved_tensor *found = NULL;
@@ -56,8 +56,9 @@ static const struct wl_saved_tensor *only_matrix(const struct wl_safetensors *st
 		if (all->items[i].rank != 2)
 			continue;
 		if (found) {
-			wl_err_set(err, WL_EDATA, "%s holds several matrices (%s, %s): name one, as in %s:NAME",
-				path, found->name, all->items[i].name, path);
+			wl_err_set(err, WL_EDATA,
+				"%s holds several matrices (%s, %s): name one, as in %s:NAME", path,
+				found->name, all->items[i].name, path);
 			return NULL;
 		}
 		found = &all->items[i];
@@ -93,8 +94,7 @@ static int ends_with(const char *s, const char *end)
 	return n >= k && !strcmp(s + n - k, end);
 }
 
-int wl_matrix_load(const char *spec, float **out, int64_t *rows, int64_t *cols,
-	struct wl_err *err)
+int wl_matrix_load(const char *spec, float **out, int64_t *rows, int64_t *cols, struct wl_err *err)
 {
 	char *path = strdup(spec), *colon, *name = NULL;
 	int ret;

@@ -17,7 +17,8 @@ struct cursor {
 
 static int bad(const struct cursor *c, const char *what, struct wl_err *err)
 {
-	return wl_err_set(err, WL_EDATA, "%s is not a .npy file that can be read: %s", c->path, what);
+	return wl_err_set(
+		err, WL_EDATA, "%s is not a .npy file that can be read: %s", c->path, what);
 }
 
 static void skip_space(struct cursor *c)
@@ -59,15 +60,15 @@ static bool take_string(struct cursor *c, char *out, size_t size)
 	return true;
 }
 
-static int parse_dtype(const struct cursor *c, const char *descr, struct wl_saved_tensor *t,
-	struct wl_err *err)
+static int parse_dtype(
+	const struct cursor *c, const char *descr, struct wl_saved_tensor *t, struct wl_err *err)
 {
 	static const struct {
 		const char *name;
 		enum wl_saved_dtype dtype;
 	} known[] = {{"f8", WL_SAVED_F64}, {"f4", WL_SAVED_F32}, {"f2", WL_SAVED_F16},
-		{"i8", WL_SAVED_I64}, {"i4", WL_SAVED_I32}, {"i2", WL_SAVED_I16}, {"i1", WL_SAVED_I8},
-		{"u1", WL_SAVED_U8}, {"b1", WL_SAVED_BOOL}};
+		{"i8", WL_SAVED_I64}, {"i4", WL_SAVED_I32}, {"i2", WL_SAVED_I16},
+		{"i1", WL_SAVED_I8}, {"u1", WL_SAVED_U8}, {"b1", WL_SAVED_BOOL}};
 
 	if (*descr && strchr("<|=", *descr))
 		for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -76,8 +77,10 @@ static int parse_dtype(const struct cursor *c, const char *descr, struct wl_save
 				return 0;
 			}
 	return wl_err_set(err, WL_EDATA,
-		"%s holds elements of type '%.20s'; expected are little-endian f2, f4, f8 or integers"
-		" (in NumPy: a.astype('<f4'))", c->path, descr);
+		"%s holds elements of type '%.20s'; expected are little-endian f2, f4, f8 or "
+		"integers"
+		" (in NumPy: a.astype('<f4'))",
+		c->path, descr);
 }
 
 /* "(3, 4)", "(5,)", "()" */
@@ -92,7 +95,8 @@ static int parse_shape(struct cursor *c, struct wl_saved_tensor *t, struct wl_er
 		skip_space(c);
 		start = c->p;
 		for (; c->p < c->end && *c->p >= '0' && *c->p <= '9'; c->p++)
-			if (__builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, *c->p - '0', &v))
+			if (__builtin_mul_overflow(v, 10, &v) ||
+				__builtin_add_overflow(v, *c->p - '0', &v))
 				return bad(c, "a dimension does not fit into 64 bits", err);
 		if (c->p == start || t->rank == WL_SAVED_RANK_MAX)
 			return bad(c, "its shape is not a list of up to 8 numbers", err);
@@ -105,8 +109,8 @@ static int parse_shape(struct cursor *c, struct wl_saved_tensor *t, struct wl_er
 	return 0;
 }
 
-static int parse_dict(struct cursor *c, struct wl_saved_tensor *t, bool *fortran,
-	struct wl_err *err)
+static int parse_dict(
+	struct cursor *c, struct wl_saved_tensor *t, bool *fortran, struct wl_err *err)
 {
 	bool seen[3] = {false, false, false};
 	char key[20], descr[40];
@@ -117,9 +121,12 @@ static int parse_dict(struct cursor *c, struct wl_saved_tensor *t, bool *fortran
 		int which;
 
 		if (!take_string(c, key, sizeof key) || !take(c, ":"))
-			return bad(c, "its header is not a dictionary of the three known keys", err);
-		which = !strcmp(key, "descr") ? 0 : !strcmp(key, "fortran_order") ? 1
-			: !strcmp(key, "shape") ? 2 : -1;
+			return bad(
+				c, "its header is not a dictionary of the three known keys", err);
+		which = !strcmp(key, "descr")		? 0
+			: !strcmp(key, "fortran_order") ? 1
+			: !strcmp(key, "shape")		? 2
+							: -1;
 		if (which < 0 || seen[which])
 			return bad(c, "its header has an unknown key, or one twice", err);
 		seen[which] = true;
@@ -142,7 +149,9 @@ static int parse_dict(struct cursor *c, struct wl_saved_tensor *t, bool *fortran
 	}
 	skip_space(c);
 	if (c->p != c->end || !seen[0] || !seen[1] || !seen[2])
-		return bad(c, "its header lacks descr, fortran_order or shape, or goes on after them", err);
+		return bad(c,
+			"its header lacks descr, fortran_order or shape, or goes on after them",
+			err);
 	return 0;
 }
 
@@ -186,7 +195,8 @@ int wl_npy_parse(const void *bytes, size_t n, const char *path, struct wl_saved_
 		return bad(&c, "its shape is larger than any memory", err);
 	if (want != n - head - header_bytes)
 		return wl_err_set(err, WL_EDATA,
-			"%s holds %zu bytes of data where its header says %zu: it is cut short or damaged",
+			"%s holds %zu bytes of data where its header says %zu: it is cut short or "
+			"damaged",
 			path, n - head - header_bytes, want);
 	if (fortran)
 		set_fortran(out);
@@ -220,8 +230,8 @@ static int map(const char *path, void **bytes, size_t *n, struct wl_err *err)
 	return 0;
 }
 
-int wl_npy_load_matrix(const char *path, float **out, int64_t *rows, int64_t *cols,
-	struct wl_err *err)
+int wl_npy_load_matrix(
+	const char *path, float **out, int64_t *rows, int64_t *cols, struct wl_err *err)
 {
 	struct wl_saved_tensor t;
 	void *bytes;
@@ -234,8 +244,9 @@ int wl_npy_load_matrix(const char *path, float **out, int64_t *rows, int64_t *co
 	if (t.rank != 2) {
 		char shape[160];
 
-		wl_err_set(err, WL_EDATA, "%s has the shape %s where a matrix [rows, dimensions] is expected",
-			path, wl_saved_shape_text(t.rank, t.shape, shape, sizeof shape));
+		wl_err_set(err, WL_EDATA,
+			"%s has the shape %s where a matrix [rows, dimensions] is expected", path,
+			wl_saved_shape_text(t.rank, t.shape, shape, sizeof shape));
 		goto out;
 	}
 	*out = malloc((size_t)t.count * sizeof **out + 1);
@@ -257,8 +268,8 @@ out:
 	return ret;
 }
 
-int wl_npy_load_integers(const char *path, int64_t **out, int64_t *rows, int64_t *cols,
-	struct wl_err *err)
+int wl_npy_load_integers(
+	const char *path, int64_t **out, int64_t *rows, int64_t *cols, struct wl_err *err)
 {
 	struct wl_saved_tensor t;
 	void *bytes;

@@ -21,12 +21,12 @@ struct reader {
 	struct wl_intern texts, images;
 	struct answer {
 		uint32_t text, image;
-	} *answer;
+	} * answer;
 	size_t n, cap;
-	size_t *first;       /* [queries + 1], once sorted by query */
+	size_t *first; /* [queries + 1], once sorted by query */
 	const char *path;
-	bool i2t, known;     /* direction of the predictions */
-	uint8_t *seen;       /* [queries] */
+	bool i2t, known; /* direction of the predictions */
+	uint8_t *seen;	 /* [queries] */
 	int64_t hit[3], queries;
 	struct trouble trouble[KINDS];
 };
@@ -39,21 +39,21 @@ static void note(struct trouble *t, const char *id)
 }
 
 /* An id: a number or a string. */
-static int id_text(const json_t *v, const char *path, size_t line, char out[128],
-	struct wl_err *err)
+static int id_text(
+	const json_t *v, const char *path, size_t line, char out[128], struct wl_err *err)
 {
 	if (json_is_integer(v))
 		snprintf(out, 128, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
 	else if (json_is_string(v) && json_string_length(v) < 120)
 		snprintf(out, 128, "%s", json_string_value(v));
 	else
-		return wl_err_set(err, WL_EDATA, "%s, line %zu: an id is neither a number nor a string",
-			path, line);
+		return wl_err_set(err, WL_EDATA,
+			"%s, line %zu: an id is neither a number nor a string", path, line);
 	return 0;
 }
 
-static int64_t take_id(struct wl_intern *t, const json_t *v, const char *path, size_t line,
-	struct wl_err *err)
+static int64_t take_id(
+	struct wl_intern *t, const json_t *v, const char *path, size_t line, struct wl_err *err)
 {
 	char id[128];
 
@@ -71,11 +71,11 @@ static int answer_line(json_t *o, size_t line, void *user, struct wl_err *err)
 	if (text < 0)
 		return -1;
 	if (text != before)
-		return wl_err_set(err, WL_EDATA, "%s, line %zu: the text_id %s comes twice", r->path, line,
-			r->texts.name[text]);
+		return wl_err_set(err, WL_EDATA, "%s, line %zu: the text_id %s comes twice",
+			r->path, line, r->texts.name[text]);
 	if (!json_is_array(images) || !json_array_size(images))
-		return wl_err_set(err, WL_EDATA, "%s, line %zu: text %s has no image_ids", r->path, line,
-			r->texts.name[text]);
+		return wl_err_set(err, WL_EDATA, "%s, line %zu: text %s has no image_ids", r->path,
+			line, r->texts.name[text]);
 	for (size_t i = 0; i < json_array_size(images); i++) {
 		int64_t image = take_id(&r->images, json_array_get(images, i), r->path, line, err);
 
@@ -138,8 +138,8 @@ static bool is_right(const struct reader *r, size_t query, uint32_t candidate)
 }
 
 /* The rank of the first right one among ten; 0 when there is none, -1 when the list is no good. */
-static int rank_list(struct reader *r, size_t query, const json_t *list, size_t line,
-	struct wl_err *err)
+static int rank_list(
+	struct reader *r, size_t query, const json_t *list, size_t line, struct wl_err *err)
 {
 	struct wl_intern *t = r->i2t ? &r->texts : &r->images;
 	int64_t id[TOP];
@@ -172,8 +172,9 @@ static int prediction_line(json_t *o, size_t line, void *user, struct wl_err *er
 	if (!r->known)
 		WL_TRY(turn(r, i2t, err));
 	if (i2t != r->i2t || !json_is_array(json_object_get(o, i2t ? "text_ids" : "image_ids")))
-		return wl_err_set(err, WL_EDATA, "%s, line %zu: every line must have %s and %s", r->path,
-			line, r->i2t ? "image_id" : "text_id", r->i2t ? "text_ids" : "image_ids");
+		return wl_err_set(err, WL_EDATA, "%s, line %zu: every line must have %s and %s",
+			r->path, line, r->i2t ? "image_id" : "text_id",
+			r->i2t ? "text_ids" : "image_ids");
 	WL_TRY(id_text(json_object_get(o, i2t ? "image_id" : "text_id"), r->path, line, id, err));
 	query = wl_intern_str(i2t ? &r->images : &r->texts, id, strlen(id), err);
 	if (query < 0)
@@ -183,8 +184,8 @@ static int prediction_line(json_t *o, size_t line, void *user, struct wl_err *er
 		return 0;
 	}
 	r->seen[query] = 1;
-	rank = rank_list(r, (size_t)query, json_object_get(o, i2t ? "text_ids" : "image_ids"), line,
-		err);
+	rank = rank_list(
+		r, (size_t)query, json_object_get(o, i2t ? "text_ids" : "image_ids"), line, err);
 	if (rank < -1)
 		return -1;
 	if (rank < 0)
@@ -195,11 +196,12 @@ static int prediction_line(json_t *o, size_t line, void *user, struct wl_err *er
 	return 0;
 }
 
-static int complain(struct reader *r, const char *answers, const char *predictions,
-	struct wl_err *err)
+static int complain(
+	struct reader *r, const char *answers, const char *predictions, struct wl_err *err)
 {
 	static const char *const what[KINDS] = {"predictions are of unknown queries",
-		"queries are predicted twice", "lists are shorter than 10 or name a candidate twice",
+		"queries are predicted twice",
+		"lists are shorter than 10 or name a candidate twice",
 		"queries have no prediction"};
 	char text[800] = "";
 	size_t n = 0;
@@ -211,11 +213,13 @@ static int complain(struct reader *r, const char *answers, const char *predictio
 		const struct trouble *t = &r->trouble[k];
 
 		if (t->n)
-			n += (size_t)snprintf(text + n, sizeof text - n, "%s%lld %s (%s%s%s%s%s)", n ? "; " : "",
-				(long long)t->n, what[k], t->first[0], t->n > 1 ? ", " : "", t->first[1],
-				t->n > 2 ? ", " : "", t->first[2]);
+			n += (size_t)snprintf(text + n, sizeof text - n, "%s%lld %s (%s%s%s%s%s)",
+				n ? "; " : "", (long long)t->n, what[k], t->first[0],
+				t->n > 1 ? ", " : "", t->first[1], t->n > 2 ? ", " : "",
+				t->first[2]);
 	}
-	return n ? wl_err_set(err, WL_EDATA, "%s does not answer %s: %s", predictions, answers, text)
+	return n ? wl_err_set(
+			   err, WL_EDATA, "%s does not answer %s: %s", predictions, answers, text)
 		 : 0;
 }
 
@@ -240,8 +244,8 @@ static int measure(struct reader *r, const char *answers, const char *prediction
 	return 0;
 }
 
-int wl_predictions_measure(const char *answers, const char *predictions,
-	struct wl_predicted *out, struct wl_err *err)
+int wl_predictions_measure(
+	const char *answers, const char *predictions, struct wl_predicted *out, struct wl_err *err)
 {
 	struct reader r = {0};
 	int ret = measure(&r, answers, predictions, out, err);

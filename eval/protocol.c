@@ -9,7 +9,8 @@ static const struct wl_protocol protocols[] = {
 	{"aic-icc", "AIC-ICC (validation split, which the paper calls test)", {30000, 30000},
 		{150000, 150000}, 5, false,
 		"zero-shot unless said otherwise; all 30,000 images and all 150,000 captions are"
-		" candidates; image to text: any of the five captions counts; text to image: mean over"
+		" candidates; image to text: any of the five captions counts; text to image: mean "
+		"over"
 		" all captions"},
 	{"wenlan", "WenLan test", {11000, 11000}, {11000, 11000}, 1, false,
 		"11,000 pairs held out at random, one text an image; all are candidates"},
@@ -29,8 +30,10 @@ const struct wl_protocol *wl_protocol_find(const char *name, struct wl_err *err)
 	for (size_t i = 0; i < sizeof protocols / sizeof *protocols; i++)
 		if (!strcmp(protocols[i].name, name))
 			return &protocols[i];
-	wl_err_set(err, WL_EUSAGE, "--protocol %s is unknown: there are aic-icc, wenlan, flickr30k-cn,"
-		" flickr8k-cn, coco-cn and muge", name);
+	wl_err_set(err, WL_EUSAGE,
+		"--protocol %s is unknown: there are aic-icc, wenlan, flickr30k-cn,"
+		" flickr8k-cn, coco-cn and muge",
+		name);
 	return NULL;
 }
 
@@ -38,16 +41,18 @@ static int wrong_pool(const struct wl_protocol *p, const char *what, const int64
 	int64_t found, struct wl_err *err)
 {
 	if (range[0] == range[1])
-		return wl_err_set(err, WL_EDATA, "protocol %s has %lld %s and there are %lld here: the"
-			" numbers could not be compared (leave --protocol out to measure anyway)", p->name,
-			(long long)range[0], what, (long long)found);
-	return wl_err_set(err, WL_EDATA, "protocol %s has %lld to %lld %s and there are %lld here: the"
-		" numbers could not be compared (leave --protocol out to measure anyway)", p->name,
-		(long long)range[0], (long long)range[1], what, (long long)found);
+		return wl_err_set(err, WL_EDATA,
+			"protocol %s has %lld %s and there are %lld here: the"
+			" numbers could not be compared (leave --protocol out to measure anyway)",
+			p->name, (long long)range[0], what, (long long)found);
+	return wl_err_set(err, WL_EDATA,
+		"protocol %s has %lld to %lld %s and there are %lld here: the"
+		" numbers could not be compared (leave --protocol out to measure anyway)",
+		p->name, (long long)range[0], (long long)range[1], what, (long long)found);
 }
 
-int wl_protocol_check(const struct wl_protocol *p, const struct wl_retrieval_in *in,
-	struct wl_err *err)
+int wl_protocol_check(
+	const struct wl_protocol *p, const struct wl_retrieval_in *in, struct wl_err *err)
 {
 	int32_t *count;
 	int64_t bad = -1;
@@ -60,15 +65,18 @@ int wl_protocol_check(const struct wl_protocol *p, const struct wl_retrieval_in 
 		return 0;
 	count = calloc((size_t)in->n_images, sizeof *count);
 	if (!count)
-		return wl_err_nomem(err, "counts of captions", (size_t)in->n_images * sizeof *count);
+		return wl_err_nomem(
+			err, "counts of captions", (size_t)in->n_images * sizeof *count);
 	for (int64_t k = 0; k < in->n_pairs; k++)
 		count[in->pair_image[k]]++;
 	for (int64_t i = in->n_images - 1; i >= 0; i--)
 		if (count[i] != p->captions)
 			bad = i;
 	if (bad >= 0)
-		wl_err_set(err, WL_EDATA, "protocol %s has %lld texts for every image, but image %lld has"
-			" %d", p->name, (long long)p->captions, (long long)bad, count[bad]);
+		wl_err_set(err, WL_EDATA,
+			"protocol %s has %lld texts for every image, but image %lld has"
+			" %d",
+			p->name, (long long)p->captions, (long long)bad, count[bad]);
 	free(count);
 	return bad < 0 ? 0 : -1;
 }

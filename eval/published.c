@@ -19,8 +19,8 @@ struct table {
 	const char *key, *title;
 	const char *columns[WL_PUBLISHED_COLUMNS];
 	const char *note; /* the protocol; NULL: that of protocol.h with this key */
-	bool paper;       /* always shown */
-	bool mean;        /* the last column is the mean of the others where it is not given */
+	bool paper;	  /* always shown */
+	bool mean;	  /* the last column is the mean of the others where it is not given */
 	const struct published_row *rows;
 };
 
@@ -92,20 +92,24 @@ static const struct published_row muge[] = {
 	{NULL, {0}},
 };
 
-#define BOTH_WAYS {"i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@10", "MR", NULL}
+#define BOTH_WAYS                                                                                  \
+	{                                                                                          \
+		"i2t R@1", "R@5", "R@10", "t2i R@1", "R@5", "R@10", "MR", NULL                     \
+	}
 
 static const struct table tables[] = {
 	{"aic-icc", "Table 1: AIC-ICC retrieval, zero-shot", BOTH_WAYS, NULL, true, true, aic_icc},
 	{"caption", "Table 2: AIC-ICC captions", {"BLEU", "METEOR", "ROUGE-L", "CIDEr"},
 		"AI Challenger 2017's evaluator: jieba words, BLEU-4, METEOR in English mode (by"
-		" character), CIDEr-D times 100; the 30,000 images of the validation split", true, false,
-		caption},
+		" character), CIDEr-D times 100; the 30,000 images of the validation split",
+		true, false, caption},
 	{"wenlan", "Table 3: WenLan test, 11,000 pairs", BOTH_WAYS, NULL, true, true, wenlan},
-	{"ranking", "Table 4: user study", {"i2t NDCG@5", "@10", "@20", "MAP", "t2i NDCG@5", "@10",
-		"@20", "MAP"},
-		"first 30 results graded by three annotators from 0 to 2, summed; gain 2^grade - 1 and the"
-		" ideal of the same 30 (the paper gives neither); relevant: a sum above 2", true, false,
-		ranking},
+	{"ranking", "Table 4: user study",
+		{"i2t NDCG@5", "@10", "@20", "MAP", "t2i NDCG@5", "@10", "@20", "MAP"},
+		"first 30 results graded by three annotators from 0 to 2, summed; gain 2^grade - 1 "
+		"and the"
+		" ideal of the same 30 (the paper gives neither); relevant: a sum above 2",
+		true, false, ranking},
 	{"flickr30k-cn", "Flickr30K-CN test", BOTH_WAYS, NULL, false, true, flickr30k_cn},
 	{"coco-cn", "COCO-CN test", BOTH_WAYS, NULL, false, true, coco_cn},
 	{"muge", "MUGE validation, text to image", {"R@1", "R@5", "R@10", "MR"}, NULL, false, false,
@@ -157,8 +161,10 @@ static int put_row(struct wl_cells *c, const struct table *t, const char *name, 
 			WL_TRY(wl_cell(c, err, "%.1f", x));
 		json_array_append_new(values, isnan(x) ? json_null() : json_real(x));
 	}
-	return json_array_append_new(list, json_pack("{s:s,s:b,s:o}", "name", name, "ours", ours,
-		"values", values)) ? wl_err_nomem(err, "a table", 0) : 0;
+	return json_array_append_new(list,
+		       json_pack("{s:s,s:b,s:o}", "name", name, "ours", ours, "values", values))
+		       ? wl_err_nomem(err, "a table", 0)
+		       : 0;
 }
 
 static int fill_table(struct wl_cells *c, const struct table *t, const struct wl_own_row *own,
@@ -202,13 +208,13 @@ static int put_table(struct wl_report_out *r, const struct table *t, const struc
 	}
 	snprintf(note, sizeof note, "Protocol: %s. Percent.", t->note ? t->note : p ? p->line : "");
 	json_array_append_new(all, json_pack("{s:s,s:s,s:s,s:o}", "key", t->key, "title", t->title,
-		"protocol", note, "rows", rows));
+					   "protocol", note, "rows", rows));
 	WL_TRY(wl_report_table(r, &c, t->title, err));
 	return wl_report_para(r, note, err);
 }
 
-int wl_published_tables(struct wl_report_out *r, const struct wl_own_row *own, size_t n_own,
-	struct wl_err *err)
+int wl_published_tables(
+	struct wl_report_out *r, const struct wl_own_row *own, size_t n_own, struct wl_err *err)
 {
 	json_t *all = json_array();
 
@@ -271,8 +277,7 @@ static bool take_ranking(const json_t *o, const char *path, struct wl_own_row *r
 	const char *slash = strrchr(path, '/'), *file = slash ? slash + 1 : path;
 	size_t first = strstr(file, "t2i") ? 4 : 0;
 
-	if (!json_is_object(json_object_get(o, "exponential")) ||
-		(!first && !strstr(file, "i2t")))
+	if (!json_is_object(json_object_get(o, "exponential")) || (!first && !strstr(file, "i2t")))
 		return false;
 	row->table = "ranking";
 	for (size_t k = 0; k < 3; k++)

@@ -52,13 +52,16 @@ static int add_single(struct wl_rankings *r, const int32_t *grades, size_t rater
 	for (size_t i = 0; i < raters; i++)
 		sum += grades[i];
 	if (sum > GRADE_MAX)
-		return wl_err_set(err, WL_EDATA, "%s, line %zu: the grades' sum is %lld, the largest possible"
-			" is %d", path, line, (long long)sum, GRADE_MAX);
+		return wl_err_set(err, WL_EDATA,
+			"%s, line %zu: the grades' sum is %lld, the largest possible"
+			" is %d",
+			path, line, (long long)sum, GRADE_MAX);
 	if (!r->raters)
 		r->raters = raters;
 	if (raters != r->raters)
-		return wl_err_set(err, WL_EDATA, "%s, line %zu: %zu annotators where %zu are expected", path,
-			line, raters, r->raters);
+		return wl_err_set(err, WL_EDATA,
+			"%s, line %zu: %zu annotators where %zu are expected", path, line, raters,
+			r->raters);
 	if ((r->items + 1) * raters > r->cap_grades) {
 		size_t cap = 2 * (r->items + 1) * raters;
 		int32_t *p = realloc(r->grades, cap * sizeof *p);
@@ -108,13 +111,15 @@ static int json_grade(struct wl_rankings *r, const json_t *v, size_t line, const
 		if (!json_is_integer(one) || json_integer_value(one) < 0 ||
 			json_integer_value(one) > GRADE_MAX)
 			return wl_err_set(err, WL_EDATA,
-				"%s, line %zu: a grade is not a whole number from 0 to %d", path, line, GRADE_MAX);
+				"%s, line %zu: a grade is not a whole number from 0 to %d", path,
+				line, GRADE_MAX);
 		grade[i] = (int32_t)json_integer_value(one);
 		*sum += grade[i];
 	}
 	if (!n || n > COLUMNS_MAX)
-		return wl_err_set(err, WL_EDATA, "%s, line %zu: %zu annotators; 1 to %d are possible", path,
-			line, n, COLUMNS_MAX);
+		return wl_err_set(err, WL_EDATA,
+			"%s, line %zu: %zu annotators; 1 to %d are possible", path, line, n,
+			COLUMNS_MAX);
 	return add_single(r, grade, n, line, path, err);
 }
 
@@ -128,11 +133,12 @@ static int json_line(struct wl_rankings *r, struct wl_intern *names, const json_
 
 	if (!name || !json_is_array(list) || !n)
 		return wl_err_set(err, WL_EDATA,
-			"%s, line %zu: a string \"query\" and a list \"grades\" that is not empty are expected",
+			"%s, line %zu: a string \"query\" and a list \"grades\" that is not empty "
+			"are expected",
 			path, line);
 	if (wl_intern_str(names, name, strlen(name), err) != (int64_t)r->n)
-		return wl_err_set(err, WL_EDATA, "%s, line %zu: the query %.80s comes twice", path, line,
-			name);
+		return wl_err_set(err, WL_EDATA, "%s, line %zu: the query %.80s comes twice", path,
+			line, name);
 	if (!(q = wl_rankings_add(r, name, err)))
 		return -1;
 	q->grade = wl_arena_calloc(&r->arena, n, sizeof *q->grade, err);
@@ -144,8 +150,8 @@ static int json_line(struct wl_rankings *r, struct wl_intern *names, const json_
 	return set_ideal(r, q, err);
 }
 
-static int parse_lines(struct wl_rankings *r, struct wl_intern *names, char *text,
-	const char *path, struct wl_err *err)
+static int parse_lines(struct wl_rankings *r, struct wl_intern *names, char *text, const char *path,
+	struct wl_err *err)
 {
 	size_t line = 0;
 
@@ -224,36 +230,40 @@ static int header(struct csv *c, char *line, struct wl_err *err)
 	int n = split(line, field), queries = 0;
 
 	for (int i = 0; i < n; i++) {
-		c->column[i] = !strcmp(field[i], "query") ? COL_QUERY
-			: !strcmp(field[i], "rank") ? COL_RANK : !strcmp(field[i], "item") ? COL_ITEM
-			: COL_GRADE;
+		c->column[i] = !strcmp(field[i], "query")  ? COL_QUERY
+			       : !strcmp(field[i], "rank") ? COL_RANK
+			       : !strcmp(field[i], "item") ? COL_ITEM
+							   : COL_GRADE;
 		queries += c->column[i] == COL_QUERY;
 		c->has_rank |= c->column[i] == COL_RANK;
 		c->graders += c->column[i] == COL_GRADE;
 	}
 	if (n < 2 || queries != 1 || !c->graders)
 		return wl_err_set(err, WL_EDATA,
-			"%s: the first line must name the columns: query, perhaps rank and item, and one for"
-			" each annotator's grades", c->path);
+			"%s: the first line must name the columns: query, perhaps rank and item, "
+			"and one for"
+			" each annotator's grades",
+			c->path);
 	c->columns = (size_t)n;
 	return 0;
 }
 
-static int take_number(const struct csv *c, const char *s, int64_t max, int64_t *out,
-	struct wl_err *err)
+static int take_number(
+	const struct csv *c, const char *s, int64_t max, int64_t *out, struct wl_err *err)
 {
 	char *end;
 
 	errno = 0;
 	*out = strtoll(s, &end, 10);
 	if (end == s || *end || errno || *out < 0 || *out > max)
-		return wl_err_set(err, WL_EDATA, "%s, line %zu: '%.40s' is not a whole number from 0 to %lld",
-			c->path, c->line, s, (long long)max);
+		return wl_err_set(err, WL_EDATA,
+			"%s, line %zu: '%.40s' is not a whole number from 0 to %lld", c->path,
+			c->line, s, (long long)max);
 	return 0;
 }
 
-static int csv_line(struct wl_rankings *r, struct csv *c, char *line, struct csv_row *row,
-	struct wl_err *err)
+static int csv_line(
+	struct wl_rankings *r, struct csv *c, char *line, struct csv_row *row, struct wl_err *err)
 {
 	char *field[COLUMNS_MAX];
 	int n = split(line, field);
@@ -262,8 +272,8 @@ static int csv_line(struct wl_rankings *r, struct csv *c, char *line, struct csv
 	int64_t v;
 
 	if (n != (int)c->columns)
-		return wl_err_set(err, WL_EDATA, "%s, line %zu: %d columns where %zu are expected", c->path,
-			c->line, n, c->columns);
+		return wl_err_set(err, WL_EDATA, "%s, line %zu: %d columns where %zu are expected",
+			c->path, c->line, n, c->columns);
 	*row = (struct csv_row){.rank = (int64_t)c->line};
 	for (int i = 0; i < n; i++) {
 		if (c->column[i] == COL_QUERY) {
@@ -301,8 +311,9 @@ static int csv_gather(struct wl_rankings *r, const struct csv *c, struct csv_row
 
 		for (k = i; k < n && row[k].query == row[i].query; k++)
 			if (k > i && row[k].rank == row[k - 1].rank)
-				return wl_err_set(err, WL_EDATA, "%s: the query %.80s has the rank %lld twice",
-					c->path, q->query, (long long)row[k].rank);
+				return wl_err_set(err, WL_EDATA,
+					"%s: the query %.80s has the rank %lld twice", c->path,
+					q->query, (long long)row[k].rank);
 		q->n = k - i;
 		q->grade = wl_arena_calloc(&r->arena, q->n, sizeof *q->grade, err);
 		if (!q->grade)

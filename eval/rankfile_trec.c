@@ -35,7 +35,7 @@ struct judged {
 
 struct trec {
 	struct wl_intern queries;
-	const char *last;    /* the query of the line before, which mostly is this one's too */
+	const char *last; /* the query of the line before, which mostly is this one's too */
 	uint32_t last_query;
 	struct trec_file qrels, run;
 	struct judged *slot; /* [slots], a power of two */
@@ -66,8 +66,8 @@ static int bad_line(const struct trec_file *f, size_t line, const char *what, st
  * as strtod rounds (Clinger 1990); all else is strtod's. */
 static bool take_score(const char *s, size_t n, double *out)
 {
-	static const double power[] = {1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11,
-		1e12, 1e13, 1e14, 1e15};
+	static const double power[] = {
+		1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
 	size_t digits = 0, fraction = 0, i = n && s[0] == '-';
 	int64_t v = 0;
 	bool dot = false;
@@ -111,8 +111,8 @@ static uint32_t hash_of(const char *s, size_t n)
 	return (uint32_t)(wl_hash64(s, n, 0) >> 32);
 }
 
-static int parse_line(struct trec *t, struct trec_file *f, char *s, size_t line, bool is_run,
-	struct wl_err *err)
+static int parse_line(
+	struct trec *t, struct trec_file *f, char *s, size_t line, bool is_run, struct wl_err *err)
 {
 	struct entry *e = &f->v[f->n];
 	char *w[6], *end;
@@ -122,8 +122,10 @@ static int parse_line(struct trec *t, struct trec_file *f, char *s, size_t line,
 	while (n < want && field(&s, &w[n], &len[n]))
 		n++;
 	if (n < want - is_run) /* the run's tag may be missing */
-		return bad_line(f, line, is_run ? "'query Q0 document rank score tag' is expected"
-			: "'query 0 document grade' is expected", err);
+		return bad_line(f, line,
+			is_run ? "'query Q0 document rank score tag' is expected"
+			       : "'query 0 document grade' is expected",
+			err);
 	*e = (struct entry){.doc = w[2], .hash = hash_of(w[2], len[2])};
 	WL_TRY(take_query(t, w[0], len[0], &e->query, err));
 	w[2][len[2]] = 0;
@@ -146,8 +148,8 @@ static int parse_line(struct trec *t, struct trec_file *f, char *s, size_t line,
 	return 0;
 }
 
-static int parse_file(struct trec *t, struct trec_file *f, char *text, bool is_run,
-	struct wl_err *err)
+static int parse_file(
+	struct trec *t, struct trec_file *f, char *text, bool is_run, struct wl_err *err)
 {
 	size_t lines = 1, line = 0;
 
@@ -208,15 +210,15 @@ static int check_queries(const struct trec *t, bool allow_missing, struct wl_err
 		if (judged == ranked)
 			continue;
 		if (n[judged]++ < 3)
-			snprintf(names[judged] + len, sizeof *names - len, "%s%.60s", len ? ", " : "",
-				t->queries.name[q]);
+			snprintf(names[judged] + len, sizeof *names - len, "%s%.60s",
+				len ? ", " : "", t->queries.name[q]);
 	}
 	if (allow_missing || !(n[0] + n[1]))
 		return 0;
 	return wl_err_set(err, WL_EDATA,
 		"%s and %s differ: %lld queries are not judged (%s) and %lld have no results (%s);"
-		" --allow-missing leaves them out, as trec_eval does", t->qrels.path, t->run.path,
-		(long long)n[0], names[0], (long long)n[1], names[1]);
+		" --allow-missing leaves them out, as trec_eval does",
+		t->qrels.path, t->run.path, (long long)n[0], names[0], (long long)n[1], names[1]);
 }
 
 struct scored {
@@ -242,11 +244,11 @@ static int descending(const void *a, const void *b)
 	return (x < y) - (x > y);
 }
 
-static int twice(const struct trec *t, const struct trec_file *f, const struct entry *e,
-	struct wl_err *err)
+static int twice(
+	const struct trec *t, const struct trec_file *f, const struct entry *e, struct wl_err *err)
 {
-	return wl_err_set(err, WL_EDATA, "%s: the query %.80s has the document %.80s twice", f->path,
-		t->queries.name[e->query], e->doc);
+	return wl_err_set(err, WL_EDATA, "%s: the query %.80s has the document %.80s twice",
+		f->path, t->queries.name[e->query], e->doc);
 }
 
 /* The slot of a document of this query: its own (stamp is set), or the free one where it goes. */
@@ -323,7 +325,8 @@ static int reserve(struct trec *t, struct wl_err *err)
 	size_t most = 0;
 
 	for (uint32_t q = 0; q < t->queries.n; q++) {
-		size_t n = t->qrels.first[q + 1] - t->qrels.first[q] + t->run.first[q + 1] - t->run.first[q];
+		size_t n = t->qrels.first[q + 1] - t->qrels.first[q] + t->run.first[q + 1] -
+			   t->run.first[q];
 
 		most = n > most ? n : most;
 	}
@@ -344,10 +347,12 @@ static int join(struct trec *t, struct wl_rankings *r, struct wl_err *err)
 	}
 	WL_TRY_OUT(reserve(t, err));
 	for (uint32_t q = 0; q < t->queries.n; q++)
-		if (t->qrels.first[q + 1] > t->qrels.first[q] && t->run.first[q + 1] > t->run.first[q])
+		if (t->qrels.first[q + 1] > t->qrels.first[q] &&
+			t->run.first[q + 1] > t->run.first[q])
 			WL_TRY_OUT(rank(t, r, q, room, err));
-	ret = r->n ? 0 : wl_err_set(err, WL_EDATA, "%s and %s have no query in common", t->qrels.path,
-		t->run.path);
+	ret = r->n ? 0
+		   : wl_err_set(err, WL_EDATA, "%s and %s have no query in common", t->qrels.path,
+			     t->run.path);
 out:
 	free(room);
 	return ret;

@@ -69,7 +69,8 @@ static int flatten(struct wl_cells *c, const char *prefix, const json_t *v, stru
 	int ret;
 
 	if (json_is_object(v)) {
-		json_object_foreach ((json_t *)v, key, m) {
+		json_object_foreach((json_t *)v, key, m)
+		{
 			char name[300];
 
 			snprintf(name, sizeof name, "%s%s%s", prefix, *prefix ? "." : "", key);
@@ -81,9 +82,12 @@ static int flatten(struct wl_cells *c, const char *prefix, const json_t *v, stru
 		return 0;
 	if (json_is_string(v))
 		return wl_cell(c, err, "%s", prefix) < 0 ||
-			wl_cell(c, err, "%s", json_string_value(v)) < 0 ? -1 : 0;
+				       wl_cell(c, err, "%s", json_string_value(v)) < 0
+			       ? -1
+			       : 0;
 	text = wl_json_text(v, err);
-	ret = !text || wl_cell(c, err, "%s", prefix) < 0 || wl_cell(c, err, "%s", text) < 0 ? -1 : 0;
+	ret = !text || wl_cell(c, err, "%s", prefix) < 0 || wl_cell(c, err, "%s", text) < 0 ? -1
+											    : 0;
 	free(text);
 	return ret;
 }
@@ -172,7 +176,8 @@ static int add_file(struct rows *r, const char *path, const char *name, struct w
 /* Results kept in a run: retrieval-*.json, caption-*.json, ranking-*.json. */
 static int add_run(struct rows *r, const struct wl_report_run *run, struct wl_err *err)
 {
-	static const char *const patterns[] = {"retrieval-*.json", "caption-*.json", "ranking-*.json"};
+	static const char *const patterns[] = {
+		"retrieval-*.json", "caption-*.json", "ranking-*.json"};
 
 	for (size_t p = 0; p < 3; p++) {
 		struct wl_names names;

@@ -23,9 +23,9 @@ struct examples {
 	struct wl_shardset *set;
 	int64_t *sample;  /* [n_images]: place in the shard set, -1 when it is not there */
 	int64_t *caption; /* [n_texts]: which caption of its sample a text is */
-	int64_t *image;   /* [n_texts]: its image, -1 for none */
-	int64_t *index;   /* [top] */
-	float *score;     /* [top] */
+	int64_t *image;	  /* [n_texts]: its image, -1 for none */
+	int64_t *index;	  /* [top] */
+	float *score;	  /* [top] */
 };
 
 struct id_place {
@@ -68,7 +68,8 @@ static int number_captions(struct examples *e, struct wl_err *err)
 	int64_t *next = calloc((size_t)e->v->n_images + 1, sizeof *next);
 
 	if (!next)
-		return wl_err_nomem(err, "counts of captions", (size_t)e->v->n_images * sizeof *next);
+		return wl_err_nomem(
+			err, "counts of captions", (size_t)e->v->n_images * sizeof *next);
 	for (int64_t j = 0; j < e->v->n_texts; j++)
 		e->image[j] = -1;
 	for (int64_t p = 0; p < e->v->n_pairs; p++) {
@@ -106,8 +107,8 @@ out:
 	return ret;
 }
 
-static int put_thumb(struct examples *e, const struct wl_buf *bytes, const char *alt,
-	struct wl_err *err)
+static int put_thumb(
+	struct examples *e, const struct wl_buf *bytes, const char *alt, struct wl_err *err)
 {
 	struct wl_image full = {0}, small = {0};
 	struct wl_buf jpeg;
@@ -167,8 +168,9 @@ static int text_query(struct examples *e, int64_t j, struct wl_err *err)
 	for (int64_t k = 0; k < e->o->top && e->index[k] >= 0; k++) {
 		WL_TRY(wl_html_raw(e->h, "<figure>", err));
 		WL_TRY(put_image(e, e->index[k], err));
-		WL_TRY(wl_buf_printf(&e->h->b, err, "<figcaption>%lld. %.3f%s</figcaption></figure>\n",
-			(long long)k + 1, (double)e->score[k],
+		WL_TRY(wl_buf_printf(&e->h->b, err,
+			"<figcaption>%lld. %.3f%s</figcaption></figure>\n", (long long)k + 1,
+			(double)e->score[k],
 			is_pair(e, e->index[k], j) ? " <b>\xe2\x9c\x93 its picture</b>" : ""));
 	}
 	return wl_html_raw(e->h, "</div>\n", err);
@@ -210,8 +212,7 @@ static int by_rank(const void *a, const void *b)
 }
 
 /* The queries that have a right answer, best first; their number, or -1. */
-static int64_t order_queries(const int64_t *rank, int64_t n, struct query **out,
-	struct wl_err *err)
+static int64_t order_queries(const int64_t *rank, int64_t n, struct query **out, struct wl_err *err)
 {
 	struct query *q = calloc((size_t)n + 1, sizeof *q);
 	int64_t have = 0;
@@ -261,8 +262,8 @@ out:
 
 static int both_directions(struct examples *e, struct wl_err *err)
 {
-	WL_TRY(direction(e, "Pictures found by a text", e->run->text_rank, e->v->n_texts, text_query,
-		err));
+	WL_TRY(direction(
+		e, "Pictures found by a text", e->run->text_rank, e->v->n_texts, text_query, err));
 	return direction(e, "Texts found by a picture", e->run->image_rank, e->v->n_images,
 		image_query, err);
 }

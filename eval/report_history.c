@@ -27,15 +27,20 @@ struct chart {
 
 enum { CHARTS = 4 };
 
-#define CURVE(label, ...) {.path = {__VA_ARGS__}, .name = label}
+#define CURVE(label, ...)                                                                          \
+	{                                                                                          \
+		.path = {__VA_ARGS__}, .name = label                                               \
+	}
 
 static const struct chart chart_table[CHARTS] = {
-	{"Loss", "loss", false, {CURVE("loss", "loss"), CURVE("image to text", "loss_i2t"),
-		CURVE("text to image", "loss_t2i")}},
-	{"R@K on the validation pairs", "%", false, {
-		CURVE("i2t R@1", "val", "i2t", "r1"), CURVE("i2t R@5", "val", "i2t", "r5"),
-		CURVE("i2t R@10", "val", "i2t", "r10"), CURVE("t2i R@1", "val", "t2i", "r1"),
-		CURVE("t2i R@5", "val", "t2i", "r5"), CURVE("t2i R@10", "val", "t2i", "r10")}},
+	{"Loss", "loss", false,
+		{CURVE("loss", "loss"), CURVE("image to text", "loss_i2t"),
+			CURVE("text to image", "loss_t2i")}},
+	{"R@K on the validation pairs", "%", false,
+		{CURVE("i2t R@1", "val", "i2t", "r1"), CURVE("i2t R@5", "val", "i2t", "r5"),
+			CURVE("i2t R@10", "val", "i2t", "r10"),
+			CURVE("t2i R@1", "val", "t2i", "r1"), CURVE("t2i R@5", "val", "t2i", "r5"),
+			CURVE("t2i R@10", "val", "t2i", "r10")}},
 	{"Learning rate", "rate", false, {CURVE("lr", "lr")}},
 	{"Speed", "pairs per second", false, {CURVE("pairs/s", "pairs_per_s")}},
 };
@@ -80,7 +85,8 @@ static int history_line(json_t *o, size_t line, void *user, struct wl_err *err)
 			for (size_t d = 0; d < 3 && c->path[d]; d++)
 				v = json_object_get(v, c->path[d]);
 			if (v)
-				WL_TRY(curve_add(c, step, json_is_number(v) ? json_number_value(v) : NAN, err));
+				WL_TRY(curve_add(c, step,
+					json_is_number(v) ? json_number_value(v) : NAN, err));
 		}
 	return 0;
 }
@@ -103,8 +109,8 @@ static int put_charts(struct wl_html *h, const struct history *past, struct wl_e
 
 		for (size_t k = 0; k < 6 && c->curve[k].name; k++)
 			if (c->curve[k].n)
-				s[n++] = (struct wl_series){c->curve[k].name, c->curve[k].x, c->curve[k].y,
-					c->curve[k].n};
+				s[n++] = (struct wl_series){c->curve[k].name, c->curve[k].x,
+					c->curve[k].y, c->curve[k].n};
 		if (n)
 			WL_TRY(wl_html_chart(h, c->title, "step", c->y_label, s, n, c->log_y, err));
 	}
@@ -124,8 +130,8 @@ static int put_last(struct wl_report_out *out, const struct history *past, struc
 	return wl_report_para(out, text, err);
 }
 
-int wl_report_history(struct wl_report_out *out, const char *run, const char *heading,
-	struct wl_err *err)
+int wl_report_history(
+	struct wl_report_out *out, const char *run, const char *heading, struct wl_err *err)
 {
 	char *path = wl_path_join(run, "metrics.jsonl", err);
 	struct history past = {.lines = 0};

@@ -93,10 +93,11 @@ static int md_table(struct wl_buf *b, const struct wl_cells *c, const char *capt
 int wl_report_table(struct wl_report_out *r, struct wl_cells *c, const char *caption,
 	struct wl_err *err)
 {
+	size_t rows = c->cols ? c->n / c->cols : 0;
 	int ret = -1;
 
-	WL_ASSERT(c->cols && c->n % c->cols == 0);
-	if (!wl_html_table(&r->html, c->n / c->cols, c->cols, c->v, caption, err))
+	WL_ASSERT(rows * c->cols == c->n);
+	if (!wl_html_table(&r->html, rows, c->cols, c->v, caption, err))
 		ret = md_table(&r->md, c, caption, err);
 	wl_arena_release(&c->arena);
 	return ret;

@@ -28,8 +28,8 @@ void wl_report_run_release(struct wl_report_run *r)
 	free(r->text_rank);
 }
 
-int wl_report_run_load(struct wl_report_run *r, const struct wl_report_opts *o, size_t i,
-	struct wl_err *err)
+int wl_report_run_load(
+	struct wl_report_run *r, const struct wl_report_opts *o, size_t i, struct wl_err *err)
 {
 	const struct wl_protocol *p = NULL;
 	struct wl_retrieval_in in;
@@ -53,8 +53,8 @@ int wl_report_run_load(struct wl_report_run *r, const struct wl_report_opts *o, 
 	WL_TRY(wl_retrieval_ranks(&in, r->image_rank, r->text_rank, err));
 	WL_TRY(wl_retrieval_from_ranks(&in, r->image_rank, r->text_rank, &r->recall, err));
 	WL_TRY(wl_retrieval_chance(&in, &r->chance, err));
-	return wl_retrieval_bootstrap(&in, r->image_rank, r->text_rank, (int)o->bootstrap, 1, &r->boot,
-		err);
+	return wl_retrieval_bootstrap(
+		&in, r->image_rank, r->text_rank, (int)o->bootstrap, 1, &r->boot, err);
 }
 
 /* --- tables ------------------------------------------------------------------------- */
@@ -67,8 +67,8 @@ static int row(struct wl_cells *c, const char *name, const struct wl_recall *r,
 	WL_TRY(wl_cell(c, err, "%s", name));
 	for (int k = 0; k < 3; k++) {
 		if (b)
-			WL_TRY(wl_cell(c, err, "%.2f (%.1f\xe2\x80\x93%.1f)", v[k], b->lo[first + k],
-				b->hi[first + k]));
+			WL_TRY(wl_cell(c, err, "%.2f (%.1f\xe2\x80\x93%.1f)", v[k],
+				b->lo[first + k], b->hi[first + k]));
 		else
 			WL_TRY(wl_cell(c, err, "%.2f", v[k]));
 	}
@@ -78,8 +78,8 @@ static int row(struct wl_cells *c, const char *name, const struct wl_recall *r,
 
 static int fill_recall(struct wl_cells *c, const struct wl_report_run *run, struct wl_err *err)
 {
-	static const char *const head[] = {"direction", "R@1 %", "R@5 %", "R@10 %", "median rank",
-		"mean rank"};
+	static const char *const head[] = {
+		"direction", "R@1 %", "R@5 %", "R@10 %", "median rank", "mean rank"};
 
 	for (size_t i = 0; i < 6; i++)
 		WL_TRY(wl_cell(c, err, "%s", head[i]));
@@ -94,10 +94,14 @@ static int put_line(struct wl_report_out *out, const struct wl_report_opts *o, s
 	const struct wl_protocol *p = o->protocol ? wl_protocol_find(o->protocol, err) : NULL;
 	char line[700];
 
-	snprintf(line, sizeof line, "Protocol: %s. Rank = 1 + candidates with a higher score + those"
-		" with the same score that stand earlier. In brackets: 95 %% of %lld bootstrap rounds over"
-		" images.", p ? p->line : "a pool of one's own, not comparable with published numbers; all"
-		" pictures and all texts of the split are candidates, any right answer counts",
+	snprintf(line, sizeof line,
+		"Protocol: %s. Rank = 1 + candidates with a higher score + those"
+		" with the same score that stand earlier. In brackets: 95 %% of %lld bootstrap "
+		"rounds over"
+		" images.",
+		p ? p->line
+		  : "a pool of one's own, not comparable with published numbers; all"
+		    " pictures and all texts of the split are candidates, any right answer counts",
 		(long long)o->bootstrap);
 	return wl_report_para(out, line, err);
 }
@@ -111,8 +115,8 @@ static int put_table(struct wl_report_out *out, const struct wl_report_opts *o,
 
 	if (!json || json_object_set_new(json, "name", json_string(run->name)) ||
 		json_object_set_new(json, "chance", wl_retrieval_to_json(&run->chance)) ||
-		json_object_set_new(json, "mean_recall_95", json_pack("[ff]", run->boot.lo[6],
-			run->boot.hi[6])) ||
+		json_object_set_new(json, "mean_recall_95",
+			json_pack("[ff]", run->boot.lo[6], run->boot.hi[6])) ||
 		json_array_append(list, json)) {
 		json_decref(json);
 		return wl_err_nomem(err, "a table", 0);
@@ -125,10 +129,11 @@ static int put_table(struct wl_report_out *out, const struct wl_report_opts *o,
 	snprintf(text, sizeof text, "%s%s", o->runs.n > 1 ? run->name : "",
 		o->runs.n > 1 ? ". " : "");
 	snprintf(caption, sizeof caption,
-		"%sSplit %.60s: %lld pictures, %lld texts, all of them candidates; mean recall %.2f %%"
-		" (%.1f\xe2\x80\x93%.1f), by chance %.2f %%", text, o->split, (long long)run->v.n_images,
-		(long long)run->v.n_texts, run->recall.mean_recall, run->boot.lo[6], run->boot.hi[6],
-		run->chance.mean_recall);
+		"%sSplit %.60s: %lld pictures, %lld texts, all of them candidates; mean recall "
+		"%.2f %%"
+		" (%.1f\xe2\x80\x93%.1f), by chance %.2f %%",
+		text, o->split, (long long)run->v.n_images, (long long)run->v.n_texts,
+		run->recall.mean_recall, run->boot.lo[6], run->boot.hi[6], run->chance.mean_recall);
 	return wl_report_table(out, &c, caption, err);
 }
 
@@ -150,8 +155,8 @@ static void curve_of(const int64_t *rank, int64_t n, double *y)
 	}
 }
 
-static int put_chart(struct wl_report_out *out, const struct wl_report_run *runs, size_t n,
-	struct wl_err *err)
+static int put_chart(
+	struct wl_report_out *out, const struct wl_report_run *runs, size_t n, struct wl_err *err)
 {
 	double x[CHART_K], y[6][CHART_K];
 	char names[6][110];
@@ -166,8 +171,9 @@ static int put_chart(struct wl_report_out *out, const struct wl_report_run *runs
 		curve_of(runs[i].image_rank, runs[i].v.n_images, y[have]);
 		curve_of(runs[i].text_rank, runs[i].v.n_texts, y[have + 1]);
 		for (int d = 0; d < 2; d++, have++) {
-			snprintf(names[have], sizeof *names, "%s%s%s", d ? "text to image" : "image to text",
-				n > 1 ? ", " : "", n > 1 ? runs[i].name : "");
+			snprintf(names[have], sizeof *names, "%s%s%s",
+				d ? "text to image" : "image to text", n > 1 ? ", " : "",
+				n > 1 ? runs[i].name : "");
 			s[have] = (struct wl_series){names[have], x, y[have], CHART_K};
 		}
 	}
@@ -176,26 +182,28 @@ static int put_chart(struct wl_report_out *out, const struct wl_report_run *runs
 
 /* --- two runs ----------------------------------------------------------------------- */
 
-static int check_same(const struct wl_report_run *a, const struct wl_report_run *b,
-	struct wl_err *err)
+static int check_same(
+	const struct wl_report_run *a, const struct wl_report_run *b, struct wl_err *err)
 {
 	const struct wl_vectors *x = &a->v, *y = &b->v;
 
 	if (x->n_images != y->n_images || x->n_texts != y->n_texts)
 		return wl_err_set(err, WL_EDATA,
-			"%s and %s cannot be compared: %lld and %lld images, %lld and %lld texts", a->name,
-			b->name, (long long)x->n_images, (long long)y->n_images, (long long)x->n_texts,
-			(long long)y->n_texts);
+			"%s and %s cannot be compared: %lld and %lld images, %lld and %lld texts",
+			a->name, b->name, (long long)x->n_images, (long long)y->n_images,
+			(long long)x->n_texts, (long long)y->n_texts);
 	for (int64_t i = 0; i < x->n_images; i++)
 		if (x->image_ids[i] != y->image_ids[i])
 			return wl_err_set(err, WL_EDATA,
-				"%s and %s cannot be compared: image %lld is %lld in one and %lld in the other",
+				"%s and %s cannot be compared: image %lld is %lld in one and %lld "
+				"in the other",
 				a->name, b->name, (long long)i, (long long)x->image_ids[i],
 				(long long)y->image_ids[i]);
 	for (int64_t j = 0; j < x->n_texts; j++)
 		if (x->text_ids[j] != y->text_ids[j])
 			return wl_err_set(err, WL_EDATA,
-				"%s and %s cannot be compared: text %lld is of %lld in one and %lld in the other",
+				"%s and %s cannot be compared: text %lld is of %lld in one and "
+				"%lld in the other",
 				a->name, b->name, (long long)j, (long long)x->text_ids[j],
 				(long long)y->text_ids[j]);
 	return 0;
@@ -205,8 +213,8 @@ static int fill_difference(struct wl_cells *c, const struct wl_report_run *a,
 	const struct wl_report_run *b, const struct wl_boot_difference *d, struct wl_err *err)
 {
 	static const char *const names[WL_BOOT_STATS] = {"image to text R@1", "image to text R@5",
-		"image to text R@10", "text to image R@1", "text to image R@5", "text to image R@10",
-		"mean recall"};
+		"image to text R@10", "text to image R@1", "text to image R@5",
+		"text to image R@10", "mean recall"};
 
 	WL_TRY(wl_cell(c, err, "measure"));
 	WL_TRY(wl_cell(c, err, "%s", a->name));
@@ -239,14 +247,19 @@ static int put_difference(struct wl_report_out *out, const struct wl_report_opts
 		wl_arena_release(&c.arena);
 		return -1;
 	}
-	json_object_set_new(out->json, "comparison", json_pack("{s:s,s:s,s:f,s:[ff],s:f}", "a", a->name,
-		"b", b->name, "mean_recall_difference", d.d.value[6], "interval_95", d.d.lo[6], d.d.hi[6],
-		"p", d.p[6]));
+	json_object_set_new(out->json, "comparison",
+		json_pack("{s:s,s:s,s:f,s:[ff],s:f}", "a", a->name, "b", b->name,
+			"mean_recall_difference", d.d.value[6], "interval_95", d.d.lo[6], d.d.hi[6],
+			"p", d.p[6]));
 	WL_TRY(wl_report_heading(out, 2, "Two runs compared", err));
-	WL_TRY(wl_report_table(out, &c, "Paired bootstrap: the same images are drawn for both", err));
-	return wl_report_para(out, "p: two-sided, the share of rounds on the other side of no"
-		" difference, doubled. Seven measures are tested: small p values of single ones are to be"
-		" read with that in mind.", err);
+	WL_TRY(wl_report_table(
+		out, &c, "Paired bootstrap: the same images are drawn for both", err));
+	return wl_report_para(out,
+		"p: two-sided, the share of rounds on the other side of no"
+		" difference, doubled. Seven measures are tested: small p values of single ones "
+		"are to be"
+		" read with that in mind.",
+		err);
 }
 
 int wl_report_recall(struct wl_report_out *out, const struct wl_report_opts *o,

@@ -25,9 +25,14 @@ void wl_vectors_release(struct wl_vectors *v)
 
 struct wl_retrieval_in wl_vectors_in(const struct wl_vectors *v)
 {
-	return (struct wl_retrieval_in){.images = v->images, .texts = v->texts,
-		.n_images = v->n_images, .n_texts = v->n_texts, .dim = v->dim,
-		.pair_image = v->pair_image, .pair_text = v->pair_text, .n_pairs = v->n_pairs};
+	return (struct wl_retrieval_in){.images = v->images,
+		.texts = v->texts,
+		.n_images = v->n_images,
+		.n_texts = v->n_texts,
+		.dim = v->dim,
+		.pair_image = v->pair_image,
+		.pair_text = v->pair_text,
+		.n_pairs = v->n_pairs};
 }
 
 static int alloc_pairs(struct wl_vectors *v, int64_t n, struct wl_err *err)
@@ -39,14 +44,16 @@ static int alloc_pairs(struct wl_vectors *v, int64_t n, struct wl_err *err)
 	return 0;
 }
 
-static int add_pair(struct wl_vectors *v, int64_t image, int64_t text, const char *path,
-	struct wl_err *err)
+static int add_pair(
+	struct wl_vectors *v, int64_t image, int64_t text, const char *path, struct wl_err *err)
 {
 	if (image < 0 || image >= v->n_images || text < 0 || text >= v->n_texts)
 		return wl_err_set(err, WL_EDATA,
-			"%s: pair %lld joins image %lld and text %lld, but there are %lld images and %lld"
-			" texts (counted from 0)", path, (long long)v->n_pairs, (long long)image,
-			(long long)text, (long long)v->n_images, (long long)v->n_texts);
+			"%s: pair %lld joins image %lld and text %lld, but there are %lld images "
+			"and %lld"
+			" texts (counted from 0)",
+			path, (long long)v->n_pairs, (long long)image, (long long)text,
+			(long long)v->n_images, (long long)v->n_texts);
 	v->pair_image[v->n_pairs] = image;
 	v->pair_text[v->n_pairs++] = text;
 	return 0;
@@ -56,8 +63,10 @@ static int check_pairs(const struct wl_vectors *v, const char *path, struct wl_e
 {
 	if (!v->n_pairs)
 		return wl_err_set(err, WL_EDATA,
-			"%s joins no image with a text, so there is nothing to measure (embed a split of"
-			" shards, or give --pairs)", path);
+			"%s joins no image with a text, so there is nothing to measure (embed a "
+			"split of"
+			" shards, or give --pairs)",
+			path);
 	return 0;
 }
 
@@ -72,8 +81,9 @@ static int get_matrix(const struct wl_safetensors *st, const char *path, const c
 	if (!t)
 		return -1;
 	if (t->rank != 2)
-		return wl_err_set(err, WL_ECKPT, "%s: %s has the shape %s where [rows, D] is expected", path,
-			name, wl_saved_shape_text(t->rank, t->shape, shape, sizeof shape));
+		return wl_err_set(err, WL_ECKPT,
+			"%s: %s has the shape %s where [rows, D] is expected", path, name,
+			wl_saved_shape_text(t->rank, t->shape, shape, sizeof shape));
 	*out = malloc((size_t)t->count * sizeof **out + 1);
 	if (!*out)
 		return wl_err_nomem(err, name, (size_t)t->count * sizeof **out);
@@ -91,16 +101,17 @@ static int get_integers(const struct wl_safetensors *st, const char *path, const
 	if (!t)
 		return -1;
 	if (t->rank != 1 || t->shape[0] != rows)
-		return wl_err_set(err, WL_ECKPT, "%s: %s has the shape %s where [%lld] is expected", path,
-			name, wl_saved_shape_text(t->rank, t->shape, shape, sizeof shape), (long long)rows);
+		return wl_err_set(err, WL_ECKPT, "%s: %s has the shape %s where [%lld] is expected",
+			path, name, wl_saved_shape_text(t->rank, t->shape, shape, sizeof shape),
+			(long long)rows);
 	*out = malloc((size_t)rows * sizeof **out + 1);
 	if (!*out)
 		return wl_err_nomem(err, name, (size_t)rows * sizeof **out);
 	return wl_saved_to_i64(t, *out, err);
 }
 
-static int read_all(struct wl_vectors *v, const struct wl_safetensors *st, const char *path,
-	struct wl_err *err)
+static int read_all(
+	struct wl_vectors *v, const struct wl_safetensors *st, const char *path, struct wl_err *err)
 {
 	int64_t *text_image = NULL, text_dim;
 	int ret = -1;
@@ -108,8 +119,8 @@ static int read_all(struct wl_vectors *v, const struct wl_safetensors *st, const
 	WL_TRY(get_matrix(st, path, "image_embeddings", &v->images, &v->n_images, &v->dim, err));
 	WL_TRY(get_matrix(st, path, "text_embeddings", &v->texts, &v->n_texts, &text_dim, err));
 	if (text_dim != v->dim)
-		return wl_err_set(err, WL_ECKPT, "%s: images have %lld dimensions and texts %lld", path,
-			(long long)v->dim, (long long)text_dim);
+		return wl_err_set(err, WL_ECKPT, "%s: images have %lld dimensions and texts %lld",
+			path, (long long)v->dim, (long long)text_dim);
 	WL_TRY(get_integers(st, path, "image_ids", v->n_images, &v->image_ids, err));
 	WL_TRY(get_integers(st, path, "text_ids", v->n_texts, &v->text_ids, err));
 	WL_TRY(alloc_pairs(v, v->n_texts, err));
@@ -149,7 +160,8 @@ static int pairs_in_order(struct wl_vectors *v, struct wl_err *err)
 {
 	if (v->n_images != v->n_texts)
 		return wl_err_set(err, WL_EUSAGE,
-			"there are %lld images and %lld texts: say with --pairs which belong together",
+			"there are %lld images and %lld texts: say with --pairs which belong "
+			"together",
 			(long long)v->n_images, (long long)v->n_texts);
 	WL_TRY(alloc_pairs(v, v->n_texts, err));
 	for (int64_t i = 0; i < v->n_texts; i++)
@@ -165,9 +177,10 @@ static int pairs_from_npy(struct wl_vectors *v, const char *path, struct wl_err 
 	WL_TRY(wl_npy_load_integers(path, &value, &rows, &cols, err));
 	if (cols != 2 && !(cols == 1 && rows == v->n_texts)) {
 		wl_err_set(err, WL_EDATA,
-			"%s has the shape [%lld, %lld] where [%lld] (the image of each text) or [P, 2]"
-			" (image, text) is expected", path, (long long)rows, (long long)cols,
-			(long long)v->n_texts);
+			"%s has the shape [%lld, %lld] where [%lld] (the image of each text) or "
+			"[P, 2]"
+			" (image, text) is expected",
+			path, (long long)rows, (long long)cols, (long long)v->n_texts);
 		goto out;
 	}
 	WL_TRY_OUT(alloc_pairs(v, rows, err));
@@ -210,10 +223,12 @@ static int pairs_from_text(struct wl_vectors *v, const char *path, struct wl_err
 		char *p = line;
 
 		number++;
-		if (take_number(&p, &image) < 0 || take_number(&p, &text) < 0 || p[strspn(p, " \t\r")]) {
+		if (take_number(&p, &image) < 0 || take_number(&p, &text) < 0 ||
+			p[strspn(p, " \t\r")]) {
 			wl_err_set(err, WL_EDATA,
-				"%s: line %lld is '%.40s' where an image's and a text's number are expected", path,
-				(long long)number, line);
+				"%s: line %lld is '%.40s' where an image's and a text's number are "
+				"expected",
+				path, (long long)number, line);
 			goto out;
 		}
 		WL_TRY_OUT(add_pair(v, image, text, path, err));
@@ -280,8 +295,8 @@ int wl_vectors_load_npy(struct wl_vectors *v, const char *images, const char *te
 	WL_TRY_OUT(wl_matrix_load(images, &v->images, &v->n_images, &v->dim, err));
 	WL_TRY_OUT(wl_matrix_load(texts, &v->texts, &v->n_texts, &text_dim, err));
 	if (text_dim != v->dim) {
-		wl_err_set(err, WL_EDATA, "%s has %lld dimensions and %s %lld: they must agree", images,
-			(long long)v->dim, texts, (long long)text_dim);
+		wl_err_set(err, WL_EDATA, "%s has %lld dimensions and %s %lld: they must agree",
+			images, (long long)v->dim, texts, (long long)text_dim);
 		goto out;
 	}
 	WL_TRY_OUT(number_ids(v->n_images, &v->image_ids, err));

@@ -30,8 +30,8 @@ static int grow(struct wl_buf *out, size_t *room, struct wl_err *err)
 {
 	size_t left = out->max - out->len, want = out->len > STEP ? out->len : STEP;
 	if (!left)
-		return wl_err_set(err, WL_EDATA,
-			"the body decompresses to more than %zu bytes", out->max);
+		return wl_err_set(
+			err, WL_EDATA, "the body decompresses to more than %zu bytes", out->max);
 	*room = want < left ? want : left;
 	return wl_buf_reserve(out, *room, err);
 }
@@ -47,8 +47,8 @@ static int verdict(const struct wl_buf *out, const char *what, struct wl_err *er
 /* ---- deflate and its wrappers ---- */
 
 /* All at once by libdeflate, when the room is enough; 1: done. */
-static int inflate_whole(const void *bytes, size_t n, int window_bits, struct wl_buf *out,
-	struct wl_err *err)
+static int inflate_whole(
+	const void *bytes, size_t n, int window_bits, struct wl_buf *out, struct wl_err *err)
 {
 	struct libdeflate_decompressor *d = libdeflate_alloc_decompressor();
 	size_t made = 0, room = 8 * n + STEP;
@@ -75,8 +75,8 @@ static int inflate_whole(const void *bytes, size_t n, int window_bits, struct wl
 	return 1;
 }
 
-static int inflate_pieces(const void *bytes, size_t n, int window_bits, struct wl_buf *out,
-	struct wl_err *err)
+static int inflate_pieces(
+	const void *bytes, size_t n, int window_bits, struct wl_buf *out, struct wl_err *err)
 {
 	z_stream z = {.next_in = (unsigned char *)bytes, .avail_in = (uInt)n};
 	int rc = Z_OK, ret = -1;
@@ -101,8 +101,8 @@ out:
 	return ret;
 }
 
-static int try_inflate(const void *bytes, size_t n, int window_bits, struct wl_buf *out,
-	struct wl_err *err)
+static int try_inflate(
+	const void *bytes, size_t n, int window_bits, struct wl_buf *out, struct wl_err *err)
 {
 	int done = inflate_whole(bytes, n, window_bits, out, err);
 	if (done)
@@ -151,9 +151,11 @@ static int decode_br(const void *bytes, size_t n, struct wl_buf *out, struct wl_
 	if (rc == BROTLI_DECODER_RESULT_SUCCESS && !n)
 		ret = 1;
 	else
-		ret = rc == BROTLI_DECODER_RESULT_NEEDS_MORE_INPUT ? verdict(out, "brotli", err)
-			: wl_err_set(err, WL_EDATA, "the body is not brotli, though its header "
-						    "says so");
+		ret = rc == BROTLI_DECODER_RESULT_NEEDS_MORE_INPUT
+			      ? verdict(out, "brotli", err)
+			      : wl_err_set(err, WL_EDATA,
+					"the body is not brotli, though its header "
+					"says so");
 out:
 	BrotliDecoderDestroyInstance(d);
 	return ret;
@@ -167,7 +169,8 @@ static int decode_zstd(const void *bytes, size_t n, struct wl_buf *out, struct w
 	int ret = -1;
 	if (!d)
 		return wl_err_nomem(err, "a zstd decoder", 0);
-	/* RFC 8878 3.1.1.1.2 lets a client refuse windows of more than 8 MB; web servers keep to it. */
+	/* RFC 8878 3.1.1.1.2 lets a client refuse windows of more than 8 MB; web servers keep to
+	 * it. */
 	ZSTD_DCtx_setParameter(d, ZSTD_d_windowLogMax, 23);
 	for (;;) {
 		size_t room = 0, was = in.pos;
@@ -185,8 +188,8 @@ out:
 	return ret;
 }
 
-int wl_coding_decode(enum wl_coding c, const void *bytes, size_t n, struct wl_buf *out,
-	struct wl_err *err)
+int wl_coding_decode(
+	enum wl_coding c, const void *bytes, size_t n, struct wl_buf *out, struct wl_err *err)
 {
 	wl_buf_reset(out);
 	if (n > UINT32_MAX / 2)

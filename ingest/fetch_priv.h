@@ -27,9 +27,9 @@ enum wl_answer_kind {
 enum { WL_HEADER_KEPT = 512, WL_REASON = 400 };
 struct wl_answer {
 	enum wl_answer_kind kind;
-	int status;	    /* 0: there was no answer */
-	bool no_contact;    /* AGAIN because the site could not be reached */
-	bool out_of_memory; /* AGAIN because too much is in memory: no try is counted */
+	int status;	       /* 0: there was no answer */
+	bool no_contact;       /* AGAIN because the site could not be reached */
+	bool out_of_memory;    /* AGAIN because too much is in memory: no try is counted */
 	int64_t retry_after_s; /* what the server asked for; -1: nothing */
 	char etag[WL_HEADER_KEPT], last_modified[WL_HEADER_KEPT], type[128];
 	char location[WL_URL_MAX + 1];
@@ -46,7 +46,7 @@ struct wl_http {
 	char token[WL_ROBOTS_TOKEN];
 	CURL **idle; /* handles to be used again */
 	size_t n_idle, cap_idle;
-	size_t held, held_max; /* bytes of bodies in memory */
+	size_t held, held_max;		   /* bytes of bodies in memory */
 	const struct wl_request *favoured; /* may go on when held_max is reached */
 	struct curl_slist *headers;
 };
@@ -56,10 +56,10 @@ struct wl_request {
 	CURL *easy; /* while under way */
 	struct curl_slist *headers;
 	struct wl_answer a;
-	size_t held;   /* of http->held */
+	size_t held; /* of http->held */
 	bool is_robots, too_large, over_memory;
 	bool done_headers;
-	size_t skipped; /* bytes of a body that nobody wants */
+	size_t skipped;		    /* bytes of a body that nobody wants */
 	char refused[WL_ADDR_TEXT]; /* the address that was not connected to */
 	void *user;
 };
@@ -93,15 +93,15 @@ struct wl_site {
 	char *name; /* "https://host:port" */
 	enum wl_robots_state robots_state;
 	struct wl_robots *robots;
-	struct wl_task *first, *last; /* queued; n_queued of them */
-	size_t n_queued, n_tasks;     /* n_tasks: all that belong here, in whatever state */
-	int64_t active, limit;	      /* requests in flight, and how many may be */
-	int64_t good;		      /* answers since the limit last changed */
-	int failures;		      /* rounds in a row without any answer */
-	int64_t failed_ms;	      /* when the last of them ended */
+	struct wl_task *first, *last;	 /* queued; n_queued of them */
+	size_t n_queued, n_tasks;	 /* n_tasks: all that belong here, in whatever state */
+	int64_t active, limit;		 /* requests in flight, and how many may be */
+	int64_t good;			 /* answers since the limit last changed */
+	int failures;			 /* rounds in a row without any answer */
+	int64_t failed_ms;		 /* when the last of them ended */
 	int64_t robots_tries, robots_ms; /* robots_ms: when it was read */
-	bool dead;		      /* not asked any more in this run */
-	bool scheduled;		      /* in the heap or the ready list */
+	bool dead;			 /* not asked any more in this run */
+	bool scheduled;			 /* in the heap or the ready list */
 	int64_t not_before_ms;
 	struct wl_site *next_ready;
 };
@@ -159,8 +159,8 @@ struct wl_task *wl_task_find(struct wl_sites *s, const char *url);
 struct wl_task *wl_task_new(struct wl_sites *s, struct wl_http *h, const char *url,
 	const char *referer, struct wl_err *err);
 /* A task for a site's robots.txt; in no table. */
-struct wl_task *wl_task_robots(struct wl_sites *s, struct wl_http *h, struct wl_site *site,
-	struct wl_err *err);
+struct wl_task *wl_task_robots(
+	struct wl_sites *s, struct wl_http *h, struct wl_site *site, struct wl_err *err);
 /* Moves it to where a redirect leads. */
 WL_MUST_CHECK int wl_task_move(
 	struct wl_sites *s, struct wl_task *t, const char *location, struct wl_err *err);
@@ -186,8 +186,8 @@ int64_t wl_retry_ms(double retry_s, int64_t tries, const char *url);
 
 /* Fills in *info.  quick: the header, and that the file has its end; else every pixel.  WL_EDATA:
  * it is no picture, or a damaged one. */
-WL_MUST_CHECK int wl_fetch_check(const struct wl_buf *b, bool quick, struct wl_image_info *info,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_fetch_check(
+	const struct wl_buf *b, bool quick, struct wl_image_info *info, struct wl_err *err);
 
 /* ---- the fetcher: fetch.c runs it, fetch_outcome.c settles ---- */
 
@@ -212,7 +212,7 @@ struct wl_fetcher {
 	struct wl_named_profile {
 		char *name;
 		struct wl_profile *profile;
-	} *profiles;
+	} * profiles;
 	size_t n_profiles;
 	/* the open batch, and progress */
 	int64_t batch, batch_bytes, batch_ms, settled_ms, warned_ms, noted_ms;
@@ -228,7 +228,8 @@ void wl_page_read(struct wl_task *t);
 /* After: its pictures take its place, and *row is put.  *bad: why it cannot be read. */
 WL_MUST_CHECK int wl_page_settle(struct wl_fetcher *f, struct wl_task *t, struct wl_fetch *row,
 	const char **bad, struct wl_err *err);
-/* The URL of *row was a page.  0: it must be fetched again, for a row that came since; 1: settled. */
+/* The URL of *row was a page.  0: it must be fetched again, for a row that came since; 1: settled.
+ */
 WL_MUST_CHECK int wl_page_known(struct wl_fetcher *f, struct wl_fetch *row, struct wl_err *err);
 void wl_page_job_free(struct wl_page_job *j);
 void wl_fetch_profiles_release(struct wl_fetcher *f);

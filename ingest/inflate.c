@@ -16,12 +16,12 @@
 enum kind { PLAIN, GZIP, ZSTD };
 
 enum {
-	IN_AHEAD = 256 << 10,  /* compressed bytes at hand when a member begins */
+	IN_AHEAD = 256 << 10, /* compressed bytes at hand when a member begins */
 	IN_CAP = 1 << 20,
-	WHOLE_IN = 16 << 20,   /* past (half of) these a member is inflated piece by piece */
+	WHOLE_IN = 16 << 20, /* past (half of) these a member is inflated piece by piece */
 	WHOLE_OUT = 32 << 20,
-	STEP = 512 << 10,      /* one piece */
-	KEEP_OUT = 8 << 20,    /* a giant window is not kept for the rest of the file */
+	STEP = 512 << 10,   /* one piece */
+	KEEP_OUT = 8 << 20, /* a giant window is not kept for the rest of the file */
 	DICT_MAX = 32 << 20,
 	TRIAL_IN = 64 << 10,
 };
@@ -46,8 +46,8 @@ static int read_some(const struct wl_inflate *s, void *dst, size_t n, int64_t of
 		r = pread(s->fd, dst, n, offset);
 	while (r < 0 && errno == EINTR);
 	if (r < 0)
-		return wl_err_errno(err, "%s cannot be read at byte %lld", s->path,
-			(long long)offset);
+		return wl_err_errno(
+			err, "%s cannot be read at byte %lld", s->path, (long long)offset);
 	*got = (size_t)r;
 	return 0;
 }
@@ -65,7 +65,8 @@ static int64_t in_place(const struct wl_inflate *s)
 static void in_seek(struct wl_inflate *s, int64_t offset)
 {
 	/* Back or on within what is at hand: an archive may be damaged in every member. */
-	if (s->kind != PLAIN && offset >= s->in_offset && offset <= s->in_offset + (int64_t)s->in_n) {
+	if (s->kind != PLAIN && offset >= s->in_offset &&
+		offset <= s->in_offset + (int64_t)s->in_n) {
 		s->in_at = (size_t)(offset - s->in_offset);
 		return;
 	}
@@ -486,9 +487,9 @@ static int find_kind(struct wl_inflate *s, struct wl_err *err)
 	const unsigned char *p = s->in;
 	size_t n = in_left(s);
 	s->kind = n >= 2 && !memcmp(p, GZIP_MAGIC, 2) ? GZIP
-		: n >= 4 && (!memcmp(p, ZSTD_FRAME, 4) || (le32(p) & 0xfffffff0u) == 0x184D2A50u)
-			? ZSTD
-			: PLAIN;
+		  : n >= 4 && (!memcmp(p, ZSTD_FRAME, 4) || (le32(p) & 0xfffffff0u) == 0x184D2A50u)
+			  ? ZSTD
+			  : PLAIN;
 	return s->kind == ZSTD ? take_dictionary(s, err) : 0;
 }
 
@@ -525,8 +526,8 @@ int wl_inflate_open(struct wl_inflate *s, const char *path, const char *sync, in
 	return 0;
 }
 
-static int other_file(const struct wl_inflate *s, int64_t member, int64_t inside,
-	struct wl_err *err)
+static int other_file(
+	const struct wl_inflate *s, int64_t member, int64_t inside, struct wl_err *err)
 {
 	return wl_err_set(err, WL_EDATA,
 		"%s was read up to byte %lld + %lld before and does not reach that far now (%lld "

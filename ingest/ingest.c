@@ -88,9 +88,7 @@ bool wl_run_is_busy(const struct wl_run *run)
 static void adapt(struct wl_run *run, const struct wl_job *j)
 {
 	int64_t each = j->took_ns / (int64_t)j->n + 1, want = JOB_NS / each;
-	run->job_items = want < 1		 ? 1
-			 : want > WL_JOB_ITEMS ? WL_JOB_ITEMS
-						 : (size_t)want;
+	run->job_items = want < 1 ? 1 : want > WL_JOB_ITEMS ? WL_JOB_ITEMS : (size_t)want;
 }
 
 /* Gives the job back, settled or not. */
@@ -147,8 +145,7 @@ static int feed(struct wl_run *run, struct wl_flow *f, struct wl_err *err)
 
 /* Keeps the pool full until the source ends.  Returns what feed said last (0: the end, 1: told
  * to stop, -1: the source is damaged or wrong, see *src_err), or -2: failed, see *err. */
-static int pump(
-	struct wl_run *run, struct wl_flow *f, struct wl_err *src_err, struct wl_err *err)
+static int pump(struct wl_run *run, struct wl_flow *f, struct wl_err *src_err, struct wl_err *err)
 {
 	int more = 1;
 	while (more > 0 && wl_run_may_read(run)) {
@@ -175,8 +172,7 @@ static int read_file(struct wl_run *run, const struct wl_origin *o, struct wl_fl
 	int more = pump(run, f, src_err, err);
 	int ret = more < 0 ? more : 0;
 	/* What came before the damage is good, and stays. */
-	if (more == 0 && o->ops->end &&
-		wl_flow_set_position(f, o->ops->end(f->source), err) < 0)
+	if (more == 0 && o->ops->end && wl_flow_set_position(f, o->ops->end(f->source), err) < 0)
 		ret = -2;
 	if (ret != -2 && wl_batch_commit(run, f->batch, err) < 0)
 		ret = -2;
@@ -308,7 +304,8 @@ static void explain(const struct wl_corpus *c, struct wl_err *err)
 		return;
 	struct wl_err was = *err;
 	wl_err_set(err, WL_EFAIL,
-		"the disk of %s is full: free some space and run the same command again, it goes on "
+		"the disk of %s is full: free some space and run the same command again, it goes "
+		"on "
 		"where it was (%.600s)",
 		wl_corpus_dir(c), was.msg);
 }

@@ -41,7 +41,7 @@ struct wl_kafka {
 	struct part *part; /* [n_parts] by number */
 	int32_t n_parts;
 	int64_t patience_ms, down_since, probed, heard; /* ms; down_since 0: up */
-	struct wl_err cb_err;                    /* what failed inside a callback */
+	struct wl_err cb_err;				/* what failed inside a callback */
 };
 
 static int64_t now_ms(void)
@@ -266,8 +266,9 @@ static int connect_rk(struct wl_kafka *k, const struct wl_kafka_url *u,
 	}
 	rd_kafka_poll_set_consumer(k->rk);
 	k->rkt = rd_kafka_topic_new(k->rk, k->topic, NULL);
-	return k->rkt ? 0 : wl_err_set(err, WL_EFAIL, "kafka: topic %s: %s", k->topic,
-				       rd_kafka_err2str(rd_kafka_last_error()));
+	return k->rkt ? 0
+		      : wl_err_set(err, WL_EFAIL, "kafka: topic %s: %s", k->topic,
+				rd_kafka_err2str(rd_kafka_last_error()));
 }
 
 /* 1: the topic is there; 0: not (yet), why says it. */
@@ -347,8 +348,7 @@ int wl_kafka_begin(struct wl_kafka *k, const struct wl_kafka_url *u,
 	k->events = events;
 	if (!u->group)
 		return assign_fixed(k, u, err);
-	rd_kafka_topic_partition_list_t *l =
-		one(k, RD_KAFKA_PARTITION_UA, RD_KAFKA_OFFSET_INVALID);
+	rd_kafka_topic_partition_list_t *l = one(k, RD_KAFKA_PARTITION_UA, RD_KAFKA_OFFSET_INVALID);
 	rd_kafka_resp_err_t rc = rd_kafka_subscribe(k->rk, l);
 	rd_kafka_topic_partition_list_destroy(l);
 	k->subscribed = rc == 0;
@@ -449,8 +449,8 @@ static int probe(struct wl_kafka *k, struct wl_err *err)
 	return 0;
 }
 
-static int message_error(
-	struct wl_kafka *k, const rd_kafka_message_t *m, struct wl_kafka_event *ev, struct wl_err *err)
+static int message_error(struct wl_kafka *k, const rd_kafka_message_t *m, struct wl_kafka_event *ev,
+	struct wl_err *err)
 {
 	switch (m->err) {
 	case RD_KAFKA_RESP_ERR__PARTITION_EOF:
@@ -540,8 +540,8 @@ int wl_kafka_start(struct wl_kafka *k, int32_t partition, int64_t offset, struct
 		} else {
 			p->next = offset;
 			p->paused = false;
-			log_failure(
-				k, "going on with a partition", rd_kafka_resume_partitions(k->rk, l));
+			log_failure(k, "going on with a partition",
+				rd_kafka_resume_partitions(k->rk, l));
 		}
 	}
 	rd_kafka_topic_partition_list_destroy(l);

@@ -115,7 +115,8 @@ static int parse(struct wl_kafka_url *u, char *s, const char *url, struct wl_err
 	*slash++ = '\0';
 	if (!is_topic(slash))
 		return bad(err, url,
-			"the topic's name is not one (letters, digits, '.', '_', '-', at most 249)");
+			"the topic's name is not one (letters, digits, '.', '_', '-', at most "
+			"249)");
 	WL_TRY(take(&u->brokers, s, err));
 	WL_TRY(take(&u->topic, slash, err));
 	for (char *save = NULL, *kv = query ? strtok_r(query, "&", &save) : NULL; kv;

@@ -28,9 +28,9 @@ static json_t *counts_json(const struct wl_ingest_counts *n, const struct wl_fet
 		"records", n->records, "opened", n->opened, "yielded", n->yielded, "kept", n->kept,
 		"known", n->known, "quarantined", n->quarantined, "pending", n->pending,
 		"image_bytes", n->image_bytes, "origins", n->origins, "reasons", n->reasons,
-		"passed", n->passed, "fetch", wl_fetch_counts_json(net),
-		"corpus", "pairs", all->pairs, "quarantined", all->quarantined, "segments",
-		all->segments, "bytes", all->bytes, "pending", all->pending);
+		"passed", n->passed, "fetch", wl_fetch_counts_json(net), "corpus", "pairs",
+		all->pairs, "quarantined", all->quarantined, "segments", all->segments, "bytes",
+		all->bytes, "pending", all->pending);
 }
 
 /* The result, on a failed run too: what was committed stays, and is said. */
@@ -79,8 +79,7 @@ static int check(const struct wl_opts *o, const struct args *a, struct wl_err *e
 	if (!o->positional.n && !((a->fetch || a->report) && is_corpus(a->corpus)))
 		return wl_err_set(
 			err, WL_EUSAGE, "no SOURCE is given, for instance jsonl:FILE or dir:DIR");
-	if (!(a->max_error_rate > 0 && a->max_error_rate <= 1) || a->stall < 0 ||
-		a->patience < 1)
+	if (!(a->max_error_rate > 0 && a->max_error_rate <= 1) || a->stall < 0 || a->patience < 1)
 		return wl_err_set(err, WL_EUSAGE,
 			"--max-error-rate must be above 0 and at most 1, --stall-seconds >= 0, "
 			"--kafka-patience >= 1");
@@ -128,8 +127,7 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 	ret = wl_ingest_run(&in, &counts, err);
 	/* A source that is damaged does not keep pictures from being fetched. */
 	struct wl_err ignored = WL_ERR_INIT;
-	if (a->fetch && !wl_stop_requested() &&
-		fetch(a, c, &net, ret < 0 ? &ignored : err) < 0)
+	if (a->fetch && !wl_stop_requested() && fetch(a, c, &net, ret < 0 ? &ignored : err) < 0)
 		ret = -1;
 	if (report(o, c, &counts, &net, ret < 0 ? &ignored : err) < 0)
 		ret = -1;
@@ -165,14 +163,16 @@ int main(int argc, char **argv)
 		{"commit-every", WL_OPT_INT, &a.commit_every, "N", "records in one transaction",
 			false},
 		{"fetch", WL_OPT_BOOL, &a.fetch, NULL,
-			"fetch pictures that are only a URL; --no-fetch leaves them waiting", false},
+			"fetch pictures that are only a URL; --no-fetch leaves them waiting",
+			false},
 		WL_FETCH_OPTIONS(a.net),
 		{"retry-quarantine", WL_OPT_BOOL, &a.retry, NULL,
 			"take up again what the quarantine keeps of these sources, and only that "
 			"besides what is new",
 			false},
 		{"report", WL_OPT_STR, &a.report, "FILE.html",
-			"write a page for people: counts, reasons, sizes, languages, samples", false},
+			"write a page for people: counts, reasons, sizes, languages, samples",
+			false},
 		{"max-error-rate", WL_OPT_DOUBLE, &a.max_error_rate, "R",
 			"give a source up (exit 3) when more than this part of its records, after "
 			"100, is unusable; 1: never",
@@ -208,7 +208,8 @@ int main(int argc, char **argv)
 			"?partitions=0-3\n"
 			"  tar:FILE      KEY.jpg beside KEY.txt or KEY.json, or images beside one "
 			".jsonl\n"
-			"  urls:FILE     URLs of pictures with captions (after a tab, CSV, JSONL), or "
+			"  urls:FILE     URLs of pictures with captions (after a tab, CSV, JSONL), "
+			"or "
 			"of pages; ?profile=news|baike|weibo\n"
 			"  warc:FILE     web archives: the pages' pictures with their texts; "
 			"?profile=news|baike|weibo\n"

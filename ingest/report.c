@@ -44,8 +44,7 @@ void tally_release(struct tally_rows *t)
 	*t = (struct tally_rows){0};
 }
 
-static int tally_lane(
-	struct wl_db *db, const char *sql, struct tally_rows *out, struct wl_err *err)
+static int tally_lane(struct wl_db *db, const char *sql, struct tally_rows *out, struct wl_err *err)
 {
 	sqlite3_stmt *s = NULL;
 	int row = wl_db_prepare(db, &s, sql, err);
@@ -135,12 +134,12 @@ static int sources(struct wl_html *h, struct wl_corpus *c, struct wl_err *err)
 {
 	struct tally_rows pairs = {0}, pending = {0};
 	const char **cells = NULL;
-	char (*text)[32] = NULL;
+	char(*text)[32] = NULL;
 	int ret = -1;
 	WL_TRY_OUT(tally(
 		c, "SELECT source, count(*), sum(length) FROM pair GROUP BY source", &pairs, err));
-	WL_TRY_OUT(tally(c, "SELECT source, count(*), 0 FROM pending GROUP BY source", &pending,
-		err));
+	WL_TRY_OUT(
+		tally(c, "SELECT source, count(*), 0 FROM pending GROUP BY source", &pending, err));
 	for (size_t i = 0; i < pending.n; i++)
 		WL_TRY_OUT(add_row(&pairs, pending.v[i].key, 0, 0, err));
 	cells = calloc((pairs.n + 1) * 4, sizeof *cells);
@@ -190,12 +189,14 @@ static int outcomes(struct wl_html *h, struct wl_corpus *c, struct wl_err *err)
 	WL_TRY(wl_html_heading(h, 2, "What became of it", err));
 	WL_TRY(section(h, c, "By outcome",
 		"SELECT 'pair', count(*), 0 FROM pair UNION ALL"
-		" SELECT 'waits for its picture', count(*), 0 FROM pending WHERE failed = 0 UNION ALL"
+		" SELECT 'waits for its picture', count(*), 0 FROM pending WHERE failed = 0 UNION "
+		"ALL"
 		" SELECT 'quarantined', count(*), 0 FROM quarantine",
 		err));
 	WL_TRY(section(h, c, "In quarantine, by reason",
 		"SELECT substr(reason, 1, CASE instr(reason, ':') WHEN 0 THEN 80"
-		" ELSE min(80, instr(reason, ':') - 1) END), count(*), 0 FROM quarantine GROUP BY 1",
+		" ELSE min(80, instr(reason, ':') - 1) END), count(*), 0 FROM quarantine GROUP BY "
+		"1",
 		err));
 	WL_TRY(section(h, c, "In quarantine, by origin",
 		"SELECT origin, count(*), 0 FROM quarantine GROUP BY 1", err));
@@ -216,7 +217,8 @@ int wl_ingest_report(struct wl_corpus *c, const char *path, struct wl_err *err)
 	WL_TRY_OUT(wl_html_init(&h, "What wenlan-ingest has taken in", err));
 	WL_TRY_OUT(totals(&h, c, err));
 	WL_TRY_OUT(sources(&h, c, err));
-	WL_TRY_OUT(section(&h, c, "Formats", "SELECT format, count(*), 0 FROM pair GROUP BY 1", err));
+	WL_TRY_OUT(
+		section(&h, c, "Formats", "SELECT format, count(*), 0 FROM pair GROUP BY 1", err));
 	WL_TRY_OUT(outcomes(&h, c, err));
 	s = report_sample_take(c, err);
 	if (!s)

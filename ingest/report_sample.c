@@ -15,9 +15,8 @@ enum {
 	SAID_BYTES = 400, /* of a refused record's text */
 };
 
-static const char *const SIDE_NAMES[] = {
-	"under 64", "64-127", "128-223", "224-319", "320-479", "480-639", "640-1023", "1024-2047",
-	"2048 and more"};
+static const char *const SIDE_NAMES[] = {"under 64", "64-127", "128-223", "224-319", "320-479",
+	"480-639", "640-1023", "1024-2047", "2048 and more"};
 static const int64_t SIDE_FROM[] = {0, 64, 128, 224, 320, 480, 640, 1024, 2048};
 static const char *const BYTE_NAMES[] = {"under 2 KB", "2-5 KB", "5-10 KB", "10-30 KB", "30-100 KB",
 	"100-300 KB", "300 KB-1 MB", "1 MB and more"};
@@ -203,7 +202,8 @@ int report_sample_charts(const struct report_sample *s, struct wl_html *h, struc
 	for (int i = 0; i < WL_SCRIPT_COUNT; i++)
 		scripts[i] = wl_script_name((enum wl_script)i);
 	WL_TRY(wl_html_heading(h, 2, "What the pairs are like", err));
-	snprintf(text, sizeof text, "Of %lld pairs; of several texts the first.", (long long)s->pairs);
+	snprintf(text, sizeof text, "Of %lld pairs; of several texts the first.",
+		(long long)s->pairs);
 	WL_TRY(wl_html_para(h, text, err));
 	WL_TRY(report_bars(h, "Shorter side, pixels", SIDE_NAMES, s->side, SIDES, err));
 	WL_TRY(report_bars(h, "Bytes of the picture", BYTE_NAMES, s->bytes, BYTES, err));
@@ -324,8 +324,10 @@ static int show_refused(struct wl_html *h, sqlite3_stmt *s, struct wl_err *err)
 		WL_TRY_OUT(thumbnail(h, bytes, n, "refused", err));
 	if (n && h->b.len == before) {
 		excerpt(bytes, n, said);
-		WL_TRY_OUT(wl_html_raw(h, "<div style=\"font:11px monospace;overflow:hidden;"
-					  "max-height:9rem;overflow-wrap:anywhere\">", err));
+		WL_TRY_OUT(wl_html_raw(h,
+			"<div style=\"font:11px monospace;overflow:hidden;"
+			"max-height:9rem;overflow-wrap:anywhere\">",
+			err));
 		WL_TRY_OUT(wl_html_text(h, said, err));
 		WL_TRY_OUT(wl_html_raw(h, "</div>", err));
 	}
@@ -340,7 +342,8 @@ static int refused_lane(struct wl_db *db, size_t *room, struct wl_html *h, struc
 {
 	static const char sql[] =
 		"SELECT origin, position, reason, bytes FROM (SELECT *, row_number() OVER"
-		" (PARTITION BY substr(reason, 1, instr(reason || ':', ':')) ORDER BY origin, position)"
+		" (PARTITION BY substr(reason, 1, instr(reason || ':', ':')) ORDER BY origin, "
+		"position)"
 		" AS k FROM quarantine) WHERE k <= 3 ORDER BY k, reason LIMIT ?";
 	sqlite3_stmt *s = NULL;
 	int row = wl_db_prepare(db, &s, sql, err);

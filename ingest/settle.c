@@ -17,8 +17,7 @@ enum {
 	RATE_AFTER = 100, /* records before a source may be called wrong */
 };
 
-int wl_flow_init(
-	struct wl_flow *f, struct wl_source *s, struct wl_batch *b, struct wl_err *err)
+int wl_flow_init(struct wl_flow *f, struct wl_source *s, struct wl_batch *b, struct wl_err *err)
 {
 	*f = (struct wl_flow){.source = s, .batch = b, .next_flow = b->flows};
 	wl_buf_init(&f->position, POSITION_MAX);
@@ -82,8 +81,7 @@ static int quarantine(
 		return 0;
 	}
 	wl_debug("%s, %s: quarantined: %s", name, r->place, r->reason);
-	WL_TRY(wl_lane_quarantine(
-		f->batch->lane, name, r->place, r->reason, b->data, b->len, err));
+	WL_TRY(wl_lane_quarantine(f->batch->lane, name, r->place, r->reason, b->data, b->len, err));
 	run->out->quarantined++;
 	f->refused++;
 	snprintf(f->last_reason, sizeof f->last_reason, "%s", r->reason);
@@ -91,11 +89,11 @@ static int quarantine(
 }
 
 /* The picture is only a URL so far. */
-static int pend(struct wl_run *run, struct wl_flow *f, const struct wl_record *r,
-	struct wl_err *err)
+static int pend(
+	struct wl_run *run, struct wl_flow *f, const struct wl_record *r, struct wl_err *err)
 {
-	int added = wl_lane_pend(f->batch->lane, &r->pair, r->image_url, f->source->origin->name,
-		r->place, err);
+	int added = wl_lane_pend(
+		f->batch->lane, &r->pair, r->image_url, f->source->origin->name, r->place, err);
 	WL_TRY(added);
 	*(added ? &run->out->pending : &run->out->known) += 1;
 	return 0;
@@ -159,8 +157,8 @@ int wl_batch_commit(struct wl_run *run, struct wl_batch *b, struct wl_err *err)
 		if (!f->moved)
 			continue;
 		WL_TRY(commit_tally(run, f, err));
-		WL_TRY(wl_lane_put_position(b->lane, f->source->origin->name,
-			wl_buf_str(&f->position), err));
+		WL_TRY(wl_lane_put_position(
+			b->lane, f->source->origin->name, wl_buf_str(&f->position), err));
 		last = f;
 	}
 	if (!last)
@@ -173,8 +171,8 @@ int wl_batch_commit(struct wl_run *run, struct wl_batch *b, struct wl_err *err)
 	for (struct wl_flow *f = b->flows; f; f = f->next_flow)
 		if (f->moved)
 			WL_TRY(acknowledge(f, err));
-	wl_metric_add("wenlan_ingest_records_total", "Records read and committed",
-		(double)b->records);
+	wl_metric_add(
+		"wenlan_ingest_records_total", "Records read and committed", (double)b->records);
 	wl_metric_set("wenlan_ingest_kept", "New pairs of this run", (double)run->out->kept);
 	wl_metric_set("wenlan_ingest_quarantined", "Records quarantined in this run",
 		(double)run->out->quarantined);
@@ -233,7 +231,8 @@ int wl_flow_check_rate(const struct wl_run *run, const struct wl_flow *f, struct
 		(double)f->refused <= rate * (double)f->seen)
 		return 0;
 	return wl_err_set(err, WL_EDATA,
-		"%lld of its first %lld records are no pairs, more than --max-error-rate %g allows; "
+		"%lld of its first %lld records are no pairs, more than --max-error-rate %g "
+		"allows; "
 		"the last: %.300s; correct the source or its parameters (what was read is in "
 		"quarantine; --retry-quarantine takes it up again)",
 		(long long)f->refused, (long long)f->seen, rate, f->last_reason);

@@ -16,8 +16,8 @@
 #include <string.h>
 
 enum {
-	LOOK = 48,            /* bytes after a record that tell whether it ends there */
-	VERSION_LINE = 24,    /* no version line is longer */
+	LOOK = 48,	   /* bytes after a record that tell whether it ends there */
+	VERSION_LINE = 24, /* no version line is longer */
 	STEP = 256 << 10,
 	HEAD_LOOK = 512,      /* a head is told by its version and its first field */
 	MEND_AHEAD = 1 << 20, /* how far past a wrong length the end is searched for */
@@ -25,8 +25,8 @@ enum {
 
 static const char SYNC[] = "WARC/";
 
-static const char *const TYPE_NAMES[WL_WARC_TYPES] = {"warcinfo", "response", "resource",
-	"request", "metadata", "revisit", "conversion", "continuation", "other", "garbage"};
+static const char *const TYPE_NAMES[WL_WARC_TYPES] = {"warcinfo", "response", "resource", "request",
+	"metadata", "revisit", "conversion", "continuation", "other", "garbage"};
 
 const char *wl_warc_type_name(enum wl_warc_type t)
 {
@@ -145,8 +145,8 @@ static void hand_out(
 
 /* All that is visible is the record (its body up to `end`), and the member ends in damage, which
  * is told with it. */
-static int leave_member(struct wl_warc *w, struct wl_warc_record *r, size_t head, size_t end,
-	struct wl_err *err)
+static int leave_member(
+	struct wl_warc *w, struct wl_warc_record *r, size_t head, size_t end, struct wl_err *err)
 {
 	size_t n = w->in.n;
 	int more = wl_inflate_next(&w->in, err);
@@ -242,8 +242,9 @@ static int unknown_length(struct wl_warc *w, struct wl_warc_record *r, struct wl
 	if (length < 0)
 		tell(w, r, "a WARC record without a Content-Length that can be read");
 	else
-		tell(w, r, "a WARC record whose Content-Length is wrong: %lld bytes, there are "
-			   "%lld with its head",
+		tell(w, r,
+			"a WARC record whose Content-Length is wrong: %lld bytes, there are "
+			"%lld with its head",
 			(long long)length, (long long)bytes);
 	return ret;
 }
@@ -406,8 +407,7 @@ static int bare_damage(struct wl_warc *w, struct wl_warc_record *r, struct wl_er
 }
 
 /* Reads the head at the window's start; *head 0: it has no end. */
-static int read_head(
-	struct wl_warc *w, struct wl_warc_record *r, size_t *head, struct wl_err *err)
+static int read_head(struct wl_warc *w, struct wl_warc_record *r, size_t *head, struct wl_err *err)
 {
 	size_t want = HEAD_LOOK;
 	*head = 0;
@@ -430,7 +430,8 @@ static int whole_record(
 		return short_record(w, r, head, total, err);
 	if (!is_boundary(w->in.p + total, n - total))
 		return mend(w, r, head, total, err);
-	if (w->in.damage && n < total + LOOK && total + line_ends(w->in.p + total, n - total) == n) {
+	if (w->in.damage && n < total + LOOK &&
+		total + line_ends(w->in.p + total, n - total) == n) {
 		tell(w, r, "a WARC record that may be wrong: %s", w->in.damage);
 		return leave_member(w, r, head, total, err);
 	}
@@ -464,8 +465,8 @@ int wl_warc_next(struct wl_warc *w, struct wl_warc_record *r, struct wl_err *err
 	return whole_record(w, r, head, err);
 }
 
-int wl_warc_open(struct wl_warc *w, const char *path, int64_t member, int64_t inside,
-	struct wl_err *err)
+int wl_warc_open(
+	struct wl_warc *w, const char *path, int64_t member, int64_t inside, struct wl_err *err)
 {
 	*w = (struct wl_warc){.taken = 0};
 	wl_buf_init(&w->evidence, WL_WARC_EVIDENCE);

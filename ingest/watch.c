@@ -88,7 +88,8 @@ static void *watch(void *arg)
 		w->next_ms = 2 * silent;
 		w->warnings++;
 		pthread_mutex_unlock(&w->lock);
-		wl_warn("nothing was finished for %lld s; busy: %s", (long long)silent / 1000, text);
+		wl_warn("nothing was finished for %lld s; busy: %s", (long long)silent / 1000,
+			text);
 		pthread_mutex_lock(&w->lock);
 	}
 	pthread_mutex_unlock(&w->lock);

@@ -83,8 +83,7 @@ static int mpi_reduce_scatter(struct wl_comm *c, const void *in, void *out, size
 	return 0;
 }
 
-static int mpi_broadcast(
-	struct wl_comm *c, void *v, size_t bytes, int root, struct wl_err *err)
+static int mpi_broadcast(struct wl_comm *c, void *v, size_t bytes, int root, struct wl_err *err)
 {
 	(void)c;
 	for (size_t at = 0; at < bytes; at += PIECE) {
@@ -156,7 +155,8 @@ int comm_mpi_open(struct wl_comm *c, struct wl_err *err)
 	if (provided < MPI_THREAD_SERIALIZED) {
 		MPI_Finalize();
 		return wl_err_set(err, WL_EFAIL,
-			"this MPI allows no threads (level %d, needed %d); use another build of it.",
+			"this MPI allows no threads (level %d, needed %d); use another build of "
+			"it.",
 			provided, MPI_THREAD_SERIALIZED);
 	}
 	MPI_Comm_rank(MPI_COMM_WORLD, &c->rank);

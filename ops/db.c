@@ -8,8 +8,9 @@
 int wl_db_err(struct wl_db *db, struct wl_err *err, const char *doing)
 {
 	int rc = db->h ? sqlite3_errcode(db->h) : SQLITE_CANTOPEN;
-	enum wl_code code =
-		rc == SQLITE_NOTADB || rc == SQLITE_CORRUPT || rc == SQLITE_FORMAT ? WL_EDATA : WL_EFAIL;
+	enum wl_code code = rc == SQLITE_NOTADB || rc == SQLITE_CORRUPT || rc == SQLITE_FORMAT
+				    ? WL_EDATA
+				    : WL_EFAIL;
 
 	return wl_err_set(err, code, "database %s, %s: %s%s", db->path ? db->path : "?", doing,
 		db->h ? sqlite3_errmsg(db->h) : "it cannot be opened",
@@ -63,7 +64,8 @@ int wl_db_open(struct wl_db *db, const char *path, enum wl_db_mode mode, struct 
 		sqlite3_busy_timeout(db->h, 10000);
 		if (mode == WL_DB_WRITE)
 			rc = sqlite3_exec(db->h,
-				"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON",
+				"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA "
+				"foreign_keys=ON",
 				NULL, NULL, NULL);
 		if (rc == SQLITE_OK)
 			rc = touch(db);
@@ -122,8 +124,8 @@ int wl_db_prepare(struct wl_db *db, sqlite3_stmt **stmt, const char *sql, struct
 	return 0;
 }
 
-static int bind_list(struct wl_db *db, sqlite3_stmt *stmt, struct wl_err *err, const char *fmt,
-	va_list ap)
+static int bind_list(
+	struct wl_db *db, sqlite3_stmt *stmt, struct wl_err *err, const char *fmt, va_list ap)
 {
 	int n = sqlite3_bind_parameter_count(stmt);
 	int rc = SQLITE_OK, i = 0;
@@ -142,7 +144,8 @@ static int bind_list(struct wl_db *db, sqlite3_stmt *stmt, struct wl_err *err, c
 			rc = sqlite3_bind_double(stmt, i, va_arg(ap, double));
 			break;
 		case 's':
-			rc = sqlite3_bind_text(stmt, i, va_arg(ap, const char *), -1, SQLITE_STATIC);
+			rc = sqlite3_bind_text(
+				stmt, i, va_arg(ap, const char *), -1, SQLITE_STATIC);
 			break;
 		case 'b': {
 			const void *p = va_arg(ap, const void *);
@@ -209,7 +212,8 @@ int wl_db_int(struct wl_db *db, int64_t fallback, int64_t *out, struct wl_err *e
 	rc = wl_db_step(db, stmt, err);
 	if (rc >= 0)
 		*out = rc && sqlite3_column_type(stmt, 0) != SQLITE_NULL
-			? sqlite3_column_int64(stmt, 0) : fallback;
+			       ? sqlite3_column_int64(stmt, 0)
+			       : fallback;
 	sqlite3_finalize(stmt);
 	return rc < 0 ? -1 : 0;
 }

@@ -29,7 +29,8 @@ static int mkdir_one(const char *path, const char *whole, struct wl_err *err)
 		if (!stat(path, &st) && S_ISDIR(st.st_mode))
 			return 0;
 		return wl_err_set(err, WL_EFAIL,
-			"directory %s cannot be made: %s exists and is not a directory", whole, path);
+			"directory %s cannot be made: %s exists and is not a directory", whole,
+			path);
 	}
 	/* A parent that we may not write to can still exist. */
 	if (!stat(path, &st) && S_ISDIR(st.st_mode))
@@ -132,8 +133,8 @@ static int read_all(int fd, const char *path, struct wl_buf *out, struct wl_err 
 		if (!n)
 			return 0;
 		if (!left)
-			return wl_err_set(err, WL_EDATA, "%s has more than the %zu bytes allowed", path,
-				out->max);
+			return wl_err_set(err, WL_EDATA, "%s has more than the %zu bytes allowed",
+				path, out->max);
 		out->len += (size_t)n;
 		out->data[out->len] = 0;
 	}
@@ -153,8 +154,7 @@ int wl_read_file(const char *path, struct wl_buf *out, struct wl_err *err)
 	return ret;
 }
 
-int wl_pread_full(int fd, void *dst, size_t n, int64_t offset, const char *path,
-	struct wl_err *err)
+int wl_pread_full(int fd, void *dst, size_t n, int64_t offset, const char *path, struct wl_err *err)
 {
 	size_t done = 0;
 
@@ -168,15 +168,16 @@ int wl_pread_full(int fd, void *dst, size_t n, int64_t offset, const char *path,
 				(long long)offset + (long long)done);
 		if (!got)
 			return wl_err_set(err, WL_EDATA,
-				"%s ends at byte %lld where %zu bytes at %lld were expected: it is cut short",
+				"%s ends at byte %lld where %zu bytes at %lld were expected: it is "
+				"cut short",
 				path, (long long)offset + (long long)done, n, (long long)offset);
 		done += (size_t)got;
 	}
 	return 0;
 }
 
-int wl_pwrite_full(int fd, const void *src, size_t n, int64_t offset, const char *path,
-	struct wl_err *err)
+int wl_pwrite_full(
+	int fd, const void *src, size_t n, int64_t offset, const char *path, struct wl_err *err)
 {
 	size_t done = 0;
 
@@ -249,7 +250,8 @@ static int open_locked(const char *tmp, struct wl_err *err)
 			return wl_err_errno(err, "%s cannot be created", tmp);
 		if (flock(fd, LOCK_EX | LOCK_NB)) {
 			wl_err_set(err, WL_EFAIL,
-				"%s is being written by another process: wait for it or stop it", tmp);
+				"%s is being written by another process: wait for it or stop it",
+				tmp);
 			close(fd);
 			return -1;
 		}
@@ -348,7 +350,8 @@ int wl_remove_tree(const char *path, struct wl_err *err)
 		return errno == ENOENT ? 0 : wl_err_errno(err, "%s cannot be examined", path);
 	if (!S_ISDIR(st.st_mode))
 		return unlink(path) && errno != ENOENT
-			? wl_err_errno(err, "%s cannot be removed", path) : 0;
+			       ? wl_err_errno(err, "%s cannot be removed", path)
+			       : 0;
 	WL_TRY(wl_list_dir(path, "*", &names, err));
 	for (size_t i = 0; i < names.n; i++) {
 		char *child = wl_path_join(path, names.v[i], err);
@@ -479,8 +482,10 @@ char *wl_share_path(const char *name, struct wl_err *err)
 		char *path = wl_strf(err, "%s%s%s", set, *name ? "/" : "", name);
 
 		if (path && !wl_exists(path)) {
-			wl_err_set(err, WL_EFAIL, "%s is missing: WENLAN_SHARE must name the directory"
-				" that holds it", path);
+			wl_err_set(err, WL_EFAIL,
+				"%s is missing: WENLAN_SHARE must name the directory"
+				" that holds it",
+				path);
 			free(path);
 			return NULL;
 		}
@@ -501,8 +506,10 @@ char *wl_share_path(const char *name, struct wl_err *err)
 		free(path);
 	}
 	wl_err_set(err, WL_EFAIL,
-		"%s, which comes with these programs, is not found beside %s: set WENLAN_SHARE to the"
-		" directory that holds it", *name ? name : "the directory share/wenlan", exe);
+		"%s, which comes with these programs, is not found beside %s: set WENLAN_SHARE to "
+		"the"
+		" directory that holds it",
+		*name ? name : "the directory share/wenlan", exe);
 	return NULL;
 }
 
@@ -515,8 +522,7 @@ int wl_lock_try(const char *path, bool shared, struct wl_err *err)
 		return wl_err_errno(err, "lock file %s cannot be opened", path);
 	if (!flock(fd, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB))
 		return fd;
-	ret = errno == EWOULDBLOCK ? WL_LOCK_BUSY
-				   : wl_err_errno(err, "%s cannot be locked", path);
+	ret = errno == EWOULDBLOCK ? WL_LOCK_BUSY : wl_err_errno(err, "%s cannot be locked", path);
 	close(fd);
 	return ret;
 }

@@ -79,11 +79,11 @@ static const char *type_name(const json_t *v)
 	return "nothing";
 }
 
-static int wrong_type(const json_t *v, const char *key, const char *where, const char *want,
-	struct wl_err *err)
+static int wrong_type(
+	const json_t *v, const char *key, const char *where, const char *want, struct wl_err *err)
 {
-	return wl_err_set(err, WL_EDATA, "%s: \"%s\" must be %s, found %s", where, key, want,
-		type_name(v));
+	return wl_err_set(
+		err, WL_EDATA, "%s: \"%s\" must be %s, found %s", where, key, want, type_name(v));
 }
 
 /* The member, or NULL when it is absent or null. */
@@ -94,8 +94,8 @@ static json_t *member(const json_t *o, const char *key)
 	return json_is_null(v) ? NULL : v;
 }
 
-int wl_json_str(const json_t *o, const char *key, const char *where, const char **out,
-	struct wl_err *err)
+int wl_json_str(
+	const json_t *o, const char *key, const char *where, const char **out, struct wl_err *err)
 {
 	const json_t *v = member(o, key);
 
@@ -114,8 +114,8 @@ int wl_json_str_or(const json_t *o, const char *key, const char *where, const ch
 	return 0;
 }
 
-int wl_json_int(const json_t *o, const char *key, const char *where, int64_t *out,
-	struct wl_err *err)
+int wl_json_int(
+	const json_t *o, const char *key, const char *where, int64_t *out, struct wl_err *err)
 {
 	const json_t *v = member(o, key);
 
@@ -156,13 +156,14 @@ int wl_json_bool_or(const json_t *o, const char *key, const char *where, bool fa
 	return 0;
 }
 
-int wl_json_only_keys(const json_t *o, const char *const *known, const char *where,
-	struct wl_err *err)
+int wl_json_only_keys(
+	const json_t *o, const char *const *known, const char *where, struct wl_err *err)
 {
 	const char *key;
 	json_t *v;
 
-	json_object_foreach ((json_t *)o, key, v) {
+	json_object_foreach((json_t *)o, key, v)
+	{
 		const char *near;
 		size_t i = 0;
 
@@ -172,8 +173,9 @@ int wl_json_only_keys(const json_t *o, const char *const *known, const char *whe
 			continue;
 		near = wl_nearest_name(key, known);
 		if (near)
-			return wl_err_set(err, WL_EUSAGE, "%s: key \"%s\" is unknown; did you mean \"%s\"?",
-				where, key, near);
+			return wl_err_set(err, WL_EUSAGE,
+				"%s: key \"%s\" is unknown; did you mean \"%s\"?", where, key,
+				near);
 		return wl_err_set(err, WL_EUSAGE, "%s: key \"%s\" is unknown", where, key);
 	}
 	return 0;

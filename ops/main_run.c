@@ -26,8 +26,8 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 	int ret;
 
 	if (o->positional.n != 1)
-		return wl_err_set(err, WL_EUSAGE, "one plan file is expected, %zu arguments were given",
-			o->positional.n);
+		return wl_err_set(err, WL_EUSAGE,
+			"one plan file is expected, %zu arguments were given", o->positional.n);
 	if (a->from && a->only)
 		return wl_err_set(err, WL_EUSAGE, "--from and --only exclude each other");
 	ret = wl_plan_load(&plan, o->positional.v[0], a->workdir, &a->sets, err);
@@ -45,9 +45,11 @@ int main(int argc, char **argv)
 {
 	struct args a = {0};
 	const struct wl_opt table[] = {
-		{"workdir", WL_OPT_STR, &a.workdir, "DIR", "where state, logs and results go", false},
+		{"workdir", WL_OPT_STR, &a.workdir, "DIR", "where state, logs and results go",
+			false},
 		{"set", WL_OPT_LIST, &a.sets, "VAR=VALUE", "another value of a variable", false},
-		{"status", WL_OPT_BOOL, &a.status, NULL, "print what is done and what would run", false},
+		{"status", WL_OPT_BOOL, &a.status, NULL, "print what is done and what would run",
+			false},
 		{"from", WL_OPT_STR, &a.from, "STAGE", "run this stage and all after it", false},
 		{"only", WL_OPT_STR, &a.only, "STAGE", "run this stage alone", false},
 		{"dry-run", WL_OPT_BOOL, &a.dry_run, NULL, "print what would run, and why", false},
@@ -58,7 +60,8 @@ int main(int argc, char **argv)
 	struct wl_opts o = {
 		.program = "wenlan-run",
 		.usage = "PLAN.yaml [OPTION]...",
-		.about = "Runs the stages of a plan in order, skipping those whose command, program,\n"
+		.about = "Runs the stages of a plan in order, skipping those whose command, "
+			 "program,\n"
 			 "inputs and earlier stages are unchanged.  After a kill, run it again.",
 		.example = "wenlan-run ops/plans/demo.yaml --set epochs=3",
 		.table = table,

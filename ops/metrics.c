@@ -141,7 +141,8 @@ static void answer(int fd)
 		wl_buf_reset(&body);
 	snprintf(head, sizeof head,
 		"HTTP/1.1 %s\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: %zu\r\n"
-		"Connection: close\r\n\r\n", ours ? "200 OK" : "404 Not Found", body.len);
+		"Connection: close\r\n\r\n",
+		ours ? "200 OK" : "404 Not Found", body.len);
 	if (!send_all(fd, head, strlen(head)))
 		(void)send_all(fd, wl_buf_str(&body), body.len);
 	wl_buf_release(&body);
@@ -178,14 +179,16 @@ int wl_metrics_serve(int64_t port, struct wl_err *err)
 			(long long)port);
 	if (inet_pton(AF_INET, address, &sa.sin_addr) != 1)
 		return wl_err_set(err, WL_EUSAGE,
-			"WENLAN_METRICS_ADDRESS is '%s' where an IPv4 address is expected", address);
+			"WENLAN_METRICS_ADDRESS is '%s' where an IPv4 address is expected",
+			address);
 	sa.sin_port = htons((uint16_t)port);
 	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return wl_err_errno(err, "a socket for the metrics cannot be made");
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
 	if (bind(fd, (struct sockaddr *)&sa, sizeof sa) || listen(fd, 8)) {
-		wl_err_errno(err, "metrics cannot be served on %s port %lld", address, (long long)port);
+		wl_err_errno(
+			err, "metrics cannot be served on %s port %lld", address, (long long)port);
 		close(fd);
 		return -1;
 	}
@@ -237,7 +240,8 @@ int wl_jsonl_add(struct wl_jsonl *f, const json_t *o, struct wl_err *err)
 	ssize_t put;
 
 	if (!text)
-		return wl_err_set(err, WL_EFAIL, "%s: a line is not an object, or memory is out", f->path);
+		return wl_err_set(
+			err, WL_EFAIL, "%s: a line is not an object, or memory is out", f->path);
 	len = strlen(text);
 	text[len] = '\n'; /* in place of the closing 0: the line goes out in one write */
 	put = write(f->fd, text, len + 1);

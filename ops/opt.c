@@ -33,13 +33,15 @@ static void common_table(struct wl_opts *o)
 {
 	struct wl_opts_mem *m = o->mem;
 	const struct wl_opt table[] = {
-		{"config", WL_OPT_STR, &o->common.config, "FILE", "YAML file with options as keys", 0},
+		{"config", WL_OPT_STR, &o->common.config, "FILE", "YAML file with options as keys",
+			0},
 		{"print-config", WL_OPT_BOOL, &m->print_config, NULL,
 			"print the options in effect as YAML and stop", 0},
 		{"log-level", WL_OPT_STR, &m->log_level, "LEVEL", "error, warn, info or debug", 0},
 		{"quiet", WL_OPT_BOOL, &o->common.quiet, NULL, "warnings and errors only", 0},
 		{"progress", WL_OPT_STR, &o->common.progress, "MODE", "auto, plain or none", 0},
-		{"json", WL_OPT_BOOL, &o->common.json, NULL, "results as JSON on standard output", 0},
+		{"json", WL_OPT_BOOL, &o->common.json, NULL, "results as JSON on standard output",
+			0},
 		{"metrics-port", WL_OPT_INT, &o->common.metrics_port, "PORT",
 			"serve Prometheus metrics on this local port (0: do not)", 0},
 		{"help", WL_OPT_BOOL, &m->help, NULL, "print this and stop", 0},
@@ -67,8 +69,8 @@ static const struct wl_opt *find(const struct wl_opts *o, const char *name, size
 }
 
 /* The WL_OPT_JSON option that `name` (model.width) is a member of, and the rest (width). */
-static const struct wl_opt *find_parent(const struct wl_opts *o, const char *name,
-	const char **rest)
+static const struct wl_opt *find_parent(
+	const struct wl_opts *o, const char *name, const char **rest)
 {
 	for (const char *dot = strchr(name, '.'); dot; dot = strchr(dot + 1, '.')) {
 		const struct wl_opt *t = find(o, name, (size_t)(dot - name));
@@ -81,8 +83,7 @@ static const struct wl_opt *find_parent(const struct wl_opts *o, const char *nam
 	return NULL;
 }
 
-static int unknown(const struct wl_opts *o, const char *kind, const char *name,
-	struct wl_err *err)
+static int unknown(const struct wl_opts *o, const char *kind, const char *name, struct wl_err *err)
 {
 	const struct wl_opt *tables[] = {o->table, o->mem->common};
 	const char *names[256], *near;
@@ -96,7 +97,8 @@ static int unknown(const struct wl_opts *o, const char *kind, const char *name,
 	if (near)
 		return wl_err_set(err, WL_EUSAGE, "%s %s is unknown; did you mean %s? (see --help)",
 			kind, name, near);
-	return wl_err_set(err, WL_EUSAGE, "%s %s is unknown; --help lists what there is", kind, name);
+	return wl_err_set(
+		err, WL_EUSAGE, "%s %s is unknown; --help lists what there is", kind, name);
 }
 
 /* "12", "-3", "64Ki", "5M". */
@@ -128,8 +130,8 @@ static int parse_double(const char *s, double *out)
 	return end == s || *end || !isfinite(*out) ? -1 : 0;
 }
 
-static int bad_value(const struct wl_opt *t, const char *source, const char *found,
-	struct wl_err *err)
+static int bad_value(
+	const struct wl_opt *t, const char *source, const char *found, struct wl_err *err)
 {
 	static const char *const want[] = {
 		[WL_OPT_BOOL] = "true or false",
@@ -140,8 +142,8 @@ static int bad_value(const struct wl_opt *t, const char *source, const char *fou
 		[WL_OPT_JSON] = "a YAML value",
 	};
 
-	return wl_err_set(err, WL_EUSAGE, "%s%s must be %s, found %s", source, t->name,
-		want[t->kind], found);
+	return wl_err_set(
+		err, WL_EUSAGE, "%s%s must be %s, found %s", source, t->name, want[t->kind], found);
 }
 
 /* The text of a flag as a value of the option's kind; a new reference. */
@@ -221,7 +223,8 @@ static json_t *as_string_list(json_t *v)
 		json_decref(list);
 		return NULL;
 	}
-	json_array_foreach (v, i, m) {
+	json_array_foreach(v, i, m)
+	{
 		json_t *s = as_string(m);
 
 		if (!s) {
@@ -234,8 +237,8 @@ static json_t *as_string_list(json_t *v)
 }
 
 /* A value of the file as one of the option's kind; a new reference. */
-static json_t *value_of_yaml(const struct wl_opt *t, json_t *v, const char *path,
-	struct wl_err *err)
+static json_t *value_of_yaml(
+	const struct wl_opt *t, json_t *v, const char *path, struct wl_err *err)
 {
 	json_t *out = NULL;
 	char source[300];
@@ -270,7 +273,8 @@ static int walk_config(struct wl_opts *o, json_t *node, const char *prefix, stru
 	const char *path = o->common.config, *key;
 	json_t *v;
 
-	json_object_foreach (node, key, v) {
+	json_object_foreach(node, key, v)
+	{
 		const struct wl_opt *t;
 		char name[256];
 		bool is_prefix = false;
@@ -278,7 +282,8 @@ static int walk_config(struct wl_opts *o, json_t *node, const char *prefix, stru
 		json_t *value;
 
 		if (n >= sizeof name)
-			return wl_err_set(err, WL_EUSAGE, "%s: a key is longer than 255 bytes", path);
+			return wl_err_set(
+				err, WL_EUSAGE, "%s: a key is longer than 255 bytes", path);
 		t = find(o, name, n);
 		if (t) {
 			if (json_is_null(v))
@@ -296,7 +301,8 @@ static int walk_config(struct wl_opts *o, json_t *node, const char *prefix, stru
 			return wl_err_prefix(err, "%s", path);
 		}
 		if (n + 2 > sizeof name)
-			return wl_err_set(err, WL_EUSAGE, "%s: a key is longer than 255 bytes", path);
+			return wl_err_set(
+				err, WL_EUSAGE, "%s: a key is longer than 255 bytes", path);
 		memcpy(name + n, ".", 2);
 		WL_TRY(walk_config(o, v, name, err));
 	}
@@ -354,13 +360,15 @@ static int positional(struct wl_opts *o, const char *arg, struct wl_err *err)
 {
 	if (!o->allow_positional)
 		return wl_err_set(err, WL_EUSAGE,
-			"argument '%s' is not expected: this program takes options only (see --help)", arg);
+			"argument '%s' is not expected: this program takes options only (see "
+			"--help)",
+			arg);
 	o->positional.v[o->positional.n++] = arg;
 	return 0;
 }
 
-static int store_flag(struct wl_opts *o, const struct wl_opt *t, const char *text,
-	struct wl_err *err)
+static int store_flag(
+	struct wl_opts *o, const struct wl_opt *t, const char *text, struct wl_err *err)
 {
 	json_t *v = value_of_text(t, text, err), *list;
 
@@ -368,7 +376,8 @@ static int store_flag(struct wl_opts *o, const struct wl_opt *t, const char *tex
 		return -1;
 	if (t->kind != WL_OPT_LIST)
 		return json_object_set_new(o->mem->flags, t->name, v)
-			? wl_err_nomem(err, "an option", 0) : 0;
+			       ? wl_err_nomem(err, "an option", 0)
+			       : 0;
 	list = json_object_get(o->mem->flags, t->name);
 	if (!list) {
 		list = json_array();
@@ -435,7 +444,9 @@ static int parse_argv(struct wl_opts *o, int argc, char **argv, struct wl_err *e
 			o->mem->help = true;
 		} else if (a[1] != '-') {
 			return wl_err_set(err, WL_EUSAGE,
-				"option %s is unknown: options are written --name value (see --help)", a);
+				"option %s is unknown: options are written --name value (see "
+				"--help)",
+				a);
 		} else {
 			int took = parse_flag(o, argv, i, err);
 
@@ -449,27 +460,28 @@ static int parse_argv(struct wl_opts *o, int argc, char **argv, struct wl_err *e
 static int assign_list(struct wl_opts *o, const struct wl_opt *t, json_t *v, struct wl_err *err)
 {
 	struct wl_strs *list = t->dst;
-	const char **out = wl_arena_calloc(&o->mem->arena, json_array_size(v) + 1, sizeof *out, err);
+	const char **out =
+		wl_arena_calloc(&o->mem->arena, json_array_size(v) + 1, sizeof *out, err);
 	json_t *m;
 	size_t i;
 
 	if (!out)
 		return -1;
-	json_array_foreach (v, i, m)
-		out[i] = json_string_value(m);
+	json_array_foreach(v, i, m) out[i] = json_string_value(m);
 	*list = (struct wl_strs){out, json_array_size(v)};
 	return 0;
 }
 
 /* A whole value from the file, flag or default, with the flags of its members on top. */
-static int assign_json(struct wl_opts *o, const struct wl_opt *t, json_t **value,
-	struct wl_err *err)
+static int assign_json(
+	struct wl_opts *o, const struct wl_opt *t, json_t **value, struct wl_err *err)
 {
 	size_t n = strlen(t->name);
 	const char *key;
 	json_t *v, *copy = NULL;
 
-	json_object_foreach (o->mem->flags, key, v) {
+	json_object_foreach(o->mem->flags, key, v)
+	{
 		if (strncmp(key, t->name, n) || key[n] != '.' || find(o, key, strlen(key)))
 			continue;
 		if (!copy)
@@ -576,9 +588,8 @@ static int check_required(const struct wl_opts *o, struct wl_err *err)
 {
 	for (const struct wl_opt *t = o->table; t && t->name; t++)
 		if (t->required && !is_given(o, t))
-			return wl_err_set(err, WL_EUSAGE,
-				"option --%s %s is required (see --help)", t->name,
-				t->metavar ? t->metavar : "VALUE");
+			return wl_err_set(err, WL_EUSAGE, "option --%s %s is required (see --help)",
+				t->name, t->metavar ? t->metavar : "VALUE");
 	return 0;
 }
 

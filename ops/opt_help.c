@@ -44,8 +44,11 @@ static void print_table(const struct wl_opt *t)
 		char left[128], value[128];
 
 		default_text(t, value, sizeof value);
-		snprintf(left, sizeof left, "--%s%s%s%s", t->name, t->kind == WL_OPT_BOOL ? "" : " ",
-			t->kind == WL_OPT_BOOL ? "" : t->metavar ? t->metavar : "VALUE",
+		snprintf(left, sizeof left, "--%s%s%s%s", t->name,
+			t->kind == WL_OPT_BOOL ? "" : " ",
+			t->kind == WL_OPT_BOOL ? ""
+			: t->metavar	       ? t->metavar
+					       : "VALUE",
 			t->kind == WL_OPT_LIST ? "..." : "");
 		printf("  %-*s%s %s%s%s\n", COLUMN - 3, left,
 			strlen(left) > COLUMN - 3 ? "\n                             " : "",

@@ -11,25 +11,23 @@
 
 /* --- variables ---------------------------------------------------------------------- */
 
-static int unknown_variable(const struct wl_plan *p, const char *name, const char *text,
-	struct wl_err *err)
+static int unknown_variable(
+	const struct wl_plan *p, const char *name, const char *text, struct wl_err *err)
 {
 	const char *names[256], *near, *key;
 	size_t n = 0;
 	json_t *v;
 
-	json_object_foreach (p->vars, key, v)
-		if (n < 255)
-			names[n++] = key;
+	json_object_foreach(p->vars, key, v) if (n < 255) names[n++] = key;
 	names[n] = NULL;
 	near = wl_nearest_name(name, names);
-	return wl_err_set(err, WL_EUSAGE, "%s: variable ${%s} in '%s' is unknown%s%s%s", p->path, name,
-		text, near ? "; did you mean ${" : "", near ? near : "", near ? "}?" : "");
+	return wl_err_set(err, WL_EUSAGE, "%s: variable ${%s} in '%s' is unknown%s%s%s", p->path,
+		name, text, near ? "; did you mean ${" : "", near ? near : "", near ? "}?" : "");
 }
 
 /* The value of ${name}; name is not 0-terminated. */
-static const char *variable(struct wl_plan *p, const char *name, size_t n, const char *text,
-	struct wl_err *err)
+static const char *variable(
+	struct wl_plan *p, const char *name, size_t n, const char *text, struct wl_err *err)
 {
 	char *key = wl_arena_strndup(&p->arena, name, n, err);
 	const char *v;
@@ -39,8 +37,9 @@ static const char *variable(struct wl_plan *p, const char *name, size_t n, const
 	if (!strncmp(key, "env:", 4)) {
 		v = getenv(key + 4);
 		if (!v)
-			wl_err_set(err, WL_EUSAGE, "%s: the environment variable %s in '%s' is not set",
-				p->path, key + 4, text);
+			wl_err_set(err, WL_EUSAGE,
+				"%s: the environment variable %s in '%s' is not set", p->path,
+				key + 4, text);
 		return v;
 	}
 	v = json_string_value(json_object_get(p->vars, key));
@@ -87,11 +86,11 @@ out:
 	return out;
 }
 
-static int set_variable(struct wl_plan *p, const char *name, const char *value,
-	struct wl_err *err)
+static int set_variable(struct wl_plan *p, const char *name, const char *value, struct wl_err *err)
 {
 	if (json_object_set_new(p->vars, name, json_string(value)))
-		return wl_err_set(err, WL_EUSAGE, "%s: variable %s is not valid UTF-8", p->path, name);
+		return wl_err_set(
+			err, WL_EUSAGE, "%s: variable %s is not valid UTF-8", p->path, name);
 	return 0;
 }
 
@@ -112,7 +111,7 @@ static int set_builtins(struct wl_plan *p, struct wl_err *err)
 }
 
 /* name=value of --set, when it is for this variable. */
-static const char *override(const struct wl_strs *sets, const char *name)
+static const char * override(const struct wl_strs *sets, const char *name)
 {
 	const char *found = NULL;
 	size_t n = strlen(name);
@@ -131,7 +130,8 @@ static int check_sets(const struct wl_plan *p, const struct wl_strs *sets, struc
 		char name[128];
 
 		if (!eq || eq == sets->v[i] || (size_t)(eq - sets->v[i]) >= sizeof name)
-			return wl_err_set(err, WL_EUSAGE, "--set '%s' must be name=value", sets->v[i]);
+			return wl_err_set(
+				err, WL_EUSAGE, "--set '%s' must be name=value", sets->v[i]);
 		memcpy(name, sets->v[i], (size_t)(eq - sets->v[i]));
 		name[eq - sets->v[i]] = 0;
 		if (!json_object_get(p->vars, name))
@@ -140,8 +140,8 @@ static int check_sets(const struct wl_plan *p, const struct wl_strs *sets, struc
 	return 0;
 }
 
-static const char *scalar_text(struct wl_plan *p, const json_t *v, const char *what,
-	struct wl_err *err)
+static const char *scalar_text(
+	struct wl_plan *p, const json_t *v, const char *what, struct wl_err *err)
 {
 	char text[40];
 
@@ -160,8 +160,8 @@ static const char *scalar_text(struct wl_plan *p, const json_t *v, const char *w
 	return wl_arena_strdup(&p->arena, text, err);
 }
 
-static int load_vars(struct wl_plan *p, const char *workdir, const struct wl_strs *sets,
-	struct wl_err *err)
+static int load_vars(
+	struct wl_plan *p, const char *workdir, const struct wl_strs *sets, struct wl_err *err)
 {
 	const char *dir, *key, *text, *set;
 	json_t *vars = json_object_get(p->tree, "vars"), *v;
@@ -177,7 +177,8 @@ static int load_vars(struct wl_plan *p, const char *workdir, const struct wl_str
 	if (vars && !json_is_null(vars) && !json_is_object(vars))
 		return wl_err_set(err, WL_EUSAGE, "%s: vars must be a mapping", p->path);
 	/* In the order of the file, so that a variable can use those above it. */
-	json_object_foreach (vars, key, v) {
+	json_object_foreach(vars, key, v)
+	{
 		set = override(sets, key);
 		text = set ? set : scalar_text(p, v, key, err);
 		text = text ? expand(p, text, err) : NULL;
@@ -207,7 +208,8 @@ static int stage_needs(struct wl_plan *p, size_t i, struct wl_err *err)
 	if (!json_is_array(needs))
 		return wl_err_set(err, WL_EUSAGE, "%s: stage %s: needs must be a list of stages",
 			p->path, s->name);
-	json_array_foreach (needs, k, v) {
+	json_array_foreach(needs, k, v)
+	{
 		const char *name = json_string_value(v);
 		size_t j = 0;
 
@@ -215,8 +217,8 @@ static int stage_needs(struct wl_plan *p, size_t i, struct wl_err *err)
 			j++;
 		if (!name || j == i)
 			return wl_err_set(err, WL_EUSAGE,
-				"%s: stage %s needs '%s', which is not a stage before it", p->path, s->name,
-				name ? name : "?");
+				"%s: stage %s needs '%s', which is not a stage before it", p->path,
+				s->name, name ? name : "?");
 		if (s->n_needs < i)
 			s->needs[s->n_needs++] = j;
 	}
@@ -233,8 +235,8 @@ static bool plain_name(const char *s)
 
 static int load_stage(struct wl_plan *p, size_t i, json_t *v, struct wl_err *err)
 {
-	static const char *const known[] = {"name", "about", "run", "inputs", "outputs", "needs",
-		"retries", "always", NULL};
+	static const char *const known[] = {
+		"name", "about", "run", "inputs", "outputs", "needs", "retries", "always", NULL};
 	struct wl_stage *s = &p->stages[i];
 	char where[300];
 
@@ -249,7 +251,8 @@ static int load_stage(struct wl_plan *p, size_t i, json_t *v, struct wl_err *err
 			"%s: the name '%s' must be of letters, digits, _ and -", where, s->name);
 	for (size_t j = 0; j < i; j++)
 		if (!strcmp(p->stages[j].name, s->name))
-			return wl_err_set(err, WL_EUSAGE, "%s: the name %s is there twice", where, s->name);
+			return wl_err_set(
+				err, WL_EUSAGE, "%s: the name %s is there twice", where, s->name);
 	snprintf(where, sizeof where, "%.200s: stage %.60s", p->path, s->name);
 	if (!json_is_string(json_object_get(v, "run")) && !json_is_array(json_object_get(v, "run")))
 		return wl_err_set(err, WL_EUSAGE,
@@ -266,11 +269,13 @@ static int load_stages(struct wl_plan *p, struct wl_err *err)
 	size_t i;
 
 	if (!json_is_array(list) || !json_array_size(list))
-		return wl_err_set(err, WL_EUSAGE, "%s: stages must be a list of at least one", p->path);
+		return wl_err_set(
+			err, WL_EUSAGE, "%s: stages must be a list of at least one", p->path);
 	p->stages = wl_arena_calloc(&p->arena, json_array_size(list), sizeof *p->stages, err);
 	if (!p->stages)
 		return -1;
-	json_array_foreach (list, i, v) {
+	json_array_foreach(list, i, v)
+	{
 		WL_TRY(load_stage(p, i, v, err));
 		p->n++;
 	}
@@ -322,7 +327,8 @@ int wl_plan_load(struct wl_plan *p, const char *path, const char *workdir,
 	if (!p->tree)
 		return -1;
 	if (!json_is_object(p->tree))
-		return wl_err_set(err, WL_EUSAGE, "%s must be a mapping with name and stages", path);
+		return wl_err_set(
+			err, WL_EUSAGE, "%s must be a mapping with name and stages", path);
 	WL_TRY(wl_json_only_keys(p->tree, known, path, err));
 	WL_TRY(wl_json_str(p->tree, "name", path, &p->name, err));
 	WL_TRY(load_vars(p, workdir, sets, err));
@@ -408,7 +414,8 @@ static int next_word(struct words *w, const char **s, struct wl_buf *b, struct w
 		}
 	}
 	if (quote)
-		return wl_err_set(err, WL_EUSAGE, "%s: a quote is not closed in: %s", w->p->path, *s);
+		return wl_err_set(
+			err, WL_EUSAGE, "%s: a quote is not closed in: %s", w->p->path, *s);
 	*s = p;
 	return 1;
 }
@@ -453,7 +460,8 @@ static int add_element(struct words *w, const json_t *v, const char *where, stru
 		return wl_err_set(err, WL_EUSAGE, "%s: then must be a list of arguments", where);
 	if (!wl_exists(probe))
 		return 0;
-	json_array_foreach (then, i, m) {
+	json_array_foreach(then, i, m)
+	{
 		text = scalar_text(w->p, m, where, err);
 		if (!text)
 			return -1;
@@ -477,8 +485,7 @@ static int collect(struct wl_plan *p, size_t stage, const char *key, bool split,
 	if (split && json_is_string(v)) {
 		WL_TRY(split_line(&w, json_string_value(v), err));
 	} else if (json_is_array(v)) {
-		json_array_foreach (v, i, m)
-			WL_TRY(add_element(&w, m, where, err));
+		json_array_foreach(v, i, m) WL_TRY(add_element(&w, m, where, err));
 	} else {
 		WL_TRY(add_element(&w, v, where, err));
 	}
@@ -495,8 +502,8 @@ int wl_stage_argv(struct wl_plan *p, size_t stage, struct wl_strs *out, struct w
 	return 0;
 }
 
-int wl_stage_paths(struct wl_plan *p, size_t stage, const char *key, struct wl_strs *out,
-	struct wl_err *err)
+int wl_stage_paths(
+	struct wl_plan *p, size_t stage, const char *key, struct wl_strs *out, struct wl_err *err)
 {
 	return collect(p, stage, key, false, out, err);
 }
@@ -524,7 +531,8 @@ const char *wl_stage_program(struct wl_plan *p, const char *name, struct wl_err 
 	if (strchr(name, '/')) {
 		if (!access(name, X_OK))
 			return name;
-		wl_err_set(err, WL_EUSAGE, "%s: program %s is missing or not executable", p->path, name);
+		wl_err_set(err, WL_EUSAGE, "%s: program %s is missing or not executable", p->path,
+			name);
 		return NULL;
 	}
 	if (n > 0) {
@@ -541,7 +549,7 @@ const char *wl_stage_program(struct wl_plan *p, const char *name, struct wl_err 
 			return found;
 		at += len + (at[len] == ':');
 	}
-	wl_err_set(err, WL_EUSAGE, "%s: program %s is neither beside wenlan-run nor in PATH", p->path,
-		name);
+	wl_err_set(err, WL_EUSAGE, "%s: program %s is neither beside wenlan-run nor in PATH",
+		p->path, name);
 	return NULL;
 }

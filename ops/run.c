@@ -45,28 +45,33 @@ static int check_outputs(struct wl_plan *p, size_t stage, struct wl_err *err)
 
 		if (wl_glob(outputs.v[i], &names, NULL) < 0)
 			return wl_err_set(err, WL_EFAIL,
-				"stage %s ended well but did not make %s: mend its outputs in %s or the command",
+				"stage %s ended well but did not make %s: mend its outputs in %s "
+				"or the command",
 				p->stages[stage].name, outputs.v[i], p->path);
 		wl_names_release(&names);
 	}
 	return 0;
 }
 
-static int stage_failed(struct wl_plan *p, size_t stage, const struct wl_child *c,
-	const char *log, struct wl_err *err)
+static int stage_failed(struct wl_plan *p, size_t stage, const struct wl_child *c, const char *log,
+	struct wl_err *err)
 {
 	const char *name = p->stages[stage].name;
 
 	if (wl_stop_requested())
 		return wl_err_set(err, WL_ERETRY,
-			"stage %s was stopped; run the same command again to go on from there", name);
+			"stage %s was stopped; run the same command again to go on from there",
+			name);
 	if (c->signal)
 		return wl_err_set(err, (enum wl_code)c->code,
-			"stage %s was killed by signal %d (%s)%s; its log is %s; run the same command again"
-			" to go on", name, c->signal, strsignal(c->signal),
+			"stage %s was killed by signal %d (%s)%s; its log is %s; run the same "
+			"command again"
+			" to go on",
+			name, c->signal, strsignal(c->signal),
 			c->signal == 9 ? ", perhaps for lack of memory" : "", log);
 	return wl_err_set(err, (enum wl_code)c->code,
-		"stage %s failed with exit code %d; the end of its log %s says why", name, c->code, log);
+		"stage %s failed with exit code %d; the end of its log %s says why", name, c->code,
+		log);
 }
 
 /* Runs the stage's program, again as often as retries say when it asks for that. */
@@ -104,8 +109,8 @@ static int run_program(struct wl_plan *p, size_t stage, const struct wl_run_how 
 	return 0;
 }
 
-static int run_stage(struct wl_plan *p, size_t stage, const struct wl_run_how *how,
-	struct wl_err *err)
+static int run_stage(
+	struct wl_plan *p, size_t stage, const struct wl_run_how *how, struct wl_err *err)
 {
 	const struct wl_stage *s = &p->stages[stage];
 	char *log = log_path(p, stage, err);
@@ -118,7 +123,8 @@ static int run_stage(struct wl_plan *p, size_t stage, const struct wl_run_how *h
 	/* The parts as they are before the run: what changes during it counts as changed. */
 	WL_TRY_OUT(wl_stage_save(p, stage,
 		json_pack("{s:s,s:I,s:O}", "status", "running", "started", (json_int_t)time(NULL),
-			"parts", parts), err));
+			"parts", parts),
+		err));
 	WL_TRY_OUT(run_program(p, stage, how, log, &c, err));
 	if (!c.code && wl_stop_requested())
 		c.code = WL_ERETRY; /* it may have stopped early: its next run will tell */
@@ -126,9 +132,13 @@ static int run_stage(struct wl_plan *p, size_t stage, const struct wl_run_how *h
 	struct wl_err save_err = WL_ERR_INIT;
 	if (wl_stage_save(p, stage,
 		    json_pack("{s:s,s:i,s:f,s:f,s:I}", "status",
-			    !ret ? "done" : wl_stop_requested() ? "stopped" : "failed", "exit_code", c.code,
-			    "seconds", c.seconds, "cpu_seconds", c.cpu_seconds, "max_rss_bytes",
-			    (json_int_t)c.max_rss_bytes), &save_err) < 0 && !ret)
+			    !ret		  ? "done"
+			    : wl_stop_requested() ? "stopped"
+						  : "failed",
+			    "exit_code", c.code, "seconds", c.seconds, "cpu_seconds", c.cpu_seconds,
+			    "max_rss_bytes", (json_int_t)c.max_rss_bytes),
+		    &save_err) < 0 &&
+		!ret)
 		ret = wl_err_set(err, save_err.code, "%s", save_err.msg);
 	if (!ret)
 		wl_info("stage %s done in %.1f s", s->name, c.seconds);
@@ -161,7 +171,8 @@ static int check_before(struct wl_plan *p, size_t first, struct wl_err *err)
 
 		if (!status || strcmp(status, "done"))
 			return wl_err_set(err, WL_EUSAGE,
-				"stage %s cannot be the first to run: stage %s before it is not done",
+				"stage %s cannot be the first to run: stage %s before it is not "
+				"done",
 				p->stages[first].name, p->stages[i].name);
 	}
 	return 0;

@@ -57,7 +57,8 @@ static void describe(struct wl_plan *p, size_t i, bool stale_before, bool runnin
 		snprintf(r->seconds, sizeof r->seconds, "%.1f",
 			json_number_value(json_object_get(record, "seconds")));
 		snprintf(r->memory, sizeof r->memory, "%.0f",
-			(double)json_integer_value(json_object_get(record, "max_rss_bytes")) / 1048576);
+			(double)json_integer_value(json_object_get(record, "max_rss_bytes")) /
+				1048576);
 	}
 }
 
@@ -111,8 +112,9 @@ int wl_plan_status(struct wl_plan *p, bool json, struct wl_err *err)
 	printf("%-*s  %-11s  %-16s  %9s  %8s  %s\n", width, "stage", "status", "started", "seconds",
 		"MiB", "why it would run");
 	for (size_t i = 0; i < p->n; i++)
-		printf("%-*s  %-11s  %-16s  %9s  %8s  %s\n", width, p->stages[i].name, rows[i].status,
-			rows[i].when, rows[i].seconds, rows[i].memory, rows[i].reason);
+		printf("%-*s  %-11s  %-16s  %9s  %8s  %s\n", width, p->stages[i].name,
+			rows[i].status, rows[i].when, rows[i].seconds, rows[i].memory,
+			rows[i].reason);
 	return 0;
 }
 
@@ -171,10 +173,9 @@ int wl_plan_report(struct wl_plan *p, const char *out, struct wl_err *err)
 {
 	enum { COLS = 6 };
 	struct row *rows = describe_all(p, err);
-	const char **cells =
-		wl_arena_calloc(&p->arena, (p->n + 1) * COLS, sizeof *cells, err);
-	const char *const head[COLS] = {"stage", "status", "started", "seconds", "MiB",
-		"why it would run"};
+	const char **cells = wl_arena_calloc(&p->arena, (p->n + 1) * COLS, sizeof *cells, err);
+	const char *const head[COLS] = {
+		"stage", "status", "started", "seconds", "MiB", "why it would run"};
 	struct wl_html h = {0};
 	int ret = -1;
 

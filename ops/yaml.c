@@ -27,8 +27,8 @@ struct composer {
 
 static json_t *fail(struct composer *c, const char *problem)
 {
-	wl_err_set(c->err, WL_EDATA, "%s is not valid YAML for us: line %zu column %zu: %s", c->what,
-		c->event.start_mark.line + 1, c->event.start_mark.column + 1, problem);
+	wl_err_set(c->err, WL_EDATA, "%s is not valid YAML for us: line %zu column %zu: %s",
+		c->what, c->event.start_mark.line + 1, c->event.start_mark.column + 1, problem);
 	return NULL;
 }
 
@@ -100,7 +100,8 @@ static json_t *plain_value(struct composer *c, const char *s, size_t len)
 	static const char *const nulls[] = {"", "~", "null", "Null", "NULL", NULL};
 	static const char *const trues[] = {"true", "True", "TRUE", NULL};
 	static const char *const falses[] = {"false", "False", "FALSE", NULL};
-	static const char *const infinite[] = {".inf", ".Inf", ".INF", ".nan", ".NaN", ".NAN", NULL};
+	static const char *const infinite[] = {
+		".inf", ".Inf", ".INF", ".nan", ".NaN", ".NAN", NULL};
 	bool integer;
 	json_t *v;
 
@@ -150,13 +151,11 @@ static size_t count_nodes(const json_t *v, size_t limit)
 	json_t *m;
 
 	if (json_is_array(v))
-		json_array_foreach ((json_t *)v, i, m)
-			if (n <= limit)
-				n += count_nodes(m, limit - n);
+		json_array_foreach((json_t *)v, i, m) if (n <= limit) n +=
+			count_nodes(m, limit - n);
 	if (json_is_object(v))
-		json_object_foreach ((json_t *)v, key, m)
-			if (n <= limit)
-				n += count_nodes(m, limit - n);
+		json_object_foreach((json_t *)v, key, m) if (n <= limit) n +=
+			count_nodes(m, limit - n);
 	return n;
 }
 
@@ -271,8 +270,9 @@ static json_t *compose(struct composer *c, size_t depth)
 		(type == YAML_MAPPING_START_EVENT && c->event.data.mapping_start.tag))
 		return fail(c, "tags are not supported");
 	anchor = name ? strdup((const char *)name) : NULL;
-	v = type == YAML_SCALAR_EVENT ? scalar_value(c)
-		: type == YAML_SEQUENCE_START_EVENT ? sequence(c, depth) : mapping(c, depth);
+	v = type == YAML_SCALAR_EVENT		? scalar_value(c)
+	    : type == YAML_SEQUENCE_START_EVENT ? sequence(c, depth)
+						: mapping(c, depth);
 	if (v && anchor)
 		json_object_set(c->anchors, anchor, v);
 	free(anchor);
@@ -329,7 +329,7 @@ static bool plain_key(const char *s)
 	size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.");
 
 	return n && !s[n] && ((*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z')) &&
-		strcasecmp(s, "null") && strcasecmp(s, "true") && strcasecmp(s, "false");
+	       strcasecmp(s, "null") && strcasecmp(s, "true") && strcasecmp(s, "false");
 }
 
 static int yaml_flow(const json_t *v, struct wl_buf *out, struct wl_err *err)
@@ -352,7 +352,8 @@ static int yaml_block(const json_t *v, int indent, struct wl_buf *out, struct wl
 
 	if (!json_is_object(v) || !json_object_size(v))
 		return yaml_flow(v, out, err);
-	json_object_foreach ((json_t *)v, key, m) {
+	json_object_foreach((json_t *)v, key, m)
+	{
 		bool nested = json_is_object(m) && json_object_size(m);
 
 		WL_TRY(wl_buf_printf(out, err, "%*s", indent, ""));
@@ -362,7 +363,7 @@ static int yaml_block(const json_t *v, int indent, struct wl_buf *out, struct wl
 			json_t *quoted = json_string(key);
 			char *text = json_dumps(quoted, JSON_ENCODE_ANY);
 			int ret = text ? wl_buf_puts(out, text, err)
-				: wl_err_nomem(err, "YAML text", 0);
+				       : wl_err_nomem(err, "YAML text", 0);
 
 			free(text);
 			json_decref(quoted);

@@ -43,10 +43,10 @@ struct wl_audit_result {
 	int64_t tombstoned; /* of packed: taken down since */
 };
 
-/* The accounting identity: read = pending + quarantined + dropped + rejected + packed, each pair in exactly
- * one of them and in one shard only.  WL_EDATA names the first pair that is not (by partition,
- * then id), or the first sample without a pair; *out is filled in as far as it got.  Memory: 8
- * bytes a sample. */
+/* The accounting identity: read = pending + quarantined + dropped + rejected + packed, each pair in
+ * exactly one of them and in one shard only.  WL_EDATA names the first pair that is not (by
+ * partition, then id), or the first sample without a pair; *out is filled in as far as it got.
+ * Memory: 8 bytes a sample. */
 WL_MUST_CHECK int wl_shards_audit(
 	const char *corpus, const char *dir, struct wl_audit_result *out, struct wl_err *err);
 

@@ -107,18 +107,19 @@ static int run_audit(struct wl_opts *o, void *user, struct wl_err *err)
 
 	WL_TRY(wl_shards_audit(c->corpus, c->shards, &r, err));
 	wl_info("%lld read = %lld packed + %lld dropped by dedup + %lld dropped by filter + %lld "
-		"rejected at packing + %lld quarantined + %lld pending (%lld of the packed are taken "
+		"rejected at packing + %lld quarantined + %lld pending (%lld of the packed are "
+		"taken "
 		"down)",
 		(long long)r.read, (long long)r.packed, (long long)r.dropped_dedup,
 		(long long)r.dropped_filter, (long long)r.rejected, (long long)r.quarantined,
 		(long long)r.pending, (long long)r.tombstoned);
 	return put_json(o,
-		json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "read", (json_int_t)r.read,
-			"pending", (json_int_t)r.pending, "packed", (json_int_t)r.packed, "dropped_dedup",
-			(json_int_t)r.dropped_dedup, "dropped_filter", (json_int_t)r.dropped_filter,
-			"rejected", (json_int_t)r.rejected, "quarantined",
-			(json_int_t)r.quarantined, "tombstoned", (json_int_t)r.tombstoned,
-			"balanced", 1),
+		json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "read",
+			(json_int_t)r.read, "pending", (json_int_t)r.pending, "packed",
+			(json_int_t)r.packed, "dropped_dedup", (json_int_t)r.dropped_dedup,
+			"dropped_filter", (json_int_t)r.dropped_filter, "rejected",
+			(json_int_t)r.rejected, "quarantined", (json_int_t)r.quarantined,
+			"tombstoned", (json_int_t)r.tombstoned, "balanced", 1),
 		err);
 }
 

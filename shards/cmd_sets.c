@@ -85,9 +85,10 @@ int wl_cmd_lint(int argc, char **argv)
 	};
 	struct wl_opts opts = {.program = "wenlan-shard lint",
 		.usage = "--shards DIR",
-		.about = "Looks for what makes a sound set a bad one: pictures or duplicate groups "
-			 "in two splits, pairs twice, missing captions, tiny pictures.  Exit code 3 "
-			 "when there are errors.",
+		.about =
+			"Looks for what makes a sound set a bad one: pictures or duplicate groups "
+			"in two splits, pairs twice, missing captions, tiny pictures.  Exit code 3 "
+			"when there are errors.",
 		.example = "wenlan-shard lint --shards shards",
 		.table = table};
 
@@ -105,8 +106,8 @@ static int run_diff(struct wl_opts *o, void *user, struct wl_err *err)
 
 	(void)user;
 	if (o->positional.n != 2)
-		return wl_err_set(err, WL_EUSAGE, "expected two shard sets, got %zu",
-			o->positional.n);
+		return wl_err_set(
+			err, WL_EUSAGE, "expected two shard sets, got %zu", o->positional.n);
 	v = wl_shards_diff(o->positional.v[0], o->positional.v[1], err);
 	if (!v)
 		return -1;
@@ -121,12 +122,12 @@ static int run_diff(struct wl_opts *o, void *user, struct wl_err *err)
 				json_object_get(json_object_get(v, "examples"), keys[i]), n);
 	}
 	if (rc == 0)
-		wl_info("%lld samples are the same, %lld differences",
-			(long long)number(v, "same"), (long long)different);
+		wl_info("%lld samples are the same, %lld differences", (long long)number(v, "same"),
+			(long long)different);
 	json_decref(v);
 	if (rc == 0 && different)
-		return wl_err_set(err, WL_EFAIL, "%s and %s differ", o->positional.v[0],
-			o->positional.v[1]);
+		return wl_err_set(
+			err, WL_EFAIL, "%s and %s differ", o->positional.v[0], o->positional.v[1]);
 	return rc;
 }
 
@@ -135,9 +136,10 @@ int wl_cmd_diff(int argc, char **argv)
 	const struct wl_opt table[] = {{0}};
 	struct wl_opts opts = {.program = "wenlan-shard diff",
 		.usage = "SHARDS SHARDS",
-		.about = "Compares two shard sets pair by pair: what only one has, other pictures, "
-			 "texts or splits.  Order and sharding do not count.  Exit code 1 when they "
-			 "differ.",
+		.about =
+			"Compares two shard sets pair by pair: what only one has, other pictures, "
+			"texts or splits.  Order and sharding do not count.  Exit code 1 when they "
+			"differ.",
 		.example = "wenlan-shard diff shards-old shards-new",
 		.table = table,
 		.allow_positional = true};
@@ -178,8 +180,9 @@ int wl_cmd_merge(int argc, char **argv)
 	};
 	struct wl_opts opts = {.program = "wenlan-shard merge",
 		.usage = "--out DIR SHARDS...",
-		.about = "Writes one shard set of the samples of several, each split shuffled anew. "
-			 "A pair in several comes from the first; samples taken down stay out.",
+		.about =
+			"Writes one shard set of the samples of several, each split shuffled anew. "
+			"A pair in several comes from the first; samples taken down stay out.",
 		.example = "wenlan-shard merge --out all shards-2024 shards-2025",
 		.table = table,
 		.allow_positional = true};

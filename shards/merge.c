@@ -25,7 +25,7 @@
 /* One sample to copy: where it is. */
 struct item {
 	int64_t pair_id, number; /* of its set's split */
-	int64_t bytes;           /* in a shard */
+	int64_t bytes;		 /* in a shard */
 	uint8_t sha256[32];
 	uint32_t set;
 	uint32_t split; /* enum wl_split */
@@ -33,9 +33,9 @@ struct item {
 
 struct merge {
 	const struct wl_merge_opts *o;
-	struct wl_manifest *manifests;     /* [n sets] */
-	struct wl_shardset **sets;         /* [n sets, WL_SPLITS], NULL: no such split */
-	struct item *items;                /* by split, then pair */
+	struct wl_manifest *manifests; /* [n sets] */
+	struct wl_shardset **sets;     /* [n sets, WL_SPLITS], NULL: no such split */
+	struct item *items;	       /* by split, then pair */
 	size_t n, cap;
 	char plan[65];
 	struct wl_shard_info *infos;
@@ -53,7 +53,8 @@ static int split_of(const char *name, const char *dir, struct wl_err *err)
 		if (!strcmp(name, wl_split_names[s]))
 			return s;
 	return wl_err_set(err, WL_EDATA,
-		"%s has shards of a split \"%s\"; only train, val and test can be merged", dir, name);
+		"%s has shards of a split \"%s\"; only train, val and test can be merged", dir,
+		name);
 }
 
 static int collect_shard(struct merge *m, size_t set, const struct wl_shard_info *s, int split,
@@ -213,12 +214,12 @@ static int make_plan(struct merge *m, struct wl_err *err)
 
 static void count(json_t *counts, const char *key)
 {
-	json_object_set_new(counts, key,
-		json_integer(1 + json_integer_value(json_object_get(counts, key))));
+	json_object_set_new(
+		counts, key, json_integer(1 + json_integer_value(json_object_get(counts, key))));
 }
 
-static int copy(struct merge *m, struct wl_shard_writer *w, const struct item *it,
-	struct wl_err *err)
+static int copy(
+	struct merge *m, struct wl_shard_writer *w, const struct item *it, struct wl_err *err)
 {
 	struct wl_shardset *set = m->sets[it->set * WL_SPLITS + it->split];
 	struct wl_sample s = {.pair_id = it->pair_id, .jpg_sha256 = it->sha256, .topic = -1};
@@ -288,7 +289,8 @@ static bool is_sealed(struct merge *m, const char *name, size_t samples)
 	free(tar);
 	if (ok)
 		wl_hex(digest, sizeof digest, hex);
-	if (!ok || strcmp(hex, info->sha256) || wl_shard_rows_open(&rows, m->o->out, name, NULL) < 0)
+	if (!ok || strcmp(hex, info->sha256) ||
+		wl_shard_rows_open(&rows, m->o->out, name, NULL) < 0)
 		return false;
 	info->sealed_at = wl_shard_sealed_at(m->o->out, name);
 	while (wl_shard_rows_next(&rows, &r, NULL) > 0) {
@@ -300,8 +302,8 @@ static bool is_sealed(struct merge *m, const char *name, size_t samples)
 	return true;
 }
 
-static int write_split(struct merge *m, const struct item *v, size_t all, int split,
-	struct wl_err *err)
+static int write_split(
+	struct merge *m, const struct item *v, size_t all, int split, struct wl_err *err)
 {
 	uint64_t seed = wl_mix64(m->o->seed + (uint64_t)split);
 	size_t range[2] = {0, 0};
@@ -372,8 +374,8 @@ static int check_out(const struct merge *m, struct wl_err *err)
 		return 0;
 	WL_TRY(wl_manifest_read(&man, m->o->out, err));
 	ours = !strcmp(m->plan, json_string_value(json_object_get(man.meta, "plan"))
-				? json_string_value(json_object_get(man.meta, "plan"))
-				: "");
+					? json_string_value(json_object_get(man.meta, "plan"))
+					: "");
 	wl_manifest_release(&man);
 	if (ours)
 		return 0;
@@ -399,8 +401,7 @@ static void release(struct merge *m)
 	wl_progress_free(m->progress);
 }
 
-int wl_shards_merge(
-	const struct wl_merge_opts *o, struct wl_merge_result *out, struct wl_err *err)
+int wl_shards_merge(const struct wl_merge_opts *o, struct wl_merge_result *out, struct wl_err *err)
 {
 	struct merge m = {.o = o, .sources = json_object(), .topics = json_object()};
 	int ret = -1;

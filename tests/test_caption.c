@@ -74,15 +74,17 @@ static void small_set(void **state)
 		{"海", "大海 和 蓝天", "海 边 的 人"},
 		{"两 个 人 在 打 球", "两 个 人 在 打 球", "有 人 打 篮球"},
 	};
-	static const double bleu[4] = {0.705401437330467, 0.619561182729006, 0.561713485699521,
-		0.487021743904513};
-	static const double bleu1[4][4] = {{0.866877899502502, 0.707802841017176, 0.557974273130872, 7.83312606838721e-05},
+	static const double bleu[4] = {
+		0.705401437330467, 0.619561182729006, 0.561713485699521, 0.487021743904513};
+	static const double bleu1[4][4] = {
+		{0.866877899502502, 0.707802841017176, 0.557974273130872, 7.83312606838721e-05},
 		{0.249999999875, 9.12870928680806e-09, 3.46680636963458e-11, 2.54066373881465e-12},
-		{0.135335282965943, 0.00013533528303361, 1.35335283056166e-05, 4.27967742276742e-06},
+		{0.135335282965943, 0.00013533528303361, 1.35335283056166e-05,
+			4.27967742276742e-06},
 		{0.999999999666667, 0.99999999965, 0.999999999627778, 0.999999999595834}};
 	static const double rouge[4] = {0.936061381074169, 0.25, 0.36094674556213, 1};
-	static const double cider[4] = {3.97961621039734, 0.343175241228766,
-		0.61190150628979, 5.39570103961177};
+	static const double cider[4] = {
+		3.97961621039734, 0.343175241228766, 0.61190150628979, 5.39570103961177};
 	struct set *s = calloc(1, sizeof *s);
 	double got[4], image[4][4], one[4], sum;
 
@@ -138,7 +140,8 @@ static void read_tokens(struct set *s, const char *path)
 	while (fgets(line, sizeof line, f)) {
 		size_t n = 0;
 		line[strcspn(line, "\n")] = 0;
-		for (char *p = strtok_r(line, "\t", &save); p && n < 8; p = strtok_r(NULL, "\t", &save))
+		for (char *p = strtok_r(line, "\t", &save); p && n < 8;
+			p = strtok_r(NULL, "\t", &save))
 			field[n++] = p;
 		assert_true(n >= 3 && s->n < 1024);
 		add(s, field + 1, n - 1);
@@ -149,7 +152,7 @@ static void read_tokens(struct set *s, const char *path)
 static void flickr(const char *level, const char *tokens_path, const char *expected_path)
 {
 	struct set *s = calloc(1, sizeof *s);
-	double (*bleu)[4] = calloc(1024, sizeof *bleu), *rouge = calloc(1024, sizeof *rouge);
+	double(*bleu)[4] = calloc(1024, sizeof *bleu), *rouge = calloc(1024, sizeof *rouge);
 	double *cider = calloc(1024, sizeof *cider), corpus[6];
 	char line[1024];
 	FILE *f = fopen(expected_path, "r");
@@ -164,8 +167,10 @@ static void flickr(const char *level, const char *tokens_path, const char *expec
 	for (size_t i = 0; i < s->n; i++) {
 		double want[7];
 		assert_non_null(fgets(line, sizeof line, f));
-		assert_int_equal(sscanf(strchr(line, '\t'), "%lf %lf %lf %lf %lf %lf %lf", &want[0],
-			&want[1], &want[2], &want[3], &want[4], &want[5], &want[6]), 7);
+		assert_int_equal(
+			sscanf(strchr(line, '\t'), "%lf %lf %lf %lf %lf %lf %lf", &want[0],
+				&want[1], &want[2], &want[3], &want[4], &want[5], &want[6]),
+			7);
 		for (int k = 0; k < 4; k++) /* nine digits are printed there */
 			close_to(bleu[i][k], want[k], 5e-9, "BLEU", i);
 		close_to(rouge[i], want[5], 5e-9, "ROUGE-L", i);
@@ -173,10 +178,11 @@ static void flickr(const char *level, const char *tokens_path, const char *expec
 	}
 	json_t *root = json_load_file(SHARED "expected_corpus.json", 0, NULL);
 	json_t *want = json_object_get(json_object_get(root, "corpus"), level);
-	static const char *const name[6] = {"Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L",
-		"CIDEr"};
+	static const char *const name[6] = {
+		"Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr"};
 	for (size_t k = 0; k < 6; k++)
-		close_to(corpus[k], json_real_value(json_object_get(want, name[k])), 1e-9, name[k], k);
+		close_to(corpus[k], json_real_value(json_object_get(want, name[k])), 1e-9, name[k],
+			k);
 	json_decref(root);
 	fclose(f);
 	free(bleu);

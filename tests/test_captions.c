@@ -31,8 +31,8 @@ static double number(const json_t *list, size_t i)
 }
 
 /* One set of golden cases: hypothesis and references are files of their own. */
-static void check_set(const char *name, const json_t *set, const char *key,
-	enum wl_caption_level level)
+static void check_set(
+	const char *name, const json_t *set, const char *key, enum wl_caption_level level)
 {
 	const json_t *images = json_object_get(set, "images");
 	size_t n = json_array_size(images);
@@ -48,8 +48,9 @@ static void check_set(const char *name, const json_t *set, const char *key,
 		const json_t *texts = json_object_get(json_array_get(images, i), key);
 
 		for (size_t k = 0; k < json_array_size(texts); k++)
-			json_array_append_new(k ? r : h, json_pack("{s:I,s:O}", "image_id", (json_int_t)i,
-				"caption", json_array_get(texts, k)));
+			json_array_append_new(
+				k ? r : h, json_pack("{s:I,s:O}", "image_id", (json_int_t)i,
+						   "caption", json_array_get(texts, k)));
 	}
 	OK(wl_json_save(tmp_path(&dir, "refs.json", refs), r, &err));
 	OK(wl_json_save(tmp_path(&dir, "hyps.json", hyps), h, &err));
@@ -62,8 +63,8 @@ static void check_set(const char *name, const json_t *set, const char *key,
 		close_to(corpus[k], number(json_object_get(set, "corpus"), k), tolerance, name, k);
 		for (size_t i = 0; i < n; i++)
 			close_to(one[i * WL_CAPTION_METRICS + k],
-				number(json_object_get(json_array_get(images, i), "scores"), k), tolerance,
-				wl_caption_metric_names[k], i);
+				number(json_object_get(json_array_get(images, i), "scores"), k),
+				tolerance, wl_caption_metric_names[k], i);
 	}
 	wl_caption_set_release(&s);
 	wl_caption_files_release(&f);
@@ -89,7 +90,8 @@ static void scores_as_pycocoevalcap(void **state)
 	const char *name;
 
 	(void)state;
-	json_object_foreach (all, name, set) {
+	json_object_foreach(all, name, set)
+	{
 		check_set(name, set, "tokens", WL_LEVEL_SPACE);
 		check_set(name, set, "raw", WL_LEVEL_PTB);
 	}
@@ -105,12 +107,15 @@ static void tokens_as_the_ptb_tool(void **state)
 
 	(void)state;
 	wl_buf_init(&b, 1 << 20);
-	json_object_foreach (all, name, set) {
+	json_object_foreach(all, name, set)
+	{
 		size_t i;
 		json_t *im;
 
-		json_array_foreach (json_object_get(set, "images"), i, im) {
-			const json_t *raw = json_object_get(im, "raw"), *tok = json_object_get(im, "tokens");
+		json_array_foreach(json_object_get(set, "images"), i, im)
+		{
+			const json_t *raw = json_object_get(im, "raw"),
+				     *tok = json_object_get(im, "tokens");
 
 			for (size_t k = 0; k < json_array_size(raw); k++) {
 				const char *s = json_string_value(json_array_get(raw, k));
@@ -119,7 +124,8 @@ static void tokens_as_the_ptb_tool(void **state)
 				wl_buf_reset(&b);
 				OK(wl_ptb_tokens(s, strlen(s), &b, &err));
 				if (strcmp(wl_buf_str(&b), want) && wrong++ < 5)
-					print_message("'%s': got '%s', expected '%s'\n", s, wl_buf_str(&b), want);
+					print_message("'%s': got '%s', expected '%s'\n", s,
+						wl_buf_str(&b), want);
 			}
 		}
 	}
@@ -137,7 +143,8 @@ static void ptb_corners(void **state)
 		{"中.文 中!文 2a.b a.b.c a. b", "中.文 中!文 2a b a.b.c a. b"},
 		{"don't can't it's we're 90's dogs'", "do n't ca n't it 's we 're 90 's dogs"},
 		{"cannot gonna o'clock", "can not gon na o'clock"},
-		{"a-b t-shirt 20-year-old 中-文 3-2 -5 +3", "a-b t-shirt 20-year-old 中 文 3-2 -5 +3"},
+		{"a-b t-shirt 20-year-old 中-文 3-2 -5 +3",
+			"a-b t-shirt 20-year-old 中 文 3-2 -5 +3"},
 		{"(a) [x] {y} !! ? ?!", "-lrb- a -rrb- -lsb- x -rsb- -lcb- y -rcb- !! ?!"},
 		{"《书》【x】 ，。、！？（）", "书 x ， 。 、 ！ ？ （ ）"},
 		{"u.s. mr. smith no.1 no.", "u.s. mr. smith no. 1 no"},
@@ -182,7 +189,8 @@ static void meteor_normalises(void **state)
 /* ENGINEERING-FACTS C5: 一 只 猫 在 垫子 上 with `-l other` is 0.7995456835002306. */
 static void meteor_other(void **state)
 {
-	static const uint32_t hyp[] = {0, 1, 2, 3, 4, 5}, a[] = {0, 1, 2, 6, 3, 4, 5}, b[] = {2, 3, 4, 5};
+	static const uint32_t hyp[] = {0, 1, 2, 3, 4, 5}, a[] = {0, 1, 2, 6, 3, 4, 5},
+			      b[] = {2, 3, 4, 5};
 	const struct wl_caption refs[] = {{a, 7}, {b, 4}};
 	const struct wl_captioned im = {{hyp, 6}, refs, 2}, same = {{hyp, 6}, &im.hyp, 1};
 	const struct wl_captioned none = {{hyp, 0}, refs, 2}, longest = {{hyp, 1 << 16}, refs, 2};
@@ -239,8 +247,8 @@ static void check_table(const char *path, const double *one, size_t n)
 static void check_flickr(const char *level_name, const char *table, const struct wl_cutter *cutter)
 {
 	json_t *all = wl_json_load(SHARED "flickr8kcn-test-baidu/expected_corpus.json", &err);
-	const json_t *want = json_object_get(json_object_get(all, "corpus"),
-		cutter ? "jieba" : "char");
+	const json_t *want =
+		json_object_get(json_object_get(all, "corpus"), cutter ? "jieba" : "char");
 	double corpus[WL_CAPTION_METRICS], *one;
 	enum wl_caption_level level;
 	struct wl_caption_files f;
@@ -256,8 +264,9 @@ static void check_flickr(const char *level_name, const char *table, const struct
 	OK(wl_caption_score(&s, corpus, one, &err));
 	check_table(table, one, f.n);
 	for (size_t k = 0; k < 7; k++)
-		close_to(corpus[k], json_number_value(json_object_get(want, wl_caption_metric_names[k])),
-			1e-9, wl_caption_metric_names[k], f.n);
+		close_to(corpus[k],
+			json_number_value(json_object_get(want, wl_caption_metric_names[k])), 1e-9,
+			wl_caption_metric_names[k], f.n);
 	free(one);
 	wl_caption_set_release(&s);
 	wl_caption_files_release(&f);
@@ -282,10 +291,10 @@ static void flickr8k_cn(void **state)
 /* FACTS 8.4. */
 static void ai_challenger(void **state)
 {
-	static const double want[WL_CAPTION_METRICS] = {0.790477, 0.689204, 0.590733, 0.520146,
-		0.445900, 0.661214, 2.760522, 0.387487};
-	static const char *const bad[] = {"has_null_data", "key_error", "less_data_number",
-		"more_data_number", "wrong_name"};
+	static const double want[WL_CAPTION_METRICS] = {
+		0.790477, 0.689204, 0.590733, 0.520146, 0.445900, 0.661214, 2.760522, 0.387487};
+	static const char *const bad[] = {
+		"has_null_data", "key_error", "less_data_number", "more_data_number", "wrong_name"};
 	struct wl_cutter cutter = {0};
 	double corpus[WL_CAPTION_METRICS];
 	struct wl_caption_files f;
@@ -293,11 +302,11 @@ static void ai_challenger(void **state)
 
 	(void)state;
 	assert_true(wl_aic_image_hash("d9a9a8cfb9fdebe3f4f6996756ae23ae0e473d0c") ==
-		6678090646845985471u);
+		    6678090646845985471u);
 	assert_true(wl_aic_image_hash("2da70f0e6fe46642a18f35ed72c7c0b5f6fca09d.jpg") ==
-		2672643569347560246u);
+		    2672643569347560246u);
 	assert_true(wl_aic_image_hash("ccb266555270ab15a7018241bad94a8880571e43") ==
-		487904842962333940u);
+		    487904842962333940u);
 	if (access(SHARED "README.md", R_OK) || no_jieba())
 		SKIP("../shared or jieba's tables are not there");
 	OK(wl_cutter_open(&cutter, NULL, &err));
@@ -313,10 +322,14 @@ static void ai_challenger(void **state)
 		char path[512], *out;
 
 		snprintf(path, sizeof path, SHARED "aic-icc-official/%s.json", bad[i]);
-		FAILS(WL_EDATA, bad[i], wl_caption_files_load(&f, SHARED "aic-icc-official/id_to_words.json",
-			path, WL_LEVEL_AIC, false, &err));
-		assert_int_equal(tmp_run(&out, "%s/wenlan-eval caption --level aic --json --quiet --refs %s"
-			" --hyps %s 2>/dev/null", tmp_bin(), SHARED "aic-icc-official/id_to_words.json", path),
+		FAILS(WL_EDATA, bad[i],
+			wl_caption_files_load(&f, SHARED "aic-icc-official/id_to_words.json", path,
+				WL_LEVEL_AIC, false, &err));
+		assert_int_equal(
+			tmp_run(&out,
+				"%s/wenlan-eval caption --level aic --json --quiet --refs %s"
+				" --hyps %s 2>/dev/null",
+				tmp_bin(), SHARED "aic-icc-official/id_to_words.json", path),
 			3);
 		assert_non_null(strstr(out, "\"error\": 1"));
 		free(out);
@@ -335,8 +348,8 @@ static void coco_example(void **state)
 	(void)state;
 	if (access(SHARED "README.md", R_OK))
 		SKIP("../shared is not there");
-	load_shared(&f, &s, SHARED "coco-fakecap/fakecap.jsonl", SHARED "coco-fakecap/fakecap.jsonl",
-		WL_LEVEL_PTB, NULL);
+	load_shared(&f, &s, SHARED "coco-fakecap/fakecap.jsonl",
+		SHARED "coco-fakecap/fakecap.jsonl", WL_LEVEL_PTB, NULL);
 	assert_int_equal(f.n, 96);
 	one = calloc(f.n * WL_CAPTION_METRICS, sizeof *one);
 	OK(wl_caption_score(&s, corpus, one, &err));
@@ -352,8 +365,8 @@ static void coco_example(void **state)
 		for (size_t k = 0; k < 5; k++)
 			close_to(one[i * WL_CAPTION_METRICS + (size_t)which[k]],
 				json_number_value(json_object_get(json_object_get(o, "official"),
-					wl_caption_metric_names[which[k]])), 5.1e-4,
-				wl_caption_metric_names[which[k]], i);
+					wl_caption_metric_names[which[k]])),
+				5.1e-4, wl_caption_metric_names[which[k]], i);
 		json_decref(o);
 	}
 	fclose(fp);
@@ -369,14 +382,17 @@ struct pair {
 static void bad_files(void **state)
 {
 	static const char refs[] = "[{\"image_id\":1,\"caption\":\"猫\"},{\"image_id\":2,"
-		"\"caption\":\"狗\"},{\"image_id\":2,\"caption\":\"大 狗\"}]";
+				   "\"caption\":\"狗\"},{\"image_id\":2,\"caption\":\"大 狗\"}]";
 	static const struct pair bad[] = {
 		{refs, "[{\"image_id\":1,\"caption\":\"猫\"}]", "1 images have no caption (2)"},
-		{refs, "[{\"image_id\":1,\"caption\":\"猫\"},{\"image_id\":2,\"caption\":\"x\"},"
+		{refs,
+			"[{\"image_id\":1,\"caption\":\"猫\"},{\"image_id\":2,\"caption\":\"x\"},"
 			"{\"image_id\":3,\"caption\":\"x\"},{\"image_id\":4,\"caption\":\"x\"}]",
 			"2 captions are of unknown images (3, 4)"},
-		{refs, "[{\"image_id\":1,\"caption\":\"猫\"},{\"image_id\":2,\"caption\":\"x\"},"
-			"{\"image_id\":1,\"caption\":\"y\"}]", "1 images are captioned twice (1)"},
+		{refs,
+			"[{\"image_id\":1,\"caption\":\"猫\"},{\"image_id\":2,\"caption\":\"x\"},"
+			"{\"image_id\":1,\"caption\":\"y\"}]",
+			"1 images are captioned twice (1)"},
 		{refs, "[{\"image_id\":1,\"caption\":\" \"},{\"image_id\":2,\"caption\":\"x\"}]",
 			"1 captions are empty (1)"},
 		{"[{\"image_id\":1,\"caption\":\"\"}]", "[]", "no references"},
@@ -398,7 +414,8 @@ static void bad_files(void **state)
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		tmp_write(r, bad[i].refs);
 		tmp_write(h, bad[i].hyps);
-		FAILS(WL_EDATA, bad[i].part, wl_caption_files_load(&f, r, h, WL_LEVEL_CHAR, false, &err));
+		FAILS(WL_EDATA, bad[i].part,
+			wl_caption_files_load(&f, r, h, WL_LEVEL_CHAR, false, &err));
 	}
 	tmp_write(h, "[{\"image_id\":1,\"caption\":\"\"},{\"image_id\":2,\"caption\":\"x\"}]");
 	tmp_write(r, refs);
@@ -416,7 +433,8 @@ static void aic_annotations(void **state)
 	char r[512], h[512];
 
 	(void)state;
-	tmp_write(tmp_path(&dir, "r.json", r), "[{\"url\":\"u\",\"image_id\":\"ab.jpg\",\"caption\":"
+	tmp_write(tmp_path(&dir, "r.json", r),
+		"[{\"url\":\"u\",\"image_id\":\"ab.jpg\",\"caption\":"
 		"[\"一只猫。\",\"\",\"猫\\n\"]}]");
 	tmp_write(tmp_path(&dir, "h.json", h), "[{\"image_id\":\"ab\",\"caption\":\"猫\"}]");
 	OK(wl_caption_files_load(&f, r, h, WL_LEVEL_AIC, false, &err));

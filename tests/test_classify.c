@@ -26,8 +26,14 @@ static void by_hand(void **state)
 	static const float images[] = {3, 1, 0, 2, 1, 1.5f, 0, 1, 3, 1, 2, 0};
 	static const float labels[] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
 	static const int64_t image[] = {0, 1, 2, 3, 3}, label[] = {0, 1, 1, 1, 0};
-	const struct wl_retrieval_in in = {.images = images, .texts = labels, .n_images = 4,
-		.n_texts = 3, .dim = 3, .pair_image = image, .pair_text = label, .n_pairs = 5};
+	const struct wl_retrieval_in in = {.images = images,
+		.texts = labels,
+		.n_images = 4,
+		.n_texts = 3,
+		.dim = 3,
+		.pair_image = image,
+		.pair_text = label,
+		.n_pairs = 5};
 	struct wl_classified c;
 	double ap[3];
 
@@ -42,7 +48,8 @@ static void by_hand(void **state)
 	near(c.class_accuracy, (50 + 100.0 / 3) / 2);
 	/* label 0: predicted 2, correct 1, true 2; label 1: 1, 1, 3 */
 	near(c.macro_f1, (100 * 2.0 / 4 + 100 * 2.0 / 4) / 2);
-	/* label 0: order 0, 1, 3, 2; right are 0 and 3.  label 1: 3, 0, 1, 2 by index; right 3, 1, 2 */
+	/* label 0: order 0, 1, 3, 2; right are 0 and 3.  label 1: 3, 0, 1, 2 by index; right 3, 1,
+	 * 2 */
 	near(ap[0], 100 * (1 + 2.0 / 3) / 2);
 	near(ap[1], 100 * (1 + 2.0 / 3 + 3.0 / 4) / 3);
 	assert_true(ap[2] == -1);
@@ -72,8 +79,14 @@ static void random_against_plain(void **state)
 			label[pairs] = (i * 7 + k * 4) % L;
 			is_true[i][label[pairs++]] = true;
 		}
-	in = (struct wl_retrieval_in){.images = images, .texts = labels, .n_images = N, .n_texts = L,
-		.dim = D, .pair_image = image, .pair_text = label, .n_pairs = pairs};
+	in = (struct wl_retrieval_in){.images = images,
+		.texts = labels,
+		.n_images = N,
+		.n_texts = L,
+		.dim = D,
+		.pair_image = image,
+		.pair_text = label,
+		.n_pairs = pairs};
 	for (int i = 0; i < N; i++)
 		for (int l = 0; l < L; l++) {
 			double s = 0;
@@ -124,8 +137,10 @@ static void truth_files(void **state)
 {
 	static const char *const bad[][2] = {
 		{"{\"image_id\":1,\"labels\":[\"cat\"]}\n{\"image_id\":8,\"label\":\"dog\"}\n"
-			"{\"image_id\":9,\"label\":\"dog\"}", "2 images are not among the embeddings (8, 9)"},
-		{"{\"image_id\":1,\"labels\":[\"cow\",\"cat\"]}", "1 labels are not in the list (cow)"},
+		 "{\"image_id\":9,\"label\":\"dog\"}",
+			"2 images are not among the embeddings (8, 9)"},
+		{"{\"image_id\":1,\"labels\":[\"cow\",\"cat\"]}",
+			"1 labels are not in the list (cow)"},
 		{"{\"image_id\":1,\"label\":\"cat\"}\n{\"image_id\":1,\"label\":\"cat\"}",
 			"1 images come twice (1)"},
 		{"{\"image_id\":1}", "line 1"},
@@ -147,9 +162,11 @@ static void truth_files(void **state)
 	assert_int_equal(l.names.n, 2);
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		tmp_write(truth, bad[i][0]);
-		FAILS(WL_EDATA, bad[i][1], wl_labels_truth(&l, truth, ids, 2, &image, &label, &n, &err));
+		FAILS(WL_EDATA, bad[i][1],
+			wl_labels_truth(&l, truth, ids, 2, &image, &label, &n, &err));
 	}
-	tmp_write(truth, "{\"image_id\":1,\"labels\":[\"dog\",\"cat\"]}\n{\"image_id\":5,\"label\":\"dog\"}");
+	tmp_write(truth, "{\"image_id\":1,\"labels\":[\"dog\",\"cat\"]}\n{\"image_id\":5,\"label\":"
+			 "\"dog\"}");
 	OK(wl_labels_truth(&l, truth, ids, 2, &image, &label, &n, &err));
 	assert_true(n == 3 && image[0] == 1 && label[0] == 1 && label[1] == 0 && image[2] == 0);
 	free(image);
@@ -171,15 +188,22 @@ static void command(void **state)
 	(void)state;
 	tmp_write(tmp_path(&dir, "labels", path), "a\nb\nc\n");
 	tmp_write(tmp_path(&dir, "truth", path), "{\"image_id\":2,\"label\":\"c\"}\n");
-	assert_int_equal(tmp_run(&out, "%s/wenlan-eval classify --json --images"
-		" tests/golden/npz/one.npz --label-features tests/golden/npz/one.npz --labels %s/labels"
-		" --truth %s/truth", tmp_bin(), dir.path, dir.path), 0);
+	assert_int_equal(tmp_run(&out,
+				 "%s/wenlan-eval classify --json --images"
+				 " tests/golden/npz/one.npz --label-features "
+				 "tests/golden/npz/one.npz --labels %s/labels"
+				 " --truth %s/truth",
+				 tmp_bin(), dir.path, dir.path),
+		0);
 	assert_non_null(strstr(out, "\"top1\": 100.0"));
 	free(out);
 	tmp_write(tmp_path(&dir, "labels", path), "a\nb\nc\nd\n");
-	assert_int_equal(tmp_run(&out, "%s/wenlan-eval classify --images tests/golden/npz/one.npz"
-		" --label-features tests/golden/npz/one.npz --labels %s/labels --truth %s/truth",
-		tmp_bin(), dir.path, dir.path), 3);
+	assert_int_equal(tmp_run(&out,
+				 "%s/wenlan-eval classify --images tests/golden/npz/one.npz"
+				 " --label-features tests/golden/npz/one.npz --labels %s/labels "
+				 "--truth %s/truth",
+				 tmp_bin(), dir.path, dir.path),
+		3);
 	assert_non_null(strstr(out, "a multiple of 4 rows"));
 	free(out);
 	tmp_remove(&dir);

@@ -117,8 +117,7 @@ static void make_corpus(const char *dir, struct planted *x)
 	make_parts(dir, x, 3);
 }
 
-static int dedup_with(
-	const char *dir, const struct wl_dedup_options *o, struct wl_dedup_counts *n)
+static int dedup_with(const char *dir, const struct wl_dedup_options *o, struct wl_dedup_counts *n)
 {
 	struct wl_corpus *c = wl_corpus_open(dir, false, 0, &err);
 	int ret;
@@ -398,8 +397,11 @@ static int dedup_rank(struct wl_comm *comm, void *user, struct wl_err *e)
 static void ranks_and_memory_make_no_difference(void **state)
 {
 	struct tmp_dir a = tmp_make();
-	struct wl_dedup_options o = {.policy = WL_DEDUP_PAIR, .image_radius = 6, .threads = 2,
-		.banner_texts = 3, .template_images = 1};
+	struct wl_dedup_options o = {.policy = WL_DEDUP_PAIR,
+		.image_radius = 6,
+		.threads = 2,
+		.banner_texts = 3,
+		.template_images = 1};
 	struct wl_dedup_counts na;
 	struct planted x;
 
@@ -442,7 +444,8 @@ static void under_mpirun(void **state)
 		if (n > 1)
 			make_corpus(dir, &x);
 		code = tmp_run(&out,
-			"ASAN_OPTIONS=detect_leaks=0 mpirun --allow-run-as-root --oversubscribe -np %d %s/wenlan-dedup "
+			"ASAN_OPTIONS=detect_leaks=0 mpirun --allow-run-as-root --oversubscribe "
+			"-np %d %s/wenlan-dedup "
 			"--corpus %s --policy pair --threads 1 --quiet",
 			n, tmp_bin(), dir);
 		if (code != 0)
@@ -454,7 +457,8 @@ static void under_mpirun(void **state)
 	}
 	/* The code of what went wrong is that of the whole. */
 	assert_int_equal(tmp_run(&out,
-				 "ASAN_OPTIONS=detect_leaks=0 mpirun --allow-run-as-root --oversubscribe -np 2 %s/wenlan-dedup "
+				 "ASAN_OPTIONS=detect_leaks=0 mpirun --allow-run-as-root "
+				 "--oversubscribe -np 2 %s/wenlan-dedup "
 				 "--corpus %s --policy nonsense",
 				 tmp_bin(), first.path),
 		WL_EUSAGE);
@@ -468,8 +472,8 @@ static void part_of(const struct wl_image *im, int top, struct wl_image *out)
 {
 	size_t row = (size_t)im->width * 3;
 
-	*out = (struct wl_image){im->width, im->height - top, 3,
-		malloc((size_t)(im->height - top) * row)};
+	*out = (struct wl_image){
+		im->width, im->height - top, 3, malloc((size_t)(im->height - top) * row)};
 	assert_non_null(out->data);
 	memcpy(out->data, im->data + (size_t)top * row, (size_t)(im->height - top) * row);
 }
@@ -514,7 +518,8 @@ static void near_texts(void **state)
 		"一位穿着红色外套的老人带着他的小狗在湖边的小路上慢慢地散步晒太阳",
 		"一位穿着红色外套的老人，带着他的小狗在湖边小路上慢慢地散步晒太阳！",
 		"一位穿着红色外套的老人带着他的孙子在公园里的草地上放风筝玩得很高兴",
-		"海边的红色灯塔和白色的帆船", "海边的红色灯塔与白色的帆船", "海边的蓝色房子与白色的帆船"};
+		"海边的红色灯塔和白色的帆船", "海边的红色灯塔与白色的帆船",
+		"海边的蓝色房子与白色的帆船"};
 	struct tmp_dir tmp = tmp_make();
 	struct corpus_maker m;
 	struct wl_dedup_counts n;
@@ -545,8 +550,8 @@ static void near_texts(void **state)
 static void templates_and_banners(void **state)
 {
 	struct tmp_dir tmp = tmp_make();
-	struct wl_dedup_options o = {.image_radius = 6, .threads = 1, .template_images = 4,
-		.banner_texts = 4};
+	struct wl_dedup_options o = {
+		.image_radius = 6, .threads = 1, .template_images = 4, .banner_texts = 4};
 	struct wl_dedup_counts n;
 	struct corpus_maker m;
 	struct wl_image im;
@@ -648,13 +653,14 @@ static void against(void **state)
 	}
 	draw_picture(50, 160, 120, &im);
 	said = corpus_make_jpeg(&m, "news",
-		"[[\"caption\",\"评测集里的一段说明文字写得足够长好让它也能被比较\"]]", "", &im, 90);
+		"[[\"caption\",\"评测集里的一段说明文字写得足够长好让它也能被比较\"]]", "", &im,
+		90);
 	wl_image_release(&im);
 	corpus_make_close(&m);
 	const char *const ways[] = {set, tars, second};
 	for (int w = 0; w < 3; w++) {
-		struct wl_dedup_options o = {.image_radius = 6, .threads = 2, .against = &ways[w],
-			.n_against = 1};
+		struct wl_dedup_options o = {
+			.image_radius = 6, .threads = 2, .against = &ways[w], .n_against = 1};
 		assert_int_equal(dedup_with(tmp.path, &o, &n), 0);
 		assert_int_equal(n.against, w == 2 ? 1 : 2);
 		assert_int_equal(n.near_against, n.against);

@@ -54,7 +54,8 @@ static void expect(int code, const char *part, const char *args)
 	int got = tmp_run(&out, "cd %s && %s/wenlan-eval %s", dir.path, tmp_bin(), args);
 
 	if (got != code || !strstr(out, part))
-		fail_msg("wenlan-eval %s: exit code %d (expected %d), output (must contain '%s'):\n%s",
+		fail_msg("wenlan-eval %s: exit code %d (expected %d), output (must contain "
+			 "'%s'):\n%s",
 			args, got, code, part, out);
 	free(out);
 }
@@ -62,11 +63,11 @@ static void expect(int code, const char *part, const char *args)
 /* Three pictures and six texts; the dot products are easy to follow by hand. */
 static const float images[] = {1, 0, 0, 1, -1, 0};
 static const float texts[] = {2, 0.1f, /* of 0: found first */
-	0, 3, /* of 1: found first */
-	0.9f, 1, /* of 0: second after picture 1 */
-	-5, 1, /* of 2: found first */
-	0.1f, -1, /* of 1: last */
-	-1, -0.1f}; /* of 2: found first */
+	0, 3,			       /* of 1: found first */
+	0.9f, 1,		       /* of 0: second after picture 1 */
+	-5, 1,			       /* of 2: found first */
+	0.1f, -1,		       /* of 1: last */
+	-1, -0.1f};		       /* of 2: found first */
 
 static void foreign_features(void **state)
 {
@@ -77,8 +78,10 @@ static void foreign_features(void **state)
 	write_npy("a.npy", images, 3, 2);
 	write_npy("b.npy", texts, 6, 2);
 	tmp_write(tmp_path(&dir, "pairs", path), "0 0\n1 1\n0 2\n2 3\n1 4\n2 5\n");
-	expect(0, "image to text", "retrieval --images a.npy --texts b.npy --pairs pairs --out r.json");
-	expect(0, "\"median_rank\": 1.0", "retrieval --images a.npy --texts b.npy --pairs pairs --json");
+	expect(0, "image to text",
+		"retrieval --images a.npy --texts b.npy --pairs pairs --out r.json");
+	expect(0, "\"median_rank\": 1.0",
+		"retrieval --images a.npy --texts b.npy --pairs pairs --json");
 	r = wl_json_load(tmp_path(&dir, "r.json", path), &err);
 	assert_non_null(r);
 	i2t = json_object_get(r, "i2t");
@@ -91,7 +94,7 @@ static void foreign_features(void **state)
 	assert_int_equal(json_integer_value(json_object_get(r, "images")), 3);
 	assert_int_equal(json_integer_value(json_object_get(r, "texts")), 6);
 	assert_true(fabs(json_number_value(json_object_get(r, "mean_recall")) -
-		(100 * 5 + 400.0 / 6) / 6) < 1e-9);
+			    (100 * 5 + 400.0 / 6) / 6) < 1e-9);
 	json_decref(r);
 }
 
@@ -177,10 +180,20 @@ static void write_shards(const char *path)
 		struct wl_image im = {.width = 30, .height = 20, .channels = 3, .data = pixels};
 		char first[40], second[40];
 		const char *captions[CAPTIONS] = {first, second};
-		struct wl_sample_facts f = {.pair_id = 1000 + i, .source = "t", .width = 30, .height = 20,
-			.topic = -1, .captions = captions, .n_captions = CAPTIONS};
-		struct wl_sample s = {.txt = first, .pair_id = 1000 + i, .topic = -1, .width = 30,
-			.height = 20, .source = "t", .url = ""};
+		struct wl_sample_facts f = {.pair_id = 1000 + i,
+			.source = "t",
+			.width = 30,
+			.height = 20,
+			.topic = -1,
+			.captions = captions,
+			.n_captions = CAPTIONS};
+		struct wl_sample s = {.txt = first,
+			.pair_id = 1000 + i,
+			.topic = -1,
+			.width = 30,
+			.height = 20,
+			.source = "t",
+			.url = ""};
 		struct wl_buf jpg;
 		char *json;
 
@@ -228,7 +241,8 @@ static void report_shows_all(void **state)
 		"{\"step\":3,\"loss\":2.5,\"loss_i2t\":1.2,\"lr\":0.1,"
 		"\"val\":{\"i2t\":{\"r1\":10,\"r5\":20,\"r10\":30},\"t2i\":{\"r1\":11}}}\n");
 	expect(0, "83.33", "retrieval --embeddings e.safetensors");
-	expect(0, "report: r.html", "report --run run --shards shards --embeddings e.safetensors "
+	expect(0, "report: r.html",
+		"report --run run --shards shards --embeddings e.safetensors "
 		"--out r.html --examples 6 --top 3");
 	page = tmp_read(tmp_path(&dir, "r.html", path), NULL);
 	assert_non_null(strstr(page, "Split test: 6 pictures, 12 texts"));
@@ -253,20 +267,25 @@ static void report_tables_and_comparison(void **state)
 	(void)state;
 	assert_int_equal(tmp_run(NULL, "mkdir %s/a %s/b", dir.path, dir.path), 0);
 	write_embeddings(tmp_path(&dir, "e.safetensors", path));
-	tmp_write(tmp_path(&dir, "a/retrieval-test.json", path), "{\"protocol\":\"wenlan\",\"i2t\":"
+	tmp_write(tmp_path(&dir, "a/retrieval-test.json", path),
+		"{\"protocol\":\"wenlan\",\"i2t\":"
 		"{\"r1\":1,\"r5\":2,\"r10\":3},\"t2i\":{\"r1\":4,\"r5\":5,\"r10\":6},"
 		"\"mean_recall\":3.5}");
-	tmp_write(tmp_path(&dir, "a/ranking-i2t.json", path), "{\"exponential\":{\"ndcg@5\":0.111,"
+	tmp_write(tmp_path(&dir, "a/ranking-i2t.json", path),
+		"{\"exponential\":{\"ndcg@5\":0.111,"
 		"\"ndcg@10\":0.222,\"ndcg@20\":0.333},\"map\":0.444}");
-	tmp_write(tmp_path(&dir, "a/ranking-t2i.json", path), "{\"exponential\":{\"ndcg@5\":0.555,"
+	tmp_write(tmp_path(&dir, "a/ranking-t2i.json", path),
+		"{\"exponential\":{\"ndcg@5\":0.555,"
 		"\"ndcg@10\":0.666,\"ndcg@20\":0.777},\"map\":0.888}");
-	tmp_write(tmp_path(&dir, "c.json", path), "{\"level\":\"aic\",\"Bleu_4\":0.5,\"METEOR\":0.4,"
+	tmp_write(tmp_path(&dir, "c.json", path),
+		"{\"level\":\"aic\",\"Bleu_4\":0.5,\"METEOR\":0.4,"
 		"\"ROUGE_L\":0.6,\"CIDEr\":1.5}");
-	expect(0, "report: r.html", "report a b --embeddings e.safetensors --embeddings e.safetensors"
+	expect(0, "report: r.html",
+		"report a b --embeddings e.safetensors --embeddings e.safetensors"
 		" --results c.json --out r.html --bootstrap 200");
 	text = tmp_read(tmp_path(&dir, "r.md", path), NULL);
-	assert_non_null(strstr(text,
-		"| this project: a | 1.0 | 2.0 | 3.0 | 4.0 | 5.0 | 6.0 | 3.5 |"));
+	assert_non_null(
+		strstr(text, "| this project: a | 1.0 | 2.0 | 3.0 | 4.0 | 5.0 | 6.0 | 3.5 |"));
 	assert_non_null(strstr(text, "| BriVL (the paper) | 36.1 | 55.5 | 62.2 | 36.0 | 55.4 |"));
 	assert_non_null(strstr(text,
 		"| this project: a | 11.1 | 22.2 | 33.3 | 44.4 | 55.5 | 66.6 | 77.7 | 88.8 |"));
@@ -281,9 +300,11 @@ static void report_tables_and_comparison(void **state)
 	assert_true(json_is_true(json_object_get(json_array_get(rows, 3), "ours")));
 	assert_int_equal(json_array_size(json_object_get(o, "retrieval")), 2);
 	json_decref(o);
-	expect(3, "could not be compared", "report a --embeddings e.safetensors --protocol aic-icc"
+	expect(3, "could not be compared",
+		"report a --embeddings e.safetensors --protocol aic-icc"
 		" --out r.html");
-	expect(2, "3 files of embeddings for 2 runs", "report a b --embeddings e --embeddings e"
+	expect(2, "3 files of embeddings for 2 runs",
+		"report a b --embeddings e --embeddings e"
 		" --embeddings e --out r.html");
 	expect(2, "needs a run", "report --out r.html");
 }
@@ -295,7 +316,8 @@ static void report_without_parts(void **state)
 	(void)state;
 	assert_int_equal(tmp_run(NULL, "mkdir %s/run", dir.path), 0);
 	expect(0, "no curves", "report --run run --out r.html");
-	tmp_write(tmp_path(&dir, "run/metrics.jsonl", path), "{\"step\":1,\"loss\":3}\nbroken\n{}\n");
+	tmp_write(
+		tmp_path(&dir, "run/metrics.jsonl", path), "{\"step\":1,\"loss\":3}\nbroken\n{}\n");
 	expect(3, "line 2", "report --run run --out r.html");
 }
 

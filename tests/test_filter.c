@@ -201,8 +201,8 @@ static void several_texts(void **state)
 	judge(r, &s, &o);
 	assert_int_equal(o.n, 0);
 	got = json_dumps(o.texts, JSON_COMPACT);
-	assert_string_equal(got, "[[\"caption\",\"一只 小猫&狗\"],[\"title\",\"标题在这里\"],"
-				 "[\"sur_text\",\"旁边的文字\"]]");
+	assert_string_equal(got, "[[\"caption\",\"一只 小猫&狗\"],[\"sur_text\",\"旁边的文字\"],"
+				 "[\"title\",\"标题在这里\"]]");
 	free(got);
 	wl_outcome_release(&o);
 	s.texts = "[]";

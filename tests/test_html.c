@@ -39,7 +39,8 @@ static void base64_known_answers(void **state)
 {
 	/* RFC 4648, section 10. */
 	static const char *const known[][2] = {{"", ""}, {"f", "Zg=="}, {"fo", "Zm8="},
-		{"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}};
+		{"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="},
+		{"foobar", "Zm9vYmFy"}};
 
 	(void)state;
 	for (size_t i = 0; i < 7; i++) {
@@ -70,7 +71,8 @@ static void table_aligns_numbers(void **state)
 static void chart(void **state)
 {
 	double x[5000], y[5000], flat[2] = {3, 3}, xs[2] = {0, 1};
-	struct wl_series s[] = {{"loss", x, y, 5000}, {"flat", xs, flat, 2}, {"none", NULL, NULL, 0}};
+	struct wl_series s[] = {
+		{"loss", x, y, 5000}, {"flat", xs, flat, 2}, {"none", NULL, NULL, 0}};
 	struct wl_html h;
 
 	(void)state;

@@ -30,8 +30,8 @@ static int teardown(void **state)
 }
 
 /* The message must decode to this. */
-static void decodes(const void *msg, size_t n, const void *want, size_t want_n, bool cut,
-	bool plain)
+static void decodes(
+	const void *msg, size_t n, const void *want, size_t want_n, bool cut, bool plain)
 {
 	/* In fresh memory of exactly its size, so that the sanitizer sees every step outside. */
 	char *copy = malloc(n ? n : 1);
@@ -45,7 +45,7 @@ static void decodes(const void *msg, size_t n, const void *want, size_t want_n, 
 	free(copy);
 }
 
-#define DECODES(msg, want, cut, plain) \
+#define DECODES(msg, want, cut, plain)                                                             \
 	decodes(msg, sizeof(msg) - 1, want, sizeof(want) - 1, cut, plain)
 
 static void test_head(void **state)
@@ -280,7 +280,10 @@ static void test_wrong_codings(void **state)
 			z = deflated(-15);
 		}
 		for (size_t n = 1; n < z.len; n++) {
-			m = message(i == 0 ? "gzip" : i == 1 ? "zstd" : i == 2 ? "br" : "deflate",
+			m = message(i == 0   ? "gzip"
+				    : i == 1 ? "zstd"
+				    : i == 2 ? "br"
+					     : "deflate",
 				z.data, n, false);
 			OK(wl_http_parse(&h, m.data, m.len, &err));
 			if (wl_http_body_decode(&b, &h, &err) == 0 && !b.plain) {
@@ -314,10 +317,12 @@ static void test_forbidden(void **state)
 	static const struct {
 		const char *header;
 		bool noai;
-	} cases[] = {{"X-Robots-Tag: noai\r\n", true}, {"x-robots-tag: noindex, NoImageAI\r\n", true},
+	} cases[] = {{"X-Robots-Tag: noai\r\n", true},
+		{"x-robots-tag: noindex, NoImageAI\r\n", true},
 		{"X-Robots-Tag: noindex\r\nX-Robots-Tag: noai\r\n", true},
-		{"X-Robots-Tag: noindex\r\n", true}, {"X-Robots-Tag: nofollow\r\n", false}, {"X-Robots-Tag: noaix\r\n", false},
-		{"X-Robots-Tag: somebot: noai\r\n", false}, {"", false}, {"X-Robots: noai\r\n", false}};
+		{"X-Robots-Tag: noindex\r\n", true}, {"X-Robots-Tag: nofollow\r\n", false},
+		{"X-Robots-Tag: noaix\r\n", false}, {"X-Robots-Tag: somebot: noai\r\n", false},
+		{"", false}, {"X-Robots: noai\r\n", false}};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -259,8 +259,8 @@ static int teardown(void **state)
 static json_t *ingest(const char *corpus, const char *args, int want_code)
 {
 	char *out;
-	int code = tmp_run(&out, "%s/wenlan-ingest --quiet --json --no-fetch --corpus %s/%s %s", tmp_bin(),
-		tmp.path, corpus, args);
+	int code = tmp_run(&out, "%s/wenlan-ingest --quiet --json --no-fetch --corpus %s/%s %s",
+		tmp_bin(), tmp.path, corpus, args);
 
 	if (code != want_code)
 		fail_msg("ingest %s: exit code %d, expected %d: %s", args, code, want_code, out);
@@ -381,7 +381,8 @@ static void test_kills(void **state)
 
 	(void)state;
 	snprintf(cmd, sizeof cmd,
-		"exec %s/wenlan-ingest --quiet --no-fetch --corpus %s/killed --partitions 3 --commit-every 2 "
+		"exec %s/wenlan-ingest --quiet --no-fetch --corpus %s/killed --partitions 3 "
+		"--commit-every 2 "
 		"%s",
 		tmp_bin(), tmp.path, sources);
 	for (uint64_t round = 0; round < 400 && status != 0; round++) {

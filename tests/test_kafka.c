@@ -77,9 +77,9 @@ static char *picture(uint32_t seed)
 static char *message(int p, int i)
 {
 	static const char *const bad[BAD] = {"", "{\"text\":\"x\",", "[1,2]",
-		"{\"text\":\"x\",\"image\":\"/etc/passwd\"}", "{\"text\":\"x\",\"image_b64\":\"bm8=\"}",
-		"\xff\xfe\x00\x01 not text at all", "{\"text\":7,\"image_b64\":\"\"}",
-		"{\"image_url\":\"ftp://x/y\",\"text\":\"x\"}"};
+		"{\"text\":\"x\",\"image\":\"/etc/passwd\"}",
+		"{\"text\":\"x\",\"image_b64\":\"bm8=\"}", "\xff\xfe\x00\x01 not text at all",
+		"{\"text\":7,\"image_b64\":\"\"}", "{\"image_url\":\"ftp://x/y\",\"text\":\"x\"}"};
 	if (p == 1 && i < BAD)
 		return strdup(bad[i]);
 	char *b64 = picture((uint32_t)(p * PER_PART + i));
@@ -217,8 +217,8 @@ static int teardown(void **state)
 
 /* The mock waits 3 s for the first members of a group and drops who has not been heard of for a
  * session, so no session is shorter; a change of the group takes it a second less than one. */
-#define GROUP_CONF \
-	"--kafka-conf session.timeout.ms=3600 --kafka-conf heartbeat.interval.ms=100 " \
+#define GROUP_CONF                                                                                 \
+	"--kafka-conf session.timeout.ms=3600 --kafka-conf heartbeat.interval.ms=100 "             \
 	"--kafka-conf max.poll.interval.ms=10000"
 
 /* ---- tests ---- */
@@ -238,7 +238,8 @@ static void test_url(void **state)
 
 	(void)state;
 	OK(wl_kafka_url_parse(&u,
-		"kafka://a:1,b:2/news.page-1?offset=latest&gap=skip&partitions=7,0-2,1&profile=baike",
+		"kafka://a:1,b:2/"
+		"news.page-1?offset=latest&gap=skip&partitions=7,0-2,1&profile=baike",
 		&err));
 	assert_string_equal(u.brokers, "a:1,b:2");
 	assert_string_equal(u.topic, "news.page-1");
@@ -282,8 +283,7 @@ static void test_plain(void **state)
 	assert_int_equal(rows, ALL);
 	check_quarantine();
 	/* Lag tools see where we are. */
-	assert_int_equal(
-		kafka_group_offset(mock.brokers, "wenlan-ingest", "pages", 2), PER_PART);
+	assert_int_equal(kafka_group_offset(mock.brokers, "wenlan-ingest", "pages", 2), PER_PART);
 	/* Again: nothing new. */
 	v = ingest("ref", args, 0);
 	assert_int_equal(count(v, "records"), 0);
@@ -459,14 +459,12 @@ static void test_broker_gone(void **state)
 
 	(void)state;
 	/* Never there. */
-	snprintf(args, sizeof args, "--kafka-patience 1 %s",
-		url(u, "127.0.0.1:1", "pages", ""));
+	snprintf(args, sizeof args, "--kafka-patience 1 %s", url(u, "127.0.0.1:1", "pages", ""));
 	json_decref(ingest("gone", args, 75));
 	/* There, but without the topic. */
 	char *out;
 	kafka_mock_hide(&mock, "no-such-topic");
-	int code = tmp_run(&out,
-		"%s/wenlan-ingest --quiet --corpus %s/gone --kafka-patience 1 %s",
+	int code = tmp_run(&out, "%s/wenlan-ingest --quiet --corpus %s/gone --kafka-patience 1 %s",
 		tmp_bin(), tmp.path, url(u, mock.brokers, "no-such-topic", ""));
 	if (code != 75 || !strstr(out, "no-such-topic"))
 		fail_msg("exit code %d: %s", code, out);
@@ -514,8 +512,8 @@ static void test_gaps(void **state)
 		kafka_producer_close(p);
 	}
 	free(blob);
-	code = tmp_run(&out, "%s/wenlan-ingest --quiet --corpus %s/big %s", tmp_bin(), tmp.path,
-		args);
+	code = tmp_run(
+		&out, "%s/wenlan-ingest --quiet --corpus %s/big %s", tmp_bin(), tmp.path, args);
 	if (code != 3 || !strstr(out, "gap=skip"))
 		fail_msg("exit code %d: %s", code, out);
 	free(out);
@@ -530,9 +528,12 @@ static void test_gaps(void **state)
 static void test_pages(void **state)
 {
 	static const char page[] =
-		"<html><head><title>标题</title></head><body><article><h1>新闻</h1><p>这是一段足够长的"
-		"正文，说的是今天城里的花开了，很多人去看。</p><figure><img src='/a.jpg'><figcaption>"
-		"城里的花开了</figcaption></figure><p>这是另一段足够长的正文，说的是河边的树也绿了。</p>"
+		"<html><head><title>标题</title></head><body><article><h1>新闻</"
+		"h1><p>这是一段足够长的"
+		"正文，说的是今天城里的花开了，很多人去看。</p><figure><img "
+		"src='/a.jpg'><figcaption>"
+		"城里的花开了</figcaption></"
+		"figure><p>这是另一段足够长的正文，说的是河边的树也绿了。</p>"
 		"<img src='http://img.example/b.jpg' alt='河边的树绿了'></article></body></html>";
 	char u[400], args[1000], p[512];
 	char *pic = picture(7), *html64 = base64(page, sizeof page - 1);
@@ -596,8 +597,10 @@ static void test_real_pages(void **state)
 		size_t n;
 		snprintf(p, sizeof p, "%s/%s", dir, names.v[i]);
 		char *bytes = tmp_read(p, &n), *b64 = base64(bytes, n);
-		json_t *text = json_pack("{s:s, s:s%}", "url", "http://n.example/p/", "html", bytes, n);
-		json_t *raw = json_pack("{s:s, s:s}", "url", "http://n.example/p/", "html_b64", b64);
+		json_t *text =
+			json_pack("{s:s, s:s%}", "url", "http://n.example/p/", "html", bytes, n);
+		json_t *raw =
+			json_pack("{s:s, s:s}", "url", "http://n.example/p/", "html_b64", b64);
 		for (int way = 0; way < 2 && text; way++) { /* NULL: not UTF-8 */
 			char *s = json_dumps(way ? raw : text, 0);
 			kafka_produce(k, "real", 8 * way + (int)i % 8, s, strlen(s));

@@ -35,7 +35,8 @@ static struct wl_docs make_docs(size_t from, size_t n)
 			double u = wl_rand_unit(3, from + i, j);
 			bool own = wl_rand64(4, from + i, j) % 5 != 0;
 			uint64_t k = own ? (uint64_t)planted(from + i) : second;
-			d.word[i * LENGTH + j] = (uint32_t)(k * OF_TOPIC + (uint64_t)(u * u * OF_TOPIC));
+			d.word[i * LENGTH + j] =
+				(uint32_t)(k * OF_TOPIC + (uint64_t)(u * u * OF_TOPIC));
 		}
 		d.start[i + 1] = (i + 1) * LENGTH;
 	}
@@ -89,7 +90,10 @@ static void plain_gibbs(const struct wl_docs *d, int sweeps, struct wl_lda_model
 	uint8_t *z = calloc(n, 1);
 	uint32_t(*doc)[K] = calloc(d->n, sizeof(*doc));
 
-	*m = (struct wl_lda_model){.n_words = V, .topics = K, .alpha = 0.1, .beta = 0.01,
+	*m = (struct wl_lda_model){.n_words = V,
+		.topics = K,
+		.alpha = 0.1,
+		.beta = 0.01,
 		.count = calloc((size_t)V * K, sizeof(*m->count)),
 		.total = calloc(K, sizeof(*m->total))};
 	assert_true(z && doc && m->count && m->total);
@@ -105,9 +109,10 @@ static void plain_gibbs(const struct wl_docs *d, int sweeps, struct wl_lda_model
 					doc[i][z[t]]--;
 				}
 				for (int j = 0; j < K; j++)
-					p[j] = sum += s ? (doc[i][j] + 0.1) * (w[j] + 0.01) /
-								  ((double)m->total[j] + V * 0.01)
-							: 1;
+					p[j] = sum +=
+						s ? (doc[i][j] + 0.1) * (w[j] + 0.01) /
+								((double)m->total[j] + V * 0.01)
+						  : 1;
 				u = sum * wl_rand_unit(77, (uint64_t)s, t);
 				while (k < K - 1 && p[k] <= u)
 					k++;
@@ -165,7 +170,8 @@ static int train_part(struct wl_comm *comm, void *user, struct wl_err *e)
 	int rank = wl_comm_rank(comm), size = wl_comm_size(comm);
 	size_t cuts[4] = {0, size > 1 ? 401 : w->docs->n, w->docs->n, w->docs->n};
 	size_t from = cuts[rank], n = cuts[rank + 1] - from;
-	struct wl_docs part = {.n = n, .n_words = V,
+	struct wl_docs part = {.n = n,
+		.n_words = V,
 		.word = w->docs->word + w->docs->start[from],
 		.start = calloc(n + 1, sizeof(*part.start))};
 	int ret;
@@ -315,14 +321,16 @@ static void bad_configurations(void **state)
 	(void)state;
 	none.start = &zero;
 	c.topics = 1;
-	FAILS(WL_EUSAGE, "number of topics", wl_lda_train(&d, &c, NULL, NULL, NULL, NULL, &m, &err));
+	FAILS(WL_EUSAGE, "number of topics",
+		wl_lda_train(&d, &c, NULL, NULL, NULL, NULL, &m, &err));
 	c = config;
 	c.alpha = 0;
 	FAILS(WL_EUSAGE, "alpha 0", wl_lda_train(&d, &c, NULL, NULL, NULL, NULL, &m, &err));
 	c = config;
 	c.iterations = 0;
 	FAILS(WL_EUSAGE, "iterations", wl_lda_train(&d, &c, NULL, NULL, NULL, NULL, &m, &err));
-	FAILS(WL_EDATA, "no document", wl_lda_train(&none, &config, NULL, NULL, NULL, NULL, &m, &err));
+	FAILS(WL_EDATA, "no document",
+		wl_lda_train(&none, &config, NULL, NULL, NULL, NULL, &m, &err));
 	wl_docs_release(&d);
 }
 

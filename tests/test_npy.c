@@ -55,8 +55,8 @@ static void refuses_other_kinds(void **state)
 	float *v;
 
 	(void)state;
-	FAILS(WL_EDATA, "little-endian", wl_npy_load_matrix(golden("f4_big_endian"), &v, &rows, &cols,
-		&err));
+	FAILS(WL_EDATA, "little-endian",
+		wl_npy_load_matrix(golden("f4_big_endian"), &v, &rows, &cols, &err));
 	FAILS(WL_EDATA, "matrix", wl_npy_load_matrix(golden("i8"), &v, &rows, &cols, &err));
 	FAILS(WL_EDATA, "matrix", wl_npy_load_matrix(golden("scalar"), &v, &rows, &cols, &err));
 	FAILS(WL_EFAIL, "nowhere", wl_npy_load_matrix("/nowhere.npy", &v, &rows, &cols, &err));
@@ -92,8 +92,10 @@ static void refuses_hostile_headers(void **state)
 		{"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}", 8,
 			"64 bits"},
 		{"{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}", 8, "shape"},
-		{"{'descr': '<f4', 'fortran_order': False, 'shape': (1,1,1,1,1,1,1,1,1)}", 4, "up to 8"},
-		{"{'descr': '<f4', 'fortran_order': False, 'shape': (2,), 'shape': (2,)}", 8, "twice"},
+		{"{'descr': '<f4', 'fortran_order': False, 'shape': (1,1,1,1,1,1,1,1,1)}", 4,
+			"up to 8"},
+		{"{'descr': '<f4', 'fortran_order': False, 'shape': (2,), 'shape': (2,)}", 8,
+			"twice"},
 		{"{'descr': '<f4', 'fortran_order': False}", 8, "lacks"},
 		{"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,)}", 8, "record"},
 		{"{'descr': '|O', 'fortran_order': False, 'shape': (2,)}", 16, "type '|O'"},

@@ -79,8 +79,9 @@ static void make(const char *dir, int n, int missing, int side)
 static json_t *ingest(const char *corpus, const char *args, int want, char **said)
 {
 	char *out;
-	int code = tmp_run(&out, "%s/wenlan-ingest --json --progress none --no-fetch --corpus %s/%s %s",
-		tmp_bin(), tmp.path, corpus, args);
+	int code = tmp_run(&out,
+		"%s/wenlan-ingest --json --progress none --no-fetch --corpus %s/%s %s", tmp_bin(),
+		tmp.path, corpus, args);
 
 	if (code != want)
 		fail_msg("ingest %s: exit code %d, expected %d: %s", args, code, want, out);
@@ -228,8 +229,10 @@ static void test_full_disk(void **state)
 	if (mount("none", q, "tmpfs", 0, "size=600k"))
 		SKIP("a small file system cannot be mounted here (needs root)");
 	tmp_path(&tmp, "large", p);
-	snprintf(args, sizeof args, "%s/wenlan-ingest --quiet --commit-every 5 --corpus %s/c "
-				    "jsonl:%s/a.jsonl", tmp_bin(), q, p);
+	snprintf(args, sizeof args,
+		"%s/wenlan-ingest --quiet --commit-every 5 --corpus %s/c "
+		"jsonl:%s/a.jsonl",
+		tmp_bin(), q, p);
 	int first = tmp_run(&out, "%s", args);
 	bool said = strstr(out, "is full") != NULL;
 	char *text = out;
@@ -284,7 +287,8 @@ static void test_stall(void **state)
 	tmp_path(&tmp, "pipe.jsonl", p);
 	assert_int_equal(mkfifo(p, 0600), 0);
 	int pid_code = tmp_run(&said,
-		"(sleep 2 >%s; sleep 1; : >%s) & timeout 30 %s/wenlan-ingest --progress none --stall-seconds 1 "
+		"(sleep 2 >%s; sleep 1; : >%s) & timeout 30 %s/wenlan-ingest --progress none "
+		"--stall-seconds 1 "
 		"--corpus %s/stall jsonl:%s; code=$?; wait; exit $code",
 		p, p, tmp_bin(), tmp.path, p); /* it opens a file twice, the second time to read */
 	snprintf(args, sizeof args, "jsonl:%s", p);
@@ -303,8 +307,9 @@ static void test_script(void **state)
 	} cases[] = {{"花开了", WL_SCRIPT_CHINESE}, {"一只 cat 在睡觉", WL_SCRIPT_CHINESE},
 		{"flowers", WL_SCRIPT_LATIN}, {"これは花です", WL_SCRIPT_JAPANESE},
 		{"꽃이 피었다", WL_SCRIPT_KOREAN}, {"цветы", WL_SCRIPT_OTHER},
-		{"123, ...", WL_SCRIPT_NONE}, {"", WL_SCRIPT_NONE}, {"\xff\xe8\x8a", WL_SCRIPT_NONE},
-		{"\xed\xa0\x80 \xc0\x80", WL_SCRIPT_NONE}, {"iPhone 手机", WL_SCRIPT_CHINESE}};
+		{"123, ...", WL_SCRIPT_NONE}, {"", WL_SCRIPT_NONE},
+		{"\xff\xe8\x8a", WL_SCRIPT_NONE}, {"\xed\xa0\x80 \xc0\x80", WL_SCRIPT_NONE},
+		{"iPhone 手机", WL_SCRIPT_CHINESE}};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -326,7 +331,8 @@ static void test_report(void **state)
 	snprintf(args, sizeof args, "%s/bad<b>.txt", p);
 	tmp_write(args, "<b>");
 	snprintf(args, sizeof args,
-		"--partitions 3 --max-records 30 --source-name news --report %s/r.html jsonl:%s/a.jsonl",
+		"--partitions 3 --max-records 30 --source-name news --report %s/r.html "
+		"jsonl:%s/a.jsonl",
 		tmp.path, p);
 	json_decref(ingest("rep", args, 0, NULL));
 	/* A relaunch: totals are of the whole corpus. */

@@ -239,7 +239,8 @@ static void shuffle_is_a_permutation(void **state)
 		}
 		free(seen);
 	}
-	assert_true(wl_shuffle((uint64_t)1 << 40, ((uint64_t)1 << 62) + 5, 9) < ((uint64_t)1 << 62) + 5);
+	assert_true(wl_shuffle((uint64_t)1 << 40, ((uint64_t)1 << 62) + 5, 9) <
+		    ((uint64_t)1 << 62) + 5);
 }
 
 struct job {
@@ -384,7 +385,8 @@ static void metrics_over_http(void **state)
 	http_get((uint16_t)port, "/metrics", answer, sizeof answer);
 	assert_non_null(strstr(answer, "HTTP/1.1 200"));
 	assert_non_null(strstr(answer, "# HELP wenlan_pairs_total Pairs.\n"));
-	assert_non_null(strstr(answer, "# TYPE wenlan_pairs_total counter\nwenlan_pairs_total 7\n"));
+	assert_non_null(
+		strstr(answer, "# TYPE wenlan_pairs_total counter\nwenlan_pairs_total 7\n"));
 	assert_non_null(strstr(answer, "# TYPE wenlan_loss gauge\nwenlan_loss 2.5\n"));
 	http_get((uint16_t)port, "/other", answer, sizeof answer);
 	assert_non_null(strstr(answer, "HTTP/1.1 404"));

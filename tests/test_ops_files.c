@@ -208,7 +208,8 @@ static void db_round_trip(void **state)
 	OK(wl_db_exec(&db, "CREATE TABLE t(a INTEGER, b REAL, c TEXT, d BLOB, e)", &err));
 	OK(wl_db_begin(&db, &err));
 	OK(wl_db_prepare(&db, &st, "INSERT INTO t VALUES(?,?,?,?,?)", &err));
-	OK(wl_db_run(&db, st, &err, "idsbn", (int64_t)1 << 40, 0.5, "文字", (const void *)"\0x", (size_t)2));
+	OK(wl_db_run(&db, st, &err, "idsbn", (int64_t)1 << 40, 0.5, "文字", (const void *)"\0x",
+		(size_t)2));
 	OK(wl_db_run(&db, st, &err, "idsbn", (int64_t)2, 1.5, NULL, NULL, (size_t)0));
 	sqlite3_finalize(st);
 	OK(wl_db_commit(&db, &err));

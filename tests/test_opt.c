@@ -67,7 +67,9 @@ static void flags(void **state)
 
 	(void)state;
 	assert_int_equal(parse(&p, "--corpus /c --fast --no-safe --image-radius=6 --rate 1e-3 "
-		"--against a --against=b --tower.depth 64Ki --model {\"width\":8} --model.width 9"), 0);
+				   "--against a --against=b --tower.depth 64Ki --model "
+				   "{\"width\":8} --model.width 9"),
+		0);
 	assert_true(p.fast && !p.safe);
 	assert_int_equal(p.radius, 6);
 	assert_true(p.rate == 1e-3);
@@ -78,7 +80,8 @@ static void flags(void **state)
 	assert_int_equal(p.depth, 65536);
 	assert_int_equal(json_object_size(p.model), 1);
 	char *text = wl_json_text(p.o.effective, &err);
-	assert_string_equal(text, "{\"against\":[\"a\",\"b\"],\"corpus\":\"/c\",\"fast\":true,"
+	assert_string_equal(text,
+		"{\"against\":[\"a\",\"b\"],\"corpus\":\"/c\",\"fast\":true,"
 		"\"image-radius\":6,\"model\":{\"width\":9},"
 		"\"name\":\"unnamed\",\"rate\":0.001,\"safe\":false,\"tower\":{\"depth\":65536}}");
 	free(text);
@@ -179,7 +182,8 @@ static void print_config_reads_back(void **state)
 	fd = open(path, O_CREAT | O_WRONLY, 0600);
 	dup2(fd, 1);
 	assert_int_equal(
-		parse(&p, "--corpus /c --rate 0.1 --model [1,{x:2}] --against yes --print-config"), 1);
+		parse(&p, "--corpus /c --rate 0.1 --model [1,{x:2}] --against yes --print-config"),
+		1);
 	fflush(stdout);
 	dup2(saved, 1);
 	close(saved);
@@ -226,7 +230,8 @@ static void yaml_core_schema(void **state)
 	static const struct {
 		const char *yaml, *json;
 	} good[] = {
-		{"a: 1\nb: -0x\nc: 0x1F\nd: 0o17\ne: 007", "{\"a\":1,\"b\":\"-0x\",\"c\":31,\"d\":15,\"e\":7}"},
+		{"a: 1\nb: -0x\nc: 0x1F\nd: 0o17\ne: 007",
+			"{\"a\":1,\"b\":\"-0x\",\"c\":31,\"d\":15,\"e\":7}"},
 		{"[1.5, .5, 1., 1e3, -2E-2, 1e, .e3]", "[1.5,0.5,1.0,1000.0,-0.02,\"1e\",\".e3\"]"},
 		{"[true, False, yes, 'true', ~, null, '', \"x\\ty\"]",
 			"[true,false,\"yes\",\"true\",null,null,\"\",\"x\\ty\"]"},
@@ -300,7 +305,8 @@ static void yaml_laughs_are_refused(void **state)
 
 		n += (size_t)snprintf(text + n, sizeof text - n, "l%d: &l%d [", i, i);
 		for (int k = 0; k < 10; k++)
-			n += (size_t)snprintf(text + n, sizeof text - n, "*l%d%s", i - 1, k < 9 ? ", " : "]\n");
+			n += (size_t)snprintf(
+				text + n, sizeof text - n, "*l%d%s", i - 1, k < 9 ? ", " : "]\n");
 	}
 	err = (struct wl_err)WL_ERR_INIT;
 	assert_null(wl_yaml_parse(text, strlen(text), "t", &err));
@@ -331,7 +337,8 @@ static void json_members(void **state)
 	assert_true(d == 7.0);
 	OK(wl_json_bool_or(o, "b", "t", false, &b, &err));
 	assert_true(b);
-	FAILS(WL_EDATA, "t: \"i\" must be a string, found an integer", wl_json_str(o, "i", "t", &s, &err));
+	FAILS(WL_EDATA, "t: \"i\" must be a string, found an integer",
+		wl_json_str(o, "i", "t", &s, &err));
 	FAILS(WL_EDATA, "found nothing", wl_json_int(o, "absent", "t", &i, &err));
 	FAILS(WL_EDATA, "must be an integer", wl_json_int_or(o, "d", "t", 1, &i, &err));
 	FAILS(WL_EDATA, "true or false", wl_json_bool_or(o, "s", "t", 1, &b, &err));

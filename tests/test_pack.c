@@ -561,8 +561,8 @@ static int64_t in(const json_t *v, const char *key)
 static void test_sets(void **state)
 {
 	const char *dirs[] = {in_dir("s"), in_dir("s2")};
-	struct wl_merge_opts m = {.dirs = dirs, .n = 2, .out = in_dir("m"),
-		.shard_bytes = 200000, .seed = 5};
+	struct wl_merge_opts m = {
+		.dirs = dirs, .n = 2, .out = in_dir("m"), .shard_bytes = 200000, .seed = 5};
 	struct wl_err err = WL_ERR_INIT;
 	struct wl_verify_result ver;
 	struct wl_merge_result mr;
@@ -655,8 +655,8 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {T(test_pack_everything), T(test_same_bytes),
 		T(test_kill), T(test_stages_must_have_run), T(test_splits), T(test_other_options),
-		T(test_verify_finds), T(test_repair), T(test_audit_finds), T(test_sets), T(test_webdataset),
-		T(test_energon)};
+		T(test_verify_finds), T(test_repair), T(test_audit_finds), T(test_sets),
+		T(test_webdataset), T(test_energon)};
 	struct wl_err err;
 
 	wl_log_init("test_pack", WL_LOG_ERROR);

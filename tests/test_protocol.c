@@ -28,12 +28,12 @@ static void check_planted(const struct planted *p, const char *protocol)
 	OK(wl_retrieval_ranks(&p->in, rank, rank + n, &err));
 	for (int64_t i = 0; i < n; i++)
 		if (rank[i] != p->image_rank[i])
-			fail_msg("image %lld: rank %lld, planted %lld", (long long)i, (long long)rank[i],
-				(long long)p->image_rank[i]);
+			fail_msg("image %lld: rank %lld, planted %lld", (long long)i,
+				(long long)rank[i], (long long)p->image_rank[i]);
 	for (int64_t j = 0; j < m; j++)
 		if (rank[n + j] != p->text_rank[j])
-			fail_msg("text %lld: rank %lld, planted %lld", (long long)j, (long long)rank[n + j],
-				(long long)p->text_rank[j]);
+			fail_msg("text %lld: rank %lld, planted %lld", (long long)j,
+				(long long)rank[n + j], (long long)p->text_rank[j]);
 	free(rank);
 }
 
@@ -75,8 +75,8 @@ static void bf16_keeps_planted_ranks(void **state)
 
 static void protocols_refuse(void **state)
 {
-	static const char *const names[] = {"aic-icc", "wenlan", "flickr30k-cn", "flickr8k-cn",
-		"coco-cn", "muge"};
+	static const char *const names[] = {
+		"aic-icc", "wenlan", "flickr30k-cn", "flickr8k-cn", "coco-cn", "muge"};
 	struct planted p;
 
 	(void)state;
@@ -88,7 +88,8 @@ static void protocols_refuse(void **state)
 		if (!strncmp(names[i], "flickr", 6))
 			OK(wl_protocol_check(proto, &p.in, &err));
 		else
-			FAILS(WL_EDATA, "could not be compared", wl_protocol_check(proto, &p.in, &err));
+			FAILS(WL_EDATA, "could not be compared",
+				wl_protocol_check(proto, &p.in, &err));
 	}
 	FAILS(WL_EDATA, "30000 images and there are 1000",
 		wl_protocol_check(wl_protocol_find("aic-icc", NULL), &p.in, &err));
@@ -156,13 +157,13 @@ static void foreign_matrices(void **state)
 		wl_matrix_load("tests/golden/npz/two.npz", &v, &rows, &cols, &err));
 	FAILS(WL_EDATA, "no array features; there are: image_features.npy",
 		wl_matrix_load("tests/golden/npz/two.npz:features", &v, &rows, &cols, &err));
-	FAILS(WL_EDATA, "matrix", wl_matrix_load("tests/golden/npz/deflated.npz:ids", &v, &rows, &cols,
-		&err));
+	FAILS(WL_EDATA, "matrix",
+		wl_matrix_load("tests/golden/npz/deflated.npz:ids", &v, &rows, &cols, &err));
 	FAILS(WL_EFAIL, "none.npy", wl_matrix_load("/nowhere/none.npy", &v, &rows, &cols, &err));
 	cut = tmp_read("tests/golden/npz/deflated.npz", &n);
 	wl_buf_init(&b, 1 << 20);
-	FAILS(WL_EDATA, "cannot be read as .npz", wl_npz_read_memory(cut, n / 2, "cut.npz", NULL, &b,
-		&err));
+	FAILS(WL_EDATA, "cannot be read as .npz",
+		wl_npz_read_memory(cut, n / 2, "cut.npz", NULL, &b, &err));
 	wl_buf_release(&b);
 	free(cut);
 }
@@ -176,21 +177,26 @@ static void chinese_clip_predictions(void **state)
 	char a[512], b[512], text[2000];
 
 	(void)state;
-	tmp_write(tmp_path(&dir, "answers", a), "{\"text_id\":1,\"text\":\"x\",\"image_ids\":[1]}\n"
+	tmp_write(tmp_path(&dir, "answers", a),
+		"{\"text_id\":1,\"text\":\"x\",\"image_ids\":[1]}\n"
 		"{\"text_id\":2,\"image_ids\":[44,5]}\n{\"text_id\":3,\"image_ids\":[10]}\n"
 		"{\"text_id\":4,\"image_ids\":[99]}");
 	tmp_path(&dir, "predictions", b);
-	snprintf(text, sizeof text, "{\"text_id\":4,\"image_ids\":%s}\n{\"text_id\":1,\"image_ids\":%s}\n"
-		"{\"text_id\":2,\"image_ids\":%s}\n{\"text_id\":3,\"image_ids\":%s}", ten, ten, ten, ten);
+	snprintf(text, sizeof text,
+		"{\"text_id\":4,\"image_ids\":%s}\n{\"text_id\":1,\"image_ids\":%s}\n"
+		"{\"text_id\":2,\"image_ids\":%s}\n{\"text_id\":3,\"image_ids\":%s}",
+		ten, ten, ten, ten);
 	tmp_write(b, text);
 	OK(wl_predictions_measure(a, b, &p, &err));
 	assert_true(!p.image_to_text && p.queries == 4);
 	assert_true(p.r1 == 25 && p.r5 == 50 && p.r10 == 75 && p.mean_recall == 50);
 	/* image 5 belongs to text 2: second of ten; the four others are found nowhere */
-	snprintf(text, sizeof text, "{\"image_id\":1,\"text_ids\":[11,12,13,14,15,16,17,18,19,20]}\n"
+	snprintf(text, sizeof text,
+		"{\"image_id\":1,\"text_ids\":[11,12,13,14,15,16,17,18,19,20]}\n"
 		"{\"image_id\":5,\"text_ids\":%s}\n{\"image_id\":44,\"text_ids\":%s}\n"
 		"{\"image_id\":10,\"text_ids\":[3,12,13,14,15,16,17,18,19,20]}\n"
-		"{\"image_id\":99,\"text_ids\":[11,12,13,14,15,4,17,18,19,20]}\n", ten, ten);
+		"{\"image_id\":99,\"text_ids\":[11,12,13,14,15,4,17,18,19,20]}\n",
+		ten, ten);
 	tmp_write(b, text);
 	OK(wl_predictions_measure(a, b, &p, &err));
 	assert_true(p.image_to_text && p.queries == 5);
@@ -204,11 +210,13 @@ static void bad_predictions(void **state)
 		{"{\"text_id\":1,\"image_ids\":[1,2,3,4,5,6,7,8,9,10]}\n",
 			"1 queries have no prediction (2)"},
 		{"{\"text_id\":1,\"image_ids\":[1,2,3,4,5,6,7,8,9,10]}\n"
-			"{\"text_id\":1,\"image_ids\":[1,2,3,4,5,6,7,8,9,10]}\n", "1 queries are predicted twice"},
+		 "{\"text_id\":1,\"image_ids\":[1,2,3,4,5,6,7,8,9,10]}\n",
+			"1 queries are predicted twice"},
 		{"{\"text_id\":7,\"image_ids\":[1,2,3,4,5,6,7,8,9,10]}\n",
 			"1 predictions are of unknown queries (7)"},
 		{"{\"text_id\":1,\"image_ids\":[1,2,3]}\n", "1 lists are shorter than 10"},
-		{"{\"text_id\":1,\"image_ids\":[1,2,3,4,5,6,7,8,9,1]}\n", "name a candidate twice (1)"},
+		{"{\"text_id\":1,\"image_ids\":[1,2,3,4,5,6,7,8,9,1]}\n",
+			"name a candidate twice (1)"},
 		{"{\"text_id\":1,\"image_ids\":3}\n", "line 1"},
 		{"{\"text_id\":[],\"image_ids\":[]}\n", "line 1: an id"},
 		{"[]\n", "not a JSON object"},
@@ -228,7 +236,8 @@ static void bad_predictions(void **state)
 		FAILS(WL_EDATA, bad[i][1], wl_predictions_measure(a, b, &p, &err));
 	}
 	tmp_write(a, "{\"text_id\":1,\"image_ids\":[1]}\n{\"text_id\":1,\"image_ids\":[1]}");
-	FAILS(WL_EDATA, "line 2: the text_id 1 comes twice", wl_predictions_measure(a, b, &p, &err));
+	FAILS(WL_EDATA, "line 2: the text_id 1 comes twice",
+		wl_predictions_measure(a, b, &p, &err));
 	tmp_write(a, "{\"text_id\":1,\"image_ids\":[]}");
 	FAILS(WL_EDATA, "no image_ids", wl_predictions_measure(a, b, &p, &err));
 	tmp_remove(&dir);
@@ -240,14 +249,22 @@ static void command(void **state)
 	char *out;
 
 	(void)state;
-	assert_int_equal(tmp_run(&out, "%s/wenlan-eval retrieval --images"
-		" tests/golden/npz/two.npz:image_features --texts tests/golden/npz/two.npz:text_features"
-		" --bootstrap 200 --precision bf16 --json", tmp_bin()), 0);
+	assert_int_equal(tmp_run(&out,
+				 "%s/wenlan-eval retrieval --images"
+				 " tests/golden/npz/two.npz:image_features --texts "
+				 "tests/golden/npz/two.npz:text_features"
+				 " --bootstrap 200 --precision bf16 --json",
+				 tmp_bin()),
+		0);
 	assert_non_null(strstr(out, "\"intervals\""));
 	free(out);
-	assert_int_equal(tmp_run(&out, "%s/wenlan-eval retrieval --images"
-		" tests/golden/npz/two.npz:image_features --texts tests/golden/npz/two.npz:text_features"
-		" --protocol wenlan", tmp_bin()), 3);
+	assert_int_equal(tmp_run(&out,
+				 "%s/wenlan-eval retrieval --images"
+				 " tests/golden/npz/two.npz:image_features --texts "
+				 "tests/golden/npz/two.npz:text_features"
+				 " --protocol wenlan",
+				 tmp_bin()),
+		3);
 	assert_non_null(strstr(out, "11000 images and there are 3"));
 	free(out);
 }

@@ -27,8 +27,8 @@ static int descending(const void *a, const void *b)
 
 static void toy_list(void **state)
 {
-	static const int32_t grade[30] = {6, 0, 3, 2, 5, 1, 4, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
-		2, 0, 0, 6, 0, 0, 0, 0, 2};
+	static const int32_t grade[30] = {6, 0, 3, 2, 5, 1, 4, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+		0, 1, 2, 0, 0, 6, 0, 0, 0, 0, 2};
 	static const double exponential[3] = {0.626170, 0.655130, 0.653759};
 	static const double linear[3] = {0.678734, 0.697505, 0.687103};
 	int32_t ideal[30];
@@ -37,8 +37,8 @@ static void toy_list(void **state)
 	memcpy(ideal, grade, sizeof ideal);
 	qsort(ideal, 30, sizeof *ideal, descending);
 	for (int k = 0; k < 3; k++) {
-		close_to(wl_ndcg(grade, 30, ideal, 30, cut[k], WL_GAIN_EXPONENTIAL), exponential[k], 6e-7,
-			"NDCG, exponential");
+		close_to(wl_ndcg(grade, 30, ideal, 30, cut[k], WL_GAIN_EXPONENTIAL), exponential[k],
+			6e-7, "NDCG, exponential");
 		close_to(wl_ndcg(grade, 30, ideal, 30, cut[k], WL_GAIN_LINEAR), linear[k], 6e-7,
 			"NDCG, linear");
 	}
@@ -54,11 +54,13 @@ static void as_pytrec_eval(void **state)
 
 	(void)state;
 	assert_non_null(want);
-	OK(wl_rankings_load_trec(&r, "tests/golden/trec/qrels", "tests/golden/trec/run", false, &err));
+	OK(wl_rankings_load_trec(
+		&r, "tests/golden/trec/qrels", "tests/golden/trec/run", false, &err));
 	assert_int_equal(r.n, json_object_size(want));
 	for (size_t i = 0; i < r.n; i++) {
 		const struct wl_ranked *q = &r.v[i];
-		const json_t *w = json_object_get(want, q->query), *cuts = json_object_get(w, "ndcg_cut");
+		const json_t *w = json_object_get(want, q->query),
+			     *cuts = json_object_get(w, "ndcg_cut");
 		size_t relevant = 0;
 
 		for (size_t k = 0; k < q->n_ideal; k++)
@@ -66,7 +68,8 @@ static void as_pytrec_eval(void **state)
 		close_to(wl_ndcg(q->grade, q->n, q->ideal, q->n_ideal, 0, WL_GAIN_LINEAR),
 			json_number_value(json_object_get(w, "ndcg")), 1e-12, q->query);
 		for (size_t k = 0; k < 3; k++)
-			close_to(wl_ndcg(q->grade, q->n, q->ideal, q->n_ideal, cut[k], WL_GAIN_LINEAR),
+			close_to(wl_ndcg(q->grade, q->n, q->ideal, q->n_ideal, cut[k],
+					 WL_GAIN_LINEAR),
 				json_number_value(json_array_get(cuts, k)), 1e-12, q->query);
 		close_to(wl_average_precision(q->grade, q->n, 0, relevant),
 			json_number_value(json_object_get(w, "map")), 1e-12, q->query);
@@ -105,7 +108,8 @@ static void lists(void **state)
 	static const char *const forms[] = {
 		"query,rank,item,anna,bo,chen\nq1,2,x,0,1,0\n\"q,2\",1,z,2,2,1\nq1,1,y,2,2,2\n",
 		"anna\tbo\tquery\tchen\n2\t2\tq1\t2\r\n0\t1\tq1\t0\n2\t2\t\"q,2\"\t1\n",
-		"{\"query\":\"q1\",\"grades\":[[2,2,2],[0,1,0]]}\n\n{\"query\":\"q,2\",\"grades\":[[2,2,1]]}",
+		"{\"query\":\"q1\",\"grades\":[[2,2,2],[0,1,0]]}\n\n{\"query\":\"q,2\",\"grades\":["
+		"[2,2,1]]}",
 	};
 	struct tmp_dir dir = tmp_make();
 	char path[512], *out;
@@ -124,7 +128,8 @@ static void lists(void **state)
 		assert_true(r.v[1].n == 1 && r.v[1].grade[0] == 5);
 		wl_rankings_release(&r);
 	}
-	assert_int_equal(tmp_run(&out, "%s/wenlan-eval ranking --lists %s --json", tmp_bin(), path), 0);
+	assert_int_equal(
+		tmp_run(&out, "%s/wenlan-eval ranking --lists %s --json", tmp_bin(), path), 0);
 	assert_non_null(strstr(out, "\"fleiss_kappa\""));
 	assert_non_null(strstr(out, "\"map\": 1.0"));
 	free(out);
@@ -144,8 +149,10 @@ static void bad_lists(void **state)
 		{"query,a\nx,nan\n", "line 2: 'nan'"},
 		{"query,rank,a\nx,1,1\nx,1,2\n", "the rank 1 twice"},
 		{"{\"query\":\"a\",\"grades\":[]}", "line 1"},
-		{"{\"query\":\"a\",\"grades\":[1]}\n{\"query\":\"a\",\"grades\":[1]}", "line 2: the query a comes"},
-		{"{\"query\":\"a\",\"grades\":[1]}\n{\"query\":\"b\",\"grades\":[[1,2]]}", "2 annotators where 1"},
+		{"{\"query\":\"a\",\"grades\":[1]}\n{\"query\":\"a\",\"grades\":[1]}",
+			"line 2: the query a comes"},
+		{"{\"query\":\"a\",\"grades\":[1]}\n{\"query\":\"b\",\"grades\":[[1,2]]}",
+			"2 annotators where 1"},
 		{"{\"query\":\"a\",\"grades\":[1.5]}", "not a whole number"},
 		{"{\"query\":\"a\"", "line 1"},
 	};
@@ -176,22 +183,24 @@ static void bad_trec(void **state)
 			"2 queries are not judged (s, u) and 1 have no results (r)"},
 	};
 	struct wl_rankings r;
-	char q[] = "q 0 d 1\nr 0 d 1", run[] = "q Q0 d 1 1", none[] = "z Q0 d 1 1", q2[] = "q 0 d 1";
+	char q[] = "q 0 d 1\nr 0 d 1", run[] = "q Q0 d 1 1", none[] = "z Q0 d 1 1",
+	     q2[] = "q 0 d 1";
 
 	(void)state;
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		char *a = strdup(bad[i][0]), *b = strdup(bad[i][1]);
 
 		assert_true(a && b);
-		FAILS(WL_EDATA, bad[i][2], wl_rankings_parse_trec(&r, a, b, "qrels", "run", false, &err));
+		FAILS(WL_EDATA, bad[i][2],
+			wl_rankings_parse_trec(&r, a, b, "qrels", "run", false, &err));
 		free(a);
 		free(b);
 	}
 	OK(wl_rankings_parse_trec(&r, q, run, "qrels", "run", true, &err));
 	assert_int_equal(r.n, 1);
 	wl_rankings_release(&r);
-	FAILS(WL_EDATA, "no query in common", wl_rankings_parse_trec(&r, q2, none, "qrels", "run", true,
-		&err));
+	FAILS(WL_EDATA, "no query in common",
+		wl_rankings_parse_trec(&r, q2, none, "qrels", "run", true, &err));
 }
 
 int main(void)

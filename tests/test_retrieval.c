@@ -28,9 +28,8 @@ static void data_init(struct data *d, int64_t n, int64_t per_image, int64_t dim,
 	d->pair_image = malloc((size_t)m * sizeof(int64_t));
 	d->pair_text = malloc((size_t)m * sizeof(int64_t));
 	for (int64_t i = 0; i < n * dim; i++)
-		d->images[i] = levels
-			? (float)(wl_rand64(1, 1, (uint64_t)i) % (uint64_t)levels)
-			: (float)wl_rand_normal(1, 1, (uint64_t)i);
+		d->images[i] = levels ? (float)(wl_rand64(1, 1, (uint64_t)i) % (uint64_t)levels)
+				      : (float)wl_rand_normal(1, 1, (uint64_t)i);
 	for (int64_t j = 0; j < m; j++) {
 		/* The captions of an image are spread, not side by side. */
 		int64_t image = (int64_t)wl_shuffle((uint64_t)j, (uint64_t)m, 5) / per_image;
@@ -40,13 +39,19 @@ static void data_init(struct data *d, int64_t n, int64_t per_image, int64_t dim,
 		for (int64_t k = 0; k < dim; k++) {
 			uint64_t at = (uint64_t)(j * dim + k);
 
-			d->texts[j * dim + k] = levels
-				? (float)(wl_rand64(1, 2, at) % (uint64_t)levels)
-				: 0.3f * d->images[image * dim + k] + (float)wl_rand_normal(1, 2, at);
+			d->texts[j * dim + k] =
+				levels ? (float)(wl_rand64(1, 2, at) % (uint64_t)levels)
+				       : 0.3f * d->images[image * dim + k] +
+						 (float)wl_rand_normal(1, 2, at);
 		}
 	}
-	d->in = (struct wl_retrieval_in){.images = d->images, .texts = d->texts, .n_images = n,
-		.n_texts = m, .dim = dim, .pair_image = d->pair_image, .pair_text = d->pair_text,
+	d->in = (struct wl_retrieval_in){.images = d->images,
+		.texts = d->texts,
+		.n_images = n,
+		.n_texts = m,
+		.dim = dim,
+		.pair_image = d->pair_image,
+		.pair_text = d->pair_text,
 		.n_pairs = m};
 }
 
@@ -106,8 +111,8 @@ static void compare(const struct data *d, int64_t slack)
 		int64_t want = naive_rank(d, i, 0);
 
 		if (llabs(ri[i] - want) > slack)
-			fail_msg("image %lld: rank %lld, naive %lld", (long long)i, (long long)ri[i],
-				(long long)want);
+			fail_msg("image %lld: rank %lld, naive %lld", (long long)i,
+				(long long)ri[i], (long long)want);
 	}
 	for (int64_t j = 0; j < d->in.n_texts; j++) {
 		int64_t want = naive_rank(d, j, 1);
@@ -188,7 +193,8 @@ static void scores_alone_and_in_tiles_are_equal(void **state)
 	enum { N = 37, DIM = 1300 };
 	int64_t mr = wl_score_mr(), nr = wl_score_nr(), rows = (N + mr - 1) / mr * mr;
 	int64_t cols = (N + nr - 1) / nr * nr, left[N], right[N];
-	float *packed_l = malloc((size_t)(rows * DIM) * 4), *packed_r = malloc((size_t)(cols * DIM) * 4);
+	float *packed_l = malloc((size_t)(rows * DIM) * 4),
+	      *packed_r = malloc((size_t)(cols * DIM) * 4);
 	float *tile = malloc((size_t)(rows * cols) * 4), alone[N];
 	struct data d;
 

@@ -84,11 +84,11 @@ static int runs(const char *letter, const char *line)
 }
 
 /* a, b, c: how often each stage must have run by now. */
-#define RUNS(a, b, c) \
-	do { \
-		assert_int_equal(runs("a", NULL), a); \
-		assert_int_equal(runs("b", NULL), b); \
-		assert_int_equal(runs("c", NULL), c); \
+#define RUNS(a, b, c)                                                                              \
+	do {                                                                                       \
+		assert_int_equal(runs("a", NULL), a);                                              \
+		assert_int_equal(runs("b", NULL), b);                                              \
+		assert_int_equal(runs("c", NULL), c);                                              \
 	} while (0)
 
 static void expect(const char *args, int code, const char *part)
@@ -97,7 +97,8 @@ static void expect(const char *args, int code, const char *part)
 	int got = run(&out, args);
 
 	if (got != code || !strstr(out, part))
-		fail_msg("wenlan-run %s: exit code %d (expected %d), output (must contain '%s'):\n%s",
+		fail_msg("wenlan-run %s: exit code %d (expected %d), output (must contain "
+			 "'%s'):\n%s",
 			args, got, code, part, out);
 	free(out);
 }
@@ -161,7 +162,8 @@ static void fails_with_the_stage_s_code(void **state)
 	char path[512], *log;
 
 	(void)state;
-	assert_int_equal(tmp_run(NULL, "mkdir -p %s/w; touch %s/w/out-fail", dir.path, dir.path), 0);
+	assert_int_equal(
+		tmp_run(NULL, "mkdir -p %s/w; touch %s/w/out-fail", dir.path, dir.path), 0);
 	expect("", 3, "stage make failed with exit code 3");
 	log = tmp_read(tmp_path(&dir, "w/logs/make.log", path), NULL);
 	assert_non_null(strstr(log, "it went wrong"));
@@ -180,7 +182,8 @@ static void missing_outputs_are_failures(void **state)
 
 	(void)state;
 	snprintf(text, sizeof text,
-		"name: x\nworkdir: %s/w\nstages: [{name: lazy, run: 'true', outputs: %s/nothing}]\n",
+		"name: x\nworkdir: %s/w\nstages: [{name: lazy, run: 'true', outputs: "
+		"%s/nothing}]\n",
 		dir.path, dir.path);
 	tmp_write(plan, text);
 	expect("", 1, "did not make");
@@ -193,7 +196,8 @@ static pid_t start_slow(char stage_pid[64])
 	char path[512], *text = NULL;
 	pid_t pid;
 
-	assert_int_equal(tmp_run(NULL, "mkdir -p %s/w; touch %s/w/out-slow", dir.path, dir.path), 0);
+	assert_int_equal(
+		tmp_run(NULL, "mkdir -p %s/w; touch %s/w/out-slow", dir.path, dir.path), 0);
 	pid = fork();
 	if (!pid) {
 		char exe[600];
@@ -323,7 +327,8 @@ static void wrong_plans_are_named(void **state)
 		{"name: x\nstages: [{name: a, run: 'ls $x'}]\n", "neither", 2},
 		{"name: x\nstages: [{name: a, run: 'ls \"x'}]\n", "quote", 2},
 		{"name: x\nstages: [{name: a, run: no-such-program-here}]\n", "in PATH", 2},
-		{"name: x\nstages: [{name: a, run: ls, inputs: /no/such/file}]\n", "/no/such/file", 2},
+		{"name: x\nstages: [{name: a, run: ls, inputs: /no/such/file}]\n", "/no/such/file",
+			2},
 		{"name: [\n", "line", 3},
 	};
 	char args[600];
@@ -338,8 +343,9 @@ static void wrong_plans_are_named(void **state)
 	tmp_write(plan, "name: x\nvars: {epochs: 3}\nstages: [{name: a, run: ls}]\n");
 	snprintf(args, sizeof args, "--workdir %s/bad --set epoch=3", dir.path);
 	expect(args, 2, "did you mean ${epochs}");
-	assert_int_equal(tmp_run(NULL, "mkdir -p %s/bad; echo '[]' > %s/bad/run-state.json", dir.path,
-		dir.path), 0);
+	assert_int_equal(tmp_run(NULL, "mkdir -p %s/bad; echo '[]' > %s/bad/run-state.json",
+				 dir.path, dir.path),
+		0);
 	snprintf(args, sizeof args, "--workdir %s/bad", dir.path);
 	expect(args, 3, "not the state of a run");
 }

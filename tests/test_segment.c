@@ -128,8 +128,9 @@ static void compare_lines(
 			size_t n = at + cuts.end[i] - from;
 			if (p + n >= b.len || memcmp(b.data + p, text->data + from, n) != 0 ||
 				b.data[p + n] != 1)
-				fail_msg("line %zu: \"%.*s\" is no word of jieba's: %.*s", lines + 1,
-					(int)n, text->data + from, (int)(end - at), text->data + at);
+				fail_msg("line %zu: \"%.*s\" is no word of jieba's: %.*s",
+					lines + 1, (int)n, text->data + from, (int)(end - at),
+					text->data + at);
 			p += n + 1;
 			from += n;
 		}
@@ -147,8 +148,9 @@ static const char *python_with_jieba(void)
 
 	for (int i = 0; i < 3; i++)
 		if (tries[i] && tmp_run(NULL,
-				"%s -c 'import jieba; assert jieba.__version__ == \"0.42.1\"' 2>/dev/null",
-				tries[i]) == 0)
+					"%s -c 'import jieba; assert jieba.__version__ == "
+					"\"0.42.1\"' 2>/dev/null",
+					tries[i]) == 0)
 			return tries[i];
 	return NULL;
 }
@@ -204,8 +206,8 @@ static void odd_bytes(void **state)
 	wl_segment_close(s);
 }
 
-static void expect_bad(const char *dir, const char *file, const char *text, enum wl_code code,
-	const char *part)
+static void expect_bad(
+	const char *dir, const char *file, const char *text, enum wl_code code, const char *part)
 {
 	static const char *const names[] = {"dict.txt", "finalseg/prob_start.py",
 		"finalseg/prob_trans.py", "finalseg/prob_emit.py", "user"};

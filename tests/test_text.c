@@ -122,9 +122,10 @@ static void personal_numbers(void **state)
 		struct wl_text_facts f;
 		char *got = normalised("news", c[i].text, &f);
 		assert_string_equal(got, c[i].want);
-		if (f.personal[WL_MOBILE] != c[i].mobiles || f.personal[WL_ID_CARD] != c[i].ids || f.personal[WL_EMAIL] != c[i].mails)
-			fail_msg("\"%s\": counts %d %d %d", c[i].text, f.personal[WL_MOBILE], f.personal[WL_ID_CARD],
-				f.personal[WL_EMAIL]);
+		if (f.personal[WL_MOBILE] != c[i].mobiles || f.personal[WL_ID_CARD] != c[i].ids ||
+			f.personal[WL_EMAIL] != c[i].mails)
+			fail_msg("\"%s\": counts %d %d %d", c[i].text, f.personal[WL_MOBILE],
+				f.personal[WL_ID_CARD], f.personal[WL_EMAIL]);
 		free(got);
 	}
 }

@@ -82,10 +82,21 @@ static void add_photos(struct set *s)
 }
 
 /* The least that must be found, in percent: a little under what was measured. */
-static const int floors[TRANSFORMS] = {[T_REENCODE] = 99, [T_RESIZE] = 99, [T_ASPECT] = 97,
-	[T_COLOUR] = 95, [T_GREY] = 97, [T_CROP_5] = 85, [T_CROP_CENTRE] = 82, [T_CROP_ANY] = 8,
-	[T_BORDER] = 90, [T_WATERMARK] = 88, [T_TEXT] = 72, [T_LOGO] = 90, [T_FLIP] = 90,
-	[T_FLIP_CROP] = 76, [T_SCREENSHOT] = 40};
+static const int floors[TRANSFORMS] = {[T_REENCODE] = 99,
+	[T_RESIZE] = 99,
+	[T_ASPECT] = 97,
+	[T_COLOUR] = 95,
+	[T_GREY] = 97,
+	[T_CROP_5] = 85,
+	[T_CROP_CENTRE] = 82,
+	[T_CROP_ANY] = 8,
+	[T_BORDER] = 90,
+	[T_WATERMARK] = 88,
+	[T_TEXT] = 72,
+	[T_LOGO] = 90,
+	[T_FLIP] = 90,
+	[T_FLIP_CROP] = 76,
+	[T_SCREENSHOT] = 40};
 
 static void recall_and_precision(void **state)
 {
@@ -104,15 +115,16 @@ static void recall_and_precision(void **state)
 		double n = (double)s->n / 100;
 		print_message("%-18s %10.1f %8.1f %13.1f\n", transform_name((enum transform)t),
 			(double)s->before[t] / n, (double)s->found[t] / n, (double)s->small[t] / n);
-		if ((double)s->found[t] < floors[t] * n || (double)s->small[t] < (floors[t] - 4) * n)
+		if ((double)s->found[t] < floors[t] * n ||
+			(double)s->small[t] < (floors[t] - 4) * n)
 			fail_msg("%s: %zu of %zu found, expected %d %%",
 				transform_name((enum transform)t), s->found[t], s->n, floors[t]);
 	}
 	for (size_t i = 0; i < s->n; i++)
 		for (size_t k = 0; k < i; k++, pairs++)
 			wrong += wl_view_match(&s->v[i], &s->v[k], (struct wl_radii){10, 8});
-	print_message("of %zu pairs of different photos %zu match, at radii 10 and 8\n", pairs,
-		wrong);
+	print_message(
+		"of %zu pairs of different photos %zu match, at radii 10 and 8\n", pairs, wrong);
 	assert_int_equal(wrong, 0);
 	free(s);
 }

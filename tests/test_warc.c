@@ -19,7 +19,7 @@
 
 static struct tmp_dir tmp;
 static struct wl_err err;
-static char own_path[512];         /* the archive that a test writes, under tmp */
+static char own_path[512];	    /* the archive that a test writes, under tmp */
 static const char *path = own_path; /* the one that is read; never written through */
 
 static int setup(void **state)
@@ -112,15 +112,16 @@ static void check_places(const struct seens *all, const char *what)
 		read_from(&rest, all->v[i].next_member, all->v[i].next_inside, 2);
 		size_t want = all->n - i - 1 < 2 ? all->n - i - 1 : 2;
 		if (rest.n != want)
-			fail_msg("%s: after record %zu (%s) there are %zu, expected %zu: %s", what, i,
-				all->v[i].why, rest.n, want, rest.n ? rest.v[0].why : "");
+			fail_msg("%s: after record %zu (%s) there are %zu, expected %zu: %s", what,
+				i, all->v[i].why, rest.n, want, rest.n ? rest.v[0].why : "");
 		for (size_t k = 0; k < want; k++)
 			if (!same(&rest.v[k], &all->v[i + 1 + k]))
-				fail_msg("%s: record %zu read from place %lld+%lld differs: %zu bytes "
+				fail_msg("%s: record %zu read from place %lld+%lld differs: %zu "
+					 "bytes "
 					 "%s / %zu bytes %s",
 					what, i + 1 + k, (long long)all->v[i].next_member,
-					(long long)all->v[i].next_inside, rest.v[k].n, rest.v[k].why,
-					all->v[i + 1 + k].n, all->v[i + 1 + k].why);
+					(long long)all->v[i].next_inside, rest.v[k].n,
+					rest.v[k].why, all->v[i + 1 + k].n, all->v[i + 1 + k].why);
 	}
 }
 
@@ -241,7 +242,9 @@ static void block(struct wl_buf *b, int seed, size_t n)
 	for (uint64_t i = 0; b->len < n; i++) {
 		uint64_t x = wl_rand64((uint64_t)seed, 1, i);
 		OK(wl_buf_printf(b, &err, "<p>%llx</p>%s", (unsigned long long)x,
-			x % 5 ? "" : x % 3 ? "\r\n\r\n" : "\nWARC/1.0 is a format\n"));
+			x % 5	? ""
+			: x % 3 ? "\r\n\r\n"
+				: "\nWARC/1.0 is a format\n"));
 	}
 	b->len = n;
 }
@@ -270,8 +273,9 @@ static size_t size_of(int seed, int i, size_t most)
 
 static void make(struct archive *a, enum form form, int seed, int n, size_t most)
 {
-	static const char dict[] = "WARC/1.1\r\nWARC-Type: response\r\nWARC-Date: 2024-01-31T12:00:"
-				   "00Z\r\nWARC-Target-URI: http://x/HTTP/1.1 200 OK\r\nContent-Type";
+	static const char dict[] =
+		"WARC/1.1\r\nWARC-Type: response\r\nWARC-Date: 2024-01-31T12:00:"
+		"00Z\r\nWARC-Target-URI: http://x/HTTP/1.1 200 OK\r\nContent-Type";
 	struct wl_buf one, b, all;
 
 	wl_buf_init(&a->file, 1 << 30);
@@ -333,7 +337,8 @@ static void test_forms(void **state)
 			assert_string_equal(s.v[i].uri, uri);
 			assert_false(s.v[i].damaged || s.v[i].mended);
 			assert_int_equal(s.v[i].n, a.body[i]);
-			assert_int_equal(s.v[i].type, i % 3 == 2 ? WL_WARC_REQUEST : WL_WARC_RESPONSE);
+			assert_int_equal(
+				s.v[i].type, i % 3 == 2 ? WL_WARC_REQUEST : WL_WARC_RESPONSE);
 		}
 		check_places(&s, FORM_NAMES[form]);
 		wl_buf_release(&a.file);
@@ -421,8 +426,8 @@ static bool is_untouched(const struct archive *a, size_t i, size_t lo, size_t hi
 	return end <= lo || begin > hi;
 }
 
-static void check_damaged(const struct archive *a, enum form form, uint64_t seed, size_t lo,
-	size_t hi)
+static void check_damaged(
+	const struct archive *a, enum form form, uint64_t seed, size_t lo, size_t hi)
 {
 	static struct seens s;
 	char what[128];
@@ -433,7 +438,8 @@ static void check_damaged(const struct archive *a, enum form form, uint64_t seed
 	for (size_t i = 0; i < a->n && form != GZ_ONE; i++) {
 		char uri[64];
 		/* The neighbour of damage may swallow it, or be cut by it. */
-		if (!is_untouched(a, i, lo, hi) || (i + 1 < a->n && !is_untouched(a, i + 1, lo, hi)))
+		if (!is_untouched(a, i, lo, hi) ||
+			(i + 1 < a->n && !is_untouched(a, i + 1, lo, hi)))
 			continue;
 		snprintf(uri, sizeof uri, "http://x/%zu", i);
 		while (at < s.n && strcmp(s.v[at].uri, uri))
@@ -455,7 +461,8 @@ static void test_damage(void **state)
 		for (uint64_t seed = 0; seed < 60; seed++) {
 			size_t lo, hi;
 			make(&a, forms[f], (int)(seed % 3), 12, seed % 4 ? 4000 : 60000);
-			/* Without its dictionary nothing can be read: that is an error, see below. */
+			/* Without its dictionary nothing can be read: that is an error, see below.
+			 */
 			size_t head = forms[f] == ZST_DICT ? a.at[0] : 0;
 			struct wl_buf part = a.file;
 			part.data += head;
@@ -469,7 +476,8 @@ static void test_damage(void **state)
 			damage(&part, seed, &lo, &hi);
 			a.file.len = part.len + head;
 			write_file(&a.file);
-			check_damaged(&a, forms[f], seed, lo + head, hi == (size_t)-1 ? hi : hi + head);
+			check_damaged(
+				&a, forms[f], seed, lo + head, hi == (size_t)-1 ? hi : hi + head);
 			wl_buf_release(&a.file);
 		}
 	}
@@ -498,8 +506,8 @@ static const struct seens *read_back(void)
 
 static void test_lengths(void **state)
 {
-	static const long long wrong[] = {0, 1, 30, 52, 59, 70, 120, 200, 330, 5000, 1 << 20,
-		60 << 20, 1LL << 40};
+	static const long long wrong[] = {
+		0, 1, 30, 52, 59, 70, 120, 200, 330, 5000, 1 << 20, 60 << 20, 1LL << 40};
 	const struct seens *s;
 
 	(void)state;
@@ -539,7 +547,8 @@ static void test_garbage(void **state)
 	wl_buf_init(&file, 1 << 28);
 	/* Between records of a plain file. */
 	add("http://x/0", "first", -1);
-	OK(wl_buf_puts(&file, "some bytes that are no record\r\nWARC/x\r\nWARC/1.0 talk\r\n", &err));
+	OK(wl_buf_puts(
+		&file, "some bytes that are no record\r\nWARC/x\r\nWARC/1.0 talk\r\n", &err));
 	add("http://x/1", "second", -1);
 	s = read_back();
 	assert_int_equal(s->n, 3);

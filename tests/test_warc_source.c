@@ -68,14 +68,15 @@ static void put_picture(struct wl_buf *file, struct wl_buf *one, enum form form,
 	char uri[128];
 
 	/* An archive may spell an address in another way than the page does. */
-	snprintf(uri, sizeof uri, i % 2 ? "https://NEWS.example.cn/img/%%e5%%9b%%be%d.jpg"
-					: "http://news.example.cn:80/img/%%E5%%9B%%BE%d.jpg",
+	snprintf(uri, sizeof uri,
+		i % 2 ? "https://NEWS.example.cn/img/%%e5%%9b%%be%d.jpg"
+		      : "http://news.example.cn:80/img/%%E5%%9B%%BE%d.jpg",
 		i);
 	wl_buf_init(&http, 1 << 20);
 	warc_http(&http, 200,
 		i == FORBIDDEN ? "Content-Type: image/jpeg\r\nX-Robots-Tag: noai\r\n"
-			: i % 3 ? "Content-Type: image/jpeg\r\n"
-				: "Content-Type: application/octet-stream\r\n",
+		: i % 3	       ? "Content-Type: image/jpeg\r\n"
+			       : "Content-Type: application/octet-stream\r\n",
 		b.data, i == CUT ? b.len / 2 : b.len);
 	warc_record(one, "1.0", "response", uri, http.data, http.len, -1);
 	put(file, one, form);
@@ -104,8 +105,9 @@ static void put_page(struct wl_buf *file, struct wl_buf *one, enum form form, in
 		warc_http(&http, 200, "Content-Type: text/html\r\nContent-Encoding: gzip\r\n",
 			z.data, z.len);
 	else
-		warc_http(&http, 200, i % 4 == 2 ? "" : "Content-Type: text/html; charset=utf-8\r\n",
-			html.data, html.len);
+		warc_http(&http, 200,
+			i % 4 == 2 ? "" : "Content-Type: text/html; charset=utf-8\r\n", html.data,
+			html.len);
 	snprintf(uri, sizeof uri, "http://news.example.cn/2024/%d.html", i);
 	warc_record(one, "1.0", "request", uri, "GET / HTTP/1.1\r\n\r\n", 18, -1);
 	put(file, one, form);
@@ -116,8 +118,8 @@ static void put_page(struct wl_buf *file, struct wl_buf *one, enum form form, in
 	size_t at = one->len;
 	put(file, one, form);
 	if (i == DAMAGED) /* plain: the head; else the middle of a member */
-		memset(file->data + file->len - (form == PLAIN || form == GZ_ONE ? at : at / 8), 'x',
-			6);
+		memset(file->data + file->len - (form == PLAIN || form == GZ_ONE ? at : at / 8),
+			'x', 6);
 	wl_buf_release(&html);
 	wl_buf_release(&http);
 	wl_buf_release(&z);
@@ -137,8 +139,8 @@ static void put_others(struct wl_buf *file, struct wl_buf *one, enum form form)
 	warc_http(&http, 200, "Content-Type: text/css\r\n", "p{}", 3);
 	warc_record(one, "1.0", "response", "http://news.example.cn/y", http.data, http.len, -1);
 	put(file, one, form);
-	warc_record(one, "1.0", "revisit", "http://news.example.cn/z", "HTTP/1.1 200 OK\r\n\r\n", 19,
-		-1);
+	warc_record(one, "1.0", "revisit", "http://news.example.cn/z", "HTTP/1.1 200 OK\r\n\r\n",
+		19, -1);
 	put(file, one, form);
 	warc_record(one, "1.0", "response", "dns:example.cn", "example.cn. A 1.2.3.4", 21, -1);
 	put(file, one, form);
@@ -209,7 +211,8 @@ static void test_counts(void **state)
 	for (int form = 0; form < FORMS; form++) {
 		char args[512], name[32];
 		snprintf(name, sizeof name, "one%d", form);
-		snprintf(args, sizeof args, "'warc:%s/%s?profile=news'", tmp.path, FORM_NAMES[form]);
+		snprintf(
+			args, sizeof args, "'warc:%s/%s?profile=news'", tmp.path, FORM_NAMES[form]);
 		json_t *v = ingest(name, args);
 		json_t *passed = json_object_get(v, "passed"), *why = json_object_get(v, "reasons");
 		/* 60 requests, 60 pages, 59 pictures, 6 others; the damaged page yields nothing. */
@@ -328,8 +331,8 @@ static void test_wrong_use(void **state)
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		char *out, args[512];
 		snprintf(args, sizeof args, cases[i].arg, tmp.path);
-		int code = tmp_run(&out, "%s/wenlan-ingest --no-fetch --corpus %s/bad %s", tmp_bin(),
-			tmp.path, args);
+		int code = tmp_run(&out, "%s/wenlan-ingest --no-fetch --corpus %s/bad %s",
+			tmp_bin(), tmp.path, args);
 		assert_int_equal(code, 2);
 		if (!strstr(out, cases[i].part))
 			fail_msg("%s: %s", args, out);

@@ -153,8 +153,8 @@ static int open_metrics(struct run *r, int64_t bytes, struct wl_err *err)
 	if (have < 0)
 		return -1;
 	if (have > bytes && truncate(r->metrics_path, bytes) < 0)
-		return wl_err_errno(err, "%s: cannot be cut to %lld bytes", r->metrics_path,
-			(long long)bytes);
+		return wl_err_errno(
+			err, "%s: cannot be cut to %lld bytes", r->metrics_path, (long long)bytes);
 	if (have < bytes)
 		wl_warn("%s has %lld bytes and the checkpoint knows of %lld: lines are missing",
 			r->metrics_path, (long long)have, (long long)bytes);
@@ -186,12 +186,14 @@ static int check_inputs(const struct run *r, const json_t *state, struct wl_err 
 	WL_TRY(wl_sha256_file(r->config->vocab, sum, err));
 	wl_hex(sum, sizeof sum, hex);
 	if (vocab && strcmp(vocab, hex))
-		return wl_err_set(err, WL_EUSAGE, "%s is not the vocabulary that the run at %s began "
+		return wl_err_set(err, WL_EUSAGE,
+			"%s is not the vocabulary that the run at %s began "
 			"with; give that one (its checkpoint holds a copy), or another --run",
 			r->config->vocab, r->config->run);
 	if (had && strcmp(had, r->fingerprint))
 		wl_warn("%s does not hold the shards that the run at %s began with: it goes on, in "
-			"another order of samples", r->config->shards, r->config->run);
+			"another order of samples",
+			r->config->shards, r->config->run);
 	return 0;
 }
 
@@ -206,8 +208,7 @@ static int resume(struct run *r, struct wl_err *err)
 
 	WL_TRY(wl_ckpt_load(r->config->run, &dir, &state, err));
 	extra = json_object_get(state, "run");
-	if (check_inputs(r, state, err) < 0 ||
-		wl_trainer_load(&r->trainer, dir, state, err) < 0 ||
+	if (check_inputs(r, state, err) < 0 || wl_trainer_load(&r->trainer, dir, state, err) < 0 ||
 		wl_json_int(extra, "loader_epoch", dir, &pos.epoch, err) < 0 ||
 		wl_json_int(extra, "loader_position", dir, &pos.position, err) < 0 ||
 		wl_json_int(extra, "loader_skipped", dir, &pos.skipped, err) < 0 ||
@@ -311,7 +312,7 @@ static void publish(struct run *r, const struct wl_step_report *s, double wait, 
 	if (s->verdict == WL_GUARD_OK) {
 		r->averaged++;
 		r->loss_average += (s->moco.loss - r->loss_average) /
-			(double)(r->averaged < 20 ? r->averaged : 20);
+				   (double)(r->averaged < 20 ? r->averaged : 20);
 	}
 	wl_metric_set("wenlan_train_step", "training steps done", (double)step);
 	wl_metric_set("wenlan_train_loss", "loss of the last step, both directions", s->moco.loss);
@@ -327,8 +328,8 @@ static void publish(struct run *r, const struct wl_step_report *s, double wait, 
 	wl_progress_set(r->progress, (uint64_t)(step * r->config->batch), note);
 	if (r->config->log_every && step % r->config->log_every == 0)
 		wl_info("step %lld of %lld: loss %.4f, top-1 %.1f %% and %.1f %%, tau %.4f, rate "
-			"%.3g, %.1f pairs/s", (long long)step, (long long)r->total_steps,
-			s->moco.loss,
+			"%.3g, %.1f pairs/s",
+			(long long)step, (long long)r->total_steps, s->moco.loss,
 			100 * s->moco.acc_i2t, 100 * s->moco.acc_t2i, s->tau, s->lr,
 			(double)r->config->batch / seconds);
 }
@@ -351,10 +352,10 @@ static int validate(struct run *r, json_t **val, struct wl_err *err)
 		return -1;
 	wl_info("step %lld of %lld, epoch %.1f: loss %.3f; validation R@1/5/10 image to text "
 		"%.1f %.1f %.1f, text to image %.1f %.1f %.1f %% of %lld pictures",
-		(long long)step, (long long)r->total_steps,
-		(double)step / (double)r->epoch_steps, r->loss_average, recall(*val, "i2t", "r1"),
-		recall(*val, "i2t", "r5"), recall(*val, "i2t", "r10"), recall(*val, "t2i", "r1"),
-		recall(*val, "t2i", "r5"), recall(*val, "t2i", "r10"),
+		(long long)step, (long long)r->total_steps, (double)step / (double)r->epoch_steps,
+		r->loss_average, recall(*val, "i2t", "r1"), recall(*val, "i2t", "r5"),
+		recall(*val, "i2t", "r10"), recall(*val, "t2i", "r1"), recall(*val, "t2i", "r5"),
+		recall(*val, "t2i", "r10"),
 		(long long)json_integer_value(json_object_get(*val, "images")));
 	wl_metric_set("wenlan_train_mean_recall", "validation, percent",
 		json_number_value(json_object_get(*val, "mean_recall")));
@@ -370,10 +371,14 @@ static int one_step(struct run *r, struct wl_err *err)
 	int got = wl_loader_next(r->train, &b, err), stepped, ret;
 
 	if (got <= 0)
-		return got < 0 ? -1 : wl_err_set(err, WL_EDATA, "%s: the split \"%s\" ended, and a "
-			"shuffled one never does", r->config->shards, r->config->train_split);
+		return got < 0 ? -1
+			       : wl_err_set(err, WL_EDATA,
+					 "%s: the split \"%s\" ended, and a "
+					 "shuffled one never does",
+					 r->config->shards, r->config->train_split);
 	if (b->n != r->config->batch)
-		return wl_err_set(err, WL_EDATA, "%s: a batch of %lld came, and %lld were asked "
+		return wl_err_set(err, WL_EDATA,
+			"%s: a batch of %lld came, and %lld were asked "
 			"for",
 			r->config->shards, (long long)b->n, (long long)r->config->batch);
 	loaded = now_s();
@@ -441,8 +446,8 @@ int wl_train_run(const struct wl_train_job *job, struct wl_err *err)
 		(long long)wl_params_trainable_count(&r.trainer.params),
 		(long long)wl_loader_size(r.train), (long long)r.epoch_steps,
 		(long long)r.total_steps);
-	r.progress = wl_progress_new("training", "pairs",
-		(uint64_t)(r.total_steps * job->config->batch));
+	r.progress = wl_progress_new(
+		"training", "pairs", (uint64_t)(r.total_steps * job->config->batch));
 	WL_TRY_OUT(loop(&r, err));
 	if (r.trainer.guard.nonfinite + r.trainer.guard.spikes)
 		wl_warn("%lld steps were skipped as not finite, %lld as spikes",

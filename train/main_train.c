@@ -22,8 +22,9 @@ int main(int argc, char **argv)
 	struct wl_opts opts = {
 		.program = "wenlan-train",
 		.usage = "--config FILE --shards DIR --run DIR [OPTION]...",
-		.about = "Trains the two towers by cross-modal MoCo. The same command again goes on "
-			 "from the newest checkpoint of the run.",
+		.about =
+			"Trains the two towers by cross-modal MoCo. The same command again goes on "
+			"from the newest checkpoint of the run.",
 		.example = "wenlan-train --config train/presets/small.yaml --shards shards "
 			   "--data.vocab vocab.txt --run runs/first",
 		.table = table,

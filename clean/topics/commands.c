@@ -34,7 +34,8 @@ static int run_train(struct wl_opts *opts, void *user, struct wl_err *err)
 	if (t->topics < 2 || t->topics > 65535 || t->iterations < 1 || t->iterations > 1000000 ||
 		t->o.threads < 0 || t->o.threads > 1024)
 		return wl_err_set(err, WL_EUSAGE,
-			"--topics is %lld, --iterations %lld and --threads %lld, expected 2 to 65535, "
+			"--topics is %lld, --iterations %lld and --threads %lld, expected 2 to "
+			"65535, "
 			"1 to 1000000 and 0 to 1024.",
 			(long long)t->topics, (long long)t->iterations, (long long)t->o.threads);
 	t->o.lda.topics = (int)t->topics;
@@ -90,8 +91,8 @@ static int main_train(int argc, char **argv)
 			"documents that a source must have for a model", false},
 		{"merged", WL_OPT_BOOL, &t.o.merged, NULL,
 			"one model for all sources instead of one each", false},
-		{"stop", WL_OPT_STR, &t.o.stop, "FILE",
-			"stop words (clean/topics/stopwords.txt)", false},
+		{"stop", WL_OPT_STR, &t.o.stop, "FILE", "stop words (clean/topics/stopwords.txt)",
+			false},
 		{"user-dict", WL_OPT_LIST, &t.o.user_dicts, "FILE",
 			"words for the segmentation, as jieba.load_userdict takes them", false},
 		{"select", WL_OPT_STR, &t.o.select, "FILE",
@@ -104,9 +105,10 @@ static int main_train(int argc, char **argv)
 	struct wl_opts opts = {
 		.program = "wenlan-filter topics train",
 		.usage = "--corpus DIR --out DIR [OPTION]...",
-		.about = "Learns what each source writes about: LDA over the words of its texts.\n"
-			 "Under mpirun the partitions are shared among the ranks; the result is the "
-			 "same.",
+		.about =
+			"Learns what each source writes about: LDA over the words of its texts.\n"
+			"Under mpirun the partitions are shared among the ranks; the result is the "
+			"same.",
 		.example = "wenlan-filter topics train --corpus corpus --out topics --topics 100\n"
 			   "mpirun -np 4 wenlan-filter topics train --corpus corpus --out topics",
 		.table = table,
@@ -158,7 +160,8 @@ static int main_select(int argc, char **argv)
 	struct wl_opts opts = {
 		.program = "wenlan-filter topics select",
 		.usage = "--model DIR [--rules FILE]",
-		.about = "Labels topics keep or drop, and by category, into DIR/labels.yaml; what is\n"
+		.about = "Labels topics keep or drop, and by category, into DIR/labels.yaml; what "
+			 "is\n"
 			 "labelled by hand there stays.",
 		.example = "wenlan-filter topics select --model topics --rules my-select.yaml",
 		.table = table,
@@ -178,9 +181,8 @@ static void print_topic(const json_t *f, struct wl_topic_label l, int k)
 		l.category ? l.category : "-",
 		(long long)json_integer_value(json_object_get(f, "docs")),
 		json_number_value(json_object_get(f, "coherence")));
-	json_array_foreach(json_object_get(f, "likely"), i, w)
-		if (i < 12)
-			printf(" %s", json_string_value(w));
+	json_array_foreach(json_object_get(f, "likely"), i, w) if (i < 12)
+		printf(" %s", json_string_value(w));
 	putchar('\n');
 }
 
@@ -272,7 +274,8 @@ static int main_report(int argc, char **argv)
 		{"out", WL_OPT_STR, &o.out, "FILE.html", "the page", true},
 		{"corpus", WL_OPT_STR, &o.corpus, "DIR", "where examples come from", false},
 		{"labels", WL_OPT_STR, &o.labels, "FILE", "labels (DIR/labels.yaml)", false},
-		{"max-pairs", WL_OPT_INT, &o.max_pairs, "N", "pairs to look at for examples", false},
+		{"max-pairs", WL_OPT_INT, &o.max_pairs, "N", "pairs to look at for examples",
+			false},
 		{0},
 	};
 	struct wl_opts opts = {

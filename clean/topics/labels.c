@@ -24,10 +24,9 @@ static int check_words(const json_t *list, const char *where, struct wl_err *err
 
 	if (list && !json_is_array(list))
 		return wl_err_set(err, WL_EUSAGE, "%s: expected a list of words.", where);
-	json_array_foreach(list, i, w)
-		if (!json_is_string(w) || !json_string_length(w))
-			return wl_err_set(err, WL_EUSAGE,
-				"%s: word %zu is no text; put it in quotes.", where, i + 1);
+	json_array_foreach(
+		list, i, w) if (!json_is_string(w) || !json_string_length(w)) return wl_err_set(err,
+		WL_EUSAGE, "%s: word %zu is no text; put it in quotes.", where, i + 1);
 	return 0;
 }
 
@@ -95,9 +94,7 @@ static bool has_seed(const json_t *seeds, const char *word)
 	const json_t *s;
 	size_t i;
 
-	json_array_foreach(seeds, i, s)
-		if (strstr(word, json_string_value(s)))
-			return true;
+	json_array_foreach(seeds, i, s) if (strstr(word, json_string_value(s))) return true;
 	return false;
 }
 
@@ -151,10 +148,9 @@ static json_t *likely_words(const json_t *topic)
 	json_t *w;
 
 	text[0] = 0;
-	json_array_foreach(json_object_get(topic, "likely"), i, w)
-		if (at + json_string_length(w) + 2 < sizeof(text) && i < 12)
-			at += (size_t)sprintf(
-				text + at, "%s%s", i ? " " : "", json_string_value(w));
+	json_array_foreach(json_object_get(topic, "likely"), i,
+		w) if (at + json_string_length(w) + 2 < sizeof(text) && i < 12) at +=
+		(size_t)sprintf(text + at, "%s%s", i ? " " : "", json_string_value(w));
 	return json_string(text);
 }
 
@@ -182,8 +178,8 @@ static json_t *judge(const struct rules *r, const json_t *topic)
 	else if (r->need_category && !category)
 		snprintf(why, sizeof(why), "of no category");
 	if (*why)
-		return json_pack("{s:s, s:s?, s:s, s:s, s:o}", "label", "drop", "category", category,
-			"by", "rules", "why", why, "words", likely_words(topic));
+		return json_pack("{s:s, s:s?, s:s, s:s, s:o}", "label", "drop", "category",
+			category, "by", "rules", "why", why, "words", likely_words(topic));
 	if (category)
 		snprintf(why, sizeof(why), "%.0f %% of its words: %s", 100 * share, found);
 	return json_pack("{s:s, s:s?, s:s, s:s, s:o}", "label", "keep", "category", category, "by",
@@ -194,8 +190,8 @@ static json_t *judge(const struct rules *r, const json_t *topic)
 
 static const json_t *old_label(const json_t *labels, const char *source, const char *topic)
 {
-	const json_t *l = json_object_get(
-		json_object_get(json_object_get(labels, "sources"), source), topic);
+	const json_t *l =
+		json_object_get(json_object_get(json_object_get(labels, "sources"), source), topic);
 	const char *by = json_string_value(json_object_get(l, "by"));
 
 	return by && strcmp(by, "hand") == 0 ? l : NULL;
@@ -228,9 +224,9 @@ static int label_model(const struct rules *r, const struct wl_topic_model *m, co
 
 static int save_yaml(const char *path, const json_t *labels, struct wl_err *err)
 {
-	static const char note[] =
-		"# Labels of topics.  Change label (keep | drop) or category and write `by: hand`;\n"
-		"# wenlan-filter topics select leaves such topics alone.\n";
+	static const char note[] = "# Labels of topics.  Change label (keep | drop) or category "
+				   "and write `by: hand`;\n"
+				   "# wenlan-filter topics select leaves such topics alone.\n";
 	struct wl_buf b;
 	int ret = -1;
 
@@ -272,8 +268,7 @@ int wl_topic_labels_select(const struct wl_topic_models *t, const char *dir, con
 		goto out;
 	for (size_t i = 0; i < t->n; i++)
 		WL_TRY_OUT(label_model(&r, &t->v[i], old, sources, counts, err));
-	labels = json_pack(
-		"{s:i, s:s, s:O}", "version", 1, "topics", t->id, "sources", sources);
+	labels = json_pack("{s:i, s:s, s:O}", "version", 1, "topics", t->id, "sources", sources);
 	ret = labels ? save_yaml(path, labels, err) : wl_err_nomem(err, "labels of topics", 0);
 out:
 	json_decref(r.root);
@@ -298,9 +293,8 @@ int wl_topic_labels_by_hand(const char *dir, bool *by_hand, struct wl_err *err)
 			return -1;
 		}
 	}
-	json_object_foreach(json_object_get(root, "sources"), source, list)
-		json_object_foreach(list, number, l)
-			*by_hand = *by_hand || old_label(root, source, number) != NULL;
+	json_object_foreach(json_object_get(root, "sources"), source, list) json_object_foreach(
+		list, number, l) *by_hand = *by_hand || old_label(root, source, number) != NULL;
 	json_decref(root);
 	free(path);
 	return path ? 0 : -1;
@@ -308,8 +302,8 @@ int wl_topic_labels_by_hand(const char *dir, bool *by_hand, struct wl_err *err)
 
 /* ---- reading ---- */
 
-static int check_label(const json_t *l, const char *path, const char *source, size_t k,
-	struct wl_err *err)
+static int check_label(
+	const json_t *l, const char *path, const char *source, size_t k, struct wl_err *err)
 {
 	const char *label = json_string_value(json_object_get(l, "label"));
 	const json_t *category = json_object_get(l, "category");
@@ -321,8 +315,8 @@ static int check_label(const json_t *l, const char *path, const char *source, si
 			path, k, source);
 	if (!label || (strcmp(label, "keep") != 0 && strcmp(label, "drop") != 0))
 		return wl_err_set(err, WL_EUSAGE,
-			"%s: the label of topic %zu of %s is \"%s\", expected keep or drop.", path, k,
-			source, label ? label : "no text");
+			"%s: the label of topic %zu of %s is \"%s\", expected keep or drop.", path,
+			k, source, label ? label : "no text");
 	if (category && !json_is_null(category) &&
 		(!json_is_string(category) || !json_string_length(category)))
 		return wl_err_set(err, WL_EUSAGE,

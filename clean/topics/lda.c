@@ -30,19 +30,19 @@ struct lda {
 	uint32_t V;
 	double alpha, beta;
 	uint64_t seed;
-	size_t n;	   /* tokens of this rank */
-	uint32_t *cell;	   /* [n] topic | proposal << 16, by word, then in the documents' order */
-	uint32_t *pos;	   /* [n] of token t in the documents' order: where its cell is */
-	uint32_t *begin;   /* [V + 1] cells of each word */
-	uint64_t *size;	   /* [V] tokens of each word on all ranks */
-	uint64_t *number;  /* [V] the word's first token here, as ranks count together */
-	uint64_t token0;   /* this rank's first token, in the documents' order of all ranks */
-	int64_t *total;	   /* [K] C_k */
-	_Atomic int64_t *change; /* [K] what a sweep did to it here */
-	double *inverse;   /* [K] 1 / (C_k + V beta) */
+	size_t n;	  /* tokens of this rank */
+	uint32_t *cell;	  /* [n] topic | proposal << 16, by word, then in the documents' order */
+	uint32_t *pos;	  /* [n] of token t in the documents' order: where its cell is */
+	uint32_t *begin;  /* [V + 1] cells of each word */
+	uint64_t *size;	  /* [V] tokens of each word on all ranks */
+	uint64_t *number; /* [V] the word's first token here, as ranks count together */
+	uint64_t token0;  /* this rank's first token, in the documents' order of all ranks */
+	int64_t *total;	  /* [K] C_k */
+	_Atomic int64_t *change;    /* [K] what a sweep did to it here */
+	double *inverse;	    /* [K] 1 / (C_k + V beta) */
 	struct span *words, *parts; /* jobs: words, documents */
 	size_t n_words, n_parts, words_at;
-	uint32_t *block;   /* counts of the words [block_at, ...) over all ranks; NULL: alone */
+	uint32_t *block; /* counts of the words [block_at, ...) over all ranks; NULL: alone */
 	uint32_t block_at;
 	uint64_t key_accept, key_propose; /* of the sweep */
 	_Atomic int no_memory;
@@ -69,12 +69,12 @@ static void new_keys(struct lda *s, int iteration, int sweep)
  * topic[guide...].  A guide of about two entries a topic finds it in a step or two, whatever the
  * number of tokens. */
 struct units {
-	uint32_t *count;  /* [K] */
-	uint32_t *end;	  /* [K] units of topics up to and with k (by number, not place) */
-	uint32_t *stop;	  /* [topics there are] the same, by place */
-	uint16_t *topic;  /* by place */
-	uint16_t *guide;  /* [units >> shift] the first place whose units reach so far */
-	int64_t *change;  /* [K] */
+	uint32_t *count; /* [K] */
+	uint32_t *end;	 /* [K] units of topics up to and with k (by number, not place) */
+	uint32_t *stop;	 /* [topics there are] the same, by place */
+	uint16_t *topic; /* by place */
+	uint16_t *guide; /* [units >> shift] the first place whose units reach so far */
+	int64_t *change; /* [K] */
 	int shift;
 };
 
@@ -221,8 +221,8 @@ static void judge_doc(struct lda *s, struct scratch *t, const uint32_t *pos, siz
 		t->count[t->topic[i]] = 0;
 }
 
-static void propose_doc(struct lda *s, const struct scratch *t, const uint32_t *pos, size_t n,
-	uint64_t id)
+static void propose_doc(
+	struct lda *s, const struct scratch *t, const uint32_t *pos, size_t n, uint64_t id)
 {
 	double others = (double)(n - 1), inv_alpha = 1 / s->alpha;
 	double range = others + s->K * s->alpha;
@@ -344,8 +344,7 @@ static int end_sweep(struct lda *s, struct wl_err *err)
 	}
 	for (int k = 0; k < s->K; k++)
 		sum[k] = atomic_exchange(&s->change[k], 0);
-	WL_TRY_OUT(
-		wl_comm_all_reduce(s->comm, sum, (size_t)s->K, WL_COMM_I64, WL_COMM_SUM, err));
+	WL_TRY_OUT(wl_comm_all_reduce(s->comm, sum, (size_t)s->K, WL_COMM_I64, WL_COMM_SUM, err));
 	for (int k = 0; k < s->K; k++) {
 		s->total[k] += sum[k];
 		s->inverse[k] = 1 / ((double)s->total[k] + s->V * s->beta);
@@ -504,8 +503,8 @@ static int lda_init(struct lda *s, struct wl_err *err)
 	s->inverse = calloc(K, sizeof(*s->inverse));
 	if (wl_comm_size(s->comm) > 1)
 		s->block = malloc(block_words(s) * K * sizeof(*s->block));
-	if (!s->cell || !s->pos || !s->begin || !s->size || !s->number || !s->total ||
-		!s->change || !s->inverse || (wl_comm_size(s->comm) > 1 && !s->block))
+	if (!s->cell || !s->pos || !s->begin || !s->size || !s->number || !s->total || !s->change ||
+		!s->inverse || (wl_comm_size(s->comm) > 1 && !s->block))
 		return wl_err_nomem(err, "the tokens of the topic sampler", n * 8);
 	WL_TRY(number_words(s, err));
 	s->n_words = cut_words(s, NULL);
@@ -562,18 +561,19 @@ void wl_docs_release(struct wl_docs *d)
 static int check(const struct wl_docs *d, const struct wl_lda_config *c, struct wl_err *err)
 {
 	if (c->topics < 2 || c->topics > MAX_TOPICS)
-		return wl_err_set(err, WL_EUSAGE,
-			"The number of topics is %d, expected 2 to %d.", c->topics, MAX_TOPICS);
+		return wl_err_set(err, WL_EUSAGE, "The number of topics is %d, expected 2 to %d.",
+			c->topics, MAX_TOPICS);
 	if (!(c->alpha > 0) || !(c->beta > 0) || c->alpha > 1e6 || c->beta > 1e6)
 		return wl_err_set(err, WL_EUSAGE,
 			"The priors are alpha %g and beta %g, expected more than 0.", c->alpha,
 			c->beta);
 	if (c->iterations < 1)
-		return wl_err_set(err, WL_EUSAGE, "The number of iterations is %d, expected 1 or more.",
-			c->iterations);
+		return wl_err_set(err, WL_EUSAGE,
+			"The number of iterations is %d, expected 1 or more.", c->iterations);
 	if (d->n > UINT32_MAX || d->start[d->n] >= UINT32_MAX)
 		return wl_err_set(err, WL_EDATA,
-			"%llu words in %zu documents are too many for one rank (2^32); take a sample "
+			"%llu words in %zu documents are too many for one rank (2^32); take a "
+			"sample "
 			"(--max-docs) or start more ranks.",
 			(unsigned long long)d->start[d->n], d->n);
 	return 0;

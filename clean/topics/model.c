@@ -73,8 +73,9 @@ static int save_counts(const struct wl_lda_model *m, const char *path, struct wl
 	char head[NPY_HEAD + 1], dict[NPY_HEAD];
 	struct wl_outfile f;
 
-	snprintf(dict, sizeof(dict), "{'descr': '<u4', 'fortran_order': False, 'shape': (%u, %d), }",
-		m->n_words, m->topics);
+	snprintf(dict, sizeof(dict),
+		"{'descr': '<u4', 'fortran_order': False, 'shape': (%u, %d), }", m->n_words,
+		m->topics);
 	snprintf(head, sizeof(head), "%-127s\n", "");
 	memcpy(head, "\x93NUMPY\x01\x00\x76\x00", 10);
 	memcpy(head + 10, dict, strlen(dict));
@@ -133,7 +134,8 @@ out:
 /* A source's name as a directory; others than letters, digits, - and _ become a number. */
 static char *dir_name(const char *source, size_t number, struct wl_err *err)
 {
-	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
+	static const char plain[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
 
 	if (*source && *source != '-' && strlen(source) < 64 &&
 		strspn(source, plain) == strlen(source))
@@ -178,8 +180,8 @@ static json_t *hashes(const char *dir, struct wl_err *err)
 	return o;
 }
 
-int wl_topic_model_save(const char *dir, const struct wl_topic_model *m, json_t *index,
-	struct wl_err *err)
+int wl_topic_model_save(
+	const char *dir, const struct wl_topic_model *m, json_t *index, struct wl_err *err)
 {
 	json_t *list = json_object_get(index, "sources"), *sha;
 	char *name = dir_name(m->source, json_array_size(list), err);
@@ -257,8 +259,8 @@ static int load_index(struct wl_topic_models *t, const char *path, struct wl_err
 	return 0;
 }
 
-static int load_all(struct wl_topic_models *t, const char *dir, bool with_counts,
-	struct wl_err *err)
+static int load_all(
+	struct wl_topic_models *t, const char *dir, bool with_counts, struct wl_err *err)
 {
 	json_t *list = json_object_get(t->index, "sources"), *e;
 	size_t i;
@@ -285,8 +287,8 @@ static int load_all(struct wl_topic_models *t, const char *dir, bool with_counts
 	return 0;
 }
 
-int wl_topic_models_load(struct wl_topic_models *t, const char *dir, bool with_counts,
-	struct wl_err *err)
+int wl_topic_models_load(
+	struct wl_topic_models *t, const char *dir, bool with_counts, struct wl_err *err)
 {
 	char *path = wl_path_join(dir, "topics.json", err);
 	int ret = -1;
@@ -300,8 +302,8 @@ int wl_topic_models_load(struct wl_topic_models *t, const char *dir, bool with_c
 	return ret;
 }
 
-struct wl_segment *wl_topic_models_segment(const struct wl_topic_models *t, const char *dir,
-	struct wl_err *err)
+struct wl_segment *wl_topic_models_segment(
+	const struct wl_topic_models *t, const char *dir, struct wl_err *err)
 {
 	const char *id = json_string_value(json_object_get(t->index, "segment"));
 	int64_t n = json_integer_value(json_object_get(t->index, "user_dicts"));

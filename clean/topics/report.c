@@ -70,8 +70,7 @@ static json_t *normalised(const struct wl_text *tx, const struct wl_pair *p, str
 		return NULL;
 	}
 	for (size_t i = 0; i < t.n && ret == 0; i++) {
-		ret = wl_text_normalise(
-			tx, p->source, t.v[i].text, t.v[i].len, 0, &b, NULL, err);
+		ret = wl_text_normalise(tx, p->source, t.v[i].text, t.v[i].len, 0, &b, NULL, err);
 		if (ret == 0 && b.len)
 			json_array_append_new(
 				out, json_pack("[s, s%]", t.v[i].kind, wl_buf_str(&b), b.len));
@@ -98,8 +97,8 @@ static struct topic *topic_at(const struct page *g, const char *source, int topi
 	return all < g->models->n ? &g->topic[all][topic] : NULL;
 }
 
-static int look_at(struct page *g, const struct wl_text *tx, const struct wl_pair *p,
-	struct wl_err *err)
+static int look_at(
+	struct page *g, const struct wl_text *tx, const struct wl_pair *p, struct wl_err *err)
 {
 	json_t *texts = normalised(tx, p, err);
 	struct wl_topic_of of;
@@ -110,8 +109,8 @@ static int look_at(struct page *g, const struct wl_text *tx, const struct wl_pai
 	if (ret == 0) {
 		t = of.topic < 0 ? NULL : topic_at(g, p->source, of.topic);
 		if (t) {
-			const char *s = json_string_value(
-				json_array_get(json_array_get(texts, 0), 1));
+			const char *s =
+				json_string_value(json_array_get(json_array_get(texts, 0), 1));
 			t->pairs++;
 			keep_example(t, of.share, s ? s : "");
 		} else {
@@ -162,10 +161,8 @@ static void join(const json_t *words, char *out, size_t size)
 	json_t *w;
 
 	out[0] = 0;
-	json_array_foreach(words, i, w)
-		if (at + json_string_length(w) + 2 < size)
-			at += (size_t)snprintf(out + at, size - at, "%s%s", i ? " " : "",
-				json_string_value(w));
+	json_array_foreach(words, i, w) if (at + json_string_length(w) + 2 < size) at +=
+		(size_t)snprintf(out + at, size - at, "%s%s", i ? " " : "", json_string_value(w));
 }
 
 struct line {
@@ -207,7 +204,8 @@ static int draw_topic(struct page *g, size_t i, int k, int64_t most, struct wl_e
 	WL_TRY(wl_html_heading(h, 3, line, err));
 	WL_TRY(draw_bar(h, (int64_t)number(f, "docs"), most, l.drop, err));
 	snprintf(line, sizeof(line),
-		"%.0f documents, %.0f words; coherence %.3f, entropy %.3f; %lld of the pairs looked "
+		"%.0f documents, %.0f words; coherence %.3f, entropy %.3f; %lld of the pairs "
+		"looked "
 		"at.",
 		number(f, "docs"), number(f, "tokens"), number(f, "coherence"),
 		number(f, "entropy"), (long long)t->pairs);
@@ -251,7 +249,8 @@ static int draw_model(struct page *g, size_t i, struct wl_err *err)
 	qsort(v, (size_t)K, sizeof(*v), by_docs);
 	WL_TRY_OUT(wl_html_heading(&g->html, 2, m->source, err));
 	snprintf(line, sizeof(line),
-		"%d topics, %d dropped, over %.0f documents with %.0f words of a vocabulary of %.0f; "
+		"%d topics, %d dropped, over %.0f documents with %.0f words of a vocabulary of "
+		"%.0f; "
 		"perplexity of held-out texts %.1f. Of %lld pairs looked at, %lld are of dropped "
 		"topics.",
 		K, dropped, number(m->facts, "docs"), number(m->facts, "tokens"),
@@ -273,7 +272,8 @@ static int draw(struct page *g, const char *path, struct wl_err *err)
 	WL_TRY(wl_html_init(&g->html, "Topics", err));
 	if (g->looked_at) {
 		snprintf(line, sizeof(line),
-			"%lld pairs looked at; %lld of them have no topic (no model for the source, "
+			"%lld pairs looked at; %lld of them have no topic (no model for the "
+			"source, "
 			"or no word of its vocabulary).",
 			(long long)g->looked_at, (long long)g->without);
 		WL_TRY(wl_html_para(&g->html, line, err));

@@ -199,8 +199,8 @@ int wl_terms_read_list(struct wl_terms *t, const char *path, struct wl_err *err)
 /* ---- vocabularies ---- */
 
 /* The terms and counts of all ranks in one table. */
-static int add_up(const struct wl_terms *t, struct wl_comm *comm, struct wl_terms *sum,
-	struct wl_err *err)
+static int add_up(
+	const struct wl_terms *t, struct wl_comm *comm, struct wl_terms *sum, struct wl_err *err)
 {
 	size_t entry = sizeof(struct wl_term_count), bytes = t->n * entry + t->len;
 	size_t *of = calloc((size_t)wl_comm_size(comm), sizeof(*of));
@@ -267,8 +267,8 @@ static int take(const struct wl_terms *sum, const struct wl_term_bounds *bounds,
 	for (size_t i = 0; i < sum->n; i++)
 		if (sum->count[i].docs >= (uint64_t)bounds->min_docs &&
 			(double)sum->count[i].docs <= bounds->max_share * (double)docs)
-			v[n++] = (struct ranked){sum->count[i].occurrences, wl_terms_word(sum, i),
-				(uint32_t)i};
+			v[n++] = (struct ranked){
+				sum->count[i].occurrences, wl_terms_word(sum, i), (uint32_t)i};
 	qsort(v, n, sizeof(*v), by_rank);
 	for (size_t i = 0; i < n && i < (size_t)bounds->max_words && ret == 0; i++) {
 		uint32_t id = 0;
@@ -325,7 +325,8 @@ static int add_counted(struct wl_terms *t, const char *s, size_t n, size_t line,
 	if (tab && (size_t)(s + n - tab) < sizeof(rest)) {
 		memcpy(rest, tab, (size_t)(s + n - tab));
 		rest[s + n - tab] = 0;
-		if (!memchr(s, 0, n) && sscanf(rest, "\t%llu\t%llu%c", &occurrences, &docs, &end) == 2) {
+		if (!memchr(s, 0, n) &&
+			sscanf(rest, "\t%llu\t%llu%c", &occurrences, &docs, &end) == 2) {
 			WL_TRY(wl_terms_add(t, s, (size_t)(tab - s), &id, err));
 			t->count[id] = (struct wl_term_count){occurrences, docs};
 			if (t->n > before)

@@ -84,8 +84,9 @@ static int finish_model(struct training *t, struct wl_topic_docs *d, const int64
 	ret = 0;
 	if (first_rank(t)) {
 		training = training_json(t, d, total, perplexity);
-		m.facts = training ? wl_topic_facts_json(facts, lda->topics, &d->terms, training, err)
-				   : NULL;
+		m.facts =
+			training ? wl_topic_facts_json(facts, lda->topics, &d->terms, training, err)
+				 : NULL;
 		ret = m.facts ? wl_topic_model_save(t->dir, &m, t->index, err) : -1;
 		wl_info("%s: %lld documents, %lld words of %zu, perplexity of held-out texts %.1f",
 			d->source, (long long)total[0], (long long)total[1], d->terms.n,
@@ -101,8 +102,8 @@ out:
 
 static int train_source(struct training *t, struct wl_topic_docs *d, struct wl_err *err)
 {
-	int64_t total[3] = {(int64_t)d->train.n, (int64_t)d->train.start[d->train.n],
-		(int64_t)d->held.n};
+	int64_t total[3] = {
+		(int64_t)d->train.n, (int64_t)d->train.start[d->train.n], (int64_t)d->held.n};
 	struct wl_lda_model lda = {0};
 	int ret;
 
@@ -282,7 +283,8 @@ static int check_options(const struct wl_topics_options *o, struct wl_err *err)
 	if (o->bounds.min_docs < 1 || o->bounds.max_words < 2 ||
 		!(o->bounds.max_share > 0 && o->bounds.max_share <= 1) || o->min_chars < 1)
 		return wl_err_set(err, WL_EUSAGE,
-			"--min-docs is %lld, --max-share %g, --max-words %lld and --min-chars %lld, "
+			"--min-docs is %lld, --max-share %g, --max-words %lld and --min-chars "
+			"%lld, "
 			"expected 1 or more, above 0 up to 1, 2 or more, and 1 or more.",
 			(long long)o->bounds.min_docs, o->bounds.max_share,
 			(long long)o->bounds.max_words, (long long)o->min_chars);

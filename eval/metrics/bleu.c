@@ -60,7 +60,8 @@ static void tally_image(const struct wl_ngram_set *s, size_t i, const struct wl_
 	*t = (struct tally){.len = (double)im->hyp.n, .ref_len = closest_length(im)};
 	for (size_t k = 0; k < WL_BLEU_ORDERS; k++) {
 		t->guess[k] = im->hyp.n > k ? (double)(im->hyp.n - k) : 0;
-		t->correct[k] = clipped(&s->hyp[i][k], s->ref + s->first_ref[i], im->n_refs, k, most);
+		t->correct[k] =
+			clipped(&s->hyp[i][k], s->ref + s->first_ref[i], im->n_refs, k, most);
 	}
 }
 

@@ -63,8 +63,8 @@ static void stats_of(const int64_t n[8], double out[WL_BOOT_STATS])
 	out[6] = sides ? sum / (3 * sides) : 0;
 }
 
-static void draw(const struct hits *h, int64_t n, uint64_t seed, int round,
-	double out[WL_BOOT_STATS])
+static void draw(
+	const struct hits *h, int64_t n, uint64_t seed, int round, double out[WL_BOOT_STATS])
 {
 	int64_t sum[8] = {0};
 
@@ -92,7 +92,8 @@ static int resample(const struct hits *a, const struct hits *b, int64_t n, int r
 	double *v = malloc((size_t)rounds * WL_BOOT_STATS * sizeof *v), base[WL_BOOT_STATS];
 
 	if (!v)
-		return wl_err_nomem(err, "the bootstrap", (size_t)rounds * WL_BOOT_STATS * sizeof *v);
+		return wl_err_nomem(
+			err, "the bootstrap", (size_t)rounds * WL_BOOT_STATS * sizeof *v);
 	draw(a, n, seed, -1, base);
 	if (b)
 		draw(b, n, seed, -1, out->value);
@@ -121,7 +122,9 @@ static int resample(const struct hits *a, const struct hits *b, int64_t n, int r
 		}
 		least = below < above ? below : above;
 		if (p)
-			p[k] = 2.0 * (least ? least : 0.5) / rounds < 1 ? 2.0 * (least ? least : 0.5) / rounds : 1;
+			p[k] = 2.0 * (least ? least : 0.5) / rounds < 1
+				       ? 2.0 * (least ? least : 0.5) / rounds
+				       : 1;
 	}
 	free(v);
 	return 0;
@@ -131,13 +134,15 @@ static int check(const struct wl_retrieval_in *in, int rounds, struct wl_err *er
 {
 	if (rounds < 100 || rounds > 1000000 || in->n_images < 1)
 		return wl_err_set(err, WL_EUSAGE,
-			"a bootstrap takes 100 to 1000000 rounds over at least one image; found %d and %lld",
+			"a bootstrap takes 100 to 1000000 rounds over at least one image; found %d "
+			"and %lld",
 			rounds, (long long)in->n_images);
 	return 0;
 }
 
 int wl_retrieval_bootstrap(const struct wl_retrieval_in *in, const int64_t *image_rank,
-	const int64_t *text_rank, int rounds, uint64_t seed, struct wl_boot *out, struct wl_err *err)
+	const int64_t *text_rank, int rounds, uint64_t seed, struct wl_boot *out,
+	struct wl_err *err)
 {
 	struct hits *h;
 	int ret;

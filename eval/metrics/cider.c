@@ -6,8 +6,8 @@
 
 struct cider {
 	const struct wl_ngram_set *set;
-	double *idf;     /* [images + 1], by df */
-	double *weight;  /* [2 * longest]: the hypothesis's tf-idf vectors, then a reference's */
+	double *idf;	/* [images + 1], by df */
+	double *weight; /* [2 * longest]: the hypothesis's tf-idf vectors, then a reference's */
 	size_t longest;
 };
 
@@ -66,7 +66,8 @@ static double score_image(const struct cider *c, size_t i, const struct wl_capti
 	for (size_t r = 0; r < im->n_refs; r++) {
 		double sum = 0, delta;
 
-		weigh(c, df, s->ref[s->first_ref[i] + r], im->refs[r].n, c->weight + c->longest, &ref);
+		weigh(c, df, s->ref[s->first_ref[i] + r], im->refs[r].n, c->weight + c->longest,
+			&ref);
 		delta = hyp.length - ref.length;
 		for (int k = 0; k < WL_NGRAM_MAX; k++)
 			sum += similarity(&hyp, &ref, k);

@@ -8,27 +8,27 @@
 
 /* What a label collects. */
 struct tally {
-	int64_t images, first;      /* true ones, and those found at rank 1 */
+	int64_t images, first;	    /* true ones, and those found at rank 1 */
 	int64_t predicted, correct; /* among the k of all images */
 };
 
 struct work {
 	const struct wl_retrieval_in *in;
-	int64_t *rank;         /* [n_images] */
+	int64_t *rank;	       /* [n_images] */
 	struct tally *tally;   /* [n_texts] */
 	int64_t *first, *pair; /* true labels of image i: pair[first[i]..first[i+1]) */
-	int64_t *top;          /* [k] */
-	float *score;          /* [max(k, n_images)] */
+	int64_t *top;	       /* [k] */
+	float *score;	       /* [max(k, n_images)] */
 	int64_t *zeros, *rows; /* [n_images] */
 	struct scored {
 		float score;
 		int32_t index;
 		bool right;
-	} *order; /* [n_images] */
+	} * order; /* [n_images] */
 };
 
-void wl_classify_average(const float *prompts, int64_t labels, int64_t per_label, int64_t dim,
-	float *out)
+void wl_classify_average(
+	const float *prompts, int64_t labels, int64_t per_label, int64_t dim, float *out)
 {
 	memset(out, 0, (size_t)(labels * dim) * sizeof *out);
 	for (int64_t r = 0; r < labels * per_label; r++)
@@ -114,8 +114,8 @@ static int count_tags(struct work *w, int64_t k, struct wl_err *err)
 	const struct wl_retrieval_in *in = w->in;
 
 	for (int64_t i = 0; i < in->n_images; i++) {
-		WL_TRY(wl_retrieval_top(in->images + i * in->dim, in->texts, in->n_texts, in->dim, k,
-			w->top, w->score, err));
+		WL_TRY(wl_retrieval_top(in->images + i * in->dim, in->texts, in->n_texts, in->dim,
+			k, w->top, w->score, err));
 		for (int64_t t = 0; t < k; t++) {
 			bool right = is_true(w, i, w->top[t]);
 
@@ -176,7 +176,8 @@ static void summarise(struct work *w, struct wl_classified *out, double *label_a
 		double ap = average_precision(w, l);
 		out->labels++;
 		out->class_accuracy += ratio((double)t->first, (double)t->images);
-		out->macro_f1 += ratio(2.0 * (double)t->correct, (double)(t->predicted + t->images));
+		out->macro_f1 +=
+			ratio(2.0 * (double)t->correct, (double)(t->predicted + t->images));
 		out->map += ap;
 		if (label_ap)
 			label_ap[l] = ap;
@@ -198,8 +199,9 @@ int wl_classify(const struct wl_retrieval_in *in, int64_t k, struct wl_classifie
 	int ret = -1;
 
 	if (k < 1 || k > in->n_texts)
-		return wl_err_set(err, WL_EUSAGE, "%lld tags an image cannot be predicted from %lld labels",
-			(long long)k, (long long)in->n_texts);
+		return wl_err_set(err, WL_EUSAGE,
+			"%lld tags an image cannot be predicted from %lld labels", (long long)k,
+			(long long)in->n_texts);
 	*out = (struct wl_classified){.k = k};
 	WL_TRY_OUT(prepare(&w, k, err));
 	WL_TRY_OUT(wl_retrieval_ranks(in, w.rank, NULL, err));

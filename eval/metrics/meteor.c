@@ -22,7 +22,7 @@ static const uint64_t one_match = (uint64_t)1 << 48, one_chunk = (uint64_t)1 << 
 struct path {
 	uint64_t key;
 	uint64_t *used; /* [words]: bits of the hypothesis's tokens */
-	int32_t last;   /* after the last match's place in the hypothesis; -1: no open chunk */
+	int32_t last;	/* after the last match's place in the hypothesis; -1: no open chunk */
 };
 
 /* Up to BEAM paths in order. */
@@ -33,11 +33,11 @@ struct beam {
 
 struct aligner {
 	const struct wl_caption *hyp, *ref;
-	size_t words;        /* of a bit set */
-	int32_t *next;       /* [hyp.n]: the next place with the same token, or -1 */
-	int32_t *first;      /* [ref.n]: its token's first place in the hypothesis, or -1 */
-	int32_t *fixed;      /* [ref.n]: the only possible match, or -1 */
-	uint64_t *bits;      /* of both beams */
+	size_t words;	/* of a bit set */
+	int32_t *next;	/* [hyp.n]: the next place with the same token, or -1 */
+	int32_t *first; /* [ref.n]: its token's first place in the hypothesis, or -1 */
+	int32_t *fixed; /* [ref.n]: the only possible match, or -1 */
+	uint64_t *bits; /* of both beams */
 	size_t cap_hyp, cap_ref, cap_bits;
 	struct beam beam[2];
 	struct path scratch;
@@ -83,7 +83,8 @@ static int aligner_reserve(struct aligner *a, size_t hyp, size_t ref, struct wl_
 
 	if (hyp >= MAX_TOKENS || ref >= MAX_TOKENS)
 		return wl_err_set(err, WL_EDATA,
-			"a caption has %zu tokens; METEOR takes fewer than %d (is it a whole document?)",
+			"a caption has %zu tokens; METEOR takes fewer than %d (is it a whole "
+			"document?)",
 			hyp > ref ? hyp : ref, MAX_TOKENS);
 	if (hyp > a->cap_hyp) {
 		WL_TRY(grow(&a->next, 2 * hyp, err));
@@ -248,10 +249,11 @@ static int align(struct aligner *a, struct path *best, struct wl_err *err)
 	return 0;
 }
 
-static void count(const struct aligner *a, const struct path *best, const bool *function,
-	struct stats *s)
+static void count(
+	const struct aligner *a, const struct path *best, const bool *function, struct stats *s)
 {
-	*s = (struct stats){.test_len = (double)a->hyp->n, .ref_len = (double)a->ref->n,
+	*s = (struct stats){.test_len = (double)a->hyp->n,
+		.ref_len = (double)a->ref->n,
 		.chunks = (double)((best->key >> 32) & 0xffff)};
 	for (size_t i = 0; i < a->hyp->n; i++) {
 		bool f = function && function[a->hyp->token[i]];

@@ -38,10 +38,11 @@ WL_MUST_CHECK int wl_meteor(const struct wl_captioned *im, size_t n,
  * The jar's `-norm` for English: what `-l en -norm` makes of a line before it is split at
  * blanks.  Every character that is no Latin or Cyrillic letter, digit or one of . ' ` , - and the
  * single quotes stands alone, so Chinese is scored character by character; commas, dots and
- * apostrophes are split by English rules.  Lower-case words joined by single blanks; appended to out.
+ * apostrophes are split by English rules.  Lower-case words joined by single blanks; appended to
+ * out.
  */
-WL_MUST_CHECK int wl_meteor_normalize(const char *text, size_t n, struct wl_buf *out,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_meteor_normalize(
+	const char *text, size_t n, struct wl_buf *out, struct wl_err *err);
 
 /* True for the words (normalised, lower case) that METEOR's English list takes as function
  * words. */

@@ -51,9 +51,9 @@ static bool is_alpha(uint32_t c)
 {
 	if (c < 0x80)
 		return (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
-	return (c >= 0xc0 && c <= 0x17e && c != 0xd7 && c != 0xf7) ||
-	       (c >= 0x400 && c <= 0x527) || (c >= 0xa640 && c <= 0xa66e) ||
-	       (c >= 0xa67e && c <= 0xa697) || (c >= 0x1d00 && c <= 0x1d7f);
+	return (c >= 0xc0 && c <= 0x17e && c != 0xd7 && c != 0xf7) || (c >= 0x400 && c <= 0x527) ||
+	       (c >= 0xa640 && c <= 0xa66e) || (c >= 0xa67e && c <= 0xa697) ||
+	       (c >= 0x1d00 && c <= 0x1d7f);
 }
 
 static bool is_not_digit(uint32_t c)
@@ -89,8 +89,8 @@ static bool is_s(uint32_t c)
 /* Stays where it is in the first step. */
 static bool is_kept(uint32_t c)
 {
-	return is_alnum(c) || (c >= 9 && c <= 13) || c == ' ' || c == '.' || c == '\'' || c == '`' ||
-	       c == ',' || c == '-' || c == 0x2018 || c == 0x2019;
+	return is_alnum(c) || (c >= 9 && c <= 13) || c == ' ' || c == '.' || c == '\'' ||
+	       c == '`' || c == ',' || c == '-' || c == 0x2018 || c == 0x2019;
 }
 
 /* left, `mid`, right become left, `with`, right. */
@@ -109,7 +109,8 @@ static int apply(const struct rule *r, struct line *from, struct line *to, struc
 	for (size_t i = 0; i < from->n;) {
 		const uint32_t *c = from->c + i;
 
-		if (i + 2 < from->n && c[1] == (uint32_t)r->mid && r->left(c[0]) && r->right(c[2])) {
+		if (i + 2 < from->n && c[1] == (uint32_t)r->mid && r->left(c[0]) &&
+			r->right(c[2])) {
 			WL_TRY(put(to, c[0], err));
 			WL_TRY(put_text(to, r->with, err));
 			WL_TRY(put(to, c[2], err));
@@ -135,7 +136,7 @@ static int separate(const char *text, size_t n, struct line *l, bool *special, s
 		for (; c == '.' && i < n && text[i] == '.' && dots < DOTS_MAX; i++)
 			dots++;
 		*special |= c == '.' || c == '\'' || c == '`' || c == ',' || c == '-' ||
-			(c >= 0x2013 && c <= 0x201d);
+			    (c >= 0x2013 && c <= 0x201d);
 		if (dots > 1)
 			c = DOTS + dots;
 		if (is_kept(c)) {
@@ -207,7 +208,8 @@ static bool is_blank(uint32_t c)
 /* Spaces of Unicode, which vanish at the end only. */
 static bool is_wide_blank(uint32_t c)
 {
-	return (c >= 0x2000 && c <= 0x200a) || c == 0x202f || c == 0x205f || c == 0x3000 || c == 0xa0;
+	return (c >= 0x2000 && c <= 0x200a) || c == 0x202f || c == 0x205f || c == 0x3000 ||
+	       c == 0xa0;
 }
 
 static bool equals(const uint32_t *c, size_t n, const char *s)
@@ -265,8 +267,8 @@ static int emit(uint32_t c, struct wl_buf *out, struct wl_err *err)
 }
 
 /* One word [c, c+n), a blank before it unless it is the first. */
-static int emit_word(const uint32_t *c, size_t n, size_t start, struct wl_buf *out,
-	struct wl_err *err)
+static int emit_word(
+	const uint32_t *c, size_t n, size_t start, struct wl_buf *out, struct wl_err *err)
 {
 	bool fresh = true;
 
@@ -336,14 +338,14 @@ out:
 bool wl_meteor_is_function(const char *word, size_t n)
 {
 	static const char *const list[] = {"the", ",", ".", "to", "of", "and", "a", "in", "that",
-		"for", "\"", "is", "on", "'s", "it", "with", "was", "as", "said", "at", "he", "by", "be",
-		"from", "have", "has", "are", "his", "but", "an", "this", "not", "i", "will",
-		"\xe2\x80\x99", "they", ")", "-rrb-", "(", "-lrb-", "who", "their", "had", "we", "which",
-		"were", "been", "more", "or", "s", "its", "would", "about", "new", "one", "after", "you",
-		":", "also", "up", "when", "there", "than", "$", "all", "out", "her", "people", "she",
-		"year", "two", "-", "can", "if", "last", "first", "\xe2\x80\x9c", "over", "other",
-		"\xe2\x80\x9d", "into", "some", "what", "so", "--", "no", "time", "years", "could", "?",
-		"'t", "\xe2\x80\x94", "'"};
+		"for", "\"", "is", "on", "'s", "it", "with", "was", "as", "said", "at", "he", "by",
+		"be", "from", "have", "has", "are", "his", "but", "an", "this", "not", "i", "will",
+		"\xe2\x80\x99", "they", ")", "-rrb-", "(", "-lrb-", "who", "their", "had", "we",
+		"which", "were", "been", "more", "or", "s", "its", "would", "about", "new", "one",
+		"after", "you", ":", "also", "up", "when", "there", "than", "$", "all", "out",
+		"her", "people", "she", "year", "two", "-", "can", "if", "last", "first",
+		"\xe2\x80\x9c", "over", "other", "\xe2\x80\x9d", "into", "some", "what", "so", "--",
+		"no", "time", "years", "could", "?", "'t", "\xe2\x80\x94", "'"};
 
 	for (size_t i = 0; i < sizeof list / sizeof *list; i++)
 		if (strlen(list[i]) == n && !memcmp(list[i], word, n))

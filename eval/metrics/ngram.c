@@ -18,8 +18,8 @@ static const uint32_t none = UINT32_MAX;
 /* An n-gram of an image. */
 struct node {
 	uint32_t prefix, suffix; /* numbers in the image; none for order 1 */
-	uint32_t token;          /* the last */
-	uint32_t global;         /* number among all images; none: pruned */
+	uint32_t token;		 /* the last */
+	uint32_t global;	 /* number among all images; none: pruned */
 	uint8_t order, in_refs;
 };
 
@@ -154,7 +154,8 @@ static int add_caption(struct builder *b, size_t first, uint32_t stamp, const st
 	for (size_t k = 0; k < WL_NGRAM_MAX; k++) {
 		size_t n = c->n > k ? c->n - k : 0;
 
-		/* at[i] is the n-gram of the order before; at[i + 1], not yet replaced, its neighbour. */
+		/* at[i] is the n-gram of the order before; at[i + 1], not yet replaced, its
+		 * neighbour. */
 		for (size_t i = 0; i < n; i++) {
 			uint32_t id = local_number(b, first, stamp, k ? b->at[i] : none,
 				k ? b->at[i + 1] : none, c->token[i + k], (uint8_t)k);
@@ -170,11 +171,10 @@ static int add_caption(struct builder *b, size_t first, uint32_t stamp, const st
 	return 0;
 }
 
-static int add_image(struct builder *b, size_t i, const struct wl_captioned *im,
-	struct wl_err *err)
+static int add_image(struct builder *b, size_t i, const struct wl_captioned *im, struct wl_err *err)
 {
 	struct wl_ngram_set *s = b->set;
-	size_t tokens = im->hyp.n, longest = im->hyp.n, first = b->n;
+	size_t tokens = im->hyp.n, longest = tokens, first = b->n;
 
 	for (size_t r = 0; r < im->n_refs; r++) {
 		tokens += im->refs[r].n;
@@ -302,8 +302,8 @@ static int count_order(struct builder *b, size_t images, int order, struct wl_er
 	return 0;
 }
 
-static int allocate(struct wl_ngram_set *s, const struct wl_captioned *im, size_t n,
-	struct wl_err *err)
+static int allocate(
+	struct wl_ngram_set *s, const struct wl_captioned *im, size_t n, struct wl_err *err)
 {
 	size_t refs = 0;
 
@@ -319,8 +319,8 @@ static int allocate(struct wl_ngram_set *s, const struct wl_captioned *im, size_
 	return 0;
 }
 
-int wl_ngram_set_make(struct wl_ngram_set *s, const struct wl_captioned *im, size_t n,
-	struct wl_err *err)
+int wl_ngram_set_make(
+	struct wl_ngram_set *s, const struct wl_captioned *im, size_t n, struct wl_err *err)
 {
 	struct builder b = {.set = s};
 	int ret = -1;

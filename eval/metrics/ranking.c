@@ -70,7 +70,8 @@ int wl_fleiss(const int32_t *grade, size_t items, size_t raters, struct wl_agree
 
 	if (raters < 2 || !items)
 		return wl_err_set(err, WL_EDATA,
-			"agreement needs two raters and one item at least; found %zu raters and %zu items",
+			"agreement needs two raters and one item at least; found %zu raters and "
+			"%zu items",
 			raters, items);
 	sorted = malloc(n * sizeof *sorted);
 	if (!sorted)
@@ -82,7 +83,8 @@ int wl_fleiss(const int32_t *grade, size_t items, size_t raters, struct wl_agree
 	}
 	qsort(sorted, n, sizeof *sorted, by_value);
 	*out = (struct wl_agreement){.observed = agree / (double)items,
-		.expected = sum_of_squares(sorted, n) / ((double)n * (double)n), .items = items,
+		.expected = sum_of_squares(sorted, n) / ((double)n * (double)n),
+		.items = items,
 		.raters = raters};
 	out->kappa = out->expected < 1 ? (out->observed - out->expected) / (1 - out->expected) : 1;
 	free(sorted);

@@ -30,7 +30,7 @@ struct target {
 
 struct count {
 	const struct wl_retrieval_in *in;
-	struct target *row, *col;      /* [n_images], [n_texts] */
+	struct target *row, *col;	/* [n_images], [n_texts] */
 	int64_t *row_above, *col_above; /* candidates that stand before the target */
 };
 
@@ -72,15 +72,19 @@ static int check_shape(const struct wl_retrieval_in *in, struct wl_err *err)
 	if (in->n_images < 1 || in->n_texts < 1 || in->dim < 1 || in->n_images > INT32_MAX ||
 		in->n_texts > INT32_MAX)
 		return wl_err_set(err, WL_EDATA,
-			"retrieval needs images and texts: found %lld images and %lld texts of %lld numbers",
+			"retrieval needs images and texts: found %lld images and %lld texts of "
+			"%lld numbers",
 			(long long)in->n_images, (long long)in->n_texts, (long long)in->dim);
 	for (int64_t p = 0; p < in->n_pairs; p++)
 		if (in->pair_image[p] < 0 || in->pair_image[p] >= in->n_images ||
 			in->pair_text[p] < 0 || in->pair_text[p] >= in->n_texts)
 			return wl_err_set(err, WL_EDATA,
-				"pair %lld joins image %lld and text %lld, but there are %lld images and %lld"
-				" texts (counted from 0)", (long long)p, (long long)in->pair_image[p],
-				(long long)in->pair_text[p], (long long)in->n_images, (long long)in->n_texts);
+				"pair %lld joins image %lld and text %lld, but there are %lld "
+				"images and %lld"
+				" texts (counted from 0)",
+				(long long)p, (long long)in->pair_image[p],
+				(long long)in->pair_text[p], (long long)in->n_images,
+				(long long)in->n_texts);
 	return 0;
 }
 
@@ -90,12 +94,12 @@ static int check_numbers(const struct wl_retrieval_in *in, struct wl_err *err)
 
 	bad = find_not_finite(in->images, in->n_images, in->dim);
 	if (bad >= 0)
-		return wl_err_set(err, WL_EDATA, "the embedding of image %lld is not finite",
-			(long long)bad);
+		return wl_err_set(
+			err, WL_EDATA, "the embedding of image %lld is not finite", (long long)bad);
 	bad = find_not_finite(in->texts, in->n_texts, in->dim);
 	if (bad >= 0)
-		return wl_err_set(err, WL_EDATA, "the embedding of text %lld is not finite",
-			(long long)bad);
+		return wl_err_set(
+			err, WL_EDATA, "the embedding of text %lld is not finite", (long long)bad);
 	return 0;
 }
 
@@ -114,8 +118,8 @@ static int find_targets(struct count *c, struct wl_err *err)
 
 	if (!score)
 		return wl_err_nomem(err, "scores of pairs", (size_t)in->n_pairs * sizeof *score);
-	wl_score_pairs(in->images, in->pair_image, in->texts, in->pair_text, in->n_pairs, in->dim,
-		score);
+	wl_score_pairs(
+		in->images, in->pair_image, in->texts, in->pair_text, in->n_pairs, in->dim, score);
 	for (int64_t i = 0; i < in->n_images; i++)
 		c->row[i].index = -1;
 	for (int64_t j = 0; j < in->n_texts; j++)
@@ -167,13 +171,14 @@ static void count_block(struct count *c, struct scratch *s, const float *right, 
 	for (int64_t j = 0; j < n; j += TILE_COLS) {
 		int64_t cols = n - j < TILE_COLS ? n - j : TILE_COLS;
 
-		wl_score_tile(s->left, right + j * in->dim, m_padded, (cols + nr - 1) / nr * nr, in->dim,
-			s->tile, TILE_STRIDE);
+		wl_score_tile(s->left, right + j * in->dim, m_padded, (cols + nr - 1) / nr * nr,
+			in->dim, s->tile, TILE_STRIDE);
 		for (int64_t i = 0; i < m; i++) {
 			const float *row = s->tile + i * TILE_STRIDE;
 
 			if (c->row[i0 + i].index >= 0)
-				c->row_above[i0 + i] += count_row(row, cols, j0 + j, c->row[i0 + i]);
+				c->row_above[i0 + i] +=
+					count_row(row, cols, j0 + j, c->row[i0 + i]);
 			count_cols(row, cols, (int32_t)(i0 + i), c->col + j0 + j, s->above + j);
 		}
 	}
@@ -210,13 +215,14 @@ static bool count_columns(struct count *c, float *right, int64_t j0, int64_t n, 
 
 #pragma omp for schedule(static)
 		for (int64_t j = 0; j < n; j += nr)
-			wl_score_pack(in->texts + (j0 + j) * in->dim, n - j < nr ? n - j : nr, in->dim, nr,
-				right + j * in->dim);
+			wl_score_pack(in->texts + (j0 + j) * in->dim, n - j < nr ? n - j : nr,
+				in->dim, nr, right + j * in->dim);
 #pragma omp for schedule(dynamic)
 		for (int64_t i = 0; i < in->n_images; i += LEFT_ROWS)
 			if (mine)
 				count_block(c, &s, right, i,
-					in->n_images - i < LEFT_ROWS ? in->n_images - i : LEFT_ROWS, j0, n);
+					in->n_images - i < LEFT_ROWS ? in->n_images - i : LEFT_ROWS,
+					j0, n);
 #pragma omp critical(wl_retrieval)
 		{
 			ok &= mine;
@@ -236,7 +242,8 @@ static int count_all(struct count *c, struct wl_err *err)
 
 	WL_ASSERT(TILE_COLS % nr == 0);
 	int threads = in->threads > 0 ? in->threads : omp_get_max_threads();
-	int64_t cols = right_bytes / (in->dim * 4) / nr * nr, padded = (in->n_texts + nr - 1) / nr * nr;
+	int64_t cols = right_bytes / (in->dim * 4) / nr * nr,
+		padded = (in->n_texts + nr - 1) / nr * nr;
 	float *right;
 	bool ok = true;
 
@@ -246,10 +253,12 @@ static int count_all(struct count *c, struct wl_err *err)
 	if (!right)
 		return wl_err_nomem(err, "packed texts", (size_t)(cols * in->dim * 4));
 	for (int64_t j = 0; j < in->n_texts && ok; j += cols)
-		ok = count_columns(c, right, j, in->n_texts - j < cols ? in->n_texts - j : cols, threads);
+		ok = count_columns(
+			c, right, j, in->n_texts - j < cols ? in->n_texts - j : cols, threads);
 	free(right);
-	return ok ? 0 : wl_err_nomem(err, "the buffers of a retrieval thread",
-		(size_t)(LEFT_ROWS * in->dim * 4));
+	return ok ? 0
+		  : wl_err_nomem(err, "the buffers of a retrieval thread",
+			    (size_t)(LEFT_ROWS * in->dim * 4));
 }
 
 int wl_retrieval_ranks(const struct wl_retrieval_in *in, int64_t *image_rank, int64_t *text_rank,
@@ -292,8 +301,7 @@ static int by_rank(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-int wl_recall_from_ranks(const int64_t *ranks, int64_t n, struct wl_recall *out,
-	struct wl_err *err)
+int wl_recall_from_ranks(const int64_t *ranks, int64_t n, struct wl_recall *out, struct wl_err *err)
 {
 	int64_t *sorted = malloc((size_t)(n ? n : 1) * sizeof *sorted), k = 0;
 	int64_t hit1 = 0, hit5 = 0, hit10 = 0;
@@ -325,7 +333,8 @@ int wl_recall_from_ranks(const int64_t *ranks, int64_t n, struct wl_recall *out,
 
 static void set_mean_recall(struct wl_retrieval *r)
 {
-	r->mean_recall = (r->i2t.r1 + r->i2t.r5 + r->i2t.r10 + r->t2i.r1 + r->t2i.r5 + r->t2i.r10) / 6;
+	r->mean_recall =
+		(r->i2t.r1 + r->i2t.r5 + r->i2t.r10 + r->t2i.r1 + r->t2i.r5 + r->t2i.r10) / 6;
 }
 
 int wl_retrieval_from_ranks(const struct wl_retrieval_in *in, const int64_t *image_rank,
@@ -338,8 +347,8 @@ int wl_retrieval_from_ranks(const struct wl_retrieval_in *in, const int64_t *ima
 	return 0;
 }
 
-int wl_retrieval_measure(const struct wl_retrieval_in *in, struct wl_retrieval *out,
-	struct wl_err *err)
+int wl_retrieval_measure(
+	const struct wl_retrieval_in *in, struct wl_retrieval *out, struct wl_err *err)
 {
 	int64_t *ranks;
 	int ret = -1;
@@ -348,7 +357,8 @@ int wl_retrieval_measure(const struct wl_retrieval_in *in, struct wl_retrieval *
 	WL_TRY(check_shape(in, err));
 	ranks = malloc((size_t)(in->n_images + in->n_texts) * sizeof *ranks);
 	if (!ranks)
-		return wl_err_nomem(err, "ranks", (size_t)(in->n_images + in->n_texts) * sizeof *ranks);
+		return wl_err_nomem(
+			err, "ranks", (size_t)(in->n_images + in->n_texts) * sizeof *ranks);
 	WL_TRY_OUT(wl_retrieval_ranks(in, ranks, ranks + in->n_images, err));
 	ret = wl_retrieval_from_ranks(in, ranks, ranks + in->n_images, out, err);
 out:
@@ -419,21 +429,24 @@ out:
 	return ret;
 }
 
-int wl_retrieval_chance(const struct wl_retrieval_in *in, struct wl_retrieval *out,
-	struct wl_err *err)
+int wl_retrieval_chance(
+	const struct wl_retrieval_in *in, struct wl_retrieval *out, struct wl_err *err)
 {
 	*out = (struct wl_retrieval){.images = in->n_images, .texts = in->n_texts};
 	WL_TRY(check_shape(in, err));
-	WL_TRY(chance_direction(in->pair_image, in->n_pairs, in->n_images, in->n_texts, &out->i2t, err));
-	WL_TRY(chance_direction(in->pair_text, in->n_pairs, in->n_texts, in->n_images, &out->t2i, err));
+	WL_TRY(chance_direction(
+		in->pair_image, in->n_pairs, in->n_images, in->n_texts, &out->i2t, err));
+	WL_TRY(chance_direction(
+		in->pair_text, in->n_pairs, in->n_texts, in->n_images, &out->t2i, err));
 	set_mean_recall(out);
 	return 0;
 }
 
-int wl_retrieval_top(const float *query, const float *candidates, int64_t n, int64_t dim,
-	int64_t k, int64_t *index, float *score, struct wl_err *err)
+int wl_retrieval_top(const float *query, const float *candidates, int64_t n, int64_t dim, int64_t k,
+	int64_t *index, float *score, struct wl_err *err)
 {
-	int64_t *rows = calloc((size_t)n + 1, sizeof *rows), *zeros = calloc((size_t)n + 1, sizeof *zeros);
+	int64_t *rows = calloc((size_t)n + 1, sizeof *rows),
+		*zeros = calloc((size_t)n + 1, sizeof *zeros);
 	float *all = malloc((size_t)n * sizeof *all);
 	int64_t have = 0;
 

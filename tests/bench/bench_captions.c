@@ -3,7 +3,8 @@
  * numbers already, as the bar excludes segmentation.  One core.
  *
  *   bench_captions [IMAGES]           times the metrics
- *   bench_captions IMAGES OUT.json    writes the captions too, for pycocoevalcap (bench_captions.sh)
+ *   bench_captions IMAGES OUT.json    writes the captions too, for pycocoevalcap
+ * (bench_captions.sh)
  */
 #include "eval/metrics/caption.h"
 #include "eval/metrics/meteor.h"
@@ -37,7 +38,8 @@ static void fill(uint32_t *token, size_t *n, uint64_t image, uint64_t caption)
 	for (uint64_t k = 0; k < *n; k++) {
 		uint64_t r = wl_rand64(7, image * 8 + caption, k);
 
-		token[k] = r % 3 ? zipf(image, 100 + (r >> 8) % 12) : zipf(image * 8 + caption, 200 + k);
+		token[k] = r % 3 ? zipf(image, 100 + (r >> 8) % 12)
+				 : zipf(image * 8 + caption, 200 + k);
 	}
 }
 
@@ -122,8 +124,10 @@ int main(int argc, char **argv)
 		best[1] = fmin(best[1], t2 - t1);
 		best[2] = fmin(best[2], t3 - t2);
 	}
-	printf("ours %zu images: BLEU and CIDEr %.3f s, ROUGE-L %.3f s, METEOR %.3f s, together %.3f s of"
-	       " one core\n", n, best[0], best[1], best[2], best[0] + best[1] + best[2]);
+	printf("ours %zu images: BLEU and CIDEr %.3f s, ROUGE-L %.3f s, METEOR %.3f s, together "
+	       "%.3f s of"
+	       " one core\n",
+		n, best[0], best[1], best[2], best[0] + best[1] + best[2]);
 	printf("scores %.12f %.12f %.12f %.12f %.12f %.12f %.12f\n", bleu[0], bleu[1], bleu[2],
 		bleu[3], meteor, rouge, cider);
 	return 0;

@@ -95,7 +95,8 @@ static int each_row(struct bench *b, const struct wl_rows *rows, bool near, stru
 		for (size_t k = 0; k < n; k++, v += words)
 			for (size_t w = 0; w < words; w++)
 				if (near)
-					wl_near_put(&b->s, e, v[w], (uint32_t)(from + k), (uint32_t)w);
+					wl_near_put(
+						&b->s, e, v[w], (uint32_t)(from + k), (uint32_t)w);
 				else
 					wl_emit(e, v[w], (uint32_t)(from + k), 0);
 	}
@@ -199,14 +200,18 @@ int main(int argc, char **argv)
 		die();
 	report(&b, "equal", start);
 	start = now();
-	b.s = (struct wl_near_search){.radius = 6, .records = b.n, .each = each_whole, .take = take,
-		.ctx = &b};
+	b.s = (struct wl_near_search){
+		.radius = 6, .records = b.n, .each = each_whole, .take = take, .ctx = &b};
 	if (wl_near_run(&b.s, NULL, pool, memory * 3 / 4, &err) < 0)
 		die();
 	report(&b, "whole hashes within 6 bits", start);
 	start = now();
-	b.s = (struct wl_near_search){.radius = 4, .records = b.n * WL_WINDOWS, .each = each_window,
-		.meet = meet, .take = take, .ctx = &b};
+	b.s = (struct wl_near_search){.radius = 4,
+		.records = b.n * WL_WINDOWS,
+		.each = each_window,
+		.meet = meet,
+		.take = take,
+		.ctx = &b};
 	if (wl_near_run(&b.s, NULL, pool, memory * 3 / 4, &err) < 0)
 		die();
 	report(&b, "windows within 4 bits", start);
@@ -216,7 +221,8 @@ int main(int argc, char **argv)
 		die();
 	report(&b, "bands of texts", start);
 	getrusage(RUSAGE_SELF, &usage);
-	printf("group %zu, all: %.1f s with %zu threads, at most %ld MB (bar at 10 M: 300 s, 2000 MB)\n",
+	printf("group %zu, all: %.1f s with %zu threads, at most %ld MB (bar at 10 M: 300 s, 2000 "
+	       "MB)\n",
 		b.n, now() - begin, wl_pool_threads(pool), usage.ru_maxrss / 1024);
 	wl_rows_release(&b.windows);
 	wl_rows_release(&b.bands);

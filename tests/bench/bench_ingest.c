@@ -152,13 +152,13 @@ static int rate(void)
 	snprintf(tar, sizeof tar, "%s/a.tar", dir);
 	int64_t bytes = make_tar(tar, &decode);
 	for (int i = 0; i < 3; i++) {
-		snprintf(cmd, sizeof cmd, "cp %s %s/copy && sync %s/copy && rm %s/copy", tar, dir, dir,
-			dir);
+		snprintf(cmd, sizeof cmd, "cp %s %s/copy && sync %s/copy && rm %s/copy", tar, dir,
+			dir, dir);
 		double t = run(cmd, &u);
 		cp = t < cp ? t : cp;
 		snprintf(cmd, sizeof cmd,
-			"exec %s/wenlan-ingest --quiet --workers 1 --corpus %s/c%d tar:%s", bin(), dir,
-			i, tar);
+			"exec %s/wenlan-ingest --quiet --workers 1 --corpus %s/c%d tar:%s", bin(),
+			dir, i, tar);
 		t = run(cmd, &u);
 		in = t < in ? t : in;
 		t = (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
@@ -174,10 +174,11 @@ static int rate(void)
 
 static void make_records(const char *path, int64_t n)
 {
-	static const char *const png[2] = {
-		"iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAC0lEQVR4nGNgQAYAAA4AAamRc7EAAAAASUVO"
-		"RK5CYII=",
-		"iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAADklEQVR4nGNgYGSAIQAAUQAJ/n8XzwAAAABJR"
+	static const char *const png[2] = {"iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAC0lEQVR"
+					   "4nGNgQAYAAA4AAamRc7EAAAAASUVO"
+					   "RK5CYII=",
+		"iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAADklEQVR4nGNgYGSAIQAAUQAJ/"
+		"n8XzwAAAABJR"
 		"U5ErkJggg=="};
 	struct archive *a = archive_write_new();
 	struct archive_entry *e = archive_entry_new();
@@ -191,7 +192,8 @@ static void make_records(const char *path, int64_t n)
 		exit(1);
 	for (int64_t i = 0; i < n; i++) {
 		int len = snprintf(s, sizeof s,
-			"{\"page_url\":\"http://n.example.com/%lld.html\",\"text\":\"第 %lld 张图片\","
+			"{\"page_url\":\"http://n.example.com/%lld.html\",\"text\":\"第 %lld "
+			"张图片\","
 			"\"image_b64\":\"%s\"}\n",
 			(long long)i, (long long)i, png[i & 1]);
 		if (archive_write_data(a, s, (size_t)len) != len)
@@ -211,15 +213,16 @@ static int memory(int64_t n)
 	snprintf(path, sizeof path, "%s/r.jsonl.zst", dir);
 	make_records(path, n);
 	snprintf(cmd, sizeof cmd,
-		"exec %s/wenlan-ingest --quiet --corpus %s/m --max-records %lld jsonl:%s", bin(), dir,
-		(long long)(n / 10), path);
+		"exec %s/wenlan-ingest --quiet --corpus %s/m --max-records %lld jsonl:%s", bin(),
+		dir, (long long)(n / 10), path);
 	run(cmd, &u);
 	part = u.ru_maxrss / 1024;
-	snprintf(cmd, sizeof cmd, "exec %s/wenlan-ingest --quiet --corpus %s/m jsonl:%s", bin(), dir,
-		path);
+	snprintf(cmd, sizeof cmd, "exec %s/wenlan-ingest --quiet --corpus %s/m jsonl:%s", bin(),
+		dir, path);
 	double t = run(cmd, &u);
 	all = u.ru_maxrss / 1024;
-	printf("ingest: memory %ld MB over %lld records, %ld MB over the first tenth (bar 512, flat) "
+	printf("ingest: memory %ld MB over %lld records, %ld MB over the first tenth (bar 512, "
+	       "flat) "
 	       "%s; %.0f records/s\n",
 		all, (long long)n, part, all < 512 ? "ok" : "ABOVE", 0.9 * (double)n / t);
 	return all >= 512;

@@ -31,11 +31,14 @@ static double cpu_s(const struct rusage *u)
 }
 
 /* A PNG of 2x2 pixels, one of four. */
-static const char *const png[4] = {
-	"iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAC0lEQVR4nGNgQAYAAA4AAamRc7EAAAAASUVORK5CYII=",
-	"iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAADklEQVR4nGNgYGSAIQAAUQAJ/n8XzwAAAABJRU5ErkJggg==",
-	"iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAADklEQVR4nGNgYGKAIQAAXgAN8r3w1AAAAABJRU5ErkJggg==",
-	"iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAADklEQVR4nGNgYGaAIQAAawAR0BNezwAAAABJRU5ErkJggg=="};
+static const char *const png[4] = {"iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAC0lEQVR4nGNgQAY"
+				   "AAA4AAamRc7EAAAAASUVORK5CYII=",
+	"iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAADklEQVR4nGNgYGSAIQAAUQAJ/"
+	"n8XzwAAAABJRU5ErkJggg==",
+	"iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAADklEQVR4nGNgYGKAIQAAXgAN8r3w1AAAAABJRU5Erk"
+	"Jggg==",
+	"iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAADklEQVR4nGNgYGaAIQAAawAR0BNezwAAAABJRU5Erk"
+	"Jggg=="};
 
 static void fill(const char *brokers, const char *topic, int64_t n, int pictures)
 {
@@ -61,8 +64,8 @@ static void fill(const char *brokers, const char *topic, int64_t n, int pictures
 }
 
 /* Runs wenlan-ingest to the topic's end; 0: all came. */
-static int measure(const char *brokers, const char *topic, const char *dir, int64_t n,
-	const char *what)
+static int measure(
+	const char *brokers, const char *topic, const char *dir, int64_t n, const char *what)
 {
 	const char *bin = getenv("WL_BIN");
 	char cmd[1024];
@@ -72,7 +75,8 @@ static int measure(const char *brokers, const char *topic, const char *dir, int6
 	pid_t pid;
 
 	snprintf(cmd, sizeof cmd,
-		"exec %s/wenlan-ingest --quiet --no-fetch --until-end --partitions 1 --corpus %s/%s "
+		"exec %s/wenlan-ingest --quiet --no-fetch --until-end --partitions 1 --corpus "
+		"%s/%s "
 		"--max-records %lld kafka://%s/%s",
 		bin ? bin : "build/release/bin", dir, topic, (long long)n, brokers, topic);
 	pid = fork();

@@ -95,12 +95,14 @@ static struct wl_docs read_docs(const char *path)
 			if (end == p)
 				break;
 			if (n == cap)
-				d.word = must(realloc(d.word, (cap *= 2) * sizeof(*d.word)), "memory");
+				d.word = must(
+					realloc(d.word, (cap *= 2) * sizeof(*d.word)), "memory");
 			d.word[n++] = (uint32_t)w;
 			d.n_words = w >= d.n_words ? (uint32_t)w + 1 : d.n_words;
 		}
 		if (++d.n + 1 >= cap_docs)
-			d.start = must(realloc(d.start, (cap_docs *= 2) * sizeof(*d.start)), "memory");
+			d.start = must(
+				realloc(d.start, (cap_docs *= 2) * sizeof(*d.start)), "memory");
 		d.start[d.n] = n;
 	}
 	free(line);

@@ -57,14 +57,15 @@ int main(int argc, char **argv)
 			sum[k] += v[k];
 	}
 	t2 = now();
-	printf("ours %zu queries: %.3f s to read and order, %.3f s to score\n", r.n, t1 - t0, t2 - t1);
+	printf("ours %zu queries: %.3f s to read and order, %.3f s to score\n", r.n, t1 - t0,
+		t2 - t1);
 	if (argc > 3 && (fp = fopen(argv[3], "w"))) {
 		for (size_t i = 0; i < r.n; i++) {
 			double v[SCORES];
 
 			score(&r.v[i], v);
-			fprintf(fp, "%s %.12f %.12f %.12f %.12f %.12f\n", r.v[i].query, v[0], v[1], v[2], v[3],
-				v[4]);
+			fprintf(fp, "%s %.12f %.12f %.12f %.12f %.12f\n", r.v[i].query, v[0], v[1],
+				v[2], v[3], v[4]);
 		}
 		fclose(fp);
 	}

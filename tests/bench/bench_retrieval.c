@@ -45,8 +45,8 @@ static double time_sgemm(const struct wl_retrieval_in *in, float *panel)
 	for (int64_t i = 0; i < in->n_images; i += 256) {
 		int64_t m = in->n_images - i < 256 ? in->n_images - i : 256;
 
-		dnnl_sgemm('N', 'T', m, in->n_texts, in->dim, 1.0f, in->images + i * in->dim, in->dim,
-			in->texts, in->dim, 0.0f, panel, in->n_texts);
+		dnnl_sgemm('N', 'T', m, in->n_texts, in->dim, 1.0f, in->images + i * in->dim,
+			in->dim, in->texts, in->dim, 0.0f, panel, in->n_texts);
 	}
 	return now() - start;
 }
@@ -55,11 +55,17 @@ int main(int argc, char **argv)
 {
 	int64_t n = argc > 1 ? atoll(argv[1]) : 5000, m = argc > 2 ? atoll(argv[2]) : 25000;
 	int64_t dim = argc > 3 ? atoll(argv[3]) : 2560;
-	struct wl_retrieval_in in = {.images = random_rows(n, dim, 1), .texts = random_rows(m, dim, 2),
-		.n_images = n, .n_texts = m, .dim = dim, .n_pairs = m};
-	int64_t *image = malloc((size_t)m * sizeof *image), *text = malloc((size_t)m * sizeof *text);
+	struct wl_retrieval_in in = {.images = random_rows(n, dim, 1),
+		.texts = random_rows(m, dim, 2),
+		.n_images = n,
+		.n_texts = m,
+		.dim = dim,
+		.n_pairs = m};
+	int64_t *image = malloc((size_t)m * sizeof *image),
+		*text = malloc((size_t)m * sizeof *text);
 	float *panel = malloc((size_t)(256 * m) * sizeof *panel);
-	double best_ours = 1e30, best_gemm = 1e30, flops = 2.0 * (double)n * (double)m * (double)dim;
+	double best_ours = 1e30, best_gemm = 1e30,
+	       flops = 2.0 * (double)n * (double)m * (double)dim;
 	struct wl_err err = WL_ERR_INIT;
 	struct wl_retrieval r;
 
@@ -84,9 +90,10 @@ int main(int argc, char **argv)
 		best_ours = t < best_ours ? t : best_ours;
 	}
 	printf("retrieval %lld x %lld x %lld, %d threads: %.2f s (%.0f GFLOP/s), oneDNN sgemm alone"
-	       " %.2f s (%.0f GFLOP/s), ratio %.2f (bar 0.95)\n", (long long)n, (long long)m,
-		(long long)dim, omp_get_max_threads(), best_ours, flops / best_ours * 1e-9, best_gemm,
-		flops / best_gemm * 1e-9, best_gemm / best_ours);
+	       " %.2f s (%.0f GFLOP/s), ratio %.2f (bar 0.95)\n",
+		(long long)n, (long long)m, (long long)dim, omp_get_max_threads(), best_ours,
+		flops / best_ours * 1e-9, best_gemm, flops / best_gemm * 1e-9,
+		best_gemm / best_ours);
 	free((void *)(uintptr_t)in.images);
 	free((void *)(uintptr_t)in.texts);
 	free(image);

@@ -54,8 +54,8 @@ static void save_jpeg(const char *dir, int i, const struct wl_image *im)
 	unsigned char *out = NULL;
 	unsigned long n = 0;
 
-	if (!h || tjCompress2(h, im->data, im->width, 0, im->height, TJPF_RGB, &out, &n,
-			  TJSAMP_420, 85, 0) != 0)
+	if (!h || tjCompress2(h, im->data, im->width, 0, im->height, TJPF_RGB, &out, &n, TJSAMP_420,
+			  85, 0) != 0)
 		exit(1);
 	save(dir, i, out, n);
 	tjFree(out);
@@ -72,10 +72,14 @@ static void draw(const char *dir, int i)
 	for (int y = 0; y < 375; y++)
 		for (int x = 0; x < 500; x++)
 			for (int c = 0; c < 3; c++)
-				im.data[(y * 500 + x) * 3 + c] = (uint8_t)(128 +
-					70 * sin((x * (i % 7 + 1) + y * (i % 5 + c + 1)) * .01 + i) +
-					(double)(wl_rand64((uint64_t)i, (uint64_t)c,
-							(uint64_t)(y * 500 + x)) % 40));
+				im.data[(y * 500 + x) * 3 + c] =
+					(uint8_t)(128 +
+						  70 * sin((x * (i % 7 + 1) + y * (i % 5 + c + 1)) *
+								       .01 +
+							       i) +
+						  (double)(wl_rand64((uint64_t)i, (uint64_t)c,
+								   (uint64_t)(y * 500 + x)) %
+							   40));
 	save_jpeg(dir, i, &im);
 	wl_image_release(&im);
 }
@@ -190,7 +194,8 @@ int main(int argc, char **argv)
 			seconds[w] = t < seconds[w] ? t : seconds[w];
 		}
 	double n = (double)names.n;
-	printf("{\"photos\": %zu, \"megapixels\": %.3f, \"phash_full\": %.1f, \"phash_small\": %.1f, "
+	printf("{\"photos\": %zu, \"megapixels\": %.3f, \"phash_full\": %.1f, \"phash_small\": "
+	       "%.1f, "
 	       "\"all_full\": %.1f, \"all_small\": %.1f, \"sum\": %llu}\n",
 		names.n, pixels * 1e-6, n / seconds[PHASH_FULL], n / seconds[PHASH_SMALL],
 		n / seconds[ALL_FULL], n / seconds[ALL_SMALL], (unsigned long long)sum);

@@ -36,25 +36,36 @@ static const struct {
 	const char *word, *variant;
 	uint8_t rgb[3];
 } colours[COLOURS] = {
-	{"红色", "大红", {214, 30, 38}},  {"橙色", "橘色", {245, 134, 20}},
-	{"黄色", "金黄", {246, 222, 40}}, {"绿色", "翠绿", {32, 150, 56}},
-	{"蓝色", "天蓝", {36, 84, 214}},  {"紫色", "深紫", {130, 40, 160}},
-	{"黑色", "漆黑", {16, 16, 18}},   {"白色", "雪白", {250, 250, 250}},
+	{"红色", "大红", {214, 30, 38}},
+	{"橙色", "橘色", {245, 134, 20}},
+	{"黄色", "金黄", {246, 222, 40}},
+	{"绿色", "翠绿", {32, 150, 56}},
+	{"蓝色", "天蓝", {36, 84, 214}},
+	{"紫色", "深紫", {130, 40, 160}},
+	{"黑色", "漆黑", {16, 16, 18}},
+	{"白色", "雪白", {250, 250, 250}},
 };
 
 enum shape { CIRCLE, SQUARE, TRIANGLE, STAR, CROSS };
 static const char *const shape_word[SHAPES][2] = {
-	{"圆形", "圆"},     {"正方形", "方块"}, {"三角形", "三角"},
-	{"五角星", "星星"}, {"十字", "十字形"},
+	{"圆形", "圆"},
+	{"正方形", "方块"},
+	{"三角形", "三角"},
+	{"五角星", "星星"},
+	{"十字", "十字形"},
 };
 static const struct {
 	const char *word[2];
 	double x, y; /* of the shape's middle, in sides */
 } places[PLACES] = {
-	{{"左上角", "左上方"}, 0.17, 0.17}, {{"上方", "顶部"}, 0.5, 0.17},
-	{{"右上角", "右上方"}, 0.83, 0.17}, {{"左边", "左侧"}, 0.17, 0.5},
-	{{"中间", "正中"}, 0.5, 0.5},       {{"右边", "右侧"}, 0.83, 0.5},
-	{{"左下角", "左下方"}, 0.17, 0.83}, {{"下方", "底部"}, 0.5, 0.83},
+	{{"左上角", "左上方"}, 0.17, 0.17},
+	{{"上方", "顶部"}, 0.5, 0.17},
+	{{"右上角", "右上方"}, 0.83, 0.17},
+	{{"左边", "左侧"}, 0.17, 0.5},
+	{{"中间", "正中"}, 0.5, 0.5},
+	{{"右边", "右侧"}, 0.83, 0.5},
+	{{"左下角", "左下方"}, 0.17, 0.83},
+	{{"下方", "底部"}, 0.5, 0.83},
 	{{"右下角", "右下方"}, 0.83, 0.83},
 };
 /* %1 colour, %2 shape, %3 place; written as printf positions. */
@@ -114,8 +125,8 @@ static void draw_ground(struct wl_image *im, uint64_t seed, uint64_t id)
 	double base[3], amp[6], fx[6], fy[6], ph[6];
 
 	for (int c = 0; c < 3; c++) /* greyish: the shape alone has a colour worth a word */
-		base[c] = 105 + 60 * wl_rand_unit(seed, id, 3)
-			+ 24 * (wl_rand_unit(seed, id, (uint64_t)c) - 0.5);
+		base[c] = 105 + 60 * wl_rand_unit(seed, id, 3) +
+			  24 * (wl_rand_unit(seed, id, (uint64_t)c) - 0.5);
 	for (int w = 0; w < 6; w++) {
 		uint64_t k = 10 + 4 * (uint64_t)w;
 		amp[w] = 10 + 16 * wl_rand_unit(seed, id, k);
@@ -129,16 +140,17 @@ static void draw_ground(struct wl_image *im, uint64_t seed, uint64_t id)
 			for (int w = 0; w < 6; w++)
 				wave += amp[w] * sin(fx[w] * x + fy[w] * y + ph[w]);
 			for (int c = 0; c < 3; c++) {
-				size_t at = ((size_t)y * (size_t)im->width + (size_t)x) * 3 + (size_t)c;
-				double v = base[c] + 0.6 * wave
-					+ 14 * (wl_rand_unit(seed, id + (1u << 20), at) - 0.5);
+				size_t at =
+					((size_t)y * (size_t)im->width + (size_t)x) * 3 + (size_t)c;
+				double v = base[c] + 0.6 * wave +
+					   14 * (wl_rand_unit(seed, id + (1u << 20), at) - 0.5);
 				im->data[at] = (uint8_t)fmin(fmax(v, 0), 255);
 			}
 		}
 }
 
-static void draw_shape(struct wl_image *im, uint64_t seed, uint64_t id, int colour, int shape,
-	int place)
+static void draw_shape(
+	struct wl_image *im, uint64_t seed, uint64_t id, int colour, int shape, int place)
 {
 	double r = im->width * (0.155 + 0.025 * wl_rand_unit(seed, id, 100));
 	double cx = im->width * (places[place].x + 0.04 * (wl_rand_unit(seed, id, 101) - 0.5));
@@ -149,12 +161,16 @@ static void draw_shape(struct wl_image *im, uint64_t seed, uint64_t id, int colo
 		for (int x = 0; x < im->width; x++) {
 			int hits = 0; /* 2x2 samples a pixel */
 			for (int s = 0; s < 4; s++)
-				hits += inside((enum shape)shape, (x + 0.25 + 0.5 * (s & 1) - cx) / r,
+				hits += inside((enum shape)shape,
+					(x + 0.25 + 0.5 * (s & 1) - cx) / r,
 					(y + 0.25 + 0.25 * (s & 2) - cy) / r);
 			for (int c = 0; c < 3; c++) {
-				uint8_t *p = &im->data[((size_t)y * (size_t)im->width + (size_t)x) * 3
-					+ (size_t)c];
-				*p = (uint8_t)((*p * (4 - hits) + colours[colour].rgb[c] * light * hits) / 4);
+				uint8_t *p =
+					&im->data[((size_t)y * (size_t)im->width + (size_t)x) * 3 +
+						  (size_t)c];
+				*p = (uint8_t)((*p * (4 - hits) +
+						       colours[colour].rgb[c] * light * hits) /
+					       4);
 			}
 		}
 }
@@ -166,8 +182,8 @@ static void image_new(struct wl_image *im, int w, int h)
 		abort();
 }
 
-static void caption(struct gen *g, uint64_t id, int colour, int shape, int place, int pick,
-	char out[256])
+static void caption(
+	struct gen *g, uint64_t id, int colour, int shape, int place, int pick, char out[256])
 {
 	uint64_t r = wl_rand64(g->seed, id, 200 + (uint64_t)pick);
 	const char *c = r & 7 ? colours[colour].word : colours[colour].variant;
@@ -242,7 +258,8 @@ static void good_pair(struct gen *g, uint64_t id, int combo, const char *split)
 	image_new(&im, SIDE, SIDE);
 	render(g, &im, id, combo);
 	put_image(g, &im, 92, name);
-	caption(g, id, combo % COLOURS, combo / COLOURS % SHAPES, combo / (COLOURS * SHAPES), 0, text);
+	caption(g, id, combo % COLOURS, combo / COLOURS % SHAPES, combo / (COLOURS * SHAPES), 0,
+		text);
 	put_line(g, name, text, split);
 	wl_image_release(&im);
 }
@@ -265,7 +282,8 @@ static void good_pairs(struct gen *g, int64_t pairs)
 		good_pair(g, id++, combo_at(g, HELD_OUT_TEST + i), "val");
 	for (int64_t i = 0; i < train; i++)
 		good_pair(g, id++,
-			combo_at(g, HELD_OUT_TEST + HELD_OUT_VAL + (uint64_t)i % train_combos), "train");
+			combo_at(g, HELD_OUT_TEST + HELD_OUT_VAL + (uint64_t)i % train_combos),
+			"train");
 	count(g, "train", train);
 	count(g, "val", HELD_OUT_VAL);
 	count(g, "test", HELD_OUT_TEST);
@@ -277,17 +295,18 @@ static void plant_duplicates(struct gen *g, int64_t pairs)
 	enum { EACH = 12 };
 
 	for (uint64_t i = 0; i < 3 * EACH; i++) {
-		uint64_t id = HELD_OUT_TEST + HELD_OUT_VAL
-			+ i * ((uint64_t)pairs - HELD_OUT_TEST - HELD_OUT_VAL) / (3 * EACH);
+		uint64_t id = HELD_OUT_TEST + HELD_OUT_VAL +
+			      i * ((uint64_t)pairs - HELD_OUT_TEST - HELD_OUT_VAL) / (3 * EACH);
 		uint64_t nth = id - HELD_OUT_TEST - HELD_OUT_VAL;
-		int combo = combo_at(g, HELD_OUT_TEST + HELD_OUT_VAL
-				+ nth % (COMBOS - HELD_OUT_TEST - HELD_OUT_VAL));
+		int combo = combo_at(g, HELD_OUT_TEST + HELD_OUT_VAL +
+						nth % (COMBOS - HELD_OUT_TEST - HELD_OUT_VAL));
 		struct wl_image im, big = {0};
 		char name[64], text[256];
 
 		image_new(&im, SIDE, SIDE);
 		render(g, &im, id, combo);
-		if (i % 3 == 2 && wl_image_resize_lanczos(&im, SIDE - 8, SIDE - 8, &big, &g->err) < 0)
+		if (i % 3 == 2 &&
+			wl_image_resize_lanczos(&im, SIDE - 8, SIDE - 8, &big, &g->err) < 0)
 			die(g);
 		put_image(g, i % 3 == 2 ? &big : &im, i % 3 == 0 ? 92 : 75, name);
 		caption(g, id, combo % COLOURS, combo / COLOURS % SHAPES,

@@ -5,8 +5,8 @@
 #include <stddef.h>
 
 /* Everything in a corpus (pairs, image hashes, quarantine, tallies, what waits), a row a line,
- * sorted: two corpora are equal when this is.  Each image is read and checked.  To be freed; n_rows may be NULL.
- * Fails the running test when the corpus cannot be read. */
+ * sorted: two corpora are equal when this is.  Each image is read and checked.  To be freed; n_rows
+ * may be NULL. Fails the running test when the corpus cannot be read. */
 char *corpus_dump(const char *dir, size_t *n_rows);
 
 #endif

@@ -9,9 +9,9 @@
 
 static struct wl_err err;
 
-static const char *const names[TRANSFORMS] = {"re-encoded", "resized", "squeezed", "colour",
-	"grey", "cropped 3-6 %", "cropped, centre", "cropped, anywhere", "border", "watermark",
-	"text band", "logo box", "flipped", "flipped, cropped", "screenshot"};
+static const char *const names[TRANSFORMS] = {"re-encoded", "resized", "squeezed", "colour", "grey",
+	"cropped 3-6 %", "cropped, centre", "cropped, anywhere", "border", "watermark", "text band",
+	"logo box", "flipped", "flipped, cropped", "screenshot"};
 
 const char *transform_name(enum transform t)
 {
@@ -97,8 +97,8 @@ static void fill(struct wl_image *im, int x, int y, int w, int h, const uint8_t 
 }
 
 /* Something like letters: upright strokes with bars, blended by alpha. */
-static void letters(struct wl_image *im, uint64_t seed, int x, int y, int w, int h, double alpha,
-	int ink)
+static void letters(
+	struct wl_image *im, uint64_t seed, int x, int y, int w, int h, double alpha, int ink)
 {
 	int stroke = h / 8 > 1 ? h / 8 : 1;
 
@@ -198,7 +198,8 @@ static void through_jpeg(struct wl_image *im, int quality)
 	wl_buf_release(&b);
 }
 
-void transform_make(const struct wl_image *im, enum transform t, uint64_t seed, struct wl_image *out)
+void transform_make(
+	const struct wl_image *im, enum transform t, uint64_t seed, struct wl_image *out)
 {
 	int quality = t == T_REENCODE ? (int)between(seed, 50, 30, 60) : 80;
 	double f = between(seed, 51, .3, .8);
