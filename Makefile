@@ -42,8 +42,6 @@ $(B)/eval/%.o: CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math
 # none of these flags changes a result.
 $(B)/loader/%.o: CFLAGS += -fno-math-errno -fno-trapping-math \
 	$(if $(filter x86_64,$(shell uname -m)),-mprefer-vector-width=512)
-# SHA instructions and AVX do not mix: see there.
-$(B)/ops/hash_twin.o: CFLAGS += $(if $(filter x86_64,$(shell uname -m)),-mno-avx)
 # Pixels are for the model, like the numbers of train/.
 $(B)/loader/resize.o $(B)/loader/pixels.o: CFLAGS += -ffp-contract=fast
 CFLAGS  += -ffp-contract=off

@@ -39,12 +39,6 @@ void wl_sha256_final(struct wl_sha256 *h, uint8_t out[WL_SHA256_BYTES])
 		WL_BUG("SHA-256 final failed");
 }
 
-void wl_sha256_restart(struct wl_sha256 *h)
-{
-	if (!EVP_DigestInit_ex(h->ctx, EVP_sha256(), NULL))
-		WL_BUG("SHA-256 cannot be started again");
-}
-
 void wl_sha256_release(struct wl_sha256 *h)
 {
 	if (!h)

@@ -223,12 +223,19 @@ static int copy(
 {
 	struct wl_shardset *set = m->sets[it->set * WL_SPLITS + it->split];
 	struct wl_sample s = {.pair_id = it->pair_id, .jpg_sha256 = it->sha256, .topic = -1};
+	uint8_t digest[WL_SHA256_BYTES];
 	char topic[24];
 	json_t *facts, *t;
 	int rc;
 
 	WL_TRY(wl_shardset_read(set, it->number, &m->jpg, &m->json, err));
 	WL_TRY(wl_shardset_read_text(set, it->number, &m->txt, err));
+	wl_sha256(m->jpg.data, m->jpg.len, digest);
+	if (memcmp(digest, it->sha256, sizeof digest) != 0)
+		return wl_err_set(err, WL_EDATA,
+			"%s: the picture of pair %lld is not what its index says (SHA-256 "
+			"differs): wenlan-shard verify names the shard",
+			m->o->dirs[it->set], (long long)it->pair_id);
 	facts = wl_json_parse((const char *)m->json.data, m->json.len, m->o->dirs[it->set], err);
 	if (!facts)
 		return -1;

@@ -22,6 +22,8 @@
  * bound it when pictures are large. */
 enum { JOBS_PER_THREAD = 32 };
 static const int64_t MAX_IN_FLIGHT_BYTES = 128 << 20;
+/* Samples hashed side by side, while others are read. */
+enum { BATCH = 32, MAX_BATCH_BYTES = 32 << 20 };
 
 struct pack {
 	const struct wl_pack_opts *o;
@@ -245,6 +247,49 @@ static int put_result(struct wl_shard_writer *w, const struct wl_pack_job *j, st
 		err);
 }
 
+/* Compares the pictures that go in as they are with the catalog. */
+static int check_batch(struct pack *p, struct wl_pack_job *const *jobs, size_t n,
+	struct wl_err *err)
+{
+	uint8_t digest[BATCH][WL_SHA256_BYTES];
+	const struct wl_pack_job *of[BATCH];
+	const void *bytes[BATCH];
+	size_t len[BATCH], count = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (jobs[i]->unchecked && !jobs[i]->failed) {
+			of[count] = jobs[i];
+			bytes[count] = jobs[i]->out->data;
+			len[count++] = jobs[i]->out->len;
+		}
+	wl_sha256_many(bytes, len, count, digest);
+	for (size_t i = 0; i < count; i++)
+		WL_TRY(wl_corpus_image_check(p->corpus, &of[i]->pair, digest[i], err));
+	return 0;
+}
+
+/* Takes, checks and writes the next few samples of a shard that has `left` to come; the number. */
+static int put_batch(struct pack *p, struct wl_shard_writer *w, size_t left, struct wl_err *err)
+{
+	struct wl_pack_job *jobs[BATCH];
+	size_t n = 0, bytes = 0;
+	int rc = 0;
+
+	while (n < BATCH && n < left && bytes < MAX_BATCH_BYTES && rc == 0) {
+		rc = next_result(p, &jobs[n], err);
+		if (rc == 0)
+			bytes += (size_t)jobs[n++]->pair.length;
+	}
+	if (rc == 0)
+		rc = check_batch(p, jobs, n, err);
+	for (size_t i = 0; i < n && rc == 0; i++)
+		rc = put_result(w, jobs[i], err);
+	for (size_t i = 0; i < n; i++)
+		p->idle[p->n_idle++] = jobs[i];
+	wl_progress_add(p->progress, n);
+	return rc < 0 ? -1 : (int)n;
+}
+
 /* Waits for the shard that is being sealed, if any. */
 static int settle(struct pack *p, struct wl_err *err)
 {
@@ -268,17 +313,12 @@ static int pack_shard(struct pack *p, size_t i, struct wl_err *err)
 
 	if (!w)
 		return -1;
-	for (size_t k = 0; k < s->n && !wl_stop_requested(); k++) {
-		struct wl_pack_job *j;
-		int rc;
+	for (size_t k = 0; k < s->n && !wl_stop_requested();) {
+		int n = put_batch(p, w, s->n - k, err);
 
-		if (next_result(p, &j, err) < 0)
+		if (n < 0)
 			goto fail;
-		rc = put_result(w, j, err);
-		p->idle[p->n_idle++] = j;
-		if (rc < 0)
-			goto fail;
-		wl_progress_add(p->progress, 1);
+		k += (size_t)n;
 	}
 	if (wl_stop_requested()) {
 		wl_shard_writer_free(w);
@@ -300,7 +340,7 @@ static int make_jobs(struct pack *p, struct wl_err *err)
 	size_t threads = p->o->threads > 0 ? (size_t)p->o->threads : wl_cores();
 	int parts = wl_corpus_partitions(p->corpus);
 
-	p->n_jobs = JOBS_PER_THREAD * threads;
+	p->n_jobs = JOBS_PER_THREAD * threads + BATCH;
 	p->pool = wl_pool_new(threads, p->n_jobs, err);
 	p->idle = calloc(p->n_jobs, sizeof(void *));
 	p->kept = calloc((size_t)parts, sizeof(void *));

@@ -84,7 +84,7 @@ int wl_pack_job_fill(struct wl_pack_job *j, struct wl_pair_cursor *cur, struct w
 	wl_arena_reset(&j->arena);
 	free(j->json);
 	j->json = j->txt = NULL;
-	j->rejected = j->failed = false;
+	j->rejected = j->failed = j->unchecked = false;
 	j->group = group;
 	WL_TRY(rc = wl_pairs_find(cur, id, &j->pair, err));
 	if (!rc)
@@ -162,14 +162,15 @@ out:
 }
 
 /* The picture's bytes for the shard, without a copy when they go in as they are.  Those are
- * checked against the catalog by the writer, which hashes them in any case. */
+ * checked against the catalog many at once, by who takes them. */
 static int make_jpeg(struct wl_pack_job *j, struct wl_err *err)
 {
 	struct wl_image_info info;
 	uint8_t digest[WL_SHA256_BYTES];
 	int rc = wl_image_probe(j->raw.data, j->raw.len, &info, err);
 
-	if (rc == 0 && info.jpeg_plain) {
+	j->unchecked = rc == 0 && info.jpeg_plain;
+	if (j->unchecked) {
 		j->out = &j->raw;
 		memcpy(j->sha256, j->pair.image_sha256, sizeof j->sha256);
 		return 0;

@@ -21,7 +21,8 @@ struct wl_pack_job {
 	/* out, set by wl_pack_job_run: */
 	struct wl_buf raw, jpg;
 	const struct wl_buf *out; /* one of them: what goes into the shard */
-	uint8_t sha256[32];	  /* of *out: what they must be, when they are the corpus's own */
+	uint8_t sha256[32];	  /* of *out */
+	bool unchecked;		  /* *out are the corpus's bytes, and sha256 what they must be */
 	char *json, *txt;	  /* KEY.json (malloc), captions[0] (arena) */
 	bool rejected;		  /* the picture cannot be packed; err says why */
 	bool failed;		  /* the corpus or this machine is broken; err says why */

@@ -1,6 +1,6 @@
 /*
  * Writing one shard.  The caller's thread makes headers and fills chunks; a second thread hashes
- * them, the tar and each picture in one pass; a third writes them, and at the end seals: sync
+ * them; a third writes them, and at the end seals: sync
  * the tar, finish NAME.db, rename the database and then the tar (a tar under its final name has
  * its database beside it), sync the directory.  The ring bounds what is in flight; its hand-over
  * is the only thing shared.
@@ -8,7 +8,7 @@
 #include "shards/write.h"
 
 #include "ops/file.h"
-#include "ops/hash_twin.h"
+#include "ops/hash.h"
 #include "shards/shard_db.h"
 #include "shards/tar.h"
 
@@ -20,21 +20,11 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A sample has three headers, so a chunk holds the ends of few pictures. */
-enum { CHUNK = 1 << 20, RING = 4, MARKS = 2 * (CHUNK / (3 * WL_TAR_BLOCK)) + 4 };
-
-/* A picture begins or ends at a byte of a chunk. */
-struct mark {
-	size_t at;
-	bool begins;
-	int64_t pair_id; /* of an end, with what the picture must hash to */
-	uint8_t sha256[WL_SHA256_BYTES];
-};
+enum { CHUNK = 1 << 20, RING = 4 };
 
 struct chunk {
 	uint8_t bytes[CHUNK];
-	size_t used, n_marks;
-	struct mark marks[MARKS];
+	size_t used;
 };
 
 struct wl_shard_writer {
@@ -54,7 +44,7 @@ struct wl_shard_writer {
 	bool ending, abandoned;
 	bool failed, sealed;
 	struct wl_err err; /* of the thread that failed first, valid once failed */
-	struct wl_sha256_twin sha;
+	struct wl_sha256 sha;
 };
 
 /* ---- the two threads ---- */
@@ -86,42 +76,14 @@ static void done_with_chunk(struct wl_shard_writer *w, size_t *done, const struc
 	pthread_mutex_unlock(&w->lock);
 }
 
-static int hash_chunk(struct wl_shard_writer *w, const struct chunk *c, struct wl_err *err)
-{
-	uint8_t digest[WL_SHA256_BYTES];
-	size_t at = 0;
-
-	for (size_t i = 0; i < c->n_marks; i++) {
-		const struct mark *m = &c->marks[i];
-
-		wl_sha256_twin_add(&w->sha, c->bytes + at, m->at - at);
-		at = m->at;
-		if (m->begins) {
-			wl_sha256_twin_begin(&w->sha);
-			continue;
-		}
-		wl_sha256_twin_end(&w->sha, digest);
-		if (memcmp(digest, m->sha256, sizeof digest) != 0)
-			return wl_err_set(err, WL_EDATA,
-				"pair %lld: its picture is not what the catalog says (SHA-256 "
-				"differs); its corpus segment is damaged, restore it from a copy",
-				(long long)m->pair_id);
-	}
-	wl_sha256_twin_add(&w->sha, c->bytes + at, c->used - at);
-	return 0;
-}
-
 static void *hasher_thread(void *arg)
 {
 	struct wl_shard_writer *w = arg;
-	struct wl_err err = WL_ERR_INIT;
 	struct chunk *c;
-	bool ok = true;
 
-	/* After a failure the chunks still have to be taken. */
 	while ((c = next_chunk(w, &w->hashed))) {
-		ok = ok && hash_chunk(w, c, &err) == 0;
-		done_with_chunk(w, &w->hashed, ok ? NULL : &err);
+		wl_sha256_add(&w->sha, c->bytes, c->used);
+		done_with_chunk(w, &w->hashed, NULL);
 	}
 	return NULL;
 }
@@ -153,7 +115,7 @@ static int seal(struct wl_shard_writer *w, struct wl_err *err)
 	w->fd = -1;
 	if (rc < 0)
 		return wl_err_errno(err, "%s: closing it failed", w->tar_tmp);
-	wl_sha256_twin_final(&w->sha, digest);
+	wl_sha256_final(&w->sha, digest);
 	wl_hex(digest, sizeof digest, w->info.sha256);
 	w->info.sealed_at = time(NULL);
 	WL_TRY(wl_shard_db_finish(&w->db, &w->info, w->plan, err));
@@ -216,24 +178,10 @@ static int hand_over(struct wl_shard_writer *w, struct wl_err *err)
 	failed = w->failed;
 	pthread_mutex_unlock(&w->lock);
 	c = &w->ring[w->filled % RING];
-	c->used = c->n_marks = 0;
+	c->used = 0;
 	if (failed)
 		return wl_err_set(err, w->err.code, "%s", w->err.msg);
 	return 0;
-}
-
-/* sha256: what the picture that ends here must be; NULL: one begins. */
-static void put_mark(struct wl_shard_writer *w, int64_t pair_id, const uint8_t *sha256)
-{
-	struct chunk *c = &w->ring[w->filled % RING];
-	struct mark *m = &c->marks[c->n_marks++];
-
-	WL_ASSERT(c->n_marks <= MARKS);
-	m->at = c->used;
-	m->begins = !sha256;
-	m->pair_id = pair_id;
-	if (sha256)
-		memcpy(m->sha256, sha256, sizeof m->sha256);
 }
 
 static int put(struct wl_shard_writer *w, const void *bytes, size_t n, struct wl_err *err)
@@ -255,10 +203,8 @@ static int put(struct wl_shard_writer *w, const void *bytes, size_t n, struct wl
 	return 0;
 }
 
-/* row: the picture's, which is marked for checking; NULL: another member. */
 static int put_member(struct wl_shard_writer *w, const char *key, const char *ext,
-	const void *bytes, size_t n, int64_t *offset, const struct wl_shard_row *row,
-	struct wl_err *err)
+	const void *bytes, size_t n, int64_t *offset, struct wl_err *err)
 {
 	static const uint8_t zeros[WL_TAR_BLOCK];
 	uint8_t header[WL_TAR_BLOCK];
@@ -268,11 +214,7 @@ static int put_member(struct wl_shard_writer *w, const char *key, const char *ex
 	WL_TRY(wl_tar_header(header, name, (int64_t)n, err));
 	WL_TRY(put(w, header, sizeof header, err));
 	*offset = w->pos;
-	if (row)
-		put_mark(w, 0, NULL);
 	WL_TRY(put(w, bytes, n, err));
-	if (row)
-		put_mark(w, row->pair_id, row->sha256);
 	return put(w, zeros, (size_t)(wl_tar_padded((int64_t)n) - (int64_t)n), err);
 }
 
@@ -300,7 +242,7 @@ int wl_shard_writer_add(struct wl_shard_writer *w, const struct wl_sample *s, st
 		wl_sha256(s->jpg, s->jpg_len, row.sha256);
 	for (int m = 0; m < WL_MEMBERS; m++)
 		WL_TRY(put_member(w, row.key, wl_member_ext[m], bytes[m], (size_t)row.length[m],
-			&row.offset[m], m == WL_MEMBER_JPG ? &row : NULL, err));
+			&row.offset[m], err));
 	WL_TRY(wl_shard_db_add(&w->db, &row, err));
 	w->info.samples++;
 	return 0;
@@ -347,11 +289,11 @@ struct wl_shard_writer *wl_shard_writer_new(
 		wl_err_nomem(err, "a shard writer", RING * sizeof *w->ring);
 		goto fail;
 	}
-	w->ring[0].used = w->ring[0].n_marks = 0;
+	w->ring[0].used = 0;
 	if (!w->dir || wl_shard_name(w->info.name, split, number, err) < 0)
 		goto fail;
 	snprintf(w->info.split, sizeof w->info.split, "%s", split);
-	if (wl_sha256_twin_init(&w->sha, err) < 0 || open_files(w, err) < 0)
+	if (wl_sha256_init(&w->sha, err) < 0 || open_files(w, err) < 0)
 		goto fail;
 	w->writer_runs = !pthread_create(&w->writer, NULL, writer_thread, w);
 	w->hasher_runs = w->writer_runs && !pthread_create(&w->hasher, NULL, hasher_thread, w);
@@ -415,7 +357,7 @@ void wl_shard_writer_free(struct wl_shard_writer *w)
 		unlink(w->tar_tmp);
 	if (!w->sealed && w->db_tmp)
 		unlink(w->db_tmp);
-	wl_sha256_twin_release(&w->sha);
+	wl_sha256_release(&w->sha);
 	pthread_cond_destroy(&w->moved);
 	pthread_mutex_destroy(&w->lock);
 	free(w->ring);

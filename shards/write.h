@@ -35,7 +35,7 @@ char *wl_sample_json(const struct wl_sample_facts *f, struct wl_err *err);
 struct wl_sample {
 	const void *jpg;
 	size_t jpg_len;
-	const uint8_t *jpg_sha256; /* [32] what jpg must hash to, checked; NULL: computed */
+	const uint8_t *jpg_sha256; /* [32], or NULL: computed here */
 	const char *txt;	   /* captions[0] */
 	const char *json;	   /* from wl_sample_json */
 	int64_t pair_id, topic;	   /* topic -1: none */
@@ -49,9 +49,8 @@ struct wl_shard_writer;
  * in NAME.db and asked for on resuming), "" when nothing. */
 struct wl_shard_writer *wl_shard_writer_new(
 	const char *dir, const char *split, int64_t number, const char *plan, struct wl_err *err);
-/* Appends the sample as the next index.  An error of the writer's threads, such as a picture
- * that is not what jpg_sha256 says (WL_EDATA, naming the pair), shows up here or in
- * wl_shard_writer_wait; the shard is then not sealed. */
+/* Appends the sample as the next index.  An error of the writer's threads shows up here or in
+ * wl_shard_writer_wait. */
 WL_MUST_CHECK int wl_shard_writer_add(
 	struct wl_shard_writer *w, const struct wl_sample *s, struct wl_err *err);
 /* Notes a pair that belongs here but has no usable picture, so that nothing is lost unseen. */
