@@ -557,6 +557,33 @@ static int64_t in(const json_t *v, const char *key)
 	return json_integer_value(json_object_get(v, key));
 }
 
+/* A byte of a picture that changed on the disk since it was received stops the packing. */
+static void test_damaged_corpus(void **state)
+{
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_pack_opts o;
+	struct wl_pack_result r;
+	char path[256];
+	FILE *fp;
+	int c;
+
+	(void)state;
+	pack_make_corpus(in_dir("c"), 1, false, 2);
+	snprintf(path, sizeof path, "%.200s/part-00000/raw-000000.tar", in_dir("c"));
+	fp = fopen(path, "r+b");
+	assert_non_null(fp);
+	fseek(fp, 512 + 300, SEEK_SET); /* in the entropy-coded data: the head still parses */
+	c = fgetc(fp);
+	fseek(fp, 512 + 300, SEEK_SET);
+	fputc(c ^ 1, fp);
+	fclose(fp);
+	o = options(in_dir("c"), in_dir("s"));
+	assert_int_equal(wl_pack(&o, &r, &err), -1);
+	assert_int_equal(err.code, WL_EDATA);
+	assert_non_null(strstr(err.msg, "SHA-256 differs"));
+	assert_false(wl_manifest_exists(in_dir("s")));
+}
+
 /* Two sets that overlap, one with a take-down, become one without doubles. */
 static void test_sets(void **state)
 {
@@ -655,7 +682,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {T(test_pack_everything), T(test_same_bytes),
 		T(test_kill), T(test_stages_must_have_run), T(test_splits), T(test_other_options),
-		T(test_verify_finds), T(test_repair), T(test_audit_finds), T(test_sets),
+		T(test_verify_finds), T(test_repair), T(test_audit_finds), T(test_damaged_corpus), T(test_sets),
 		T(test_webdataset), T(test_energon)};
 	struct wl_err err;
 
