@@ -1,7 +1,7 @@
 /*
  * Packing against `cp` + fsync of the same bytes (the bar: at least 0.6 of its rate).
  *
- * Usage: bench_shard [MB]   (default 400)
+ * Usage: bench_shard [MB]   (default 1200)
  *
  * A corpus of JPEGs of about 100 KB with random details is made first, unmeasured.  Then, three
  * times in turn: the raw segments are copied by cp and synced; the corpus is packed (order
@@ -145,7 +145,7 @@ static double pack_s(const char *dir)
 
 int main(int argc, char **argv)
 {
-	int64_t bytes = (argc > 1 ? atoll(argv[1]) : 400) * 1000000;
+	int64_t bytes = (argc > 1 ? atoll(argv[1]) : 1200) * 1000000;
 	double cp = 1e9, pack = 1e9, cp_cpu = 1e9, pack_cpu = 1e9;
 	char dir[] = "/tmp/wl-bench-shard-XXXXXX", path[256];
 	struct wl_err err = WL_ERR_INIT;
