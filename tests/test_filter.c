@@ -3,6 +3,7 @@
 #include "clean/filter.h"
 #include "clean/dedup.h"
 #include "clean/funnel.h"
+#include "tests/support/cleaning.h"
 #include "tests/support/cm.h"
 #include "tests/support/corpus_make.h"
 #include "tests/support/tmp.h"
@@ -15,36 +16,6 @@
 #include <unistd.h>
 
 static struct wl_err err;
-static struct wl_text *tx;
-
-static int open_text(void **state)
-{
-	(void)state;
-	tx = wl_text_open(&err);
-	if (!tx)
-		print_error("%s\n", err.msg);
-	return tx ? 0 : -1;
-}
-
-static int close_text(void **state)
-{
-	(void)state;
-	wl_text_close(tx);
-	return 0;
-}
-
-static struct wl_rules *rules_of(const struct tmp_dir *tmp, const char *yaml)
-{
-	char path[512];
-	struct wl_rules *r;
-
-	tmp_write(tmp_path(tmp, "rules.yaml", path), yaml);
-	err.msg[0] = 0;
-	r = wl_rules_load(path, tx, &err);
-	if (!r)
-		fail_msg("%s", err.msg);
-	return r;
-}
 
 /* ---- rules on one pair ---- */
 

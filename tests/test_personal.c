@@ -2,6 +2,7 @@
  * recall are measured and must stay; real posts. */
 #include "clean/text.h"
 #include "ops/file.h"
+#include "tests/support/cleaning.h"
 #include "tests/support/cm.h"
 #include "tests/support/plant.h"
 
@@ -11,23 +12,6 @@
 #include <string.h>
 
 static struct wl_err err;
-static struct wl_text *tx;
-
-static int open_text(void **state)
-{
-	(void)state;
-	tx = wl_text_open(&err);
-	if (!tx)
-		print_error("%s\n", err.msg);
-	return tx ? 0 : -1;
-}
-
-static int close_text(void **state)
-{
-	(void)state;
-	wl_text_close(tx);
-	return 0;
-}
 
 static void clean(
 	const char *text, unsigned look, unsigned mask, struct wl_buf *out, struct wl_text_facts *f)

@@ -3,6 +3,7 @@
 #include "clean/rules.h"
 #include "ops/file.h"
 #include "ops/hash.h"
+#include "tests/support/cleaning.h"
 #include "tests/support/cm.h"
 #include "tests/support/plant.h"
 #include "tests/support/tmp.h"
@@ -15,23 +16,6 @@
 #include <unistd.h>
 
 static struct wl_err err;
-static struct wl_text *tx;
-
-static int open_text(void **state)
-{
-	(void)state;
-	tx = wl_text_open(&err);
-	if (!tx)
-		print_error("%s\n", err.msg);
-	return tx ? 0 : -1;
-}
-
-static int close_text(void **state)
-{
-	(void)state;
-	wl_text_close(tx);
-	return 0;
-}
 
 /* ---- good captions ---- */
 

@@ -2,6 +2,7 @@
  * agreement of picture and text, what is refused; --sample. */
 #include "clean/filter.h"
 #include "ops/file.h"
+#include "tests/support/cleaning.h"
 #include "tests/support/cm.h"
 #include "tests/support/corpus_make.h"
 #include "tests/support/tmp.h"
@@ -13,36 +14,6 @@
 #define JIEBA "/usr/lib/python3/dist-packages/jieba/dict.txt"
 
 static struct wl_err err;
-static struct wl_text *tx;
-
-static int open_text(void **state)
-{
-	(void)state;
-	tx = wl_text_open(&err);
-	if (!tx)
-		print_error("%s\n", err.msg);
-	return tx ? 0 : -1;
-}
-
-static int close_text(void **state)
-{
-	(void)state;
-	wl_text_close(tx);
-	return 0;
-}
-
-static struct wl_rules *rules_of(const struct tmp_dir *tmp, const char *yaml)
-{
-	char path[512];
-	struct wl_rules *r;
-
-	tmp_write(tmp_path(tmp, "rules.yaml", path), yaml);
-	err.msg[0] = 0;
-	r = wl_rules_load(path, tx, &err);
-	if (!r)
-		fail_msg("%s", err.msg);
-	return r;
-}
 
 /* The first text after cleaning, "" when it was dropped; to be freed. */
 static char *cleaned(

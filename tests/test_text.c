@@ -1,39 +1,18 @@
 /* clean/text: what normalising keeps, cuts and masks; Traditional text; keys. */
 #include "clean/text.h"
 #include "ops/file.h"
+#include "tests/support/cleaning.h"
+#include "tests/support/cm.h"
 
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
 #include <jansson.h>
 #include <opencc/opencc.h>
 
 #define TEXTS "../shared/data/text/"
-
-static struct wl_text *tx;
-
-static int open_text(void **state)
-{
-	struct wl_err err = WL_ERR_INIT;
-
-	(void)state;
-	tx = wl_text_open(&err);
-	if (!tx)
-		print_error("%s\n", err.msg);
-	return tx ? 0 : -1;
-}
-
-static int close_text(void **state)
-{
-	(void)state;
-	wl_text_close(tx);
-	return 0;
-}
 
 static char *normalised(const char *source, const char *text, struct wl_text_facts *facts)
 {

@@ -5,31 +5,15 @@
 #include "ops/buf.h"
 #include "ops/file.h"
 #include "ops/hash.h"
+#include "tests/bench/bench.h"
 
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { PAIRS = 40000, SIDE = 424, PICTURES = 60 };
-
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static void must(int ret, const struct wl_err *err)
-{
-	if (ret >= 0)
-		return;
-	fprintf(stderr, "%s\n", err->msg);
-	exit(1);
-}
 
 /* Default rules, with the lists when they are there. */
 static struct wl_rules *load_rules(const struct wl_text *tx, struct wl_err *err)
@@ -102,7 +86,7 @@ int main(void)
 	n = load_texts(texts, 4096);
 	for (int i = 0; i < WL_PHASH_PIXELS; i++)
 		look.grey[i] = (uint8_t)wl_rand64(1, 2, (uint64_t)i);
-	t = now();
+	t = cpu_now_s();
 	for (int i = 0; i < PAIRS; i++) {
 		struct wl_subject s = {.id = i,
 			.name = "00000-1",
@@ -117,17 +101,17 @@ int main(void)
 		bytes += strlen(s.texts);
 		wl_outcome_release(&o);
 	}
-	t = now() - t;
+	t = cpu_now_s() - t;
 	printf("rules: %.0f pairs/s a core, %.1f MB/s of raw text (%zu bytes a pair)\n", PAIRS / t,
 		(double)bytes / 1e6 / t, bytes / PAIRS);
 	struct wl_image im = {SIDE, SIDE, 3, malloc(SIDE * SIDE * 3)};
 	struct wl_picture p;
 	for (size_t i = 0; im.data && i < SIDE * SIDE * 3; i++)
 		im.data[i] = (uint8_t)(128 + i / 3 % SIDE / 8 + wl_rand64(3, 4, i) % 32);
-	t = now();
+	t = cpu_now_s();
 	for (int i = 0; i < PICTURES; i++)
 		must(wl_picture_measure(&im, &p, &err), &err);
-	t = now() - t;
+	t = cpu_now_s() - t;
 	printf("picture: %.0f of 0.18 MP measured/s a core (sharpness, entropy, text, QR)\n",
 		PICTURES / t);
 	free(im.data);

@@ -15,6 +15,7 @@
 #include "ingest/image.h"
 #include "ops/file.h"
 #include "ops/hash.h"
+#include "tests/bench/bench.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -23,37 +24,11 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { PICTURES = 32, MEMBERS = 1500 };
 
 static char dir[] = "/tmp/wl-bench-ingest-XXXXXX";
-
-static double now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-/* Processor time of this process, which a busy machine does not stretch as it does the clock's. */
-static double cpu_now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void must(int rc, const struct wl_err *err)
-{
-	if (rc < 0) {
-		fprintf(stderr, "bench_ingest: %s\n", err->msg);
-		exit(1);
-	}
-}
 
 static void add(struct archive *a, const char *name, const void *bytes, size_t n)
 {
@@ -66,20 +41,6 @@ static void add(struct archive *a, const char *name, const void *bytes, size_t n
 	if (archive_write_header(a, e) != ARCHIVE_OK || archive_write_data(a, bytes, n) < 0)
 		exit(1);
 	archive_entry_free(e);
-}
-
-static void make_picture(int i, struct wl_buf *out)
-{
-	struct wl_image im = {.width = 500, .height = 375, .channels = 3};
-	size_t n = (size_t)im.width * (size_t)im.height * 3;
-	struct wl_err err = WL_ERR_INIT;
-
-	im.data = malloc(n);
-	for (size_t k = 0; k < n; k++)
-		im.data[k] = (uint8_t)((k / 7 + (wl_rand64(1, (uint64_t)i, k) & 63)) & 255);
-	wl_buf_init(out, 1 << 22);
-	must(wl_image_encode_jpeg(&im, 75, out, &err), &err);
-	free(im.data);
 }
 
 /* The tar; gives its bytes, and the processor time that decoding its pictures alone takes. */

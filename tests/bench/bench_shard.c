@@ -15,23 +15,15 @@
 #include "ops/log.h"
 #include "ops/progress.h"
 #include "shards/pack.h"
+#include "tests/bench/bench.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { PICTURES = 32, ROUNDS = 3 };
-
-static double now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Processor time of this process and its children that ended. */
 static double cpu_s(void)
@@ -46,28 +38,6 @@ static double cpu_s(void)
 		       1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
 	}
 	return sum;
-}
-
-static void must(int rc, const struct wl_err *err)
-{
-	if (rc < 0) {
-		fprintf(stderr, "bench_shard: %s\n", err->msg);
-		exit(1);
-	}
-}
-
-static void make_picture(int i, struct wl_buf *out)
-{
-	struct wl_image im = {.width = 500, .height = 375, .channels = 3};
-	size_t n = (size_t)im.width * (size_t)im.height * 3;
-	struct wl_err err = WL_ERR_INIT;
-
-	im.data = malloc(n);
-	for (size_t k = 0; k < n; k++)
-		im.data[k] = (uint8_t)((k / 7 + (wl_rand64(1, (uint64_t)i, k) & 63)) & 255);
-	wl_buf_init(out, 1 << 22);
-	must(wl_image_encode_jpeg(&im, 75, out, &err), &err);
-	free(im.data);
 }
 
 static int64_t make_corpus(const char *dir, int64_t want_bytes)
