@@ -14,6 +14,7 @@ static const struct wl_train_config defaults = {
 	.max_bad_rate = 0.01,
 	.use_boxes = true,
 	.moco = {.queue = 1024, .momentum = 0.99, .tau = 0.05, .learn_tau = true},
+	.objective = "moco",
 	.positive = "momentum",
 	.optim = {.beta1 = 0.9, .beta2 = 0.98, .eps = 1e-6, .weight_decay = 0.05, .clip_norm = 1},
 	.schedule = {.lr = 5e-4, .floor = 1e-6, .warmup_steps = 100},
@@ -46,6 +47,8 @@ void wl_train_config_init(struct wl_train_config *c, struct wl_opt *table)
 			false},
 		{"data.vocab", WL_OPT_STR, &c->vocab, "FILE", "vocab.txt of the text tower", true},
 		{"data.batch", WL_OPT_INT, &c->batch, "N", "pairs a step", false},
+		{"data.accumulate", WL_OPT_INT, &c->moco.accumulate, "N",
+			"take a step's pairs in N parts, for less memory", false},
 		{"data.augment", WL_OPT_JSON, &c->augment, "MAPPING",
 			"{preset: none|paper|public, ...}", false},
 		{"data.use-boxes", WL_OPT_BOOL, &c->use_boxes, NULL,
@@ -61,6 +64,8 @@ void wl_train_config_init(struct wl_train_config *c, struct wl_opt *table)
 		{"data.prefetch", WL_OPT_INT, &c->prefetch, "N", "batches ahead, 0: 2", false},
 		{"data.max-bad-rate", WL_OPT_DOUBLE, &c->max_bad_rate, "X",
 			"share of unreadable samples that ends the run", false},
+		{"objective", WL_OPT_STR, &c->objective, "NAME",
+			"moco, or clip: the batch alone, no momentum towers and queues", false},
 		{"moco.queue", WL_OPT_INT, &c->moco.queue, "K", "keys a queue", false},
 		{"moco.momentum", WL_OPT_DOUBLE, &c->moco.momentum, "M", "of the key towers",
 			false},
@@ -70,6 +75,8 @@ void wl_train_config_init(struct wl_train_config *c, struct wl_opt *table)
 			"other keys of the batch are negatives too", false},
 		{"moco.positive", WL_OPT_STR, &c->positive, "NAME",
 			"momentum or online embedding of the other modality", false},
+		{"moco.extra-positives", WL_OPT_INT, &c->moco.extra_positives, "T",
+			"queued keys among the T nearest of both modalities are positives", false},
 		{"optim.lr", WL_OPT_DOUBLE, &c->schedule.lr, "X", "rate after warm-up", false},
 		{"optim.lr-floor", WL_OPT_DOUBLE, &c->schedule.floor, "X", "rate at the end",
 			false},
@@ -119,7 +126,7 @@ static int one_of(const char *option, const char *value, const char *a, const ch
 
 int wl_train_config_check(struct wl_train_config *c, struct wl_err *err)
 {
-	int bf16, online;
+	int bf16, online, clip;
 
 	if (strcmp(c->device, "cuda") == 0)
 		return wl_err_set(err, WL_EUSAGE, "device is \"cuda\": this build has no CUDA "
@@ -129,8 +136,10 @@ int wl_train_config_check(struct wl_train_config *c, struct wl_err *err)
 			c->device);
 	bf16 = one_of("precision", c->precision, "fp32", "bf16", err);
 	online = one_of("moco.positive", c->positive, "momentum", "online", err);
-	if (bf16 < 0 || online < 0)
+	clip = one_of("objective", c->objective, "moco", "clip", err);
+	if (bf16 < 0 || online < 0 || clip < 0)
 		return -1;
+	c->moco.objective = clip ? WL_OBJECTIVE_CLIP : WL_OBJECTIVE_MOCO;
 	c->moco.compute_dtype = bf16 ? WL_BF16 : WL_F32;
 	c->moco.online_positive = online;
 	c->optim.groups = c->groups;

@@ -25,7 +25,7 @@ struct wl_train_config {
 	bool use_boxes;
 
 	struct wl_moco_config moco;
-	const char *positive;
+	const char *objective, *positive;
 
 	struct wl_optim_config optim;
 	json_t *groups;

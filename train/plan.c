@@ -37,7 +37,8 @@ int wl_train_plan(const struct wl_train_job *job, struct wl_err *err)
 		    err) < 0)
 		goto out;
 	/* values, gradients, two moments, momentum values */
-	weights = 5.0 * sizeof(float) * (double)t.params.floats;
+	weights = (wl_moco_has_keys(&t.moco) ? 5.0 : 4.0) * sizeof(float) *
+		(double)t.params.floats;
 	queues = 2 * t.moco.image_queue.size * (t.moco.image_queue.dim * sizeof(float) +
 		WL_QUEUE_IDS * sizeof(int64_t));
 	printf("parameters   %lld floats in the towers, %lld of them trainable; the momentum "
@@ -51,8 +52,11 @@ int wl_train_plan(const struct wl_train_job *job, struct wl_err *err)
 	printf("queues       2 x %zu keys of %zu\n", t.moco.image_queue.size,
 		t.moco.image_queue.dim);
 	printf("graph        operations          memory  without reuse         a step\n");
-	print_graph("key", t.moco.key, &bytes, &flops);
+	if (t.moco.key)
+		print_graph("key", t.moco.key, &bytes, &flops);
 	print_graph("query", t.moco.query, &bytes, &flops);
+	if (t.moco.loss)
+		print_graph("loss", t.moco.loss, &bytes, &flops);
 	printf("memory       %.3f GiB: %.3f weights, gradients, moments and momentum, %.3f "
 	       "activations, %.3f queues\n", gib(bytes + weights + (double)queues), gib(weights),
 		gib(bytes), gib((double)queues));

@@ -10,7 +10,7 @@ static int build(struct wl_trainer *t, const struct wl_towers *towers, int64_t p
 	struct wl_moco_config moco = c->moco;
 	size_t batch = (size_t)c->batch;
 
-	if (moco.queue > 0)
+	if (moco.objective == WL_OBJECTIVE_MOCO && moco.queue > 0)
 		moco.queue = (int64_t)wl_queue_clamp((size_t)moco.queue, (size_t)pairs, batch);
 	if (moco.queue != c->moco.queue)
 		wl_info("the queues hold %lld keys, not the %lld asked for: there are %lld "

@@ -5,6 +5,7 @@
  *   momentum.safetensors  the same of the momentum towers
  *   queues.safetensors    img_queue, text_queue [D,K] and *_queue_ptr as BriVL names them, and
  *                         *_queue_ids [K,2]
+ *                         (neither of the two with the objective clip)
  *   optim-00000-of-00001.safetensors  exp_avg.NAME, exp_avg_sq.NAME as torch names them
  *   state.json            step, optimiser updates, guard, seed, settings, world size, build
  *
@@ -185,6 +186,8 @@ static int stores(const struct wl_trainer *t, const char *dir, store_fn fn, stru
 
 	arrays_of(t, model, momentum, moments);
 	for (i = 0; i < sizeof files / sizeof *files; i++) {
+		if (files[i].arrays == momentum && !wl_moco_has_keys(&t->moco))
+			continue;
 		path = wl_path_join(dir, files[i].name, err);
 		ret = path ? fn(path, files[i].params, files[i].arrays, files[i].n, err) : -1;
 		free(path);
@@ -200,9 +203,11 @@ static json_t *settings(const struct wl_trainer *t)
 {
 	const struct wl_train_config *c = t->config;
 
-	return json_pack("{s:I,s:I,s:I,s:f,s:f,s:b,s:b,s:b,s:s,s:f,s:f,s:I,s:I,s:f,s:f,s:f,s:f,s:f,"
+	return json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:b,s:b,s:b,s:s,s:f,s:f,s:I,s:I,s:f,s:f,s:f,s:f,s:f,"
 			 "s:O?,s:O?,s:O?}",
-		"seed", (json_int_t)c->seed, "data.batch", (json_int_t)c->batch, "moco.queue",
+		"objective", c->objective, "data.accumulate", (json_int_t)c->moco.accumulate,
+		"moco.extra-positives", (json_int_t)c->moco.extra_positives, "seed",
+		(json_int_t)c->seed, "data.batch", (json_int_t)c->batch, "moco.queue",
 		(json_int_t)t->moco.config.queue, "moco.momentum", c->moco.momentum, "moco.tau",
 		c->moco.tau, "moco.learn-tau", c->moco.learn_tau, "moco.in-batch",
 		c->moco.in_batch, "moco.online-positive", c->moco.online_positive, "precision",
@@ -232,10 +237,12 @@ static int write_files(const struct wl_trainer *t, struct wl_ckpt *c, const char
 	int ret;
 
 	WL_TRY(stores(t, c->tmp, wl_store_save, err));
-	path = wl_ckpt_file(c, "queues.safetensors", err);
-	ret = path ? save_queues(path, &t->moco, err) : -1;
-	free(path);
-	WL_TRY(ret);
+	if (wl_moco_has_keys(&t->moco)) {
+		path = wl_ckpt_file(c, "queues.safetensors", err);
+		ret = path ? save_queues(path, &t->moco, err) : -1;
+		free(path);
+		WL_TRY(ret);
+	}
 	if (vocab)
 		WL_TRY(wl_ckpt_copy(c, vocab, "vocab.txt", err));
 	if (!preprocess)
@@ -309,10 +316,12 @@ int wl_trainer_load(struct wl_trainer *t, const char *dir, const json_t *state,
 			(long long)seed);
 	WL_TRY(wl_guard_restore(&t->guard, json_object_get(state, "guard"), err));
 	WL_TRY(stores(t, dir, wl_store_load, err));
-	path = wl_path_join(dir, "queues.safetensors", err);
-	ret = path ? load_queues(path, &t->moco, err) : -1;
-	free(path);
-	WL_TRY(ret);
+	if (wl_moco_has_keys(&t->moco)) {
+		path = wl_path_join(dir, "queues.safetensors", err);
+		ret = path ? load_queues(path, &t->moco, err) : -1;
+		free(path);
+		WL_TRY(ret);
+	}
 	say_changes(t, json_object_get(state, "settings"));
 	t->step = step;
 	t->optim.updates = updates;

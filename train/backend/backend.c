@@ -43,6 +43,7 @@ const char *wl_op_name(enum wl_op_kind kind)
 		[WL_OP_CONCAT] = "concat",
 		[WL_OP_INFONCE] = "infonce",
 		[WL_OP_INFONCE_BWD] = "infonce_bwd",
+		[WL_OP_BOTH_NEAR] = "both_near",
 		[WL_OP_DOT] = "dot",
 		[WL_OP_DOT_BWD] = "dot_bwd",
 		[WL_OP_FILL] = "fill",

@@ -97,12 +97,16 @@ enum wl_op_kind {
 	WL_OP_SLICE_BWD,
 	/* a, b -> y, joined along an axis */
 	WL_OP_CONCAT,
-	/* q [B,D], k [B,D], (queue [K,D]), log_scale [1], (row ids [B,I] i64), (queue ids [K,I])
-	 * -> loss [1], accuracy [1], lse [B], pos [B] (logits) */
+	/* q [B,D], k [N,D], (queue [K,D]), log_scale [1], (row ids [N,I] i64), (queue ids [K,I]),
+	 * (extra [B,T] i32) -> loss [1], accuracy [1], lse [B], pos [B] (logits);
+	 * attr.begin: query b's key is row begin + b of k */
 	WL_OP_INFONCE,
-	/* q, k, queue, log_scale, row ids, queue ids, lse, pos, g_loss [1]
+	/* q, k, queue, log_scale, row ids, queue ids, lse, pos, g_loss [1], extra
 	 * -> (g_q), (g_log_scale), (g_k) */
 	WL_OP_INFONCE_BWD,
+	/* a [B,D], queue a [K,D], b [B,D], queue b [K,D] -> y i32 [B,T]: the rows of the queues
+	 * that are among the T nearest of a and among those of b, elsewhere -1; no gradient */
+	WL_OP_BOTH_NEAR,
 	/* x, y -> sum(x * y) [1] */
 	WL_OP_DOT,
 	/* x, y, g [1] -> (g_x), (g_y) */
@@ -115,6 +119,7 @@ enum wl_op_kind {
 };
 
 enum { WL_OP_IN = 10, WL_OP_OUT = 4 };
+enum { WL_TOP_MAX = 64 }; /* the largest T of WL_OP_BOTH_NEAR */
 
 /* The settings of an operation; each kind reads those that it has. */
 struct wl_op_attr {

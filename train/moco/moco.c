@@ -1,9 +1,11 @@
 /*
- * Cross-modal MoCo: see moco.h.  The key graph reads the query graph's inputs
+ * The objectives' common part and MoCo's step: see moco.h; CLIP's is in clip.c.  The key graph reads the query graph's inputs
  * and the query graph reads the key graph's outputs in place; queues and
  * identities are bound once.  So a step copies the batch in and nothing else.
  */
 #include "train/moco/moco.h"
+
+#include "train/moco/internal.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -13,20 +15,34 @@ static const double tau_min = 0.01; /* FACTS, Decisions: CLIP's clamp of the sca
 
 static int check(const struct wl_moco_config *c, int64_t batch, struct wl_err *err)
 {
-	if (!(c->momentum >= 0 && c->momentum <= 1))
+	bool moco = c->objective == WL_OBJECTIVE_MOCO;
+
+	if (c->accumulate < 0 || (c->accumulate && batch % c->accumulate))
+		return wl_err_set(err, WL_EUSAGE, "data.accumulate is %lld, and data.batch %lld: "
+			"expected a divisor of the batch", (long long)c->accumulate,
+			(long long)batch);
+	if (!moco && batch * wl_comm_size(c->comm) < 2)
+		return wl_err_set(err, WL_EUSAGE, "objective clip needs at least 2 pairs a step: "
+			"the others of the batch are its only negatives");
+	if (moco && (c->extra_positives < 0 || c->extra_positives > WL_TOP_MAX ||
+			c->extra_positives > c->queue))
+		return wl_err_set(err, WL_EUSAGE, "moco.extra-positives is %lld: expected 0 to %d, "
+			"and no more than moco.queue (%lld)", (long long)c->extra_positives,
+			WL_TOP_MAX, (long long)c->queue);
+	if (moco && !(c->momentum >= 0 && c->momentum <= 1))
 		return wl_err_set(err, WL_EUSAGE, "moco.momentum is %g: expected a number in [0, "
 			"1]",
 			c->momentum);
 	if (!(c->tau >= tau_min && c->tau <= 10))
 		return wl_err_set(err, WL_EUSAGE, "moco.tau is %g: expected a temperature in "
 			"[%g, 10]", c->tau, tau_min);
-	if (c->queue < 1 || batch < 1)
+	if ((moco && c->queue < 1) || batch < 1)
 		return wl_err_set(err, WL_EUSAGE, "moco.queue is %lld and data.batch %lld: "
 			"expected both to be at least 1", (long long)c->queue, (long long)batch);
 	return 0;
 }
 
-/* The inputs of a batch as graph leaves; kind: wl_g_input or wl_g_external. */
+/* The inputs of a part as graph leaves; kind: wl_g_input or wl_g_external. */
 typedef wl_tid (*leaf_fn)(struct wl_graph *g, const char *name, enum wl_dtype dtype,
 	struct wl_shape shape);
 
@@ -47,53 +63,70 @@ static struct leaves make_leaves(struct wl_graph *g, const struct wl_towers *t, 
 	return l;
 }
 
-/* The query graph: online towers, both losses, backward. */
-static void build_query(struct wl_moco *m, const struct wl_towers *t, int64_t dim)
+/* The online towers over a part. */
+static void build_towers(struct wl_moco *m, const struct wl_towers *t)
 {
 	struct wl_graph *g = m->query;
-	int64_t b = m->batch, k = m->config.queue;
-	struct leaves l = make_leaves(g, t, b, wl_g_input);
-	wl_tid image = t->image(g, t->model, l.images, l.boxes, l.region_mask);
-	wl_tid text = t->text(g, t->model, l.ids, l.text_mask);
-	struct wl_infonce loss = {
-		.log_scale = wl_g_param(g, WL_MOCO_SCALE, WL_LAYOUT_PLAIN, WL_SHAPE(1),
-			m->config.learn_tau ? WL_PARAM_GAIN : 0),
-		.row_ids = wl_g_external(g, "row_ids", WL_I64, WL_SHAPE(b, WL_QUEUE_IDS)),
-		.in_batch = m->config.in_batch,
-	};
-	wl_tid image_key = image, text_key = text;
-	int i;
+	struct leaves l = make_leaves(g, t, m->part, wl_g_input);
 
-	if (!m->config.online_positive) {
-		image_key = wl_g_external(g, "image_key", WL_F32, WL_SHAPE(b, dim));
-		text_key = wl_g_external(g, "text_key", WL_F32, WL_SHAPE(b, dim));
-	}
-	for (i = 0; i < 2; i++) {
-		loss.query = i ? text : image;
-		loss.key = i ? image_key : text_key;
-		loss.queue = wl_g_external(g, i ? "image_queue" : "text_queue", WL_F32,
-			WL_SHAPE(k, dim));
-		loss.queue_ids = wl_g_external(g, i ? "image_queue_ids" : "text_queue_ids", WL_I64,
-			WL_SHAPE(k, WL_QUEUE_IDS));
-		m->loss[i] = wl_g_infonce(g, &loss, &m->accuracy[i]);
-		wl_g_output(g, m->loss[i], i ? "loss_t2i" : "loss_i2t");
-		wl_g_output(g, m->accuracy[i], i ? "accuracy_t2i" : "accuracy_i2t");
-		wl_g_loss(g, m->loss[i], 1);
-	}
-	wl_g_output(g, image, "image");
-	wl_g_output(g, text, "text");
+	m->image = t->image(g, t->model, l.images, l.boxes, l.region_mask);
+	m->text = t->text(g, t->model, l.ids, l.text_mask);
 	m->images = l.images;
 	m->boxes = l.boxes;
 	m->region_mask = l.region_mask;
 	m->ids = l.ids;
 	m->text_mask = l.text_mask;
+	wl_g_output(g, m->image, "image");
+	wl_g_output(g, m->text, "text");
+}
+
+wl_tid wl_moco_scale_param(struct wl_graph *g, const struct wl_moco_config *c)
+{
+	return wl_g_param(g, WL_MOCO_SCALE, WL_LAYOUT_PLAIN, WL_SHAPE(1),
+		c->learn_tau ? WL_PARAM_GAIN : 0);
+}
+
+/* What MoCo adds to the query graph: both losses over a part, backward. */
+static void build_losses(struct wl_moco *m)
+{
+	struct wl_graph *g = m->query;
+	int64_t b = m->part, k = m->config.queue;
+	struct wl_infonce loss = {
+		.log_scale = wl_moco_scale_param(g, &m->config),
+		.row_ids = wl_g_external(g, "row_ids", WL_I64, WL_SHAPE(b, WL_QUEUE_IDS)),
+		.in_batch = m->config.in_batch,
+	};
+	wl_tid key[2], queue[2], ids[2]; /* of texts, of images */
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		key[i] = wl_g_external(g, i ? "image_key" : "text_key", WL_F32,
+			WL_SHAPE(b, m->dim));
+		queue[i] = wl_g_external(g, i ? "image_queue" : "text_queue", WL_F32,
+			WL_SHAPE(k, m->dim));
+		ids[i] = wl_g_external(g, i ? "image_queue_ids" : "text_queue_ids", WL_I64,
+			WL_SHAPE(k, WL_QUEUE_IDS));
+	}
+	if (m->config.extra_positives)
+		loss.extra = wl_g_both_near(g, key[0], queue[0], key[1], queue[1],
+			m->config.extra_positives);
+	for (i = 0; i < 2; i++) {
+		loss.query = i ? m->text : m->image;
+		loss.key = !m->config.online_positive ? key[i] : i ? m->image : m->text;
+		loss.queue = queue[i];
+		loss.queue_ids = ids[i];
+		m->loss_of[i] = wl_g_infonce(g, &loss, &m->accuracy[i]);
+		wl_g_output(g, m->loss_of[i], i ? "loss_t2i" : "loss_i2t");
+		wl_g_output(g, m->accuracy[i], i ? "accuracy_t2i" : "accuracy_i2t");
+		wl_g_loss(g, m->loss_of[i], (float)m->part / (float)m->batch);
+	}
 }
 
 /* The key graph: momentum towers forward. Returns D, 0 when a builder failed. */
 static int64_t build_key(struct wl_moco *m, const struct wl_towers *t)
 {
 	struct wl_graph *g = m->key;
-	struct leaves l = make_leaves(g, t, m->batch, wl_g_external);
+	struct leaves l = make_leaves(g, t, m->part, wl_g_external);
 	struct wl_shape shape;
 
 	m->image_key = t->image(g, t->model, l.images, l.boxes, l.region_mask);
@@ -104,54 +137,74 @@ static int64_t build_key(struct wl_moco *m, const struct wl_towers *t)
 	return shape.rank == 2 ? shape.dim[1] : 0;
 }
 
-int wl_moco_init(struct wl_moco *m, const struct wl_towers *towers,
-	const struct wl_moco_config *config, struct wl_params *online, int64_t batch,
-	uint64_t seed, struct wl_err *err)
+/* D: the key graph is built over the online store first, only to learn its names and D; the
+ * momentum store cannot be laid out before it knows them. */
+static int learn_names(struct wl_moco *m, const struct wl_towers *towers,
+	const struct wl_graph_options *opts, struct wl_err *err)
 {
-	struct wl_graph_options opts = {.train = true, .compute_dtype = config->compute_dtype};
-	struct wl_graph *names;
+	struct wl_graph *names = wl_graph_new("names", m->online, opts, err);
 	int64_t dim;
-	int ret = -1;
 
-	*m = (struct wl_moco){.config = *config, .online = online, .batch = batch};
-	WL_TRY(check(config, batch, err));
-	/* The key graph is built over the online store first, only to learn its names and D: the
-	 * momentum store cannot be laid out before it knows them. */
-	names = wl_graph_new("names", online, &opts, err);
 	if (!names)
 		return -1;
 	m->key = names;
 	dim = build_key(m, towers);
 	m->key = NULL;
 	wl_graph_free(names);
+	m->dim = dim ? dim : 1; /* 0: the query graph's compile says why */
+	return 0;
+}
+
+static int init_moco(struct wl_moco *m, const struct wl_towers *towers,
+	const struct wl_graph_options *opts, uint64_t seed, struct wl_err *err)
+{
+	const size_t k = (size_t)m->config.queue, d = (size_t)m->dim;
+
+	build_losses(m);
+	WL_TRY(wl_params_clone_layout(&m->momentum, m->online, err));
+	m->key = wl_graph_new("key", &m->momentum, opts, err);
+	if (!m->key)
+		return -1;
+	build_key(m, towers);
+	m->row_ids = calloc((size_t)m->batch, WL_QUEUE_IDS * sizeof *m->row_ids);
+	if (!m->row_ids)
+		return wl_err_nomem(err, "a batch's identities", (size_t)m->batch * 16);
+	/* Streams of their own, so that the two queues start different. */
+	WL_TRY(wl_queue_init(&m->image_queue, k, d, seed * 2 + 1, err));
+	return wl_queue_init(&m->text_queue, k, d, seed * 2 + 2, err);
+}
+
+bool wl_moco_has_keys(const struct wl_moco *m)
+{
+	return m->config.objective == WL_OBJECTIVE_MOCO;
+}
+
+int wl_moco_init(struct wl_moco *m, const struct wl_towers *towers,
+	const struct wl_moco_config *config, struct wl_params *online, int64_t batch,
+	uint64_t seed, struct wl_err *err)
+{
+	struct wl_graph_options opts = {.train = true, .compute_dtype = config->compute_dtype};
+	int ret = -1;
+
+	*m = (struct wl_moco){.config = *config, .online = online, .batch = batch};
+	WL_TRY(check(config, batch, err));
+	if (!m->config.accumulate)
+		m->config.accumulate = 1;
+	m->part = batch / m->config.accumulate;
+	WL_TRY(learn_names(m, towers, &opts, err));
 	m->query = wl_graph_new("query", online, &opts, err);
 	if (!m->query)
 		goto out;
-	build_query(m, towers, dim ? dim : 1);
-	if (wl_params_clone_layout(&m->momentum, online, err) < 0)
-		goto out;
-	m->key = wl_graph_new("key", &m->momentum, &opts, err);
-	if (!m->key)
-		goto out;
-	build_key(m, towers);
-	m->row_ids = calloc((size_t)batch, WL_QUEUE_IDS * sizeof *m->row_ids);
-	if (!m->row_ids) {
-		wl_err_nomem(err, "a batch's identities", (size_t)batch * 16);
-		goto out;
-	}
-	/* Streams of their own, so that the two queues start different. */
-	if (wl_queue_init(&m->image_queue, (size_t)config->queue, (size_t)(dim ? dim : 1),
-		    seed * 2 + 1, err) < 0 ||
-		wl_queue_init(&m->text_queue, (size_t)config->queue, (size_t)(dim ? dim : 1),
-			seed * 2 + 2, err) < 0)
-		goto out;
-	ret = 0;
+	build_towers(m, towers);
+	ret = wl_moco_has_keys(m) ? init_moco(m, towers, &opts, seed, err)
+				  : wl_clip_init(m, err);
 out:
 	if (ret < 0)
 		wl_moco_release(m);
 	return ret;
 }
 
+/* The key graph reads the query graph's inputs in place, and the query graph its outputs. */
 static void bind_all(struct wl_moco *m)
 {
 	static const char *const inputs[] = {"images", "boxes", "region_mask", "ids", "text_mask"};
@@ -167,10 +220,8 @@ static void bind_all(struct wl_moco *m)
 	wl_graph_bind(q, wl_graph_find(q, "text_queue"), m->text_queue.keys);
 	wl_graph_bind(q, wl_graph_find(q, "image_queue_ids"), m->image_queue.ids);
 	wl_graph_bind(q, wl_graph_find(q, "text_queue_ids"), m->text_queue.ids);
-	if (!m->config.online_positive) {
-		wl_graph_bind(q, wl_graph_find(q, "image_key"), wl_graph_data(k, m->image_key));
-		wl_graph_bind(q, wl_graph_find(q, "text_key"), wl_graph_data(k, m->text_key));
-	}
+	wl_graph_bind(q, wl_graph_find(q, "image_key"), wl_graph_data(k, m->image_key));
+	wl_graph_bind(q, wl_graph_find(q, "text_key"), wl_graph_data(k, m->text_key));
 }
 
 /* Copies every buffer of both stores to m->stats or, with `back`, from there; nothing unless
@@ -182,7 +233,7 @@ static size_t copy_stats(struct wl_moco *m, bool copy, bool back)
 	size_t at = 0, bytes;
 	int s, i;
 
-	for (s = 0; s < 2; s++)
+	for (s = 0; s < (wl_moco_has_keys(m) ? 2 : 1); s++)
 		for (i = 0; i < stores[s]->n; i++) {
 			const struct wl_param *e = &stores[s]->item[i];
 
@@ -207,16 +258,22 @@ void wl_moco_undo_stats(struct wl_moco *m)
 int wl_moco_start(struct wl_moco *m, struct wl_err *err)
 {
 	struct wl_backend *be = m->online->backend;
+	size_t rows = (size_t)m->batch * (size_t)m->dim * sizeof(float), bytes;
 
-	size_t bytes;
-
-	WL_TRY(wl_params_seal(&m->momentum, be, false, err));
+	if (wl_moco_has_keys(m))
+		WL_TRY(wl_params_seal(&m->momentum, be, false, err));
 	bytes = copy_stats(m, false, false) * sizeof(float);
 	m->stats = malloc(bytes + 1);
 	if (!m->stats)
 		return wl_err_nomem(err, "running statistics", bytes);
 	WL_TRY(wl_graph_compile(m->query, be, err));
+	if (!wl_moco_has_keys(m))
+		return wl_clip_start(m, err);
 	WL_TRY(wl_graph_compile(m->key, be, err));
+	m->image_keys = be->alloc(be, rows, err);
+	m->text_keys = m->image_keys ? be->alloc(be, rows, err) : NULL;
+	if (!m->text_keys)
+		return -1;
 	bind_all(m);
 	return 0;
 }
@@ -238,7 +295,8 @@ void wl_moco_copy(struct wl_moco *m)
 	float v = (float)-log(m->config.tau);
 
 	scale_value(m, &v);
-	wl_params_copy_values(&m->momentum, m->online);
+	if (wl_moco_has_keys(m))
+		wl_params_copy_values(&m->momentum, m->online);
 }
 
 double wl_moco_tau(const struct wl_moco *m)
@@ -256,10 +314,21 @@ void wl_moco_clamp_tau(struct wl_moco *m)
 
 void wl_moco_release(struct wl_moco *m)
 {
+	float *owned[4];
+	size_t i;
+
 	if (!m)
 		return;
+	owned[0] = m->image_keys;
+	owned[1] = m->text_keys;
+	owned[2] = m->image_grad;
+	owned[3] = m->text_grad;
+	for (i = 0; i < 4; i++)
+		if (owned[i])
+			m->online->backend->free_mem(m->online->backend, owned[i]);
 	wl_graph_free(m->key);
 	wl_graph_free(m->query);
+	wl_graph_free(m->loss);
 	wl_params_release(&m->momentum);
 	wl_queue_release(&m->image_queue);
 	wl_queue_release(&m->text_queue);
@@ -268,59 +337,101 @@ void wl_moco_release(struct wl_moco *m)
 	*m = (struct wl_moco){0};
 }
 
-static void fill(struct wl_moco *m, wl_tid t, const void *host, size_t element)
+/* Rows [part p) of a host array into the input t. */
+static void fill(struct wl_moco *m, wl_tid t, const void *host, size_t element, int64_t p)
 {
 	struct wl_shape s = wl_g_shape(m->query, t);
 	struct wl_backend *be = m->online->backend;
+	size_t bytes = (size_t)wl_shape_count(&s) * element;
 
-	be->upload(be, wl_graph_data(m->query, t), host, (size_t)wl_shape_count(&s) * element);
+	be->upload(be, wl_graph_data(m->query, t), (const char *)host + (size_t)p * bytes, bytes);
 }
 
-static void fill_batch(struct wl_moco *m, const struct wl_moco_batch *b)
+void wl_moco_fill(struct wl_moco *m, const struct wl_moco_batch *b, int64_t p)
+{
+	fill(m, m->images, b->images, sizeof *b->images, p);
+	fill(m, m->boxes, b->boxes, sizeof *b->boxes, p);
+	fill(m, m->region_mask, b->region_mask, sizeof *b->region_mask, p);
+	fill(m, m->ids, b->ids, sizeof *b->ids, p);
+	fill(m, m->text_mask, b->text_mask, sizeof *b->text_mask, p);
+}
+
+void wl_moco_fill_ids(const struct wl_moco *m, const struct wl_moco_batch *b, int64_t *ids)
 {
 	int64_t i;
 
-	fill(m, m->images, b->images, sizeof *b->images);
-	fill(m, m->boxes, b->boxes, sizeof *b->boxes);
-	fill(m, m->region_mask, b->region_mask, sizeof *b->region_mask);
-	fill(m, m->ids, b->ids, sizeof *b->ids);
-	fill(m, m->text_mask, b->text_mask, sizeof *b->text_mask);
 	for (i = 0; i < m->batch; i++) { /* 0 means nobody */
-		m->row_ids[2 * i] = b->pair_ids[i] ? b->pair_ids[i] : 1;
-		m->row_ids[2 * i + 1] = b->text_hash[i] ? (int64_t)b->text_hash[i] : 1;
+		ids[2 * i] = b->pair_ids[i] ? b->pair_ids[i] : 1;
+		ids[2 * i + 1] = b->text_hash[i] ? (int64_t)b->text_hash[i] : 1;
 	}
 }
 
-static double scalar(const struct wl_moco *m, wl_tid t)
+void wl_moco_add_result(const struct wl_moco *m, struct wl_graph *g, double weight,
+	struct wl_moco_result *r)
 {
+	const wl_tid from[4] = {m->loss_of[0], m->loss_of[1], m->accuracy[0], m->accuracy[1]};
+	double *to[4] = {&r->loss_i2t, &r->loss_t2i, &r->acc_i2t, &r->acc_t2i};
 	struct wl_backend *be = m->online->backend;
 	float v;
+	int i;
 
-	be->download(be, &v, wl_graph_data(m->query, t), sizeof v);
-	return v;
+	for (i = 0; i < 4; i++) {
+		be->download(be, &v, wl_graph_data(g, from[i]), sizeof v);
+		*to[i] += weight * (double)v;
+	}
+}
+
+/* A part's keys, then its losses and gradients. */
+static int step_part(struct wl_moco *m, const struct wl_moco_batch *b, int64_t p, uint64_t seed,
+	uint64_t step, struct wl_err *err)
+{
+	struct wl_backend *be = m->online->backend;
+	const size_t n = (size_t)(m->part * m->dim);
+
+	wl_moco_fill(m, b, p);
+	WL_TRY(wl_graph_run(m->key, seed, step, err));
+	be->upload(be, m->image_keys + (size_t)p * n, wl_graph_data(m->key, m->image_key),
+		n * sizeof(float));
+	be->upload(be, m->text_keys + (size_t)p * n, wl_graph_data(m->key, m->text_key),
+		n * sizeof(float));
+	if (m->config.accumulate > 1)
+		wl_graph_bind(m->query, wl_graph_find(m->query, "row_ids"),
+			m->row_ids + p * m->part * WL_QUEUE_IDS);
+	return wl_graph_run(m->query, seed, step, err);
+}
+
+static int moco_step(struct wl_moco *m, const struct wl_moco_batch *b, uint64_t seed,
+	uint64_t step, struct wl_moco_result *out, struct wl_err *err)
+{
+	const int64_t parts = m->config.accumulate;
+	int64_t p;
+
+	wl_moco_fill_ids(m, b, m->row_ids);
+	wl_params_ema(&m->momentum, m->online, (float)m->config.momentum);
+	wl_params_zero_grad(m->online);
+	for (p = 0; p < parts; p++) {
+		WL_TRY(step_part(m, b, p, seed, step * (uint64_t)parts + (uint64_t)p, err));
+		wl_moco_add_result(m, m->query, 1 / (double)parts, out);
+	}
+	out->loss = out->loss_i2t + out->loss_t2i;
+	return 0;
 }
 
 int wl_moco_step(struct wl_moco *m, const struct wl_moco_batch *b, uint64_t seed,
 	uint64_t step, struct wl_moco_result *out, struct wl_err *err)
 {
-	fill_batch(m, b);
+	*out = (struct wl_moco_result){0};
 	copy_stats(m, true, false);
-	wl_params_ema(&m->momentum, m->online, (float)m->config.momentum);
-	WL_TRY(wl_graph_run(m->key, seed, step, err));
-	wl_params_zero_grad(m->online);
-	WL_TRY(wl_graph_run(m->query, seed, step, err));
-	out->loss_i2t = scalar(m, m->loss[0]);
-	out->loss_t2i = scalar(m, m->loss[1]);
-	out->loss = out->loss_i2t + out->loss_t2i;
-	out->acc_i2t = scalar(m, m->accuracy[0]);
-	out->acc_t2i = scalar(m, m->accuracy[1]);
-	return 0;
+	return wl_moco_has_keys(m) ? moco_step(m, b, seed, step, out, err)
+				   : wl_clip_step(m, b, seed, step, out, err);
 }
 
 void wl_moco_push(struct wl_moco *m)
 {
 	size_t n = (size_t)m->batch;
 
-	wl_queue_push(&m->image_queue, wl_graph_data(m->key, m->image_key), m->row_ids, n);
-	wl_queue_push(&m->text_queue, wl_graph_data(m->key, m->text_key), m->row_ids, n);
+	if (!wl_moco_has_keys(m))
+		return;
+	wl_queue_push(&m->image_queue, m->image_keys, m->row_ids, n);
+	wl_queue_push(&m->text_queue, m->text_keys, m->row_ids, n);
 }

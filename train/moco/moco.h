@@ -1,4 +1,7 @@
 /*
+ * The contrastive objectives: cross-modal MoCo, and plain CLIP as the baseline
+ * that the paper compares with.
+ *
  * Cross-modal MoCo (FACTS section 4): two towers, their momentum copies, two
  * queues, InfoNCE from image to text and from text to image, summed.
  *
@@ -13,11 +16,24 @@
  *   (the caller judges the loss and the gradients and updates)
  *   wl_moco_push: the keys enter the queues
  *
+ * CLIP (Radford et al., arXiv 2103.00020, figure 3): one batch, each text against all pictures
+ * and each picture against all texts, the mean of the two losses.  No momentum towers and no
+ * queues exist then.  Over several ranks a rank's queries meet the keys of all ranks, and the
+ * keys' gradients go back to where they came from (open_clip's local loss with gathered
+ * gradients).
+ *
+ * A step's pairs may be taken in several parts (accumulate), each as large as the graphs.  MoCo's
+ * parts are independent: with in_batch a part's negatives are its own.  CLIP's are not: all
+ * embeddings are found first, then each part is run again with the gradient of the whole
+ * batch's loss (Gao et al., arXiv 2101.06983), so parts cost a second forward pass and change
+ * nothing but batch norm's statistics, which are each part's.
+ *
  * Any model fits that can build its two embeddings on a graph (struct wl_towers).
  */
 #ifndef WL_TRAIN_MOCO_MOCO_H
 #define WL_TRAIN_MOCO_MOCO_H
 
+#include "ops/comm.h"
 #include "train/moco/queue.h"
 #include "train/nn/graph.h"
 
@@ -37,7 +53,11 @@ struct wl_towers {
 	int64_t image_px, regions, text_len; /* S, R, L */
 };
 
+enum wl_objective { WL_OBJECTIVE_MOCO, WL_OBJECTIVE_CLIP };
+
 struct wl_moco_config {
+	enum wl_objective objective;
+	int64_t accumulate;    /* parts that a step's batch is taken in; 0 is 1 */
 	int64_t queue;         /* K as asked; wl_queue_clamp'ed by the caller */
 	double momentum;       /* m: 0.99 in the paper */
 	double tau;            /* temperature at the start: 0.05 in the paper */
@@ -46,7 +66,10 @@ struct wl_moco_config {
 	bool online_positive;  /* positive = the other modality's online embedding, as the paper's
 	                        * equations (3) and (4) write it; false: its momentum key, as the
 	                        * published code and MoCo do */
+	int64_t extra_positives; /* T: queue rows among the T nearest of both keys of a sample are
+	                        * its positives too (the published code's "multi-label"); 0: none */
 	enum wl_dtype compute_dtype;
+	struct wl_comm *comm;  /* the ranks that share a step; borrowed, NULL: alone */
 };
 
 /* The name of the log scale in stores and checkpoints (CLIP's, holding log(1 / tau)). */
@@ -64,20 +87,26 @@ struct wl_moco_batch {
 struct wl_moco {
 	struct wl_moco_config config;
 	struct wl_params *online;    /* borrowed */
-	struct wl_params momentum;   /* the same layout, own running statistics */
-	struct wl_queue image_queue, text_queue;
-	struct wl_graph *key, *query;
-	int64_t batch;
-	int64_t *row_ids;            /* [B,2], owned */
+	struct wl_params momentum;   /* the same layout, own running statistics; CLIP: not sealed */
+	struct wl_queue image_queue, text_queue; /* CLIP: empty */
+	struct wl_graph *key, *query; /* CLIP: no key graph, and query ends at the embeddings */
+	struct wl_graph *loss;       /* CLIP: both losses over the embeddings of all ranks */
+	int64_t batch, part;         /* pairs of a step on this rank, and of a graph */
+	int64_t dim;                 /* D */
+	int64_t *row_ids;            /* [batch,2], owned; CLIP: [ranks * batch,2], all ranks' */
+	/* Backend memory, owned.  MoCo: the keys of the last step.  CLIP: the embeddings of all
+	 * ranks, [ranks * batch, D], this rank's at rank * batch, then their gradients. */
+	float *image_keys, *text_keys; /* [batch,D] */
+	float *image_grad, *text_grad;
 	float *stats;                /* running statistics of both stores before the step, owned */
-	/* tensors of the query graph, then of the key graph */
-	wl_tid images, boxes, region_mask, ids, text_mask;
-	wl_tid loss[2], accuracy[2]; /* image to text, text to image */
+	/* tensors of the query graph (losses: of the loss graph with CLIP), then of the key graph */
+	wl_tid images, boxes, region_mask, ids, text_mask, image, text;
+	wl_tid loss_of[2], accuracy[2]; /* image to text, text to image */
 	wl_tid image_key, text_key;
 };
 
 struct wl_moco_result {
-	double loss, loss_i2t, loss_t2i;
+	double loss, loss_i2t, loss_t2i; /* loss: MoCo's sum, CLIP's mean of the two */
 	double acc_i2t, acc_t2i; /* share of queries whose positive beat every negative */
 };
 
@@ -94,6 +123,9 @@ WL_MUST_CHECK int wl_moco_start(struct wl_moco *m, struct wl_err *err);
 void wl_moco_copy(struct wl_moco *m);
 void wl_moco_release(struct wl_moco *m);
 
+/* True when there are momentum towers and queues. */
+bool wl_moco_has_keys(const struct wl_moco *m);
+
 /* Momentum update, keys, losses, gradients (the store's are zeroed first).  Nothing is updated
  * but the momentum parameters and running statistics. */
 WL_MUST_CHECK int wl_moco_step(struct wl_moco *m, const struct wl_moco_batch *b, uint64_t seed,
@@ -101,7 +133,7 @@ WL_MUST_CHECK int wl_moco_step(struct wl_moco *m, const struct wl_moco_batch *b,
 /* Running statistics become what they were before the last step, whose activations were not
  * finite: a NaN there would stay for ever. */
 void wl_moco_undo_stats(struct wl_moco *m);
-/* Puts the keys of the last step into the queues. */
+/* Puts the keys of the last step into the queues; nothing with CLIP. */
 void wl_moco_push(struct wl_moco *m);
 
 double wl_moco_tau(const struct wl_moco *m);

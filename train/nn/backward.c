@@ -159,7 +159,7 @@ static void infonce_bwd(struct wl_graph *g, const struct gop *f, wl_tid gy)
 {
 	unsigned acc = 0;
 	const wl_tid in[] = {f->in[0], f->in[1], f->in[2], f->in[3], f->in[4], f->in[5], f->out[2],
-		f->out[3], gy};
+		f->out[3], gy, f->in[6]};
 	const wl_tid out[] = {contribute(g, f->in[0], 0, &acc), contribute(g, f->in[3], 1, &acc),
 		contribute(g, f->in[1], 2, &acc)};
 	EMIT(g, f, WL_OP_INFONCE_BWD, in, out, acc);

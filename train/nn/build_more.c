@@ -309,7 +309,13 @@ wl_tid wl_g_infonce(struct wl_graph *g, const struct wl_infonce *in, wl_tid *acc
 	if (!wl_gi_operand(g, me, "query", in->query, WL_F32, 2))
 		return -1;
 	int64_t b = wl_gi_dims(g, in->query)[0], d = wl_gi_dims(g, in->query)[1];
-	if (!wl_gi_shaped(g, me, "key", in->key, WL_F32, WL_SHAPE(b, d)) ||
+	if (!wl_gi_operand(g, me, "key", in->key, WL_F32, 2))
+		return -1;
+	int64_t keys = wl_gi_dims(g, in->key)[0];
+	if (in->first < 0 || keys < in->first + b)
+		return wl_g_fail(g, "infonce has %lld queries from key %lld on, but %lld keys",
+			(long long)b, (long long)in->first, (long long)keys);
+	if (!wl_gi_shaped(g, me, "key", in->key, WL_F32, WL_SHAPE(keys, d)) ||
 		!wl_gi_shaped(g, me, "log_scale", in->log_scale, WL_F32, WL_SHAPE(1)))
 		return -1;
 	if (in->queue == WL_NONE && !in->in_batch)
@@ -326,11 +332,15 @@ wl_tid wl_g_infonce(struct wl_graph *g, const struct wl_infonce *in, wl_tid *acc
 		if (!wl_gi_operand(g, me, "row_ids", in->row_ids, WL_I64, 2))
 			return -1;
 		int64_t ids = wl_gi_dims(g, in->row_ids)[1];
-		if (!wl_gi_shaped(g, me, "row_ids", in->row_ids, WL_I64, WL_SHAPE(b, ids)) ||
+		if (!wl_gi_shaped(g, me, "row_ids", in->row_ids, WL_I64, WL_SHAPE(keys, ids)) ||
 			!wl_gi_optional(
 				g, me, "queue_ids", in->queue_ids, WL_I64, WL_SHAPE(k, ids)))
 			return -1;
 	}
+	if (in->extra != WL_NONE && (!wl_gi_operand(g, me, "extra", in->extra, WL_I32, 2) ||
+			!wl_gi_shaped(g, me, "extra", in->extra, WL_I32,
+				WL_SHAPE(b, wl_gi_dims(g, in->extra)[1]))))
+		return -1;
 	wl_tid loss = wl_gi_node(g, NODE_ACT, WL_F32, WL_SHAPE(1));
 	wl_tid acc = wl_gi_node(g, NODE_ACT, WL_F32, WL_SHAPE(1));
 	wl_tid lse = wl_gi_node(g, NODE_ACT, WL_F32, WL_SHAPE(b));
@@ -339,8 +349,9 @@ wl_tid wl_g_infonce(struct wl_graph *g, const struct wl_infonce *in, wl_tid *acc
 	if (!op)
 		return -1;
 	op->op.attr.in_batch = in->in_batch;
+	op->op.attr.begin = in->first;
 	const wl_tid ins[] = {in->query, in->key, in->queue, in->log_scale, in->row_ids,
-		in->row_ids == WL_NONE ? WL_NONE : in->queue_ids};
+		in->row_ids == WL_NONE ? WL_NONE : in->queue_ids, in->extra};
 	memcpy(op->in, ins, sizeof(ins));
 	op->out[0] = loss;
 	op->out[1] = acc;
@@ -349,6 +360,32 @@ wl_tid wl_g_infonce(struct wl_graph *g, const struct wl_infonce *in, wl_tid *acc
 	if (accuracy)
 		*accuracy = acc;
 	return loss;
+}
+
+wl_tid wl_g_both_near(struct wl_graph *g, wl_tid a, wl_tid queue_a, wl_tid b, wl_tid queue_b,
+	int64_t top)
+{
+	static const char me[] = "both_near";
+	if (!wl_gi_operand(g, me, "a", a, WL_F32, 2) ||
+		!wl_gi_operand(g, me, "queue_a", queue_a, WL_F32, 2))
+		return -1;
+	int64_t rows = wl_gi_dims(g, a)[0], d = wl_gi_dims(g, a)[1];
+	int64_t k = wl_gi_dims(g, queue_a)[0];
+	if (!wl_gi_shaped(g, me, "queue_a", queue_a, WL_F32, WL_SHAPE(k, d)) ||
+		!wl_gi_shaped(g, me, "b", b, WL_F32, WL_SHAPE(rows, d)) ||
+		!wl_gi_shaped(g, me, "queue_b", queue_b, WL_F32, WL_SHAPE(k, d)))
+		return -1;
+	if (top < 1 || top > k || top > WL_TOP_MAX)
+		return wl_g_fail(g, "the %lld nearest of a queue of %lld: expected 1 to %d, and no "
+			"more than the queue holds", (long long)top, (long long)k, WL_TOP_MAX);
+	wl_tid y = wl_gi_node(g, NODE_ACT, WL_I32, WL_SHAPE(rows, top));
+	struct gop *op = wl_gi_op(g, WL_OP_BOTH_NEAR, "");
+	if (!op)
+		return -1;
+	const wl_tid ins[] = {a, queue_a, b, queue_b};
+	memcpy(op->in, ins, sizeof(ins));
+	op->out[0] = y;
+	return y;
 }
 
 wl_tid wl_g_dot(struct wl_graph *g, wl_tid x, wl_tid y)

@@ -155,15 +155,23 @@ wl_tid wl_g_reshape(struct wl_graph *g, wl_tid x, struct wl_shape shape);
 
 struct wl_infonce {
 	wl_tid query;	  /* [B,D], unit length; gets a gradient */
-	wl_tid key;	  /* [B,D], row b is query b's positive; a gradient where it needs one */
+	wl_tid key;	  /* [N,D], row first + b is query b's positive, N >= first + B; a gradient
+			   * where it needs one. N > B: keys gathered from several ranks */
+	int64_t first;
 	wl_tid queue;	  /* [K,D] negatives, or WL_NONE; never a gradient */
 	wl_tid log_scale; /* [1]: logits are exp(log_scale) * dot, so tau = exp(-log_scale) */
-	/* i64 [B,I] and [K,I], or WL_NONE both: a negative is left out for a row when they are
-	 * equal in any of the I columns (the same pair, the same caption). With in_batch, keys
-	 * of the batch carry row_ids. */
+	/* i64 [N,I] (of the keys) and [K,I], or WL_NONE both: a negative is left out for a row
+	 * when they are equal in any of the I columns (the same pair, the same caption). */
 	wl_tid row_ids, queue_ids;
 	bool in_batch; /* the other rows' keys are negatives too */
+	/* i32 [B,T], rows of the queue that are positives of query b too, -1: none; or WL_NONE.
+	 * Each adds a term -log softmax at its place (the published code's "multi-label"). */
+	wl_tid extra;
 };
+/* i32 [B,top]: rows of two queues, parallel as MoCo's are, that are among the `top` nearest of
+ * a [B,D] in queue_a [K,D] and of b in queue_b; -1 elsewhere. top <= K and 64. No gradient. */
+wl_tid wl_g_both_near(struct wl_graph *g, wl_tid a, wl_tid queue_a, wl_tid b, wl_tid queue_b,
+	int64_t top);
 /* Mean over rows of -log softmax at the positive (FACTS section 4) -> loss [1].
  * accuracy (may be NULL): the share of rows whose positive has the largest logit, [1]. */
 wl_tid wl_g_infonce(struct wl_graph *g, const struct wl_infonce *in, wl_tid *accuracy);

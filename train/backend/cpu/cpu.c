@@ -39,6 +39,7 @@ const struct cpu_kernel wl_cpu_kernels[WL_OP_KINDS] = {
 	[WL_OP_CONCAT] = {NULL, wl_cpu_concat},
 	[WL_OP_INFONCE] = {wl_cpu_infonce_scratch, wl_cpu_infonce},
 	[WL_OP_INFONCE_BWD] = {wl_cpu_infonce_scratch, wl_cpu_infonce_bwd},
+	[WL_OP_BOTH_NEAR] = {wl_cpu_both_near_scratch, wl_cpu_both_near},
 	[WL_OP_DOT] = {wl_cpu_dot_scratch, wl_cpu_dot},
 	[WL_OP_DOT_BWD] = {NULL, wl_cpu_dot_bwd},
 	[WL_OP_FILL] = {NULL, wl_cpu_fill},

@@ -162,6 +162,8 @@ void wl_cpu_concat(struct cpu *c, const struct wl_op *op, const struct wl_run *r
 size_t wl_cpu_infonce_scratch(const struct cpu *c, const struct wl_op *op);
 void wl_cpu_infonce(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
 void wl_cpu_infonce_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+size_t wl_cpu_both_near_scratch(const struct cpu *c, const struct wl_op *op);
+void wl_cpu_both_near(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
 void wl_cpu_dot(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
 void wl_cpu_dot_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
 size_t wl_cpu_dot_scratch(const struct cpu *c, const struct wl_op *op);

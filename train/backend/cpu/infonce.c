@@ -4,18 +4,21 @@
  * computes them again.
  *
  * With s = exp(log_scale), logits l = s * dot, p = softmax(l) over the positive
- * and the negatives that are not ignored, L = mean_b(lse_b - l_b,pos):
- *   dL/dq_b = s/B * (sum_j p_j n_j + (p_pos - 1) k_b)
- *   dL/dlog_scale = 1/B * sum_b (sum_j p_j l_j + (p_pos - 1) l_pos)
+ * and the columns that are not ignored, M_b the columns that are positives too (n_b = 1 + |M_b|):
+ *   L = mean_b(n_b lse_b - l_b,pos - sum_{j in M_b} l_j)
+ *   dL/dl_j = (n_b p_j - [j in M_b]) / B,   dL/dl_pos = (n_b p_pos - 1) / B
+ *   dL/dq_b = s * (sum_j dL/dl_j n_j + dL/dl_pos k_b),   dL/dlog_scale = sum dL/dl l
  */
 #include "train/backend/cpu/cpu.h"
 
 enum { LOGIT_FLOATS = 4 << 20 };
 
 struct nce {
-	int64_t b, d, k, neg; /* neg: columns of logits, K and B with in_batch */
+	int64_t b, d, k, neg; /* neg: columns of logits, K and the N keys with in_batch */
+	int64_t keys, first;  /* N; query b's positive is key first + b */
 	int64_t per;	      /* rows of a block */
-	int64_t ids;
+	int64_t ids, top;     /* columns of identities and of extra positives */
+	const int32_t *extra; /* [B, top] columns that are positives too, -1: none */
 	const float *query, *key, *queue;
 	const int64_t *row_ids, *queue_ids;
 	float log_scale, scale;
@@ -27,6 +30,8 @@ static struct nce nce_of(const struct wl_op *op)
 	struct nce v = {.b = op->in[0]->shape.dim[0],
 		.d = op->in[0]->shape.dim[1],
 		.k = op->in[2] ? op->in[2]->shape.dim[0] : 0,
+		.keys = op->in[1]->shape.dim[0],
+		.first = op->attr.begin,
 		.in_batch = op->attr.in_batch,
 		.query = cpu_f32(op->in[0]),
 		.key = cpu_f32(op->in[1]),
@@ -34,7 +39,12 @@ static struct nce nce_of(const struct wl_op *op)
 		.row_ids = op->in[4] ? op->in[4]->data : NULL,
 		.queue_ids = op->in[5] ? op->in[5]->data : NULL,
 		.ids = op->in[4] ? op->in[4]->shape.dim[1] : 0};
-	v.neg = v.k + (v.in_batch ? v.b : 0);
+	const struct wl_tensor *extra = op->in[op->kind == WL_OP_INFONCE ? 6 : 9];
+	if (extra) {
+		v.extra = extra->data;
+		v.top = extra->shape.dim[1];
+	}
+	v.neg = v.k + (v.in_batch ? v.keys : 0);
 	v.per = cpu_min(v.b, cpu_max(1, LOGIT_FLOATS / cpu_max(1, v.neg)));
 	return v;
 }
@@ -43,19 +53,20 @@ size_t wl_cpu_infonce_scratch(const struct cpu *c, const struct wl_op *op)
 {
 	(void)c;
 	struct nce v = nce_of(op);
-	/* Logits of a block, and a double a row for sums. */
-	return (size_t)(v.per * v.neg) * sizeof(float) + (size_t)v.b * sizeof(double);
+	/* Logits of a block, and a double a row for sums and one for extra positives. */
+	return (size_t)(v.per * v.neg) * sizeof(float) + 2 * (size_t)v.b * sizeof(double);
 }
 
 struct nce_scratch {
-	double *row_sum;
+	double *row_sum, *row_extra; /* [B] */
 	float *logits;
 };
 
 static struct nce_scratch nce_scratch_of(const struct nce *v, const struct wl_run *run)
 {
 	struct nce_scratch s = {.row_sum = run->scratch};
-	s.logits = (float *)(s.row_sum + v->b);
+	s.row_extra = s.row_sum + v->b;
+	s.logits = (float *)(s.row_extra + v->b);
 	return s;
 }
 
@@ -70,12 +81,35 @@ static bool same(const int64_t *a, const int64_t *b, int64_t n)
 /* Whether column j is no negative of row b: its own positive, or the same pair or caption. */
 static bool ignored(const struct nce *v, int64_t b, int64_t j)
 {
+	int64_t own = v->first + b;
 	if (j >= v->k)
-		return j - v->k == b ||
-		       (v->row_ids && same(v->row_ids + b * v->ids,
+		return j - v->k == own ||
+		       (v->row_ids && same(v->row_ids + own * v->ids,
 					      v->row_ids + (j - v->k) * v->ids, v->ids));
 	return v->row_ids && v->queue_ids &&
-	       same(v->row_ids + b * v->ids, v->queue_ids + j * v->ids, v->ids);
+	       same(v->row_ids + own * v->ids, v->queue_ids + j * v->ids, v->ids);
+}
+
+/* Positives of row b: its key and the extra ones. */
+static double positives(const struct nce *v, int64_t b)
+{
+	double n = 1;
+	for (int64_t t = 0; t < v->top; t++)
+		n += v->extra[b * v->top + t] >= 0;
+	return n;
+}
+
+/* One row of products becomes logits: -inf where ignored, but not where a positive. */
+static void row_logits(const struct nce *v, int64_t b, float *row)
+{
+	float keep[WL_TOP_MAX];
+	for (int64_t t = 0; t < v->top; t++)
+		keep[t] = v->extra[b * v->top + t] >= 0 ? row[v->extra[b * v->top + t]] : 0;
+	for (int64_t j = 0; j < v->neg; j++)
+		row[j] = ignored(v, b, j) ? -INFINITY : row[j] * v->scale;
+	for (int64_t t = 0; t < v->top; t++)
+		if (v->extra[b * v->top + t] >= 0)
+			row[v->extra[b * v->top + t]] = keep[t] * v->scale;
 }
 
 /* logits [rows, neg] of queries from b0: -inf where ignored. */
@@ -96,17 +130,14 @@ static void block_logits(
 	if (v->k)
 		wl_gemm(c, &g, NULL);
 	if (v->in_batch) {
-		g.n = v->b;
+		g.n = v->keys;
 		g.b = v->key;
 		g.c = s->logits + v->k;
 		wl_gemm(c, &g, NULL);
 	}
 	CPU_FOR(c)
-	for (int64_t r = 0; r < rows; r++) {
-		float *row = s->logits + r * v->neg;
-		for (int64_t j = 0; j < v->neg; j++)
-			row[j] = ignored(v, b0 + r, j) ? -INFINITY : row[j] * v->scale;
-	}
+	for (int64_t r = 0; r < rows; r++)
+		row_logits(v, b0 + r, s->logits + r * v->neg);
 }
 
 void wl_cpu_infonce(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
@@ -122,8 +153,8 @@ void wl_cpu_infonce(struct cpu *c, const struct wl_op *op, const struct wl_run *
 		CPU_FOR(c)
 		for (int64_t r = 0; r < rows; r++) {
 			const float *row = s.logits + r * v.neg;
-			const float *q = v.query + (b0 + r) * v.d, *k = v.key + (b0 + r) * v.d;
-			double dot = 0, sum = 0;
+			const float *q = v.query + (b0 + r) * v.d, *k = v.key + (v.first + b0 + r) * v.d;
+			double dot = 0, sum = 0, extra = 0;
 			for (int64_t j = 0; j < v.d; j++)
 				dot += (double)q[j] * (double)k[j];
 			float at = (float)dot * v.scale, most = at;
@@ -138,44 +169,62 @@ void wl_cpu_infonce(struct cpu *c, const struct wl_op *op, const struct wl_run *
 				sum += (double)part;
 			}
 			sum += exp((double)at - (double)most);
+			for (int64_t t = 0; t < v.top; t++) {
+				int32_t j = v.extra[(b0 + r) * v.top + t];
+				extra += j >= 0 ? (double)row[j] : 0;
+			}
+			s.row_extra[b0 + r] = extra;
 			pos[b0 + r] = at;
 			lse[b0 + r] = (float)((double)most + log(sum));
 			s.row_sum[b0 + r] = at >= most ? 1.0 : 0.0;
 		}
 	}
 	for (int64_t b = 0; b < v.b; b++) {
-		loss += (double)lse[b] - (double)pos[b];
+		loss += positives(&v, b) * (double)lse[b] - (double)pos[b] - s.row_extra[b];
 		right += s.row_sum[b];
 	}
 	*cpu_f32(op->out[0]) = (float)(loss / (double)v.b);
 	*cpu_f32(op->out[1]) = (float)(right / (double)v.b);
 }
 
-/* logits -> p * factor in place; row_sum gets sum_j p_j l_j + (p_pos - 1) l_pos. Returns
- * nothing: (p_pos - 1) is found again from lse and pos by whoever needs it. */
-static void block_probs(struct cpu *c, const struct nce *v, int64_t b0, int64_t rows,
+/* n p_pos - 1 of row b, exact for a p close to 1. */
+static double positive_slope(const struct nce *v, int64_t b, float lse, float pos)
+{
+	double n = positives(v, b);
+	return n * expm1((double)pos - (double)lse) + (n - 1);
+}
+
+/* logits -> dL/dl * B * factor in place; row_sum gets the row's sum of dL/dl * B * l. */
+static void block_slopes(struct cpu *c, const struct nce *v, int64_t b0, int64_t rows,
 	const float *lse, const float *pos, float factor, const struct nce_scratch *s)
 {
 	CPU_FOR(c)
 	for (int64_t r = 0; r < rows; r++) {
-		float *row = s->logits + r * v->neg, top = lse[b0 + r];
-		double sum = expm1((double)pos[b0 + r] - (double)top) * (double)pos[b0 + r];
+		int64_t b = b0 + r;
+		float *row = s->logits + r * v->neg, top = lse[b], n = (float)positives(v, b);
+		double sum = positive_slope(v, b, top, pos[b]) * (double)pos[b];
+		for (int64_t t = 0; t < v->top; t++)
+			if (v->extra[b * v->top + t] >= 0)
+				sum -= (double)row[v->extra[b * v->top + t]];
 		for (int64_t j = 0; j < v->neg; j++) {
-			float l = row[j], p = l == -INFINITY ? 0.0f : wl_expf(l - top);
+			float l = row[j], p = l == -INFINITY ? 0.0f : n * wl_expf(l - top);
 			sum += l == -INFINITY ? 0.0 : (double)p * (double)l;
 			row[j] = p * factor;
 		}
-		s->row_sum[b0 + r] = sum;
+		for (int64_t t = 0; t < v->top; t++)
+			if (v->extra[b * v->top + t] >= 0)
+				row[v->extra[b * v->top + t]] -= factor;
+		s->row_sum[b] = sum;
 	}
 }
 
-/* to[b] [+]= factor * (p_pos - 1) * other[b] for all rows. */
+/* Row b of `to` (or its key's row) gains factor * (n p_pos - 1) * the other of the pair. */
 static void positive_bwd(struct cpu *c, const struct nce *v, const float *lse, const float *pos,
 	float factor, const float *other, float *to, bool acc)
 {
 	CPU_FOR(c)
 	for (int64_t b = 0; b < v->b; b++) {
-		float w = factor * (float)expm1((double)pos[b] - (double)lse[b]);
+		float w = factor * (float)positive_slope(v, b, lse[b], pos[b]);
 		for (int64_t j = 0; j < v->d; j++)
 			to[b * v->d + j] =
 				(acc ? to[b * v->d + j] : 0.0f) + w * other[b * v->d + j];
@@ -191,13 +240,16 @@ void wl_cpu_infonce_bwd(struct cpu *c, const struct wl_op *op, const struct wl_r
 	float g = *cpu_f32(op->in[8]) / (float)v.b;
 	v.scale = expf(*cpu_f32(op->in[3]));
 	if (gq)
-		positive_bwd(c, &v, lse, pos, g * v.scale, v.key, gq, cpu_acc(op, 0));
+		positive_bwd(c, &v, lse, pos, g * v.scale, v.key + v.first * v.d, gq,
+			cpu_acc(op, 0));
+	if (gk && !cpu_acc(op, 2))
+		memset(gk, 0, (size_t)(v.keys * v.d) * sizeof(float));
 	if (gk)
-		positive_bwd(c, &v, lse, pos, g * v.scale, v.query, gk, cpu_acc(op, 2));
+		positive_bwd(c, &v, lse, pos, g * v.scale, v.query, gk + v.first * v.d, true);
 	for (int64_t b0 = 0; b0 < v.b; b0 += v.per) {
 		int64_t rows = cpu_min(v.per, v.b - b0);
 		block_logits(c, &v, b0, rows, &s);
-		block_probs(c, &v, b0, rows, lse, pos, g * v.scale, &s);
+		block_slopes(c, &v, b0, rows, lse, pos, g * v.scale, &s);
 		struct gemm p = {.m = rows,
 			.n = v.d,
 			.k = v.k,
@@ -214,12 +266,12 @@ void wl_cpu_infonce_bwd(struct cpu *c, const struct wl_op *op, const struct wl_r
 			wl_gemm(c, &p, NULL);
 		if (!v.in_batch)
 			continue;
-		p.k = v.b;
+		p.k = v.keys;
 		p.a = s.logits + v.k;
 		p.b = v.key;
 		if (gq)
 			wl_gemm(c, &p, NULL);
-		struct gemm t = {.m = v.b,
+		struct gemm t = {.m = v.keys,
 			.n = v.d,
 			.k = rows,
 			.a = s.logits + v.k,
@@ -239,4 +291,63 @@ void wl_cpu_infonce_bwd(struct cpu *c, const struct wl_op *op, const struct wl_r
 		sum += s.row_sum[b];
 	if (g_scale)
 		*g_scale = (cpu_acc(op, 1) ? *g_scale : 0.0f) + (float)(sum * (double)g);
+}
+
+/* --- extra positives: what is near a sample's keys in both queues --- */
+
+/* The `top` best columns of row, best first, ties to the lower column. */
+static void best_of(const float *row, int64_t n, int64_t top, int32_t *out)
+{
+	for (int64_t t = 0; t < top; t++) {
+		int32_t best = -1;
+		for (int64_t j = 0; j < n; j++) {
+			bool taken = false;
+			for (int64_t u = 0; u < t; u++)
+				taken |= out[u] == (int32_t)j;
+			if (!taken && (best < 0 || row[j] > row[best]))
+				best = (int32_t)j;
+		}
+		out[t] = best;
+	}
+}
+
+size_t wl_cpu_both_near_scratch(const struct cpu *c, const struct wl_op *op)
+{
+	(void)c;
+	return 2 * (size_t)op->in[1]->shape.dim[0] * (size_t)op->in[0]->shape.dim[0] *
+	       sizeof(float);
+}
+
+void wl_cpu_both_near(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
+{
+	int64_t b = op->in[0]->shape.dim[0], d = op->in[0]->shape.dim[1];
+	int64_t k = op->in[1]->shape.dim[0], top = op->out[0]->shape.dim[1];
+	float *sim[2] = {run->scratch, (float *)run->scratch + b * k};
+	int32_t *out = op->out[0]->data;
+	for (int i = 0; i < 2; i++) {
+		struct gemm g = {.m = b,
+			.n = k,
+			.k = d,
+			.a = cpu_f32(op->in[2 * i]),
+			.a_row = d,
+			.a_col = 1,
+			.b = cpu_f32(op->in[2 * i + 1]),
+			.b_row = 1,
+			.b_col = d,
+			.c = sim[i],
+			.ldc = k};
+		wl_gemm(c, &g, NULL);
+	}
+	CPU_FOR(c)
+	for (int64_t r = 0; r < b; r++) {
+		int32_t other[WL_TOP_MAX], *mine = out + r * top;
+		best_of(sim[0] + r * k, k, top, mine);
+		best_of(sim[1] + r * k, k, top, other);
+		for (int64_t t = 0; t < top; t++) {
+			bool both = false;
+			for (int64_t u = 0; u < top; u++)
+				both |= mine[t] == other[u];
+			mine[t] = both ? mine[t] : -1;
+		}
+	}
 }
