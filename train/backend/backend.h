@@ -151,6 +151,13 @@ struct wl_op {
 struct wl_run {
 	uint64_t seed, step;
 	void *scratch;
+	/* Of several ranks (world > 1), sample i here is sample i * world + rank of the whole
+	 * batch: random numbers are those of one rank that holds all of it. */
+	int64_t rank, world;
+	/* Sums v[n] over the ranks, for batch norm over the whole batch; NULL: each for itself. What
+	 * fails in it shows in the graph's hooks. */
+	void (*sum)(void *peers, double *v, size_t n);
+	void *peers;
 };
 
 /* AdamW over flat ranges of a store; see wl_backend.adamw. */
@@ -168,13 +175,16 @@ struct wl_backend {
 	const char *name; /* "cpu", "cuda" */
 	void *impl;	  /* the backend's own state */
 
-	/* Memory aligned to 64 bytes at least, zeroed. */
+	/* Memory aligned to 64 bytes at least, zeroed.  What was never written takes none where the
+	 * device can give pages late, and then starts at a page. */
 	void *(*alloc)(struct wl_backend *be, size_t bytes, struct wl_err *err);
 	void (*free_mem)(struct wl_backend *be, void *p);
 	/* Between host memory and the backend's; plain copies on the CPU. */
 	void (*upload)(struct wl_backend *be, void *dst, const void *host, size_t bytes);
 	void (*download)(struct wl_backend *be, void *host, const void *src, size_t bytes);
 	void (*zero)(struct wl_backend *be, void *p, size_t bytes);
+	/* Zero as well, and whole pages of it take no memory until they are written again. */
+	void (*discard)(struct wl_backend *be, void *p, size_t bytes);
 
 	/* Checks the operands, chooses kernels, sets scratch_bytes. Fails with WL_EUSAGE
 	 * and a sentence on shapes or types that it cannot do. */

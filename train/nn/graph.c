@@ -179,9 +179,13 @@ static int run_range(struct wl_graph *g, int from, int to, bool timed, struct wl
 	for (int i = from; i < to; i++) {
 		double start = timed ? now_ms() : 0;
 		struct wl_op *op = &g->op[i].op;
+		if (g->hooks.before)
+			WL_TRY(g->hooks.before(g->hooks.peers, i, err));
 		if (g->be->run_op(g->be, op, &g->run, err) < 0)
 			return wl_err_prefix(
 				err, "graph %s, %s %s", g->name, wl_op_name(op->kind), op->label);
+		if (g->hooks.after)
+			WL_TRY(g->hooks.after(g->hooks.peers, i, err));
 		if (g->opts.poison)
 			poison_dead(g, i);
 		if (timed) {
@@ -190,6 +194,40 @@ static int run_range(struct wl_graph *g, int from, int to, bool timed, struct wl
 		}
 	}
 	return 0;
+}
+
+void wl_graph_hook(struct wl_graph *g, const struct wl_graph_hooks *hooks)
+{
+	g->hooks = *hooks;
+	g->run.rank = hooks->rank;
+	g->run.world = hooks->world;
+	g->run.sum = hooks->sum;
+	g->run.peers = hooks->peers;
+}
+
+int wl_graph_ops(const struct wl_graph *g, int *forward)
+{
+	WL_ASSERT(g->compiled);
+	*forward = g->n_forward;
+	return g->n_ops;
+}
+
+static void param_of(const struct wl_graph *g, wl_tid t,
+	void (*fn)(void *ctx, int index, bool grad), void *ctx)
+{
+	const struct node *n = t > 0 ? &g->node[wl_gi_root(g, t)] : NULL;
+	if (n && (n->kind == NODE_PARAM || n->kind == NODE_GRAD))
+		fn(ctx, n->param, n->kind == NODE_GRAD);
+}
+
+void wl_graph_op_params(const struct wl_graph *g, int op,
+	void (*fn)(void *ctx, int index, bool grad), void *ctx)
+{
+	WL_ASSERT(op >= 0 && op < g->n_ops);
+	for (int k = 0; k < WL_OP_IN; k++)
+		param_of(g, g->op[op].in[k], fn, ctx);
+	for (int k = 0; k < WL_OP_OUT; k++)
+		param_of(g, g->op[op].out[k], fn, ctx);
 }
 
 static int check_ready(const struct wl_graph *g, struct wl_err *err)

@@ -205,6 +205,27 @@ void wl_graph_bind(struct wl_graph *g, wl_tid t, void *data);
 /* By name: inputs, externals and outputs; -1 when there is none. */
 wl_tid wl_graph_find(const struct wl_graph *g, const char *name);
 
+/* --- several ranks --- */
+
+/* What a run calls on the way; all may be NULL. */
+struct wl_graph_hooks {
+	void *peers; /* given to all of them */
+	/* This graph holds samples rank, rank + world, ... of the whole batch: see wl_run. */
+	int rank, world;
+	void (*sum)(void *peers, double *v, size_t n); /* batch norm over all ranks; see wl_run */
+	/* Around operation `op` (0 .. wl_graph_ops - 1): parameters may come and go here. */
+	int (*before)(void *peers, int op, struct wl_err *err);
+	int (*after)(void *peers, int op, struct wl_err *err);
+};
+void wl_graph_hook(struct wl_graph *g, const struct wl_graph_hooks *hooks);
+
+/* Of a compiled graph: its operations, those from *forward on being backward. */
+int wl_graph_ops(const struct wl_graph *g, int *forward);
+/* Calls fn for every parameter whose value (or, with grad, whose gradient) the operation
+ * touches; index: of the store. */
+void wl_graph_op_params(const struct wl_graph *g, int op,
+	void (*fn)(void *ctx, int index, bool grad), void *ctx);
+
 /* Forward, then backward where there is a loss or a seed. seed and step select the random
  * numbers: the same two give the same bits. */
 WL_MUST_CHECK int wl_graph_run(

@@ -60,6 +60,7 @@ struct wl_graph {
 	char *arena; /* activations */
 	size_t arena_bytes, unshared_bytes, scratch_bytes;
 	struct wl_run run;
+	struct wl_graph_hooks hooks;
 	double flops_forward, flops_backward;
 };
 

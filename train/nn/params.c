@@ -116,17 +116,31 @@ int wl_params_add(struct wl_params *p, const char *name, enum wl_layout layout,
 	if (!e.name)
 		return -1;
 	e.count = wl_shape_count(&e.shape);
-	e.offset = p->floats;
-	p->floats += (e.count + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS;
 	p->item[p->n++] = e;
 	p->hash[slot_of(p, e.name)] = p->n;
 	return p->n - 1;
+}
+
+/* Places the entries that are buffers, or those that are not, one after the other from `at`. */
+static int64_t place(struct wl_params *p, bool buffers, int64_t at)
+{
+	for (int i = 0; i < p->n; i++) {
+		struct wl_param *e = &p->item[i];
+		if (((e->flags & WL_PARAM_BUFFER) != 0) != buffers)
+			continue;
+		e->offset = at;
+		at += (e->count + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS;
+	}
+	return at;
 }
 
 int wl_params_seal(struct wl_params *p, struct wl_backend *be, bool with_grad, struct wl_err *err)
 {
 	if (p->sealed)
 		return wl_err_set(err, WL_EUSAGE, "the parameter store is already sealed");
+	int64_t unit = p->unit ? p->unit : ALIGN_FLOATS;
+	p->weights = (place(p, false, 0) + unit - 1) / unit * unit;
+	p->floats = place(p, true, p->weights);
 	size_t bytes = (size_t)p->floats * sizeof(float);
 	p->value = be->alloc(be, bytes, err);
 	if (!p->value)
@@ -144,6 +158,7 @@ int wl_params_seal(struct wl_params *p, struct wl_backend *be, bool with_grad, s
 int wl_params_clone_layout(struct wl_params *dst, const struct wl_params *src, struct wl_err *err)
 {
 	wl_params_init(dst);
+	dst->unit = src->unit;
 	for (int i = 0; i < src->n; i++) {
 		const struct wl_param *e = &src->item[i];
 		if (wl_params_add(dst, e->name, e->layout, &e->torch_shape, e->flags, err) < 0) {
@@ -163,24 +178,16 @@ void wl_params_copy_values(struct wl_params *dst, const struct wl_params *src)
 
 void wl_params_zero_grad(struct wl_params *p)
 {
-	if (p->grad)
+	if (p->grad && p->sparse_grad)
+		p->backend->discard(p->backend, p->grad, (size_t)p->floats * sizeof(float));
+	else if (p->grad)
 		p->backend->zero(p->backend, p->grad, (size_t)p->floats * sizeof(float));
 }
 
 void wl_params_ema(struct wl_params *k, const struct wl_params *q, float m)
 {
 	WL_ASSERT(k->sealed && q->sealed && k->n == q->n && k->floats == q->floats);
-	/* Runs of neighbours that are not buffers in one call each. */
-	for (int i = 0; i < k->n;) {
-		if (k->item[i].flags & WL_PARAM_BUFFER) {
-			i++;
-			continue;
-		}
-		int64_t from = k->item[i].offset, to = from;
-		for (; i < k->n && !(k->item[i].flags & WL_PARAM_BUFFER); i++)
-			to = k->item[i].offset + k->item[i].count;
-		k->backend->ema(k->backend, k->value + from, q->value + from, to - from, m);
-	}
+	k->backend->ema(k->backend, k->value, q->value, k->weights, m);
 }
 
 /* Walks an entry in PyTorch's order; the callback-free core of both directions. */

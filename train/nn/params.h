@@ -2,8 +2,9 @@
  * The parameters and buffers of a model, in the order in which they were added,
  * under exactly the names that PyTorch, timm or Hugging Face give them.  All
  * values lie in one allocation, all gradients in another; entry i occupies
- * [offset, offset + count) floats of both.  Offsets are multiples of 16 floats;
- * the gaps are zero and stay zero.
+ * [offset, offset + count) floats of both.  Offsets are multiples of 16 floats
+ * and stand from seal on: weights first, then the buffers, so that the weights
+ * can be cut into equal pieces (train/dist).  The gaps are zero and stay zero.
  *
  * Life: init, add (the model's build functions do it through wl_g_param), seal,
  * then use.  The momentum towers' store is made by wl_params_clone_layout: the
@@ -50,7 +51,10 @@ struct wl_params {
 	 * may be changed directly until a graph that uses it is compiled). */
 	struct wl_param *item;
 	int n;
-	int64_t floats; /* of the whole allocation */
+	int64_t floats;	 /* of the whole allocation */
+	int64_t weights; /* floats before the first buffer, a multiple of unit; from seal on */
+	int64_t unit;	 /* set before seal to a multiple of 16; 0: 16 */
+	bool sparse_grad; /* zero_grad gives the memory of gradients back */
 	float *value;	/* [floats], in backend memory; NULL until sealed */
 	float *grad;	/* [floats], or NULL when sealed without gradients */
 	struct wl_backend *backend;

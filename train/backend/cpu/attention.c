@@ -14,6 +14,7 @@ struct attn {
 	float scale, p;
 	bool bf16;
 	struct wl_rng_key key;
+	const struct wl_run *run; /* NULL while planning */
 };
 
 static struct attn attn_of(const struct cpu *c, const struct wl_op *op, const struct wl_tensor *o,
@@ -30,6 +31,7 @@ static struct attn attn_of(const struct cpu *c, const struct wl_op *op, const st
 		.bf16 = cpu_bf16(c, op)};
 	a.dh = a.d / a.heads;
 	a.scale = 1.0f / sqrtf((float)a.dh);
+	a.run = run;
 	if (run)
 		a.key = cpu_key(op, run);
 	return a;
@@ -62,7 +64,7 @@ static void softmax(const struct attn *a, float *p, const float *mask)
 /* out = p * keep / (1 - p_drop) for one head's S x S matrix. */
 static void drop(const struct attn *a, int64_t head, const float *restrict p, float *restrict out)
 {
-	uint64_t first = (uint64_t)(head * a->s * a->s);
+	uint64_t first = cpu_rng_index(a->run, head * a->s * a->s, a->heads * a->s * a->s);
 #pragma omp simd
 	for (int64_t i = 0; i < a->s * a->s; i++)
 		out[i] = p[i] * wl_keep_scale(a->key, first + (uint64_t)i, a->p);
@@ -134,7 +136,8 @@ static void softmax_bwd(const struct attn *a, int64_t head, const float *p, floa
 	for (int64_t i = 0; i < a->s; i++) {
 		const float *restrict row = p + i * a->s;
 		float *restrict d = ds + i * a->s, dot = 0;
-		uint64_t first = (uint64_t)((head * a->s + i) * a->s);
+		uint64_t first = cpu_rng_index(a->run, (head * a->s + i) * a->s,
+			a->heads * a->s * a->s);
 		if (a->p > 0) {
 #pragma omp simd
 			for (int64_t j = 0; j < a->s; j++)

@@ -9,11 +9,15 @@
 struct bn {
 	int64_t rows, c, image_rows; /* image_rows: rows of one sample, for drop path */
 	int64_t per, blocks;
+	double all_rows; /* over the ranks that share statistics */
+	const struct wl_run *run;
 };
 
-static struct bn bn_of(const struct wl_tensor *x)
+static struct bn bn_of(const struct wl_tensor *x, const struct wl_run *run)
 {
 	struct bn v = {.rows = wl_shape_rows(&x->shape), .c = wl_shape_last(&x->shape)};
+	v.run = run;
+	v.all_rows = (double)v.rows * (run && run->sum ? (double)run->world : 1);
 	v.image_rows = v.rows / cpu_max(1, x->shape.dim[0]);
 	/* Few rows a block: sums within one are in f32, sums over blocks in f64. */
 	v.per = cpu_min(cpu_block_rows(v.c), 256);
@@ -24,8 +28,9 @@ static struct bn bn_of(const struct wl_tensor *x)
 size_t wl_cpu_bn_scratch(const struct cpu *c, const struct wl_op *op)
 {
 	(void)c;
-	struct bn v = bn_of(op->in[0]);
-	return (size_t)((2 * v.blocks + 4) * v.c) * sizeof(float);
+	struct bn v = bn_of(op->in[0], NULL);
+	/* The doubles that ranks sum, 2 a channel, come after the floats. */
+	return (size_t)((2 * v.blocks + 4 + 4) * v.c + 2) * sizeof(float);
 }
 
 /* A rough mean of each channel from a few rows spread over the batch. One row alone would not
@@ -64,25 +69,56 @@ static void forward_sums(struct cpu *c, const struct bn *v, const float *x,
 	}
 }
 
-/* mean and 1/std into saved; the running statistics move. */
-static void forward_stats(struct cpu *c, const struct bn *v, const struct wl_op *op,
-	const float *shift, const float *partial)
+/* The doubles behind the floats of the scratch memory. */
+static double *summed(const struct bn *v, const float *scratch)
 {
-	float *run_mean = cpu_f32(op->in[3]), *run_var = cpu_f32(op->in[4]);
-	float *mean = cpu_f32(op->out[1]), *rstd = mean + v->c;
-	double n = (double)v->rows, mom = (double)op->attr.momentum;
+	uintptr_t end = (uintptr_t)(scratch + (2 * v->blocks + 4) * v->c);
+	return (double *)((end + 7) / 8 * 8);
+}
+
+/* Blocks of sums to sum of x and of its square over this rank's rows, then over all ranks'.  In
+ * double the square costs no digits that a variance in float would show. */
+static void sums_of_ranks(struct cpu *c, const struct bn *v, const float *shift,
+	const float *partial, double *sums)
+{
+	double n = (double)v->rows;
 	CPU_FOR(c)
 	for (int64_t j = 0; j < v->c; j++) {
-		double s1 = 0, s2 = 0;
+		double s1 = 0, s2 = 0, mean;
 		for (int64_t b = 0; b < v->blocks; b++) {
 			s1 += (double)partial[2 * b * v->c + j];
 			s2 += (double)partial[(2 * b + 1) * v->c + j];
 		}
-		double d = s1 / n, var = s2 / n - d * d, m = (double)shift[j] + d;
+		mean = (double)shift[j] + s1 / n;
+		sums[2 * j] = n * mean;
+		sums[2 * j + 1] = s2 - s1 * s1 / n + n * mean * mean;
+	}
+	v->run->sum(v->run->peers, sums, 2 * (size_t)v->c);
+}
+
+/* mean and 1/std into saved; the running statistics move. */
+static void forward_stats(struct cpu *c, const struct bn *v, const struct wl_op *op,
+	const float *shift, const float *partial, const double *sums)
+{
+	float *run_mean = cpu_f32(op->in[3]), *run_var = cpu_f32(op->in[4]);
+	float *mean = cpu_f32(op->out[1]), *rstd = mean + v->c;
+	double n = v->all_rows, mom = (double)op->attr.momentum;
+	CPU_FOR(c)
+	for (int64_t j = 0; j < v->c; j++) {
+		double s1 = 0, s2 = 0;
+		for (int64_t b = 0; b < v->blocks && !sums; b++) {
+			s1 += (double)partial[2 * b * v->c + j];
+			s2 += (double)partial[(2 * b + 1) * v->c + j];
+		}
+		if (sums) {
+			s1 = sums[2 * j];
+			s2 = sums[2 * j + 1];
+		}
+		double d = s1 / n, var = s2 / n - d * d, m = (sums ? 0 : (double)shift[j]) + d;
 		var = var > 0 ? var : 0;
 		mean[j] = (float)m;
 		rstd[j] = (float)(1.0 / sqrt(var + (double)op->attr.eps));
-		double unbiased = v->rows > 1 ? var * n / (n - 1) : var;
+		double unbiased = n > 1 ? var * n / (n - 1) : var;
 		run_mean[j] = (float)((1 - mom) * (double)run_mean[j] + mom * m);
 		run_var[j] = (float)((1 - mom) * (double)run_var[j] + mom * unbiased);
 	}
@@ -103,12 +139,12 @@ static float keep_of(const struct bn *v, const struct wl_op *op, struct wl_rng_k
 {
 	if (op->attr.p <= 0)
 		return 1;
-	return wl_keep_scale(key, (uint64_t)(row / v->image_rows), op->attr.p);
+	return wl_keep_scale(key, cpu_rng_index(v->run, row / v->image_rows, 1), op->attr.p);
 }
 
 void wl_cpu_bn(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
-	struct bn v = bn_of(op->in[0]);
+	struct bn v = bn_of(op->in[0], run);
 	const float *x = cpu_f32(op->in[0]), *gamma = cpu_f32(op->in[1]),
 		    *beta = cpu_f32(op->in[2]);
 	const float *residual = cpu_f32(op->in[5]);
@@ -118,8 +154,11 @@ void wl_cpu_bn(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 	} else {
 		float *partial = run->scratch, *shift = partial + 2 * v.blocks * v.c;
 		find_shift(&v, x, shift);
+		double *sums = run->sum ? summed(&v, run->scratch) : NULL;
 		forward_sums(c, &v, x, shift, partial);
-		forward_stats(c, &v, op, shift, partial);
+		if (sums)
+			sums_of_ranks(c, &v, shift, partial, sums);
+		forward_stats(c, &v, op, shift, partial, sums);
 	}
 	/* y = act(x * a + b): a = gamma / std, b = beta - mean * a */
 	float *restrict a = run->scratch, *restrict b = a + v.c;
@@ -238,7 +277,7 @@ static void backward_data(struct cpu *c, const struct bn *v, const struct wl_op 
 
 void wl_cpu_bn_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
-	struct bn v = bn_of(op->in[0]);
+	struct bn v = bn_of(op->in[0], run);
 	const float *gamma = cpu_f32(op->in[1]), *beta = cpu_f32(op->in[2]);
 	const float *mean = cpu_f32(op->in[3]), *rstd = mean + v.c;
 	float *g_gamma = cpu_f32(op->out[1]), *g_beta = cpu_f32(op->out[2]);
@@ -252,6 +291,7 @@ void wl_cpu_bn_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *r
 	struct wl_rng_key key = cpu_key(op, run);
 	backward_sums(c, &v, op, key, &w, partial);
 	float *m1 = partial, *m2 = partial + v.c; /* the sums of block 0, overwritten in turn */
+	double *sums = run->sum && !op->attr.use_running ? summed(&v, run->scratch) : NULL;
 	for (int64_t j = 0; j < v.c; j++) {
 		double s1 = 0, s2 = 0;
 		for (int64_t k = 0; k < v.blocks; k++) {
@@ -262,9 +302,20 @@ void wl_cpu_bn_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *r
 			g_gamma[j] += (float)s2;
 		if (g_beta)
 			g_beta[j] += (float)s1;
-		double n = op->attr.use_running ? INFINITY : (double)v.rows;
+		double n = op->attr.use_running ? INFINITY : v.all_rows;
 		m1[j] = (float)(s1 / n);
 		m2[j] = (float)(s2 / n);
+		if (sums) {
+			sums[2 * j] = s1;
+			sums[2 * j + 1] = s2;
+		}
+	}
+	if (sums) {
+		run->sum(run->peers, sums, 2 * (size_t)v.c);
+		for (int64_t j = 0; j < v.c; j++) {
+			m1[j] = (float)(sums[2 * j] / v.all_rows);
+			m2[j] = (float)(sums[2 * j + 1] / v.all_rows);
+		}
 	}
 	if (op->out[0])
 		backward_data(c, &v, op, key, &w, m1, m2);

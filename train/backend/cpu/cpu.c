@@ -3,6 +3,8 @@
 
 #include <omp.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 const struct cpu_kernel wl_cpu_kernels[WL_OP_KINDS] = {
 	[WL_OP_CONV] = {wl_cpu_conv_scratch, wl_cpu_conv},
@@ -46,23 +48,44 @@ const struct cpu_kernel wl_cpu_kernels[WL_OP_KINDS] = {
 	[WL_OP_COPY] = {NULL, wl_cpu_copy},
 };
 
+enum { PAGE = 4096 }; /* where the system's are larger, discard only zeroes */
+
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#endif
+
 static void *cpu_alloc(struct wl_backend *be, size_t bytes, struct wl_err *err)
 {
 	(void)be;
-	size_t rounded = (bytes + 63) / 64 * 64;
-	void *p = aligned_alloc(64, rounded ? rounded : 64);
+	size_t whole = (bytes + PAGE - 1) / PAGE * PAGE + PAGE;
+#ifdef SANITIZED /* the sanitizer watches the ends of what the heap gives */
+	size_t *p = aligned_alloc(PAGE, PAGE + (bytes + 63) / 64 * 64);
+	if (p)
+		memset(p, 0, PAGE + (bytes + 63) / 64 * 64);
+#else
+	size_t *p = mmap(NULL, whole, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED)
+		p = NULL;
+#endif
 	if (!p) {
 		wl_err_nomem(err, "tensors", bytes);
 		return NULL;
 	}
-	memset(p, 0, rounded ? rounded : 64);
-	return p;
+	*p = whole; /* a page before, for free_mem */
+	return (char *)p + PAGE;
 }
 
 static void cpu_free_mem(struct wl_backend *be, void *p)
 {
 	(void)be;
-	free(p);
+	size_t *start = p ? (size_t *)(void *)((char *)p - PAGE) : NULL;
+#ifdef SANITIZED
+	free(start);
+#else
+	if (start)
+		munmap(start, *start);
+#endif
 }
 
 static void cpu_upload(struct wl_backend *be, void *dst, const void *host, size_t bytes)
@@ -80,6 +103,19 @@ static void cpu_zero(struct wl_backend *be, void *p, size_t bytes)
 	for (int64_t i = 0; i < n; i++)
 		memset((char *)p + i * block, 0,
 			(size_t)cpu_min(block, (int64_t)bytes - i * block));
+}
+
+/* The pages that lie wholly inside go back to the system, the ends are overwritten. */
+static void cpu_discard(struct wl_backend *be, void *p, size_t bytes)
+{
+	uintptr_t at = (uintptr_t)p, end = at + bytes;
+	uintptr_t from = (at + PAGE - 1) / PAGE * PAGE, to = end / PAGE * PAGE;
+	if (from >= to || madvise((void *)from, to - from, MADV_DONTNEED) < 0) {
+		cpu_zero(be, p, bytes);
+		return;
+	}
+	memset(p, 0, from - at);
+	memset((void *)to, 0, end - to);
 }
 
 static int cpu_plan_op(struct wl_backend *be, struct wl_op *op, struct wl_err *err)
@@ -130,6 +166,7 @@ static const struct wl_backend cpu_table = {
 	.upload = cpu_upload,
 	.download = cpu_upload,
 	.zero = cpu_zero,
+	.discard = cpu_discard,
 	.plan_op = cpu_plan_op,
 	.run_op = cpu_run_op,
 	.release_op = cpu_release_op,

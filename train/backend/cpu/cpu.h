@@ -111,6 +111,15 @@ static inline bool cpu_bf16(const struct cpu *c, const struct wl_op *op)
 	return c->bf16 && op->attr.compute == WL_BF16;
 }
 
+/* The index of element `first` of an operation for its random numbers, where a sample has
+ * `each` elements: what it would be on one rank that holds all ranks' samples. */
+static inline uint64_t cpu_rng_index(const struct wl_run *run, int64_t first, int64_t each)
+{
+	if (run->world <= 1)
+		return (uint64_t)first;
+	return (uint64_t)(first + (first / each * (run->world - 1) + run->rank) * each);
+}
+
 /* The key of this operation's random numbers in this run. */
 static inline struct wl_rng_key cpu_key(const struct wl_op *op, const struct wl_run *run)
 {

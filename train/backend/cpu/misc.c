@@ -68,10 +68,21 @@ void wl_cpu_dropout(struct cpu *c, const struct wl_op *op, const struct wl_run *
 	float *y = cpu_f32(op->out[0]), p = op->attr.p;
 	bool acc = cpu_acc(op, 0);
 	struct wl_rng_key key = cpu_key(op, run);
-	EACH_BLOCK(c, count(op->out[0]), {
-		_Pragma("omp simd") for (int64_t i = at; i < end; i++) y[i] =
-			(acc ? y[i] : 0.0f) + x[i] * wl_keep_scale(key, (uint64_t)i, p);
-	})
+	int64_t samples = op->out[0]->shape.dim[0], each = count(op->out[0]) / samples;
+	if (run->world <= 1) { /* the blocks need not end where samples do */
+		samples = 1;
+		each = count(op->out[0]);
+	}
+	for (int64_t s = 0; s < samples; s++) {
+		uint64_t shift = cpu_rng_index(run, s * each, each);
+		const float *xs = x + s * each;
+		float *ys = y + s * each;
+		EACH_BLOCK(c, each, {
+			_Pragma("omp simd") for (int64_t i = at; i < end; i++) ys[i] =
+				(acc ? ys[i] : 0.0f) +
+				xs[i] * wl_keep_scale(key, shift + (uint64_t)i, p);
+		})
+	}
 }
 
 void wl_cpu_fill(struct cpu *c, const struct wl_op *op, const struct wl_run *run)

@@ -24,12 +24,13 @@ void wl_cpu_ln(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 	const float *restrict gamma = cpu_f32(op->in[1]), *restrict beta = cpu_f32(op->in[2]);
 	float *saved = cpu_f32(op->out[1]), *sum = cpu_f32(op->out[2]);
 	struct wl_rng_key key = cpu_key(op, run);
+	int64_t each = rows * n / op->in[0]->shape.dim[0]; /* elements of a sample */
 	CPU_FOR(c)
 	for (int64_t r = 0; r < rows; r++) {
 		const float *restrict s = x + r * n;
 		if (sum) {
 			ln_sum(x + r * n, res ? res + r * n : NULL, sum + r * n, n, key,
-				(uint64_t)(r * n), op->attr.p);
+				cpu_rng_index(run, r * n, each), op->attr.p);
 			s = sum + r * n;
 		}
 		float total = 0, square = 0, shift = s[0];
@@ -69,6 +70,8 @@ struct ln_bwd {
 	bool acc_sum, acc_x;
 	struct wl_rng_key key;
 	float p;
+	const struct wl_run *run;
+	int64_t each; /* elements of a sample */
 };
 
 enum { GROUP = 256 };
@@ -111,7 +114,7 @@ static void ln_bwd_row(const struct ln_bwd *b, const float *restrict s, const fl
 			put(b->g_sum + r * n + c0, d, w, b->acc_sum);
 		if (!b->g_x)
 			continue;
-		uint64_t first = (uint64_t)(r * n + c0);
+		uint64_t first = cpu_rng_index(b->run, r * n + c0, b->each);
 		float p = b->p;
 		if (p > 0) {
 #pragma omp simd
@@ -129,7 +132,8 @@ void wl_cpu_ln_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *r
 		    *gy = cpu_f32(op->in[3]);
 	float *g_gamma = cpu_f32(op->out[1]), *g_beta = cpu_f32(op->out[2]);
 	struct ln_bwd b = {cpu_f32(op->in[1]), cpu_f32(op->out[0]), cpu_f32(op->out[3]),
-		cpu_acc(op, 0), cpu_acc(op, 3), cpu_key(op, run), op->attr.p};
+		cpu_acc(op, 0), cpu_acc(op, 3), cpu_key(op, run), op->attr.p, run,
+		rows * n / op->in[0]->shape.dim[0]};
 	int64_t per = ln_per(n), blocks = cpu_ceil_div(rows, per);
 	float *partial = run->scratch;
 	CPU_FOR(c)
