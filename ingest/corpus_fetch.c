@@ -103,12 +103,6 @@ void wl_lane_fetch_release(struct wl_lane *l)
 		sqlite3_finalize(l->fetch_stmt[i]);
 }
 
-static const char *text(sqlite3_stmt *s, int i)
-{
-	const char *t = (const char *)sqlite3_column_text(s, i);
-	return t ? t : "";
-}
-
 /* ---- waiting ---- */
 
 /* 1: a row of `pending` has this id, and it is taken away with its quarantine row; 0: none. */
@@ -120,8 +114,9 @@ int wl_lane_forget_pending(struct wl_lane *l, int64_t id, struct wl_err *err)
 	WL_TRY(wl_db_bind(&l->db, s, err, "i", id));
 	int row = wl_db_step(&l->db, s, err);
 	if (row > 0 && sqlite3_column_int(s, 2)) {
-		char *place = wl_strf(err, "%s (pair %lld)", text(s, 1), (long long)id);
-		row = place ? wl_lane_unquarantine(l, text(s, 0), place, err) : -1;
+		char *place = wl_strf(
+			err, "%s (pair %lld)", wl_corpus_text(s, 1), (long long)id);
+		row = place ? wl_lane_unquarantine(l, wl_corpus_text(s, 0), place, err) : -1;
 		free(place);
 		row = row < 0 ? -1 : 1;
 	}
@@ -163,8 +158,8 @@ int wl_lane_waiting(struct wl_lane *l, int64_t after, int64_t *id, const char **
 	int row = wl_db_step(&l->db, s, err);
 	if (row > 0) {
 		*id = sqlite3_column_int64(s, 0);
-		*url = text(s, 1);
-		*page_url = text(s, 2);
+		*url = wl_corpus_text(s, 1);
+		*page_url = wl_corpus_text(s, 2);
 	}
 	return row;
 }
@@ -190,17 +185,12 @@ static void read_fetch(sqlite3_stmt *s, struct wl_fetch *out)
 	out->tries = sqlite3_column_int64(s, 2);
 	out->next_try = sqlite3_column_int64(s, 3);
 	out->fetched_at = sqlite3_column_int64(s, 4);
-	out->etag = text(s, 5);
-	out->last_modified = text(s, 6);
-	out->reason = text(s, 7);
+	out->etag = wl_corpus_text(s, 5);
+	out->last_modified = wl_corpus_text(s, 6);
+	out->reason = wl_corpus_text(s, 7);
 	if (sqlite3_column_bytes(s, 8) == (int)sizeof out->sha256)
 		memcpy(out->sha256, sqlite3_column_blob(s, 8), sizeof out->sha256);
-	out->segment = sqlite3_column_int(s, 9);
-	out->offset = sqlite3_column_int64(s, 10);
-	out->length = sqlite3_column_int64(s, 11);
-	out->format = text(s, 12);
-	out->width = sqlite3_column_int(s, 13);
-	out->height = sqlite3_column_int(s, 14);
+	WL_READ_STORED(out, s, 9);
 }
 
 int wl_lane_fetch_get(struct wl_lane *l, const char *url, struct wl_fetch *out, struct wl_err *err)
@@ -286,7 +276,7 @@ int wl_lane_stale(struct wl_lane *l, const char *after, int64_t cutoff, struct w
 	int row = wl_db_step(&l->db, s, err);
 	if (row > 0) {
 		read_fetch(s, out);
-		out->url = text(s, 15);
+		out->url = wl_corpus_text(s, 15);
 	}
 	return row;
 }
@@ -313,16 +303,18 @@ struct waiting {
 
 static void read_waiting(sqlite3_stmt *s, struct waiting *w)
 {
-	*w = (struct waiting){.image_url = text(s, 1), .origin = text(s, 2), .place = text(s, 3)};
+	*w = (struct waiting){.image_url = wl_corpus_text(s, 1),
+		.origin = wl_corpus_text(s, 2),
+		.place = wl_corpus_text(s, 3)};
 	w->pair.id = sqlite3_column_int64(s, 0);
-	w->pair.source = text(s, 4);
-	w->pair.url = text(s, 5);
-	w->pair.page_url = text(s, 6);
-	w->pair.texts = text(s, 7);
-	w->pair.split_hint = text(s, 8);
+	w->pair.source = wl_corpus_text(s, 4);
+	w->pair.url = wl_corpus_text(s, 5);
+	w->pair.page_url = wl_corpus_text(s, 6);
+	w->pair.texts = wl_corpus_text(s, 7);
+	w->pair.split_hint = wl_corpus_text(s, 8);
 	w->pair.boxes = (const char *)sqlite3_column_text(s, 9);
 	w->pair.fetched_at = sqlite3_column_int64(s, 10);
-	w->pair.meta = text(s, 11);
+	w->pair.meta = wl_corpus_text(s, 11);
 }
 
 /* The next pair that waits for url: 1, 0 none. */
@@ -420,14 +412,14 @@ int64_t wl_lane_complete(struct wl_lane *l, struct wl_fetch *f, const void *imag
 static int add_sibling(
 	struct wl_lane *l, sqlite3_stmt *s, const struct wl_fetch *f, struct wl_err *err)
 {
-	struct waiting w = {.pair = {.source = text(s, 1),
-				    .url = text(s, 2),
-				    .page_url = text(s, 3),
-				    .texts = text(s, 4),
-				    .split_hint = text(s, 5),
+	struct waiting w = {.pair = {.source = wl_corpus_text(s, 1),
+				    .url = wl_corpus_text(s, 2),
+				    .page_url = wl_corpus_text(s, 3),
+				    .texts = wl_corpus_text(s, 4),
+				    .split_hint = wl_corpus_text(s, 5),
 				    .boxes = (const char *)sqlite3_column_text(s, 6),
 				    .fetched_at = sqlite3_column_int64(s, 7),
-				    .meta = text(s, 8)}};
+				    .meta = wl_corpus_text(s, 8)}};
 	char hex[WL_SHA256_HEX], origin[128];
 	wl_hex(f->sha256, sizeof f->sha256, hex);
 	snprintf(origin, sizeof origin, "refresh of %lld#%s", (long long)sqlite3_column_int64(s, 0),

@@ -68,6 +68,19 @@ char *wl_corpus_part_file(const struct wl_corpus *c, int partition, const char *
 	struct wl_err *err);
 char *wl_corpus_segment_path(const struct wl_corpus *c, int partition, int segment,
 	struct wl_err *err);
+/* corpus_read.c: a column's text, "" for NULL. */
+const char *wl_corpus_text(sqlite3_stmt *s, int i);
+/* Where a picture's bytes are and what they are, from six columns, i on: what struct wl_pair and
+ * struct wl_fetch have in common. */
+#define WL_READ_STORED(out, s, i)                                                                  \
+	do {                                                                                       \
+		(out)->segment = sqlite3_column_int((s), (i));                                     \
+		(out)->offset = sqlite3_column_int64((s), (i) + 1);                                \
+		(out)->length = sqlite3_column_int64((s), (i) + 2);                                \
+		(out)->format = wl_corpus_text((s), (i) + 3);                                      \
+		(out)->width = sqlite3_column_int((s), (i) + 4);                                   \
+		(out)->height = sqlite3_column_int((s), (i) + 5);                                  \
+	} while (0)
 /* WL_BUG unless 0 <= partition < partitions. */
 void wl_corpus_check_lane(const struct wl_corpus *c, int partition);
 

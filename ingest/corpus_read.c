@@ -71,7 +71,7 @@ void wl_pairs_close(struct wl_pair_cursor *cur)
 	free(cur);
 }
 
-static const char *text(sqlite3_stmt *s, int i)
+const char *wl_corpus_text(sqlite3_stmt *s, int i)
 {
 	const char *t = (const char *)sqlite3_column_text(s, i);
 	return t ? t : "";
@@ -81,25 +81,20 @@ static int fill(struct wl_pair_cursor *cur, sqlite3_stmt *s, struct wl_pair *p, 
 {
 	p->id = sqlite3_column_int64(s, 0);
 	p->partition = cur->partition;
-	p->source = text(s, 1);
-	p->url = text(s, 2);
-	p->page_url = text(s, 3);
-	p->texts = text(s, 4);
-	p->split_hint = text(s, 5);
+	p->source = wl_corpus_text(s, 1);
+	p->url = wl_corpus_text(s, 2);
+	p->page_url = wl_corpus_text(s, 3);
+	p->texts = wl_corpus_text(s, 4);
+	p->split_hint = wl_corpus_text(s, 5);
 	if (sqlite3_column_bytes(s, 6) != (int)sizeof p->image_sha256)
 		return wl_err_set(err, WL_EDATA,
 			"%s: the image hash of pair %lld has %d bytes, not 32", cur->db.path,
 			(long long)p->id, sqlite3_column_bytes(s, 6));
 	memcpy(p->image_sha256, sqlite3_column_blob(s, 6), sizeof p->image_sha256);
-	p->segment = sqlite3_column_int(s, 7);
-	p->offset = sqlite3_column_int64(s, 8);
-	p->length = sqlite3_column_int64(s, 9);
-	p->format = text(s, 10);
-	p->width = sqlite3_column_int(s, 11);
-	p->height = sqlite3_column_int(s, 12);
+	WL_READ_STORED(p, s, 7);
 	p->boxes = (const char *)sqlite3_column_text(s, 13);
 	p->fetched_at = sqlite3_column_int64(s, 14);
-	p->meta = text(s, 15);
+	p->meta = wl_corpus_text(s, 15);
 	return 1;
 }
 

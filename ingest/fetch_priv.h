@@ -189,7 +189,7 @@ int64_t wl_retry_ms(double retry_s, int64_t tries, const char *url);
 WL_MUST_CHECK int wl_fetch_check(
 	const struct wl_buf *b, bool quick, struct wl_image_info *info, struct wl_err *err);
 
-/* ---- the fetcher: fetch.c runs it, fetch_outcome.c settles ---- */
+/* ---- the fetcher: fetch.c runs it, fetch_ask.c asks, fetch_outcome.c settles ---- */
 
 struct wl_fetcher {
 	struct wl_fetch_opts o;
@@ -219,6 +219,18 @@ struct wl_fetcher {
 	struct wl_progress *progress;
 	uint64_t done;
 };
+
+/* fetch_ask.c.  Takes rows of the lane into tasks while there is room. */
+WL_MUST_CHECK int wl_ask_fill(struct wl_fetcher *f, struct wl_err *err);
+bool wl_ask_has_room(const struct wl_fetcher *f);
+/* Starts what may start. */
+WL_MUST_CHECK int wl_ask_start(struct wl_fetcher *f, struct wl_err *err);
+bool wl_ask_may_start(const struct wl_fetcher *f);
+/* A task's request is no longer in flight; and what its answer says of the site. */
+void wl_ask_ended(struct wl_fetcher *f, struct wl_task *t);
+void wl_ask_note_site(struct wl_fetcher *f, const struct wl_task *t, struct wl_site *site);
+/* The answer to a request for robots.txt; frees the task. */
+WL_MUST_CHECK int wl_ask_robots(struct wl_fetcher *f, struct wl_task *t, struct wl_err *err);
 
 /* fetch_page.c.  Before the pool: sets t->page when what came is a page and a row without a
  * caption waits for it. */

@@ -1,6 +1,7 @@
 /* Lines: see lines.h. */
 #include "ingest/lines.h"
 
+#include "ingest/record.h"
 #include "ops/file.h"
 
 #include <archive_entry.h>
@@ -255,4 +256,37 @@ bool wl_lines_is_blank(const struct wl_buf *line)
 		if (!strchr(" \t\r", line->data[i]) || !line->data[i])
 			return false;
 	return true;
+}
+
+int wl_lines_next_record(struct wl_lines *l, struct wl_record *r, struct wl_err *err)
+{
+	char place[32];
+	bool too_long;
+	int more;
+	do {
+		more = wl_lines_next(l, &r->json, &too_long, err);
+		if (more > 0 && l->line == 1)
+			wl_lines_strip_bom(&r->json);
+	} while (more > 0 && !too_long && wl_lines_is_blank(&r->json));
+	if (more <= 0)
+		return more;
+	r->has_json = true;
+	r->ordinal = l->line;
+	snprintf(place, sizeof place, "line %lld", (long long)l->line);
+	r->place = wl_arena_strdup(&r->mem, place, err);
+	if (!r->place)
+		return -1;
+	if (too_long)
+		WL_TRY(wl_record_reject(
+			r, err, "the line is longer than %d bytes", WL_RECORD_MAX_TEXT));
+	return 1;
+}
+
+int wl_lines_end_record(const struct wl_lines *l, struct wl_record *r, struct wl_err *err)
+{
+	char position[64];
+	snprintf(position, sizeof position, "%lld %lld", (long long)l->offset,
+		(long long)l->line);
+	r->position = wl_arena_strdup(&r->mem, position, err);
+	return r->position ? 0 : -1;
 }

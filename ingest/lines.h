@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct wl_record;
 struct wl_lines {
 	char *path;         /* for messages; owned */
 	int fd;             /* a plain file; else -1 */
@@ -42,5 +43,13 @@ WL_MUST_CHECK int wl_lines_parse_position(const char *position, const char *name
 /* A byte-order mark at the start of a file is not part of its first line. */
 void wl_lines_strip_bom(struct wl_buf *line);
 bool wl_lines_is_blank(const struct wl_buf *line);
+
+/* The next line with something on it as record r: json, ordinal (its number) and place ("line
+ * 12"); one that is too long rejects r.  1; 0: the end.  When the record's last line is read,
+ * wl_lines_end_record gives it its position. */
+WL_MUST_CHECK int wl_lines_next_record(struct wl_lines *l, struct wl_record *r,
+	struct wl_err *err);
+WL_MUST_CHECK int wl_lines_end_record(const struct wl_lines *l, struct wl_record *r,
+	struct wl_err *err);
 
 #endif

@@ -147,3 +147,33 @@ void wl_listing_release(struct wl_listing *l)
 		*l = (struct wl_listing){0};
 	}
 }
+
+void wl_tree_walk_start(struct wl_tree_walk *w, const char *position)
+{
+	const struct wl_listing *l = &w->files;
+	snprintf(w->digest, sizeof w->digest, "%016llx", (unsigned long long)l->digest);
+	w->next = 0;
+	if (strncmp(position, w->digest, 16) != 0)
+		return;
+	w->next = position[16] ? wl_listing_at(l, position + 17) : l->n;
+	if (w->next < l->n && strcmp(l->v[w->next], position + 17) == 0)
+		w->next++;
+}
+
+int wl_tree_walk_next(struct wl_tree_walk *w, bool (*is_item)(const void *ctx, const char *path),
+	const void *ctx, struct wl_record *r, struct wl_err *err)
+{
+	const struct wl_listing *l = &w->files;
+	while (w->next < l->n && !is_item(ctx, l->v[w->next]))
+		w->next++;
+	if (w->next == l->n)
+		return 0;
+	const char *path = l->v[w->next++];
+	char *position = wl_strf(err, "%s %s", w->digest, path);
+	if (!position)
+		return -1;
+	r->file = r->place = path;
+	r->position = wl_arena_strdup(&r->mem, position, err);
+	free(position);
+	return r->position ? 1 : -1;
+}

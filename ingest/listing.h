@@ -26,4 +26,23 @@ void wl_listing_release(struct wl_listing *l);
 size_t wl_listing_at(const struct wl_listing *l, const char *key);
 bool wl_listing_has(const struct wl_listing *l, const char *path);
 
+/*
+ * A walk over a listing, for sources whose items are files of a tree.  A position is "DIGEST
+ * PATH": when the digest is still the same, the walk goes on after PATH ("DIGEST" alone: it was
+ * finished); when files came or changed, it starts again and the catalog tells what is new.
+ */
+struct wl_record;
+struct wl_tree_walk {
+	struct wl_listing files;
+	size_t next;
+	char digest[17];
+};
+/* Puts the walk, whose files are listed, to where `position` says. */
+void wl_tree_walk_start(struct wl_tree_walk *w, const char *position);
+/* Names the next file that is an item: file, place and position of *r.  1; 0: the end.  The walk
+ * must outlive the record. */
+WL_MUST_CHECK int wl_tree_walk_next(struct wl_tree_walk *w,
+	bool (*is_item)(const void *ctx, const char *path), const void *ctx, struct wl_record *r,
+	struct wl_err *err);
+
 #endif

@@ -2,10 +2,7 @@
  * dir: and stamps:, pictures in a directory tree, each beside a .txt (or .json) of the same
  * name.
  *
- * The tree is listed first and walked in byte order of the paths.  A position is "DIGEST PATH",
- * DIGEST over names, sizes and times of the listing: when it is still the same, the walk goes on
- * after PATH ("DIGEST" alone: it was finished); when files came or changed, it starts again and
- * the catalog tells what is new.
+ * The tree is listed first and walked in byte order of the paths (ingest/listing.h).
  */
 #include "ingest/listing.h"
 #include "ingest/source.h"
@@ -17,9 +14,7 @@
 
 struct dir_source {
 	struct wl_source base;
-	struct wl_listing files;
-	size_t next;
-	char digest[17];
+	struct wl_tree_walk walk;
 };
 
 /* The length of a path without its extension ("a.b/c.png" -> "a.b/c"). */
@@ -50,15 +45,17 @@ static bool ends_in(const char *path, const char *ext)
 }
 
 /* Pictures are items, and texts that lack one. */
-static bool is_item(const struct dir_source *s, const char *path)
+static bool is_item(const void *ctx, const char *path)
 {
-	return wl_is_image_name(path) || (ends_in(path, ".txt") && !has_picture(&s->files, path));
+	const struct dir_source *s = ctx;
+	return wl_is_image_name(path) ||
+	       (ends_in(path, ".txt") && !has_picture(&s->walk.files, path));
 }
 
 static void dir_close(struct wl_source *base)
 {
 	struct dir_source *s = (struct dir_source *)base;
-	wl_listing_release(&s->files);
+	wl_listing_release(&s->walk.files);
 	free(s);
 }
 
@@ -71,42 +68,23 @@ static struct wl_source *dir_open(
 		return NULL;
 	}
 	s->base = (struct wl_source){.ops = o->ops, .origin = o};
-	if (wl_listing_read(&s->files, o->path, err) < 0) {
+	if (wl_listing_read(&s->walk.files, o->path, err) < 0) {
 		dir_close(&s->base);
 		return NULL;
 	}
-	snprintf(s->digest, sizeof s->digest, "%016llx", (unsigned long long)s->files.digest);
-	if (strncmp(position, s->digest, 16) == 0) {
-		if (!position[16])
-			s->next = s->files.n;
-		else
-			s->next = wl_listing_at(&s->files, position + 17);
-		if (s->next < s->files.n && strcmp(s->files.v[s->next], position + 17) == 0)
-			s->next++;
-	}
+	wl_tree_walk_start(&s->walk, position);
 	return &s->base;
 }
 
 static int dir_next(struct wl_source *base, struct wl_record *r, struct wl_err *err)
 {
 	struct dir_source *s = (struct dir_source *)base;
-	while (s->next < s->files.n && !is_item(s, s->files.v[s->next]))
-		s->next++;
-	if (s->next == s->files.n)
-		return 0;
-	const char *path = s->files.v[s->next++];
-	char *position = wl_strf(err, "%s %s", s->digest, path);
-	if (!position)
-		return -1;
-	r->file = r->place = path; /* the listing lives as long as the source */
-	r->position = wl_arena_strdup(&r->mem, position, err);
-	free(position);
-	return r->position ? 1 : -1;
+	return wl_tree_walk_next(&s->walk, is_item, s, r, err);
 }
 
 static const char *dir_end(struct wl_source *base)
 {
-	return ((struct dir_source *)base)->digest;
+	return ((struct dir_source *)base)->walk.digest;
 }
 
 /* Loads STEM.ext into `out` when it is listed; 1: it was. */
@@ -117,7 +95,7 @@ static int load_beside(const struct dir_source *s, struct wl_record *r, const ch
 	char *path = wl_strf(err, "%.*s%s", (int)stem_len(r->file), r->file, ext), *full = NULL;
 	if (!path)
 		return -1;
-	if (!wl_listing_has(&s->files, path)) {
+	if (!wl_listing_has(&s->walk.files, path)) {
 		ret = 0;
 		goto out;
 	}

@@ -2,7 +2,7 @@
  * html: saved pages, one file or a tree of them.  Their pictures are fetched later.
  *
  * Where a page came from is told by ?index=FILE, lines of JSON with "file" and "url", else by
- * the page's canonical link.  Positions are as dir:'s: "DIGEST PATH".
+ * the page's canonical link.  Positions are those of ingest/listing.h.
  */
 #include "ingest/listing.h"
 #include "ingest/page_record.h"
@@ -19,17 +19,15 @@
 struct html_source {
 	struct wl_source base;
 	struct wl_profile *profile;
-	struct wl_listing files;
+	struct wl_tree_walk walk;
 	json_t *urls; /* file -> url; or NULL */
-	size_t next;
-	bool alone; /* the source is one file */
-	char digest[17];
+	bool alone;   /* the source is one file */
 };
 
 static void html_close(struct wl_source *base)
 {
 	struct html_source *s = (struct html_source *)base;
-	wl_listing_release(&s->files);
+	wl_listing_release(&s->walk.files);
 	wl_profile_free(s->profile);
 	json_decref(s->urls);
 	free(s);
@@ -91,8 +89,8 @@ static int list_pages(struct html_source *s, const char *path, struct wl_err *er
 {
 	struct stat st;
 	s->alone = stat(path, &st) == 0 && S_ISREG(st.st_mode);
-	return s->alone ? wl_listing_file(&s->files, path, err)
-			: wl_listing_read(&s->files, path, err);
+	return s->alone ? wl_listing_file(&s->walk.files, path, err)
+			: wl_listing_read(&s->walk.files, path, err);
 }
 
 static struct wl_source *html_open(
@@ -110,18 +108,14 @@ static struct wl_source *html_open(
 		html_close(&s->base);
 		return NULL;
 	}
-	snprintf(s->digest, sizeof s->digest, "%016llx", (unsigned long long)s->files.digest);
-	if (strncmp(position, s->digest, 16) == 0) {
-		s->next = position[16] ? wl_listing_at(&s->files, position + 17) : s->files.n;
-		if (s->next < s->files.n && strcmp(s->files.v[s->next], position + 17) == 0)
-			s->next++;
-	}
+	wl_tree_walk_start(&s->walk, position);
 	return &s->base;
 }
 
 /* A single file is a page whatever its name. */
-static bool is_page(const struct html_source *s, const char *path)
+static bool is_page(const void *ctx, const char *path)
 {
+	const struct html_source *s = ctx;
 	static const char *const ext[] = {".html", ".htm", ".shtml", ".xhtml"};
 	size_t n = strlen(path);
 	if (s->alone)
@@ -137,23 +131,12 @@ static bool is_page(const struct html_source *s, const char *path)
 static int html_next(struct wl_source *base, struct wl_record *r, struct wl_err *err)
 {
 	struct html_source *s = (struct html_source *)base;
-	while (s->next < s->files.n && !is_page(s, s->files.v[s->next]))
-		s->next++;
-	if (s->next == s->files.n)
-		return 0;
-	const char *path = s->files.v[s->next++];
-	char *position = wl_strf(err, "%s %s", s->digest, path);
-	if (!position)
-		return -1;
-	r->file = r->place = path; /* the listing lives as long as the source */
-	r->position = wl_arena_strdup(&r->mem, position, err);
-	free(position);
-	return r->position ? 1 : -1;
+	return wl_tree_walk_next(&s->walk, is_page, s, r, err);
 }
 
 static const char *html_end(struct wl_source *base)
 {
-	return ((struct html_source *)base)->digest;
+	return ((struct html_source *)base)->walk.digest;
 }
 
 static int html_prepare(struct wl_source *base, struct wl_record *r, struct wl_err *err)

@@ -111,29 +111,10 @@ out:
 static int jsonl_next(struct wl_source *base, struct wl_record *r, struct wl_err *err)
 {
 	struct jsonl_source *s = (struct jsonl_source *)base;
-	char text[64];
-	bool too_long;
-	int more;
-	do {
-		more = wl_lines_next(&s->lines, &r->json, &too_long, err);
-		if (more > 0 && s->lines.line == 1)
-			wl_lines_strip_bom(&r->json);
-	} while (more > 0 && !too_long && wl_lines_is_blank(&r->json));
-	if (more <= 0)
-		return more;
-	r->has_json = true;
-	r->ordinal = s->lines.line;
-	snprintf(text, sizeof text, "line %lld", (long long)s->lines.line);
-	r->place = wl_arena_strdup(&r->mem, text, err);
-	snprintf(text, sizeof text, "%lld %lld", (long long)s->lines.offset,
-		(long long)s->lines.line);
-	r->position = wl_arena_strdup(&r->mem, text, err);
-	if (!r->place || !r->position)
-		return -1;
-	if (too_long)
-		WL_TRY(wl_record_reject(
-			r, err, "the line is longer than %d bytes", WL_RECORD_MAX_TEXT));
-	return 1;
+	int more = wl_lines_next_record(&s->lines, r, err);
+	if (more > 0)
+		WL_TRY(wl_lines_end_record(&s->lines, r, err));
+	return more;
 }
 
 /* "../x/y" -> "x/y", NULL at the end. */

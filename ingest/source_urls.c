@@ -159,29 +159,12 @@ static int read_rest_of_row(struct urls_source *s, struct wl_record *r, struct w
 static int urls_next(struct wl_source *base, struct wl_record *r, struct wl_err *err)
 {
 	struct urls_source *s = (struct urls_source *)base;
-	char text[64];
-	bool too_long;
-	int more;
-	do {
-		more = wl_lines_next(&s->lines, &r->json, &too_long, err);
-		if (more > 0 && s->lines.line == 1)
-			wl_lines_strip_bom(&r->json);
-	} while (more > 0 && !too_long && wl_lines_is_blank(&r->json));
+	int more = wl_lines_next_record(&s->lines, r, err);
 	if (more <= 0)
 		return more;
-	r->has_json = true;
-	r->ordinal = s->lines.line;
-	if (too_long)
-		WL_TRY(wl_record_reject(
-			r, err, "the line is longer than %d bytes", WL_RECORD_MAX_TEXT));
-	else if (s->form == FORM_TABLE && s->separator == ',')
+	if (s->form == FORM_TABLE && s->separator == ',' && !r->reason)
 		WL_TRY(read_rest_of_row(s, r, err));
-	snprintf(text, sizeof text, "line %lld", (long long)r->ordinal);
-	r->place = wl_arena_strdup(&r->mem, text, err);
-	snprintf(text, sizeof text, "%lld %lld", (long long)s->lines.offset,
-		(long long)s->lines.line);
-	r->position = wl_arena_strdup(&r->mem, text, err);
-	return r->place && r->position ? 1 : -1;
+	return wl_lines_end_record(&s->lines, r, err) < 0 ? -1 : 1;
 }
 
 /* ---- making records ---- */

@@ -9,6 +9,7 @@
 #include "tests/support/cm.h"
 #include "tests/support/corpus_dump.h"
 #include "tests/support/httpd.h"
+#include "tests/support/ingest_run.h"
 #include "tests/support/tmp.h"
 
 #include <signal.h>
@@ -65,32 +66,9 @@ static void write_list(const char *name, int port, const char *lines)
 	wl_buf_release(&b);
 }
 
-/* Runs to the end; the JSON result. */
 static json_t *ingest(const char *corpus, const char *args, int want_code)
 {
-	char *out;
-	int code = tmp_run(&out, "%s/wenlan-ingest --log-level error --json --corpus %s/%s %s",
-		tmp_bin(), tmp.path, corpus, args);
-	if (code != want_code)
-		fail_msg("ingest %s: exit code %d, expected %d: %s", args, code, want_code, out);
-	const char *brace = strchr(out, '{');
-	json_t *v = brace ? json_loads(brace, JSON_DISABLE_EOF_CHECK, NULL) : NULL;
-	if (!v && want_code == 0)
-		fail_msg("no result: %s", out);
-	free(out);
-	return v;
-}
-
-/* "fetch.ok" and so on. */
-static int64_t count(const json_t *v, const char *key)
-{
-	const char *dot = strchr(key, '.');
-	char head[32];
-	if (dot) {
-		snprintf(head, sizeof head, "%.*s", (int)(dot - key), key);
-		return count(json_object_get(v, head), dot + 1);
-	}
-	return json_integer_value(json_object_get(v, key));
+	return ingest_run(&tmp, "--log-level error", corpus, args, want_code, NULL);
 }
 
 static int64_t reason(const json_t *v, const char *class)
@@ -101,8 +79,8 @@ static int64_t reason(const json_t *v, const char *class)
 
 #define IS(v, key, want)                                                                           \
 	do {                                                                                       \
-		if (count(v, key) != (want))                                                       \
-			fail_msg("%s is %lld, expected %lld: %s", key, (long long)count(v, key),   \
+		if (ingest_count(v, key) != (want))                                                       \
+			fail_msg("%s is %lld, expected %lld: %s", key, (long long)ingest_count(v, key),   \
 				(long long)(want), json_dumps(v, JSON_SORT_KEYS));                 \
 	} while (0)
 
@@ -113,22 +91,6 @@ static int64_t reason(const json_t *v, const char *class)
 				(long long)reason(v, class), (want),                               \
 				json_dumps(v, JSON_SORT_KEYS));                                    \
 	} while (0)
-
-static char *dump(const char *name)
-{
-	char p[512];
-	return corpus_dump(tmp_path(&tmp, name, p), NULL);
-}
-
-static void same(const char *a, const char *b, const char *what)
-{
-	size_t i = 0, line = 0;
-	if (strcmp(a, b) == 0)
-		return;
-	for (; a[i] && a[i] == b[i]; i++)
-		line = a[i] == '\n' ? i + 1 : line;
-	fail_msg("%s: the corpora differ:\n  %.400s\n  %.400s", what, a + line, b + line);
-}
 
 /* ---- every kind of answer ---- */
 
@@ -197,7 +159,7 @@ static void test_outcomes(void **state)
 	json_decref(v);
 	assert_int_equal(web.shared->hits, hits);
 	/* The bytes are those that were sent; one picture lies there once. */
-	char *d = dump("mixed");
+	char *d = ingest_dump(&tmp, "mixed");
 	assert_non_null(strstr(d, "[[\"caption\",\"甲 again\"]]"));
 	free(d);
 }
@@ -217,15 +179,13 @@ static void test_workers_and_partitions(void **state)
 	snprintf(args, sizeof args, QUICK "urls:%s/quick.txt", tmp.path);
 	memset(web.shared->counter, 0, sizeof web.shared->counter);
 	json_decref(ingest("again", args, 0));
-	char *want = dump("again");
+	char *want = ingest_dump(&tmp, "again");
 	for (int i = 0; i < 3; i++) {
 		snprintf(name, sizeof name, "wp%d", i);
 		snprintf(args, sizeof args, QUICK "%s urls:%s/quick.txt", options[i], tmp.path);
 		memset(web.shared->counter, 0, sizeof web.shared->counter);
 		json_decref(ingest(name, args, 0));
-		char *d = dump(name);
-		same(want, d, options[i]);
-		free(d);
+		corpus_is(&tmp, name, want, options[i]);
 	}
 	free(want);
 }
@@ -248,7 +208,7 @@ static void test_across_lanes(void **state)
 	json_decref(v);
 	assert_int_equal(httpd_hits(&web, "/img/40.jpg"), 1);
 	assert_int_equal(httpd_hits(&web, "/missing/41"), 1);
-	free(dump("across")); /* every pair has its bytes */
+	free(ingest_dump(&tmp, "across")); /* every pair has its bytes */
 }
 
 /* ---- forms of a list ---- */
@@ -295,12 +255,12 @@ static void test_forms(void **state)
 		int64_t pairs = 0;
 		for (int step = 0; step < 6; step++) {
 			json_t *v = ingest(forms[i], args, 0);
-			pairs = count(v, "corpus.pairs");
-			assert_int_equal(count(v, "corpus.quarantined"), 0);
+			pairs = ingest_count(v, "corpus.pairs");
+			assert_int_equal(ingest_count(v, "corpus.quarantined"), 0);
 			json_decref(v);
 		}
 		assert_int_equal(pairs, 10);
-		char *d = dump(forms[i]);
+		char *d = ingest_dump(&tmp, forms[i]);
 		assert_non_null(strstr(d, "[[\"caption\",\"图 4, \\\"好\\\"\"]]"));
 		if (strcmp(forms[i], "csv") == 0) {
 			assert_non_null(strstr(d,
@@ -357,7 +317,7 @@ static void test_jsonl(void **state)
 	IS(v, "quarantined", 1);
 	IS(v, "corpus.pending", 1);
 	json_decref(v);
-	char *before = dump("r");
+	char *before = ingest_dump(&tmp, "r");
 	long long id;
 	const char *row = strstr(before, "P|");
 	assert_non_null(row);
@@ -367,7 +327,7 @@ static void test_jsonl(void **state)
 	IS(v, "fetch.pairs", 1);
 	IS(v, "corpus.pending", 0);
 	json_decref(v);
-	char *after = dump("r"), want[32];
+	char *after = ingest_dump(&tmp, "r"), want[32];
 	snprintf(want, sizeof want, "%020lld|weibo|", id);
 	if (!strstr(after, want) || !strstr(after, "|val|") || !strstr(after, "[[0,0,9,9]]") ||
 		!strstr(after, "{\"n\":7}"))
@@ -398,7 +358,7 @@ static void test_pages(void **state)
 	json_decref(v);
 	assert_int_equal(httpd_hits(&web, "/page/1"), 1);
 	assert_int_equal(httpd_hits(&web, "/img/2.jpg"), 1);
-	char *want = dump("pages");
+	char *want = ingest_dump(&tmp, "pages");
 	assert_non_null(strstr(want, "|baike|"));
 	assert_non_null(strstr(want, "湖边的白房子"));
 	assert_non_null(strstr(want, "|no text|"));
@@ -409,9 +369,7 @@ static void test_pages(void **state)
 			i ? "--partitions 3 --commit-every 1" : "--fetch-connections 1 --workers 1",
 			tmp.path);
 		json_decref(ingest(name, args, 0));
-		char *d = dump(name);
-		same(want, d, "pages");
-		free(d);
+		corpus_is(&tmp, name, want, "pages");
 	}
 	free(want);
 	snprintf(args, sizeof args, QUICK "'urls:%s/pages.txt?profile=nothing'", tmp.path);
@@ -560,7 +518,7 @@ static void test_refresh(void **state)
 	json_t *v = ingest("refresh", args, 0);
 	IS(v, "fetch.pairs", 3);
 	json_decref(v);
-	char *before = dump("refresh");
+	char *before = ingest_dump(&tmp, "refresh");
 	web.shared->conditional = 0;
 	v = ingest("refresh", QUICK "--refresh-older-than -5", 0);
 	json_decref(v);
@@ -574,8 +532,8 @@ static void test_refresh(void **state)
 	IS(v, "fetch.changed", 0);
 	json_decref(v);
 	assert_int_equal(web.shared->conditional, 2);
-	char *after = dump("refresh");
-	same(before, after, "nothing changed");
+	char *after = ingest_dump(&tmp, "refresh");
+	dumps_equal(before, after, "nothing changed");
 	free(after);
 	/* One picture is another now: the old pairs stay, new ones come. */
 	web.shared->version = 1;
@@ -617,7 +575,7 @@ static void test_private(void **state)
 	assert_int_equal(web.shared->hits, hits);
 	snprintf(args, sizeof args, "--fetch-retry-seconds 0.01 --allow-private urls:%s", p);
 	v = ingest("private2", args, 0);
-	assert_true(count(v, "fetch.ok") >= 2);
+	assert_true(ingest_count(v, "fetch.ok") >= 2);
 	json_decref(v);
 }
 
@@ -655,7 +613,6 @@ static char *kill_list(void)
 static void test_kills(void **state)
 {
 	char cmd[2048], args[1024];
-	int kills = 0, status = -1;
 	(void)state;
 	char *list = kill_list();
 	write_list("kill.txt", web.port, list);
@@ -663,34 +620,13 @@ static void test_kills(void **state)
 	memset(web.shared->counter, 0, sizeof web.shared->counter);
 	snprintf(args, sizeof args, QUICK "urls:%s/kill.txt", tmp.path);
 	json_decref(ingest("whole", args, 0));
-	char *want = dump("whole");
+	char *want = ingest_dump(&tmp, "whole");
 	snprintf(cmd, sizeof cmd,
 		"exec %s/wenlan-ingest --quiet --corpus %s/killed --partitions 2 --commit-every "
 		"3 " QUICK "urls:%s/kill.txt",
 		tmp_bin(), tmp.path, tmp.path);
-	for (uint64_t round = 0; round < 400 && status != 0; round++) {
-		uint64_t spread = 4000 * (1 + round / 2);
-		int64_t us = 3000 + (int64_t)(wl_rand64(13, 0, round) % spread);
-		struct timespec ts = {us / 1000000, us % 1000000 * 1000};
-		pid_t pid = fork();
-		assert_true(pid >= 0);
-		if (pid == 0) {
-			execl("/bin/sh", "sh", "-c", cmd, (char *)NULL);
-			_exit(127);
-		}
-		nanosleep(&ts, NULL);
-		kill(pid, SIGKILL);
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
-			fail_msg("after %d kills: exit code %d", kills, WEXITSTATUS(status));
-		kills += WIFSIGNALED(status);
-	}
-	print_message("killed %d times\n", kills);
-	assert_int_equal(status, 0);
-	assert_true(kills >= 5);
-	char *d = dump("killed");
-	same(want, d, "killed again and again");
-	free(d);
+	kill_until_done(cmd, 13, 3000, 4000, 5);
+	corpus_is(&tmp, "killed", want, "killed again and again");
 	free(want);
 }
 

@@ -6,7 +6,7 @@
 #include "ops/hash.h"
 #include "ops/json.h"
 #include "tests/support/cm.h"
-#include "tests/support/corpus_dump.h"
+#include "tests/support/ingest_run.h"
 #include "tests/support/tmp.h"
 
 #include <signal.h>
@@ -76,30 +76,9 @@ static int teardown(void **state)
 
 static json_t *ingest(const char *corpus, const char *options, const char *query, int want_code)
 {
-	char *out;
-	int code = tmp_run(&out,
-		"%s/wenlan-ingest --quiet --json --no-fetch --corpus %s/%s %s 'html:%s/pages%s'",
-		tmp_bin(), tmp.path, corpus, options, tmp.path, query);
-	if (code != want_code)
-		fail_msg("exit code %d, expected %d: %s", code, want_code, out);
-	const char *brace = strchr(out, '{');
-	json_t *v = brace ? json_loads(brace, JSON_DISABLE_EOF_CHECK, NULL) : NULL;
-	free(out);
-	return v;
-}
-
-static int64_t count(const json_t *v, const char *key)
-{
-	const json_t *m = json_object_get(v, key);
-	if (!json_is_integer(m))
-		fail_msg("the result has no %s", key);
-	return json_integer_value(m);
-}
-
-static char *dump(const char *corpus)
-{
-	char path[512];
-	return corpus_dump(tmp_path(&tmp, corpus, path), NULL);
+	char args[1600];
+	snprintf(args, sizeof args, "%s 'html:%s/pages%s'", options, tmp.path, query);
+	return ingest_run(&tmp, "--quiet --no-fetch", corpus, args, want_code, NULL);
 }
 
 static char *query(void)
@@ -116,16 +95,16 @@ static void test_counts(void **state)
 	char *q = query();
 	json_t *v = ingest("ref", "--workers 2", q, 0);
 	/* In a third of the pages pic%d.jpg and /logo.png have no address. */
-	assert_int_equal(count(v, "records"), PAGES + BAD);
-	assert_int_equal(count(v, "quarantined"), BAD);
-	assert_int_equal(count(v, "pending"), PAGES + PAGES * 2 / 3);
+	assert_int_equal(ingest_count(v, "records"), PAGES + BAD);
+	assert_int_equal(ingest_count(v, "quarantined"), BAD);
+	assert_int_equal(ingest_count(v, "pending"), PAGES + PAGES * 2 / 3);
 	const json_t *passed = json_object_get(v, "passed");
-	assert_int_equal(count(passed, "pages read"), PAGES);
-	assert_int_equal(count(passed, "picture left out, repeated"), PAGES);
-	assert_int_equal(count(passed, "picture left out, icon"), PAGES * 2 / 3);
-	assert_int_equal(count(passed, "picture left out, bad-url"), 2 * PAGES / 3);
+	assert_int_equal(ingest_count(passed, "pages read"), PAGES);
+	assert_int_equal(ingest_count(passed, "picture left out, repeated"), PAGES);
+	assert_int_equal(ingest_count(passed, "picture left out, icon"), PAGES * 2 / 3);
+	assert_int_equal(ingest_count(passed, "picture left out, bad-url"), 2 * PAGES / 3);
 	json_decref(v);
-	char *d = dump("ref");
+	char *d = ingest_dump(&tmp, "ref");
 	assert_non_null(strstr(d, "http://known.cn/3/pic3.jpg"));
 	assert_non_null(strstr(d, "http://canon.cn/p/pic4.jpg"));
 	assert_non_null(strstr(d, "图为第3页的照片"));
@@ -133,7 +112,7 @@ static void test_counts(void **state)
 	free(d);
 	/* Again: nothing new. */
 	v = ingest("ref", "", q, 0);
-	assert_int_equal(count(v, "records"), 0);
+	assert_int_equal(ingest_count(v, "records"), 0);
 	json_decref(v);
 	free(q);
 }
@@ -142,15 +121,13 @@ static void test_same_whatever_the_workers(void **state)
 {
 	static const char *const options[] = {
 		"--workers 1 --commit-every 1", "--workers 4 --partitions 3 --commit-every 7"};
-	char *want = dump("ref"), *q = query();
+	char *want = ingest_dump(&tmp, "ref"), *q = query();
 	(void)state;
 	for (int i = 0; i < 2; i++) {
 		char name[16];
 		snprintf(name, sizeof name, "w%d", i);
 		json_decref(ingest(name, options[i], q, 0));
-		char *got = dump(name);
-		assert_string_equal(got, want);
-		free(got);
+		corpus_is(&tmp, name, want, options[i]);
 	}
 	free(want);
 	free(q);
@@ -158,33 +135,14 @@ static void test_same_whatever_the_workers(void **state)
 
 static void test_kills(void **state)
 {
-	char *q = query(), *want = dump("ref");
+	char *q = query(), *want = ingest_dump(&tmp, "ref");
 	char *cmd = wl_strf(&err,
 		"exec %s/wenlan-ingest --quiet --no-fetch --corpus %s/killed --commit-every 2 "
 		"'html:%s/pages%s'",
 		tmp_bin(), tmp.path, tmp.path, q);
-	int kills = 0, status = -1;
 	(void)state;
-	for (uint64_t round = 0; round < 300 && status != 0; round++) {
-		int64_t us = 2000 + (int64_t)(wl_rand64(5, 0, round) % (3000 * (1 + round / 2)));
-		struct timespec ts = {us / 1000000, us % 1000000 * 1000};
-		pid_t pid = fork();
-		assert_true(pid >= 0);
-		if (pid == 0) {
-			execl("/bin/sh", "sh", "-c", cmd, (char *)NULL);
-			_exit(127);
-		}
-		nanosleep(&ts, NULL);
-		kill(pid, SIGKILL);
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		kills += WIFSIGNALED(status);
-	}
-	print_message("killed %d times\n", kills);
-	assert_int_equal(status, 0);
-	assert_true(kills >= 3);
-	char *got = dump("killed");
-	assert_string_equal(got, want);
-	free(got);
+	kill_until_done(cmd, 5, 2000, 3000, 3);
+	corpus_is(&tmp, "killed", want, "killed again and again");
 	free(cmd);
 	free(q);
 	free(want);
@@ -198,7 +156,7 @@ static void test_growth(void **state)
 	json_decref(ingest("grown", "", q, 0));
 	make_page(PAGES + 1);
 	json_t *v = ingest("grown", "", q, 0);
-	assert_int_equal(count(v, "pending"), 2);
+	assert_int_equal(ingest_count(v, "pending"), 2);
 	json_decref(v);
 	char path[512];
 	assert_int_equal(unlink(tmp_path(&tmp, "pages/a/61.html", path)), 0);
@@ -234,19 +192,14 @@ static void test_saved_pages(void **state)
 	(void)state;
 	if (!wl_exists(WEB))
 		SKIP(WEB " is not here");
-	char *out;
-	int code = tmp_run(&out,
-		"%s/wenlan-ingest --quiet --json --no-fetch --corpus %s/web "
+	json_t *v = ingest_run(&tmp, "--quiet --no-fetch", "web",
 		"'html:" WEB "?profile=news&index=" WEB "/index.jsonl' 'html:" WEB
 		"-goose/test_bbc_chinese.html'",
-		tmp_bin(), tmp.path);
-	assert_int_equal(code, 0);
-	json_t *v = json_loads(strchr(out, '{'), JSON_DISABLE_EOF_CHECK, NULL);
-	assert_int_equal(count(v, "records"), 46);
-	assert_int_equal(count(v, "quarantined"), 0);
-	assert_in_range(count(v, "pending"), 250, 450);
+		0, NULL);
+	assert_int_equal(ingest_count(v, "records"), 46);
+	assert_int_equal(ingest_count(v, "quarantined"), 0);
+	assert_in_range(ingest_count(v, "pending"), 250, 450);
 	json_decref(v);
-	free(out);
 }
 
 int main(void)

@@ -10,6 +10,7 @@
 #include "ops/json.h"
 #include "tests/support/cm.h"
 #include "tests/support/corpus_dump.h"
+#include "tests/support/ingest_run.h"
 #include "tests/support/tmp.h"
 
 #include <archive.h>
@@ -255,37 +256,18 @@ static int teardown(void **state)
 
 /* ---- running and looking ---- */
 
-/* Runs to the end; the JSON result, or NULL when the exit code is not 0. */
 static json_t *ingest(const char *corpus, const char *args, int want_code)
 {
-	char *out;
-	int code = tmp_run(&out, "%s/wenlan-ingest --quiet --json --no-fetch --corpus %s/%s %s",
-		tmp_bin(), tmp.path, corpus, args);
-
-	if (code != want_code)
-		fail_msg("ingest %s: exit code %d, expected %d: %s", args, code, want_code, out);
-	const char *brace = strchr(out, '{');
-	json_t *v = brace ? json_loads(brace, JSON_DISABLE_EOF_CHECK, NULL) : NULL;
-	free(out);
-	return v;
-}
-
-static int64_t count(const json_t *v, const char *key)
-{
-	json_t *m = json_object_get(v, key);
-
-	if (!json_is_integer(m))
-		fail_msg("the result has no %s", key);
-	return json_integer_value(m);
+	return ingest_run(&tmp, "--quiet --no-fetch", corpus, args, want_code, NULL);
 }
 
 static void expect(json_t *v, int64_t records, int64_t kept, int64_t known)
 {
 	assert_non_null(v);
-	assert_int_equal(count(v, "records"), records);
-	assert_int_equal(count(v, "kept"), kept);
-	assert_int_equal(count(v, "known"), known);
-	assert_int_equal(count(v, "quarantined") + count(v, "pending"), records - kept - known);
+	assert_int_equal(ingest_count(v, "records"), records);
+	assert_int_equal(ingest_count(v, "kept"), kept);
+	assert_int_equal(ingest_count(v, "known"), known);
+	assert_int_equal(ingest_count(v, "quarantined") + ingest_count(v, "pending"), records - kept - known);
 	json_decref(v);
 }
 
@@ -299,44 +281,26 @@ static struct wl_corpus *open_corpus(const char *name)
 	return c;
 }
 
-static char *dump(const char *name, size_t *n_rows)
-{
-	char p[512];
-
-	return corpus_dump(tmp_path(&tmp, name, p), n_rows);
-}
-
-static void same(const char *a, const char *b, const char *what)
-{
-	size_t i = 0, line = 0;
-
-	if (strcmp(a, b) == 0)
-		return;
-	for (; a[i] && a[i] == b[i]; i++)
-		line = a[i] == '\n' ? i + 1 : line;
-	fail_msg("%s: the corpora differ:\n  %.300s\n  %.300s", what, a + line, b + line);
-}
-
 static char *reference; /* dump of an uninterrupted run */
 
 /* ---- tests ---- */
 
 static void test_counts(void **state)
 {
-	char args[4096];
+	char args[4096], p[512];
 	size_t rows;
 
 	(void)state;
 	snprintf(args, sizeof args, "dir:%s/dir", tmp.path);
 	json_t *v = ingest("one", args, 0), *why = json_object_get(v, "reasons");
-	assert_int_equal(count(why, "no image beside the text"), 1);
-	assert_int_equal(count(why, "no text"), 1);
-	assert_int_equal(count(why, "the JPEG is damaged"), 1);
-	assert_int_equal(count(why, "this is no image that we know"), 1);
-	assert_int_equal(count(why, "the image has zero bytes"), 1);
+	assert_int_equal(ingest_count(why, "no image beside the text"), 1);
+	assert_int_equal(ingest_count(why, "no text"), 1);
+	assert_int_equal(ingest_count(why, "the JPEG is damaged"), 1);
+	assert_int_equal(ingest_count(why, "this is no image that we know"), 1);
+	assert_int_equal(ingest_count(why, "the image has zero bytes"), 1);
 	expect(v, DIR_ITEMS, DIR_KEPT, 0);
 	expect(ingest("ref", sources, 0), ALL_ITEMS, ALL_KEPT, 0);
-	reference = dump("ref", &rows);
+	reference = corpus_dump(tmp_path(&tmp, "ref", p), &rows);
 	assert_int_equal(rows, ALL_ITEMS);
 	assert_non_null(strstr(reference, "|weibo||"));
 	assert_non_null(strstr(reference, "|http://x/21|"));
@@ -344,9 +308,7 @@ static void test_counts(void **state)
 	assert_non_null(strstr(reference, "[[\"caption\",\"来自 JSON\"]]|val|"));
 	/* Again: nothing to do, nothing doubled. */
 	expect(ingest("ref", sources, 0), 0, 0, 0);
-	char *again = dump("ref", NULL);
-	same(reference, again, "run twice");
-	free(again);
+	corpus_is(&tmp, "ref", reference, "run twice");
 }
 
 static void test_workers_and_partitions(void **state)
@@ -363,9 +325,7 @@ static void test_workers_and_partitions(void **state)
 		snprintf(name, sizeof name, "wp%d", i);
 		snprintf(args, sizeof args, "%s %s", options[i], sources);
 		expect(ingest(name, args, 0), ALL_ITEMS, ALL_KEPT, 0);
-		char *d = dump(name, NULL);
-		same(reference, d, options[i]);
-		free(d);
+		corpus_is(&tmp, name, reference, options[i]);
 		c = open_corpus(name);
 		OK(wl_corpus_fingerprint(c, got, &err));
 		wl_corpus_close(c);
@@ -373,11 +333,9 @@ static void test_workers_and_partitions(void **state)
 	}
 }
 
-/* Starts the same command and kills it after a random time, until it once ends by itself. */
 static void test_kills(void **state)
 {
 	char cmd[6144];
-	int kills = 0, status = -1;
 
 	(void)state;
 	snprintf(cmd, sizeof cmd,
@@ -385,31 +343,8 @@ static void test_kills(void **state)
 		"--commit-every 2 "
 		"%s",
 		tmp_bin(), tmp.path, sources);
-	for (uint64_t round = 0; round < 400 && status != 0; round++) {
-		/* Each round may wait a little longer, so that it ends in time on any machine and
-		 * is killed often on a fast one. */
-		uint64_t spread = 3000 * (1 + round / 2);
-		int64_t us = 2000 + (int64_t)(wl_rand64(11, 0, round) % spread);
-		struct timespec ts = {us / 1000000, us % 1000000 * 1000};
-		pid_t pid = fork();
-		assert_true(pid >= 0);
-		if (pid == 0) {
-			execl("/bin/sh", "sh", "-c", cmd, (char *)NULL);
-			_exit(127);
-		}
-		nanosleep(&ts, NULL);
-		kill(pid, SIGKILL);
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
-			fail_msg("after %d kills: exit code %d", kills, WEXITSTATUS(status));
-		kills += WIFSIGNALED(status);
-	}
-	print_message("killed %d times\n", kills);
-	assert_int_equal(status, 0);
-	assert_true(kills >= 5);
-	char *d = dump("killed", NULL);
-	same(reference, d, "killed again and again");
-	free(d);
+	kill_until_done(cmd, 11, 2000, 3000, 5);
+	corpus_is(&tmp, "killed", reference, "killed again and again");
 }
 
 /* max-records stops a run in the middle, a signal between two commits: both go on after. */
@@ -422,7 +357,7 @@ static void test_stops(void **state)
 	for (int i = 0; i < 20; i++) {
 		snprintf(args, sizeof args, "--max-records 37 %s", sources);
 		json_t *v = ingest("steps", args, 0);
-		int64_t n = count(v, "records");
+		int64_t n = ingest_count(v, "records");
 		json_decref(v);
 		total += n;
 		assert_true(n <= 37);
@@ -430,9 +365,7 @@ static void test_stops(void **state)
 			break;
 	}
 	assert_int_equal(total, ALL_ITEMS);
-	char *d = dump("steps", NULL);
-	same(reference, d, "in steps");
-	free(d);
+	corpus_is(&tmp, "steps", reference, "in steps");
 	/* SIGTERM: exit code 75, and what was read is committed. */
 	int code = tmp_run(NULL,
 		"timeout -s TERM 0.05 %s/wenlan-ingest --quiet --no-fetch --corpus %s/term "
@@ -440,9 +373,7 @@ static void test_stops(void **state)
 		tmp_bin(), tmp.path, sources);
 	assert_true(code == 75 || code == 124 || code == 0);
 	json_decref(ingest("term", sources, 0));
-	d = dump("term", NULL);
-	same(reference, d, "stopped by a signal");
-	free(d);
+	corpus_is(&tmp, "term", reference, "stopped by a signal");
 }
 
 /* New files in a directory, new lines in a file: only they are taken. */
@@ -482,8 +413,8 @@ static void test_growth(void **state)
 	free(old);
 	free(longer);
 	json_t *v = ingest("grown", args, 0);
-	assert_int_equal(count(json_object_get(v, "corpus"), "pairs"), 8);
-	assert_int_equal(count(json_object_get(v, "corpus"), "quarantined"), 0);
+	assert_int_equal(ingest_count(json_object_get(v, "corpus"), "pairs"), 8);
+	assert_int_equal(ingest_count(json_object_get(v, "corpus"), "quarantined"), 0);
 	expect(v, 6, 3, 3);
 	/* A file that was replaced is not continued in its middle. */
 	tmp_write(p,
@@ -504,7 +435,7 @@ static void test_images_tar(void **state)
 		     "\"text\":\"乙\"}\n{\"image\":\"./set/img/3.jpg\",\"text\":\"丙\"}\n");
 	snprintf(args, sizeof args, "'jsonl:%s/it.jsonl?images=%s/lines.tar'", tmp.path, tmp.path);
 	json_t *v = ingest("it", args, 0);
-	assert_int_equal(count(json_object_get(v, "reasons"), "the image file cannot be read"), 1);
+	assert_int_equal(ingest_count(json_object_get(v, "reasons"), "the image file cannot be read"), 1);
 	expect(v, 3, 2, 0);
 	snprintf(args, sizeof args, "'jsonl:%s/it.jsonl?images=%s/groups.tar.gz'", tmp.path,
 		tmp.path);
@@ -546,8 +477,8 @@ static void test_damaged_files(void **state)
 		snprintf(name, sizeof name, "cut%d", (int)i);
 		json_t *v = ingest(name, args, 3);
 		assert_non_null(v);
-		assert_true(count(v, "kept") > JSONL_KEPT || i == 2);
-		assert_true(count(v, "kept") >= JSONL_KEPT);
+		assert_true(ingest_count(v, "kept") > JSONL_KEPT || i == 2);
+		assert_true(ingest_count(v, "kept") >= JSONL_KEPT);
 		json_decref(v);
 		json_decref(ingest(name, args, 3)); /* still damaged, nothing doubled */
 	}
@@ -610,8 +541,8 @@ static void test_stamps(void **state)
 	char args[128];
 	snprintf(args, sizeof args, "stamps:%s", dir);
 	json_t *v = ingest("stamps", args, 0);
-	assert_true(count(v, "kept") >= 700);
-	assert_int_equal(count(v, "records"), count(v, "kept") + count(v, "quarantined"));
+	assert_true(ingest_count(v, "kept") >= 700);
+	assert_int_equal(ingest_count(v, "records"), ingest_count(v, "kept") + ingest_count(v, "quarantined"));
 	json_decref(v);
 }
 

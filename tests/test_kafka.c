@@ -14,6 +14,7 @@
 #include "ops/json.h"
 #include "tests/support/cm.h"
 #include "tests/support/corpus_dump.h"
+#include "tests/support/ingest_run.h"
 #include "tests/support/kafka_mock.h"
 #include "tests/support/tmp.h"
 
@@ -108,25 +109,7 @@ static void fill(const char *brokers, const char *topic, int from, int to)
 
 static json_t *ingest(const char *corpus, const char *args, int want_code)
 {
-	char *out;
-	int code = tmp_run(&out, "%s/wenlan-ingest --quiet --json --no-fetch --corpus %s/%s %s",
-		tmp_bin(), tmp.path, corpus, args);
-
-	if (code != want_code)
-		fail_msg("ingest %s: exit code %d, expected %d: %s", args, code, want_code, out);
-	const char *brace = strchr(out, '{');
-	json_t *v = brace ? json_loads(brace, JSON_DISABLE_EOF_CHECK, NULL) : NULL;
-	free(out);
-	return v;
-}
-
-static int64_t count(const json_t *v, const char *key)
-{
-	json_t *m = json_object_get(v, key);
-
-	if (!json_is_integer(m))
-		fail_msg("the result has no %s", key);
-	return json_integer_value(m);
+	return ingest_run(&tmp, "--quiet --no-fetch", corpus, args, want_code, NULL);
 }
 
 static char *url(char out[400], const char *brokers, const char *topic, const char *query)
@@ -275,9 +258,9 @@ static void test_plain(void **state)
 	url(u, mock.brokers, "pages", "");
 	snprintf(args, sizeof args, "--until-end --partitions 3 %s", u);
 	json_t *v = ingest("ref", args, 0);
-	assert_int_equal(count(v, "records"), ALL);
-	assert_int_equal(count(v, "kept"), KEPT);
-	assert_int_equal(count(v, "quarantined"), BAD);
+	assert_int_equal(ingest_count(v, "records"), ALL);
+	assert_int_equal(ingest_count(v, "kept"), KEPT);
+	assert_int_equal(ingest_count(v, "quarantined"), BAD);
 	json_decref(v);
 	reference = corpus_dump(tmp_path(&tmp, "ref", p), &rows);
 	assert_int_equal(rows, ALL);
@@ -286,7 +269,7 @@ static void test_plain(void **state)
 	assert_int_equal(kafka_group_offset(mock.brokers, "wenlan-ingest", "pages", 2), PER_PART);
 	/* Again: nothing new. */
 	v = ingest("ref", args, 0);
-	assert_int_equal(count(v, "records"), 0);
+	assert_int_equal(ingest_count(v, "records"), 0);
 	json_decref(v);
 	/* In steps, on other lanes and threads, by single partitions. */
 	for (int i = 0; i < PARTS; i++) {
@@ -309,23 +292,23 @@ static void test_growth(void **state)
 	snprintf(args, sizeof args, "--until-end --partitions 2 %s",
 		url(u, mock.brokers, "grow", ""));
 	json_t *v = ingest("grow", args, 0);
-	assert_int_equal(count(v, "records"), 20 * PARTS);
+	assert_int_equal(ingest_count(v, "records"), 20 * PARTS);
 	json_decref(v);
 	fill(mock.brokers, "grow", 20, 33);
 	v = ingest("grow", args, 0);
-	assert_int_equal(count(v, "records"), 13 * PARTS);
-	assert_int_equal(count(json_object_get(v, "corpus"), "pairs"), 33 * PARTS - BAD);
+	assert_int_equal(ingest_count(v, "records"), 13 * PARTS);
+	assert_int_equal(ingest_count(json_object_get(v, "corpus"), "pairs"), 33 * PARTS - BAD);
 	json_decref(v);
 	/* Latest: what is there already is not wanted; what comes is, also after a stop before
 	 * the first message. */
 	snprintf(args, sizeof args, "--until-end %s",
 		url(u, mock.brokers, "grow", "?offset=latest"));
 	v = ingest("late", args, 0);
-	assert_int_equal(count(v, "records"), 0);
+	assert_int_equal(ingest_count(v, "records"), 0);
 	json_decref(v);
 	fill(mock.brokers, "grow", 33, 40);
 	v = ingest("late", args, 0);
-	assert_int_equal(count(v, "records"), 7 * PARTS);
+	assert_int_equal(ingest_count(v, "records"), 7 * PARTS);
 	json_decref(v);
 }
 
@@ -379,7 +362,7 @@ static void test_turns(void **state)
 	snprintf(args, sizeof args, "--until-end %s",
 		url(u, mock.brokers, "pages", "?partitions=2-4"));
 	json_t *v = ingest("guest", args, 0);
-	assert_int_equal(count(v, "records"), 3 * PER_PART);
+	assert_int_equal(ingest_count(v, "records"), 3 * PER_PART);
 	json_decref(v);
 	kill(pid[0], SIGTERM);
 	assert_int_equal(reap(pid[0], 20), 75);
@@ -519,7 +502,7 @@ static void test_gaps(void **state)
 	free(out);
 	snprintf(args, sizeof args, "--until-end %s", url(u, m.brokers, "big", "?gap=skip"));
 	json_t *v = ingest("big", args, 0);
-	assert_true(count(v, "records") > 3 && count(v, "records") < 12);
+	assert_true(ingest_count(v, "records") > 3 && ingest_count(v, "records") < 12);
 	json_decref(v);
 	kafka_mock_stop(&m);
 }
@@ -566,10 +549,10 @@ static void test_pages(void **state)
 	char *d = corpus_dump(tmp_path(&tmp, "html", p), NULL);
 	/* 1: one with its picture, one to fetch; 2: one broken, one with its picture; 3: passed
 	 * over; 4: no page. */
-	if (count(v, "kept") != 2 || count(v, "pending") != 1 || count(v, "quarantined") != 2 ||
-		count(v, "opened") != 3 || count(v, "yielded") != 4)
+	if (ingest_count(v, "kept") != 2 || ingest_count(v, "pending") != 1 || ingest_count(v, "quarantined") != 2 ||
+		ingest_count(v, "opened") != 3 || ingest_count(v, "yielded") != 4)
 		fail_msg("not what was expected: %s\n%s", json_dumps(v, 0), d);
-	assert_int_equal(count(json_object_get(v, "passed"), "pages read"), 3);
+	assert_int_equal(ingest_count(json_object_get(v, "passed"), "pages read"), 3);
 	assert_non_null(strstr(d, "|web|http://n.example/a.jpg|http://n.example/x/1.html|[[\""));
 	assert_non_null(strstr(d, "城里的花开了"));
 	assert_non_null(strstr(d, "|baike|http://img.example/b.jpg|"));
@@ -619,8 +602,8 @@ static void test_real_pages(void **state)
 		snprintf(q, sizeof q, "?partitions=%s", way ? "8-15" : "0-7");
 		snprintf(args, sizeof args, "--until-end %s", url(u, mock.brokers, "real", q));
 		json_t *v = ingest(name, args, 0);
-		yielded[way] = count(v, "yielded");
-		assert_true(count(v, "opened") >= 20);
+		yielded[way] = ingest_count(v, "yielded");
+		assert_true(ingest_count(v, "opened") >= 20);
 		json_decref(v);
 	}
 	assert_true(yielded[0] > 50);
@@ -671,7 +654,7 @@ static void test_real_broker(void **state)
 	kafka_producer_close(p);
 	snprintf(args, sizeof args, "--until-end %s", url(u, brokers, topic, "?group=wenlan-test"));
 	json_t *v = ingest("real", args, 0);
-	assert_int_equal(count(v, "kept"), PER_PART);
+	assert_int_equal(ingest_count(v, "kept"), PER_PART);
 	json_decref(v);
 }
 

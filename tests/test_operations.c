@@ -11,6 +11,7 @@
 #include "ops/hash.h"
 #include "tests/support/cm.h"
 #include "tests/support/corpus_dump.h"
+#include "tests/support/ingest_run.h"
 #include "tests/support/tmp.h"
 
 #include <jansson.h>
@@ -75,32 +76,9 @@ static void make(const char *dir, int n, int missing, int side)
 	wl_buf_release(&b);
 }
 
-/* The result's JSON (NULL: none), with all that was said in *said (to be freed). */
 static json_t *ingest(const char *corpus, const char *args, int want, char **said)
 {
-	char *out;
-	int code = tmp_run(&out,
-		"%s/wenlan-ingest --json --progress none --no-fetch --corpus %s/%s %s", tmp_bin(),
-		tmp.path, corpus, args);
-
-	if (code != want)
-		fail_msg("ingest %s: exit code %d, expected %d: %s", args, code, want, out);
-	const char *brace = strstr(out, "{\"corpus\"");
-	json_t *v = brace ? json_loads(brace, JSON_DISABLE_EOF_CHECK, NULL) : NULL;
-	if (said)
-		*said = out;
-	else
-		free(out);
-	return v;
-}
-
-static int64_t count(const json_t *v, const char *key)
-{
-	json_t *m = json_object_get(v, key);
-
-	if (!json_is_integer(m))
-		fail_msg("the result has no %s", key);
-	return json_integer_value(m);
+	return ingest_run(&tmp, "--progress none --no-fetch", corpus, args, want, said);
 }
 
 static void says(const char *said, const char *what)
@@ -111,14 +89,9 @@ static void says(const char *said, const char *what)
 
 static void same_corpus(const char *a, const char *b)
 {
-	char p[512];
-	char *x = corpus_dump(tmp_path(&tmp, a, p), NULL);
-	char *y = corpus_dump(tmp_path(&tmp, b, p), NULL);
-
-	if (strcmp(x, y) != 0)
-		fail_msg("%s and %s differ", a, b);
+	char *x = ingest_dump(&tmp, a);
+	corpus_is(&tmp, b, x, b);
 	free(x);
-	free(y);
 }
 
 /* ---- tests ---- */
@@ -142,15 +115,15 @@ static void test_error_rate(void **state)
 	says(said, "wrong JSON");
 	says(said, "bad.jsonl");
 	/* The wrong one was left early, the other (a third is bad) was read. */
-	assert_int_equal(count(v, "kept"), 100);
-	assert_true(count(v, "records") < 500 + 150);
-	assert_true(count(v, "records") >= 100 + 150);
+	assert_int_equal(ingest_count(v, "kept"), 100);
+	assert_true(ingest_count(v, "records") < 500 + 150);
+	assert_true(ingest_count(v, "records") >= 100 + 150);
 	json_decref(v);
 	free(said);
 	/* Without the option all of it goes to quarantine. */
 	snprintf(args, sizeof args, "jsonl:%s/bad.jsonl", tmp.path);
 	v = ingest("norate", args, 0, NULL);
-	assert_int_equal(count(v, "quarantined"), 1000);
+	assert_int_equal(ingest_count(v, "quarantined"), 1000);
 	json_decref(v);
 	json_decref(ingest("norate", "--max-error-rate 0 jsonl:x", 2, NULL));
 }
@@ -163,7 +136,7 @@ static void test_retry(void **state)
 	make(tmp_path(&tmp, "part", p), 40, 4, 16);
 	snprintf(args, sizeof args, "jsonl:%s/part/a.jsonl", tmp.path);
 	json_t *v = ingest("retry", args, 0, NULL);
-	assert_int_equal(count(v, "quarantined"), 10);
+	assert_int_equal(ingest_count(v, "quarantined"), 10);
 	json_decref(v);
 	/* Half of the missing ones appear; one of them is no picture. */
 	for (int i = 4; i <= 20; i += 4) {
@@ -174,12 +147,12 @@ static void test_retry(void **state)
 	tmp_write(q, "not a picture");
 	/* Without the option they stay where they are. */
 	v = ingest("retry", args, 0, NULL);
-	assert_int_equal(count(v, "records"), 0);
+	assert_int_equal(ingest_count(v, "records"), 0);
 	json_decref(v);
 	snprintf(args, sizeof args, "--retry-quarantine jsonl:%s/part/a.jsonl", tmp.path);
 	v = ingest("retry", args, 0, &said);
-	assert_int_equal(count(v, "kept"), 4);
-	assert_int_equal(count(json_object_get(v, "corpus"), "quarantined"), 6);
+	assert_int_equal(ingest_count(v, "kept"), 4);
+	assert_int_equal(ingest_count(json_object_get(v, "corpus"), "quarantined"), 6);
 	says(said, "10 records of the quarantine tried again, 4 of them good now");
 	json_decref(v);
 	free(said);
@@ -188,8 +161,8 @@ static void test_retry(void **state)
 		write_jpeg(q, (uint32_t)i, 16);
 	}
 	v = ingest("retry", args, 0, NULL);
-	assert_int_equal(count(json_object_get(v, "corpus"), "quarantined"), 0);
-	assert_int_equal(count(json_object_get(v, "corpus"), "pairs"), 40);
+	assert_int_equal(ingest_count(json_object_get(v, "corpus"), "quarantined"), 0);
+	assert_int_equal(ingest_count(json_object_get(v, "corpus"), "pairs"), 40);
 	json_decref(v);
 	/* It is the corpus of a run that found everything at once. */
 	snprintf(args, sizeof args, "jsonl:%s/part/a.jsonl", tmp.path);
@@ -339,7 +312,7 @@ static void test_report(void **state)
 	snprintf(args, sizeof args, "--source-name news --report %s/r.html jsonl:%s/a.jsonl dir:%s",
 		tmp.path, p, p);
 	json_t *v = ingest("rep", args, 0, NULL);
-	assert_int_equal(count(json_object_get(v, "corpus"), "pairs"), 70);
+	assert_int_equal(ingest_count(json_object_get(v, "corpus"), "pairs"), 70);
 	json_decref(v);
 	char *html = tmp_read(tmp_path(&tmp, "r.html", args), &n);
 	says(html, "<td>pairs</td><td class=\"n\">70</td>");

@@ -8,7 +8,7 @@
 #include "ops/file.h"
 #include "ops/hash.h"
 #include "tests/support/cm.h"
-#include "tests/support/corpus_dump.h"
+#include "tests/support/ingest_run.h"
 #include "tests/support/tmp.h"
 #include "tests/support/warc_make.h"
 
@@ -182,18 +182,7 @@ static void make_archive(const char *name, enum form form)
 
 static json_t *ingest(const char *corpus, const char *args)
 {
-	char *out;
-	int code = tmp_run(&out, "%s/wenlan-ingest --quiet --json --no-fetch --corpus %s/%s %s",
-		tmp_bin(), tmp.path, corpus, args);
-
-	if (code)
-		fail_msg("ingest %s: exit code %d: %s", args, code, out);
-	const char *brace = strchr(out, '{');
-	json_t *v = brace ? json_loads(brace, JSON_DISABLE_EOF_CHECK, NULL) : NULL;
-	if (!v)
-		fail_msg("no result: %s", out);
-	free(out);
-	return v;
+	return ingest_run(&tmp, "--quiet --no-fetch", corpus, args, 0, NULL);
 }
 
 static void expect(const json_t *v, const char *key, int64_t n)
@@ -242,8 +231,7 @@ static void test_counts(void **state)
 
 static void test_pairs(void **state)
 {
-	char path[512];
-	char *d = corpus_dump(tmp_path(&tmp, "one1", path), NULL);
+	char *d = ingest_dump(&tmp, "one1");
 
 	(void)state;
 	/* Source, picture and page, the texts by kind, the size and the date of the capture. */
@@ -263,7 +251,7 @@ static void test_workers(void **state)
 {
 	static const char *const args[] = {"--workers 1", "--workers 5 --commit-every 1",
 		"--workers 3 --commit-every 7 --partitions 5"};
-	char path[512], all[5000];
+	char all[5000];
 
 	(void)state;
 	for (size_t i = 0; i < 3; i++) {
@@ -271,21 +259,20 @@ static void test_workers(void **state)
 		snprintf(name, sizeof name, "w%zu", i);
 		snprintf(all, sizeof all, "%s %s", args[i], sources);
 		json_decref(ingest(name, all));
-		char *d = corpus_dump(tmp_path(&tmp, name, path), NULL);
+		char *d = ingest_dump(&tmp, name);
 		if (!reference) {
 			reference = d;
 			continue;
 		}
 		/* Partitions are part of a pair's name, not of its row. */
-		assert_string_equal(reference, d);
+		dumps_equal(reference, d, args[i]);
 		free(d);
 	}
 }
 
 static void test_kills(void **state)
 {
-	char cmd[6144], path[512];
-	int kills = 0, status = -1;
+	char cmd[6144];
 
 	(void)state;
 	assert_non_null(reference);
@@ -293,30 +280,8 @@ static void test_kills(void **state)
 		"exec %s/wenlan-ingest --quiet --no-fetch --corpus %s/killed --partitions 3 "
 		"--commit-every 3 %s",
 		tmp_bin(), tmp.path, sources);
-	for (uint64_t round = 0; round < 400 && status != 0; round++) {
-		/* As in test_ingest: later rounds may wait longer, so that it ends anywhere. */
-		uint64_t spread = 6000 * (1 + round / 2);
-		int64_t us = 3000 + (int64_t)(wl_rand64(12, 0, round) % spread);
-		struct timespec ts = {us / 1000000, us % 1000000 * 1000};
-		pid_t pid = fork();
-		assert_true(pid >= 0);
-		if (pid == 0) {
-			execl("/bin/sh", "sh", "-c", cmd, (char *)NULL);
-			_exit(127);
-		}
-		nanosleep(&ts, NULL);
-		kill(pid, SIGKILL);
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
-			fail_msg("after %d kills: exit code %d", kills, WEXITSTATUS(status));
-		kills += WIFSIGNALED(status);
-	}
-	print_message("killed %d times\n", kills);
-	assert_int_equal(status, 0);
-	assert_true(kills >= 5);
-	char *d = corpus_dump(tmp_path(&tmp, "killed", path), NULL);
-	assert_string_equal(reference, d);
-	free(d);
+	kill_until_done(cmd, 12, 3000, 6000, 5);
+	corpus_is(&tmp, "killed", reference, "killed again and again");
 }
 
 static void test_wrong_use(void **state)

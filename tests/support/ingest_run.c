@@ -1,0 +1,93 @@
+/* See ingest_run.h. */
+#include "tests/support/ingest_run.h"
+
+#include "ops/hash.h"
+#include "tests/support/cm.h"
+#include "tests/support/corpus_dump.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+json_t *ingest_run(const struct tmp_dir *dir, const char *options, const char *corpus,
+	const char *args, int want_code, char **said)
+{
+	char *out;
+	int code = tmp_run(&out, "%s/wenlan-ingest %s --json --corpus %s/%s %s", tmp_bin(), options,
+		dir->path, corpus, args);
+	if (code != want_code)
+		fail_msg("ingest %s: exit code %d, expected %d: %s", args, code, want_code, out);
+	const char *brace = strstr(out, "{\"corpus\"");
+	json_t *v = brace ? json_loads(brace, JSON_DISABLE_EOF_CHECK, NULL) : NULL;
+	if (!v && want_code == 0)
+		fail_msg("ingest %s: no result: %s", args, out);
+	if (said)
+		*said = out;
+	else
+		free(out);
+	return v;
+}
+
+int64_t ingest_count(const json_t *v, const char *key)
+{
+	const char *dot = strchr(key, '.');
+	const json_t *m = dot ? json_object_getn(v, key, (size_t)(dot - key))
+			      : json_object_get(v, key);
+	if (dot)
+		return ingest_count(m, dot + 1);
+	if (!json_is_integer(m))
+		fail_msg("the result has no %s", key);
+	return json_integer_value(m);
+}
+
+char *ingest_dump(const struct tmp_dir *dir, const char *corpus)
+{
+	char path[512];
+	return corpus_dump(tmp_path(dir, corpus, path), NULL);
+}
+
+void dumps_equal(const char *want, const char *got, const char *what)
+{
+	size_t i = 0, line = 0;
+	if (strcmp(want, got) == 0)
+		return;
+	for (; want[i] && want[i] == got[i]; i++)
+		line = want[i] == '\n' ? i + 1 : line;
+	fail_msg("%s: the corpora differ:\n  %.400s\n  %.400s", what, want + line, got + line);
+}
+
+void corpus_is(const struct tmp_dir *dir, const char *corpus, const char *want, const char *what)
+{
+	char *got = ingest_dump(dir, corpus);
+	dumps_equal(want, got, what);
+	free(got);
+}
+
+void kill_until_done(
+	const char *cmd, uint64_t seed, int64_t base_us, int64_t spread_us, int least)
+{
+	int kills = 0, status = -1;
+	for (uint64_t round = 0; round < 400 && status != 0; round++) {
+		uint64_t spread = (uint64_t)spread_us * (1 + round / 2);
+		int64_t us = base_us + (int64_t)(wl_rand64(seed, 0, round) % spread);
+		struct timespec ts = {us / 1000000, us % 1000000 * 1000};
+		pid_t pid = fork();
+		assert_true(pid >= 0);
+		if (pid == 0) {
+			execl("/bin/sh", "sh", "-c", cmd, (char *)NULL);
+			_exit(127);
+		}
+		nanosleep(&ts, NULL);
+		kill(pid, SIGKILL);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
+			fail_msg("after %d kills: exit code %d", kills, WEXITSTATUS(status));
+		kills += WIFSIGNALED(status);
+	}
+	print_message("killed %d times\n", kills);
+	assert_int_equal(status, 0);
+	assert_true(kills >= least);
+}
