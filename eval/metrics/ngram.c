@@ -15,13 +15,14 @@
 
 static const uint32_t none = UINT32_MAX;
 
-/* An n-gram of an image. */
+/* An n-gram of an image.  An image's n-grams of an order stand together, so that counting an
+ * order reads nothing of the others but the order before. */
 struct node {
 	uint32_t prefix, suffix; /* numbers in the image; none for order 1 */
-	uint32_t token;		 /* the last */
+	uint32_t token;		 /* the last; TOKEN_IN_REFS: a reference has the n-gram */
 	uint32_t global;	 /* number among all images; none: pruned */
-	uint8_t order, in_refs;
 };
+#define TOKEN_IN_REFS ((uint32_t)1 << 31)
 
 struct slot {
 	uint64_t key; /* the pair + 1; 0: empty */
@@ -32,10 +33,11 @@ struct builder {
 	struct wl_ngram_set *set;
 	struct node *node; /* of all images, one after the other */
 	size_t n, cap;
+	uint32_t (*order_at)[WL_NGRAM_MAX + 1]; /* [images] where an image's orders begin, in it */
 	/* the image's table: a slot is taken when its stamp is the image's */
 	struct slot *local;
 	size_t local_slots;
-	uint32_t *at; /* [cap_at] the n-gram that begins at each place of a caption */
+	uint32_t *at; /* [cap_at] the n-gram that begins at each place of the image's captions */
 	size_t cap_at;
 	/* the table of all images, an order at a time */
 	struct slot *global;
@@ -72,11 +74,11 @@ static int grown(void **p, size_t *cap, size_t want, size_t size, struct wl_err 
 
 /* --- an image --------------------------------------------------------------------------- */
 
-static int reserve_local(struct builder *b, size_t tokens, size_t longest, struct wl_err *err)
+static int reserve_local(struct builder *b, size_t tokens, size_t captions, struct wl_err *err)
 {
 	size_t want = 2 * WL_NGRAM_MAX * tokens + 2;
 
-	WL_TRY(GROW(b->at, b->cap_at, longest + 1));
+	WL_TRY(GROW(b->at, b->cap_at, tokens + captions));
 	if (b->n > INT32_MAX || tokens > INT32_MAX / 16)
 		return wl_err_set(err, WL_EDATA, "the captions have more than 2^31 n-grams");
 	WL_TRY(GROW(b->node, b->cap, b->n + WL_NGRAM_MAX * tokens + 1));
@@ -96,7 +98,7 @@ static int reserve_local(struct builder *b, size_t tokens, size_t longest, struc
 
 /* The image's number of the n-gram (prefix, token). */
 static uint32_t local_number(struct builder *b, size_t first, uint32_t stamp, uint32_t prefix,
-	uint32_t suffix, uint32_t token, uint8_t order)
+	uint32_t suffix, uint32_t token)
 {
 	uint64_t key = (uint64_t)prefix << 32 | token;
 	size_t k = place(key, b->local_slots);
@@ -106,7 +108,7 @@ static uint32_t local_number(struct builder *b, size_t first, uint32_t stamp, ui
 		k = (k + 1) & (b->local_slots - 1);
 	if (s->stamp != stamp) {
 		*s = (struct slot){key, (uint32_t)(b->n - first), stamp};
-		b->node[b->n++] = (struct node){prefix, suffix, token, none, order, 0};
+		b->node[b->n++] = (struct node){prefix, suffix, token, none};
 	}
 	return s->value;
 }
@@ -143,8 +145,25 @@ static void fold(struct wl_ngram_list *l)
 	l->n = kept;
 }
 
-static int add_caption(struct builder *b, size_t first, uint32_t stamp, const struct wl_caption *c,
-	bool is_ref, struct wl_ngram_list out[WL_NGRAM_MAX], struct wl_err *err)
+/* The n-grams of order k + 1 of a caption; at [n] holds those of order k and is replaced. */
+static void add_order(struct builder *b, size_t first, uint32_t stamp, const struct wl_caption *c,
+	size_t k, uint32_t in_refs, uint32_t *at, struct wl_ngram_list *out)
+{
+	/* at[i + 1], not yet replaced, is the neighbour. */
+	for (size_t i = 0; i < out->n; i++) {
+		uint32_t id = local_number(b, first, stamp, k ? at[i] : none, k ? at[i + 1] : none,
+			c->token[i + k]);
+
+		b->node[first + id].token |= in_refs;
+		at[i] = id;
+		out->v[i] = (struct wl_ngram_count){id, 1};
+	}
+	fold(out);
+}
+
+/* Room for the lists of a caption of n tokens. */
+static int reserve_lists(struct builder *b, const struct wl_caption *c,
+	struct wl_ngram_list out[WL_NGRAM_MAX], struct wl_err *err)
 {
 	struct wl_ngram_count *v =
 		wl_arena_calloc(&b->set->arena, WL_NGRAM_MAX * c->n + 1, sizeof *v, err);
@@ -152,21 +171,8 @@ static int add_caption(struct builder *b, size_t first, uint32_t stamp, const st
 	if (!v)
 		return -1;
 	for (size_t k = 0; k < WL_NGRAM_MAX; k++) {
-		size_t n = c->n > k ? c->n - k : 0;
-
-		/* at[i] is the n-gram of the order before; at[i + 1], not yet replaced, its
-		 * neighbour. */
-		for (size_t i = 0; i < n; i++) {
-			uint32_t id = local_number(b, first, stamp, k ? b->at[i] : none,
-				k ? b->at[i + 1] : none, c->token[i + k], (uint8_t)k);
-
-			b->node[first + id].in_refs |= is_ref;
-			b->at[i] = id;
-			v[i] = (struct wl_ngram_count){id, 1};
-		}
-		out[k] = (struct wl_ngram_list){v, n};
-		fold(&out[k]);
-		v += n;
+		out[k] = (struct wl_ngram_list){v, c->n > k ? c->n - k : 0};
+		v += out[k].n;
 	}
 	return 0;
 }
@@ -174,17 +180,26 @@ static int add_caption(struct builder *b, size_t first, uint32_t stamp, const st
 static int add_image(struct builder *b, size_t i, const struct wl_captioned *im, struct wl_err *err)
 {
 	struct wl_ngram_set *s = b->set;
-	size_t tokens = im->hyp.n, longest = tokens, first = b->n;
+	struct wl_ngram_list(*refs)[WL_NGRAM_MAX] = &s->ref[s->first_ref[i]];
+	size_t tokens = im->hyp.n, first = b->n;
 
+	WL_TRY(reserve_lists(b, &im->hyp, s->hyp[i], err));
 	for (size_t r = 0; r < im->n_refs; r++) {
 		tokens += im->refs[r].n;
-		longest = im->refs[r].n > longest ? im->refs[r].n : longest;
+		WL_TRY(reserve_lists(b, &im->refs[r], refs[r], err));
 	}
-	WL_TRY(reserve_local(b, tokens, longest, err));
-	WL_TRY(add_caption(b, first, (uint32_t)i + 1, &im->hyp, false, s->hyp[i], err));
-	for (size_t r = 0; r < im->n_refs; r++)
-		WL_TRY(add_caption(b, first, (uint32_t)i + 1, &im->refs[r], true,
-			s->ref[s->first_ref[i] + r], err));
+	WL_TRY(reserve_local(b, tokens, im->n_refs + 1, err));
+	for (size_t k = 0; k < WL_NGRAM_MAX; k++) {
+		uint32_t *at = b->at;
+
+		b->order_at[i][k] = (uint32_t)(b->n - first);
+		add_order(b, first, (uint32_t)i + 1, &im->hyp, k, 0, at, &s->hyp[i][k]);
+		at += im->hyp.n;
+		for (size_t r = 0; r < im->n_refs; at += im->refs[r++].n)
+			add_order(b, first, (uint32_t)i + 1, &im->refs[r], k, TOKEN_IN_REFS, at,
+				&refs[r][k]);
+	}
+	b->order_at[i][WL_NGRAM_MAX] = (uint32_t)(b->n - first);
 	s->first_ref[i + 1] = s->first_ref[i] + im->n_refs;
 	s->first_id[i + 1] = b->n;
 	return 0;
@@ -223,7 +238,7 @@ static int rehash(struct builder *b, size_t more, struct wl_err *err)
 /* The pair of an n-gram's first part, by its number among all, and its last token. */
 static uint64_t global_key(const struct node *x, const struct node *image)
 {
-	return ((uint64_t)image[x->prefix].global << 32 | x->token) + 1;
+	return ((uint64_t)image[x->prefix].global << 32 | (x->token & ~TOKEN_IN_REFS)) + 1;
 }
 
 static uint32_t global_number(struct builder *b, uint64_t key)
@@ -242,14 +257,14 @@ static int count_image(struct builder *b, size_t i, int order, struct wl_err *er
 {
 	struct node *image = b->node + b->set->first_id[i];
 	const uint32_t *df = b->set->df + b->set->first_id[i];
-	size_t nodes = b->set->first_id[i + 1] - b->set->first_id[i], n = 0;
+	size_t from = b->order_at[i][order], end = b->order_at[i][order + 1], n = 0;
 
-	WL_TRY(GROW(b->batch, b->cap_batch, nodes + 1));
-	WL_TRY(rehash(b, nodes, err));
-	for (size_t k = 0; k < nodes; k++) {
+	WL_TRY(GROW(b->batch, b->cap_batch, end - from + 1));
+	WL_TRY(rehash(b, end - from, err));
+	for (size_t k = from; k < end; k++) {
 		const struct node *x = &image[k];
 
-		if (x->order != order || df[x->prefix] < 2 || df[x->suffix] < 2)
+		if (df[x->prefix] < 2 || df[x->suffix] < 2)
 			continue;
 		__builtin_prefetch(&b->global[place(global_key(x, image), b->global_slots)]);
 		b->batch[n++] = k;
@@ -263,29 +278,38 @@ static int count_image(struct builder *b, size_t i, int order, struct wl_err *er
 			WL_TRY(GROW(b->count, b->cap_count, b->global_used));
 			b->count[x->global] = 0;
 		}
-		b->count[x->global] += x->in_refs;
+		b->count[x->global] += x->token >> 31;
 	}
 	return 0;
 }
 
-/* Order 1: the tokens are numbers already. */
-static int count_tokens(struct builder *b, struct wl_err *err)
+/* From counts to the n-grams of the order. */
+static void set_df(struct builder *b, size_t images, int order)
 {
-	uint32_t *df = b->set->df, max = 0;
+	for (size_t i = 0; i < images; i++) {
+		const struct node *x = b->node + b->set->first_id[i];
+		uint32_t *df = b->set->df + b->set->first_id[i];
 
-	for (size_t k = 0; k < b->n; k++)
-		if (!b->node[k].order && b->node[k].token > max)
-			max = b->node[k].token;
+		for (size_t k = b->order_at[i][order]; k < b->order_at[i][order + 1]; k++)
+			if (x[k].global != none)
+				df[k] = b->count[x[k].global];
+	}
+}
+
+/* Order 1: the tokens are numbers already. */
+static int count_tokens(struct builder *b, size_t images, uint32_t max, struct wl_err *err)
+{
 	WL_TRY(GROW(b->count, b->cap_count, (size_t)max + 1));
 	memset(b->count, 0, ((size_t)max + 1) * sizeof *b->count);
-	for (size_t k = 0; k < b->n; k++)
-		if (!b->node[k].order) {
-			b->node[k].global = b->node[k].token;
-			b->count[b->node[k].token] += b->node[k].in_refs;
+	for (size_t i = 0; i < images; i++) {
+		struct node *x = b->node + b->set->first_id[i];
+
+		for (size_t k = 0; k < b->order_at[i][1]; k++) {
+			x[k].global = x[k].token & ~TOKEN_IN_REFS;
+			b->count[x[k].global] += x[k].token >> 31;
 		}
-	for (size_t k = 0; k < b->n; k++)
-		if (!b->node[k].order)
-			df[k] = b->count[b->node[k].token];
+	}
+	set_df(b, images, 0);
 	return 0;
 }
 
@@ -296,9 +320,22 @@ static int count_order(struct builder *b, size_t images, int order, struct wl_er
 	b->global_used = 0;
 	for (size_t i = 0; i < images; i++)
 		WL_TRY(count_image(b, i, order, err));
-	for (size_t k = 0; k < b->n; k++)
-		if (b->node[k].order == order && b->node[k].global != none)
-			b->set->df[k] = b->count[b->node[k].global];
+	set_df(b, images, order);
+	return 0;
+}
+
+static int largest_token(const struct wl_captioned *im, size_t n, uint32_t *max, struct wl_err *err)
+{
+	*max = 0;
+	for (size_t i = 0; i < n; i++)
+		for (size_t r = 0; r <= im[i].n_refs; r++) {
+			const struct wl_caption *c = r ? &im[i].refs[r - 1] : &im[i].hyp;
+
+			for (size_t k = 0; k < c->n; k++)
+				*max = c->token[k] > *max ? c->token[k] : *max;
+		}
+	if (*max >= TOKEN_IN_REFS)
+		return wl_err_set(err, WL_EDATA, "the captions have more than 2^31 words");
 	return 0;
 }
 
@@ -323,9 +360,16 @@ int wl_ngram_set_make(
 	struct wl_ngram_set *s, const struct wl_captioned *im, size_t n, struct wl_err *err)
 {
 	struct builder b = {.set = s};
+	uint32_t max;
 	int ret = -1;
 
 	WL_TRY_OUT(allocate(s, im, n, err));
+	WL_TRY_OUT(largest_token(im, n, &max, err));
+	b.order_at = calloc(n + 1, sizeof *b.order_at);
+	if (!b.order_at) {
+		wl_err_nomem(err, "n-grams", n * sizeof *b.order_at);
+		goto out;
+	}
 	for (size_t i = 0; i < n; i++)
 		WL_TRY_OUT(add_image(&b, i, &im[i], err));
 	s->df = calloc(b.n + 1, sizeof *s->df);
@@ -333,12 +377,13 @@ int wl_ngram_set_make(
 		wl_err_nomem(err, "document frequencies", b.n * sizeof *s->df);
 		goto out;
 	}
-	WL_TRY_OUT(count_tokens(&b, err));
+	WL_TRY_OUT(count_tokens(&b, n, max, err));
 	for (int order = 1; order < WL_NGRAM_MAX; order++)
 		WL_TRY_OUT(count_order(&b, n, order, err));
 	ret = 0;
 out:
 	free(b.node);
+	free(b.order_at);
 	free(b.local);
 	free(b.at);
 	free(b.global);
