@@ -125,9 +125,14 @@ $(foreach m,$(MAINS),$(eval $(call exe_rule,$(m))))
 
 $(TESTS): LDLIBS := -lcmocka $(LDLIBS)
 $(TESTS): $(TEST_LIB)
+# An archive, of which a benchmark takes what it uses.
+$(BENCH): SUPPORT := $(B)/libwl_support.a
+$(BENCH): $(B)/libwl_support.a
+$(B)/libwl_support.a: $(TEST_LIB)
+	$(Q)rm -f $@ && ar rcs $@ $^
 $(TESTS) $(E2E) $(BENCH) $(FUZZ): %: %.o $(LINK_ORDER)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LINK) $(LDLIBS)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(SUPPORT) $(LINK) $(LDLIBS)
 
 # The flags, so that a change of them rebuilds what was built with others.
 $(B)/flags: force
