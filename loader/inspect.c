@@ -17,17 +17,6 @@
 
 enum { MAX_JSON_BYTES = 16 * 1024 * 1024 };
 
-static int print_json(const json_t *v, struct wl_err *err)
-{
-	char *text = wl_json_text(v, err);
-
-	if (!text)
-		return -1;
-	puts(text);
-	free(text);
-	return 0;
-}
-
 /* KEY.json of a sample: a new reference. */
 static json_t *sample_json(struct wl_loader *l, int64_t sample, const char *key,
 	struct wl_err *err)
@@ -210,7 +199,7 @@ int wl_inspect_show(struct wl_loader *l, const struct wl_inspect *w, struct wl_e
 	if (sheet)
 		WL_TRY_OUT(wl_sheet_save(sheet, err));
 	if (w->json)
-		WL_TRY_OUT(print_json(v, err));
+		WL_TRY_OUT(wl_json_print(v, err));
 	if (!w->json)
 		print_counts(v);
 	json_array_foreach(shown, i, row)
@@ -368,7 +357,7 @@ int wl_inspect_bench(struct wl_loader *l, const struct wl_inspect *w, struct wl_
 	WL_TRY_OUT(measure(l, w, jobs, &m, err));
 	v = measured_json(w, &m);
 	if (w->json)
-		WL_TRY_OUT(print_json(v, err));
+		WL_TRY_OUT(wl_json_print(v, err));
 	else
 		print_measured(v);
 	rc = 0;

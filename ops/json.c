@@ -4,6 +4,7 @@
 #include "ops/file.h"
 #include "ops/opt.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -188,4 +189,15 @@ char *wl_json_text(const json_t *v, struct wl_err *err)
 	if (!s)
 		wl_err_nomem(err, "JSON text", 0);
 	return s;
+}
+
+int wl_json_print(const json_t *v, struct wl_err *err)
+{
+	char *text = wl_json_text(v, err);
+
+	if (!text)
+		return -1;
+	puts(text);
+	free(text);
+	return 0;
 }

@@ -48,6 +48,8 @@ WL_MUST_CHECK int wl_json_only_keys(const json_t *o, const char *const *known,
 
 /* Compact text with sorted keys, to be freed by the caller; NULL when out of memory. */
 char *wl_json_text(const json_t *v, struct wl_err *err);
+/* That text as one line on standard output. */
+WL_MUST_CHECK int wl_json_print(const json_t *v, struct wl_err *err);
 
 /* The value as block YAML: mappings over several lines, all else in flow form, which is
  * JSON; added to out. */

@@ -23,12 +23,8 @@ struct check_cmd {
 /* Prints v (stolen) as one line on standard output when --json was given. */
 static int put_json(const struct wl_opts *o, json_t *v, struct wl_err *err)
 {
-	char *text = o->common.json ? wl_json_text(v, err) : NULL;
-	int ret = o->common.json && !text ? -1 : 0;
+	int ret = o->common.json ? wl_json_print(v, err) : 0;
 
-	if (text)
-		puts(text);
-	free(text);
 	json_decref(v);
 	return ret;
 }
@@ -93,7 +89,8 @@ int wl_cmd_repair(int argc, char **argv)
 	};
 	struct wl_opts opts = {.program = "wenlan-shard repair",
 		.usage = "--shards DIR",
-		.about = "Makes NAME.db, the index files and manifest.db again from the tars.",
+		.about = "Makes NAME.db, manifest.db and the index files of wids, DALI and "
+			 "Megatron-Energon again from the tars.",
 		.example = "wenlan-shard repair --shards shards",
 		.table = table};
 

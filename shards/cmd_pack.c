@@ -34,7 +34,7 @@ static int say(const struct wl_opts *opts, const struct pack_cmd *p, const struc
 	struct wl_err *err)
 {
 	json_t *v;
-	char *text;
+	int ret;
 
 	if (r->nothing_to_do)
 		wl_info("%s is finished already and nothing has changed", p->o.out);
@@ -55,13 +55,9 @@ static int say(const struct wl_opts *opts, const struct pack_cmd *p, const struc
 		(json_int_t)r->rejected, "splits", "train", (json_int_t)r->in_split[WL_SPLIT_TRAIN],
 		"val", (json_int_t)r->in_split[WL_SPLIT_VAL], "test",
 		(json_int_t)r->in_split[WL_SPLIT_TEST], "nothing_to_do", r->nothing_to_do);
-	text = wl_json_text(v, err);
+	ret = v ? wl_json_print(v, err) : wl_err_nomem(err, "the result", 0);
 	json_decref(v);
-	if (!text)
-		return -1;
-	puts(text);
-	free(text);
-	return 0;
+	return ret;
 }
 
 static int run(struct wl_opts *opts, void *user, struct wl_err *err)
@@ -109,7 +105,7 @@ int wl_cmd_pack(int argc, char **argv)
 		.usage = "--corpus DIR --out DIR [OPTION]...",
 		.about = "Packs the kept pairs of a corpus into WebDataset tars with a SQLite "
 			 "manifest.\nThe same command goes on where a killed run stopped.\n"
-			 "Commands: verify, repair, audit, ls, get, stats, tombstone "
+			 "Commands: verify, repair, audit, ls, get, stats, lint, diff, merge, tombstone "
 			 "(each has --help).",
 		.example = "wenlan-shard --corpus corpus --out shards --test 11000 --val 1000",
 		.table = table};

@@ -20,18 +20,6 @@ static int64_t number(const json_t *v, const char *key)
 	return json_integer_value(json_object_get(v, key));
 }
 
-/* One line of JSON on standard output. */
-static int print(const json_t *v, struct wl_err *err)
-{
-	char *text = wl_json_text(v, err);
-
-	if (!text)
-		return -1;
-	puts(text);
-	free(text);
-	return 0;
-}
-
 static void print_examples(const char *title, const json_t *examples, int64_t count)
 {
 	json_t *v;
@@ -54,7 +42,7 @@ static int run_lint(struct wl_opts *o, void *user, struct wl_err *err)
 		return -1;
 	errors = number(v, "errors");
 	if (o->common.json)
-		rc = print(v, err);
+		rc = wl_json_print(v, err);
 	else
 		json_array_foreach(json_object_get(v, "findings"), i, f)
 		{
@@ -112,7 +100,7 @@ static int run_diff(struct wl_opts *o, void *user, struct wl_err *err)
 	if (!v)
 		return -1;
 	if (o->common.json)
-		rc = print(v, err);
+		rc = wl_json_print(v, err);
 	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
 		int64_t n = number(v, keys[i]);
 

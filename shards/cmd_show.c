@@ -270,14 +270,8 @@ static int run_stats(struct wl_opts *o, void *user, struct wl_err *err)
 	all = json_pack("{s:s, s:I, s:o, s:o, s:o, s:O}", "fingerprint", m.fingerprint,
 		"tombstones", (json_int_t)m.n_tombstones, "splits", splits, "sources", sources,
 		"topics", topics, "meta", m.meta);
-	if (rc == 0 && o->common.json) {
-		char *text = wl_json_text(all, err);
-
-		rc = text ? 0 : -1;
-		if (text)
-			puts(text);
-		free(text);
-	}
+	if (rc == 0 && o->common.json)
+		rc = wl_json_print(all, err);
 	json_decref(all);
 	wl_manifest_release(&m);
 	return rc;

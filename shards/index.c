@@ -4,40 +4,75 @@
 #include "ops/file.h"
 #include "ops/json.h"
 #include "shards/shard_db.h"
+#include "shards/tar.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* "v1.2 SAMPLES", then a line a sample of "ext offset size name" groups. */
-static int write_dali(const char *dir, const struct wl_shard_info *s, struct wl_err *err)
-{
-	char *path = wl_strf(err, "%s/%s.idx", dir, s->name);
-	struct wl_shard_rows rows = {0};
-	struct wl_outfile out = {0};
-	struct wl_shard_row r;
-	int rc, ret = -1;
+/* The two files beside a tar: NAME.idx for DALI ("v1.2 SAMPLES", then a line a sample of "ext offset
+ * size name" groups) and NAME.tar.idx for Energon and ourselves (index.h). */
+struct pair_of_files {
+	struct wl_outfile dali, offsets;
+};
 
-	if (!path || wl_exists(path)) {
-		ret = path ? 0 : -1;
+static void put_u64(FILE *fp, uint64_t v)
+{
+	for (int i = 0; i < 8; i++)
+		fputc((int)(v >> 8 * i & 255), fp);
+}
+
+static void put_row(struct pair_of_files *f, const struct wl_shard_row *r)
+{
+	for (int m = 0; m < WL_MEMBERS; m++)
+		fprintf(f->dali.fp, "%s%s %lld %lld %s.%s", m ? " " : "", wl_member_ext[m],
+			(long long)r->offset[m], (long long)r->length[m], r->key, wl_member_ext[m]);
+	fputc('\n', f->dali.fp);
+	put_u64(f->offsets.fp, (uint64_t)(r->offset[0] - WL_TAR_BLOCK));
+}
+
+static int write_rows(struct pair_of_files *f, const char *dir, const struct wl_shard_info *s,
+	struct wl_err *err)
+{
+	struct wl_shard_rows rows;
+	struct wl_shard_row r;
+	int64_t end = 0;
+	int rc;
+
+	WL_TRY(wl_shard_rows_open(&rows, dir, s->name, err));
+	fprintf(f->dali.fp, "v1.2 %lld\n", (long long)s->samples);
+	while ((rc = wl_shard_rows_next(&rows, &r, err)) > 0) {
+		put_row(f, &r);
+		end = r.offset[WL_MEMBERS - 1] + wl_tar_padded(r.length[WL_MEMBERS - 1]);
+	}
+	put_u64(f->offsets.fp, (uint64_t)end);
+	wl_shard_rows_close(&rows);
+	return rc;
+}
+
+static int write_beside(const char *dir, const struct wl_shard_info *s, struct wl_err *err)
+{
+	char *dali = wl_strf(err, "%s/%s.idx", dir, s->name);
+	char *offsets = wl_strf(err, "%s/%s.tar.idx", dir, s->name);
+	struct pair_of_files f = {0};
+	int ret = -1;
+
+	if (!dali || !offsets)
+		goto out;
+	if (wl_exists(dali) && wl_exists(offsets)) {
+		ret = 0;
 		goto out;
 	}
-	WL_TRY_OUT(wl_shard_rows_open(&rows, dir, s->name, err));
-	WL_TRY_OUT(wl_outfile_open(&out, path, err));
-	fprintf(out.fp, "v1.2 %lld\n", (long long)s->samples);
-	while ((rc = wl_shard_rows_next(&rows, &r, err)) > 0) {
-		for (int m = 0; m < WL_MEMBERS; m++)
-			fprintf(out.fp, "%s%s %lld %lld %s.%s", m ? " " : "", wl_member_ext[m],
-				(long long)r.offset[m], (long long)r.length[m], r.key,
-				wl_member_ext[m]);
-		fputc('\n', out.fp);
-	}
-	WL_TRY_OUT(rc);
-	ret = wl_outfile_commit(&out, err);
+	WL_TRY_OUT(wl_outfile_open(&f.dali, dali, err));
+	WL_TRY_OUT(wl_outfile_open(&f.offsets, offsets, err));
+	WL_TRY_OUT(write_rows(&f, dir, s, err));
+	WL_TRY_OUT(wl_outfile_commit(&f.dali, err));
+	ret = wl_outfile_commit(&f.offsets, err);
 out:
-	wl_outfile_discard(&out);
-	wl_shard_rows_close(&rows);
-	free(path);
+	wl_outfile_discard(&f.dali);
+	wl_outfile_discard(&f.offsets);
+	free(dali);
+	free(offsets);
 	return ret;
 }
 
@@ -89,7 +124,7 @@ int wl_index_write(
 		v[i] = &shards[i];
 	qsort(v, n, sizeof *v, by_name);
 	for (size_t i = 0; i < n; i++) {
-		WL_TRY_OUT(write_dali(dir, v[i], err));
+		WL_TRY_OUT(write_beside(dir, v[i], err));
 		if (!i || strcmp(v[i]->split, v[i - 1]->split))
 			WL_TRY_OUT(write_wids(dir, v[i]->split, v, n, err));
 	}

@@ -1,56 +1,20 @@
 /*
- * What Megatron-Energon asks for beside tars: NAME.tar.idx, the offsets of the samples and of the
- * end as 64-bit little-endian numbers; and .nv-meta/ with .info.json, split.yaml (take-downs
- * are its excludes) and dataset.yaml.  Its optional index.sqlite, a row a sample over all shards,
- * is not written: it serves joins between data sets, and is the wall that it hits itself.
+ * What Megatron-Energon asks for beside tars and their NAME.tar.idx (index.c): .nv-meta/ with
+ * .info.json, split.yaml (take-downs are its excludes) and dataset.yaml.  Its optional
+ * index.sqlite, a row a sample over all shards, is not written: it serves joins between data
+ * sets, and is the wall that it hits itself.
  */
 #include "shards/index.h"
 
 #include "ops/file.h"
 #include "ops/json.h"
 #include "shards/shard_db.h"
-#include "shards/tar.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-
-static void put_u64(FILE *fp, uint64_t v)
-{
-	for (int i = 0; i < 8; i++)
-		fputc((int)(v >> 8 * i & 255), fp);
-}
-
-static int write_offsets(const char *dir, const struct wl_shard_info *s, struct wl_err *err)
-{
-	char *path = wl_strf(err, "%s/%s.tar.idx", dir, s->name);
-	struct wl_shard_rows rows = {0};
-	struct wl_outfile out = {0};
-	struct wl_shard_row r;
-	int64_t end = 0;
-	int rc, ret = -1;
-
-	if (!path || wl_exists(path)) {
-		ret = path ? 0 : -1;
-		goto out;
-	}
-	WL_TRY_OUT(wl_shard_rows_open(&rows, dir, s->name, err));
-	WL_TRY_OUT(wl_outfile_open(&out, path, err));
-	while ((rc = wl_shard_rows_next(&rows, &r, err)) > 0) {
-		put_u64(out.fp, (uint64_t)(r.offset[0] - WL_TAR_BLOCK));
-		end = r.offset[WL_MEMBERS - 1] + wl_tar_padded(r.length[WL_MEMBERS - 1]);
-	}
-	WL_TRY_OUT(rc);
-	put_u64(out.fp, (uint64_t)end);
-	ret = wl_outfile_commit(&out, err);
-out:
-	wl_outfile_discard(&out);
-	wl_shard_rows_close(&rows);
-	free(path);
-	return ret;
-}
 
 static int by_id(const void *a, const void *b)
 {
@@ -140,8 +104,6 @@ int wl_index_energon(const char *dir, struct wl_err *err)
 		goto out;
 	}
 	WL_TRY_OUT(wl_manifest_read(&m, dir, err));
-	for (size_t i = 0; i < m.n; i++)
-		WL_TRY_OUT(write_offsets(dir, &m.shards[i], err));
 	WL_TRY_OUT(save(dir, "dataset.yaml",
 		json_pack("{s:s, s:s, s:{s:s, s:s}}", "__module__", "megatron.energon", "__class__",
 			"CaptioningWebdataset", "field_map", "image", "jpg", "caption", "txt"),

@@ -488,7 +488,8 @@ static int pack_locked(struct pack *p, struct wl_pack_result *out, struct wl_err
 		out->nothing_to_do = true;
 		out->kept_shards = (int64_t)p->plan.n_shards;
 		sum_up(p, out);
-		/* A kill may have come between the manifest and this. */
+		/* A kill may have come between the manifest and this; an older set lacks some. */
+		WL_TRY(wl_index_write(p->o->out, p->infos, p->plan.n_shards, err));
 		return wl_index_energon(p->o->out, err);
 	}
 	WL_TRY(clear_out_dir(p, err));

@@ -1,9 +1,10 @@
 /*
  * Packing: a corpus's kept pairs into a shard set.
  *
- * The plan (plan.h) is made first.  Workers read, check and convert pictures; one thread takes
- * their results in plan order and fills shards; each shard's own thread writes and seals it
- * (write.h).  A kill loses at most the shards that were not sealed: the same command finds
+ * The plan (plan.h) is made first.  Workers read pictures and convert those that are no plain
+ * JPEG; one thread takes their results in plan order, compares the bytes with the catalog's
+ * SHA-256 (of many pictures at once: wl_sha256_many) and fills shards; each shard's own threads
+ * hash, write and seal it (write.h).  A kill loses at most the shards that were not sealed: the same command finds
  * the sealed ones by the plan's hash in NAME.db, checks their bytes and goes on.  The
  * manifest comes last.
  *

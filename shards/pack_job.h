@@ -34,7 +34,7 @@ void wl_pack_job_free(struct wl_pack_job *j);
 /* Looks the pair up; its buffers keep their memory from the last use.  Not thread-safe. */
 WL_MUST_CHECK int wl_pack_job_fill(struct wl_pack_job *j, struct wl_pair_cursor *cur,
 	struct wl_kept *k, int64_t id, int64_t group, struct wl_err *err);
-/* Reads, checks and converts; runs on any thread. */
+/* Reads and converts; a picture that goes in as it is stays unchecked.  Runs on any thread. */
 void wl_pack_job_run(void *job);
 
 #endif

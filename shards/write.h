@@ -2,8 +2,8 @@
  * Writing one shard: NAME.tar and NAME.db appear together, whole and synced, or not at all.
  * The bytes depend on the samples and their order alone.
  *
- * A thread of the writer's own hashes and writes the tar behind the caller's back (a ring of
- * four 1 MiB chunks), and does the sealing too, so that the next shard can be filled
+ * Two threads of the writer's own work behind the caller's back on a ring of four 1 MiB chunks:
+ * one hashes the tar, one writes it and does the sealing, so that the next shard can be filled
  * while this one is being synced.
  */
 #ifndef WL_SHARDS_WRITE_H
