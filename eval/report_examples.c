@@ -44,11 +44,16 @@ static int find_samples(struct examples *e, struct wl_err *err)
 {
 	int64_t n = wl_shardset_size(e->set);
 	struct id_place *all = malloc((size_t)n * sizeof *all + 1);
+	int64_t *ids = malloc((size_t)n * sizeof *ids + 1);
+	int ret = -1;
 
-	if (!all)
-		return wl_err_nomem(err, "an index of samples", (size_t)n * sizeof *all);
+	if (!all || !ids) {
+		wl_err_nomem(err, "an index of samples", (size_t)n * sizeof *all);
+		goto out;
+	}
+	WL_TRY_OUT(wl_shardset_pair_ids(e->set, ids, err));
 	for (int64_t i = 0; i < n; i++)
-		all[i] = (struct id_place){wl_shardset_pair_id(e->set, i), i};
+		all[i] = (struct id_place){ids[i], i};
 	if (n)
 		qsort(all, (size_t)n, sizeof *all, by_id);
 	for (int64_t i = 0; i < e->v->n_images; i++) {
@@ -58,8 +63,11 @@ static int find_samples(struct examples *e, struct wl_err *err)
 
 		e->sample[i] = found && !wl_shardset_dead(e->set, found->place) ? found->place : -1;
 	}
+	ret = 0;
+out:
 	free(all);
-	return 0;
+	free(ids);
+	return ret;
 }
 
 /* Texts of an image stand in the order of its captions. */

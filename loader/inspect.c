@@ -138,10 +138,12 @@ static void print_row(const struct wl_inspect *w, const json_t *row)
 static json_t *counts_json(struct wl_loader *l, const struct wl_inspect *w)
 {
 	struct wl_shardset *s = wl_loader_shards(l);
+	int64_t down;
 
+	wl_shardset_dead_samples(s, &down);
 	return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:[]}", "shards", w->o->dir, "split",
 		w->o->split, "packed", (json_int_t)wl_shardset_size(s), "taken_down",
-		(json_int_t)wl_shardset_tombstones(s), "samples", (json_int_t)wl_loader_size(l),
+		(json_int_t)down, "samples", (json_int_t)wl_loader_size(l),
 		"batches", (json_int_t)wl_loader_batches(l), "fingerprint",
 		wl_shardset_fingerprint(s), "shown");
 }

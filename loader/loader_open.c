@@ -43,19 +43,13 @@ static int check_opts(const struct wl_loader_opts *o, struct wl_err *err)
 
 static int open_shards(struct wl_loader *l, struct wl_err *err)
 {
-	int64_t n, i;
+	int64_t n;
 
 	l->shards = wl_shardset_open(l->dir, l->split, err);
 	if (!l->shards)
 		return -1;
 	n = wl_shardset_size(l->shards);
-	l->dead = wl_arena_calloc(&l->arena, (size_t)wl_shardset_tombstones(l->shards) + 1,
-		sizeof(int64_t), err);
-	if (!l->dead)
-		return -1;
-	for (i = 0; i < n && l->n_dead < wl_shardset_tombstones(l->shards); i++)
-		if (wl_shardset_dead(l->shards, i))
-			l->dead[l->n_dead++] = i;
+	l->dead = wl_shardset_dead_samples(l->shards, &l->n_dead);
 	l->size = n - l->n_dead;
 	if (l->o.limit > 0 && l->o.limit < l->size)
 		l->size = l->o.limit;

@@ -33,7 +33,7 @@ struct wl_loader {
 	struct wl_shardset *shards;
 	struct wl_arena arena;
 	char *dir, *split;
-	int64_t *dead; /* [n_dead] sample numbers taken down, ascending */
+	const int64_t *dead; /* [n_dead] sample numbers taken down, ascending; the shards' */
 	int64_t n_dead, size;
 	struct wl_slot *slots;
 	int64_t n_slots;

@@ -240,7 +240,7 @@ int wl_worker_sample(struct wl_worker *w, int64_t epoch, int64_t sample, struct 
 	if (!json)
 		return -1;
 	rc = make_row(w, json, epoch, sample, row, err);
-	*row->pair_id = wl_shardset_pair_id(w->shards, sample);
+	*row->pair_id = json_integer_value(json_object_get(json, "pair_id"));
 	json_decref(json);
 	return rc < 0 ? wl_err_prefix(err, "sample %s", key) : 0;
 }

@@ -13,11 +13,16 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Where a tombstone's pair lies; shard '': nowhere in this set.  Without it, a reader would have to
+ * look through every sample for a single take-down. */
+#define PLACE_TABLE                                                                                \
+	"CREATE TABLE IF NOT EXISTS place(pair_id INTEGER, shard TEXT, idx INTEGER);"
+
 #define MANIFEST_TABLES                                                                            \
 	"CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;"                       \
 	"CREATE TABLE shard(name TEXT PRIMARY KEY, split TEXT, bytes INTEGER, samples INTEGER,"    \
 	" sha256 TEXT, sealed_at INTEGER, rejected INTEGER) WITHOUT ROWID;"                        \
-	"CREATE TABLE tombstone(pair_id INTEGER PRIMARY KEY, reason TEXT, at INTEGER);"
+	"CREATE TABLE tombstone(pair_id INTEGER PRIMARY KEY, reason TEXT, at INTEGER);" PLACE_TABLE
 
 static bool split_ok(const char *split)
 {
@@ -215,6 +220,94 @@ static int read_tombstones(struct wl_manifest *m, struct wl_db *db, struct wl_er
 	return rc;
 }
 
+static int add_dead(struct wl_manifest *m, int64_t pair_id, const char *shard, int64_t index,
+	struct wl_err *err)
+{
+	struct wl_dead *d;
+
+	WL_TRY(grow((void **)&m->dead, m->n_dead, sizeof *m->dead, err));
+	d = &m->dead[m->n_dead++];
+	snprintf(d->shard, sizeof d->shard, "%s", shard);
+	d->pair_id = pair_id;
+	d->index = index;
+	return 0;
+}
+
+static int by_id(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Looks for the pairs ids[n] (ascending) in the samples of all shards; to m->dead. */
+static int look_for(struct wl_manifest *m, const char *dir, const struct wl_shard_info *shards,
+	size_t n_shards, const int64_t *ids, size_t n, struct wl_err *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; n && i < n_shards && rc == 0; i++) {
+		char *path = wl_strf(err, "%s/%s.db", dir, shards[i].name);
+		sqlite3_stmt *st = NULL;
+		struct wl_db db = {0};
+
+		rc = -1;
+		if (path && wl_db_open(&db, path, WL_DB_READ, err) == 0 &&
+			wl_db_prepare(&db, &st, "SELECT pair_id, idx FROM sample ORDER BY idx",
+				err) == 0)
+			while ((rc = wl_db_step(&db, st, err)) > 0) {
+				int64_t id = sqlite3_column_int64(st, 0);
+
+				if (bsearch(&id, ids, n, sizeof *ids, by_id) &&
+					(rc = add_dead(m, id, shards[i].name,
+						 sqlite3_column_int64(st, 1), err)) < 0)
+					break;
+			}
+		sqlite3_finalize(st);
+		wl_db_close(&db);
+		free(path);
+	}
+	return rc;
+}
+
+/* Tombstones without a row in `place` come from other programs. */
+static int read_places(
+	struct wl_manifest *m, struct wl_db *db, const char *dir, struct wl_err *err)
+{
+	int64_t *lost = NULL;
+	size_t n = 0;
+	sqlite3_stmt *st;
+	int rc;
+
+	if (!m->n_tombstones)
+		return 0;
+	WL_TRY(wl_db_prepare(db, &st,
+		"SELECT count(*) FROM sqlite_master WHERE name='place'", err));
+	rc = wl_db_step(db, st, err) > 0 && sqlite3_column_int(st, 0);
+	sqlite3_finalize(st);
+	WL_TRY(wl_db_prepare(db, &st,
+		rc ? "SELECT t.pair_id, p.shard, p.idx FROM tombstone t LEFT JOIN place p"
+		     " USING (pair_id) ORDER BY 1"
+		   : "SELECT pair_id, NULL, NULL FROM tombstone ORDER BY 1",
+		err));
+	while ((rc = wl_db_step(db, st, err)) > 0) {
+		const char *shard = (const char *)sqlite3_column_text(st, 1);
+
+		if (shard && *shard)
+			rc = add_dead(m, sqlite3_column_int64(st, 0), shard,
+				sqlite3_column_int64(st, 2), err);
+		else if (!shard && (rc = grow((void **)&lost, n, sizeof *lost, err)) == 0)
+			lost[n++] = sqlite3_column_int64(st, 0);
+		if (rc < 0)
+			break;
+	}
+	sqlite3_finalize(st);
+	if (rc == 0)
+		rc = look_for(m, dir, m->shards, m->n, lost, n, err);
+	free(lost);
+	return rc;
+}
+
 static int fingerprint(struct wl_manifest *m, struct wl_err *err)
 {
 	uint8_t digest[WL_SHA256_BYTES];
@@ -254,7 +347,8 @@ int wl_manifest_read(struct wl_manifest *m, const char *dir, struct wl_err *err)
 		goto out;
 	}
 	if (wl_db_open(&db, path, WL_DB_READ, err) < 0 || read_meta(m, &db, err) < 0 ||
-		read_shards(m, &db, err) < 0 || read_tombstones(m, &db, err) < 0) {
+		read_shards(m, &db, err) < 0 || read_tombstones(m, &db, err) < 0 ||
+		read_places(m, &db, dir, err) < 0) {
 		/* A manifest without its tables is bad input whatever SQLite calls it. */
 		if (err && err->code == WL_EFAIL)
 			err->code = WL_EDATA;
@@ -275,6 +369,7 @@ void wl_manifest_release(struct wl_manifest *m)
 		return;
 	free(m->shards);
 	free(m->tombstones);
+	free(m->dead);
 	json_decref(m->meta);
 	*m = (struct wl_manifest){0};
 }
@@ -369,6 +464,45 @@ out:
 	return ret;
 }
 
+/* The rows of `place` for the pairs ids[n] (ascending) in these shards. */
+static int put_places(struct wl_db *db, const char *dir, const struct wl_shard_info *shards,
+	size_t n_shards, const int64_t *ids, size_t n, struct wl_err *err)
+{
+	struct wl_manifest found = {0};
+	sqlite3_stmt *st = NULL;
+	int ret = -1;
+
+	WL_TRY_OUT(look_for(&found, dir, shards, n_shards, ids, n, err));
+	/* '' says that it was looked for; it does no harm beside a real place. */
+	WL_TRY_OUT(wl_db_prepare(db, &st, "INSERT INTO place VALUES(?,'',NULL)", err));
+	for (size_t i = 0; i < n; i++)
+		WL_TRY_OUT(wl_db_run(db, st, err, "i", ids[i]));
+	sqlite3_finalize(st);
+	st = NULL;
+	WL_TRY_OUT(wl_db_prepare(db, &st, "INSERT INTO place VALUES(?,?,?)", err));
+	for (size_t i = 0; i < found.n_dead; i++)
+		WL_TRY_OUT(wl_db_run(db, st, err, "isi", found.dead[i].pair_id,
+			found.dead[i].shard, found.dead[i].index));
+	ret = 0;
+out:
+	sqlite3_finalize(st);
+	wl_manifest_release(&found);
+	return ret;
+}
+
+/* The places of all tombstones in the database that is being written. */
+static int put_all_places(struct wl_db *db, const char *dir, const struct wl_shard_info *shards,
+	size_t n, struct wl_err *err)
+{
+	struct wl_manifest down = {0};
+	int rc = read_tombstones(&down, db, err);
+
+	if (rc == 0)
+		rc = put_places(db, dir, shards, n, down.tombstones, down.n_tombstones, err);
+	wl_manifest_release(&down);
+	return rc;
+}
+
 /* Held while a manifest is replaced or changed, so that no tombstone falls between. */
 static int lock_manifest(const char *dir, struct wl_err *err)
 {
@@ -394,6 +528,7 @@ int wl_manifest_write(const char *dir, const struct wl_shard_info *shards, size_
 	WL_TRY_OUT(put_meta(&db, meta, err));
 	WL_TRY_OUT(put_shards(&db, shards, n, err));
 	WL_TRY_OUT(keep_tombstones(&db, path, err));
+	WL_TRY_OUT(put_all_places(&db, dir, shards, n, err));
 	WL_TRY_OUT(wl_newdb_finish(&db, err));
 	if (rename(tmp, path) < 0) {
 		wl_err_errno(err, "%s: renaming it to %s failed", tmp, path);
@@ -418,7 +553,7 @@ int64_t wl_manifest_tombstone(
 	struct wl_manifest m = {0};
 	struct wl_db db = {0};
 	sqlite3_stmt *st = NULL;
-	int64_t added = 0, ret = -1;
+	int64_t *fresh = NULL, added = 0, ret = -1;
 	int lock = -1;
 
 	if (!path)
@@ -429,10 +564,19 @@ int64_t wl_manifest_tombstone(
 	WL_TRY_OUT(wl_db_begin(&db, err));
 	WL_TRY_OUT(wl_db_prepare(
 		&db, &st, "INSERT OR IGNORE INTO tombstone VALUES(?,?,unixepoch())", err));
+	fresh = malloc((n ? n : 1) * sizeof *fresh);
+	if (!fresh) {
+		wl_err_nomem(err, "a list of take-downs", n * sizeof *fresh);
+		goto out;
+	}
 	for (size_t i = 0; i < n; i++) {
 		WL_TRY_OUT(wl_db_run(&db, st, err, "is", pair_ids[i], reason));
-		added += sqlite3_changes(db.h);
+		if (sqlite3_changes(db.h))
+			fresh[added++] = pair_ids[i];
 	}
+	qsort(fresh, (size_t)added, sizeof *fresh, by_id);
+	WL_TRY_OUT(wl_db_exec(&db, PLACE_TABLE, err));
+	WL_TRY_OUT(put_places(&db, dir, m.shards, m.n, fresh, (size_t)added, err));
 	WL_TRY_OUT(wl_db_commit(&db, err));
 	ret = added;
 out:
@@ -442,6 +586,7 @@ out:
 	wl_manifest_release(&m);
 	if (lock >= 0)
 		close(lock);
+	free(fresh);
 	free(path);
 	return ret;
 }

@@ -36,22 +36,33 @@ WL_MUST_CHECK int wl_shard_name(
 /* True when name is SPLIT-NNNNNN for that split. */
 bool wl_shard_name_ok(const char *name, const char *split);
 
+/* A sample that was taken down. */
+struct wl_dead {
+	int64_t pair_id;
+	char shard[WL_SHARD_NAME_MAX];
+	int64_t index;
+};
+
 struct wl_manifest {
 	struct wl_shard_info *shards; /* [n], by name */
 	size_t n;
 	json_t *meta;	     /* object: key -> string */
 	int64_t *tombstones; /* [n_tombstones] pair ids, ascending */
 	size_t n_tombstones;
+	struct wl_dead *dead; /* [n_dead] where the tombstones' pairs lie */
+	size_t n_dead;
 	char fingerprint[65]; /* SHA-256 over "name split bytes samples sha256\n" of all shards */
 };
 bool wl_manifest_exists(const char *dir);
-/* Reads and checks DIR/manifest.db; WL_EDATA when it is missing or damaged. */
+/* Reads and checks DIR/manifest.db; WL_EDATA when it is missing or damaged.  Where the tombstones'
+ * pairs lie is in it too, for those that these programs wrote; others are looked for in every
+ * NAME.db. */
 WL_MUST_CHECK int wl_manifest_read(struct wl_manifest *m, const char *dir, struct wl_err *err);
 void wl_manifest_release(struct wl_manifest *m);
 
 /* Replaces DIR/manifest.db.  shards: in any order; meta: object, every value is stored as text
  * (strings as they are, others as JSON).  The tombstones of a manifest that is there already
- * are taken over. */
+ * are taken over, and their pairs looked for in every NAME.db. */
 WL_MUST_CHECK int wl_manifest_write(const char *dir, const struct wl_shard_info *shards, size_t n,
 	const json_t *meta, struct wl_err *err);
 /* Adds tombstones in one transaction; ids that have one keep the older reason.  The number

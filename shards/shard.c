@@ -1,5 +1,6 @@
 /*
- * Reading shards: the index of a split in memory (56 bytes a sample), the bytes by pread.
+ * Reading shards: the manifest in memory, where the samples lie as they are asked for, the bytes by
+ * one pread a sample (its three members are neighbours).
  *
  * A set may have more shards than a process may have files open, so descriptors are opened on
  * first use and the least recently used idle one is closed; a read holds its shard while
@@ -7,9 +8,11 @@
  */
 #include "shards/shard.h"
 
-#include "ops/db.h"
 #include "ops/file.h"
 #include "shards/manifest.h"
+#include "shards/places.h"
+#include "shards/shard_db.h"
+#include "shards/tar.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,18 +22,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { OPEN_MAX_SHARDS = 256 };
-
-struct entry {
-	int64_t pair_id;
-	int64_t jpg, txt, json; /* offsets */
-	uint32_t jpg_len, txt_len, json_len;
-	bool dead;
-};
+enum { OPEN_MAX_SHARDS = 256, REST_MAX_BYTES = 64 << 20 };
 
 struct shard {
 	struct wl_shard_info info;
 	int64_t first; /* number of its sample 0 in the split */
+	uint32_t *places; /* [samples + 1] (places.h); NULL: not read yet */
 	int fd;	       /* -1: not open */
 	int readers;
 	uint64_t used; /* clock of the last use */
@@ -42,9 +39,10 @@ struct wl_shardset {
 	char fingerprint[65];
 	struct shard *shards; /* [n_shards] by name */
 	size_t n_shards, n_open;
-	struct entry *samples; /* [n] */
-	int64_t n, n_dead;
-	pthread_mutex_t lock; /* fd, readers, used, n_open, clock */
+	int64_t n;
+	int64_t *dead; /* [n_dead] samples taken down, ascending */
+	int64_t n_dead;
+	pthread_mutex_t lock; /* places, fd, readers, used, n_open, clock */
 	uint64_t clock;
 };
 
@@ -81,110 +79,68 @@ static int pick_shards(struct wl_shardset *s, const struct wl_manifest *m, struc
 				(struct shard){.info = m->shards[i], .first = s->n, .fd = -1};
 			s->n += m->shards[i].samples;
 		}
-	if (!s->n_shards)
-		return no_split(m, s->dir, s->split, err);
-	s->samples = calloc((size_t)s->n + 1, sizeof *s->samples);
-	if (!s->samples)
-		return wl_err_nomem(err, "a shard index", (size_t)s->n * sizeof *s->samples);
-	return 0;
+	return s->n_shards ? 0 : no_split(m, s->dir, s->split, err);
 }
 
-/* One member's place from columns col, col+1; must lie inside the tar. */
-static bool member(sqlite3_stmt *st, int col, int64_t tar_bytes, int64_t *offset, uint32_t *len)
-{
-	int64_t n = sqlite3_column_int64(st, col + 1);
-
-	*offset = sqlite3_column_int64(st, col);
-	*len = (uint32_t)n;
-	return *offset > 0 && n >= 0 && n <= UINT32_MAX && *offset <= tar_bytes &&
-	       n <= tar_bytes - *offset;
-}
-
-static int read_rows(
-	struct wl_shardset *s, const struct shard *sh, struct wl_db *db, struct wl_err *err)
-{
-	sqlite3_stmt *st;
-	int64_t i = 0;
-	int rc;
-
-	WL_TRY(wl_db_prepare(db, &st,
-		"SELECT idx, pair_id, jpg_offset, jpg_length, txt_offset, txt_length, json_offset,"
-		" json_length FROM sample ORDER BY idx",
-		err));
-	while ((rc = wl_db_step(db, st, err)) > 0) {
-		struct entry *e = &s->samples[sh->first + i];
-		int64_t end = sh->info.bytes;
-
-		if (i >= sh->info.samples || sqlite3_column_int64(st, 0) != i ||
-			!member(st, 2, end, &e->jpg, &e->jpg_len) ||
-			!member(st, 4, end, &e->txt, &e->txt_len) ||
-			!member(st, 6, end, &e->json, &e->json_len)) {
-			rc = wl_err_set(err, WL_EDATA,
-				"%s, table sample, row %lld: expected index %lld of %lld with "
-				"members inside the tar; the index is damaged: run wenlan-shard "
-				"repair",
-				db->path, (long long)sqlite3_column_int64(st, 0), (long long)i,
-				(long long)sh->info.samples);
-			break;
-		}
-		e->pair_id = sqlite3_column_int64(st, 1);
-		i++;
-	}
-	sqlite3_finalize(st);
-	WL_TRY(rc);
-	if (i != sh->info.samples)
-		return wl_err_set(err, WL_EDATA,
-			"%s, table sample: %lld rows, the manifest says %lld: run wenlan-shard "
-			"repair",
-			db->path, (long long)i, (long long)sh->info.samples);
-	return 0;
-}
-
-static int read_index(struct wl_shardset *s, const struct shard *sh, struct wl_err *err)
+/* The tar must be there, as long as it was sealed. */
+static int check_size(const struct wl_shardset *s, const struct shard *sh, struct wl_err *err)
 {
 	char *tar = wl_strf(err, "%s/%s.tar", s->dir, sh->info.name);
-	char *path = wl_strf(err, "%s/%s.db", s->dir, sh->info.name);
-	struct wl_db db = {0};
-	int64_t size;
-	int ret = -1;
+	int64_t size = tar ? wl_file_size(tar, err) : -1;
 
-	if (!tar || !path)
-		goto out;
-	WL_TRY_OUT(size = wl_file_size(tar, err));
-	if (size != sh->info.bytes) {
-		wl_err_set(err, WL_EDATA,
+	if (tar && size < 0 && err && err->code == WL_EFAIL)
+		err->code = WL_EDATA; /* a shard that the manifest lists is missing */
+	if (size >= 0 && size != sh->info.bytes)
+		size = wl_err_set(err, WL_EDATA,
 			"%s has %lld bytes, the manifest says %lld; the shard is damaged: remove "
 			"it and run wenlan-shard --corpus again, which packs only what is "
 			"missing",
 			tar, (long long)size, (long long)sh->info.bytes);
-		goto out;
-	}
-	WL_TRY_OUT(wl_db_open(&db, path, WL_DB_READ, err));
-	ret = read_rows(s, sh, &db, err);
-out:
-	if (ret < 0 && err && err->code == WL_EFAIL)
-		err->code = WL_EDATA; /* a shard that the manifest lists is missing or unreadable */
-	wl_db_close(&db);
 	free(tar);
-	free(path);
-	return ret;
+	return size < 0 ? -1 : 0;
 }
 
-static int by_id(const void *a, const void *b)
+static int by_number(const void *a, const void *b)
 {
 	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
 
 	return (x > y) - (x < y);
 }
 
-static void bury(struct wl_shardset *s, const struct wl_manifest *m)
+static struct shard *shard_named(const struct wl_shardset *s, const char *name)
 {
-	for (int64_t i = 0; m->n_tombstones && i < s->n; i++)
-		if (bsearch(&s->samples[i].pair_id, m->tombstones, m->n_tombstones,
-			    sizeof *m->tombstones, by_id)) {
-			s->samples[i].dead = true;
-			s->n_dead++;
-		}
+	size_t lo = 0, hi = s->n_shards;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+		int d = strcmp(s->shards[mid].info.name, name);
+
+		if (!d)
+			return &s->shards[mid];
+		if (d < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return NULL;
+}
+
+/* The manifest's take-downs as numbers of samples. */
+static int bury(struct wl_shardset *s, const struct wl_manifest *m, struct wl_err *err)
+{
+	if (!m->n_dead)
+		return 0;
+	s->dead = malloc(m->n_dead * sizeof *s->dead);
+	if (!s->dead)
+		return wl_err_nomem(err, "the list of take-downs", m->n_dead * sizeof *s->dead);
+	for (size_t i = 0; i < m->n_dead; i++) {
+		const struct shard *sh = shard_named(s, m->dead[i].shard);
+
+		if (sh && m->dead[i].index >= 0 && m->dead[i].index < sh->info.samples)
+			s->dead[s->n_dead++] = sh->first + m->dead[i].index;
+	}
+	qsort(s->dead, (size_t)s->n_dead, sizeof *s->dead, by_number);
+	return 0;
 }
 
 struct wl_shardset *wl_shardset_open(const char *dir, const char *split, struct wl_err *err)
@@ -202,9 +158,10 @@ struct wl_shardset *wl_shardset_open(const char *dir, const char *split, struct 
 	if (!s->dir || wl_manifest_read(&m, dir, err) < 0 || pick_shards(s, &m, err) < 0)
 		goto fail;
 	for (size_t i = 0; i < s->n_shards; i++)
-		if (read_index(s, &s->shards[i], err) < 0)
+		if (check_size(s, &s->shards[i], err) < 0)
 			goto fail;
-	bury(s, &m);
+	if (bury(s, &m, err) < 0)
+		goto fail;
 	memcpy(s->fingerprint, m.fingerprint, sizeof s->fingerprint);
 	wl_manifest_release(&m);
 	return s;
@@ -218,43 +175,43 @@ void wl_shardset_close(struct wl_shardset *s)
 {
 	if (!s)
 		return;
-	for (size_t i = 0; i < s->n_shards; i++)
+	for (size_t i = 0; i < s->n_shards; i++) {
 		if (s->shards[i].fd >= 0)
 			close(s->shards[i].fd);
+		free(s->shards[i].places);
+	}
 	pthread_mutex_destroy(&s->lock);
 	free(s->shards);
-	free(s->samples);
+	free(s->dead);
 	free(s->dir);
 	free(s);
 }
 
 /* ---- facts ---- */
 
-static const struct entry *entry(const struct wl_shardset *s, int64_t i)
-{
-	if (i < 0 || i >= s->n)
-		WL_BUG("sample %lld of %lld", (long long)i, (long long)s->n);
-	return &s->samples[i];
-}
-
 int64_t wl_shardset_size(const struct wl_shardset *s)
 {
 	return s->n;
 }
 
+const int64_t *wl_shardset_dead_samples(const struct wl_shardset *s, int64_t *n)
+{
+	*n = s->n_dead;
+	return s->dead;
+}
+
 bool wl_shardset_dead(const struct wl_shardset *s, int64_t i)
 {
-	return entry(s, i)->dead;
+	return s->n_dead &&
+	       bsearch(&i, s->dead, (size_t)s->n_dead, sizeof *s->dead, by_number);
 }
 
-int64_t wl_shardset_tombstones(const struct wl_shardset *s)
+int wl_shardset_pair_ids(struct wl_shardset *s, int64_t *out, struct wl_err *err)
 {
-	return s->n_dead;
-}
-
-int64_t wl_shardset_pair_id(const struct wl_shardset *s, int64_t i)
-{
-	return entry(s, i)->pair_id;
+	for (size_t i = 0; i < s->n_shards; i++)
+		WL_TRY(wl_places_pair_ids(
+			s->dir, &s->shards[i].info, out + s->shards[i].first, err));
+	return 0;
 }
 
 const char *wl_shardset_fingerprint(const struct wl_shardset *s)
@@ -267,6 +224,8 @@ static struct shard *shard_of(const struct wl_shardset *s, int64_t i)
 {
 	size_t lo = 0, hi = s->n_shards;
 
+	if (i < 0 || i >= s->n)
+		WL_BUG("sample %lld of %lld", (long long)i, (long long)s->n);
 	while (hi - lo > 1) {
 		size_t mid = lo + (hi - lo) / 2;
 
@@ -280,29 +239,24 @@ static struct shard *shard_of(const struct wl_shardset *s, int64_t i)
 
 void wl_shardset_key(const struct wl_shardset *s, int64_t i, char out[WL_KEY_MAX])
 {
-	const struct shard *sh;
+	const struct shard *sh = shard_of(s, i);
 
-	entry(s, i);
-	sh = shard_of(s, i);
 	snprintf(out, WL_KEY_MAX, "%s_%06d", sh->info.name, (int)(i - sh->first));
 }
 
 int64_t wl_shardset_find(const struct wl_shardset *s, const char *key)
 {
 	const char *mark = strrchr(key, '_');
+	char name[WL_SHARD_NAME_MAX];
+	const struct shard *sh;
 	int64_t index;
 
 	if (!mark || strlen(mark + 1) != 6 || strspn(mark + 1, "0123456789") != 6)
 		return -1;
 	index = atoll(mark + 1);
-	for (size_t i = 0; i < s->n_shards; i++) {
-		const struct shard *sh = &s->shards[i];
-
-		if (strlen(sh->info.name) == (size_t)(mark - key) &&
-			!strncmp(sh->info.name, key, (size_t)(mark - key)))
-			return index < sh->info.samples ? sh->first + index : -1;
-	}
-	return -1;
+	snprintf(name, sizeof name, "%.*s", (int)(mark - key), key);
+	sh = mark - key < (long)sizeof name ? shard_named(s, name) : NULL;
+	return sh && index < sh->info.samples ? sh->first + index : -1;
 }
 
 /* ---- bytes ---- */
@@ -359,41 +313,152 @@ static void release_fd(struct wl_shardset *s, struct shard *sh)
 	pthread_mutex_unlock(&s->lock);
 }
 
-static int read_member(int fd, const char *path, int64_t offset, uint32_t len, struct wl_buf *out,
-	struct wl_err *err)
+/* Where the shard's samples lie; read once. */
+static const uint32_t *places_of(struct wl_shardset *s, struct shard *sh, struct wl_err *err)
 {
-	if (!out)
-		return 0;
-	wl_buf_reset(out);
-	WL_TRY(wl_buf_reserve(out, len, err));
-	WL_TRY(wl_pread_full(fd, out->data, len, offset, path, err));
-	out->len = len;
-	out->data[len] = 0;
+	uint32_t *v, *mine = NULL;
+
+	pthread_mutex_lock(&s->lock);
+	v = sh->places;
+	pthread_mutex_unlock(&s->lock);
+	if (v)
+		return v;
+	mine = wl_places_read(s->dir, &sh->info, err);
+	pthread_mutex_lock(&s->lock);
+	if (mine && !sh->places) {
+		sh->places = mine;
+		mine = NULL;
+	}
+	v = sh->places;
+	pthread_mutex_unlock(&s->lock);
+	free(mine); /* another thread was faster */
+	return v;
+}
+
+/* n bytes of the shard's tar from `from` on, added to out. */
+static int read_span(struct wl_shardset *s, struct shard *sh, int64_t from, int64_t n,
+	struct wl_buf *out, struct wl_err *err)
+{
+	char *path = wl_strf(err, "%s/%s.tar", s->dir, sh->info.name);
+	int fd = path ? acquire_fd(s, sh, path, err) : -1, rc = -1;
+
+	if (fd >= 0) {
+		rc = wl_buf_reserve(out, (size_t)n, err);
+		if (rc == 0)
+			rc = wl_pread_full(fd, out->data + out->len, (size_t)n, from, path, err);
+		out->len += rc == 0 ? (size_t)n : 0;
+		release_fd(s, sh);
+	}
+	free(path);
+	return rc;
+}
+
+/* ---- samples ---- */
+
+/* The header at byte `at` of what was read of a sample: the member's length, which lies inside. */
+static int member_at(const struct wl_buf *b, size_t at, const char *key, int member,
+	size_t whole, int64_t *length, struct wl_err *err)
+{
+	char name[WL_TAR_NAME], want[WL_TAR_NAME];
+	const char *wrong = "the members do not fill its place";
+
+	snprintf(want, sizeof want, "%s.%s", key, wl_member_ext[member]);
+	if (at + WL_TAR_BLOCK <= b->len)
+		wrong = wl_tar_parse((const uint8_t *)b->data + at, name, length);
+	if (!wrong && strcmp(name, want))
+		return wl_err_set(err, WL_EDATA,
+			"expected the member %s where the index points, found %s; tar and index "
+			"are not of one set, or damaged: run wenlan-shard repair",
+			want, name);
+	if (!wrong && *length > (int64_t)(whole - at - WL_TAR_BLOCK))
+		wrong = "a member reaches past its place";
+	return !wrong ? 0 : wl_err_set(err, WL_EDATA, "%s (member %s); run wenlan-shard verify",
+			wrong, want);
+}
+
+/* Gives out the members that follow the picture: `b` holds them from `at` on. */
+static int give_texts(const struct wl_buf *b, size_t at, const char *key, struct wl_buf *txt,
+	struct wl_buf *json, struct wl_err *err)
+{
+	struct wl_buf *out[WL_MEMBERS] = {NULL, txt, json};
+	int64_t n = 0;
+
+	for (int m = WL_MEMBER_TXT; m < WL_MEMBERS; m++) {
+		WL_TRY(member_at(b, at, key, m, b->len, &n, err));
+		if (out[m]) {
+			wl_buf_reset(out[m]);
+			WL_TRY(wl_buf_add(out[m], b->data + at + WL_TAR_BLOCK, (size_t)n, err));
+		}
+		at += WL_TAR_BLOCK + (size_t)wl_tar_padded(n);
+	}
+	if (at != b->len)
+		return wl_err_set(err, WL_EDATA,
+			"its members end %zu bytes before the next sample; run wenlan-shard verify",
+			b->len - at);
 	return 0;
+}
+
+/* The whole sample in one read, into the picture's buffer. */
+static int read_whole(struct wl_shardset *s, struct shard *sh, const uint32_t *place,
+	const char *key, struct wl_buf *jpg, struct wl_buf *json, struct wl_err *err)
+{
+	int64_t from = (int64_t)place[0] * WL_TAR_BLOCK, n = 0;
+	int64_t all = (int64_t)(place[1] - place[0]) * WL_TAR_BLOCK;
+	size_t max = jpg->max;
+	int rc;
+
+	wl_buf_reset(jpg);
+	jpg->max = max + REST_MAX_BYTES; /* the bound is meant for the picture alone */
+	rc = read_span(s, sh, from, all, jpg, err);
+	jpg->max = max;
+	WL_TRY(rc);
+	WL_TRY(member_at(jpg, 0, key, WL_MEMBER_JPG, jpg->len, &n, err));
+	if ((size_t)n > max)
+		return wl_err_set(err, WL_EDATA, "its picture has %lld bytes, more than %zu",
+			(long long)n, max);
+	WL_TRY(give_texts(jpg, WL_TAR_BLOCK + (size_t)wl_tar_padded(n), key, NULL, json, err));
+	memmove(jpg->data, jpg->data + WL_TAR_BLOCK, (size_t)n);
+	jpg->len = (size_t)n;
+	jpg->data[n] = 0;
+	return 0;
+}
+
+/* What follows the picture, without reading that. */
+static int read_texts(struct wl_shardset *s, struct shard *sh, const uint32_t *place,
+	const char *key, struct wl_buf *txt, struct wl_buf *json, struct wl_err *err)
+{
+	int64_t from = (int64_t)place[0] * WL_TAR_BLOCK, n = 0, skip;
+	int64_t all = (int64_t)(place[1] - place[0]) * WL_TAR_BLOCK;
+	struct wl_buf b;
+	int ret = -1;
+
+	wl_buf_init(&b, REST_MAX_BYTES);
+	WL_TRY_OUT(read_span(s, sh, from, WL_TAR_BLOCK, &b, err));
+	WL_TRY_OUT(member_at(&b, 0, key, WL_MEMBER_JPG, (size_t)all, &n, err));
+	skip = WL_TAR_BLOCK + wl_tar_padded(n);
+	wl_buf_reset(&b);
+	if (all > skip)
+		WL_TRY_OUT(read_span(s, sh, from + skip, all - skip, &b, err));
+	ret = give_texts(&b, 0, key, txt, json, err);
+out:
+	wl_buf_release(&b);
+	return ret;
 }
 
 static int read_sample(struct wl_shardset *s, int64_t i, struct wl_buf *jpg, struct wl_buf *txt,
 	struct wl_buf *json, struct wl_err *err)
 {
-	const struct entry *e = entry(s, i);
 	struct shard *sh = shard_of(s, i);
-	char *path = wl_strf(err, "%s/%s.tar", s->dir, sh->info.name);
+	const uint32_t *places = places_of(s, sh, err);
 	char key[WL_KEY_MAX];
-	int fd = path ? acquire_fd(s, sh, path, err) : -1;
 	int ret = -1;
 
-	if (fd < 0)
-		goto out;
-	if (read_member(fd, path, e->jpg, e->jpg_len, jpg, err) == 0 &&
-		read_member(fd, path, e->txt, e->txt_len, txt, err) == 0 &&
-		read_member(fd, path, e->json, e->json_len, json, err) == 0)
-		ret = 0;
-	release_fd(s, sh);
-out:
-	free(path);
+	wl_shardset_key(s, i, key);
+	if (places)
+		ret = jpg ? read_whole(s, sh, places + (i - sh->first), key, jpg, json, err)
+			  : read_texts(s, sh, places + (i - sh->first), key, txt, json, err);
 	if (ret < 0 && err) {
-		wl_shardset_key(s, i, key);
-		wl_err_prefix(err, "sample %s", key);
+		wl_err_prefix(err, "sample %s in %s", key, s->dir);
 		err->code = WL_EDATA;
 	}
 	return ret;

@@ -25,23 +25,27 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct wl_shardset; /* an open directory: safe to read from any thread */
+struct wl_shardset; /* an open set: safe to read from any thread */
 
 /* split: "train", "val", "test".  Samples are numbered 0..n-1 over its shards in the order of
- * their names (tombstoned ones included: see wl_shardset_dead).  The index is read whole.
+ * their names (tombstoned ones included: see wl_shardset_dead).  Opening reads the manifest and
+ * compares the tars' sizes; where a shard's samples lie is read when the first of them is (4 bytes
+ * a sample: places.h), so that a set of 30 M samples opens at once.
  * NULL on failure: WL_EDATA for a damaged or missing manifest or shard. */
 struct wl_shardset *wl_shardset_open(const char *dir, const char *split, struct wl_err *err);
 void wl_shardset_close(struct wl_shardset *s);
 int64_t wl_shardset_size(const struct wl_shardset *s);
-/* True when the sample was taken down: never to be shown. */
+/* Samples that were taken down, never to be shown: their numbers, ascending. */
+const int64_t *wl_shardset_dead_samples(const struct wl_shardset *s, int64_t *n);
 bool wl_shardset_dead(const struct wl_shardset *s, int64_t i);
-int64_t wl_shardset_tombstones(const struct wl_shardset *s);
-int64_t wl_shardset_pair_id(const struct wl_shardset *s, int64_t i);
 /* SHA-256 (hex) of the manifest's facts: the same for the same shards. */
 const char *wl_shardset_fingerprint(const struct wl_shardset *s);
+/* The pair ids of all samples, read from the NAME.db files, into out[n]. */
+WL_MUST_CHECK int wl_shardset_pair_ids(
+	struct wl_shardset *s, int64_t *out, struct wl_err *err);
 
-/* Members of sample i into the buffers (NULL: not wanted).  A short read or an offset outside
- * the file is WL_EDATA naming shard and key. */
+/* Members of sample i into the buffers (NULL: not wanted).  WL_EDATA naming shard and key when the
+ * shard's index or the tar's headers are not what this sample needs. */
 WL_MUST_CHECK int wl_shardset_read(struct wl_shardset *s, int64_t i, struct wl_buf *jpg,
 	struct wl_buf *json, struct wl_err *err);
 /* "train-000000_000123" into out. */

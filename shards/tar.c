@@ -122,29 +122,36 @@ static int walk_end(struct wl_tar_walk *w, struct wl_err *err)
 	return 0;
 }
 
+const char *wl_tar_parse(const uint8_t b[WL_TAR_BLOCK], char name[WL_TAR_NAME], int64_t *length)
+{
+	if (parse_octal(b + F_SUM, 8) != (int64_t)header_sum(b))
+		return "the checksum of the member's header is wrong";
+	if (memcmp(b + F_MAGIC, "ustar", 6) || (b[F_TYPE] != '0' && b[F_TYPE]) || b[F_PREFIX])
+		return "expected the header of a regular file in plain ustar";
+	*length = parse_octal(b + F_SIZE, 12);
+	if (*length < 0)
+		return "the member's size is not an octal number";
+	memcpy(name, b, WL_TAR_NAME - 1);
+	name[WL_TAR_NAME - 1] = 0;
+	return NULL;
+}
+
 int wl_tar_walk_next(struct wl_tar_walk *w, struct wl_tar_member *m, struct wl_err *err)
 {
 	uint8_t b[WL_TAR_BLOCK];
-	int64_t size;
+	const char *wrong;
 
 	if (w->size - w->pos < WL_TAR_BLOCK)
 		return bad(w, err, "the file ends before its two closing zero blocks");
 	WL_TRY(wl_pread_full(w->fd, b, sizeof b, w->pos, w->path, err));
 	if (is_zero(b))
 		return walk_end(w, err);
-	if (parse_octal(b + F_SUM, 8) != (int64_t)header_sum(b))
-		return bad(w, err, "the checksum of the member's header is wrong");
-	if (memcmp(b + F_MAGIC, "ustar", 6) || (b[F_TYPE] != '0' && b[F_TYPE]) || b[F_PREFIX])
-		return bad(w, err, "expected the header of a regular file in plain ustar");
-	size = parse_octal(b + F_SIZE, 12);
-	if (size < 0)
-		return bad(w, err, "the member's size is not an octal number");
-	if (size > w->size - w->pos - WL_TAR_BLOCK)
+	wrong = wl_tar_parse(b, m->name, &m->length);
+	if (wrong)
+		return bad(w, err, wrong);
+	if (m->length > w->size - w->pos - WL_TAR_BLOCK)
 		return bad(w, err, "the member's contents reach past the end of the file");
-	memcpy(m->name, b, WL_TAR_NAME - 1);
-	m->name[WL_TAR_NAME - 1] = 0;
 	m->offset = w->pos + WL_TAR_BLOCK;
-	m->length = size;
-	w->pos = m->offset + wl_tar_padded(size);
+	w->pos = m->offset + wl_tar_padded(m->length);
 	return 1;
 }

@@ -23,6 +23,9 @@ static inline int64_t wl_tar_padded(int64_t n)
 	return (n + WL_TAR_BLOCK - 1) / WL_TAR_BLOCK * WL_TAR_BLOCK;
 }
 
+/* A member's header in memory: NULL, or what is wrong with it. */
+const char *wl_tar_parse(const uint8_t b[WL_TAR_BLOCK], char name[WL_TAR_NAME], int64_t *length);
+
 struct wl_tar_member {
 	char name[WL_TAR_NAME];
 	int64_t offset, length; /* of the contents */

@@ -115,10 +115,19 @@ static int number_of(int64_t id)
 	return -1;
 }
 
-static void check_sample(struct wl_shardset *s, int64_t k, struct wl_buf *jpg, struct wl_buf *json)
+static void pair_ids(struct wl_shardset *s, int64_t ids[N])
 {
 	struct wl_err err = WL_ERR_INIT;
-	int i = number_of(wl_shardset_pair_id(s, k));
+
+	assert_in_range(wl_shardset_size(s), 1, N);
+	OK(wl_shardset_pair_ids(s, ids, &err));
+}
+
+static void check_sample(struct wl_shardset *s, int64_t k, int64_t id, struct wl_buf *jpg,
+	struct wl_buf *json)
+{
+	struct wl_err err = WL_ERR_INIT;
+	int i = number_of(id);
 	char want[64];
 	struct wl_buf raw;
 	json_t *o;
@@ -156,6 +165,7 @@ static void check_sample(struct wl_shardset *s, int64_t k, struct wl_buf *jpg, s
 
 static void test_pack_everything(void **state)
 {
+	int64_t ids[N];
 	static const char *const splits[] = {"train", "val", "test"};
 	struct wl_err err = WL_ERR_INIT;
 	struct wl_pack_opts o;
@@ -181,9 +191,10 @@ static void test_pack_everything(void **state)
 		struct wl_shardset *s = wl_shardset_open(in_dir("s"), splits[k], &err);
 
 		assert_non_null(s);
+		pair_ids(s, ids);
 		for (int64_t i = 0; i < wl_shardset_size(s); i++) {
-			check_sample(s, i, &jpg, &json);
-			split_of[number_of(wl_shardset_pair_id(s, i))] = k + 1;
+			check_sample(s, i, ids[i], &jpg, &json);
+			split_of[number_of(ids[i])] = k + 1;
 		}
 		if (k) /* exactly as many as asked, but for the rejected one, which is alone */
 			assert_in_range(
@@ -587,6 +598,7 @@ static void test_damaged_corpus(void **state)
 /* Two sets that overlap, one with a take-down, become one without doubles. */
 static void test_sets(void **state)
 {
+	int64_t ids[N];
 	const char *dirs[] = {in_dir("s"), in_dir("s2")};
 	struct wl_merge_opts m = {
 		.dirs = dirs, .n = 2, .out = in_dir("m"), .shard_bytes = 200000, .seed = 5};
@@ -613,7 +625,8 @@ static void test_sets(void **state)
 	json_decref(v);
 	set = wl_shardset_open(dirs[1], "train", &err);
 	assert_non_null(set);
-	id = wl_shardset_pair_id(set, 0);
+	pair_ids(set, ids);
+	id = ids[0];
 	wl_shardset_close(set);
 	assert_int_equal(wl_manifest_tombstone(dirs[1], &id, 1, "test", &err), 1);
 	assert_int_equal(wl_shards_merge(&m, &mr, &err), 0);
@@ -642,6 +655,7 @@ static void test_sets(void **state)
 /* A set with one sample taken down: Energon opens it as it is, and yields the others. */
 static void test_energon(void **state)
 {
+	int64_t ids[N];
 	const char *python = getenv("WL_ENERGON_PYTHON") ? getenv("WL_ENERGON_PYTHON") : "python3";
 	struct wl_pack_opts o;
 	struct wl_pack_result r;
@@ -663,7 +677,8 @@ static void test_energon(void **state)
 	pack(&o, &r);
 	set = wl_shardset_open(in_dir("s"), "train", &err);
 	assert_non_null(set);
-	id = wl_shardset_pair_id(set, 0);
+	pair_ids(set, ids);
+	id = ids[0];
 	snprintf(want, sizeof want, "train %lld\n", (long long)wl_shardset_size(set) - 1);
 	wl_shardset_close(set);
 	assert_int_equal(wl_manifest_tombstone(in_dir("s"), &id, 1, "test", &err), 1);

@@ -3,6 +3,7 @@
 #include "ops/file.h"
 #include "ops/hash.h"
 #include "ops/json.h"
+#include "shards/index.h"
 #include "shards/manifest.h"
 #include "shards/shard.h"
 #include "shards/shard_db.h"
@@ -142,7 +143,6 @@ static void check_sample(struct wl_shardset *s, int i, uint8_t *jpg)
 	assert_memory_equal(wl_buf_str(&a), jpg, n);
 	assert_string_equal(wl_buf_str(&b), json);
 	assert_string_equal(wl_buf_str(&c), txt);
-	assert_int_equal(wl_shardset_pair_id(s, i), 1000 + i);
 	snprintf(want, sizeof want, "train-%06d_%06d", i / (N / 2), i % (N / 2));
 	wl_shardset_key(s, i, key);
 	assert_string_equal(key, want);
@@ -158,16 +158,48 @@ static void test_round_trip(void **state)
 	struct wl_err err = WL_ERR_INIT;
 	struct wl_shardset *s;
 	uint8_t *jpg = malloc(BIG);
+	int64_t ids[N];
 
 	write_set(*state);
 	s = wl_shardset_open(*state, "train", &err);
 	assert_ok(!s, &err, "wl_shardset_open");
 	assert_int_equal(wl_shardset_size(s), N);
+	OK(wl_shardset_pair_ids(s, ids, &err));
+	for (int i = 0; i < N; i++)
+		assert_int_equal(ids[i], 1000 + i);
 	for (int i = N - 1; i >= 0; i--)
 		check_sample(s, i, jpg);
 	assert_int_equal(wl_shardset_find(s, "train-000002_000000"), -1);
 	assert_int_equal(wl_shardset_find(s, "train-000001_000999"), -1);
 	assert_int_equal(wl_shardset_find(s, "nonsense"), -1);
+	wl_shardset_close(s);
+	free(jpg);
+}
+
+/* By NAME.tar.idx samples are found without the databases. */
+static void test_offsets(void **state)
+{
+	struct wl_err err = WL_ERR_INIT;
+	uint8_t *jpg = malloc(BIG);
+	char path[512];
+	struct wl_shard_info info[2];
+	char plan[65];
+	struct wl_shardset *s;
+
+	write_set(*state);
+	for (int k = 0; k < 2; k++) {
+		snprintf(path, sizeof path, "train-%06d", k);
+		OK(wl_shard_info_read(&info[k], plan, *state, path, &err));
+	}
+	OK(wl_index_write(*state, info, 2, &err));
+	for (int k = 0; k < 2; k++) {
+		snprintf(path, sizeof path, "%s/train-%06d.db", (char *)*state, k);
+		assert_int_equal(unlink(path), 0);
+	}
+	s = wl_shardset_open(*state, "train", &err);
+	assert_ok(!s, &err, "wl_shardset_open");
+	for (int i = 0; i < N; i++)
+		check_sample(s, i, jpg);
 	wl_shardset_close(s);
 	free(jpg);
 }
@@ -271,6 +303,8 @@ static void test_tombstones(void **state)
 {
 	struct wl_err err = WL_ERR_INIT;
 	int64_t ids[] = {1003, 1004, 99};
+	const int64_t *dead;
+	int64_t n_dead;
 	struct wl_shardset *s;
 	struct wl_shard_info info[2];
 	char plan[65];
@@ -285,7 +319,10 @@ static void test_tombstones(void **state)
 	OK(wl_manifest_write(*state, info, 2, NULL, &err));
 	s = wl_shardset_open(*state, "train", &err);
 	assert_ok(!s, &err, "wl_shardset_open");
-	assert_int_equal(wl_shardset_tombstones(s), 2);
+	dead = wl_shardset_dead_samples(s, &n_dead);
+	assert_int_equal(n_dead, 2);
+	assert_int_equal(dead[0], 3);
+	assert_int_equal(dead[1], 4);
 	for (int i = 0; i < N; i++)
 		assert_int_equal(wl_shardset_dead(s, i), i == 3 || i == 4);
 	wl_shardset_close(s);
@@ -303,6 +340,34 @@ static void refuse(const char *dir, const char *what)
 		fail_msg("expected \"%s\" in: %s", what, err.msg);
 }
 
+#define FAILS(code_, part, call)                                                                   \
+	do {                                                                                       \
+		struct wl_err fails_ = WL_ERR_INIT;                                                \
+		err = fails_;                                                                      \
+		assert_true((call) < 0);                                                           \
+		assert_int_equal(err.code, code_);                                                 \
+		if (!strstr(err.msg, part))                                                        \
+			fail_msg("expected \"%s\" in: %s", part, err.msg);                         \
+	} while (0)
+
+/* Opening does well; reading sample i does not, with a sentence that names `what`. */
+static void refuse_sample(const char *dir, int64_t i, const char *what)
+{
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_shardset *s = wl_shardset_open(dir, "train", &err);
+	struct wl_buf jpg, json;
+
+	assert_ok(!s, &err, "wl_shardset_open");
+	wl_buf_init(&jpg, BIG * 2);
+	wl_buf_init(&json, BIG);
+	FAILS(WL_EDATA, what, wl_shardset_read(s, i, &jpg, &json, &err));
+	FAILS(WL_EDATA, what, wl_shardset_read(s, i, NULL, &json, &err));
+	FAILS(WL_EDATA, what, wl_shardset_read_text(s, i, &json, &err));
+	wl_buf_release(&jpg);
+	wl_buf_release(&json);
+	wl_shardset_close(s);
+}
+
 static void sql(const char *dir, const char *name, const char *text)
 {
 	char path[512];
@@ -318,6 +383,8 @@ static void test_damage(void **state)
 {
 	struct wl_err err = WL_ERR_INIT;
 	const char *dir = *state;
+	struct wl_shardset *s;
+	uint8_t zeros[(N / 2 + 1) * 8] = {0};
 	char path[512];
 
 	refuse(dir, "manifest.db is missing");
@@ -325,10 +392,10 @@ static void test_damage(void **state)
 	assert_null(wl_shardset_open(dir, "val", &err));
 	assert_non_null(strstr(err.msg, "it has train"));
 	sql(dir, "train-000001.db", "UPDATE sample SET json_offset=1<<40 WHERE idx=5");
-	refuse(dir, "train-000001.db, table sample, row 5");
+	refuse_sample(dir, N - 1, "train-000001.db, table sample, row 5");
 	write_set(dir);
 	sql(dir, "train-000001.db", "DELETE FROM sample WHERE idx=24");
-	refuse(dir, "train-000001.db, table sample: 24 rows");
+	refuse_sample(dir, N - 1, "train-000001.db, table sample: 24 rows");
 	write_set(dir);
 	sql(dir, "manifest.db", "UPDATE shard SET name='../../etc/passwd' WHERE name LIKE '%1'");
 	refuse(dir, "the manifest is damaged");
@@ -336,6 +403,12 @@ static void test_damage(void **state)
 	sql(dir, "manifest.db", "UPDATE meta SET value='9' WHERE key='version'");
 	refuse(dir, "is of version 9");
 	write_set(dir);
+	sql(dir, "manifest.db", "INSERT INTO tombstone VALUES(1007,'by hand',0)");
+	s = wl_shardset_open(dir, "train", &err); /* found without a row in `place` */
+	assert_ok(!s, &err, "wl_shardset_open");
+	assert_true(wl_shardset_dead(s, 7));
+	assert_false(wl_shardset_dead(s, 8));
+	wl_shardset_close(s);
 	sql(dir, "manifest.db", "DROP TABLE tombstone");
 	refuse(dir, "tombstone");
 	/* Nor is such a manifest replaced: the take-downs in it would be lost unseen. */
@@ -343,6 +416,16 @@ static void test_damage(void **state)
 	snprintf(path, sizeof path, "%s/manifest.db", dir);
 	unlink(path);
 	write_set(dir);
+	snprintf(path, sizeof path, "%s/train-000000.tar.idx", dir);
+	OK(wl_write_file(path, "short", 5, &err));
+	refuse_sample(dir, 0, "train-000000.tar.idx has 5 bytes");
+	OK(wl_write_file(path, zeros, sizeof zeros, &err));
+	refuse_sample(dir, 0, "train-000000.tar.idx, entry 1");
+	for (size_t i = 0; i < sizeof zeros / 8; i++)
+		zeros[8 * i + 1] = (uint8_t)(2 * i);
+	OK(wl_write_file(path, zeros, sizeof zeros, &err));
+	refuse_sample(dir, 1, "sample train-000000_000001");
+	unlink(path);
 	snprintf(path, sizeof path, "%s/train-000000.tar", dir);
 	assert_int_equal(truncate(path, 100000), 0);
 	refuse(dir, "train-000000.tar has 100000 bytes");
@@ -440,7 +523,8 @@ static void test_sample_json(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-	const struct CMUnitTest tests[] = {T(test_round_trip), T(test_libarchive), T(test_tools),
+	const struct CMUnitTest tests[] = {T(test_round_trip), T(test_offsets), T(test_libarchive),
+		T(test_tools),
 		T(test_same_bytes), T(test_abandoned_leaves_nothing), T(test_tombstones),
 		T(test_damage), T(test_tar_walk), T(test_tar_header_limits), T(test_sample_json)};
 
