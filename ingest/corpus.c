@@ -213,23 +213,33 @@ char *wl_corpus_segment_path(
 
 /* ---- pair ids ---- */
 
+/* Each part with its closing 0, so that no two lists of parts hash the same bytes; then the
+ * ordinal, big end first. */
+static void hash_identity(
+	const char *const part[3], const size_t len[3], int64_t ordinal, uint8_t digest[32])
+{
+	enum { HERE = 2048 };
+	size_t n = len[0] + len[1] + len[2] + 8, at = 0;
+	uint8_t here[HERE], *all = n > HERE ? malloc(n) : here;
+	if (!all)
+		WL_BUG("%zu bytes of memory are missing", n);
+	for (int i = 0; i < 3; at += len[i++])
+		memcpy(all + at, part[i], len[i]);
+	for (int i = 0; i < 8; i++)
+		all[at + (size_t)i] = (uint8_t)((uint64_t)ordinal >> (56 - 8 * i));
+	wl_sha256(all, n, digest);
+	if (all != here)
+		free(all);
+}
+
 int64_t wl_pair_id(
 	const char *source, const char *page_url, const char *image_origin, int64_t ordinal)
 {
-	const char *parts[] = {source, page_url, image_origin};
-	uint8_t digest[WL_SHA256_BYTES], tail[8];
-	struct wl_sha256 h;
+	const char *const part[3] = {source, page_url, image_origin};
+	const size_t len[3] = {strlen(source) + 1, strlen(page_url) + 1, strlen(image_origin) + 1};
+	uint8_t digest[WL_SHA256_BYTES];
 	uint64_t id = 0;
-	if (wl_sha256_init(&h, NULL) < 0)
-		WL_BUG("SHA-256 is not available");
-	/* Each part with its closing 0, so that no two lists of parts hash the same bytes. */
-	for (size_t i = 0; i < 3; i++)
-		wl_sha256_add(&h, parts[i], strlen(parts[i]) + 1);
-	for (int i = 0; i < 8; i++)
-		tail[i] = (uint8_t)((uint64_t)ordinal >> (56 - 8 * i));
-	wl_sha256_add(&h, tail, sizeof tail);
-	wl_sha256_final(&h, digest);
-	wl_sha256_release(&h);
+	hash_identity(part, len, ordinal, digest);
 	for (int i = 0; i < 8; i++)
 		id = id << 8 | digest[i];
 	return (int64_t)(id >> 1);
@@ -237,7 +247,21 @@ int64_t wl_pair_id(
 
 void wl_pair_name(int partition, int64_t id, char out[WL_PAIR_NAME])
 {
-	snprintf(out, WL_PAIR_NAME, "%05d-%lld", partition, (long long)id);
+	char digits[20];
+	size_t n = 0;
+	if (id < 0 || partition > 99999) { /* of a damaged catalog */
+		snprintf(out, WL_PAIR_NAME, "%05d-%lld", partition, (long long)id);
+		return;
+	}
+	for (int i = 4; i >= 0; i--, partition /= 10)
+		out[i] = (char)('0' + partition % 10);
+	out[5] = '-';
+	do
+		digits[n++] = (char)('0' + id % 10);
+	while (id /= 10);
+	for (out += 6; n; out++)
+		*out = digits[--n];
+	*out = '\0';
 }
 
 /* ---- stages ---- */

@@ -16,7 +16,7 @@
 #include <string.h>
 
 const char wl_lane_fetch_schema[] =
-	"CREATE TABLE IF NOT EXISTS pending(id INTEGER PRIMARY KEY, failed INTEGER NOT NULL,"
+	"CREATE TABLE IF NOT EXISTS pending(id INTEGER NOT NULL, failed INTEGER NOT NULL,"
 	" image_url TEXT NOT NULL, origin TEXT NOT NULL, place TEXT NOT NULL,"
 	" source TEXT NOT NULL, url TEXT NOT NULL, page_url TEXT NOT NULL, texts TEXT NOT NULL,"
 	" split_hint TEXT NOT NULL, boxes TEXT, fetched_at INTEGER NOT NULL, meta TEXT NOT NULL);"
@@ -55,7 +55,8 @@ enum {
 	" segment, \"offset\", length, format, width, height"
 static const char *const STMT_SQL[N_STMT] = {
 	[STMT_STATE] = "SELECT origin, place, failed FROM pending WHERE id = ?",
-	[STMT_PEND] = "INSERT INTO pending VALUES(?,0,?,?,?,?,?,?,?,?,?,?,?)",
+	[STMT_PEND] = "INSERT INTO pending VALUES(?,0,?,?,?,?,?,?,?,?,?,?,?)"
+		      " ON CONFLICT(id) DO NOTHING",
 	[STMT_DROP] = "DELETE FROM pending WHERE id = ?",
 	[STMT_GET] = "SELECT " FETCH_COLUMNS " FROM fetch WHERE url = ?",
 	[STMT_PUT] = "INSERT OR REPLACE INTO fetch VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
@@ -129,23 +130,19 @@ int wl_lane_forget_pending(struct wl_lane *l, int64_t id, struct wl_err *err)
 int wl_lane_pend(struct wl_lane *l, const struct wl_pair *p, const char *image_url,
 	const char *origin, const char *place, struct wl_err *err)
 {
-	sqlite3_stmt *s = stmt(l, STMT_STATE, err), *pend = s ? stmt(l, STMT_PEND, err) : NULL;
+	sqlite3_stmt *pend = stmt(l, STMT_PEND, err);
 	if (!pend)
 		return -1;
 	WL_TRY(wl_lane_begin(l, err));
-	int has = wl_lane_has(l, p->id, err);
-	if (has == 0) {
-		WL_TRY(wl_db_bind(&l->db, s, err, "i", p->id));
-		has = wl_db_step(&l->db, s, err);
-		sqlite3_reset(s);
-	}
+	int has = l->may_have ? wl_lane_has(l, p->id, err) : 0;
 	WL_TRY(has);
 	if (has)
 		return 0;
 	WL_TRY(wl_db_run(&l->db, pend, err, "isssssssssis", p->id, image_url, origin, place,
 		p->source, p->url, p->page_url, p->texts, p->split_hint, p->boxes, p->fetched_at,
 		p->meta));
-	return 1;
+	l->may_wait = true;
+	return sqlite3_changes(l->db.h) > 0;
 }
 
 int wl_lane_waiting(struct wl_lane *l, int64_t after, int64_t *id, const char **url,

@@ -25,7 +25,7 @@ enum {
 };
 
 static const char SCHEMA[] =
-	"CREATE TABLE IF NOT EXISTS pair(id INTEGER PRIMARY KEY, source TEXT NOT NULL,"
+	"CREATE TABLE IF NOT EXISTS pair(id INTEGER NOT NULL, source TEXT NOT NULL,"
 	" url TEXT NOT NULL, page_url TEXT NOT NULL, texts TEXT NOT NULL, split_hint TEXT NOT NULL,"
 	" image_sha256 BLOB NOT NULL, segment INTEGER NOT NULL, \"offset\" INTEGER NOT NULL,"
 	" length INTEGER NOT NULL, format TEXT NOT NULL, width INTEGER NOT NULL,"
@@ -165,11 +165,34 @@ static int lane_recover(struct wl_lane *l, struct wl_err *err)
 	return lane_open_segment(l, (int)last, length, err);
 }
 
+/* Ids are hashes: a table in their order would have a page of it written for every pair, so rows
+ * stand in the order they came, and only the index is in order of id.  Catalogs of before have
+ * the id as the key of the table itself, which serves as well. */
+static int lane_index(struct wl_lane *l, const char *table, struct wl_err *err)
+{
+	char sql[160];
+	int64_t key;
+	snprintf(
+		sql, sizeof sql, "SELECT pk FROM pragma_table_info('%s') WHERE name = 'id'", table);
+	WL_TRY(wl_db_int(&l->db, 0, &key, err, sql));
+	if (key)
+		return 0;
+	snprintf(
+		sql, sizeof sql, "CREATE UNIQUE INDEX IF NOT EXISTS %s_id ON %s(id)", table, table);
+	return wl_db_exec(&l->db, sql, err);
+}
+
 static int lane_schema(struct wl_lane *l, struct wl_err *err)
 {
-	int64_t version;
+	int64_t version, some;
 	WL_TRY(wl_db_exec(&l->db, SCHEMA, err));
 	WL_TRY(wl_db_exec(&l->db, wl_lane_fetch_schema, err));
+	WL_TRY(lane_index(l, "pair", err));
+	WL_TRY(lane_index(l, "pending", err));
+	WL_TRY(wl_db_int(&l->db, 0, &some, err, "SELECT 1 FROM pending LIMIT 1"));
+	l->may_wait = some;
+	WL_TRY(wl_db_int(&l->db, 0, &some, err, "SELECT 1 FROM pair LIMIT 1"));
+	l->may_have = some;
 	WL_TRY(wl_db_int(&l->db, 0, &version, err, "SELECT max(version) FROM lane"));
 	if (version == 0)
 		return wl_db_exec(&l->db, "INSERT INTO lane VALUES(1)", err);
@@ -180,7 +203,7 @@ static int lane_schema(struct wl_lane *l, struct wl_err *err)
 	return 0;
 }
 
-/* Ids are hashes, so every batch touches pages all over the table: a cache that holds a batch's
+/* Ids are hashes, so every batch touches pages all over the indexes: a cache that holds a batch's
  * pages until the commit saves writing them twice.  All lanes together may have 128 MB, as a
  * topic opens many; folding the log back in is for every 32 MB of it. */
 static int lane_cache(struct wl_lane *l, struct wl_err *err)
@@ -208,7 +231,7 @@ static int lane_open(struct wl_lane *l, struct wl_err *err)
 		ret = WL_LOCK_BUSY;
 	if (l->lock < 0)
 		goto out;
-	WL_TRY_OUT(wl_db_open(&l->db, db, WL_DB_WRITE, err));
+	WL_TRY_OUT(wl_db_open(&l->db, db, WL_DB_WRITE_BY_ONE, err));
 	WL_TRY_OUT(lane_cache(l, err));
 	WL_TRY_OUT(lane_schema(l, err));
 	for (int i = 0; i < N_STMT; i++)
@@ -221,8 +244,7 @@ out:
 	return ret;
 }
 
-int wl_lane_try_open(
-	struct wl_corpus *c, int partition, struct wl_lane **out, struct wl_err *err)
+int wl_lane_try_open(struct wl_corpus *c, int partition, struct wl_lane **out, struct wl_err *err)
 {
 	struct wl_lane *l = calloc(1, sizeof *l);
 	*out = NULL;
@@ -337,18 +359,24 @@ static int lane_seal(struct wl_lane *l, struct wl_err *err)
 	return lane_open_segment(l, l->segment + 1, 0, err);
 }
 
+static void put_octal(char *out, int digits, size_t v)
+{
+	for (; digits-- > 0; v >>= 3)
+		out[digits] = (char)('0' + (v & 7));
+}
+
 /* A POSIX ustar header with nothing in it that differs between two runs. */
 static void tar_header(char h[TAR_BLOCK], const char *name, size_t size)
 {
 	unsigned sum = 0;
 	memset(h, 0, TAR_BLOCK);
-	snprintf(h, 100, "%s", name);
+	memcpy(h, name, strnlen(name, 99));
 	memcpy(h + 100,
 		"0000644\0"
 		"0000000\0"
 		"0000000\0",
 		24); /* mode, uid, gid */
-	snprintf(h + 124, 12, "%011zo", size);
+	put_octal(h + 124, 11, size);
 	memcpy(h + 136, "00000000000", 12); /* mtime */
 	memset(h + 148, ' ', 8);
 	h[156] = '0'; /* a plain file */
@@ -358,7 +386,8 @@ static void tar_header(char h[TAR_BLOCK], const char *name, size_t size)
 		8);
 	for (int i = 0; i < TAR_BLOCK; i++)
 		sum += (unsigned char)h[i];
-	snprintf(h + 148, 8, "%06o", sum);
+	put_octal(h + 148, 6, sum);
+	h[154] = '\0';
 	h[155] = ' ';
 }
 
@@ -372,8 +401,8 @@ int wl_lane_write_image(
 	p->partition = l->partition;
 	wl_sha256(image, n, p->image_sha256);
 	wl_pair_name(l->partition, p->id, name);
-	snprintf(member, sizeof member, "%s.%.10s", name,
-		strcmp(p->format, "jpeg") == 0 ? "jpg" : p->format);
+	strcat(strcpy(member, name), ".");
+	strncat(member, strcmp(p->format, "jpeg") == 0 ? "jpg" : p->format, 10);
 	tar_header(h, member, n);
 	p->segment = l->segment;
 	p->offset = l->length + TAR_BLOCK;
@@ -394,6 +423,7 @@ int wl_lane_has(struct wl_lane *l, int64_t id, struct wl_err *err)
 
 int wl_lane_insert(struct wl_lane *l, const struct wl_pair *p, struct wl_err *err)
 {
+	l->may_have = true;
 	return wl_db_run(&l->db, l->stmt[STMT_PAIR], err, "isssssbiiisiisis", p->id, p->source,
 		p->url, p->page_url, p->texts, p->split_hint, (const void *)p->image_sha256,
 		sizeof p->image_sha256, (int64_t)p->segment, p->offset, p->length, p->format,
@@ -404,11 +434,12 @@ int wl_lane_add(
 	struct wl_lane *l, struct wl_pair *p, const void *image, size_t n, struct wl_err *err)
 {
 	WL_TRY(wl_lane_begin(l, err));
-	int has = wl_lane_has(l, p->id, err);
+	int has = l->may_have ? wl_lane_has(l, p->id, err) : 0;
 	WL_TRY(has);
 	if (has)
 		return 0;
-	WL_TRY(wl_lane_forget_pending(l, p->id, err));
+	if (l->may_wait)
+		WL_TRY(wl_lane_forget_pending(l, p->id, err));
 	WL_TRY(wl_lane_write_image(l, p, image, n, err));
 	WL_TRY(wl_lane_insert(l, p, err));
 	return 1;
@@ -450,8 +481,8 @@ int wl_lane_next_refused(struct wl_lane *l, const char *origin, const char *afte
 	return row;
 }
 
-int wl_lane_tally(struct wl_lane *l, const char *origin, const char *class, int64_t n,
-	struct wl_err *err)
+int wl_lane_tally(
+	struct wl_lane *l, const char *origin, const char *class, int64_t n, struct wl_err *err)
 {
 	WL_TRY(wl_lane_begin(l, err));
 	return wl_db_run(&l->db, l->stmt[STMT_TALLY], err, "ssi", origin, class, n);

@@ -38,6 +38,7 @@ struct wl_lane {
 	struct wl_db db;
 	sqlite3_stmt *stmt[WL_LANE_STMTS];
 	bool in_batch;
+	bool may_have, may_wait; /* false: `pair`, `pending` is empty */
 	int segment, fd;       /* the open segment; fd -1: none opened yet */
 	char *segment_path;    /* of fd */
 	int64_t length;	       /* of the segment with what is in `pending` */

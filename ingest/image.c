@@ -169,8 +169,8 @@ static bool is_svg(const uint8_t *p, size_t n)
  * mif1, which HEIC files have too. */
 static enum wl_image_format iso_brand(const uint8_t *p, size_t n)
 {
-	static const char heic[][5] = {"heic", "heix", "heim", "heis", "hevc", "hevx", "mif1",
-		"msf1"};
+	static const char heic[][5] = {
+		"heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1"};
 	size_t len = (size_t)p[0] << 24 | (size_t)p[1] << 16 | (size_t)p[2] << 8 | p[3];
 	enum wl_image_format found = WL_IMAGE_UNKNOWN;
 	if (len > n)
@@ -222,6 +222,16 @@ static int not_an_image(const uint8_t *p, size_t n, struct wl_err *err)
 		"this is no image that we know: its %zu bytes start with%s", n, head);
 }
 
+/* Sides as they are stored change places when the picture lies on its side. */
+static void stand_up(struct wl_image_info *info)
+{
+	if (info->orientation < 5)
+		return;
+	int w = info->width;
+	info->width = info->height;
+	info->height = w;
+}
+
 int wl_image_probe(const void *bytes, size_t n, struct wl_image_info *info, struct wl_err *err)
 {
 	const uint8_t *p = bytes;
@@ -254,11 +264,7 @@ int wl_image_probe(const void *bytes, size_t n, struct wl_image_info *info, stru
 	}
 	WL_TRY(wl_image_check_size(
 		wl_image_format_name(info->format), info->width, info->height, err));
-	if (info->orientation >= 5) {
-		int w = info->width;
-		info->width = info->height;
-		info->height = w;
-	}
+	stand_up(info);
 	return 0;
 }
 
@@ -272,6 +278,12 @@ static const char *why_not(enum wl_image_format f)
 	default:
 		return "this build has no library for it";
 	}
+}
+
+static int not_decoded(enum wl_image_format f, struct wl_err *err)
+{
+	return wl_err_set(
+		err, WL_EDATA, "%s is not decoded: %s", wl_image_format_name(f), why_not(f));
 }
 
 int wl_image_decode(const void *bytes, size_t n, struct wl_image *out, struct wl_err *err)
@@ -296,8 +308,7 @@ int wl_image_decode(const void *bytes, size_t n, struct wl_image *out, struct wl
 		WL_TRY(wl_avif_decode(bytes, n, out, err));
 		break;
 	default:
-		return wl_err_set(err, WL_EDATA, "%s is not decoded: %s",
-			wl_image_format_name(info.format), why_not(info.format));
+		return not_decoded(info.format, err);
 	}
 	if (upright(out, info.orientation, err) < 0) {
 		wl_image_release(out);
@@ -332,6 +343,42 @@ int wl_image_check(const void *bytes, size_t n, struct wl_image_info *info, stru
 	int ret = wl_image_decode(bytes, n, &im, err);
 	wl_image_release(&im);
 	return ret;
+}
+
+static int check_structure(
+	const uint8_t *p, size_t n, struct wl_image_info *info, struct wl_err *err)
+{
+	/* The walk over a PNG tells all that the probe does. */
+	if (n <= WL_IMAGE_MAX_BYTES && sniff(p, n) == WL_IMAGE_PNG) {
+		*info = (struct wl_image_info){.format = WL_IMAGE_PNG, .orientation = 1};
+		WL_TRY(wl_png_structure(p, n, info, err));
+		stand_up(info);
+		return 0;
+	}
+	WL_TRY(wl_image_probe(p, n, info, err));
+	switch (info->format) {
+	case WL_IMAGE_JPEG:
+		return wl_jpeg_structure(p, n, err);
+	case WL_IMAGE_WEBP:
+		return wl_webp_structure(p, n, err);
+	case WL_IMAGE_GIF:
+		return wl_gif_structure(p, n, err);
+	case WL_IMAGE_AVIF:
+		return wl_avif_structure(p, n, err);
+	default:
+		return not_decoded(info->format, err);
+	}
+}
+
+int wl_image_check_by(const void *bytes, size_t n, enum wl_image_level level,
+	struct wl_image_info *info, struct wl_err *err)
+{
+	if (level == WL_IMAGE_DECODE)
+		return wl_image_check(bytes, n, info, err);
+	if (level == WL_IMAGE_STRUCTURE)
+		return check_structure(bytes, n, info, err);
+	WL_TRY(wl_image_probe(bytes, n, info, err));
+	return info->format > WL_IMAGE_AVIF ? not_decoded(info->format, err) : 0;
 }
 
 int wl_image_to_jpeg(

@@ -65,6 +65,13 @@ WL_MUST_CHECK int wl_image_decode(const void *bytes, size_t n, struct wl_image *
 WL_MUST_CHECK int wl_image_check(const void *bytes, size_t n, struct wl_image_info *info,
 	struct wl_err *err);
 
+/* How thoroughly: the header alone; that the file is whole, by its structure (lengths, checksums,
+ * markers; not the coded data itself, which takes a hundred times as long); or as wl_image_check
+ * does.  Formats that are known and not decoded are refused (WL_EDATA) at each level. */
+enum wl_image_level { WL_IMAGE_STRUCTURE, WL_IMAGE_HEADER, WL_IMAGE_DECODE };
+WL_MUST_CHECK int wl_image_check_by(const void *bytes, size_t n, enum wl_image_level level,
+	struct wl_image_info *info, struct wl_err *err);
+
 /* The same from a JPEG at 1/by of its size, by being 1, 2, 4 or 8: several times as fast.  Others
  * are decoded whole; *got says by what the picture was reduced.  info: as wl_image_probe gives
  * it. */

@@ -53,4 +53,14 @@ WL_MUST_CHECK int wl_avif_probe(const uint8_t *p, size_t n, struct wl_image_info
 WL_MUST_CHECK int wl_avif_decode(const uint8_t *p, size_t n, struct wl_image *out,
 	struct wl_err *err);
 
+/* image_structure.c: whether the file is whole, without decoding it; PNG's fills in *info too (as
+ * wl_png_probe does), the others come after the probe of their format. */
+WL_MUST_CHECK int wl_jpeg_structure(const uint8_t *p, size_t n, struct wl_err *err);
+WL_MUST_CHECK int wl_png_structure(const uint8_t *p, size_t n, struct wl_image_info *info,
+	struct wl_err *err);
+WL_MUST_CHECK int wl_webp_structure(const uint8_t *p, size_t n, struct wl_err *err);
+WL_MUST_CHECK int wl_avif_structure(const uint8_t *p, size_t n, struct wl_err *err);
+/* image_gif.c: the same, of the first frame. */
+WL_MUST_CHECK int wl_gif_structure(const uint8_t *p, size_t n, struct wl_err *err);
+
 #endif

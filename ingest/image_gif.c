@@ -101,6 +101,20 @@ int wl_gif_probe(const uint8_t *p, size_t n, struct wl_image_info *info, struct 
 	return ret;
 }
 
+/* The first frame's coded data is a row of blocks, each led by its length, ended by one of none
+ * (GIF89a, 15). */
+int wl_gif_structure(const uint8_t *p, size_t n, struct wl_err *err)
+{
+	struct gif_reader r = {.p = p, .n = n};
+	int ret = read_header(&r, err);
+	while (ret == 0 && r.at < n && p[r.at])
+		r.at += 1 + (size_t)p[r.at];
+	if (ret == 0 && r.at >= n)
+		ret = wl_err_set(err, WL_EDATA, "the GIF is damaged: it is cut off");
+	reader_release(&r);
+	return ret;
+}
+
 static void put_row(struct wl_image *out, const struct gif_reader *r, int y, const uint8_t *row)
 {
 	const GifImageDesc *d = &r->g->Image;

@@ -55,6 +55,7 @@ struct wl_record *wl_run_next(struct wl_run *run, struct wl_flow *f)
 	struct wl_job *j = run->idle[run->n_idle - 1];
 	struct wl_item *it = &j->item[j->n];
 	wl_record_clear(&it->rec);
+	it->rec.check = run->in->check;
 	it->err = (struct wl_err)WL_ERR_INIT;
 	it->flow = f;
 	return &it->rec;

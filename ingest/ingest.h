@@ -21,6 +21,8 @@ struct wl_ingest {
 	double max_error_rate; /* a source of which more than this part is quarantined (after 100
 				* records) is given up with WL_EDATA; 0 or 1: never */
 	int64_t stall_s; /* silence after which the stall detector speaks; 0: 60; < 0: never */
+	enum wl_image_level
+		check;	       /* of pictures that come with their record; by itself: structure */
 	bool retry_quarantine; /* take up again what the quarantine keeps of the sources */
 	bool until_end;	       /* a topic is left at its end, instead of waiting for more */
 	struct wl_kafka_conf kafka;

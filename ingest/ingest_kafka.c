@@ -437,6 +437,19 @@ static int duties(struct topic *t, struct wl_err *err)
 
 /* ---- messages ---- */
 
+/* As "%lld" does, for what is not negative; out has room for 20 characters. */
+static void put_number(char *out, int64_t v)
+{
+	char digits[20];
+	size_t n = 0;
+	do
+		digits[n++] = (char)('0' + v % 10);
+	while (v /= 10);
+	while (n)
+		*out++ = digits[--n];
+	*out = '\0';
+}
+
 static int submit(
 	struct topic *t, struct part *p, const struct wl_kafka_event *ev, struct wl_err *err)
 {
@@ -447,9 +460,10 @@ static int submit(
 	t->value = swap;
 	r->has_json = true;
 	r->ordinal = ev->offset;
-	snprintf(text, sizeof text, "offset %lld", (long long)ev->offset);
+	memcpy(text, "offset ", 7);
+	put_number(text + 7, ev->offset);
 	r->place = wl_arena_strdup(&r->mem, text, err);
-	snprintf(text, sizeof text, "%lld", (long long)ev->offset + 1);
+	put_number(text, ev->offset + 1);
 	r->position = wl_arena_strdup(&r->mem, text, err);
 	if (!r->place || !r->position)
 		return failed(t);

@@ -9,9 +9,10 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct args {
-	const char *corpus, *source_name, *report;
+	const char *corpus, *source_name, *report, *check;
 	int64_t max_records, workers, partitions, commit_every;
 	double max_error_rate;
 	int64_t stall, patience;
@@ -74,6 +75,20 @@ static bool is_corpus(const char *dir)
 	return there;
 }
 
+static int level_of(const char *name, enum wl_image_level *out, struct wl_err *err)
+{
+	static const char *const names[] = {[WL_IMAGE_STRUCTURE] = "structure",
+		[WL_IMAGE_HEADER] = "header",
+		[WL_IMAGE_DECODE] = "decode"};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		*out = (enum wl_image_level)i;
+		if (strcmp(name, names[i]) == 0)
+			return 0;
+	}
+	return wl_err_set(
+		err, WL_EUSAGE, "--check %s: there are header, structure and decode", name);
+}
+
 static int check(const struct wl_opts *o, const struct args *a, struct wl_err *err)
 {
 	if (!o->positional.n && !((a->fetch || a->report) && is_corpus(a->corpus)))
@@ -107,8 +122,10 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 	struct wl_ingest_counts counts = {0};
 	struct wl_fetch_counts net = {0};
 	struct wl_corpus *c = NULL;
+	enum wl_image_level level;
 	int ret = -1;
 	WL_TRY(check(o, a, err));
+	WL_TRY(level_of(a->check, &level, err));
 	WL_TRY_OUT(
 		wl_origins_parse(&origins, o->positional.v, o->positional.n, a->source_name, err));
 	c = wl_corpus_open(a->corpus, true, (int)a->partitions, err);
@@ -122,6 +139,7 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 		.max_error_rate = a->max_error_rate,
 		.stall_s = a->stall ? a->stall : -1,
 		.until_end = a->until_end,
+		.check = level,
 		.retry_quarantine = a->retry,
 		.kafka = {.set = &a->kafka_conf, .patience_s = a->patience}};
 	ret = wl_ingest_run(&in, &counts, err);
@@ -146,6 +164,7 @@ int main(int argc, char **argv)
 	struct args a = {.commit_every = 10000,
 		.fetch = true,
 		.max_error_rate = 1,
+		.check = "structure",
 		.stall = 60,
 		.patience = 60,
 		.net = WL_FETCH_DEFAULTS};
@@ -161,6 +180,11 @@ int main(int argc, char **argv)
 		{"partitions", WL_OPT_INT, &a.partitions, "P",
 			"lanes of a new corpus (0: one, or as it is)", false},
 		{"commit-every", WL_OPT_INT, &a.commit_every, "N", "records in one transaction",
+			false},
+		{"check", WL_OPT_STR, &a.check, "HOW",
+			"how a picture that comes with its record is examined: header, structure "
+			"(is the file whole?), or decode; dedup decodes all and drops what is "
+			"broken inside by name",
 			false},
 		{"fetch", WL_OPT_BOOL, &a.fetch, NULL,
 			"fetch pictures that are only a URL; --no-fetch leaves them waiting",

@@ -63,6 +63,7 @@ void wl_record_clear(struct wl_record *r)
 	r->place = r->position = r->image_origin = "";
 	r->file = r->reason = r->image_url = NULL;
 	r->ordinal = 0;
+	r->check = WL_IMAGE_STRUCTURE;
 	r->has_json = r->has_text = r->has_image = false;
 	r->pair = (struct wl_pair){.source = "",
 		.url = "",
@@ -139,6 +140,7 @@ struct wl_record *wl_record_yield(struct wl_record *r, struct wl_err *err)
 	if (!y->place)
 		return NULL;
 	y->position = r->position;
+	y->check = r->check;
 	y->pair.source = r->pair.source;
 	r->n_yield++;
 	r->many = true;
@@ -155,8 +157,8 @@ int wl_record_tally(struct wl_record *r, const char *class, int64_t n, struct wl
 		}
 	}
 	if (r->n_tallies % STEP == 0) {
-		struct wl_tally *grown = wl_arena_calloc(
-			&r->mem, r->n_tallies + STEP, sizeof *grown, err);
+		struct wl_tally *grown =
+			wl_arena_calloc(&r->mem, r->n_tallies + STEP, sizeof *grown, err);
 		if (!grown)
 			return -1;
 		if (r->n_tallies)
@@ -392,6 +394,10 @@ int wl_record_image_url(struct wl_record *r, const char *url, struct wl_err *err
 {
 	struct wl_err why = WL_ERR_INIT;
 	struct wl_url u;
+	if (wl_url_is_plain(url)) {
+		r->image_url = r->pair.url = wl_arena_strdup(&r->mem, url, err);
+		return r->image_url ? 0 : -1;
+	}
 	if (wl_url_parse(&u, url, &why) < 0)
 		return why.code == WL_EDATA ? wl_record_reject(r, err, "%s", why.msg)
 					    : wl_err_set(err, why.code, "%s", why.msg);
@@ -406,7 +412,7 @@ static int check_image(struct wl_record *r, struct wl_err *err)
 	struct wl_image_info info;
 	if (!r->has_image)
 		return wl_record_reject(r, err, "no image");
-	if (wl_image_check(r->image.data, r->image.len, &info, &why) < 0) {
+	if (wl_image_check_by(r->image.data, r->image.len, r->check, &info, &why) < 0) {
 		if (why.code == WL_EDATA)
 			return wl_record_reject(r, err, "%s", why.msg);
 		return wl_err_set(err, why.code, "%s", why.msg);

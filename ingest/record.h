@@ -2,7 +2,7 @@
  * A record: one input item on its way to be a pair or to be quarantined.
  *
  * A source's next() reads what identifies it (cheap, in order); prepare() turns it into a pair
- * on any thread: parses, loads the image, decodes it once to know that it is whole.  A record
+ * on any thread: parses, loads the image, sees that it is whole.  A record
  * that cannot be a pair gets a reason; only failures that are not the record's fault (no memory,
  * a disk that cannot be read) are errors.
  *
@@ -35,6 +35,7 @@ struct wl_record {
 	struct wl_buf text;   /* the .txt beside an image */
 	struct wl_buf image;  /* the image's bytes as received */
 	bool has_json, has_text, has_image;
+	enum wl_image_level check; /* how thoroughly wl_record_finish looks at the picture */
 	/* Where the picture is when it did not come with the record; then has_image is false, and
 	 * the pair waits for the fetch.  NULL: there is no such place. */
 	const char *image_url;

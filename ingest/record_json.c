@@ -1,8 +1,9 @@
 /*
  * The JSON form of a record, in both dialects.  Written for hostile input: whatever is not of
- * the expected form rejects the record with the member's name; nothing is guessed.
+ * the expected form rejects the record with the member's name; nothing is guessed.  Most records
+ * never come here: record_flat.c takes them.
  */
-#include "ingest/record.h"
+#include "ingest/record_priv.h"
 
 #include "ops/json.h"
 
@@ -127,21 +128,28 @@ static int take_boxes(struct wl_record *r, const json_t *o, struct wl_err *err)
 	return take_tree(r, v, &r->pair.boxes, err);
 }
 
-static int take_split(struct wl_record *r, const json_t *o, struct wl_err *err)
+const char *wl_record_split(const char *s, size_t n)
 {
 	static const struct {
 		const char *name, *split;
 	} known[] = {{"train", "train"}, {"val", "val"}, {"test", "test"}, {"", ""}, {"dev", "val"},
 		{"valid", "val"}, {"validation", "val"}, {"restval", "train"}};
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+		if (strlen(known[i].name) == n && memcmp(s, known[i].name, n) == 0)
+			return known[i].split;
+	return NULL;
+}
+
+static int take_split(struct wl_record *r, const json_t *o, struct wl_err *err)
+{
 	const char *s = "";
 	WL_TRY(take_str(r, o, "split", &s, err));
-	for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-		if (strcmp(s, known[i].name) == 0) {
-			r->pair.split_hint = known[i].split;
-			return 0;
-		}
-	}
-	return wl_record_reject(r, err, "wrong JSON: split \"%.40s\" is not train, val or test", s);
+	const char *split = wl_record_split(s, strlen(s));
+	if (!split)
+		return wl_record_reject(
+			r, err, "wrong JSON: split \"%.40s\" is not train, val or test", s);
+	r->pair.split_hint = split;
+	return 0;
 }
 
 static int take_fetched(struct wl_record *r, const json_t *o, struct wl_err *err)
@@ -179,17 +187,73 @@ static int take_meta(struct wl_record *r, json_t *o, struct wl_err *err)
 
 /* ---- the image ---- */
 
-static int b64_value(char c)
+/* The value of each base64 digit, of RFC 4648's standard and URL-safe alphabets; -1: it is none. */
+static const int8_t b64_value[256] = {
+#define NONE8 -1, -1, -1, -1, -1, -1, -1, -1
+#define NONE32 NONE8, NONE8, NONE8, NONE8
+	NONE32,								/* control characters */
+	NONE8, -1, -1, -1, 62, -1, 62, -1, 63,				/* + - / */
+	52, 53, 54, 55, 56, 57, 58, 59, 60, 61, -1, -1, -1, -1, -1, -1, /* 0-9 */
+	-1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23,
+	24, 25, -1, -1, -1, -1, 63, /* A-Z _ */
+	-1, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47,
+	48, 49, 50, 51, -1, -1, -1, -1, -1, /* a-z */
+	NONE32, NONE32, NONE32, NONE32,	    /* not ASCII */
+#undef NONE8
+#undef NONE32
+};
+
+/* Whole groups of four digits, as far as there are any; gives how many characters those are. */
+static size_t b64_groups(const char *s, size_t n, char **out)
 {
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (c >= '0' && c <= '9')
-		return c - '0' + 52;
-	if (c == '+' || c == '-') /* RFC 4648: standard and URL-safe alphabets */
-		return 62;
-	return c == '/' || c == '_' ? 63 : -1;
+	size_t i = 0;
+	char *w = *out;
+	for (; n - i >= 4; i += 4, w += 3) {
+		int a = b64_value[(uint8_t)s[i]], b = b64_value[(uint8_t)s[i + 1]],
+		    c = b64_value[(uint8_t)s[i + 2]], d = b64_value[(uint8_t)s[i + 3]];
+		if ((a | b | c | d) < 0)
+			break;
+		unsigned v = (unsigned)a << 18 | (unsigned)b << 12 | (unsigned)c << 6 | (unsigned)d;
+		w[0] = (char)(v >> 16);
+		w[1] = (char)(v >> 8);
+		w[2] = (char)v;
+	}
+	*out = w;
+	return i;
+}
+
+/* What follows "data:image/png;base64,", or all of it. */
+static const char *skip_data_prefix(const char *s, size_t *n)
+{
+	const char *comma = *n > 5 && memcmp(s, "data:", 5) == 0 ? memchr(s, ',', *n) : NULL;
+	if (!comma)
+		return s;
+	*n -= (size_t)(comma + 1 - s);
+	return comma + 1;
+}
+
+bool wl_base64_plain(const char *s, size_t n, struct wl_buf *out, struct wl_err *err)
+{
+	s = skip_data_prefix(s, &n);
+	wl_buf_reset(out);
+	if (n / 4 * 3 > out->max || wl_buf_reserve(out, n / 4 * 3 + 3, err) < 0)
+		return false;
+	char *w = out->data;
+	size_t i = b64_groups(s, n, &w), left = n - i;
+	/* The last group: two digits and "==", or three and "=". */
+	if (left) {
+		int a = left == 4 ? b64_value[(uint8_t)s[i]] : -1,
+		    b = left == 4 ? b64_value[(uint8_t)s[i + 1]] : -1,
+		    c = left == 4 && s[i + 2] != '=' ? b64_value[(uint8_t)s[i + 2]] : 0;
+		if ((a | b | c) < 0 || s[i + 3] != '=')
+			return false;
+		*w++ = (char)(a << 2 | b >> 4);
+		if (s[i + 2] != '=')
+			*w++ = (char)(b << 4 | c >> 2);
+	}
+	*w = '\0';
+	out->len = (size_t)(w - out->data);
+	return true;
 }
 
 int wl_record_base64(struct wl_record *r, const char *s, const char *what, struct wl_buf *out,
@@ -197,17 +261,19 @@ int wl_record_base64(struct wl_record *r, const char *s, const char *what, struc
 {
 	uint32_t acc = 0;
 	int bits = 0;
-	const char *comma = strncmp(s, "data:", 5) == 0 ? strchr(s, ',') : NULL;
-	if (comma)
-		s = comma + 1;
 	size_t n = strlen(s), i = 0;
+	s = skip_data_prefix(s, &n);
 	if (n / 4 * 3 > out->max)
 		return wl_record_reject(r, err, "%s is too large: %zu characters", what, n);
 	wl_buf_reset(out);
 	WL_TRY(wl_buf_reserve(out, n / 4 * 3 + 3, err));
 	char *w = out->data;
 	for (; i < n && s[i] != '='; i++) {
-		int v = b64_value(s[i]);
+		if (!bits)
+			i += b64_groups(s + i, n - i, &w);
+		if (i == n || s[i] == '=')
+			break;
+		int v = b64_value[(uint8_t)s[i]];
 		if (v < 0 && strchr(" \r\n\t", s[i]))
 			continue;
 		if (v < 0)
@@ -250,8 +316,7 @@ static int take_image(
 	return 0;
 }
 
-int wl_record_object(
-	struct wl_record *r, json_t *o, struct wl_image_ref *ref, struct wl_err *err)
+int wl_record_object(struct wl_record *r, json_t *o, struct wl_image_ref *ref, struct wl_err *err)
 {
 	*ref = (struct wl_image_ref){0};
 	if (!json_is_object(o))
@@ -270,8 +335,8 @@ int wl_record_object(
 	return take_meta(r, o, err);
 }
 
-int wl_record_parse(struct wl_record *r, const char *text, size_t n, json_t **out,
-	struct wl_err *err)
+int wl_record_parse(
+	struct wl_record *r, const char *text, size_t n, json_t **out, struct wl_err *err)
 {
 	json_error_t why;
 	*out = json_loadb(text, n, 0, &why);
@@ -286,6 +351,9 @@ int wl_record_json(struct wl_record *r, const char *text, size_t n, struct wl_im
 {
 	json_t *o;
 	*ref = (struct wl_image_ref){0};
+	int flat = wl_record_flat(r, text, n, ref, err);
+	if (flat)
+		return flat < 0 ? -1 : 0;
 	WL_TRY(wl_record_parse(r, text, n, &o, err));
 	if (!o)
 		return 0;

@@ -27,6 +27,7 @@ static int try_one(struct retry *y, int64_t ordinal, struct wl_err *err)
 	struct wl_source *s = y->f->source;
 	struct wl_record *r = &y->item.rec;
 	r->has_json = true;
+	r->check = y->run->in->check;
 	r->ordinal = ordinal;
 	r->position = y->position;
 	y->item.err = (struct wl_err)WL_ERR_INIT;

@@ -103,15 +103,46 @@ int wl_url_parse(struct wl_url *u, const char *text, struct wl_err *err)
 		return refuse(err, text, "it is empty");
 	if (n > WL_URL_MAX)
 		return refuse(err, text, "it is too long");
-	char *copy = wl_strf(
-		err, "%s%.*s", strncmp(text, "//", 2) == 0 ? "https:" : "", (int)n, text);
+	char *copy =
+		wl_strf(err, "%s%.*s", strncmp(text, "//", 2) == 0 ? "https:" : "", (int)n, text);
 	int ret = copy ? parse(u, NULL, copy, err) : -1;
 	free(copy);
 	return ret;
 }
 
-int wl_url_resolve(
-	struct wl_url *u, const char *base, const char *location, struct wl_err *err)
+/* A host whose last label begins with a letter: no number, which has many spellings. */
+static const char *plain_host(const char *p)
+{
+	const char *start = p, *label = p;
+	for (; (*p >= 'a' && *p <= 'z') || (*p >= '0' && *p <= '9') || *p == '-' || *p == '.'; p++)
+		if (*p == '.')
+			label = p + 1;
+	return *p == '/' && *start != '.' && *start != '-' && *label >= 'a' && *label <= 'z' ? p
+											     : NULL;
+}
+
+bool wl_url_is_plain(const char *text)
+{
+	const char *p = strncmp(text, "http://", 7) == 0    ? text + 7
+			: strncmp(text, "https://", 8) == 0 ? text + 8
+							    : NULL;
+	p = p ? plain_host(p) : NULL;
+	if (!p)
+		return false;
+	/* No escapes, no fragment; of dots none after a slash, since "/./" and "/../" go away. */
+	bool query = false;
+	for (; *p; p++) {
+		bool word = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') ||
+			    (*p >= '0' && *p <= '9');
+		if (*p == '?' && !query && p[1])
+			query = true;
+		else if (!word && !(*p == '/' && p[1] != '.') && !strchr("_-~.=&,:@", *p))
+			return false;
+	}
+	return p - text <= WL_URL_MAX;
+}
+
+int wl_url_resolve(struct wl_url *u, const char *base, const char *location, struct wl_err *err)
 {
 	*u = (struct wl_url){0};
 	if (strlen(location) > WL_URL_MAX)

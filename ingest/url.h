@@ -7,6 +7,8 @@
 
 #include "ops/err.h"
 
+#include <stdbool.h>
+
 /* No URL is longer, in bytes, after normalisation. */
 enum { WL_URL_MAX = 8192 };
 
@@ -24,5 +26,9 @@ WL_MUST_CHECK int wl_url_parse(struct wl_url *u, const char *text, struct wl_err
 WL_MUST_CHECK int wl_url_resolve(struct wl_url *u, const char *base, const char *location,
 	struct wl_err *err);
 void wl_url_release(struct wl_url *u);
+
+/* Whether wl_url_parse would give the very same text: it is written as simply as URLs mostly are.
+ * False says nothing. */
+bool wl_url_is_plain(const char *text);
 
 #endif

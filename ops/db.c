@@ -2,6 +2,7 @@
 #include "ops/db.h"
 #include "ops/file.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,11 +49,22 @@ static int open_immutable(struct wl_db *db, struct wl_err *err)
 	return rc == SQLITE_OK ? 0 : -1;
 }
 
+/* SQLite's count of its own memory takes a lock for every allocation, and nobody asks for it. */
+static void configure(void)
+{
+	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 int wl_db_open(struct wl_db *db, const char *path, enum wl_db_mode mode, struct wl_err *err)
 {
 	int flags = mode == WL_DB_READ ? SQLITE_OPEN_READONLY
 				       : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	int rc;
+
+	pthread_once(&once, configure);
+	if (mode == WL_DB_WRITE_BY_ONE)
+		flags |= SQLITE_OPEN_NOMUTEX;
 
 	*db = (struct wl_db){0};
 	db->path = wl_strf(err, "%s", path);
@@ -62,7 +74,7 @@ int wl_db_open(struct wl_db *db, const char *path, enum wl_db_mode mode, struct 
 	if (rc == SQLITE_OK) {
 		sqlite3_extended_result_codes(db->h, 0);
 		sqlite3_busy_timeout(db->h, 10000);
-		if (mode == WL_DB_WRITE)
+		if (mode != WL_DB_READ)
 			rc = sqlite3_exec(db->h,
 				"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA "
 				"foreign_keys=ON",

@@ -11,7 +11,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum wl_db_mode { WL_DB_READ, WL_DB_WRITE /* creates the file when missing */ };
+enum wl_db_mode {
+	WL_DB_READ,
+	WL_DB_WRITE,	   /* creates the file when missing */
+	WL_DB_WRITE_BY_ONE /* the same for one thread at a time: SQLite takes no locks of its own */
+};
 
 struct wl_db {
 	sqlite3 *h;

@@ -1,8 +1,13 @@
 /* One input item: the JSON dialects, text files, and why something is no pair. */
 #include "ingest/record.h"
 
+#include "ingest/record_priv.h"
+#include "ingest/url.h"
+#include "ops/hash.h"
 #include "tests/support/cm.h"
 #include "tests/support/tmp.h"
+
+#include "tests/fuzz/fuzz_flat.c" /* aborts when the two ways differ */
 
 #include <stdlib.h>
 #include <string.h>
@@ -119,6 +124,141 @@ static void test_bad_json(void **state)
 	assert_non_null(r.reason);
 	free(deep);
 	wl_record_release(&r);
+}
+
+/* One member of an object, as producers write them and as they should not. */
+static void add_member(struct wl_buf *b, uint64_t x)
+{
+	static const char *const keys[] = {"source", "url", "page_url", "title", "text", "caption",
+		"captions", "sentences", "image", "image_id", "image_url", "image_b64", "split",
+		"fetched_at", "boxes", "bbox", "meta", "other"};
+	static const char *const values[] = {"\"x\"", "\"中文 text\"", "\"\\u4e2d\\n\\\"\\/\"",
+		"\"\\ud83d\\ude00\"", "\"\\ud83d\"", "\"\\u0000\"", "\"\"", "\" \\t\\u000b\"",
+		"null", "12", "0", "-3", "1e3", "01", "[]", "[\"a\",\"b\"]",
+		"[[\"alt_text\",\"甲\"],\"乙\"]", "[[\"a\",\"b\",\"c\"]]", "[1]", "{}",
+		"\"AP/+-_8=\"", "\"AAAA\"", "\"AA==\"", "\"A\"", "\"data:image/png;base64,AAA=\"",
+		"\"train\"", "\"dev\"", "\"\\u0001\\u007f\\u001f\"", "\"\xed\xa0\x80\"",
+		"\"\xf0\x9f\x98\x80\"", "\"a\tb\"", "[[1,2,3,4]]", "true"};
+
+	OK(wl_buf_printf(b, &err, "%s\"%s\"%s:%s%s", b->len > 1 ? "," : "",
+		keys[x % (sizeof keys / sizeof *keys)], x >> 20 & 1 ? " " : "",
+		values[(x >> 32) % (sizeof values / sizeof *values)], x >> 21 & 1 ? "\r\n " : ""));
+}
+
+static void test_flat_is_tree(void **state)
+{
+	struct wl_record r;
+	struct wl_image_ref ref = {0};
+	struct wl_buf b;
+	int taken = 0;
+
+	(void)state;
+	wl_record_init(&r);
+	wl_buf_init(&b, 1 << 16);
+	for (uint64_t i = 0; i < 40000; i++) {
+		wl_buf_reset(&b);
+		OK(wl_buf_puts(&b, "{", &err));
+		uint64_t members = wl_rand64(31, i, 0) % 6;
+		for (uint64_t k = 0; k < members; k++)
+			add_member(&b, wl_rand64(32, i, k));
+		OK(wl_buf_puts(&b, "}", &err));
+		/* Half of them with a byte changed. */
+		uint64_t x = wl_rand64(33, i, 0);
+		if (x & 1)
+			b.data[(x >> 1) % b.len] = (char)(x >> 40);
+		LLVMFuzzerTestOneInput((const uint8_t *)b.data, b.len);
+		wl_record_clear(&r);
+		int flat = wl_record_flat(&r, b.data, b.len, &ref, &err);
+		OK(flat);
+		taken += flat;
+		ref = (struct wl_image_ref){0};
+	}
+	print_message("%d of 40000 the quick way\n", taken);
+	assert_true(taken > 1000);
+	/* What people send goes the quick way. */
+	static const char usual[] =
+		"{\"source\": \"news\", \"page_url\": \"http://n.example/1\", \"captions\": "
+		"[[\"alt_text\", \"\\u4e00\"], \"二\"], \"image_b64\": \"AAAA\", \"title\": "
+		"\"题\"}";
+	wl_record_clear(&r);
+	assert_int_equal(wl_record_flat(&r, usual, sizeof usual - 1, &ref, &err), 1);
+	assert_string_equal(
+		r.pair.texts, "[[\"alt_text\",\"一\"],[\"caption\",\"二\"],[\"title\",\"题\"]]");
+	assert_int_equal(r.image.len, 3);
+	wl_buf_release(&b);
+	wl_record_release(&r);
+}
+
+/* Base64 of all lengths, with and without line breaks, against its definition. */
+static void test_base64_lengths(void **state)
+{
+	static const char digit[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	struct wl_record r;
+	char text[400];
+
+	(void)state;
+	wl_record_init(&r);
+	for (size_t n = 0; n < 200; n++) {
+		for (size_t every = 0; every < 80; every += 7) {
+			size_t w = 0, digits = (8 * n + 5) / 6;
+			for (size_t i = 0; i < digits; i++) {
+				unsigned v = 0;
+				for (size_t bit = 6 * i; bit < 6 * i + 6; bit++)
+					v = v << 1 | (bit < 8 * n ? wl_rand64(41, n, bit) & 1 : 0);
+				text[w++] = digit[v];
+				if (every && i % every == every - 1)
+					text[w++] = '\n';
+			}
+			for (size_t i = digits; i % 4; i++)
+				text[w++] = '=';
+			text[w] = '\0';
+			wl_record_clear(&r);
+			OK(wl_record_base64(&r, text, "it", &r.image, &err));
+			assert_null(r.reason);
+			assert_int_equal(r.image.len, n);
+			for (size_t bit = 0; bit < 8 * n; bit++)
+				assert_int_equal(
+					(uint8_t)r.image.data[bit / 8] >> (7 - bit % 8) & 1,
+					wl_rand64(41, n, bit) & 1);
+		}
+	}
+	wl_record_release(&r);
+}
+
+/* A URL that is called plain is one that parsing leaves as it is. */
+static void test_plain_url(void **state)
+{
+	static const char *const parts[] = {"http://", "https://", "HTTP://", "ftp://", "a.example",
+		"B.example", "1.2.3.4", "0x7f.1", "x.1", "-a", ".a", "a-b.c", "u@", ":80", "/",
+		"//", "/.", "/..", "/a.jpg", "?", "?a=b", "&c", "#f", "%41", "%zz", " ", "\"", "中",
+		"+", "~", ",", "@x", ":", "'", "..", "a.", "/a./b"};
+	static const char *const usual[] = {"http://img.example.com/pictures/1/large.jpg",
+		"https://ss0.bdstatic.com/70cFuHSh_Q1YnxGkpoWK1HF6hhy/it/u=1,2&fm=27&gp=0.jpg",
+		"https://wx1.sinaimg.cn/large/006y8lVagy1g.jpg?KID=imgbed,tva&Expires=159"};
+	char text[200];
+	int plain = 0;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof usual / sizeof *usual; i++)
+		assert_true(wl_url_is_plain(usual[i]));
+	for (uint64_t i = 0; i < 60000; i++) {
+		struct wl_url u;
+		uint64_t n = 1 + wl_rand64(51, i, 0) % 6;
+		snprintf(text, sizeof text, "%s", parts[wl_rand64(51, i, 9) % 4]);
+		for (uint64_t k = 1; k <= n; k++)
+			strcat(text, parts[4 + wl_rand64(51, i, k) %
+						       (sizeof parts / sizeof *parts - 4)]);
+		if (!wl_url_is_plain(text))
+			continue;
+		plain++;
+		if (wl_url_parse(&u, text, &err) < 0)
+			fail_msg("%s: %s", text, err.msg);
+		assert_string_equal(u.text, text);
+		wl_url_release(&u);
+	}
+	print_message("%d of 60000 plain\n", plain);
+	assert_true(plain > 80);
 }
 
 static void captions(const char *bytes, size_t n, const char *texts)
@@ -267,6 +407,9 @@ int main(void)
 		cmocka_unit_test(test_both_dialects),
 		cmocka_unit_test(test_base64),
 		cmocka_unit_test(test_bad_json),
+		cmocka_unit_test(test_flat_is_tree),
+		cmocka_unit_test(test_base64_lengths),
+		cmocka_unit_test(test_plain_url),
 		cmocka_unit_test(test_text_encodings),
 		cmocka_unit_test(test_stamp),
 		cmocka_unit_test(test_load),

@@ -9,10 +9,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
 	struct wl_err err = WL_ERR_INIT;
-	struct wl_image_info info;
+	struct wl_image_info info, by_structure;
 	struct wl_image im = {0}, small = {0};
 	struct wl_buf jpg;
 
+	/* It may be any size: nothing is decoded. */
+	int whole = wl_image_check_by(data, n, WL_IMAGE_STRUCTURE, &by_structure, &err);
 	if (wl_image_probe(data, n, &info, &err) < 0) {
 		if (err.code == WL_OK || !err.msg[0])
 			abort();
@@ -23,6 +25,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		return 0;
 	if (wl_image_decode(data, n, &im, &err) < 0)
 		return 0;
+	/* What decodes is whole, and the same picture. */
+	if (whole < 0 || by_structure.width != info.width || by_structure.height != info.height ||
+		by_structure.format != info.format)
+		abort();
 	if (im.width != info.width || im.height != info.height || im.channels != 3)
 		abort();
 	if (wl_image_resize_lanczos(&im, 9, 8, &small, &err) < 0)
