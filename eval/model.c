@@ -103,10 +103,10 @@ void wl_eval_model_close(struct wl_eval_model *m)
 	*m = (struct wl_eval_model){0};
 }
 
-static void emit(void *sink, int y, const float *rgbx)
+static void emit(void *sink, int y, const float *const rgb[3])
 {
 	(void)y;
-	wl_pixels_row(sink, rgbx);
+	wl_pixels_row(sink, rgb);
 }
 
 int wl_eval_model_image(struct wl_eval_model *m, const void *bytes, size_t n, float *pixels,
@@ -121,7 +121,7 @@ int wl_eval_model_image(struct wl_eval_model *m, const void *bytes, size_t n, fl
 	wl_augment_identity(width, height, &whole);
 	WL_TRY(wl_decoder_region(m->decoder, 0, 0, width, height, c->px, 2, &region, err));
 	wl_pixels_begin(m->pixels, &whole, c->mean, c->std, pixels);
-	WL_TRY(wl_resizer_run(m->resizer, &region, false, wl_decoder_rows, m->decoder, emit,
+	WL_TRY(wl_resizer_run(m->resizer, &region, false, wl_decoder_strip, m->decoder, emit,
 		m->pixels, err));
 	wl_pixels_finish(m->pixels);
 	return wl_regions(NULL, &whole, c->px, c->regions, c->grid, boxes, mask, err);

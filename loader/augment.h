@@ -33,8 +33,8 @@ void wl_pixels_free(struct wl_pixels *p);
  * colour half is used) and out are kept by reference until wl_pixels_finish. */
 void wl_pixels_begin(struct wl_pixels *p, const struct wl_augment_params *params,
 	const float mean[3], const float std[3], float *out);
-/* The next row from the top, RGBX floats in [0,1]: [S,4]; the fourth is not read. */
-void wl_pixels_row(struct wl_pixels *p, const float *rgbx);
+/* The next row from the top: planes of floats in [0,1], [S] each. */
+void wl_pixels_row(struct wl_pixels *p, const float *const rgb[3]);
 /* After S rows: what needs the whole picture (contrast's mean, blur); out is complete. */
 void wl_pixels_finish(struct wl_pixels *p);
 

@@ -22,6 +22,17 @@ WL_AUG_FN float wl_aug_clamp01(float v)
 	return v < 1.0f ? v : 1.0f;
 }
 
+/* YCbCr to RGB in place, full range, chroma around 128 of 255 (JFIF, ITU-T T.871). */
+WL_AUG_FN void wl_aug_ycc(float *y, float *cb, float *cr)
+{
+	const float mid = 128.0f / 255.0f;
+	float Y = *y, u = *cb - mid, v = *cr - mid;
+
+	*y = wl_aug_clamp01(Y + 1.402f * v);
+	*cb = wl_aug_clamp01(Y - 0.344136286f * u - 0.714136286f * v);
+	*cr = wl_aug_clamp01(Y + 1.772f * u);
+}
+
 /* Luma as rgb_to_grayscale weighs it (ITU-R BT.601, four digits). */
 WL_AUG_FN float wl_aug_luma(float r, float g, float b)
 {

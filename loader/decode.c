@@ -15,7 +15,6 @@
 #include <jpeglib.h>
 
 enum {
-	MARGIN_PX = 2,   /* fancy upsampling looks one chroma sample = two pixels aside */
 	MAX_SCANS = 200, /* a progressive bomb has thousands of scans over one tiny file */
 };
 
@@ -31,7 +30,8 @@ struct wl_decoder {
 	int width, height;     /* upright */
 	bool slow;             /* through wl_image_decode */
 	struct wl_image whole; /* the slow path's picture */
-	int slow_x, slow_y, slow_w;
+	int slow_y;            /* its next row */
+	int skip;              /* rows of blocks before the region */
 };
 
 static void on_error(j_common_ptr c)
@@ -139,10 +139,23 @@ static bool has_exif(const struct wl_decoder *d)
 	return false;
 }
 
-static bool fast_space(const struct wl_decoder *d)
+/* Sampling factors that do not divide (3:2) are left to the slow path. */
+static bool even_sampling(const struct wl_decoder *d)
 {
-	return d->c.jpeg_color_space == JCS_YCbCr || d->c.jpeg_color_space == JCS_GRAYSCALE ||
-		d->c.jpeg_color_space == JCS_RGB;
+	const struct jpeg_decompress_struct *c = &d->c;
+	int i;
+
+	for (i = 0; i < c->num_components; i++)
+		if (c->max_h_samp_factor % c->comp_info[i].h_samp_factor ||
+			c->max_v_samp_factor % c->comp_info[i].v_samp_factor)
+			return false;
+	return true;
+}
+
+static bool fast_form(const struct wl_decoder *d)
+{
+	return even_sampling(d) && (d->c.jpeg_color_space == JCS_YCbCr ||
+		d->c.jpeg_color_space == JCS_GRAYSCALE || d->c.jpeg_color_space == JCS_RGB);
 }
 
 /* What the fast path cannot do is first asked of ingest. */
@@ -154,7 +167,7 @@ static int open_slow(struct wl_decoder *d, struct wl_err *err)
 	if (info.width < 1 || info.height < 1) /* GIF and SVG are named, not measured */
 		return wl_err_set(err, WL_EDATA, "the picture is %s, which is not decoded; "
 			"shards hold JPEG", wl_image_format_name(info.format));
-	d->slow = info.format != WL_IMAGE_JPEG || info.orientation != 1 || !fast_space(d);
+	d->slow = info.format != WL_IMAGE_JPEG || info.orientation != 1 || !fast_form(d);
 	d->width = info.width;
 	d->height = info.height;
 	return 0;
@@ -179,7 +192,7 @@ int wl_decoder_open(struct wl_decoder *d, const void *bytes, size_t n, int *widt
 			return bad_jpeg(d, err);
 		d->width = (int)d->c.image_width;
 		d->height = (int)d->c.image_height;
-		if (has_exif(d) || !fast_space(d))
+		if (has_exif(d) || !fast_form(d))
 			WL_TRY(open_slow(d, err));
 	} else {
 		WL_TRY(open_slow(d, err));
@@ -194,107 +207,140 @@ int wl_decoder_open(struct wl_decoder *d, const void *bytes, size_t n, int *widt
 	return 0;
 }
 
-/* Column and row of the rectangle's corner in the scaled picture become whole numbers
- * (rounded out, with a margin); decoding starts at the left on a block's edge. */
-static int start(struct wl_decoder *d, double x, double y, double w, double h, unsigned denom,
-	struct wl_region *out)
+/* What component i of the started decoder gives. */
+static void plane_of(const struct wl_decoder *d, int i, struct wl_plane *p)
 {
-	JDIMENSION left, width, top, bottom;
+	const struct jpeg_decompress_struct *c = &d->c;
+	const jpeg_component_info *m = &c->comp_info[i];
+	int across = c->max_h_samp_factor * c->min_DCT_scaled_size;
+	int down = c->max_v_samp_factor * c->min_DCT_scaled_size;
+	bool fancy = c->min_DCT_scaled_size > 1;
+
+	*p = (struct wl_plane){
+		.width = (int)m->downsampled_width,
+		.height = (int)m->downsampled_height,
+		.stride = (int)m->width_in_blocks * m->DCT_scaled_size,
+		.strip = m->v_samp_factor * m->DCT_scaled_size,
+		.h = across / (m->h_samp_factor * m->DCT_scaled_size),
+		.v = down / (m->v_samp_factor * m->DCT_scaled_size),
+	};
+	/* Where libjpeg-turbo (jdsample.c) would smooth: 2:1, 2:2 and 1:2. */
+	p->smooth_x = fancy && p->h == 2 && p->v <= 2 && p->width > 2;
+	p->smooth_y = fancy && p->v == 2 && (p->h == 1 || p->smooth_x);
+}
+
+/* Rows of blocks above the region are read and not transformed: what component_needed is for. */
+static void need_components(struct wl_decoder *d, bool needed)
+{
+	int i;
+
+	for (i = 0; i < d->c.num_components; i++)
+		d->c.comp_info[i].component_needed = needed;
+}
+
+static int start(struct wl_decoder *d, int y, unsigned denom, struct wl_region *g)
+{
+	int i, per_strip, strips;
 
 	if (setjmp(d->jump))
 		return -1;
 	d->c.scale_num = 1;
 	d->c.scale_denom = denom;
-	d->c.out_color_space = JCS_EXT_RGBX;
+	d->c.raw_data_out = TRUE;
+	d->c.out_color_space = d->c.jpeg_color_space;
 	d->c.dct_method = JDCT_ISLOW;
 	jpeg_start_decompress(&d->c);
-	left = x > MARGIN_PX ? (JDIMENSION)x - MARGIN_PX : 0;
-	width = (JDIMENSION)(x + w) + MARGIN_PX + 1;
-	width = (width < d->c.output_width ? width : d->c.output_width) - left;
-	if (left > 0 || width < d->c.output_width)
-		jpeg_crop_scanline(&d->c, &left, &width);
-	top = (JDIMENSION)y;
-	bottom = (JDIMENSION)(y + h) + 1;
-	bottom = bottom < d->c.output_height ? bottom : d->c.output_height;
-	if (top > 0)
-		jpeg_skip_scanlines(&d->c, top);
-	*out = (struct wl_region){(int)width, (int)(bottom - top), x - left, y - top, w, h};
+	per_strip = d->c.max_v_samp_factor * d->c.min_DCT_scaled_size;
+	/* Smoothing looks at the chroma row above. */
+	strips = (int)((double)y / denom - 1) / per_strip;
+	strips = strips > 0 ? strips : 0;
+	g->planes = d->c.num_components;
+	g->ycc = d->c.jpeg_color_space == JCS_YCbCr;
+	for (i = 0; i < g->planes; i++) {
+		plane_of(d, i, &g->plane[i]);
+		g->plane[i].first = strips * g->plane[i].strip;
+	}
+	d->skip = strips;
 	return 0;
 }
 
-static int region_slow(struct wl_decoder *d, int x, int y, int w, int h, struct wl_region *out,
-	struct wl_err *err)
+/* One row of blocks of every component; what is skipped goes nowhere. */
+static int read_strip(struct wl_decoder *d, uint8_t *const *const rows[WL_PLANES_MAX])
 {
+	JSAMPARRAY planes[WL_PLANES_MAX];
+	JDIMENSION lines = (JDIMENSION)(d->c.max_v_samp_factor * d->c.min_DCT_scaled_size);
+	int i;
+
+	if (setjmp(d->jump))
+		return -1;
+	/* libjpeg takes the pointers without const, but does not change them. */
+	for (i = 0; i < d->c.num_components; i++)
+		planes[i] = (JSAMPARRAY)(uintptr_t)rows[i];
+	if (d->skip > 0) {
+		need_components(d, false);
+		for (; d->skip > 0; d->skip--)
+			jpeg_read_raw_data(&d->c, planes, lines);
+		need_components(d, true);
+	}
+	jpeg_read_raw_data(&d->c, planes, lines);
+	return d->reason[0] ? -1 : 0;
+}
+
+static int region_slow(struct wl_decoder *d, struct wl_region *g, struct wl_err *err)
+{
+	int p;
+
 	if (!d->whole.data)
 		WL_TRY(wl_image_decode(d->bytes, d->n_bytes, &d->whole, err));
-	d->slow_x = x;
-	d->slow_y = y;
-	d->slow_w = w;
-	*out = (struct wl_region){w, h, 0, 0, w, h};
+	g->planes = d->whole.channels == 3 ? 3 : 1;
+	g->ycc = false;
+	d->slow_y = (int)g->y;
+	for (p = 0; p < g->planes; p++)
+		g->plane[p] = (struct wl_plane){.width = d->width, .height = d->height,
+			.stride = d->width, .strip = 1, .first = d->slow_y, .h = 1, .v = 1};
 	return 0;
 }
 
 int wl_decoder_region(struct wl_decoder *d, int x, int y, int w, int h, int side, double reserve,
-	struct wl_region *out, struct wl_err *err)
+	struct wl_region *g, struct wl_err *err)
 {
 	unsigned denom = 1;
 	double least = reserve * side;
 
 	WL_ASSERT(x >= 0 && y >= 0 && w > 0 && h > 0 && x + w <= d->width && y + h <= d->height);
+	*g = (struct wl_region){.x = x, .y = y, .w = w, .h = h};
 	if (d->slow)
-		return region_slow(d, x, y, w, h, out, err);
+		return region_slow(d, g, err);
 	while (reserve > 0 && denom < 8 && w / (2 * denom) >= least && h / (2 * denom) >= least)
 		denom *= 2;
-	if (start(d, (double)x / denom, (double)y / denom, (double)w / denom, (double)h / denom,
-			denom, out) < 0)
+	if (start(d, y, denom, g) < 0)
 		return bad_jpeg(d, err);
+	g->x /= denom;
+	g->y /= denom;
+	g->w /= denom;
+	g->h /= denom;
 	return 0;
 }
 
-/* The RGB or grey picture's rows as RGBX. */
-static void rows_slow(struct wl_decoder *d, uint8_t *const *rows, int n)
+/* The next row of the picture in memory, a plane a channel. */
+static void row_slow(struct wl_decoder *d, uint8_t *const *const rows[WL_PLANES_MAX])
 {
-	int ch = d->whole.channels, i, k;
+	int ch = d->whole.channels, n = d->whole.width, i, p;
+	const uint8_t *s = d->whole.data + (size_t)d->slow_y++ * (size_t)n * (size_t)ch;
 
-	for (k = 0; k < n; k++) {
-		const uint8_t *s = d->whole.data + ((size_t)d->slow_y++ * (size_t)d->whole.width +
-			(size_t)d->slow_x) * (size_t)ch;
-
-		for (i = 0; i < d->slow_w; i++, s += ch) {
-			rows[k][4 * i] = s[0];
-			rows[k][4 * i + 1] = s[ch == 3];
-			rows[k][4 * i + 2] = s[ch == 3 ? 2 : 0];
-			rows[k][4 * i + 3] = 255;
-		}
-	}
+	for (p = 0; p < (ch == 3 ? 3 : 1); p++)
+		for (i = 0; i < n; i++)
+			rows[p][0][i] = s[i * ch + p];
 }
 
-/* Some of the n rows: libjpeg gives one or two a call.  How many, or -1. */
-static int read_some(struct wl_decoder *d, uint8_t *const *rows, int n)
-{
-	int done;
-
-	if (setjmp(d->jump))
-		return -1;
-	/* libjpeg takes the array of pointers without const, but does not change it. */
-	done = (int)jpeg_read_scanlines(&d->c, (JSAMPARRAY)(uintptr_t)rows, (JDIMENSION)n);
-	return d->reason[0] ? -1 : done;
-}
-
-int wl_decoder_rows(void *decoder, uint8_t *const *rows, int n, struct wl_err *err)
+int wl_decoder_strip(void *decoder, uint8_t *const *const rows[WL_PLANES_MAX],
+	struct wl_err *err)
 {
 	struct wl_decoder *d = decoder;
-	int done = 0, k;
 
 	if (d->slow) {
-		rows_slow(d, rows, n);
+		row_slow(d, rows);
 		return 0;
 	}
-	while (done < n) {
-		k = read_some(d, rows + done, n - done);
-		if (k < 0)
-			return bad_jpeg(d, err);
-		done += k;
-	}
-	return 0;
+	return read_strip(d, rows) < 0 ? bad_jpeg(d, err) : 0;
 }

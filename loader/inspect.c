@@ -3,6 +3,7 @@
 
 #include "clean/wordpiece.h"
 #include "loader/augment.h"
+#include "loader/bare.h"
 #include "loader/decode.h"
 #include "loader/sheet.h"
 #include "ingest/image.h"
@@ -229,44 +230,48 @@ struct job { /* a region to decode again */
 	struct wl_augment_params p;
 };
 
+/* The scale at which the loader decodes a region (wl_decoder_region). */
+static unsigned scale_of(const struct wl_augment_params *p, int side, bool whole)
+{
+	double least = (whole ? 2.0 : 1.0) * side;
+	unsigned denom = 1;
+
+	while (denom < 8 && p->crop_w / (2 * denom) >= least && p->crop_h / (2 * denom) >= least)
+		denom *= 2;
+	return denom;
+}
+
 /* CPU seconds that libjpeg-turbo alone takes for the regions, pictures already in memory. */
 static int bare_decode(struct wl_loader *l, const struct wl_inspect *w, const struct job *jobs,
 	int64_t n, double *seconds, struct wl_err *err)
 {
 	struct wl_decoder *d = wl_decoder_new(err);
-	uint8_t *lines = malloc((size_t)WL_IMAGE_MAX_SIDE_PX * 4 * 8), *rows[8];
 	struct wl_buf jpg;
 	int64_t i;
-	int rc = -1, k;
+	int rc = -1;
 
 	wl_buf_init(&jpg, WL_IMAGE_MAX_BYTES);
-	if (!d || !lines)
+	if (!d)
 		goto out;
-	for (k = 0; k < 8; k++)
-		rows[k] = lines + (size_t)k * WL_IMAGE_MAX_SIDE_PX * 4;
 	*seconds = 0;
 	for (i = 0; i < n; i++) {
 		const struct wl_augment_params *p = &jobs[i].p;
-		struct wl_region g;
+		const int32_t box[4] = {p->crop_x, p->crop_y, p->crop_w, p->crop_h};
 		int width, height;
 		double t;
 
 		wl_buf_reset(&jpg);
 		WL_TRY_OUT(wl_shardset_read(wl_loader_shards(l), jobs[i].sample, &jpg, NULL, err));
-		t = seconds_of(CLOCK_THREAD_CPUTIME_ID);
 		WL_TRY_OUT(wl_decoder_open(d, jpg.data, jpg.len, &width, &height, err));
-		WL_TRY_OUT(wl_decoder_region(d, p->crop_x, p->crop_y, p->crop_w, p->crop_h,
-			w->o->image_px, p->crop_w == width && p->crop_h == height ? 2 : 1, &g,
-			err));
-		for (k = 0; k < g.rows; k += 8)
-			WL_TRY_OUT(wl_decoder_rows(d, rows, g.rows - k < 8 ? g.rows - k : 8, err));
+		t = seconds_of(CLOCK_THREAD_CPUTIME_ID);
+		WL_TRY_OUT(wl_bare_decode(jpg.data, jpg.len, box, scale_of(p, w->o->image_px,
+			p->crop_w == width && p->crop_h == height), err));
 		*seconds += seconds_of(CLOCK_THREAD_CPUTIME_ID) - t;
 	}
 	rc = 0;
 out:
 	wl_buf_release(&jpg);
 	wl_decoder_free(d);
-	free(lines);
 	return rc;
 }
 

@@ -117,16 +117,6 @@ void wl_pixels_begin(struct wl_pixels *p, const struct wl_augment_params *params
 	}
 }
 
-static void split_planes(const float *restrict rgbx, float *restrict r, float *restrict g,
-	float *restrict b, int n)
-{
-	for (int i = 0; i < n; i++) {
-		r[i] = rgbx[4 * i];
-		g[i] = rgbx[4 * i + 1];
-		b[i] = rgbx[4 * i + 2];
-	}
-}
-
 static void blend_row(float *restrict v, float base, float f, int n)
 {
 	for (int i = 0; i < n; i++)
@@ -302,22 +292,28 @@ static void colours_done(struct wl_pixels *p, float *r, float *g, float *b, int 
 	blur_along(p, b);
 }
 
-void wl_pixels_row(struct wl_pixels *p, const float *rgbx)
+void wl_pixels_row(struct wl_pixels *p, const float *const rgb[3])
 {
 	bool keep = p->contrast_at >= 0 || p->radius >= 0;
-	int y = p->next++;
-	float *r = keep ? plane_row(p, 0, y) : p->row;
-	float *g = keep ? plane_row(p, 1, y) : p->row + p->pitch;
-	float *b = keep ? plane_row(p, 2, y) : p->row + 2 * (size_t)p->pitch;
+	size_t bytes = (size_t)p->side * sizeof(float);
+	int y = p->next++, c;
+	float *v[3];
 
-	split_planes(rgbx, r, g, b, p->side);
-	if (p->contrast_at >= 0) {
-		jitter_row(p, r, g, b, 0, p->contrast_at, 0);
-		p->luma += luma_sum(r, g, b, p->side);
+	if (!keep && p->params->order[0] < 0 && !p->params->grey) {
+		emit(p, rgb[0], rgb[1], rgb[2], y);
 		return;
 	}
-	jitter_row(p, r, g, b, 0, WL_JITTER_PARTS, 0);
-	colours_done(p, r, g, b, y);
+	for (c = 0; c < 3; c++) {
+		v[c] = keep ? plane_row(p, c, y) : p->row + (size_t)c * (size_t)p->pitch;
+		memcpy(v[c], rgb[c], bytes);
+	}
+	if (p->contrast_at >= 0) {
+		jitter_row(p, v[0], v[1], v[2], 0, p->contrast_at, 0);
+		p->luma += luma_sum(v[0], v[1], v[2], p->side);
+		return;
+	}
+	jitter_row(p, v[0], v[1], v[2], 0, WL_JITTER_PARTS, 0);
+	colours_done(p, v[0], v[1], v[2], y);
 }
 
 void wl_pixels_finish(struct wl_pixels *p)

@@ -1,13 +1,15 @@
 /*
- * Two filters (columns, rows) are tabulated per picture: start and weights.  Down the columns
- * all taps of 16 pixels are summed in registers, converting bytes to floats on the way; along
- * the rows a pixel is a vector of four floats (RGBX), so that no gather is needed.
+ * Down the columns, all taps of 16 samples are summed in registers, bytes becoming floats on
+ * the way, and only for the columns that the crop uses.  Along the row, 16 output pixels at a
+ * time: their samples lie within 32 floats when the picture shrinks to no less than 0.55 (in
+ * training the DCT has scaled down before), so a two-register permutation fetches a tap of all
+ * 16; where they lie wider apart the fetch is one by one, and the sums are the same.
  */
 #include "loader/resize.h"
 
 #include "loader/augment_formula.h"
+#include "loader/filter.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,11 +17,12 @@
 #include <immintrin.h>
 #endif
 
-enum { ROWS_AT_ONCE = 8 }; /* rows asked of the source in one call */
+enum { LANES = WL_FILTER_LANES, CHUNK = 64 /* bytes that a column pass takes at once */ };
 
 /* Vectors as the compiler's own types: one instruction where the machine has 512 bits, four
  * where it has 128, the same sums in the same order everywhere. */
 typedef float v16 __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int v16i __attribute__((vector_size(64), aligned(4), may_alias));
 
 /* acc += w * the 16 bytes at p.  GCC 12 widens bytes to floats one by one when asked in its
  * own types, hence the intrinsics. */
@@ -30,157 +33,99 @@ static inline void add_bytes(v16 *acc, const uint8_t *p, float w)
 
 	*acc += (v16)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)) * w;
 #else
-	float f[16];
+	float f[LANES];
 
-	for (int k = 0; k < 16; k++)
+	for (int k = 0; k < LANES; k++)
 		f[k] = p[k];
 	*acc += *(const v16 *)(const void *)f * w;
 #endif
 }
 
-struct filter {
-	int taps;      /* weights an output pixel, shorter ones padded with 0 */
-	int *start;    /* [side] first source pixel */
-	float *weight; /* [side, taps] */
-	size_t cap;    /* bytes of weight */
+/* One plane's state while a picture passes. */
+struct lane {
+	struct wl_filter fx, fy;
+	const struct wl_filter *x, *y; /* fx, fy, or those of the plane before */
+	float *spread;                 /* [side / 16, taps, 16]: x's weights, pixel by pixel */
+	int32_t *offset;               /* [side / 16, 16]: samples from the block's first one */
+	int32_t *base;                 /* [side / 16]: the block's first sample, or -1: too wide */
+	const float *spread_used;      /* as with x: this plane's or the one's before */
+	const int32_t *offset_used, *base_used;
+	size_t spread_cap, offset_cap, base_cap;
+	uint8_t *ring; /* [ring_rows, pitch] the source rows still needed */
+	size_t ring_cap, pitch;
+	int ring_rows, have; /* have: rows that came, counted from the plane's top */
+	uint8_t **strip;     /* [strip rows] where the next strip goes */
+	size_t strip_cap;
+	float *out; /* [side, rounded up to 16] */
 };
 
 struct wl_resizer {
-	int side;
-	struct filter fx, fy;
-	uint8_t *ring; /* [ring_rows, pitch] the source rows still needed */
-	size_t ring_cap;
-	float *line; /* [width + taps, 4] one combined row, zeros behind it */
+	int side, blocks;
+	struct lane lane[WL_PLANES_MAX];
+	float *line; /* one combined row, zeros behind it */
 	size_t line_cap;
-	const uint8_t **row; /* [fy.taps] */
+	const uint8_t **row; /* [taps down] */
 	size_t row_cap;
-	float *spread; /* [side, groups of four taps, 16] the columns' weights */
-	size_t spread_cap;
-	float *out; /* [side, 4] */
 };
 
 struct wl_resizer *wl_resizer_new(int side, struct wl_err *err)
 {
 	struct wl_resizer *r = calloc(1, sizeof(*r));
+	int p;
 
-	if (r) {
-		r->side = side;
-		/* Three more columns, read at pixel 0, make whole groups of four. */
-		r->fx.start = calloc((size_t)side + 3, sizeof(int));
-		r->fy.start = calloc((size_t)side, sizeof(int));
-		r->out = aligned_alloc(64, ((size_t)side * 16 + 63) / 64 * 64);
-	}
-	if (!r || !r->fx.start || !r->fy.start || !r->out) {
-		wl_err_nomem(err, "the resizer", (size_t)side * 24);
-		wl_resizer_free(r);
+	if (!r) {
+		wl_err_nomem(err, "the resizer", sizeof(*r));
 		return NULL;
+	}
+	r->side = side;
+	r->blocks = (side + LANES - 1) / LANES;
+	for (p = 0; p < WL_PLANES_MAX; p++) {
+		struct lane *l = &r->lane[p];
+		size_t cap = 0;
+
+		l->out = wl_filter_grow(NULL, &cap, (size_t)r->blocks * LANES * sizeof(float), err);
+		if (!l->out) {
+			wl_resizer_free(r);
+			return NULL;
+		}
 	}
 	return r;
 }
 
 void wl_resizer_free(struct wl_resizer *r)
 {
+	int p;
+
 	if (!r)
 		return;
-	free(r->fx.start);
-	free(r->fx.weight);
-	free(r->fy.start);
-	free(r->fy.weight);
-	free(r->ring);
+	for (p = 0; p < WL_PLANES_MAX; p++) {
+		struct lane *l = &r->lane[p];
+
+		wl_filter_release(&l->fx);
+		wl_filter_release(&l->fy);
+		free(l->spread);
+		free(l->offset);
+		free(l->base);
+		free(l->ring);
+		free(l->strip);
+		free(l->out);
+	}
 	free(r->line);
 	free(r->row);
-	free(r->spread);
-	free(r->out);
 	free(r);
 }
 
-/* mem, or a fresh zeroed block in its place when it is too small (the contents are not kept);
- * NULL with *cap 0 when there is no memory. */
-static void *grow(void *mem, size_t *cap, size_t need, struct wl_err *err)
-{
-	if (*cap >= need)
-		return mem;
-	need = (need + need / 4 + 63) / 64 * 64;
-	free(mem);
-	mem = aligned_alloc(64, need);
-	*cap = mem ? need : 0;
-	if (!mem)
-		wl_err_nomem(err, "the resizer's buffers", need);
-	else
-		memset(mem, 0, need);
-	return mem;
-}
+/* ---- down the columns ---- */
 
-/* The source pixels [*a, *b) that output pixel i combines, and what its weights sum to before
- * they are normalised.  Pixels outside lo..hi are not touched, as if the crop had been cut out
- * first. */
-static double taps_of(int i, double off, double scale, int lo, int hi, int *a, int *b)
-{
-	double support = scale > 1 ? scale : 1, centre = off + scale * (i + 0.5), sum = 0;
-	int j;
-
-	*a = (int)floor(centre - support + 0.5);
-	*b = (int)floor(centre + support + 0.5);
-	*a = *a < lo ? lo : *a;
-	*b = *b > hi ? hi : *b;
-	/* The outermost pixels may lie just where the triangle has come down to 0. */
-	while (*b - *a > 1 && wl_aug_triangle((*b - 0.5 - centre) / support) <= 0)
-		--*b;
-	while (*b - *a > 1 && wl_aug_triangle((*a + 0.5 - centre) / support) <= 0)
-		++*a;
-	if (*a >= *b) { /* a crop narrower than a pixel: the nearest one */
-		*a = *a > hi - 1 ? hi - 1 : *a;
-		*b = *a + 1;
-	}
-	for (j = *a; j < *b; j++)
-		sum += wl_aug_triangle((j + 0.5 - centre) / support);
-	return sum;
-}
-
-/* Tabulates n output pixels over [off, off + len) of `size` source pixels.  total: what the
- * weights of a pixel sum to.  flip: from the last to the first. */
-static int build_filter(struct filter *f, int n, double off, double len, int size, double total,
-	bool flip, struct wl_err *err)
-{
-	double scale = len / n, support = scale > 1 ? scale : 1, inv = 1 / support;
-	int lo = (int)floor(off + 1e-9), hi = (int)ceil(off + len - 1e-9), i, j, a, b;
-
-	lo = lo < 0 ? 0 : lo;
-	hi = hi > size ? size : hi;
-	f->taps = 1;
-	for (i = 0; i < n; i++) {
-		taps_of(i, off, scale, lo, hi, &a, &b);
-		f->taps = b - a > f->taps ? b - a : f->taps;
-	}
-	f->weight = grow(f->weight, &f->cap, (size_t)n * (size_t)f->taps * sizeof(float), err);
-	if (!f->weight)
-		return -1;
-	for (i = 0; i < n; i++) {
-		int at = flip ? n - 1 - i : i;
-		float *weight = f->weight + (size_t)at * (size_t)f->taps;
-		double sum = taps_of(i, off, scale, lo, hi, &a, &b);
-		double centre = off + scale * (i + 0.5);
-
-		f->start[at] = a;
-		for (j = 0; j < f->taps; j++) {
-			double t = wl_aug_triangle((a + j + 0.5 - centre) * inv);
-
-			t = sum > 0 ? t / sum : 1;
-			weight[j] = j < b - a ? (float)(t * total) : 0;
-		}
-	}
-	return 0;
-}
-
-/* line[0..16 * 4) = sum over taps of w[j] row[j][x..x+64); inlined with a constant number of
- * taps, the sums stay in registers and the loop over taps goes away. */
+/* line[0 .. bytes) = sum over taps of w[j] row[j][..]; inlined with a constant number of taps,
+ * the sums stay in registers and the loop over taps goes away. */
 static inline __attribute__((always_inline)) void combine_taps(float *line,
 	const uint8_t *const *row, const float *w, int taps, size_t bytes)
 {
 	size_t x;
 	int j;
 
-	for (x = 0; x < bytes; x += 64, line += 64) {
+	for (x = 0; x < bytes; x += CHUNK, line += CHUNK) {
 		v16 *out = (v16 *)(void *)line;
 		v16 a = {0}, b = {0}, c = {0}, d = {0};
 
@@ -199,137 +144,295 @@ static inline __attribute__((always_inline)) void combine_taps(float *line,
 	}
 }
 
-/* Output row y from the ring into r->line.  In training a crop is never more than twice the
- * output (the DCT scales down before), which makes at most four taps. */
-static void combine_rows(struct wl_resizer *r, int y, int taps, int ring_rows, size_t pitch)
+/* Columns x.lo .. x.hi of output row y into r->line, which starts with column x.lo. */
+static void combine_rows(struct wl_resizer *r, const struct lane *l, int y)
 {
-	const float *w = r->fy.weight + (size_t)y * (size_t)r->fy.taps;
-	int j;
+	const float *w = l->y->weight + (size_t)y * (size_t)l->y->taps;
+	size_t bytes = (size_t)(l->x->hi - l->x->lo);
+	int taps = l->y->taps, j;
 
+	while (taps > 1 && w[taps - 1] == 0)
+		taps--;
 	for (j = 0; j < taps; j++)
-		r->row[j] = r->ring + (size_t)((r->fy.start[y] + j) % ring_rows) * pitch;
+		r->row[j] = l->ring + (size_t)((l->y->start[y] + j) % l->ring_rows) * l->pitch +
+			l->x->lo;
 	switch (taps) {
 	case 1:
-		combine_taps(r->line, r->row, w, 1, pitch);
+		combine_taps(r->line, r->row, w, 1, bytes);
 		break;
 	case 2:
-		combine_taps(r->line, r->row, w, 2, pitch);
+		combine_taps(r->line, r->row, w, 2, bytes);
 		break;
 	case 3:
-		combine_taps(r->line, r->row, w, 3, pitch);
+		combine_taps(r->line, r->row, w, 3, bytes);
 		break;
 	case 4:
-		combine_taps(r->line, r->row, w, 4, pitch);
+		combine_taps(r->line, r->row, w, 4, bytes);
 		break;
 	default:
-		combine_taps(r->line, r->row, w, taps, pitch);
+		combine_taps(r->line, r->row, w, taps, bytes);
 	}
 }
 
-/* Four taps are one vector: the weights of each repeated for the four channels. */
-static void spread_weights(struct wl_resizer *r)
+/* ---- along the row ---- */
+
+/* 16 pixels whose samples at tap 0 are line[offset[..]]. */
+static inline v16 fetch_wide(const float *line, const int32_t *offset, const float *w, int taps)
 {
-	int n = r->side, taps = r->fx.taps, groups = (taps + 3) / 4, i, j, k;
+	v16 sum = {0};
+	int j, k;
 
-	for (i = 0; i < n; i++) {
-		const float *w = r->fx.weight + (size_t)i * (size_t)taps;
-		float *out = r->spread + (size_t)i * (size_t)groups * 16;
+	for (j = 0; j < taps; j++) {
+		float got[LANES];
 
-		for (j = 0; j < groups * 4; j++)
-			for (k = 0; k < 4; k++)
-				out[4 * j + k] = j < taps ? w[j] : 0;
+		for (k = 0; k < LANES; k++)
+			got[k] = line[offset[k] + j];
+		sum += *(const v16 *)(const void *)got * ((const v16 *)(const void *)w)[j];
+	}
+	return sum;
+}
+
+/* The same where all samples of all taps lie within line[0 .. 32): loaded once. */
+static inline __attribute__((always_inline)) v16 fetch_near(const float *line,
+	const int32_t *offset, const float *w, int taps)
+{
+#ifdef __AVX512F__
+	__m512 a = _mm512_loadu_ps(line), b = _mm512_loadu_ps(line + LANES);
+	__m512i at = _mm512_loadu_si512(offset);
+	v16 sum = {0};
+	int j;
+
+	for (j = 0; j < taps; j++) {
+		sum += (v16)_mm512_permutex2var_ps(a, at, b) * ((const v16 *)(const void *)w)[j];
+		at = _mm512_add_epi32(at, _mm512_set1_epi32(1));
+	}
+	return sum;
+#else
+	return fetch_wide(line, offset, w, taps);
+#endif
+}
+
+static inline __attribute__((always_inline)) void combine_blocks(const struct lane *l,
+	const float *line, int blocks, int taps)
+{
+	int b;
+
+	for (b = 0; b < blocks; b++) {
+		const float *w = l->spread_used + (size_t)b * (size_t)taps * LANES;
+		const int32_t *offset = l->offset_used + b * LANES;
+		v16 *out = (v16 *)(void *)(l->out + b * LANES);
+
+		*out = l->base_used[b] >= 0 ? fetch_near(line + l->base_used[b], offset, w, taps)
+					    : fetch_wide(line, offset, w, taps);
 	}
 }
 
-/* Two of the four quads of a and two of b, as one instruction picks them. */
-#define QUADS(a, b, p, q) __builtin_shufflevector(a, b, 4 * (p), 4 * (p) + 1, 4 * (p) + 2, \
-	4 * (p) + 3, 4 * (q), 4 * (q) + 1, 4 * (q) + 2, 4 * (q) + 3, 16 + 4 * (p), 17 + 4 * (p), \
-	18 + 4 * (p), 19 + 4 * (p), 16 + 4 * (q), 17 + 4 * (q), 18 + 4 * (q), 19 + 4 * (q))
-
-/* Four output pixels at a time: each is a vector of four partial RGBX sums, and adding those
- * up for four pixels together takes six shuffles instead of eight and leaves one vector. */
-static inline __attribute__((always_inline)) void combine_groups(const float *line,
-	const int *start, const float *spread, int groups, int n, float *to)
+static void combine_columns(const struct wl_resizer *r, const struct lane *l)
 {
-	const v16 *w = (const v16 *)(const void *)spread;
-	v16 *out = (v16 *)(void *)to;
-	int i, j, k;
-
-	for (i = 0; i < n; i += 4, w += 4 * groups) {
-		v16 s[4], t0, t1;
-
-		for (k = 0; k < 4; k++) {
-			const v16 *p = (const v16 *)(const void *)(line + 4 * start[i + k]);
-
-			s[k] = p[0] * w[k * groups];
-			for (j = 1; j < groups; j++)
-				s[k] += p[j] * w[k * groups + j];
-		}
-		t0 = QUADS(s[0], s[1], 0, 1) + QUADS(s[0], s[1], 2, 3);
-		t1 = QUADS(s[2], s[3], 0, 1) + QUADS(s[2], s[3], 2, 3);
-		*out++ = QUADS(t0, t1, 0, 2) + QUADS(t0, t1, 1, 3);
+	switch (l->x->taps) {
+	case 2:
+		combine_blocks(l, r->line, r->blocks, 2);
+		break;
+	case 3:
+		combine_blocks(l, r->line, r->blocks, 3);
+		break;
+	case 4:
+		combine_blocks(l, r->line, r->blocks, 4);
+		break;
+	default:
+		combine_blocks(l, r->line, r->blocks, l->x->taps);
 	}
 }
 
-static void combine_columns(struct wl_resizer *r)
+/* The weights of 16 pixels side by side, and where their samples lie. */
+static int spread_weights(struct lane *l, int blocks, struct wl_err *err)
 {
-	int groups = (r->fx.taps + 3) / 4;
+	const struct wl_filter *f = &l->fx;
+	size_t lanes = (size_t)blocks * LANES, taps = (size_t)f->taps;
+	int b, j, k;
 
-	if (groups == 1)
-		combine_groups(r->line, r->fx.start, r->spread, 1, r->side, r->out);
-	else
-		combine_groups(r->line, r->fx.start, r->spread, groups, r->side, r->out);
-}
-
-static int prepare(struct wl_resizer *r, const struct wl_region *g, bool flip, int *ring_rows,
-	size_t *pitch, struct wl_err *err)
-{
-	size_t groups, line;
-
-	WL_TRY(build_filter(&r->fx, r->side, g->x, g->w, g->width, 1, flip, err));
-	WL_TRY(build_filter(&r->fy, r->side, g->y, g->h, g->rows, 1.0 / 255, false,
-		err));
-	groups = (size_t)(r->fx.taps + 3) / 4;
-	*ring_rows = r->fy.taps + ROWS_AT_ONCE;
-	*pitch = ((size_t)g->width * 4 + 63) / 64 * 64;
-	line = (*pitch + groups * 16) * sizeof(float);
-	r->ring = grow(r->ring, &r->ring_cap, (size_t)*ring_rows * *pitch, err);
-	r->line = grow(r->line, &r->line_cap, line, err);
-	r->row = grow(r->row, &r->row_cap, (size_t)r->fy.taps * sizeof(*r->row), err);
-	r->spread = grow(r->spread, &r->spread_cap, (size_t)(r->side + 3) * groups * 64, err);
-	if (!r->ring || !r->line || !r->row || !r->spread)
+	l->spread = wl_filter_grow(l->spread, &l->spread_cap, lanes * taps * sizeof(float), err);
+	l->offset = wl_filter_grow(l->offset, &l->offset_cap, lanes * sizeof(int32_t), err);
+	l->base = wl_filter_grow(l->base, &l->base_cap, (size_t)blocks * sizeof(int32_t), err);
+	if (!l->spread || !l->offset || !l->base)
 		return -1;
-	spread_weights(r);
-	/* Padding taps have weight 0, but what they read must be finite. */
-	memset(r->line + *pitch, 0, line - *pitch * sizeof(float));
+	for (b = 0; b < blocks; b++) {
+		const int *start = f->start + b * LANES;
+		int first = start[0] < start[LANES - 1] ? start[0] : start[LANES - 1];
+		int last = start[0] < start[LANES - 1] ? start[LANES - 1] : start[0];
+		bool near = last - first + f->taps <= 2 * LANES;
+
+		l->base[b] = near ? first - f->lo : -1;
+		for (k = 0; k < LANES; k++) {
+			int i = b * LANES + k;
+
+			l->offset[i] = start[k] - (near ? first : f->lo);
+			for (j = 0; j < f->taps; j++)
+				l->spread[((size_t)b * taps + (size_t)j) * LANES + (size_t)k] =
+					i < f->n ? f->weight[(size_t)i * taps + (size_t)j] : 0;
+		}
+	}
 	return 0;
 }
 
-int wl_resizer_run(struct wl_resizer *r, const struct wl_region *g, bool flip, wl_rows_fn *rows,
-	void *source, wl_emit_fn *emit, void *sink, struct wl_err *err)
+/* ---- a picture ---- */
+
+/* Pixels of the picture that plane 0, which is never subsampled less than others, tells. */
+static int pixels_across(const struct wl_region *g)
 {
-	uint8_t *dst[ROWS_AT_ONCE];
-	int have = 0, ring_rows, y, k;
-	size_t pitch;
+	return g->plane[0].width * g->plane[0].h;
+}
 
-	WL_TRY(prepare(r, g, flip, &ring_rows, &pitch, err));
+static int pixels_down(const struct wl_region *g)
+{
+	return g->plane[0].height * g->plane[0].v;
+}
+
+static bool same_shape(const struct wl_plane *a, const struct wl_plane *b)
+{
+	return a->width == b->width && a->height == b->height && a->h == b->h && a->v == b->v &&
+		a->smooth_x == b->smooth_x && a->smooth_y == b->smooth_y;
+}
+
+static int build_filters(struct wl_resizer *r, const struct wl_region *g, int p, bool flip,
+	struct wl_err *err)
+{
+	const struct wl_plane *s = &g->plane[p];
+	const struct wl_sampling across = {s->width, s->h, s->smooth_x};
+	const struct wl_sampling down = {s->height, s->v, s->smooth_y};
+	struct lane *l = &r->lane[p];
+	const struct lane *before = l - 1;
+
+	if (p > 0 && same_shape(s, s - 1)) {
+		l->x = before->x;
+		l->y = before->y;
+		l->spread_used = before->spread_used;
+		l->offset_used = before->offset_used;
+		l->base_used = before->base_used;
+		return 0;
+	}
+	WL_TRY(wl_filter_build(&l->fx, r->side, g->x, g->w, pixels_across(g), &across, 1, flip,
+		err));
+	WL_TRY(wl_filter_build(&l->fy, r->side, g->y, g->h, pixels_down(g), &down, 1.0 / 255,
+		false, err));
+	WL_TRY(spread_weights(l, r->blocks, err));
+	l->x = &l->fx;
+	l->y = &l->fy;
+	l->spread_used = l->spread;
+	l->offset_used = l->offset;
+	l->base_used = l->base;
+	return 0;
+}
+
+/* Room for the rows that the filter looks at, the strip that comes, and the one that another
+ * plane asked for before this one was done with its own. */
+static int prepare_ring(struct lane *l, const struct wl_plane *s, struct wl_err *err)
+{
+	l->ring_rows = l->y->taps + 2 * s->strip + 2;
+	l->pitch = ((size_t)s->stride + CHUNK - 1) / CHUNK * CHUNK;
+	l->ring = wl_filter_grow(l->ring, &l->ring_cap,
+		(size_t)l->ring_rows * l->pitch + CHUNK, err);
+	l->strip = wl_filter_grow(l->strip, &l->strip_cap, (size_t)s->strip * sizeof(*l->strip),
+		err);
+	l->have = s->first;
+	return l->ring && l->strip ? 0 : -1;
+}
+
+static int prepare(struct wl_resizer *r, const struct wl_region *g, bool flip,
+	struct wl_err *err)
+{
+	size_t line = 0, down = 0;
+	int p;
+
+	for (p = 0; p < g->planes; p++) {
+		struct lane *l = &r->lane[p];
+		size_t n;
+
+		WL_TRY(build_filters(r, g, p, flip, err));
+		WL_TRY(prepare_ring(l, &g->plane[p], err));
+		/* Taps of weight 0 and a permutation's second half read on behind the row. */
+		n = (size_t)(l->x->hi - l->x->lo + CHUNK + l->x->taps + 2 * LANES);
+		line = n > line ? n : line;
+		down = (size_t)l->y->taps > down ? (size_t)l->y->taps : down;
+	}
+	r->line = wl_filter_grow(r->line, &r->line_cap, line * sizeof(float), err);
+	r->row = wl_filter_grow(r->row, &r->row_cap, down * sizeof(*r->row), err);
+	if (!r->line || !r->row)
+		return -1;
+	/* What an earlier, longer row left there was finite, but bytes of a strip that has not
+	 * come are not looked at either: weight 0 times a finite number. */
+	return 0;
+}
+
+/* Does some plane lack a row that output row y needs? */
+static bool lacks(const struct wl_resizer *r, const struct wl_region *g, int y)
+{
+	int p, j;
+
+	for (p = 0; p < g->planes; p++) {
+		const struct wl_filter *f = r->lane[p].y;
+		const float *w = f->weight + (size_t)y * (size_t)f->taps;
+
+		for (j = f->taps; j > 1 && w[j - 1] == 0; j--)
+			;
+		if (r->lane[p].have < f->start[y] + j)
+			return true;
+	}
+	return false;
+}
+
+static int pull(struct wl_resizer *r, const struct wl_region *g, wl_strip_fn *strips,
+	void *source, struct wl_err *err)
+{
+	uint8_t *const *rows[WL_PLANES_MAX] = {0};
+	int p, k;
+
+	for (p = 0; p < g->planes; p++) {
+		struct lane *l = &r->lane[p];
+
+		for (k = 0; k < g->plane[p].strip; k++)
+			l->strip[k] = l->ring + (size_t)((l->have + k) % l->ring_rows) * l->pitch;
+		rows[p] = l->strip;
+	}
+	WL_TRY(strips(source, rows, err));
+	for (p = 0; p < g->planes; p++)
+		r->lane[p].have += g->plane[p].strip;
+	return 0;
+}
+
+static void to_rgb(struct wl_resizer *r)
+{
+	float *restrict y = r->lane[0].out, *restrict u = r->lane[1].out;
+	float *restrict v = r->lane[2].out;
+	int n = r->blocks * LANES, i;
+
+	for (i = 0; i < n; i++)
+		wl_aug_ycc(&y[i], &u[i], &v[i]);
+}
+
+int wl_resizer_run(struct wl_resizer *r, const struct wl_region *g, bool flip,
+	wl_strip_fn *strips, void *source, wl_emit_fn *emit, void *sink, struct wl_err *err)
+{
+	const float *rgb[3];
+	int y, p;
+
+	WL_ASSERT(g->planes == 1 || g->planes == 3);
+	for (p = 0; p < 3; p++)
+		rgb[p] = r->lane[g->planes == 3 ? p : 0].out;
+	WL_TRY(prepare(r, g, flip, err));
 	for (y = 0; y < r->side; y++) {
-		int taps = r->fy.taps;
-		const float *w = r->fy.weight + (size_t)y * (size_t)taps;
+		while (lacks(r, g, y))
+			WL_TRY(pull(r, g, strips, source, err));
+		for (p = 0; p < g->planes; p++) {
+			struct lane *l = &r->lane[p];
 
-		while (taps > 1 && w[taps - 1] == 0)
-			taps--;
-		while (have < r->fy.start[y] + taps) {
-			int n = g->rows - have < ROWS_AT_ONCE ? g->rows - have : ROWS_AT_ONCE;
-
-			for (k = 0; k < n; k++)
-				dst[k] = r->ring + (size_t)((have + k) % ring_rows) * pitch;
-			WL_TRY(rows(source, dst, n, err));
-			have += n;
+			WL_ASSERT(l->have - l->y->start[y] <= l->ring_rows);
+			combine_rows(r, l, y);
+			combine_columns(r, l);
 		}
-		combine_rows(r, y, taps, ring_rows, pitch);
-		combine_columns(r);
-		emit(sink, y, r->out);
+		if (g->ycc)
+			to_rgb(r);
+		emit(sink, y, rgb);
 	}
 	return 0;
 }

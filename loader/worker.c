@@ -110,34 +110,38 @@ static double now(void)
 	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* The decoder's rows, timed. */
-static int timed_rows(void *source, uint8_t *const *rows, int n, struct wl_err *err)
+/* The decoder's strips, timed. */
+static int timed_strip(void *source, uint8_t *const *const rows[WL_PLANES_MAX],
+	struct wl_err *err)
 {
 	struct wl_worker *w = source;
 	double t = now();
-	int rc = wl_decoder_rows(w->decoder, rows, n, err);
+	int rc = wl_decoder_strip(w->decoder, rows, err);
 
 	w->decode_s += now() - t;
 	return rc;
 }
 
-static void to_pixels(void *sink, int y, const float *rgbx)
+static void to_pixels(void *sink, int y, const float *const rgb[3])
 {
 	struct wl_worker *w = sink;
 
 	(void)y;
-	wl_pixels_row(w->pixels, rgbx);
+	wl_pixels_row(w->pixels, rgb);
 }
 
-static void to_crops(void *sink, int y, const float *restrict rgbx)
+static void to_crops(void *sink, int y, const float *const rgb[3])
 {
 	struct wl_worker *w = sink;
-	int side = w->o->image_px, i, k;
+	const float *restrict r = rgb[0], *restrict g = rgb[1], *restrict b = rgb[2];
+	int side = w->o->image_px, i;
 	uint8_t *restrict out = w->crops + (size_t)y * (size_t)side * 3;
 
-	for (i = 0; i < side; i++)
-		for (k = 0; k < 3; k++)
-			out[3 * i + k] = (uint8_t)(rgbx[4 * i + k] * 255.0f + 0.5f);
+	for (i = 0; i < side; i++) {
+		out[3 * i] = (uint8_t)(r[i] * 255.0f + 0.5f);
+		out[3 * i + 1] = (uint8_t)(g[i] * 255.0f + 0.5f);
+		out[3 * i + 2] = (uint8_t)(b[i] * 255.0f + 0.5f);
+	}
 }
 
 /* Draws the parameters, decodes what they ask for and makes the row's picture. */
@@ -161,7 +165,7 @@ static int make_picture(struct wl_worker *w, int64_t epoch, int64_t sample, stru
 	w->crops = row->crops;
 	if (!row->crops)
 		wl_pixels_begin(w->pixels, p, o->mean, o->std, row->pixels);
-	WL_TRY(wl_resizer_run(w->resizer, &region, p->flip, timed_rows, w,
+	WL_TRY(wl_resizer_run(w->resizer, &region, p->flip, timed_strip, w,
 		row->crops ? to_crops : to_pixels, w, err));
 	if (!row->crops)
 		wl_pixels_finish(w->pixels);

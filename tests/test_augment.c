@@ -89,12 +89,12 @@ static void colour_like_torchvision(void **state)
 	golden_open(&g);
 	const size_t n = (size_t)g.side * (size_t)g.side;
 	const uint8_t *src = (uint8_t *)g.bin.data + int_of(g.json, "src");
-	float *rgbx = calloc(n * 4, sizeof(float)), *out = calloc(n * 3, sizeof(float));
+	float *plane = calloc(n * 3, sizeof(float)), *out = calloc(n * 3, sizeof(float));
 	struct wl_pixels *px = wl_pixels_new(g.side, &err);
 	assert_non_null(px);
 	for (i = 0; i < n; i++)
 		for (int k = 0; k < 3; k++)
-			rgbx[4 * i + (size_t)k] = (float)src[3 * i + (size_t)k] / 255.0f;
+			plane[(size_t)k * n + i] = (float)src[3 * i + (size_t)k] / 255.0f;
 	json_array_foreach(json_object_get(g.json, "cases"), i, c) {
 		struct wl_augment_params p;
 		double w;
@@ -104,8 +104,11 @@ static void colour_like_torchvision(void **state)
 		cases++;
 		params_of(c, g.side, &p);
 		wl_pixels_begin(px, &p, no_mean, no_std, out);
-		for (int y = 0; y < g.side; y++)
-			wl_pixels_row(px, rgbx + (size_t)y * (size_t)g.side * 4);
+		for (int y = 0; y < g.side; y++) {
+			const float *row = plane + (size_t)y * (size_t)g.side;
+
+			wl_pixels_row(px, (const float *const[]){row, row + n, row + 2 * n});
+		}
 		wl_pixels_finish(px);
 		w = worst(out, (float *)(void *)(g.bin.data + int_of(c, "at")), n * 3);
 		if (!(w <= 2e-5))
@@ -114,7 +117,7 @@ static void colour_like_torchvision(void **state)
 	}
 	assert_true(cases >= 15);
 	wl_pixels_free(px);
-	free(rgbx);
+	free(plane);
 	free(out);
 	golden_close(&g);
 }
@@ -124,18 +127,16 @@ struct memory_rows {
 	int width, next;
 };
 
-static int rows_from_memory(void *source, uint8_t *const *rows, int n, struct wl_err *err)
+static int strip_from_memory(void *source, uint8_t *const *const rows[WL_PLANES_MAX],
+	struct wl_err *err)
 {
 	struct memory_rows *m = source;
+	const uint8_t *s = m->rgb + m->next++ * m->width * 3;
 
 	(void)err;
-	for (int k = 0; k < n; k++, m->next++)
-		for (int i = 0; i < m->width; i++) {
-			const uint8_t *s = m->rgb + (m->next * m->width + i) * 3;
-
-			memcpy(rows[k] + 4 * i, s, 3);
-			rows[k][4 * i + 3] = 255;
-		}
+	for (int i = 0; i < m->width; i++)
+		for (int k = 0; k < 3; k++)
+			rows[k][0][i] = s[3 * i + k];
 	return 0;
 }
 
@@ -144,13 +145,13 @@ struct memory_sink {
 	int side, rows;
 };
 
-static void row_to_memory(void *sink, int y, const float *rgbx)
+static void row_to_memory(void *sink, int y, const float *const rgb[3])
 {
 	struct memory_sink *m = sink;
 
 	assert_int_equal(y, m->rows++);
-	for (int i = 0; i < m->side; i++)
-		memcpy(m->out + (y * m->side + i) * 3, rgbx + 4 * i, 3 * sizeof(float));
+	for (int i = 0; i < m->side * 3; i++)
+		m->out[y * m->side * 3 + i] = rgb[i % 3][i / 3];
 }
 
 static void resize_like_torchvision(void **state)
@@ -180,10 +181,13 @@ static void resize_like_torchvision(void **state)
 				json_array_get(json_object_get(c, "crop"), k));
 		rows.rgb = (uint8_t *)g.bin.data + int_of(c, "src");
 		rows.width = int_of(c, "width");
-		region = (struct wl_region){rows.width, int_of(c, "height"), box[0], box[1],
-			box[2], box[3]};
+		region = (struct wl_region){box[0], box[1], box[2], box[3], 3, false, {{0}}};
+		for (int k = 0; k < 3; k++)
+			region.plane[k] = (struct wl_plane){.width = rows.width,
+				.height = int_of(c, "height"), .stride = rows.width, .strip = 1,
+				.h = 1, .v = 1};
 		assert_int_equal(0, wl_resizer_run(r, &region, int_of(c, "flip"),
-			rows_from_memory, &rows, row_to_memory, &sink, &err));
+			strip_from_memory, &rows, row_to_memory, &sink, &err));
 		assert_int_equal(sink.rows, g.side);
 		w = worst(out, (float *)(void *)(g.bin.data + int_of(c, "at")), n * 3);
 		if (!(w <= 2e-5))
@@ -199,7 +203,9 @@ static void resize_like_torchvision(void **state)
 static void normalises(void **state)
 {
 	const float mean[3] = {0.485f, 0.456f, 0.406f}, std[3] = {0.229f, 0.224f, 0.225f};
-	float rgbx[2 * 4] = {0, 0.25f, 0.5f, 9, 1, 0.75f, 0.5f, 9}, out[2 * 2 * 3];
+	const float r[2] = {0, 1}, g[2] = {0.25f, 0.75f}, b[2] = {0.5f, 0.5f};
+	const float *const rgb[3] = {r, g, b};
+	float out[2 * 2 * 3];
 	struct wl_augment_params p;
 	struct wl_err err = WL_ERR_INIT;
 	struct wl_pixels *px = wl_pixels_new(2, &err);
@@ -208,13 +214,13 @@ static void normalises(void **state)
 	assert_non_null(px);
 	wl_augment_identity(2, 2, &p);
 	wl_pixels_begin(px, &p, mean, std, out);
-	wl_pixels_row(px, rgbx);
-	wl_pixels_row(px, rgbx);
+	wl_pixels_row(px, rgb);
+	wl_pixels_row(px, rgb);
 	wl_pixels_finish(px);
 	for (int i = 0; i < 4; i++)
 		for (int k = 0; k < 3; k++)
 			assert_float_equal(out[3 * i + k],
-				(rgbx[4 * (i % 2) + k] - mean[k]) / std[k], 1e-6);
+				(rgb[k][i % 2] - mean[k]) / std[k], 1e-6);
 	wl_pixels_free(px);
 }
 
@@ -327,17 +333,18 @@ static void blur_on_tiny_pictures(void **state)
 	(void)state;
 	for (int side = 1; side <= 5; side++) {
 		struct wl_pixels *px = wl_pixels_new(side, &err);
-		float row[5 * 4], out[5 * 5 * 3];
+		float row[5], out[5 * 5 * 3];
+		const float *const rgb[3] = {row, row, row};
 		struct wl_augment_params p;
 
 		assert_non_null(px);
-		for (int i = 0; i < side * 4; i++)
+		for (int i = 0; i < side; i++)
 			row[i] = 0.5f;
 		wl_augment_identity(side, side, &p);
 		p.blur_sigma = 3;
 		wl_pixels_begin(px, &p, no_mean, no_std, out);
 		for (int y = 0; y < side; y++)
-			wl_pixels_row(px, row);
+			wl_pixels_row(px, rgb);
 		wl_pixels_finish(px);
 		for (int i = 0; i < side * side * 3; i++)
 			assert_float_equal(out[i], 0.5f, 1e-6);

@@ -478,7 +478,8 @@ static void crops_and_parameters(void **state)
 	struct wl_err err = WL_ERR_INIT;
 	struct wl_loader *l, *m;
 	struct wl_pixels *px = wl_pixels_new(S, &err);
-	float *out = calloc(S * S * 3, sizeof(float)), row[S * 4];
+	float *out = calloc(S * S * 3, sizeof(float)), row[3][S];
+	const float *const rgb[3] = {row[0], row[1], row[2]};
 	double worst = 0;
 
 	assert_non_null(px);
@@ -492,9 +493,9 @@ static void crops_and_parameters(void **state)
 		wl_pixels_begin(px, b->params + i, o.mean, o.std, out);
 		for (int y = 0; y < S; y++) {
 			for (int x = 0; x < S * 3; x++)
-				row[x / 3 * 4 + x % 3] =
+				row[x % 3][x / 3] =
 					(float)b->crops[((i * S + y) * S) * 3 + x] / 255.0f;
-			wl_pixels_row(px, row);
+			wl_pixels_row(px, rgb);
 		}
 		wl_pixels_finish(px);
 		for (int k = 0; k < S * S * 3; k++)

@@ -6,11 +6,11 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void drop(void *sink, int y, const float *rgbx)
+static void drop(void *sink, int y, const float *const rgb[3])
 {
 	(void)sink;
 	(void)y;
-	(void)rgbx;
+	(void)rgb;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -31,7 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int x = data[0] * (w - 1) / 255, y = data[1] * (h - 1) / 255;
 	int cw = 1 + data[2] * (w - x - 1) / 255, ch = 1 + data[3] * (h - y - 1) / 255;
 	if (wl_decoder_region(d, x, y, cw, ch, 32, data[0] & 1, &g, NULL) == 0 &&
-		wl_resizer_run(r, &g, data[1] & 1, wl_decoder_rows, d, drop, NULL, NULL) < 0)
+		wl_resizer_run(r, &g, data[1] & 1, wl_decoder_strip, d, drop, NULL, NULL) < 0)
 		return 0;
 	return 0;
 }
