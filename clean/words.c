@@ -42,8 +42,8 @@ void wl_words_free(struct wl_words *w)
 	free(w->letters);
 	free(w->ends);
 	free(w->edges);
-	free(w->first);
-	free(w->second);
+	free(w->begins);
+	free(w->again);
 	free(w->first_child);
 	free(w);
 }
@@ -104,7 +104,7 @@ static int step_into(struct wl_words *w, uint32_t *node, uint32_t c, struct wl_e
 	e = edge_of(w->edges, w->slots, *node, w->number[k]);
 	if (!e->child) {
 		WL_TRY(grow(&w->ends, sizeof(*w->ends), w->n_nodes, 1, &w->cap_nodes, err));
-		*e = (struct edge){*node, (uint32_t)w->n_nodes++, w->number[k]};
+		*e = (struct edge){*node, (uint32_t)w->n_nodes++, 0, w->number[k]};
 		w->n_edges++;
 	}
 	*node = e->child;
@@ -149,35 +149,37 @@ size_t wl_words_count(const struct wl_words *w)
 	return w->n_words;
 }
 
-static void mark(uint32_t *bits, uint32_t s)
+/* Four cells or more for each word, so that four in five are empty, and 4 KB at least; eight times
+ * as many bits of the other hash. */
+static int build_begins(struct wl_words *w, struct wl_err *err)
 {
-	bits[s / 32] |= 1u << s % 32;
-}
+	size_t cells = 1 << 10;
 
-/* The bitmap has 64 bits or more for each word, so that one place in thirty or fewer is looked
- * at in vain, and 4 KB at least. */
-static int build_first(struct wl_words *w, struct wl_err *err)
-{
-	size_t bits = 1 << 15;
-
-	w->shift = 32 - 15;
-	for (; bits < 64 * w->n_words && w->shift > 4; bits *= 2)
+	w->shift = 32 - 10;
+	for (; cells < 4 * w->n_words && w->shift > 8; cells *= 2)
 		w->shift--;
-	w->first = calloc(bits / 32, sizeof(*w->first));
-	w->second = calloc(bits / 32, sizeof(*w->second));
+	w->begins = calloc(cells, sizeof(*w->begins));
+	w->again_shift = w->shift - 3;
+	w->again = calloc(cells / 4, sizeof(*w->again));
 	w->first_child = calloc(1 << 16, sizeof(*w->first_child));
-	if (!w->first || !w->second || !w->first_child)
-		return wl_err_nomem(err, "a word list", bits / 8);
-	for (size_t i = 0; i < w->slots; i++)
-		if (w->edges[i].child && w->edges[i].node == 0)
-			w->first_child[w->edges[i].sym] = w->edges[i].child;
+	if (!w->begins || !w->again || !w->first_child)
+		return wl_err_nomem(err, "a word list", cells * sizeof(*w->begins));
+	for (size_t i = 0; i < w->slots; i++) {
+		struct edge *e = &w->edges[i];
+		e->end = w->ends[e->child]; /* of free ones the root's, where no word ends */
+		if (e->child && e->node == 0)
+			w->first_child[e->sym] = e->child;
+	}
 	for (size_t i = 1; i <= w->n_words; i++) {
 		const uint32_t *l = w->letters + w->words[i].at;
-		uint32_t n[3] = {0};
+		uint32_t n[3] = {0}, hash, bit;
 		for (uint32_t k = 0; k < 3 && k < w->words[i].n; k++)
 			n[k] = w->number[class_of(l[k] & ~GAP)];
-		mark(w->first, slot_of(n[0], n[1], n[2], w->shift));
-		mark(w->second, slot_again(n[0], n[1], n[2], w->shift));
+		hash = begin_hash(n[0], n[1]);
+		w->begins[hash >> w->shift] |=
+			1u << (w->words[i].n == 2 ? two_bit(hash) : three_bit(hash, n[2]));
+		bit = again_bit(n[0], n[1], n[2], w->again_shift);
+		w->again[bit / 32] |= 1u << bit % 32;
 	}
 	return 0;
 }
@@ -185,7 +187,7 @@ static int build_first(struct wl_words *w, struct wl_err *err)
 int wl_words_build(struct wl_words *w, struct wl_err *err)
 {
 	WL_ASSERT(!w->table);
-	w->table = calloc(TABLE_END, sizeof(*w->table));
+	w->table = calloc(TABLE_END + 1, sizeof(*w->table));
 	if (!w->table)
 		return wl_err_nomem(err, "a word list", TABLE_END * sizeof(*w->table));
 	for (uint32_t c = 0; c < TABLE_END; c++) {
@@ -197,5 +199,5 @@ int wl_words_build(struct wl_words *w, struct wl_err *err)
 		else
 			w->table[c] = f ? w->number[class_of(f)] : SYM_SEVERAL;
 	}
-	return build_first(w, err);
+	return build_begins(w, err);
 }

@@ -28,13 +28,14 @@ struct word {
 
 struct edge {
 	uint32_t node, child; /* child 0: free */
+	uint32_t end;	      /* first word that ends at the child, once built; 0: none */
 	uint16_t sym;
 };
 
 struct wl_words {
 	const struct wl_fold *fold;
 	uint16_t *number; /* [TABLE_END] of a letter's class */
-	uint16_t *table;  /* [TABLE_END] of a character */
+	uint16_t *table;  /* [TABLE_END + 1] of a character; gathers read past it by two bytes */
 	uint32_t symbols;
 	struct word *words; /* from 1 */
 	size_t n_words, cap_words;
@@ -45,9 +46,10 @@ struct wl_words {
 	struct edge *edges; /* open addressing, at most half full */
 	size_t n_edges, slots;
 	uint32_t *first_child; /* by number: the node behind the root */
-	/* Bitmaps of two hashes of words of two letters, of the first three of longer ones. */
-	uint32_t *first, *second;
+	uint32_t *begins;      /* [1 << (32 - shift)] cells, see begin_hash */
 	unsigned shift;
+	uint32_t *again; /* bitmap of another hash of the same, see again_bit */
+	unsigned again_shift;
 };
 
 static const uint32_t GAP = 1u << 31;
@@ -161,33 +163,52 @@ static inline bool read_letter(struct reader *r, struct letter *l)
 	return false;
 }
 
+static inline size_t edge_slot(size_t slots, uint32_t node, uint32_t sym)
+{
+	return (size_t)wl_mix64((uint64_t)node << 16 | sym) & (slots - 1);
+}
+
 static inline struct edge *edge_of(struct edge *edges, size_t slots, uint32_t node, uint32_t sym)
 {
-	size_t i = (size_t)wl_mix64((uint64_t)node << 16 | sym) & (slots - 1);
+	size_t i = edge_slot(slots, node, sym);
 
 	while (edges[i].child && (edges[i].node != node || edges[i].sym != sym))
 		i = (i + 1) & (slots - 1);
 	return &edges[i];
 }
 
-/* Where the bitmap says whether words begin with these letters' numbers: a and b are a whole
- * word (c is 0), or c is the third. */
-static inline uint32_t slot_of(uint32_t a, uint32_t b, uint32_t c, unsigned shift)
+/* How words begin, in one look: the numbers of two letters choose a cell of 32 bits, and in it one
+ * bit says that these two are a word, another that they and this third one begin a longer one.
+ * About one place in a hundred says so in vain. */
+static inline uint32_t begin_hash(uint32_t a, uint32_t b)
 {
-	return ((a * 0x9e3779b1u ^ b * 0x85ebca77u) + c * 0xc2b2ae3du) * 0x27d4eb2fu >> shift;
+	return (a | b << 16) * 0x9e3779b1u;
 }
 
-/* Another hash of the same, for the few places that pass the first. */
-static inline uint32_t slot_again(uint32_t a, uint32_t b, uint32_t c, unsigned shift)
+static inline uint32_t two_bit(uint32_t hash)
+{
+	return (hash ^ hash >> 7) >> 4 & 31;
+}
+
+static inline uint32_t three_bit(uint32_t hash, uint32_t c)
+{
+	return (hash ^ c * 0xc2b2ae3du) * 0x27d4eb2fu >> 27;
+}
+
+/* The bit of another hash, for the few places that pass the first; c is 0 for words of two. */
+static inline uint32_t again_bit(uint32_t a, uint32_t b, uint32_t c, unsigned shift)
 {
 	uint64_t x = (uint64_t)a << 32 | b << 16 | c;
 
 	return (uint32_t)(x * 0xd6e8feb86659fd93u >> 32) >> shift;
 }
 
-static inline bool marked(const uint32_t *bits, uint32_t s)
+static inline bool begins_again(const struct wl_words *w, uint32_t a, uint32_t b, uint32_t c)
 {
-	return bits[s / 32] >> s % 32 & 1;
+	uint32_t two = again_bit(a, b, 0, w->again_shift);
+	uint32_t three = again_bit(a, b, c, w->again_shift);
+
+	return (w->again[two / 32] >> two % 32 | w->again[three / 32] >> three % 32) & 1;
 }
 
 #endif

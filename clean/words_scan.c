@@ -1,13 +1,11 @@
 /*
- * The pass over a text: blocks of letters' numbers, a bitmap, the trie by numbers, and only then
- * the word itself.
+ * The pass over a text: blocks of letters' numbers, how words begin, the trie by numbers, and only
+ * then the word itself.
  */
+#include "clean/words_block.h"
 #include "clean/words_priv.h"
 
 #include <string.h>
-#ifdef __AVX2__
-#include <immintrin.h>
-#endif
 
 /* ---- matching ---- */
 
@@ -86,10 +84,10 @@ static bool touched_behind(const struct walk *k, size_t at)
 	return ok && f != WL_FOLD_SOFT && f != WL_FOLD_HARD && !wl_fold_unspaced(f);
 }
 
-/* Reports the words that end with letter `last`; false: stop. */
-static bool report(struct walk *k, uint32_t node, size_t last)
+/* Reports the words that end with letter `last`, the first of them given; false: stop. */
+static bool report(struct walk *k, uint32_t end, size_t last)
 {
-	for (uint32_t i = k->w->ends[node]; i; i = k->w->words[i].next) {
+	for (uint32_t i = end; i; i = k->w->words[i].next) {
 		const struct word *x = &k->w->words[i];
 		struct wl_match m = {x->tag, k->l[0].at, k->l[last].end - k->l[0].at};
 		if ((k->flags & WL_WORDS_SPACED) && !x->spaced)
@@ -109,6 +107,7 @@ static bool report(struct walk *k, uint32_t node, size_t last)
 static bool walk_from(struct walk *k, size_t at, size_t sub)
 {
 	struct reader r = {.fold = k->w->fold, .text = k->text, .n = k->n, .i = at};
+	const struct edge *e;
 	uint32_t node = 0;
 	size_t depth = 0;
 
@@ -120,10 +119,11 @@ static bool walk_from(struct walk *k, size_t at, size_t sub)
 		uint32_t kind = class_of(l->c), num = kind < TABLE_END ? k->w->number[kind] : 0;
 		if (!num || (depth && l->soft + l->hard > WL_WORDS_GAP_MAX))
 			return true;
-		node = edge_of(k->w->edges, k->w->slots, node, num)->child;
+		e = edge_of(k->w->edges, k->w->slots, node, num);
+		node = e->child;
 		if (!node)
 			return true;
-		if (k->w->ends[node] && !report(k, node, depth))
+		if (e->end && !report(k, e->end, depth))
 			return false;
 		depth++;
 	}
@@ -131,17 +131,6 @@ static bool walk_from(struct walk *k, size_t at, size_t sub)
 }
 
 /* ---- the pass ---- */
-
-enum { BLOCK = 1024, BLOCK_BYTES = 1 << 24, SUB_BITS = 5, AHEAD = 2, LANES = 8 };
-
-/* A stretch of the text as numbers of letters.  Both loops over it hardly branch on what the
- * text says, which is what makes the pass fast; with AVX2 they take several letters at once. */
-struct block {
-	uint32_t sym[BLOCK + WL_FOLD_MAX + AHEAD + LANES];
-	uint32_t place[BLOCK + WL_FOLD_MAX + AHEAD]; /* byte behind base, and which letter of it */
-	uint32_t n;
-	size_t base;
-};
 
 /* What needs a closer look: signs, and characters that unfold to several letters. */
 static void put_special(struct walk *k, struct block *b, uint32_t sym, uint32_t c, size_t at)
@@ -162,76 +151,21 @@ static void put_special(struct walk *k, struct block *b, uint32_t sym, uint32_t 
 	}
 }
 
-/* Four characters of three bytes each at byte i, where the machine does that at once: how many
- * bytes that were (12), or 0. */
-static inline uint32_t fill_four(const struct walk *k, struct block *b, size_t i, uint32_t *at)
-{
-#ifdef __AVX2__
-	const __m128i is = _mm_setr_epi8(
-		-32, -128, -128, -32, -128, -128, -32, -128, -128, -32, -128, -128, 0, 0, 0, 0);
-	const __m128i of = _mm_setr_epi8(
-		-16, -64, -64, -16, -64, -64, -16, -64, -64, -16, -64, -64, 0, 0, 0, 0);
-	const __m128i order = _mm_setr_epi8(2, 1, 0, -1, 5, 4, 3, -1, 8, 7, 6, -1, 11, 10, 9, -1);
-	const uint16_t *table = k->w->table;
-	uint32_t c[4], s[4], m = *at, place = (uint32_t)(i - b->base) << SUB_BITS;
-	__m128i v;
-
-	if (k->n - i < 16 || m + 4 > BLOCK)
-		return 0;
-	v = _mm_loadu_si128((const __m128i *)(k->text + i));
-	if (_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_and_si128(v, of), is)) != 0xffff)
-		return 0;
-	/* The low bits of the bytes, put together as b2 + 64 b1 and 16 b0. */
-	v = _mm_and_si128(_mm_shuffle_epi8(v, order), _mm_set1_epi32(0x0f3f3f));
-	v = _mm_maddubs_epi16(v, _mm_set1_epi32(0x104001));
-	v = _mm_madd_epi16(v, _mm_set1_epi32(0x1000001));
-	_mm_storeu_si128((__m128i *)c, v);
-	/* Under U+0800 three bytes are one too many. */
-	if (_mm_movemask_epi8(_mm_cmplt_epi32(v, _mm_set1_epi32(0x800))))
-		return 0;
-	for (int j = 0; j < 4; j++)
-		s[j] = table[c[j]];
-	if (s[0] == SYM_SEVERAL || s[1] == SYM_SEVERAL || s[2] == SYM_SEVERAL ||
-		s[3] == SYM_SEVERAL)
-		return 0;
-	for (uint32_t j = 0; j < 4; j++) {
-		b->sym[m] = s[j];
-		b->place[m] = place + (3 * j << SUB_BITS);
-		m += s[j] != SYM_SKIP;
-	}
-	*at = m;
-	return 12;
-#else
-	(void)k, (void)b, (void)i, (void)at;
-	return 0;
-#endif
-}
-
-/* Fills the block from byte i on; returns where it ended. */
-static size_t fill(struct walk *k, struct block *b, size_t i)
+/* Fills the block from byte i to `stop`, as far as it has room, character by character. */
+static size_t fill_plainly(struct walk *k, struct block *b, size_t i, size_t stop)
 {
 	const uint8_t *p = (const uint8_t *)k->text;
 	const uint16_t *table = k->w->table;
-	size_t n = k->n, stop = n - i > BLOCK_BYTES ? i + BLOCK_BYTES : n;
 	uint32_t m = b->n;
 
 	while (i < stop && m < BLOCK) {
 		size_t at = i;
 		uint32_t c = p[i], sym;
 		bool ok = true;
-		if (c >= 0xe1 && (sym = fill_four(k, b, i, &m))) {
-			i += sym;
-			continue;
-		}
-		if (c < 0x80) {
+		if (c < 0x80)
 			i++;
-		} else if (c > 0xe0 && c < 0xf0 && c != 0xed && n - i >= 3 &&
-			   (p[i + 1] & 0xc0) == 0x80 && (p[i + 2] & 0xc0) == 0x80) {
-			c = (c & 15) << 12 | (uint32_t)(p[i + 1] & 63) << 6 | (p[i + 2] & 63);
-			i += 3;
-		} else {
-			c = wl_utf8_next(k->text, n, &i, &ok);
-		}
+		else
+			c = wl_utf8_next(k->text, k->n, &i, &ok);
 		sym = ok && c < TABLE_END ? table[c] : SYM_SKIP;
 		if (sym == SYM_SIGN || sym == SYM_SEVERAL) {
 			b->n = m;
@@ -247,76 +181,92 @@ static size_t fill(struct walk *k, struct block *b, size_t i)
 	return i;
 }
 
-/* Whether words may begin at each of the eight letters from s on, a bit for each. */
-static inline uint32_t eight_hits(const uint32_t *bits, const uint32_t *s, unsigned shift)
+/* Fills the block from byte i on; returns where it ended. */
+static size_t fill(struct walk *k, struct block *b, size_t i)
 {
-	uint32_t hits = 0;
-#ifdef __AVX2__
-	const __m256i low = _mm256_set1_epi32(31), last = _mm256_set1_epi32(0x27d4eb2f);
-	__m128i by = _mm_cvtsi32_si128((int)shift);
-	__m256i a = _mm256_loadu_si256((const __m256i *)s);
-	__m256i b = _mm256_loadu_si256((const __m256i *)(s + 1));
-	__m256i c = _mm256_loadu_si256((const __m256i *)(s + 2));
-	__m256i two = _mm256_xor_si256(_mm256_mullo_epi32(a, _mm256_set1_epi32((int)0x9e3779b1)),
-		_mm256_mullo_epi32(b, _mm256_set1_epi32((int)0x85ebca77)));
-	__m256i more =
-		_mm256_add_epi32(two, _mm256_mullo_epi32(c, _mm256_set1_epi32((int)0xc2b2ae3d)));
-	__m256i x, y;
+	size_t stop = k->n - i > BLOCK_BYTES ? i + BLOCK_BYTES : k->n;
 
-	two = _mm256_srl_epi32(_mm256_mullo_epi32(two, last), by);
-	more = _mm256_srl_epi32(_mm256_mullo_epi32(more, last), by);
-	x = _mm256_i32gather_epi32((const int *)bits, _mm256_srli_epi32(two, 5), 4);
-	y = _mm256_i32gather_epi32((const int *)bits, _mm256_srli_epi32(more, 5), 4);
-	x = _mm256_srlv_epi32(x, _mm256_and_si256(two, low));
-	y = _mm256_srlv_epi32(y, _mm256_and_si256(more, low));
-	x = _mm256_slli_epi32(_mm256_or_si256(x, y), 31);
-	hits = (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(x));
-#else
-	for (uint32_t i = 0; i < LANES; i++) {
-		uint32_t two = slot_of(s[i], s[i + 1], 0, shift);
-		uint32_t more = slot_of(s[i], s[i + 1], s[i + 2], shift);
-		hits |= ((bits[two / 32] >> two % 32 | bits[more / 32] >> more % 32) & 1) << i;
+	while (i < stop && b->n < BLOCK) {
+		size_t by = wl_block_step(b, k->w->table, k->text, k->n, i);
+		if (by)
+			i += by;
+		else
+			i = fill_plainly(k, b, i, stop - i > STEP ? i + STEP : stop);
 	}
-#endif
-	return hits;
+	return i;
 }
 
-/* Whether a word may really begin at letter j: the trie is followed by the numbers alone, until
- * it ends, a word ends, or the block does. */
-static bool promising(const struct wl_words *w, const struct block *b, uint32_t j)
+/* Where words may begin among the first `n` letters: what stands behind them in the array may be
+ * anything.  A look at memory that is not near costs more than all else, so each step asks for
+ * what the next one reads, for all places first. */
+static void find_hits(const struct wl_words *w, struct block *b, uint32_t n)
 {
-	const uint32_t *s = b->sym + j;
-	uint32_t node;
+	uint32_t all = 0, m = 0;
 
-	if (!marked(w->second, slot_again(s[0], s[1], 0, w->shift)) &&
-		!marked(w->second, slot_again(s[0], s[1], s[2], w->shift)))
-		return false;
-	node = w->first_child[s[0]];
-	while (node) {
-		if (w->ends[node] || ++j >= b->n)
+	for (uint32_t i = 0; i < n; i += LANES) {
+		uint32_t hits = wl_block_hits(w->begins, w->shift, b->sym + i);
+		for (; hits; hits &= hits - 1)
+			b->hit[all++] = i + (uint32_t)__builtin_ctz(hits);
+	}
+	while (all > 0 && b->hit[all - 1] >= n)
+		all--;
+	for (uint32_t i = 0; i < all; i++) {
+		const uint32_t *s = b->sym + b->hit[i];
+		__builtin_prefetch(&w->again[again_bit(s[0], s[1], 0, w->again_shift) / 32]);
+		__builtin_prefetch(&w->again[again_bit(s[0], s[1], s[2], w->again_shift) / 32]);
+	}
+	for (uint32_t i = 0; i < all; i++) {
+		const uint32_t *s = b->sym + b->hit[i];
+		uint32_t node = w->first_child[s[0]];
+		if (!node || !begins_again(w, s[0], s[1], s[2]))
+			continue;
+		b->hit[m] = b->hit[i];
+		b->to[m] = &w->edges[edge_slot(w->slots, node, s[1])];
+		__builtin_prefetch(b->to[m++]);
+	}
+	b->n_hits = m;
+}
+
+/* Of these the places whose first two letters are on the trie. */
+static void follow_hits(const struct wl_words *w, struct block *b)
+{
+	uint32_t m = 0;
+
+	for (uint32_t i = 0; i < b->n_hits; i++) {
+		const uint32_t *s = b->sym + b->hit[i];
+		const struct edge *e = edge_of(w->edges, w->slots, w->first_child[s[0]], s[1]);
+		if (!e->child)
+			continue;
+		b->hit[m] = b->hit[i];
+		b->to[m++] = e;
+		__builtin_prefetch(&w->edges[edge_slot(w->slots, e->child, s[2])]);
+	}
+	b->n_hits = m;
+}
+
+/* Whether a word may really begin at letter j, whose second one's edge is e: the trie is followed
+ * by the numbers alone, until it ends, a word ends, or the block does. */
+static bool promising(
+	const struct wl_words *w, const struct block *b, uint32_t j, const struct edge *e)
+{
+	for (j += 2; e->child; j++) {
+		if (e->end || j >= b->n)
 			return true;
-		node = edge_of(w->edges, w->slots, node, b->sym[j])->child;
+		e = edge_of(w->edges, w->slots, e->child, b->sym[j]);
 	}
 	return false;
 }
 
-/* Walks from the first `n` letters of the block; false: stop.  What stands behind them in the
- * array may be anything. */
+/* Walks from the first `n` letters of the block; false: stop. */
 static bool walk_block(struct walk *k, struct block *b, uint32_t n)
 {
-	const uint32_t *s = b->sym;
-
-	for (uint32_t i = 0; i < n; i += LANES) {
-		uint32_t hits = eight_hits(k->w->first, s + i, k->w->shift);
-		for (; hits; hits &= hits - 1) {
-			uint32_t j = i + (uint32_t)__builtin_ctz(hits), place;
-			if (j >= n)
-				break;
-			place = b->place[j];
-			if (promising(k->w, b, j) && !walk_from(k, b->base + (place >> SUB_BITS),
-							     place & ((1 << SUB_BITS) - 1)))
-				return false;
-		}
+	find_hits(k->w, b, n);
+	follow_hits(k->w, b);
+	for (uint32_t i = 0; i < b->n_hits; i++) {
+		uint32_t j = b->hit[i], place = b->place[j];
+		if (promising(k->w, b, j, b->to[i]) &&
+			!walk_from(k, b->base + (place >> SUB_BITS), place & ((1 << SUB_BITS) - 1)))
+			return false;
 	}
 	return true;
 }

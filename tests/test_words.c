@@ -280,16 +280,20 @@ static bool keep_hit(void *ctx, const struct wl_match *m)
 	return true;
 }
 
-/* Few letters and many separators, so that every rule is met thousands of times. */
-static size_t random_text(uint64_t seed, size_t letters, char *out)
+/* Few letters and many separators, so that every rule is met thousands of times; of the first
+ * `kinds` of them, so that some texts have nothing that is read character by character, and others
+ * little else.  The last ones are no UTF-8. */
+enum { PLAIN_KINDS = 17, GOOD_KINDS = 30, ALL_KINDS = 38 };
+static size_t random_text(uint64_t seed, size_t letters, uint64_t kinds, char *out)
 {
-	static const char *const alphabet[] = {"敏", "感", "詞", "词", "a", "A", "b", "e", "3", "o",
-		"0", "ｏ", "а", "i", "1", "l", "@", "*", " ", "，", "。", "🙂", "\xff", "㎏", "k",
-		"g", "中", "!"};
+	static const char *const alphabet[ALL_KINDS] = {"敏", "感", "词", "a", "b", "e", "中", "*",
+		" ", "，", "詞", "A", "ｏ", "а", "🙂", "é", "𠀀", "3", "o", "0", "i", "1", "l",
+		"@", "。", "㎏", "k", "g", "!", "$", "\xff", "\xe6\x95", "\xed\xa0\x80",
+		"\xe0\x80\xaf", "\xf0\x9f", "\xf4\x90\x80\x80", "\xc1\xa1", "\x80"};
 	size_t n = 0;
 
 	for (size_t i = 0; i < letters; i++) {
-		const char *s = alphabet[wl_rand64(seed, 1, i) % 28];
+		const char *s = alphabet[wl_rand64(seed, 1, i) % kinds];
 		memcpy(out + n, s, strlen(s));
 		n += strlen(s);
 	}
@@ -305,10 +309,14 @@ static void against_plain_search(void **state)
 	(void)state;
 	for (uint64_t round = 0; round < 1500; round++) {
 		struct wl_words *words = wl_words_new(fold, &err);
+		uint64_t kinds = round % 3 == 0	  ? PLAIN_KINDS
+				 : round % 3 == 1 ? GOOD_KINDS
+						  : ALL_KINDS;
 		size_t len[WORDS], n, k, expected = 0;
 		char text[1024];
 		for (uint64_t i = 0; i < WORDS; i++) {
-			size_t bytes = random_text(round * 1000 + i, 2 + i % WORD_LETTERS, text);
+			size_t bytes = random_text(round * 1000 + i, 2 + i % WORD_LETTERS,
+				kinds < GOOD_KINDS ? kinds : GOOD_KINDS, text);
 			int added;
 			len[i] = units_of(text, bytes, w[i]);
 			OK(added = wl_words_add(words, text, bytes, (int32_t)i, &err));
@@ -326,7 +334,7 @@ static void against_plain_search(void **state)
 				len[i] = 0;
 		}
 		OK(wl_words_build(words, &err));
-		n = units_of(text, random_text(round * 1000 + 777, 120, text), t);
+		n = units_of(text, random_text(round * 1000 + 777, 200, kinds, text), t);
 		h.n = 0;
 		wl_words_scan(words, text, t[n - 1].end, 0, keep_hit, &h);
 		for (size_t i = 0; i < n; i++)

@@ -50,7 +50,8 @@ static inline void make_picture(int i, struct wl_buf *out)
 	for (size_t k = 0; im.data && k < n; k++)
 		im.data[k] = (uint8_t)((k / 7 + (wl_rand64(1, (uint64_t)i, k) & 63)) & 255);
 	wl_buf_init(out, 1 << 22);
-	must(im.data ? wl_image_encode_jpeg(&im, 75, out, &err) : wl_err_nomem(&err, "a picture", n),
+	must(im.data ? wl_image_encode_jpeg(&im, 75, out, &err)
+		     : wl_err_nomem(&err, "a picture", n),
 		&err);
 	free(im.data);
 }

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WORDS = 20000, TEXT_BYTES = 32 << 20, ROUNDS = 5 };
+enum { WORDS = 20000, TEXT_BYTES = 32 << 20, ROUNDS = 15 };
 
 /* Chinese text of the frequencies that Zipf's law gives: the k-th character with 1/k. */
 static void draw_text(struct wl_buf *b, struct wl_err *err)
