@@ -75,7 +75,7 @@ struct wl_comm *wl_comm_open(struct wl_err *err)
 		wl_err_nomem(err, "a world of ranks", sizeof(*c));
 		return NULL;
 	}
-	c->size = 1;
+	c->size = c->local_size = 1;
 	if (wl_comm_launched() && comm_mpi_open(c, err) < 0) {
 		free(c);
 		return NULL;
@@ -87,6 +87,7 @@ void wl_comm_close(struct wl_comm *c)
 {
 	if (!c)
 		return;
+	comm_watch_close(c->watch);
 	if (c->ops)
 		c->ops->close(c);
 	free(c);
@@ -113,30 +114,73 @@ static bool alone(const struct wl_comm *c)
 	return !c || !c->ops;
 }
 
+int wl_comm_local_size(const struct wl_comm *c)
+{
+	return alone(c) ? 1 : c->local_size;
+}
+
+int wl_comm_timeout(struct wl_comm *c, double seconds, struct wl_err *err)
+{
+	if (alone(c))
+		return 0;
+	c->timeout_s = seconds;
+	comm_watch_close(c->watch);
+	c->watch = NULL;
+	if (!c->ops->watched || seconds <= 0)
+		return 0;
+	c->watch = comm_watch_open(c->rank, seconds, err);
+	return c->watch ? 0 : -1;
+}
+
+/* One exchange under the eye of the watch. */
+#define WATCHED(c, what, call)             \
+	do {                               \
+		comm_watch_enter((c)->watch, what); \
+		int ret_ = call;           \
+		comm_watch_leave((c)->watch); \
+		return ret_;               \
+	} while (0)
+
+static int exchange(struct wl_comm *c, const void *in, const size_t *send, void *out,
+	const size_t *recv, struct wl_err *err)
+{
+	WATCHED(c, "an exchange", c->ops->exchange(c, in, send, out, recv, err));
+}
+
+static int broadcast(struct wl_comm *c, void *v, size_t bytes, int root, struct wl_err *err)
+{
+	WATCHED(c, "a broadcast", c->ops->broadcast(c, v, bytes, root, err));
+}
+
 int wl_comm_barrier(struct wl_comm *c, struct wl_err *err)
 {
-	return alone(c) ? 0 : c->ops->barrier(c, err);
+	if (alone(c))
+		return 0;
+	WATCHED(c, "a barrier", c->ops->barrier(c, err));
 }
 
 int wl_comm_all_reduce(struct wl_comm *c, void *v, size_t n, enum wl_comm_type t,
 	enum wl_comm_op op, struct wl_err *err)
 {
-	return alone(c) ? 0 : c->ops->all_reduce(c, v, n, t, op, err);
+	if (alone(c))
+		return 0;
+	WATCHED(c, "an all-reduce", c->ops->all_reduce(c, v, n, t, op, err));
 }
 
 int wl_comm_reduce_scatter(struct wl_comm *c, const void *in, void *out, size_t n,
 	enum wl_comm_type t, struct wl_err *err)
 {
-	if (!alone(c))
-		return c->ops->reduce_scatter(c, in, out, n, t, err);
-	memcpy(out, in, n * wl_comm_type_bytes(t));
-	return 0;
+	if (alone(c)) {
+		memcpy(out, in, n * wl_comm_type_bytes(t));
+		return 0;
+	}
+	WATCHED(c, "a reduce-scatter", c->ops->reduce_scatter(c, in, out, n, t, err));
 }
 
 int wl_comm_broadcast(struct wl_comm *c, void *v, size_t bytes, int root, struct wl_err *err)
 {
 	WL_ASSERT(root >= 0 && root < wl_comm_size(c));
-	return alone(c) ? 0 : c->ops->broadcast(c, v, bytes, root, err);
+	return alone(c) ? 0 : broadcast(c, v, bytes, root, err);
 }
 
 /* The same bytes to every rank: an exchange whose parts are copies of one. */
@@ -156,7 +200,7 @@ static int gather(struct wl_comm *c, const void *in, size_t bytes, void *out,
 		if (bytes)
 			memcpy(copies + bytes * (size_t)r, in, bytes);
 	}
-	ret = c->ops->exchange(c, copies, send, out, recv, err);
+	ret = exchange(c, copies, send, out, recv, err);
 out:
 	free(send);
 	free(copies);
@@ -174,7 +218,7 @@ static int gather_by_broadcast(struct wl_comm *c, const void *in, void *out, con
 	for (int r = 0; r < c->size; at += recv[r++]) {
 		if (r == c->rank && recv[r])
 			memcpy(at, in, recv[r]);
-		WL_TRY(c->ops->broadcast(c, at, recv[r], r, err));
+		WL_TRY(broadcast(c, at, recv[r], r, err));
 	}
 	return 0;
 }
@@ -199,6 +243,13 @@ int wl_comm_all_gather(
 				    : gather_by_broadcast(c, in, out, recv, err);
 	free(recv);
 	return ret;
+}
+
+int wl_comm_all_gather_in_place(struct wl_comm *c, void *v, size_t bytes, struct wl_err *err)
+{
+	if (alone(c))
+		return 0;
+	WATCHED(c, "an all-gather", c->ops->gather_in_place(c, v, bytes, err));
 }
 
 static size_t sum(const size_t *v, int n)
@@ -248,7 +299,7 @@ int wl_comm_alltoallv(struct wl_comm *c, const void *in, const size_t *send, voi
 			return wl_err_nomem(err, "an exchange", (size_t)c->size * one);
 		for (int r = 0; r < c->size; r++)
 			ones[r] = one;
-		int ret = c->ops->exchange(c, send, ones, recv, ones, err);
+		int ret = exchange(c, send, ones, recv, ones, err);
 		free(ones);
 		WL_TRY(ret);
 	}
@@ -261,7 +312,7 @@ int wl_comm_alltoallv(struct wl_comm *c, const void *in, const size_t *send, voi
 			memcpy(*out, in, total);
 		return 0;
 	}
-	if (c->ops->exchange(c, in, send, *out, recv, err) < 0) {
+	if (exchange(c, in, send, *out, recv, err) < 0) {
 		free(*out);
 		*out = NULL;
 		return -1;

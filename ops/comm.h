@@ -13,7 +13,7 @@
  *
  * A rank that fails takes the others with it: under MPI by ending with its exit code (mpirun
  * ends the rest), in the simulator by wl_comm_leave, after which the others' calls fail with
- * WL_ERETRY.
+ * WL_ERETRY.  One that is lost without a word (a machine, a cable) is found by wl_comm_timeout.
  */
 #ifndef WL_OPS_COMM_H
 #define WL_OPS_COMM_H
@@ -46,6 +46,30 @@ WL_MUST_CHECK int wl_comm_simulate(int n,
 /* This rank has failed and calls nothing any more. */
 void wl_comm_leave(struct wl_comm *c);
 
+/* What may go wrong in the simulator; a function of the seed, each rank and the number of its
+ * exchange alone. */
+struct wl_comm_faults {
+	uint64_t seed;
+	int delay_us;  /* every exchange is late by up to this */
+	int kill_rank; /* this rank says nothing any more from exchange kill_at on; -1: none */
+	int64_t kill_at;
+	int drop_rank; /* what this rank sends in exchange drop_at is lost; -1: none */
+	int64_t drop_at;
+	double timeout_s; /* what wl_comm_timeout sets */
+};
+/* As wl_comm_simulate with faults.  A killed rank fails with WL_EFAIL, the others, within the
+ * timeout, with WL_ERETRY. */
+WL_MUST_CHECK int wl_comm_simulate_faults(int n,
+	int (*fn)(struct wl_comm *c, void *user, struct wl_err *err), void *user,
+	const struct wl_comm_faults *faults, struct wl_err *err);
+
+/* Nobody waits longer for another rank than this (0: for ever): in the simulator the call fails
+ * with WL_ERETRY; under MPI, whose calls cannot be given up, the process says so and ends with
+ * exit code 75, and the launcher ends the others. */
+WL_MUST_CHECK int wl_comm_timeout(struct wl_comm *c, double seconds, struct wl_err *err);
+
+/* Ranks on this machine (c NULL: 1). */
+int wl_comm_local_size(const struct wl_comm *c);
 /* c NULL: the only rank. */
 int wl_comm_rank(const struct wl_comm *c);
 int wl_comm_size(const struct wl_comm *c);
@@ -60,6 +84,9 @@ WL_MUST_CHECK int wl_comm_reduce_scatter(struct wl_comm *c, const void *in, void
 /* bytes from each rank, by rank, into out[size * bytes]; in must not overlap out. */
 WL_MUST_CHECK int wl_comm_all_gather(
 	struct wl_comm *c, const void *in, size_t bytes, void *out, struct wl_err *err);
+/* The same where rank r's bytes stand at v + r * bytes already. */
+WL_MUST_CHECK int wl_comm_all_gather_in_place(
+	struct wl_comm *c, void *v, size_t bytes, struct wl_err *err);
 /* As many bytes from each as it gives: bytes_of[size] is filled in, *out is fresh memory (to be
  * freed) with all of it by rank. */
 WL_MUST_CHECK int wl_comm_all_gatherv(struct wl_comm *c, const void *in, size_t bytes, void **out,

@@ -94,6 +94,17 @@ static int mpi_broadcast(struct wl_comm *c, void *v, size_t bytes, int root, str
 	return 0;
 }
 
+static int mpi_gather_in_place(struct wl_comm *c, void *v, size_t bytes, struct wl_err *err)
+{
+	if (bytes <= PIECE)
+		return failed(MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, v, (int)bytes,
+				      MPI_BYTE, MPI_COMM_WORLD),
+			"all-gather", err);
+	for (int r = 0; r < c->size; r++)
+		WL_TRY(mpi_broadcast(c, (char *)v + (size_t)r * bytes, bytes, r, err));
+	return 0;
+}
+
 /* With one partner at a time (rank + step sends, rank - step receives): no rank is flooded. */
 static int mpi_exchange(struct wl_comm *c, const void *in, const size_t *send, void *out,
 	const size_t *recv, struct wl_err *err)
@@ -143,7 +154,20 @@ static void mpi_close(struct wl_comm *c)
 }
 
 static const struct comm_ops mpi_ops = {mpi_barrier, mpi_all_reduce, mpi_reduce_scatter,
-	mpi_broadcast, mpi_exchange, mpi_leave, mpi_close};
+	mpi_broadcast, mpi_gather_in_place, mpi_exchange, mpi_leave, mpi_close, true};
+
+/* Ranks that share this machine's memory. */
+static int count_local(struct wl_comm *c, struct wl_err *err)
+{
+	MPI_Comm local;
+
+	WL_TRY(failed(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL,
+			      &local),
+		"grouping by machine", err));
+	MPI_Comm_size(local, &c->local_size);
+	MPI_Comm_free(&local);
+	return 0;
+}
 
 int comm_mpi_open(struct wl_comm *c, struct wl_err *err)
 {
@@ -162,5 +186,5 @@ int comm_mpi_open(struct wl_comm *c, struct wl_err *err)
 	MPI_Comm_rank(MPI_COMM_WORLD, &c->rank);
 	MPI_Comm_size(MPI_COMM_WORLD, &c->size);
 	c->ops = &mpi_ops;
-	return 0;
+	return count_local(c, err);
 }

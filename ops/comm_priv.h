@@ -13,18 +13,29 @@ struct comm_ops {
 	int (*reduce_scatter)(struct wl_comm *c, const void *in, void *out, size_t n,
 		enum wl_comm_type t, struct wl_err *err);
 	int (*broadcast)(struct wl_comm *c, void *v, size_t bytes, int root, struct wl_err *err);
+	int (*gather_in_place)(struct wl_comm *c, void *v, size_t bytes, struct wl_err *err);
 	/* send and recv are known on both sides; out is large enough. */
 	int (*exchange)(struct wl_comm *c, const void *in, const size_t *send, void *out,
 		const size_t *recv, struct wl_err *err);
 	void (*leave)(struct wl_comm *c);
 	void (*close)(struct wl_comm *c);
+	bool watched; /* its calls never return when a rank is lost */
 };
 
 struct wl_comm {
 	const struct comm_ops *ops; /* NULL: a world of one */
-	int rank, size;
+	int rank, size, local_size;
 	void *state;
+	double timeout_s;          /* 0: none */
+	struct comm_watch *watch;  /* NULL: none, or the kind of world has its own way */
 };
+
+/* The thread that ends the process when an exchange lasts too long: comm_watch.c. */
+struct comm_watch *comm_watch_open(int rank, double seconds, struct wl_err *err);
+void comm_watch_close(struct comm_watch *w);
+/* An exchange begins, and is over; w NULL: nothing. */
+void comm_watch_enter(struct comm_watch *w, const char *what);
+void comm_watch_leave(struct comm_watch *w);
 
 /* dst[i] = dst[i] op src[i]. */
 void comm_combine(

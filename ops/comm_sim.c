@@ -3,10 +3,14 @@
  * takes what it needs from the others' memory, and waits again before that memory may change.
  */
 #include "ops/comm_priv.h"
+#include "ops/hash.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 enum { RANKS_MAX = 64 };
 
@@ -18,6 +22,9 @@ struct sim {
 	bool broken; /* a rank has left */
 	const void *in[RANKS_MAX];
 	const size_t *send[RANKS_MAX];
+	const struct wl_comm_faults *faults; /* NULL: nothing goes wrong */
+	int64_t turn_of[RANKS_MAX]; /* exchanges that each rank has begun */
+	bool dead[RANKS_MAX];
 };
 
 struct sim_rank {
@@ -29,22 +36,71 @@ struct sim_rank {
 	pthread_t thread;
 };
 
+/* What the plan of faults has for this exchange: a delay now; 1: what is sent is lost; -1: this
+ * rank is dead. */
+static int misfortune(struct wl_comm *c, struct wl_err *err)
+{
+	struct sim *s = c->state;
+	const struct wl_comm_faults *f = s->faults;
+	int64_t turn = s->turn_of[c->rank]++;
+
+	if (!f)
+		return 0;
+	if (f->delay_us > 0) {
+		uint64_t r = wl_mix64(wl_mix64(f->seed ^ (uint64_t)c->rank << 40) ^ (uint64_t)turn);
+
+		usleep((useconds_t)(r % (uint64_t)f->delay_us));
+	}
+	if (c->rank == f->kill_rank && turn >= f->kill_at) {
+		s->dead[c->rank] = true;
+		return wl_err_set(err, WL_EFAIL, "rank %d is killed in exchange %lld.", c->rank,
+			(long long)turn);
+	}
+	return c->rank == f->drop_rank && turn == f->drop_at;
+}
+
+/* The end of a wait for the other ranks; 0: none is set. */
+static bool deadline(const struct wl_comm *c, struct timespec *t)
+{
+	if (c->timeout_s <= 0)
+		return false;
+	clock_gettime(CLOCK_REALTIME, t);
+	t->tv_sec += (time_t)c->timeout_s;
+	t->tv_nsec += (long)((c->timeout_s - (double)(time_t)c->timeout_s) * 1e9);
+	if (t->tv_nsec >= 1000000000) {
+		t->tv_sec++;
+		t->tv_nsec -= 1000000000;
+	}
+	return true;
+}
+
 static int sim_barrier(struct wl_comm *c, struct wl_err *err)
 {
 	struct sim *s = c->state;
-	bool broken;
+	struct timespec until;
+	bool limited = deadline(c, &until), broken, late = false;
+	int lost = misfortune(c, err);
 
+	WL_TRY(lost);
 	pthread_mutex_lock(&s->lock);
 	uint64_t round = s->round;
-	if (++s->waiting == s->size) {
+	if (!lost && ++s->waiting == s->size) {
 		s->waiting = 0;
 		s->round++;
 		pthread_cond_broadcast(&s->turn);
 	}
-	while (s->round == round && !s->broken)
-		pthread_cond_wait(&s->turn, &s->lock);
+	while (s->round == round && !s->broken && !late) {
+		if (limited)
+			late = pthread_cond_timedwait(&s->turn, &s->lock, &until) == ETIMEDOUT;
+		else
+			pthread_cond_wait(&s->turn, &s->lock);
+	}
+	late = late && s->round == round && !s->broken;
 	broken = s->broken && s->round == round;
 	pthread_mutex_unlock(&s->lock);
+	if (late)
+		return wl_err_set(err, WL_ERETRY, "rank %d has waited %g s for another one.",
+			c->rank, c->timeout_s);
 	return broken ? wl_err_set(err, WL_ERETRY, "another rank has failed.") : 0;
 }
 
@@ -100,6 +156,19 @@ static int sim_broadcast(
 	return sim_barrier(c, err);
 }
 
+static int sim_gather_in_place(struct wl_comm *c, void *v, size_t bytes, struct wl_err *err)
+{
+	struct sim *s = c->state;
+
+	s->in[c->rank] = v;
+	WL_TRY(sim_barrier(c, err));
+	for (int r = 0; r < c->size; r++)
+		if (r != c->rank && bytes)
+			memcpy((char *)v + (size_t)r * bytes,
+				(const char *)s->in[r] + (size_t)r * bytes, bytes);
+	return sim_barrier(c, err);
+}
+
 static int sim_exchange(struct wl_comm *c, const void *in, const size_t *send, void *out,
 	const size_t *recv, struct wl_err *err)
 {
@@ -137,14 +206,16 @@ static void sim_close(struct wl_comm *c)
 }
 
 static const struct comm_ops sim_ops = {sim_barrier, sim_all_reduce, sim_reduce_scatter,
-	sim_broadcast, sim_exchange, sim_leave, sim_close};
+	sim_broadcast, sim_gather_in_place, sim_exchange, sim_leave, sim_close, false};
 
 static void *rank_main(void *arg)
 {
 	struct sim_rank *r = arg;
 
+	const struct sim *s = r->comm.state;
+
 	r->ret = r->fn(&r->comm, r->user, &r->err);
-	if (r->ret < 0)
+	if (r->ret < 0 && !s->dead[r->comm.rank]) /* the dead do not say that they are */
 		wl_comm_leave(&r->comm);
 	return NULL;
 }
@@ -168,7 +239,13 @@ static int first_error(const struct sim_rank *v, int n, struct wl_err *err)
 int wl_comm_simulate(int n, int (*fn)(struct wl_comm *c, void *user, struct wl_err *err),
 	void *user, struct wl_err *err)
 {
-	struct sim s = {.size = n};
+	return wl_comm_simulate_faults(n, fn, user, NULL, err);
+}
+
+int wl_comm_simulate_faults(int n, int (*fn)(struct wl_comm *c, void *user, struct wl_err *err),
+	void *user, const struct wl_comm_faults *faults, struct wl_err *err)
+{
+	struct sim s = {.size = n, .faults = faults};
 	struct sim_rank *v;
 	int started = 0, ret;
 
@@ -180,7 +257,9 @@ int wl_comm_simulate(int n, int (*fn)(struct wl_comm *c, void *user, struct wl_e
 	pthread_cond_init(&s.turn, NULL);
 	for (; started < n; started++) {
 		struct sim_rank *r = &v[started];
-		r->comm = (struct wl_comm){&sim_ops, started, n, &s};
+		r->comm = (struct wl_comm){.ops = &sim_ops, .rank = started, .size = n,
+			.local_size = n, .state = &s,
+			.timeout_s = faults ? faults->timeout_s : 0};
 		r->fn = fn;
 		r->user = user;
 		if (pthread_create(&r->thread, NULL, rank_main, r) != 0) {

@@ -26,14 +26,13 @@ for folder in $order; do
 	fi
 done
 
-# Inside train/ (STYLE.md, Layout): tensor before backend, dist before nn before model ...
-train_order='tensor backend dist nn model moco optim checkpoint'
+# Inside train/: tensor before backend before nn before dist before model ...
+train_order='tensor backend nn dist model moco optim checkpoint'
 later=$train_order
 for part in $train_order; do
 	later=$(echo "$later" | sed "s/^$part *//")
 	[ -d "train/$part" ] || continue
 	case $part in
-	backend | dist) later_here=$(echo "$later" | sed 's/dist//') ;; # side by side
 	moco | optim) later_here=checkpoint ;;
 	*) later_here=$later ;;
 	esac

@@ -456,7 +456,7 @@ static void run_moco(struct wl_moco *m, struct wl_optim *o, const json_t *want)
 		assert_loss(s, r.loss_i2t, number(step, "i2t"));
 		assert_loss(s, r.loss_t2i, number(step, "t2i"));
 		wl_optim_step(o, number(want, "lr"), wl_optim_grad_norm(o));
-		wl_moco_push(m);
+		ok(wl_moco_push(m, &err), &err);
 	}
 }
 

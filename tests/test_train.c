@@ -77,7 +77,7 @@ static void open_rig(struct rig *r, const struct wl_train_config *c, int64_t ste
 	r->be = wl_backend_cpu_open(2, &err);
 	if (!r->be)
 		fail_msg("%s", err.msg);
-	must(wl_trainer_init(&r->t, &r->config, &towers, r->be, steps, TINY_PAIRS, &err));
+	must(wl_trainer_init(&r->t, &r->config, &towers, r->be, NULL, steps, TINY_PAIRS, &err));
 	must(towers.init(&r->t.params, NULL, r->t.seed, &err));
 	wl_trainer_start(&r->t);
 }

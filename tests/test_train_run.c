@@ -6,6 +6,7 @@
 #include "tests/support/cm.h"
 #include "tests/support/shardset.h"
 #include "tests/support/tmp.h"
+#include "tests/support/trainrig.h"
 
 #include "ops/file.h"
 #include "ops/hash.h"
@@ -23,155 +24,56 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SAMPLES = 40, STEPS = 20 };
+enum { SAMPLES = RIG_SAMPLES, STEPS = 20 };
 
 static struct wl_err err;
-static char root[] = "/tmp/wl-train-run-XXXXXX", shards[64], vocab[64];
-
-static const char model[] =
-	"{preset: small, dim: 16, image: {px: 64, width: 0.25, depth: 0.3, head: 32, grid: 2, "
-	"regions: 5, attention: {layers: 1, heads: 2, ffn: 16}}, text: {hidden: 16, layers: 1, "
-	"heads: 2, ffn: 32, positions: 16, length: 14, attention: {layers: 1, heads: 2, ffn: 16}}}";
+static struct train_rig rig;
 
 static int make_data(void **state)
 {
-	static const char tokens[] = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n图\n片\n说\n法\n，\n"
-				     "0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n##0\n##1\n##2\n##3\n##4\n##5\n"
-				     "##6\n##7\n##8\n##9\n";
-	struct wl_toy_set set = {.dir = shards, .split = "train", .samples = SAMPLES,
-		.per_shard = 16, .captions = 3, .bad_jpeg = -1, .bad_text = -1, .boxes = true};
-
 	(void)state;
-	if (!mkdtemp(root))
-		return -1;
-	snprintf(shards, sizeof shards, "%s/shards", root);
-	snprintf(vocab, sizeof vocab, "%s/vocab.txt", root);
-	OK(wl_mkdir_p(shards, &err));
-	OK(wl_write_file(vocab, tokens, sizeof tokens - 1, &err));
-	wl_toy_set_write(&set);
-	return 0;
+	return rig_make(&rig);
 }
 
 static int drop_data(void **state)
 {
 	(void)state;
-	return wl_remove_tree(root, &err);
-}
-
-/* Starts a program of the build with these arguments, its output in ROOT/log. */
-static pid_t start(const char *program, const char *const *argv)
-{
-	const char *bin = getenv("WL_BIN");
-	char path[512], log[64];
-	pid_t pid = fork();
-	int fd;
-
-	assert_true(pid >= 0);
-	if (pid)
-		return pid;
-	snprintf(path, sizeof path, "%s/%s", bin ? bin : "build/release/bin", program);
-	snprintf(log, sizeof log, "%s/log", root);
-	fd = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-	dup2(fd, 1);
-	dup2(fd, 2);
-	setenv("OMP_NUM_THREADS", "1", 1);
-	execv(path, (char *const *)argv);
-	_exit(127);
-}
-
-static int finish(pid_t pid)
-{
-	int status;
-
-	waitpid(pid, &status, 0);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
-
-static const char *log_text(void)
-{
-	static struct wl_buf b;
-	char path[64];
-
-	wl_buf_release(&b);
-	wl_buf_init(&b, 1 << 20);
-	snprintf(path, sizeof path, "%s/log", root);
-	OK(wl_read_file(path, &b, &err));
-	return b.data ? b.data : "";
+	return rig_remove(&rig);
 }
 
 static pid_t train(const char *run)
 {
 	char dir[96];
-	const char *argv[] = {"wenlan-train", "--shards", shards, "--data.vocab", vocab, "--run",
+	const char *argv[] = {"wenlan-train", "--shards", rig.shards, "--data.vocab", rig.vocab, "--run",
 		dir,
-		"--model", model, "--data.batch", "8", "--moco.queue", "16", "--max-steps",
+		"--model", rig_model, "--data.batch", "8", "--moco.queue", "16", "--max-steps",
 		"20", "--epochs", "50", "--optim.warmup-steps", "4", "--ckpt.every", "3",
 		"--ckpt.keep", "1", "--val.every", "10", "--data.val-split", "train",
 		"--data.threads", "1", "--threads", "1", NULL};
 
-	snprintf(dir, sizeof dir, "%s/%s", root, run);
-	return start("wenlan-train", argv);
+	snprintf(dir, sizeof dir, "%s/%s", rig.root, run);
+	return rig_start(&rig, "wenlan-train", argv);
 }
 
 static void train_to_end(const char *run)
 {
-	int code = finish(train(run));
+	int code = rig_finish(train(run));
 
 	if (code)
-		fail_msg("exit code %d: %s", code, log_text());
-}
-
-/* --- what a run leaves --- */
-
-static int keep_line(json_t *o, size_t line, void *user, struct wl_err *e)
-{
-	static const char *const timings[] = {"step_s", "data_wait_s", "pairs_per_s"};
-	size_t i;
-
-	(void)line;
-	(void)e;
-	for (i = 0; i < 3; i++)
-		json_object_del(o, timings[i]);
-	json_array_append(user, o);
-	return 0;
-}
-
-static json_t *metrics(const char *run)
-{
-	json_t *lines = json_array();
-	char path[96];
-
-	snprintf(path, sizeof path, "%s/%s/metrics.jsonl", root, run);
-	OK(wl_jsonl_read(path, keep_line, lines, &err));
-	return lines;
-}
-
-/* The final checkpoint's files with their hashes. */
-static json_t *final_files(const char *run)
-{
-	char path[96], *dir;
-	json_t *state, *files;
-
-	snprintf(path, sizeof path, "%s/%s", root, run);
-	OK(wl_ckpt_load(path, &dir, &state, &err));
-	assert_int_equal(json_integer_value(json_object_get(state, "step")), STEPS);
-	files = json_incref(json_object_get(state, "files"));
-	json_decref(state);
-	free(dir);
-	return files;
+		fail_msg("exit code %d: %s", code, rig_log(&rig));
 }
 
 static void same_as(const char *straight, const char *other)
 {
-	json_t *a = metrics(straight), *b = metrics(other);
+	json_t *a = rig_metrics(&rig, straight), *b = rig_metrics(&rig, other);
 
 	assert_int_equal(json_array_size(a), STEPS);
 	if (!json_equal(a, b))
 		fail_msg("metrics differ:\n%s\n%s", json_dumps(a, 0), json_dumps(b, 0));
 	json_decref(a);
 	json_decref(b);
-	a = final_files(straight);
-	b = final_files(other);
+	a = rig_files(&rig, straight, STEPS);
+	b = rig_files(&rig, other, STEPS);
 	if (!json_equal(a, b))
 		fail_msg("checkpoints differ:\n%s\n%s", json_dumps(a, 0), json_dumps(b, 0));
 	json_decref(a);
@@ -184,7 +86,7 @@ static void straight_run_leaves_metrics_and_checkpoint(void **state)
 
 	(void)state;
 	train_to_end("straight");
-	lines = metrics("straight");
+	lines = rig_metrics(&rig, "straight");
 	assert_int_equal(json_array_size(lines), STEPS);
 	first = json_array_get(lines, 0);
 	assert_int_equal(json_integer_value(json_object_get(first, "step")), 1);
@@ -195,7 +97,7 @@ static void straight_run_leaves_metrics_and_checkpoint(void **state)
 	json_decref(lines);
 	/* Finished: the same command does nothing more. */
 	train_to_end("straight");
-	lines = metrics("straight");
+	lines = rig_metrics(&rig, "straight");
 	assert_int_equal(json_array_size(lines), STEPS);
 	json_decref(lines);
 }
@@ -213,9 +115,9 @@ static void killed_runs_end_the_same(void **state)
 
 		usleep(1000 * ms);
 		kill(pid, SIGKILL);
-		code = finish(pid);
+		code = rig_finish(pid);
 		if (code != 0 && code != -SIGKILL)
-			fail_msg("exit code %d: %s", code, log_text());
+			fail_msg("exit code %d: %s", code, rig_log(&rig));
 	}
 	if (code)
 		train_to_end("killed");
@@ -229,15 +131,15 @@ static void stopped_runs_end_the_same(void **state)
 	int code, waited;
 
 	(void)state;
-	snprintf(path, sizeof path, "%s/stopped/metrics.jsonl", root);
+	snprintf(path, sizeof path, "%s/stopped/metrics.jsonl", rig.root);
 	for (waited = 0; waited < 2000 && !(wl_exists(path) && wl_file_size(path, &err) > 0);
 		waited++)
 		usleep(5000);
 	kill(pid, SIGTERM);
-	code = finish(pid);
+	code = rig_finish(pid);
 	assert_true(code == WL_ERETRY || code == 0); /* 0: it was done already */
 	if (code)
-		assert_non_null(strstr(log_text(), "the same command"));
+		assert_non_null(strstr(rig_log(&rig), "the same command"));
 	train_to_end("stopped");
 	same_as("straight", "stopped");
 }
@@ -251,11 +153,11 @@ static struct wl_safetensors *embed(const char *option, const char *value, const
 	struct wl_safetensors *st;
 	int code;
 
-	snprintf(ckpt, sizeof ckpt, "%s/straight", root);
-	snprintf(out, sizeof out, "%s/out.safetensors", root);
-	code = finish(start("wenlan-embed", argv));
+	snprintf(ckpt, sizeof ckpt, "%s/straight", rig.root);
+	snprintf(out, sizeof out, "%s/out.safetensors", rig.root);
+	code = rig_finish(rig_start(&rig, "wenlan-embed", argv));
 	if (code)
-		fail_msg("exit code %d: %s", code, log_text());
+		fail_msg("exit code %d: %s", code, rig_log(&rig));
 	st = wl_safetensors_open(out, &err);
 	if (!st)
 		fail_msg("%s", err.msg);
@@ -278,7 +180,7 @@ static float *rows(struct wl_safetensors *st, const char *name, int64_t *n)
 
 static void embeddings_come_from_the_checkpoint_alone(void **state)
 {
-	struct wl_safetensors *st = embed("--shards", shards, "train");
+	struct wl_safetensors *st = embed("--shards", rig.shards, "train");
 	int64_t n, m, k, i, j;
 	float *images = rows(st, "image_embeddings", &n), *texts = rows(st, "text_embeddings", &m);
 	float *of = rows(st, "text_image", &k), *ids = rows(st, "image_ids", &i), *alone;
@@ -302,7 +204,7 @@ static void embeddings_come_from_the_checkpoint_alone(void **state)
 	wl_safetensors_close(st);
 
 	/* The first sample's first caption as a line of a file: the same vector. */
-	snprintf(path, sizeof path, "%s/lines.txt", root);
+	snprintf(path, sizeof path, "%s/lines.txt", rig.root);
 	char line[] = "图片 0，说法 0\n图片 1，说法 0\n别的";
 	OK(wl_write_file(path, line, strlen(line), &err));
 	st = embed("--texts", path, NULL);
@@ -316,7 +218,7 @@ static void embeddings_come_from_the_checkpoint_alone(void **state)
 	free(alone);
 
 	/* Its picture from a directory, beside a file that is none. */
-	snprintf(path, sizeof path, "%s/pictures", root);
+	snprintf(path, sizeof path, "%s/pictures", rig.root);
 	OK(wl_mkdir_p(path, &err));
 	snprintf(jpg, sizeof jpg, "%s/b.jpg", path);
 	wl_toy_picture(1, &im); /* 0 and every third have boxes: another view than the grid */
@@ -328,7 +230,7 @@ static void embeddings_come_from_the_checkpoint_alone(void **state)
 	st = embed("--images", path, NULL);
 	alone = rows(st, "image_embeddings", &k);
 	assert_int_equal(k, 1);
-	assert_non_null(strstr(log_text(), "a.jpg"));
+	assert_non_null(strstr(rig_log(&rig), "a.jpg"));
 	for (worst = 0, j = 0; j < 16; j++)
 		worst = fmax(worst, fabs((double)alone[j] - images[16 + j]));
 	if (worst > 1e-4)
@@ -345,18 +247,18 @@ static void embeddings_come_from_the_checkpoint_alone(void **state)
 
 static void other_vocabulary_is_refused(void **state)
 {
-	char old[64], other[64];
+	char old[96], other[96];
 	int code;
 
 	(void)state;
-	snprintf(other, sizeof other, "%s/other.txt", root);
+	snprintf(other, sizeof other, "%s/other.txt", rig.root);
 	OK(wl_write_file(other, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n图\n", 28, &err));
-	memcpy(old, vocab, sizeof old);
-	memcpy(vocab, other, sizeof other);
-	code = finish(train("straight"));
-	memcpy(vocab, old, sizeof old);
-	if (code != WL_EUSAGE || !strstr(log_text(), "is not the vocabulary"))
-		fail_msg("exit code %d: %s", code, log_text());
+	memcpy(old, rig.vocab, sizeof old);
+	memcpy(rig.vocab, other, sizeof other);
+	code = rig_finish(train("straight"));
+	memcpy(rig.vocab, old, sizeof old);
+	if (code != WL_EUSAGE || !strstr(rig_log(&rig), "is not the vocabulary"))
+		fail_msg("exit code %d: %s", code, rig_log(&rig));
 }
 
 static void damaged_checkpoint_is_refused(void **state)
@@ -365,34 +267,34 @@ static void damaged_checkpoint_is_refused(void **state)
 	int fd, code;
 
 	(void)state;
-	snprintf(path, sizeof path, "%s/straight/ckpt-%08d/model.safetensors", root, STEPS);
+	snprintf(path, sizeof path, "%s/straight/ckpt-%08d/model.safetensors", rig.root, STEPS);
 	fd = open(path, O_RDWR);
 	assert_true(fd >= 0);
 	assert_int_equal(pwrite(fd, "\x01", 1, 20000), 1);
 	close(fd);
-	code = finish(train("straight"));
-	if (code != WL_ECKPT || !strstr(log_text(), "SHA-256"))
-		fail_msg("exit code %d: %s", code, log_text());
+	code = rig_finish(train("straight"));
+	if (code != WL_ECKPT || !strstr(rig_log(&rig), "SHA-256"))
+		fail_msg("exit code %d: %s", code, rig_log(&rig));
 }
 
 static void wrong_settings_are_named(void **state)
 {
 	char dir[96];
-	const char *argv[] = {"wenlan-train", "--shards", shards, "--data.vocab", vocab, "--run",
+	const char *argv[] = {"wenlan-train", "--shards", rig.shards, "--data.vocab", rig.vocab, "--run",
 		dir,
 		"--optim.lrr", "1", NULL};
 	int code;
 
 	(void)state;
-	snprintf(dir, sizeof dir, "%s/none", root);
-	code = finish(start("wenlan-train", argv));
-	if (code != WL_EUSAGE || !strstr(log_text(), "optim.lr"))
-		fail_msg("exit code %d: %s", code, log_text());
+	snprintf(dir, sizeof dir, "%s/none", rig.root);
+	code = rig_finish(rig_start(&rig, "wenlan-train", argv));
+	if (code != WL_EUSAGE || !strstr(rig_log(&rig), "optim.lr"))
+		fail_msg("exit code %d: %s", code, rig_log(&rig));
 	argv[7] = "--device";
 	argv[8] = "cuda";
-	code = finish(start("wenlan-train", argv));
-	if (code != WL_EUSAGE || !strstr(log_text(), "no CUDA backend"))
-		fail_msg("exit code %d: %s", code, log_text());
+	code = rig_finish(rig_start(&rig, "wenlan-train", argv));
+	if (code != WL_EUSAGE || !strstr(rig_log(&rig), "no CUDA backend"))
+		fail_msg("exit code %d: %s", code, rig_log(&rig));
 	assert_false(wl_exists(dir));
 }
 

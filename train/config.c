@@ -20,6 +20,8 @@ static const struct wl_train_config defaults = {
 	.schedule = {.lr = 5e-4, .floor = 1e-6, .warmup_steps = 100},
 	.spike_z = 0,
 	.max_bad_steps = 10,
+	.dist = {.zero = 1, .bucket_mb = 8},
+	.dist_timeout = 600,
 	.epochs = 15,
 	.ckpt_every = 500,
 	.ckpt_keep = 2,
@@ -96,6 +98,15 @@ void wl_train_config_init(struct wl_train_config *c, struct wl_opt *table)
 			"skip gradient norms Z deviations above the last 128, 0: never", false},
 		{"optim.max-bad-steps", WL_OPT_INT, &c->max_bad_steps, "N",
 			"skipped steps in a row that end the run", false},
+		{"dist.zero", WL_OPT_INT, &c->dist.zero, "0..3",
+			"what ranks share out: 1 optimiser and momentum, 2 gradients, 3 weights",
+			false},
+		{"dist.sync-bn", WL_OPT_BOOL, &c->dist.sync_bn, NULL,
+			"batch norm over the samples of all ranks", false},
+		{"dist.bucket-mb", WL_OPT_INT, &c->dist.bucket_mb, "MB",
+			"weights and gradients travel in pieces of this size", false},
+		{"dist.timeout", WL_OPT_DOUBLE, &c->dist_timeout, "SECONDS",
+			"a rank that waits longer for another ends the run (exit code 75)", false},
 		{"epochs", WL_OPT_INT, &c->epochs, "N", "passes over the data", false},
 		{"max-steps", WL_OPT_INT, &c->max_steps, "N", "at most so many steps, 0: no limit",
 			false},
@@ -151,5 +162,10 @@ int wl_train_config_check(struct wl_train_config *c, struct wl_err *err)
 			(long long)c->epochs,
 			(long long)c->ckpt_every, (long long)c->ckpt_keep, (long long)c->max_steps,
 			(long long)c->val_every);
+	if (c->dist.zero < 0 || c->dist.zero > 3 || c->dist.bucket_mb < 1 || c->dist_timeout < 0)
+		return wl_err_set(err, WL_EUSAGE, "dist.zero is %lld, dist.bucket-mb %lld and "
+			"dist.timeout %g: expected 0 to 3, at least 1, and not negative (0: wait "
+			"for ever)", (long long)c->dist.zero, (long long)c->dist.bucket_mb,
+			c->dist_timeout);
 	return 0;
 }

@@ -33,6 +33,9 @@ struct wl_train_config {
 	double spike_z;
 	int64_t max_bad_steps;
 
+	struct wl_dist_config dist;
+	double dist_timeout; /* seconds */
+
 	int64_t epochs, max_steps;
 	int64_t ckpt_every, ckpt_keep, val_every, val_limit, log_every;
 };

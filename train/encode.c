@@ -158,16 +158,32 @@ void wl_embeddings_release(struct wl_embeddings *v)
 	*v = (struct wl_embeddings){0};
 }
 
-static int encode_batch(struct wl_encoder *e, const struct wl_batch *b,
-	struct wl_embeddings *v, struct wl_err *err)
+/* Empty runs of a graph, for the sake of ranks that have more to do. */
+static int idle(struct wl_graph *g, int64_t runs, struct wl_err *err)
+{
+	for (; runs > 0; runs--)
+		WL_TRY(wl_graph_run(g, 0, 0, err));
+	return 0;
+}
+
+static int64_t chunks(const struct wl_encoder *e, int64_t n)
+{
+	return (n + e->batch - 1) / e->batch;
+}
+
+/* image_runs, text_runs: how often each graph runs at least. */
+static int encode_batch(struct wl_encoder *e, const struct wl_batch *b, int64_t image_runs,
+	int64_t text_runs, struct wl_embeddings *v, struct wl_err *err)
 {
 	int64_t i;
 
 	WL_TRY(wl_embeddings_reserve(v, b->n, b->n_texts, err));
 	WL_TRY(wl_encoder_images(e, b->pixels, b->boxes, b->region_mask, b->n,
 		v->images + v->n_images * v->dim, err));
+	WL_TRY(idle(e->image, image_runs - chunks(e, b->n), err));
 	WL_TRY(wl_encoder_texts(e, b->ids, b->text_mask, b->n_texts,
 		v->texts + v->n_texts * v->dim, err));
+	WL_TRY(idle(e->text, text_runs - chunks(e, b->n_texts), err));
 	for (i = 0; i < b->n_texts; i++) {
 		v->text_image[v->n_texts + i] = v->n_images + b->text_image[i];
 		v->text_ids[v->n_texts + i] = b->pair_ids[b->text_image[i]];
@@ -188,7 +204,81 @@ int wl_encode_split(struct wl_encoder *e, struct wl_loader *l, bool stoppable,
 	while ((more = wl_loader_next(l, &b, err)) > 0) {
 		if (stoppable && wl_stop_requested())
 			return 1;
-		WL_TRY(encode_batch(e, b, out, err));
+		WL_TRY(encode_batch(e, b, 0, 0, out, err));
 	}
 	return more;
+}
+
+int wl_encode_share(struct wl_encoder *e, struct wl_loader *l, struct wl_dist *dist,
+	struct wl_embeddings *out, struct wl_err *err)
+{
+	static const struct wl_batch none;
+	const struct wl_batch *b;
+
+	out->dim = e->dim;
+	for (;;) {
+		int more = wl_loader_next(l, &b, err);
+		int64_t runs[3];
+
+		if (more < 0)
+			return -1;
+		if (!more)
+			b = &none;
+		runs[0] = more;
+		runs[1] = chunks(e, b->n);
+		runs[2] = chunks(e, b->n_texts);
+		WL_TRY(wl_comm_all_reduce(wl_dist_comm(dist), runs, 3, WL_COMM_I64, WL_COMM_MAX,
+			err));
+		if (!runs[0])
+			return 0;
+		WL_TRY(encode_batch(e, b, runs[1], runs[2], out, err));
+	}
+}
+
+/* Rows of all ranks in place of this one's *p [n, row_bytes]; *n becomes their number, and
+ * first (may be NULL) the number of rows of lower ranks. */
+static int join(void **p, int64_t *n, size_t row_bytes, int64_t *first, struct wl_comm *comm,
+	struct wl_err *err)
+{
+	size_t *of = calloc((size_t)wl_comm_size(comm), sizeof *of), all = 0, before = 0;
+	void *joined;
+	int r;
+
+	if (!of)
+		return wl_err_nomem(err, "embeddings", (size_t)wl_comm_size(comm) * sizeof *of);
+	if (wl_comm_all_gatherv(comm, *p, (size_t)*n * row_bytes, &joined, of, err) < 0) {
+		free(of);
+		return -1;
+	}
+	for (r = 0; r < wl_comm_size(comm); r++) {
+		before += r < wl_comm_rank(comm) ? of[r] : 0;
+		all += of[r];
+	}
+	free(of);
+	free(*p);
+	*p = joined;
+	*n = (int64_t)(all / row_bytes);
+	if (first)
+		*first = (int64_t)(before / row_bytes);
+	return 0;
+}
+
+int wl_embeddings_join(struct wl_embeddings *v, struct wl_comm *comm, struct wl_err *err)
+{
+	const size_t row = (size_t)v->dim * sizeof(float), id = sizeof(int64_t);
+	int64_t images = v->n_images, texts = v->n_texts, n = texts, first, i;
+
+	n = images;
+	WL_TRY(join((void **)&v->images, &n, row, &first, comm, err));
+	WL_TRY(join((void **)&v->image_ids, &images, id, NULL, comm, err));
+	for (i = 0; i < texts; i++)
+		v->text_image[i] += first;
+	n = texts;
+	WL_TRY(join((void **)&v->texts, &n, row, NULL, comm, err));
+	n = texts;
+	WL_TRY(join((void **)&v->text_ids, &n, id, NULL, comm, err));
+	WL_TRY(join((void **)&v->text_image, &texts, id, NULL, comm, err));
+	v->n_images = v->image_cap = images;
+	v->n_texts = v->text_cap = texts;
+	return 0;
 }

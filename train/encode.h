@@ -7,6 +7,7 @@
 #define WL_TRAIN_ENCODE_H
 
 #include "loader/loader.h"
+#include "train/dist/dist.h"
 #include "train/moco/moco.h"
 
 struct wl_encoder {
@@ -53,5 +54,13 @@ void wl_embeddings_release(struct wl_embeddings *v);
  * asked for by signal ends it early: 1; else 0. */
 WL_MUST_CHECK int wl_encode_split(struct wl_encoder *e, struct wl_loader *l, bool stoppable,
 	struct wl_embeddings *out, struct wl_err *err);
+
+/* The same on several ranks, each of which has its share of the split in its loader: every rank
+ * runs the graphs equally often, since weights may have to come from the others. */
+WL_MUST_CHECK int wl_encode_share(struct wl_encoder *e, struct wl_loader *l, struct wl_dist *dist,
+	struct wl_embeddings *out, struct wl_err *err);
+/* What all ranks have, by rank, in place of this one's. */
+WL_MUST_CHECK int wl_embeddings_join(struct wl_embeddings *v, struct wl_comm *comm,
+	struct wl_err *err);
 
 #endif

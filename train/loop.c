@@ -21,6 +21,7 @@
 #include "train/validate.h"
 
 #include <math.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -29,6 +30,8 @@
 struct run {
 	const struct wl_train_job *job;
 	const struct wl_train_config *config;
+	struct wl_comm *comm; /* alone: a world of one */
+	struct wl_dist *dist; /* NULL: alone */
 	struct wl_backend *backend;
 	struct wl_trainer trainer;
 	struct wl_encoder encoder;
@@ -50,6 +53,21 @@ static double now_s(void)
 	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* Threads of one kind on this rank: what was asked for; else, where several ranks share the machine
+ * and the launcher has not given each its cores, this rank's share of them; 0: all. */
+static int share_of_cores(const struct run *r, int64_t asked)
+{
+	int local = wl_comm_local_size(r->comm), cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
+	cpu_set_t mine;
+
+	if (asked || local == 1)
+		return (int)asked;
+	CPU_ZERO(&mine);
+	if (sched_getaffinity(0, sizeof mine, &mine) == 0 && CPU_COUNT(&mine) < cores)
+		return 0;
+	return cores / local > 1 ? cores / local : 1;
+}
+
 static struct wl_loader_opts loader_opts(const struct run *r, bool train)
 {
 	const struct wl_train_config *c = r->config;
@@ -66,8 +84,9 @@ static struct wl_loader_opts loader_opts(const struct run *r, bool train)
 		.shuffle = train,
 		.all_captions = !train,
 		.seed = (uint64_t)c->seed,
-		.world = 1,
-		.threads = (int)c->loader_threads,
+		.rank = wl_comm_rank(r->comm),
+		.world = wl_comm_size(r->comm),
+		.threads = share_of_cores(r, c->loader_threads),
 		.prefetch = (int)c->prefetch,
 		.max_bad_rate = c->max_bad_rate,
 		.limit = train ? c->limit : c->val_limit,
@@ -130,26 +149,60 @@ static int open_model(struct run *r, struct wl_err *err)
 {
 	const struct wl_train_config *c = r->config;
 
-	r->backend = wl_backend_cpu_open((int)c->threads, err);
+	r->backend = wl_backend_cpu_open(share_of_cores(r, c->threads), err);
 	if (!r->backend)
 		return -1;
 	if (strcmp(c->device, "auto") == 0)
 		wl_info("computing on the processor (this build has no CUDA backend)");
 	if (c->moco.compute_dtype == WL_BF16 && !wl_backend_cpu_has_bf16())
 		wl_warn("this processor has no bf16 products: precision bf16 computes in fp32");
-	WL_TRY(wl_trainer_init(&r->trainer, c, &r->job->towers, r->backend, r->total_steps,
-		wl_loader_size(r->train), err));
+	WL_TRY(wl_trainer_init(&r->trainer, c, &r->job->towers, r->backend, r->dist,
+		r->total_steps, wl_loader_size(r->train), err));
 	if (!r->val)
 		return 0;
-	return wl_encoder_init(&r->encoder, &r->job->towers, &r->trainer.params, c->batch,
-		c->moco.compute_dtype, err);
+	WL_TRY(wl_encoder_init(&r->encoder, &r->job->towers, &r->trainer.params, c->batch,
+		c->moco.compute_dtype, err));
+	if (!r->dist)
+		return 0;
+	WL_TRY(wl_dist_attach(r->dist, r->encoder.image, &r->trainer.params, false, err));
+	return wl_dist_attach(r->dist, r->encoder.text, &r->trainer.params, false, err);
+}
+
+static bool first_rank(const struct run *r)
+{
+	return wl_comm_rank(r->comm) == 0;
+}
+
+/* The other ranks.  Those but the first say only what is wrong. */
+static int open_ranks(struct run *r, struct wl_err *err)
+{
+	const struct wl_train_config *c = r->config;
+
+	r->comm = wl_comm_open(err);
+	if (!r->comm)
+		return -1;
+	if (wl_comm_size(r->comm) == 1)
+		return 0;
+	if (!first_rank(r) && wl_log_level() > WL_LOG_WARN)
+		wl_log_init("wenlan-train", WL_LOG_WARN);
+	WL_TRY(wl_comm_timeout(r->comm, c->dist_timeout, err));
+	r->dist = wl_dist_open(r->comm, &c->dist, err);
+	if (!r->dist)
+		return -1;
+	wl_info("%d ranks, %lld pairs a step on each; zero stage %lld%s", wl_comm_size(r->comm),
+		(long long)c->batch, (long long)c->dist.zero,
+		c->dist.sync_bn ? ", batch norm over all" : "");
+	return 0;
 }
 
 /* metrics.jsonl, cut to what the checkpoint knew, open for more. */
 static int open_metrics(struct run *r, int64_t bytes, struct wl_err *err)
 {
-	int64_t have = wl_exists(r->metrics_path) ? wl_file_size(r->metrics_path, err) : 0;
+	int64_t have;
 
+	if (!first_rank(r))
+		return 0;
+	have = wl_exists(r->metrics_path) ? wl_file_size(r->metrics_path, err) : 0;
 	if (have < 0)
 		return -1;
 	if (have > bytes && truncate(r->metrics_path, bytes) < 0)
@@ -197,8 +250,16 @@ static int check_inputs(const struct run *r, const json_t *state, struct wl_err 
 	return 0;
 }
 
-/* Continues from RUN's newest checkpoint. */
-static int resume(struct run *r, struct wl_err *err)
+/* Bad samples are counted by each rank; a checkpoint holds their number over all. */
+static void share_skipped(const struct run *r, struct wl_loader_pos *pos)
+{
+	int64_t world = wl_comm_size(r->comm), all = pos->skipped;
+
+	pos->skipped = all / world + (first_rank(r) ? all % world : 0);
+}
+
+/* Continues from RUN's newest checkpoint, of that step. */
+static int resume(struct run *r, int64_t step, struct wl_err *err)
 {
 	struct wl_loader_pos pos;
 	int64_t bytes;
@@ -206,7 +267,16 @@ static int resume(struct run *r, struct wl_err *err)
 	char *dir;
 	int ret = -1;
 
-	WL_TRY(wl_ckpt_load(r->config->run, &dir, &state, err));
+	if (!first_rank(r)) { /* it was verified by the first */
+		dir = wl_strf(err, "%s/ckpt-%08lld", r->config->run, (long long)step);
+		state = dir ? wl_ckpt_state(dir, err) : NULL;
+		if (!state) {
+			free(dir);
+			return -1;
+		}
+	} else {
+		WL_TRY(wl_ckpt_load(r->config->run, &dir, &state, err));
+	}
 	extra = json_object_get(state, "run");
 	if (check_inputs(r, state, err) < 0 || wl_trainer_load(&r->trainer, dir, state, err) < 0 ||
 		wl_json_int(extra, "loader_epoch", dir, &pos.epoch, err) < 0 ||
@@ -214,6 +284,7 @@ static int resume(struct run *r, struct wl_err *err)
 		wl_json_int(extra, "loader_skipped", dir, &pos.skipped, err) < 0 ||
 		wl_json_int(extra, "metrics_bytes", dir, &bytes, err) < 0)
 		goto out;
+	share_skipped(r, &pos);
 	WL_TRY_OUT(wl_loader_seek(r->train, &pos, err));
 	WL_TRY_OUT(open_metrics(r, bytes, err));
 	wl_info("going on from %s (step %lld of %lld)%s", dir, (long long)r->trainer.step,
@@ -227,20 +298,34 @@ out:
 
 static int start(struct run *r, struct wl_err *err)
 {
-	int64_t newest;
+	int64_t newest = -2;
 	char *lock;
+	int ret = -1;
 
-	WL_TRY(wl_mkdir_p(r->config->run, err));
-	lock = wl_path_join(r->config->run, ".lock", err);
-	r->lock = lock ? wl_lock_file(lock, err) : -1;
-	free(lock);
 	r->metrics_path = wl_path_join(r->config->run, "metrics.jsonl", err);
-	if (r->lock < 0 || !r->metrics_path)
+	if (!r->metrics_path)
 		return -1;
-	newest = wl_ckpt_newest(r->config->run, err);
-	if (newest < -1)
+	if (first_rank(r)) {
+		WL_TRY(wl_mkdir_p(r->config->run, err));
+		lock = wl_path_join(r->config->run, ".lock", err);
+		r->lock = lock ? wl_lock_file(lock, err) : -1;
+		free(lock);
+		newest = r->lock < 0 ? -2 : wl_ckpt_newest(r->config->run, err);
+		if (newest < -1)
+			return -1;
+	}
+	if (r->dist)
+		WL_TRY(wl_comm_broadcast(wl_dist_comm(r->dist), &newest, sizeof newest, 0, err));
+	/* The others read what the first has found whole: it goes on only if that loads. */
+	if (first_rank(r))
+		ret = newest < 0 ? start_fresh(r, err) : resume(r, newest, err);
+	if (r->dist && first_rank(r) && ret < 0)
 		return -1;
-	return newest < 0 ? start_fresh(r, err) : resume(r, err);
+	if (r->dist)
+		WL_TRY(wl_comm_barrier(wl_dist_comm(r->dist), err));
+	if (!first_rank(r))
+		ret = newest < 0 ? start_fresh(r, err) : resume(r, newest, err);
+	return ret;
 }
 
 static int save(struct run *r, struct wl_err *err)
@@ -251,11 +336,14 @@ static int save(struct run *r, struct wl_err *err)
 	int ret = -1;
 
 	wl_loader_tell(r->train, &pos);
-	if (fsync(r->metrics.fd) < 0)
+	if (first_rank(r) && fsync(r->metrics.fd) < 0)
 		return wl_err_errno(err, "%s: sync failed", r->metrics_path);
-	bytes = wl_file_size(r->metrics_path, err);
+	bytes = first_rank(r) ? wl_file_size(r->metrics_path, err) : 0;
 	if (bytes < 0)
 		return -1;
+	if (r->dist)
+		WL_TRY(wl_comm_all_reduce(wl_dist_comm(r->dist), &pos.skipped, 1, WL_COMM_I64,
+			WL_COMM_SUM, err));
 	extra = json_pack("{s:I,s:I,s:I,s:I,s:O?,s:s}", "loader_epoch", (json_int_t)pos.epoch,
 		"loader_position", (json_int_t)pos.position, "loader_skipped",
 		(json_int_t)pos.skipped, "metrics_bytes", (json_int_t)bytes, "model",
@@ -264,7 +352,8 @@ static int save(struct run *r, struct wl_err *err)
 		wl_err_nomem(err, "state.json", 0);
 	else if (wl_trainer_save(&r->trainer, r->config->run, extra, r->config->vocab,
 			 r->job->preprocess, err) == 0)
-		ret = wl_ckpt_prune(r->config->run, r->config->ckpt_keep, err);
+		ret = first_rank(r) ?
+			wl_ckpt_prune(r->config->run, r->config->ckpt_keep, err) : 0;
 	json_decref(extra);
 	return ret;
 }
@@ -273,6 +362,12 @@ static int save(struct run *r, struct wl_err *err)
 static void put(json_t *o, const char *key, double v)
 {
 	json_object_set_new(o, key, isfinite(v) ? json_real(v) : json_null());
+}
+
+/* Over all ranks. */
+static double pairs_of_step(const struct run *r)
+{
+	return (double)r->config->batch * wl_comm_size(r->comm);
 }
 
 /* The object of metrics.jsonl; val is stolen, may be NULL. */
@@ -296,7 +391,7 @@ static json_t *metrics_line(const struct run *r, const struct wl_step_report *s,
 	put(o, "grad_norm", s->grad_norm);
 	put(o, "step_s", seconds);
 	put(o, "data_wait_s", wait);
-	put(o, "pairs_per_s", (double)r->config->batch / seconds);
+	put(o, "pairs_per_s", pairs_of_step(r) / seconds);
 	if (s->verdict != WL_GUARD_OK)
 		json_object_set_new(o, "skipped", json_string(verdicts[s->verdict]));
 	if (val)
@@ -319,19 +414,19 @@ static void publish(struct run *r, const struct wl_step_report *s, double wait, 
 	wl_metric_set("wenlan_train_learning_rate", "rate of the last step", s->lr);
 	wl_metric_set("wenlan_train_grad_norm", "gradient norm before clipping", s->grad_norm);
 	wl_metric_set("wenlan_train_temperature", "tau", s->tau);
-	wl_metric_add("wenlan_train_pairs_total", "pairs trained on", (double)r->config->batch);
+	wl_metric_add("wenlan_train_pairs_total", "pairs trained on", pairs_of_step(r));
 	wl_metric_add("wenlan_train_data_wait_seconds_total", "waiting for the loader", wait);
 	wl_metric_add("wenlan_train_seconds_total", "in steps, waiting included", seconds);
 	if (s->verdict != WL_GUARD_OK)
 		wl_metric_add("wenlan_train_skipped_total", "steps without an update", 1);
 	snprintf(note, sizeof note, "loss %.3f", r->loss_average);
-	wl_progress_set(r->progress, (uint64_t)(step * r->config->batch), note);
+	wl_progress_set(r->progress, (uint64_t)((double)step * pairs_of_step(r)), note);
 	if (r->config->log_every && step % r->config->log_every == 0)
 		wl_info("step %lld of %lld: loss %.4f, top-1 %.1f %% and %.1f %%, tau %.4f, rate "
 			"%.3g, %.1f pairs/s",
 			(long long)step, (long long)r->total_steps, s->moco.loss,
 			100 * s->moco.acc_i2t, 100 * s->moco.acc_t2i, s->tau, s->lr,
-			(double)r->config->batch / seconds);
+			pairs_of_step(r) / seconds);
 }
 
 static double recall(const json_t *val, const char *side, const char *key)
@@ -347,9 +442,9 @@ static int validate(struct run *r, json_t **val, struct wl_err *err)
 	*val = NULL;
 	if (!r->val || (step % r->val_every && step != r->total_steps))
 		return 0;
-	*val = wl_validate(&r->encoder, r->val, err);
+	WL_TRY(wl_validate(&r->encoder, r->val, r->dist, val, err));
 	if (!*val)
-		return -1;
+		return 0;
 	wl_info("step %lld of %lld, epoch %.1f: loss %.3f; validation R@1/5/10 image to text "
 		"%.1f %.1f %.1f, text to image %.1f %.1f %.1f %% of %lld pictures",
 		(long long)step, (long long)r->total_steps, (double)step / (double)r->epoch_steps,
@@ -392,6 +487,8 @@ static int one_step(struct run *r, struct wl_err *err)
 	val = NULL;
 	if (stepped == 0)
 		WL_TRY(validate(r, &val, err));
+	if (!first_rank(r))
+		return stepped;
 	line = metrics_line(r, &report, loaded - begin, end - begin, val);
 	if (!line) {
 		json_decref(val);
@@ -402,15 +499,28 @@ static int one_step(struct run *r, struct wl_err *err)
 	return stepped < 0 ? -1 : ret;
 }
 
+/* Whether any rank was told to stop: all then do, after the same step. */
+static int stop_asked(struct run *r, bool *stop, struct wl_err *err)
+{
+	int64_t asked = wl_stop_requested();
+
+	if (r->dist)
+		WL_TRY(wl_comm_all_reduce(wl_dist_comm(r->dist), &asked, 1, WL_COMM_I64,
+			WL_COMM_MAX, err));
+	*stop = asked;
+	return 0;
+}
+
 static int loop(struct run *r, struct wl_err *err)
 {
 	int64_t step = r->trainer.step;
-	bool stop = wl_stop_requested();
+	bool stop;
 
+	WL_TRY(stop_asked(r, &stop, err));
 	while (step < r->total_steps && !stop) {
 		WL_TRY(one_step(r, err));
 		step = r->trainer.step;
-		stop = wl_stop_requested();
+		WL_TRY(stop_asked(r, &stop, err));
 		if (step % r->config->ckpt_every == 0 || step == r->total_steps || stop)
 			WL_TRY(save(r, err));
 	}
@@ -423,6 +533,7 @@ static int loop(struct run *r, struct wl_err *err)
 static void close_run(struct run *r)
 {
 	wl_progress_free(r->progress);
+	wl_dist_close(r->dist);
 	if (r->metrics.path)
 		wl_jsonl_close(&r->metrics);
 	wl_encoder_release(&r->encoder);
@@ -433,6 +544,7 @@ static void close_run(struct run *r)
 	free(r->metrics_path);
 	if (r->lock >= 0)
 		close(r->lock);
+	wl_comm_close(r->comm);
 }
 
 int wl_train_run(const struct wl_train_job *job, struct wl_err *err)
@@ -440,20 +552,26 @@ int wl_train_run(const struct wl_train_job *job, struct wl_err *err)
 	struct run r = {.job = job, .config = job->config, .lock = -1};
 	int ret = -1;
 
-	if (open_data(&r, err) < 0 || open_model(&r, err) < 0 || start(&r, err) < 0)
+	if (open_ranks(&r, err) < 0 || open_data(&r, err) < 0 || open_model(&r, err) < 0 ||
+		start(&r, err) < 0)
 		goto out;
 	wl_info("%lld trainable parameters, %lld pairs, %lld steps an epoch, %lld steps in all",
 		(long long)wl_params_trainable_count(&r.trainer.params),
 		(long long)wl_loader_size(r.train), (long long)r.epoch_steps,
 		(long long)r.total_steps);
-	r.progress = wl_progress_new(
-		"training", "pairs", (uint64_t)(r.total_steps * job->config->batch));
+	if (first_rank(&r))
+		r.progress = wl_progress_new("training", "pairs",
+			(uint64_t)((double)r.total_steps * pairs_of_step(&r)));
 	WL_TRY_OUT(loop(&r, err));
 	if (r.trainer.guard.nonfinite + r.trainer.guard.spikes)
 		wl_warn("%lld steps were skipped as not finite, %lld as spikes",
 			(long long)r.trainer.guard.nonfinite, (long long)r.trainer.guard.spikes);
 	ret = 0;
 out:
+	/* A rank that failed does not wait for the others: it ends with its code, and the launcher
+	 * ends them; its exchanging thread may still be at work in what would be freed. */
+	if (ret < 0 && r.dist)
+		return wl_err_prefix(err, "rank %d", wl_comm_rank(r.comm));
 	close_run(&r);
 	return ret;
 }

@@ -33,7 +33,7 @@ int wl_train_plan(const struct wl_train_job *job, struct wl_err *err)
 
 	if (!be)
 		return -1;
-	if (wl_trainer_init(&t, c, &job->towers, be, c->schedule.warmup_steps + 1, INT64_MAX / 4,
+	if (wl_trainer_init(&t, c, &job->towers, be, NULL, c->schedule.warmup_steps + 1, INT64_MAX / 4,
 		    err) < 0)
 		goto out;
 	/* values, gradients, two moments, momentum values */

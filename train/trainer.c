@@ -3,34 +3,62 @@
 
 #include "ops/log.h"
 
+#include <math.h>
+#include <stdlib.h>
+
+/* The stores are shared out, and each graph tells when it needs what. */
+static int share_out(struct wl_trainer *t, struct wl_err *err)
+{
+	struct wl_moco *m = &t->moco;
+
+	WL_TRY(wl_dist_start(t->dist, &t->params, m->key ? &m->momentum : NULL, err));
+	if (m->key)
+		WL_TRY(wl_dist_attach(t->dist, m->key, &m->momentum, false, err));
+	if (m->loss)
+		WL_TRY(wl_dist_attach(t->dist, m->loss, &t->params, false, err));
+	return wl_dist_attach(t->dist, m->query, &t->params, true, err);
+}
+
 static int build(struct wl_trainer *t, const struct wl_towers *towers, int64_t pairs,
 	struct wl_err *err)
 {
 	const struct wl_train_config *c = t->config;
 	struct wl_moco_config moco = c->moco;
-	size_t batch = (size_t)c->batch;
+	struct wl_optim_config optim = c->optim;
+	size_t batch = (size_t)c->batch * (size_t)wl_dist_world(t->dist);
 
 	if (moco.objective == WL_OBJECTIVE_MOCO && moco.queue > 0)
 		moco.queue = (int64_t)wl_queue_clamp((size_t)moco.queue, (size_t)pairs, batch);
 	if (moco.queue != c->moco.queue)
 		wl_info("the queues hold %lld keys, not the %lld asked for: there are %lld "
 			"training pairs and %lld in a batch", (long long)moco.queue,
-			(long long)c->moco.queue, (long long)pairs, (long long)c->batch);
+			(long long)c->moco.queue, (long long)pairs, (long long)batch);
+	moco.dist = t->dist;
+	if (t->dist) {
+		moco.comm = wl_dist_comm(t->dist);
+		t->params.unit = wl_cut_unit(wl_dist_world(t->dist));
+	}
 	WL_TRY(wl_moco_init(&t->moco, towers, &moco, &t->params, c->batch, t->seed, err));
 	if (towers->freeze)
 		WL_TRY(towers->freeze(&t->params, towers->model, err));
 	WL_TRY(wl_params_seal(&t->params, t->backend, true, err));
 	WL_TRY(wl_moco_start(&t->moco, err));
-	return wl_optim_init(&t->optim, &t->params, &c->optim, err);
+	if (t->dist) {
+		WL_TRY(share_out(t, err));
+		optim.cut = wl_dist_cut(t->dist);
+		optim.update_all = wl_dist_stage(t->dist) == 0;
+	}
+	return wl_optim_init(&t->optim, &t->params, &optim, err);
 }
 
 int wl_trainer_init(struct wl_trainer *t, const struct wl_train_config *config,
-	const struct wl_towers *towers, struct wl_backend *backend, int64_t total_steps,
-	int64_t pairs, struct wl_err *err)
+	const struct wl_towers *towers, struct wl_backend *backend, struct wl_dist *dist,
+	int64_t total_steps, int64_t pairs, struct wl_err *err)
 {
 	*t = (struct wl_trainer){
 		.config = config,
 		.backend = backend,
+		.dist = dist,
 		.schedule = config->schedule,
 		.guard = {.spike_z = config->spike_z, .max_in_a_row = config->max_bad_steps},
 		.seed = (uint64_t)config->seed,
@@ -57,41 +85,98 @@ void wl_trainer_release(struct wl_trainer *t)
 void wl_trainer_start(struct wl_trainer *t)
 {
 	wl_moco_copy(&t->moco);
+	if (t->dist)
+		wl_dist_shed(t->dist);
 }
 
 static void say_skipped(const struct wl_trainer *t, const struct wl_step_report *r)
 {
 	const char *name;
 
+	if (r->verdict == WL_GUARD_SPIKE && wl_dist_rank(t->dist) > 0)
+		return;
 	if (r->verdict == WL_GUARD_SPIKE) {
 		wl_warn("step %lld skipped: its gradient norm %.4g is a spike (loss %.4g)",
 			(long long)t->step, r->grad_norm, r->moco.loss);
 		return;
 	}
 	name = wl_optim_blame(&t->optim);
+	if (!name && wl_dist_rank(t->dist) > 0)
+		return; /* another rank has it, or none: then rank 0 says so */
 	wl_warn("step %lld skipped: loss %g, gradient norm %g, first gradient that is not finite: "
 		"%s", (long long)t->step, r->moco.loss, r->grad_norm, name ? name : "none");
+}
+
+/* Results become their means over the ranks, the square of the gradient's norm its sum, added up
+ * in the order of ranks: the same bits everywhere. */
+static int join_ranks(struct wl_trainer *t, struct wl_moco_result *r, double *squares,
+	struct wl_err *err)
+{
+	enum { N = 6 };
+	double *mine[N - 1] = {&r->loss, &r->loss_i2t, &r->loss_t2i, &r->acc_i2t, &r->acc_t2i};
+	int world = wl_dist_world(t->dist), k, i;
+	double send[N], all[N * WL_TRAINER_RANKS];
+
+	for (i = 0; i < N - 1; i++)
+		send[i] = *mine[i];
+	send[N - 1] = *squares;
+	WL_TRY(wl_comm_all_gather(wl_dist_comm(t->dist), send, sizeof send, all, err));
+	for (i = 0; i < N; i++)
+		send[i] = 0;
+	for (k = 0; k < world; k++)
+		for (i = 0; i < N; i++)
+			send[i] += all[k * N + i];
+	for (i = 0; i < N - 1; i++)
+		*mine[i] = send[i] / world;
+	*squares = send[N - 1];
+	return 0;
+}
+
+/* The temperature, which at stages 1 to 3 only the owner of the log scale is sure to know. */
+static int tell_tau(struct wl_trainer *t, double *tau, struct wl_err *err)
+{
+	int64_t at = t->params.item[wl_params_find(&t->params, WL_MOCO_SCALE)].offset;
+
+	*tau = wl_moco_tau(&t->moco);
+	if (wl_dist_stage(t->dist) == 0)
+		return 0;
+	return wl_comm_broadcast(wl_dist_comm(t->dist), tau, sizeof *tau,
+		wl_cut_owner(wl_dist_cut(t->dist), at), err);
+}
+
+static int update(struct wl_trainer *t, const struct wl_step_report *r, struct wl_err *err)
+{
+	wl_optim_step(&t->optim, r->lr, r->grad_norm);
+	wl_moco_clamp_tau(&t->moco); /* where the log scale is not owned it is never too large */
+	return t->dist ? wl_dist_updated(t->dist, err) : 0;
 }
 
 int wl_trainer_step(struct wl_trainer *t, const struct wl_moco_batch *batch,
 	struct wl_step_report *out, struct wl_err *err)
 {
+	double squares;
+
 	WL_TRY(wl_moco_step(&t->moco, batch, t->seed, (uint64_t)t->step, &out->moco, err));
+	if (t->dist)
+		WL_TRY(wl_dist_reduced(t->dist, err));
+	squares = wl_optim_grad_squares(&t->optim);
+	if (t->dist)
+		WL_TRY(join_ranks(t, &out->moco, &squares, err));
 	out->lr = wl_schedule_lr(&t->schedule, t->step);
-	out->grad_norm = wl_optim_grad_norm(&t->optim);
+	out->grad_norm = sqrt(squares);
 	out->verdict = wl_guard_judge(&t->guard, out->moco.loss, out->grad_norm);
-	if (out->verdict == WL_GUARD_OK) {
-		wl_optim_step(&t->optim, out->lr, out->grad_norm);
-		wl_moco_clamp_tau(&t->moco);
-	} else {
+	if (out->verdict == WL_GUARD_OK)
+		WL_TRY(update(t, out, err));
+	else
 		say_skipped(t, out);
-	}
 	/* Keys are finite whenever the loss is: the positives are among its terms. */
 	if (out->verdict == WL_GUARD_NONFINITE)
 		wl_moco_undo_stats(&t->moco);
 	else
-		wl_moco_push(&t->moco);
-	out->tau = wl_moco_tau(&t->moco);
+		WL_TRY(wl_moco_push(&t->moco, err));
+	if (t->dist && out->verdict != WL_GUARD_NONFINITE)
+		WL_TRY(wl_dist_mean_stats(t->dist, err));
+	WL_TRY(tell_tau(t, &out->tau, err));
 	t->step++;
 	return wl_guard_give_up(&t->guard, t->step - 1, err);
 }

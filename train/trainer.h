@@ -11,9 +11,12 @@
 #include "train/config.h"
 #include "train/moco/moco.h"
 
+enum { WL_TRAINER_RANKS = 1024 }; /* at most */
+
 struct wl_trainer {
 	const struct wl_train_config *config; /* borrowed */
 	struct wl_backend *backend;           /* borrowed */
+	struct wl_dist *dist;                 /* borrowed, NULL: one rank */
 	struct wl_params params;              /* the online towers and the log scale */
 	struct wl_moco moco;
 	struct wl_optim optim;
@@ -25,20 +28,22 @@ struct wl_trainer {
 
 struct wl_step_report {
 	struct wl_moco_result moco;
-	double lr, grad_norm, tau;
+	double lr, grad_norm, tau; /* the same on every rank, as moco (means over the ranks) */
 	enum wl_guard_verdict verdict; /* not WL_GUARD_OK: nothing was updated */
 };
 
-/* Builds everything for batches of config->batch; values are all zero afterwards: follow with
- * wl_trainer_start or wl_trainer_load.  pairs: training samples, for the queue's size (a
- * smaller queue than configured is said in the log). config and backend must outlive t. */
+/* Builds everything for batches of config->batch (a rank); values are all zero afterwards: follow
+ * with wl_trainer_start or wl_trainer_load.  pairs: training samples, for the queue's size (a
+ * smaller queue than configured is said in the log).  dist: the ranks that train together, NULL:
+ * alone; it is started here, and every function below is then called on every rank.  config,
+ * backend and dist must outlive t. */
 WL_MUST_CHECK int wl_trainer_init(struct wl_trainer *t, const struct wl_train_config *config,
-	const struct wl_towers *towers, struct wl_backend *backend, int64_t total_steps,
-	int64_t pairs, struct wl_err *err);
+	const struct wl_towers *towers, struct wl_backend *backend, struct wl_dist *dist,
+	int64_t total_steps, int64_t pairs, struct wl_err *err);
 void wl_trainer_release(struct wl_trainer *t);
 
 /* The momentum towers become copies of the online ones and tau the configured one: after the
- * online values were set, at the start of a run. */
+ * online values were set (on every rank, whole and equal), at the start of a run. */
 void wl_trainer_start(struct wl_trainer *t);
 
 /* One step.  A loss or gradient that is not finite, or a spike, updates nothing and is said in
@@ -50,7 +55,7 @@ WL_MUST_CHECK int wl_trainer_step(struct wl_trainer *t, const struct wl_moco_bat
  * state.json under "run" for the loop; the file vocab is copied into it as vocab.txt and
  * `preprocess` saved as preprocess.json (each may be NULL).  A checkpoint of this step that
  * exists is left as it is. */
-WL_MUST_CHECK int wl_trainer_save(const struct wl_trainer *t, const char *run_dir,
+WL_MUST_CHECK int wl_trainer_save(struct wl_trainer *t, const char *run_dir,
 	json_t *extra, const char *vocab, const json_t *preprocess, struct wl_err *err);
 
 /* Loads the checkpoint at `dir` whose state.json is `state` (wl_ckpt_load gives both).

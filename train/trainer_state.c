@@ -6,7 +6,7 @@
  *   queues.safetensors    img_queue, text_queue [D,K] and *_queue_ptr as BriVL names them, and
  *                         *_queue_ids [K,2]
  *                         (neither of the two with the objective clip)
- *   optim-00000-of-00001.safetensors  exp_avg.NAME, exp_avg_sq.NAME as torch names them
+ *   optim-RRRRR-of-WWWWW.safetensors  Adam's moments, see optim_state.h
  *   state.json            step, optimiser updates, guard, seed, settings, world size, build
  *
  * There is no generator state: every random number is a function of the seed, the step and the
@@ -18,8 +18,8 @@
 #include "ops/json.h"
 #include "ops/log.h"
 #include "train/checkpoint/ckpt.h"
-#include "train/checkpoint/safetensors.h"
-#include "train/checkpoint/store.h"
+#include "train/snapshot.h"
+#include "train/state.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -27,174 +27,6 @@
 #ifndef WL_BUILD_ID
 #define WL_BUILD_ID "unknown"
 #endif
-
-static const char optim_file[] = "optim-00000-of-00001.safetensors";
-
-/* --- queues --- */
-
-struct queue_names {
-	const char *keys, *ids, *next;
-};
-static const struct queue_names image_names = {"img_queue", "img_queue_ids", "img_queue_ptr"};
-static const struct queue_names text_names = {"text_queue", "text_queue_ids", "text_queue_ptr"};
-
-/* Declares (first pass) or writes (second) the three tensors of a queue. */
-static int put_queue(struct wl_safetensors_writer *w, const struct wl_queue *q,
-	const struct queue_names *n, int handle[3], bool declare, struct wl_err *err)
-{
-	int64_t keys[2] = {(int64_t)q->dim, (int64_t)q->size};
-	int64_t ids[2] = {(int64_t)q->size, WL_QUEUE_IDS}, one = 1, next = (int64_t)q->next;
-	size_t bytes = q->dim * q->size * sizeof(float);
-	float *dk;
-	int ret;
-
-	if (declare) {
-		handle[0] = wl_safetensors_declare(w, n->keys, WL_SAVED_F32, 2, keys, err);
-		handle[1] = wl_safetensors_declare(w, n->ids, WL_SAVED_I64, 2, ids, err);
-		handle[2] = wl_safetensors_declare(w, n->next, WL_SAVED_I64, 1, &one, err);
-		return handle[0] < 0 || handle[1] < 0 || handle[2] < 0 ? -1 : 0;
-	}
-	dk = malloc(bytes);
-	if (!dk)
-		return wl_err_nomem(err, "a queue's copy", bytes);
-	wl_queue_to_torch(q, dk);
-	ret = wl_safetensors_write(w, handle[0], dk, bytes, err);
-	free(dk);
-	WL_TRY(ret);
-	WL_TRY(wl_safetensors_write(w, handle[1], q->ids,
-		q->size * WL_QUEUE_IDS * sizeof *q->ids, err));
-	return wl_safetensors_write(w, handle[2], &next, sizeof next, err);
-}
-
-static int save_queues(const char *path, const struct wl_moco *m, struct wl_err *err)
-{
-	struct wl_safetensors_writer *w = wl_safetensors_create(path, err);
-	int image[3], text[3];
-
-	if (!w)
-		return -1;
-	if (put_queue(w, &m->image_queue, &image_names, image, true, err) < 0 ||
-		put_queue(w, &m->text_queue, &text_names, text, true, err) < 0 ||
-		wl_safetensors_begin(w, err) < 0 ||
-		put_queue(w, &m->image_queue, &image_names, image, false, err) < 0 ||
-		put_queue(w, &m->text_queue, &text_names, text, false, err) < 0) {
-		wl_safetensors_abort(w);
-		return -1;
-	}
-	return wl_safetensors_finish(w, err);
-}
-
-/* The tensor `name` if it is rows x cols (cols 0: a vector). */
-static const struct wl_saved_tensor *matrix(struct wl_safetensors *st, const char *name,
-	size_t rows, size_t cols, struct wl_err *err)
-{
-	const struct wl_saved_tensor *t = wl_safetensors_get(st, name, err);
-	char have[WL_SHAPE_TEXT];
-
-	if (!t)
-		return NULL;
-	if (t->rank == (cols ? 2 : 1) && t->shape[0] == (int64_t)rows &&
-		(!cols || t->shape[1] == (int64_t)cols))
-		return t;
-	wl_err_set(err, WL_ECKPT, "tensor \"%s\" has shape %s, and the configuration asks for %zu "
-		"x %zu (D x K): resume with the moco.queue, data.batch, model and data that the "
-		"checkpoint was trained with", name,
-		wl_saved_shape_text(t->rank, t->shape, have, sizeof have), rows, cols);
-	return NULL;
-}
-
-static int get_queue(struct wl_safetensors *st, struct wl_queue *q, const struct queue_names *n,
-	struct wl_err *err)
-{
-	const struct wl_saved_tensor *keys = matrix(st, n->keys, q->dim, q->size, err);
-	const struct wl_saved_tensor *ids = keys ? matrix(st, n->ids, q->size, WL_QUEUE_IDS, err)
-						 : NULL;
-	const struct wl_saved_tensor *next = ids ? matrix(st, n->next, 1, 0, err) : NULL;
-	int64_t at;
-	float *dk;
-	int ret;
-
-	if (!next)
-		return -1;
-	dk = malloc(q->dim * q->size * sizeof *dk);
-	if (!dk)
-		return wl_err_nomem(err, "a queue's copy", q->dim * q->size * sizeof *dk);
-	ret = wl_saved_to_f32(keys, dk, err);
-	if (ret == 0)
-		wl_queue_from_torch(q, dk);
-	free(dk);
-	WL_TRY(ret);
-	WL_TRY(wl_saved_to_i64(ids, q->ids, err));
-	WL_TRY(wl_saved_to_i64(next, &at, err));
-	if (at < 0 || (size_t)at >= q->size)
-		return wl_err_set(err, WL_ECKPT, "tensor \"%s\" is %lld: expected a row below %zu",
-			n->next, (long long)at, q->size);
-	q->next = (size_t)at;
-	return 0;
-}
-
-static int load_queues(const char *path, struct wl_moco *m, struct wl_err *err)
-{
-	struct wl_safetensors *st = wl_safetensors_open(path, err);
-	int ret = -1;
-
-	if (!st)
-		return -1;
-	if (get_queue(st, &m->image_queue, &image_names, err) == 0 &&
-		get_queue(st, &m->text_queue, &text_names, err) == 0)
-		ret = 0;
-	else
-		wl_err_prefix(err, "%s", path);
-	wl_safetensors_close(st);
-	return ret;
-}
-
-/* --- files --- */
-
-/* The arrays of the three files that hold stores. */
-static void arrays_of(const struct wl_trainer *t, struct wl_store_array model[1],
-	struct wl_store_array momentum[1], struct wl_store_array moments[2])
-{
-	model[0] = (struct wl_store_array){"", t->params.value, 0, 0};
-	momentum[0] = (struct wl_store_array){"", t->moco.momentum.value, 0, 0};
-	moments[0] = (struct wl_store_array){"exp_avg.", t->optim.m, WL_PARAM_TRAINABLE,
-		WL_PARAM_BUFFER};
-	moments[1] = (struct wl_store_array){"exp_avg_sq.", t->optim.v, WL_PARAM_TRAINABLE,
-		WL_PARAM_BUFFER};
-}
-
-typedef int (*store_fn)(const char *path, const struct wl_params *params,
-	const struct wl_store_array *arrays, size_t n, struct wl_err *err);
-
-/* Saves or loads the three by fn. */
-static int stores(const struct wl_trainer *t, const char *dir, store_fn fn, struct wl_err *err)
-{
-	struct wl_store_array model[1], momentum[1], moments[2];
-	const struct {
-		const char *name;
-		const struct wl_params *params;
-		const struct wl_store_array *arrays;
-		size_t n;
-	} files[] = {
-		{"model.safetensors", &t->params, model, 1},
-		{"momentum.safetensors", &t->moco.momentum, momentum, 1},
-		{optim_file, &t->params, moments, 2},
-	};
-	size_t i;
-	char *path;
-	int ret;
-
-	arrays_of(t, model, momentum, moments);
-	for (i = 0; i < sizeof files / sizeof *files; i++) {
-		if (files[i].arrays == momentum && !wl_moco_has_keys(&t->moco))
-			continue;
-		path = wl_path_join(dir, files[i].name, err);
-		ret = path ? fn(path, files[i].params, files[i].arrays, files[i].n, err) : -1;
-		free(path);
-		WL_TRY(ret);
-	}
-	return 0;
-}
 
 /* --- state.json --- */
 
@@ -219,30 +51,27 @@ static json_t *settings(const struct wl_trainer *t)
 		c->groups, "model", c->model, "data.augment", c->augment);
 }
 
-static json_t *make_state(const struct wl_trainer *t, json_t *extra)
+json_t *wl_trainer_state(const struct wl_trainer *t, json_t *extra)
 {
 	json_t *s = settings(t);
 
 	if (!s)
 		return NULL;
 	return json_pack("{s:I,s:o?,s:o,s:I,s:I,s:s,s:O?}", "updates", (json_int_t)t->optim.updates,
-		"guard", wl_guard_save(&t->guard), "settings", s, "world_size", (json_int_t)1,
+		"guard", wl_guard_save(&t->guard), "settings", s, "world_size",
+		(json_int_t)wl_dist_world(t->dist),
 		"seed", (json_int_t)t->seed, "build", WL_BUILD_ID, "run", extra);
 }
 
-static int write_files(const struct wl_trainer *t, struct wl_ckpt *c, const char *vocab,
-	const json_t *preprocess, struct wl_err *err)
+/* --- saving --- */
+
+/* rank 0's files that are not of the snapshot. */
+static int write_extras(struct wl_ckpt *c, const char *vocab, const json_t *preprocess,
+	struct wl_err *err)
 {
 	char *path;
 	int ret;
 
-	WL_TRY(stores(t, c->tmp, wl_store_save, err));
-	if (wl_moco_has_keys(&t->moco)) {
-		path = wl_ckpt_file(c, "queues.safetensors", err);
-		ret = path ? save_queues(path, &t->moco, err) : -1;
-		free(path);
-		WL_TRY(ret);
-	}
 	if (vocab)
 		WL_TRY(wl_ckpt_copy(c, vocab, "vocab.txt", err));
 	if (!preprocess)
@@ -253,28 +82,62 @@ static int write_files(const struct wl_trainer *t, struct wl_ckpt *c, const char
 	return ret;
 }
 
-int wl_trainer_save(const struct wl_trainer *t, const char *run_dir, json_t *extra,
+int wl_trainer_agree(const struct wl_trainer *t, int mine, const char *what, struct wl_err *err)
+{
+	int64_t worst = mine < 0 ? wl_dist_rank(t->dist) + 1 : 0;
+
+	if (!t->dist)
+		return mine;
+	WL_TRY(wl_comm_all_reduce(wl_dist_comm(t->dist), &worst, 1, WL_COMM_I64, WL_COMM_MAX,
+		mine < 0 ? NULL : err));
+	if (worst && mine >= 0)
+		return wl_err_set(err, WL_EFAIL, "rank %lld could not %s; its own message says "
+			"why", (long long)worst - 1, what);
+	return mine;
+}
+
+int wl_trainer_save(struct wl_trainer *t, const char *run_dir, json_t *extra,
 	const char *vocab, const json_t *preprocess, struct wl_err *err)
 {
-	struct wl_ckpt c;
-	json_t *state;
+	struct wl_snapshot s = {0};
+	struct wl_ckpt c = {0};
+	bool first = wl_dist_rank(t->dist) == 0;
+	int64_t exists;
 	char *done = wl_strf(err, "%s/ckpt-%08lld/state.json", run_dir, (long long)t->step);
-	bool exists = done && wl_exists(done);
 	int ret = -1;
 
-	free(done);
 	if (!done)
 		return -1;
+	exists = wl_exists(done);
+	free(done);
+	if (t->dist)
+		WL_TRY(wl_comm_broadcast(wl_dist_comm(t->dist), &exists, sizeof exists, 0, err));
 	if (exists)
 		return 0;
-	WL_TRY(wl_ckpt_begin(&c, run_dir, t->step, err));
-	state = make_state(t, extra);
-	if (!state)
-		wl_err_nomem(err, "state.json", 0);
-	else if (write_files(t, &c, vocab, preprocess, err) == 0)
-		ret = wl_ckpt_commit(&c, state, err);
-	json_decref(state);
-	wl_ckpt_release(&c);
+	if (first)
+		ret = wl_ckpt_begin(&c, run_dir, t->step, err);
+	else
+		ret = wl_ckpt_join(&c, run_dir, t->step, err);
+	ret = wl_trainer_agree(t, ret, "begin a checkpoint", err);
+	if (ret < 0)
+		goto out;
+	ret = wl_snapshot_take(&s, t, false, extra, err);
+	if (ret == 0)
+		ret = wl_snapshot_write(&s, c.tmp, err);
+	if (ret == 0 && first)
+		ret = write_extras(&c, vocab, preprocess, err);
+	ret = wl_trainer_agree(t, ret, "write its part of a checkpoint", err);
+	if (ret < 0)
+		goto out;
+	if (first)
+		ret = wl_ckpt_commit(&c, s.state, err);
+	ret = wl_trainer_agree(t, ret, "complete a checkpoint", err);
+out:
+	wl_snapshot_release(&s);
+	if (first)
+		wl_ckpt_release(&c);
+	else
+		wl_ckpt_leave(&c);
 	return ret;
 }
 
@@ -304,8 +167,6 @@ int wl_trainer_load(struct wl_trainer *t, const char *dir, const json_t *state,
 	struct wl_err *err)
 {
 	int64_t step, updates, seed;
-	char *path;
-	int ret;
 
 	WL_TRY(wl_json_int(state, "step", dir, &step, err));
 	WL_TRY(wl_json_int(state, "updates", dir, &updates, err));
@@ -315,14 +176,9 @@ int wl_trainer_load(struct wl_trainer *t, const char *dir, const json_t *state,
 			"%lld: use that one, or another --run directory", (long long)t->seed, dir,
 			(long long)seed);
 	WL_TRY(wl_guard_restore(&t->guard, json_object_get(state, "guard"), err));
-	WL_TRY(stores(t, dir, wl_store_load, err));
-	if (wl_moco_has_keys(&t->moco)) {
-		path = wl_path_join(dir, "queues.safetensors", err);
-		ret = path ? load_queues(path, &t->moco, err) : -1;
-		free(path);
-		WL_TRY(ret);
-	}
-	say_changes(t, json_object_get(state, "settings"));
+	WL_TRY(wl_snapshot_load(t, dir, json_object_get(state, "files"), err));
+	if (wl_dist_rank(t->dist) == 0)
+		say_changes(t, json_object_get(state, "settings"));
 	t->step = step;
 	t->optim.updates = updates;
 	return 0;

@@ -44,14 +44,25 @@ json_t *wl_retrieval_json(const struct wl_embeddings *v, struct wl_err *err)
 	return o;
 }
 
-json_t *wl_validate(struct wl_encoder *e, struct wl_loader *l, struct wl_err *err)
+int wl_validate(struct wl_encoder *e, struct wl_loader *l, struct wl_dist *dist, json_t **out,
+	struct wl_err *err)
 {
 	struct wl_loader_pos start = {0};
 	struct wl_embeddings v = {0};
-	json_t *result = NULL;
+	int ret = -1;
 
-	if (wl_loader_seek(l, &start, err) == 0 && wl_encode_split(e, l, false, &v, err) == 0)
-		result = wl_retrieval_json(&v, err);
+	*out = NULL;
+	WL_TRY_OUT(wl_loader_seek(l, &start, err));
+	if (dist) {
+		WL_TRY_OUT(wl_encode_share(e, l, dist, &v, err));
+		WL_TRY_OUT(wl_embeddings_join(&v, wl_dist_comm(dist), err));
+	} else {
+		WL_TRY_OUT(wl_encode_split(e, l, false, &v, err));
+	}
+	if (wl_dist_rank(dist) == 0)
+		*out = wl_retrieval_json(&v, err);
+	ret = wl_dist_rank(dist) == 0 && !*out ? -1 : 0;
+out:
 	wl_embeddings_release(&v);
-	return result;
+	return ret;
 }

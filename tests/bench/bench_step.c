@@ -93,7 +93,7 @@ static int bench(struct wl_train_config *c, int64_t px, int steps, bool profile,
 	be = wl_backend_cpu_open((int)c->threads, err);
 	if (!be)
 		return -1;
-	WL_TRY(wl_trainer_init(&t, c, &towers, be, 1000, 100000, err));
+	WL_TRY(wl_trainer_init(&t, c, &towers, be, NULL, 1000, 100000, err));
 	WL_TRY(towers.init(&t.params, &m, 1, err));
 	wl_trainer_start(&t);
 	b = random_batch(&m, c->batch);

@@ -54,13 +54,30 @@ out:
 	return ret;
 }
 
-int wl_ckpt_begin(struct wl_ckpt *c, const char *run_dir, int64_t step, struct wl_err *err)
+void wl_ckpt_leave(struct wl_ckpt *c)
+{
+	free(c->run_dir);
+	free(c->tmp);
+	free(c->path);
+	*c = (struct wl_ckpt){0};
+}
+
+int wl_ckpt_join(struct wl_ckpt *c, const char *run_dir, int64_t step, struct wl_err *err)
 {
 	*c = (struct wl_ckpt){.step = step};
 	c->run_dir = wl_strf(err, "%s", run_dir);
 	c->tmp = wl_strf(err, "%s/.ckpt-%08lld.tmp", run_dir, (long long)step);
 	c->path = ckpt_path(run_dir, step, err);
-	if (!c->run_dir || !c->tmp || !c->path || sweep(run_dir, err) < 0)
+	if (c->run_dir && c->tmp && c->path)
+		return 0;
+	wl_ckpt_leave(c);
+	return -1;
+}
+
+int wl_ckpt_begin(struct wl_ckpt *c, const char *run_dir, int64_t step, struct wl_err *err)
+{
+	WL_TRY(wl_ckpt_join(c, run_dir, step, err));
+	if (sweep(run_dir, err) < 0)
 		goto fail;
 	if (wl_exists(c->path)) {
 		wl_err_set(err, WL_EFAIL, "%s: this checkpoint exists already; remove it to write "
@@ -82,10 +99,7 @@ void wl_ckpt_release(struct wl_ckpt *c)
 		return;
 	if (c->tmp && wl_exists(c->tmp) && wl_remove_tree(c->tmp, &ignored) < 0)
 		wl_warn("%s", ignored.msg); /* the next begin sweeps it */
-	free(c->run_dir);
-	free(c->tmp);
-	free(c->path);
-	*c = (struct wl_ckpt){0};
+	wl_ckpt_leave(c);
 }
 
 char *wl_ckpt_file(const struct wl_ckpt *c, const char *name, struct wl_err *err)
@@ -279,6 +293,11 @@ static json_t *read_state(const char *dir, struct wl_err *err)
 fail:
 	json_decref(state);
 	return NULL;
+}
+
+json_t *wl_ckpt_state(const char *dir, struct wl_err *err)
+{
+	return read_state(dir, err);
 }
 
 /* Every file is there with its length and, if `hash`, with its SHA-256. */

@@ -30,6 +30,10 @@ struct wl_ckpt {
  * RUN/ckpt-STEP exists already. */
 WL_MUST_CHECK int wl_ckpt_begin(struct wl_ckpt *c, const char *run_dir, int64_t step,
 	struct wl_err *err);
+/* The names alone, on a rank that writes into what another one has begun; then wl_ckpt_leave. */
+WL_MUST_CHECK int wl_ckpt_join(struct wl_ckpt *c, const char *run_dir, int64_t step,
+	struct wl_err *err);
+void wl_ckpt_leave(struct wl_ckpt *c);
 /* The path under which to write the file `name`; the caller frees it. */
 char *wl_ckpt_file(const struct wl_ckpt *c, const char *name, struct wl_err *err);
 /* Copies an existing file into the checkpoint. */
@@ -51,6 +55,9 @@ WL_MUST_CHECK int64_t wl_ckpt_newest(const char *run_dir, struct wl_err *err);
  * is taken).  On success *dir (the caller frees) and *state (owned by the caller) are set.
  * Every file is hashed; one that differs is WL_ECKPT, and so is a path with no checkpoint. */
 WL_MUST_CHECK int wl_ckpt_load(const char *path, char **dir, json_t **state, struct wl_err *err);
+
+/* state.json of a checkpoint that somebody else has verified; NULL on failure. */
+json_t *wl_ckpt_state(const char *dir, struct wl_err *err);
 
 /* Deletes all but the newest `keep` (at least 1) of RUN's checkpoints. */
 WL_MUST_CHECK int wl_ckpt_prune(const char *run_dir, int64_t keep, struct wl_err *err);

@@ -106,6 +106,19 @@ out:
 	return ret;
 }
 
+static void keep(struct wl_backend *be, const struct wl_store_array *a, const struct wl_param *e,
+	const float *own)
+{
+	const struct wl_cut *cut = e->flags & WL_PARAM_BUFFER ? NULL : a->cut;
+	int64_t end = e->offset + e->count;
+	struct wl_span s;
+
+	for (s = wl_cut_next(cut, e->offset, end); s.begin < s.end;
+		s = wl_cut_next(cut, s.end, end))
+		be->upload(be, a->data + s.begin, own + (s.begin - e->offset),
+			(size_t)(s.end - s.begin) * sizeof *own);
+}
+
 static int read_one(struct visit *v, const struct wl_store_array *a, const struct wl_param *e,
 	const char *name, struct wl_err *err)
 {
@@ -128,7 +141,7 @@ static int read_one(struct visit *v, const struct wl_store_array *a, const struc
 			wl_shape_text(&e->torch_shape, want));
 	WL_TRY(wl_saved_to_f32(t, v->torch, err));
 	wl_layout_from_torch(e, v->torch, v->own);
-	be->upload(be, a->data + e->offset, v->own, (size_t)e->count * sizeof(float));
+	keep(be, a, e, v->own);
 	return 0;
 }
 

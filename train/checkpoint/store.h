@@ -6,6 +6,7 @@
 #ifndef WL_TRAIN_CHECKPOINT_STORE_H
 #define WL_TRAIN_CHECKPOINT_STORE_H
 
+#include "train/dist/cut.h"
 #include "train/nn/params.h"
 
 /* One array of params->floats floats laid out as the store's values (backend memory), saved
@@ -14,6 +15,8 @@ struct wl_store_array {
 	const char *prefix; /* "", "exp_avg." */
 	float *data;
 	unsigned flags, without;
+	/* Loading keeps of the weights only what this rank owns; NULL: all. */
+	const struct wl_cut *cut;
 };
 
 /* Writes the arrays into one file (temporary name, sync, rename). */

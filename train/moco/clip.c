@@ -165,6 +165,8 @@ int wl_clip_step(struct wl_moco *m, const struct wl_moco_batch *b, uint64_t seed
 			wl_graph_bind(m->query, wl_graph_find(m->query, "text_grad"),
 				m->text_grad + p * n);
 		}
+		if (m->config.dist)
+			wl_dist_reduce(m->config.dist, p == parts - 1);
 		WL_TRY(wl_graph_backward(m->query, err));
 	}
 	wl_moco_add_result(m, m->loss, 1, out);

@@ -169,6 +169,14 @@ static int init_moco(struct wl_moco *m, const struct wl_towers *towers,
 	m->row_ids = calloc((size_t)m->batch, WL_QUEUE_IDS * sizeof *m->row_ids);
 	if (!m->row_ids)
 		return wl_err_nomem(err, "a batch's identities", (size_t)m->batch * 16);
+	if (wl_comm_size(m->config.comm) > 1) {
+		size_t all = (size_t)m->batch * (size_t)wl_comm_size(m->config.comm);
+
+		m->peer_keys = malloc(all * d * sizeof *m->peer_keys);
+		m->peer_ids = malloc(all * WL_QUEUE_IDS * sizeof *m->peer_ids);
+		if (!m->peer_keys || !m->peer_ids)
+			return wl_err_nomem(err, "the keys of all ranks", all * d * 4);
+	}
 	/* Streams of their own, so that the two queues start different. */
 	WL_TRY(wl_queue_init(&m->image_queue, k, d, seed * 2 + 1, err));
 	return wl_queue_init(&m->text_queue, k, d, seed * 2 + 2, err);
@@ -290,13 +298,48 @@ static float scale_value(const struct wl_moco *m, const float *set)
 	return v;
 }
 
+/* Calls fn for each part of the weights whose momentum this rank keeps. */
+static void each_owned(struct wl_moco *m, void (*fn)(struct wl_moco *m, int64_t at, int64_t n))
+{
+	const struct wl_cut *cut =
+		wl_dist_stage(m->config.dist) ? wl_dist_cut(m->config.dist) : NULL;
+	int64_t all = m->online->weights;
+	struct wl_span s;
+
+	for (s = wl_cut_next(cut, 0, all); s.begin < s.end; s = wl_cut_next(cut, s.end, all))
+		fn(m, s.begin, s.end - s.begin);
+}
+
+static void copy_part(struct wl_moco *m, int64_t at, int64_t n)
+{
+	struct wl_backend *be = m->online->backend;
+
+	be->upload(be, m->momentum.value + at, m->online->value + at, (size_t)n * sizeof(float));
+}
+
+static void average_part(struct wl_moco *m, int64_t at, int64_t n)
+{
+	struct wl_backend *be = m->online->backend;
+
+	be->ema(be, m->momentum.value + at, m->online->value + at, n, (float)m->config.momentum);
+}
+
 void wl_moco_copy(struct wl_moco *m)
 {
+	struct wl_backend *be = m->online->backend;
 	float v = (float)-log(m->config.tau);
 
 	scale_value(m, &v);
-	if (wl_moco_has_keys(m))
+	if (!wl_moco_has_keys(m))
+		return;
+	if (wl_dist_stage(m->config.dist) == 0) {
 		wl_params_copy_values(&m->momentum, m->online);
+		return;
+	}
+	each_owned(m, copy_part);
+	be->upload(be, m->momentum.value + m->momentum.weights,
+		m->online->value + m->online->weights,
+		(size_t)(m->online->floats - m->online->weights) * sizeof(float));
 }
 
 double wl_moco_tau(const struct wl_moco *m)
@@ -333,6 +376,8 @@ void wl_moco_release(struct wl_moco *m)
 	wl_queue_release(&m->image_queue);
 	wl_queue_release(&m->text_queue);
 	free(m->row_ids);
+	free(m->peer_keys);
+	free(m->peer_ids);
 	free(m->stats);
 	*m = (struct wl_moco){0};
 }
@@ -407,9 +452,11 @@ static int moco_step(struct wl_moco *m, const struct wl_moco_batch *b, uint64_t 
 	int64_t p;
 
 	wl_moco_fill_ids(m, b, m->row_ids);
-	wl_params_ema(&m->momentum, m->online, (float)m->config.momentum);
+	each_owned(m, average_part);
 	wl_params_zero_grad(m->online);
 	for (p = 0; p < parts; p++) {
+		if (m->config.dist)
+			wl_dist_reduce(m->config.dist, p == parts - 1);
 		WL_TRY(step_part(m, b, p, seed, step * (uint64_t)parts + (uint64_t)p, err));
 		wl_moco_add_result(m, m->query, 1 / (double)parts, out);
 	}
@@ -426,12 +473,33 @@ int wl_moco_step(struct wl_moco *m, const struct wl_moco_batch *b, uint64_t seed
 				   : wl_clip_step(m, b, seed, step, out, err);
 }
 
-void wl_moco_push(struct wl_moco *m)
+/* Keys of all ranks into one queue; ids: of all ranks, by rank. */
+static int push_all(struct wl_moco *m, struct wl_queue *q, const float *keys, struct wl_err *err)
+{
+	size_t n = (size_t)m->batch, world = (size_t)wl_comm_size(m->config.comm), i, r;
+
+	WL_TRY(wl_comm_all_gather(m->config.comm, keys, n * q->dim * sizeof *keys, m->peer_keys,
+		err));
+	for (i = 0; i < n; i++) /* sample i of rank r is sample i * world + r of all */
+		for (r = 0; r < world; r++)
+			wl_queue_push(q, m->peer_keys + (r * n + i) * q->dim,
+				m->peer_ids + (r * n + i) * WL_QUEUE_IDS, 1);
+	return 0;
+}
+
+int wl_moco_push(struct wl_moco *m, struct wl_err *err)
 {
 	size_t n = (size_t)m->batch;
 
 	if (!wl_moco_has_keys(m))
-		return;
+		return 0;
+	if (m->peer_keys) {
+		WL_TRY(wl_comm_all_gather(m->config.comm, m->row_ids,
+			n * WL_QUEUE_IDS * sizeof *m->row_ids, m->peer_ids, err));
+		WL_TRY(push_all(m, &m->image_queue, m->image_keys, err));
+		return push_all(m, &m->text_queue, m->text_keys, err);
+	}
 	wl_queue_push(&m->image_queue, m->image_keys, m->row_ids, n);
 	wl_queue_push(&m->text_queue, m->text_keys, m->row_ids, n);
+	return 0;
 }

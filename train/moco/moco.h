@@ -34,6 +34,7 @@
 #define WL_TRAIN_MOCO_MOCO_H
 
 #include "ops/comm.h"
+#include "train/dist/dist.h"
 #include "train/moco/queue.h"
 #include "train/nn/graph.h"
 
@@ -69,7 +70,10 @@ struct wl_moco_config {
 	int64_t extra_positives; /* T: queue rows among the T nearest of both keys of a sample are
 	                        * its positives too (the published code's "multi-label"); 0: none */
 	enum wl_dtype compute_dtype;
-	struct wl_comm *comm;  /* the ranks that share a step; borrowed, NULL: alone */
+	/* The ranks that share a step, borrowed, NULL: alone.  With dist (whose comm it then is)
+	 * the stores are shared out; the caller starts it after wl_moco_start. */
+	struct wl_comm *comm;
+	struct wl_dist *dist;
 };
 
 /* The name of the log scale in stores and checkpoints (CLIP's, holding log(1 / tau)). */
@@ -98,6 +102,8 @@ struct wl_moco {
 	 * ranks, [ranks * batch, D], this rank's at rank * batch, then their gradients. */
 	float *image_keys, *text_keys; /* [batch,D] */
 	float *image_grad, *text_grad;
+	float *peer_keys; /* MoCo on several ranks: keys of all, [ranks * batch, D]; owned */
+	int64_t *peer_ids; /* and identities, [ranks * batch, 2]; owned */
 	float *stats;                /* running statistics of both stores before the step, owned */
 	/* tensors of the query graph (losses: of the loss graph with CLIP), then of the key graph */
 	wl_tid images, boxes, region_mask, ids, text_mask, image, text;
@@ -133,8 +139,9 @@ WL_MUST_CHECK int wl_moco_step(struct wl_moco *m, const struct wl_moco_batch *b,
 /* Running statistics become what they were before the last step, whose activations were not
  * finite: a NaN there would stay for ever. */
 void wl_moco_undo_stats(struct wl_moco *m);
-/* Puts the keys of the last step into the queues; nothing with CLIP. */
-void wl_moco_push(struct wl_moco *m);
+/* Puts the keys of the last step into the queues, those of all ranks in the order of one rank
+ * that holds the whole batch, so that queues are equal everywhere; nothing with CLIP. */
+WL_MUST_CHECK int wl_moco_push(struct wl_moco *m, struct wl_err *err);
 
 double wl_moco_tau(const struct wl_moco *m);
 /* Keeps tau >= 0.01: after each update. */

@@ -82,6 +82,43 @@ static int make_ranges(struct wl_optim *o, const json_t *groups, int *used, stru
 	return 0;
 }
 
+/* The parts of the ranges that this rank owns, in place of the ranges. */
+static int own_ranges(struct wl_optim *o, struct wl_err *err)
+{
+	const struct wl_cut *cut = o->config.cut;
+	size_t most = (size_t)o->n_ranges + (size_t)cut->n + 1, n = 0;
+	struct wl_adamw_range *ranges;
+	double *factor;
+	struct wl_span s;
+
+	for (int i = 0; i < o->n_ranges; i++) /* a range may cross many buckets */
+		most += (size_t)((o->ranges[i].end - o->ranges[i].begin) / cut->bucket) + 1;
+	ranges = calloc(most, sizeof *ranges);
+	factor = calloc(most, sizeof *factor);
+	if (!ranges || !factor) {
+		free(ranges);
+		free(factor);
+		return wl_err_nomem(err, "the optimiser's ranges", most * sizeof *ranges);
+	}
+	for (int i = 0; i < o->n_ranges; i++) {
+		struct wl_adamw_range r = o->ranges[i];
+
+		for (s = wl_cut_next(cut, r.begin, r.end); s.begin < s.end;
+			s = wl_cut_next(cut, s.end, r.end)) {
+			ranges[n] = r;
+			ranges[n].begin = s.begin;
+			ranges[n].end = s.end;
+			factor[n++] = o->lr_factor[i];
+		}
+	}
+	free(o->ranges);
+	free(o->lr_factor);
+	o->ranges = ranges;
+	o->lr_factor = factor;
+	o->n_ranges = (int)n;
+	return 0;
+}
+
 static int all_rules_used(const json_t *groups, const int *used, struct wl_err *err)
 {
 	json_t *rule;
@@ -123,6 +160,8 @@ int wl_optim_init(struct wl_optim *o, struct wl_params *params,
 	if (!o->v || make_ranges(o, groups, used, err) < 0)
 		goto out;
 	ret = all_rules_used(groups, used, err);
+	if (ret == 0 && o->config.cut && !o->config.update_all)
+		ret = own_ranges(o, err);
 out:
 	free(used);
 	if (ret < 0)
@@ -143,11 +182,21 @@ void wl_optim_release(struct wl_optim *o)
 	*o = (struct wl_optim){0};
 }
 
-double wl_optim_grad_norm(const struct wl_optim *o)
+double wl_optim_grad_squares(const struct wl_optim *o)
 {
 	struct wl_backend *be = o->params->backend;
+	int64_t n = o->params->weights;
+	double sum = 0;
 
-	return sqrt(be->sum_squares(be, o->params->grad, o->params->floats));
+	for (struct wl_span s = wl_cut_next(o->config.cut, 0, n); s.begin < s.end;
+		s = wl_cut_next(o->config.cut, s.end, n))
+		sum += be->sum_squares(be, o->params->grad + s.begin, s.end - s.begin);
+	return sum;
+}
+
+double wl_optim_grad_norm(const struct wl_optim *o)
+{
+	return sqrt(wl_optim_grad_squares(o));
 }
 
 void wl_optim_step(struct wl_optim *o, double lr, double norm)
@@ -173,9 +222,17 @@ const char *wl_optim_blame(const struct wl_optim *o)
 	struct wl_params *p = o->params;
 	int i;
 
-	for (i = 0; i < p->n; i++)
-		if (!isfinite(p->backend->sum_squares(p->backend, p->grad + p->item[i].offset,
-			    p->item[i].count)))
-			return p->item[i].name;
+	for (i = 0; i < p->n; i++) {
+		int64_t at = p->item[i].offset, end = at + p->item[i].count;
+		struct wl_span s;
+
+		if (p->item[i].flags & WL_PARAM_BUFFER)
+			continue;
+		for (s = wl_cut_next(o->config.cut, at, end); s.begin < s.end;
+			s = wl_cut_next(o->config.cut, s.end, end))
+			if (!isfinite(p->backend->sum_squares(p->backend, p->grad + s.begin,
+				    s.end - s.begin)))
+				return p->item[i].name;
+	}
 	return NULL;
 }

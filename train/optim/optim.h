@@ -8,6 +8,7 @@
 #ifndef WL_TRAIN_OPTIM_OPTIM_H
 #define WL_TRAIN_OPTIM_OPTIM_H
 
+#include "train/dist/cut.h"
 #include "train/nn/params.h"
 
 #include <jansson.h>
@@ -21,6 +22,10 @@ struct wl_optim_config {
 	 * nothing and moves nothing, but freezing (no gradient at all) is the model's business.
 	 * Borrowed during init. */
 	const json_t *groups;
+	/* On several ranks: how the weights are shared out; borrowed for the optimiser's life.  The
+	 * norm is then of this rank's pieces, and so is the update unless update_all. NULL: alone. */
+	const struct wl_cut *cut;
+	bool update_all;
 };
 
 struct wl_optim {
@@ -39,8 +44,10 @@ WL_MUST_CHECK int wl_optim_init(struct wl_optim *o, struct wl_params *params,
 	const struct wl_optim_config *config, struct wl_err *err);
 void wl_optim_release(struct wl_optim *o);
 
-/* The L2 norm of all gradients; not finite when any gradient is not. */
+/* The L2 norm of all gradients (of this rank's pieces: their squares add up over the ranks); not
+ * finite when any gradient is not. */
 double wl_optim_grad_norm(const struct wl_optim *o);
+double wl_optim_grad_squares(const struct wl_optim *o);
 /* One update at rate lr, with the gradient scaled by min(1, clip / (norm + 1e-6)) as
  * torch.nn.utils.clip_grad_norm_ does.  norm: what wl_optim_grad_norm gave. */
 void wl_optim_step(struct wl_optim *o, double lr, double norm);

@@ -1,0 +1,329 @@
+/*
+ * wenlan-train on several ranks, as a user runs it: N ranks are one rank with N times the batch;
+ * all ZeRO stages give the same bits; a rank that is killed costs nothing but time; one that
+ * hangs ends the run with 75; a checkpoint of N ranks resumes on any number.
+ */
+#include "tests/support/cm.h"
+#include "tests/support/tmp.h"
+#include "tests/support/trainrig.h"
+
+#include "ops/err.h"
+#include "ops/file.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { STEPS = 6, BATCH = 8, ARGS = 64 };
+
+static struct train_rig rig;
+static bool no_mpirun;
+
+static int make_data(void **state)
+{
+	char *out;
+
+	(void)state;
+	no_mpirun = tmp_run(&out, "command -v mpirun") != 0;
+	free(out);
+	return rig_make(&rig);
+}
+
+static int drop_data(void **state)
+{
+	(void)state;
+	return rig_remove(&rig);
+}
+
+#define NEEDS_MPIRUN                                                                               \
+	do {                                                                                       \
+		if (no_mpirun)                                                                     \
+			SKIP("mpirun is not installed");                                           \
+	} while (0)
+
+/* Starts a run on so many ranks (0: no mpirun), BATCH pairs a step over all; more: further
+ * arguments, NULL at the end. */
+static pid_t start(int ranks, const char *run, const char *const *more)
+{
+	const char *argv[ARGS], *bin = getenv("WL_BIN");
+	char dir[160], batch[16], np[16], program[512];
+	int n = 0;
+	const char *const fixed[] = {"--shards", rig.shards, "--data.vocab", rig.vocab, "--run",
+		dir, "--model", rig_model, "--data.batch", batch, "--moco.queue", "24", "--epochs",
+		"50", "--max-steps", "6", "--optim.warmup-steps", "2", "--optim.lr", "2e-3",
+		"--ckpt.every", "2", "--val.every", "-1", "--data.threads", "1", "--threads", "1",
+		"--data.val-split", "train"};
+
+	snprintf(dir, sizeof dir, "%s/%s", rig.root, run);
+	snprintf(batch, sizeof batch, "%d", BATCH / (ranks ? ranks : 1));
+	snprintf(np, sizeof np, "%d", ranks);
+	snprintf(program, sizeof program, "%s/wenlan-train", bin ? bin : "build/release/bin");
+	if (ranks) {
+		const char *const launch[] = {"mpirun", "--allow-run-as-root", "--oversubscribe",
+			"-np", np, program};
+
+		for (size_t i = 0; i < sizeof launch / sizeof *launch; i++)
+			argv[n++] = launch[i];
+	} else {
+		argv[n++] = "wenlan-train";
+	}
+	for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
+		argv[n++] = fixed[i];
+	while (more && *more)
+		argv[n++] = *more++;
+	assert_true(n < ARGS);
+	argv[n] = NULL;
+	return rig_start(&rig, ranks ? "mpirun" : "wenlan-train", argv);
+}
+
+static void train(int ranks, const char *run, const char *const *more)
+{
+	int code = rig_finish(start(ranks, run, more));
+
+	if (code)
+		fail_msg("%d ranks, %s: exit code %d: %s", ranks, run, code, rig_log(&rig));
+}
+
+static double number(json_t *lines, size_t step, const char *key)
+{
+	return json_number_value(json_object_get(json_array_get(lines, step), key));
+}
+
+/* The largest relative difference of a key over the steps. */
+static double worst(const char *a, const char *b, const char *key)
+{
+	json_t *x = rig_metrics(&rig, a), *y = rig_metrics(&rig, b);
+	double most = 0, d;
+
+	assert_int_equal(json_array_size(x), STEPS);
+	assert_int_equal(json_array_size(y), STEPS);
+	for (size_t i = 0; i < STEPS; i++) {
+		d = fabs(number(x, i, key) - number(y, i, key)) / fabs(number(x, i, key));
+		most = d > most || !isfinite(d) ? d : most;
+	}
+	json_decref(x);
+	json_decref(y);
+	return most;
+}
+
+static void same_bits(const char *a, const char *b)
+{
+	json_t *x = rig_metrics(&rig, a), *y = rig_metrics(&rig, b);
+
+	assert_int_equal(json_array_size(x), STEPS);
+	if (!json_equal(x, y))
+		fail_msg("metrics differ:\n%s\n%s", json_dumps(x, 0), json_dumps(y, 0));
+	json_decref(x);
+	json_decref(y);
+}
+
+static void same_file(const char *a, const char *b, const char *name)
+{
+	json_t *x = rig_files(&rig, a, STEPS), *y = rig_files(&rig, b, STEPS);
+
+	assert_non_null(json_object_get(x, name));
+	if (!json_equal(json_object_get(x, name), json_object_get(y, name)))
+		fail_msg("%s of %s and %s differ", name, a, b);
+	json_decref(x);
+	json_decref(y);
+}
+
+static void same_checkpoint(const char *a, const char *b)
+{
+	static const char *const files[] = {"model.safetensors", "momentum.safetensors",
+		"queues.safetensors"};
+
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+		same_file(a, b, files[i]);
+}
+
+/* Dropout, drop path and augmentation are on: each sample's random numbers are its own. */
+static void ranks_are_one_rank_with_the_whole_batch(void **state)
+{
+	static const char *const sync[] = {"--dist.sync-bn", NULL};
+	static const char *const keys[] = {"loss_i2t", "loss_t2i", "grad_norm", "tau"};
+	/* Six steps of single precision: rounding, and what training makes of it. */
+	static const double bound[] = {2e-4, 2e-4, 5e-3, 1e-5};
+
+	(void)state;
+	NEEDS_MPIRUN;
+	train(0, "one", NULL);
+	train(2, "two", sync);
+	train(4, "four", sync);
+	for (size_t k = 0; k < 4; k++) {
+		double two = worst("one", "two", keys[k]), four = worst("one", "four", keys[k]);
+
+		print_message("%s: 2 ranks differ by %.1e, 4 by %.1e\n", keys[k], two, four);
+		assert_true(two < bound[k] && four < bound[k]);
+	}
+	train(2, "per-rank", NULL); /* without it they do differ, so the above says something */
+	assert_true(worst("one", "per-rank", "loss_i2t") > bound[0]);
+}
+
+static void runs_repeat_to_the_bit(void **state)
+{
+	(void)state;
+	NEEDS_MPIRUN;
+	train(2, "again", NULL);
+	same_bits("per-rank", "again");
+	same_checkpoint("per-rank", "again");
+}
+
+static void stages_give_the_same_bits(void **state)
+{
+	static const char *const zero[] = {"0", "2", "3"}; /* 1 is the default */
+
+	(void)state;
+	NEEDS_MPIRUN;
+	for (size_t i = 0; i < 3; i++) {
+		const char *const more[] = {"--dist.zero", zero[i], "--dist.bucket-mb", "1", NULL};
+		char run[16];
+
+		snprintf(run, sizeof run, "zero%s", zero[i]);
+		train(2, run, more);
+		same_bits("per-rank", run);
+		same_checkpoint("per-rank", run);
+	}
+}
+
+/* The pids of the ranks that mpirun has started. */
+static int children(pid_t parent, pid_t *out, int most)
+{
+	char path[64], line[256];
+	DIR *d = opendir("/proc");
+	struct dirent *e;
+	int n = 0;
+
+	while (d && (e = readdir(d))) {
+		FILE *f;
+		int ppid = 0;
+
+		if (e->d_name[0] < '0' || e->d_name[0] > '9')
+			continue;
+		snprintf(path, sizeof path, "/proc/%.20s/stat", e->d_name);
+		f = fopen(path, "r");
+		if (f && fgets(line, sizeof line, f)) {
+			char *end = strrchr(line, ')');
+
+			if (end && sscanf(end + 1, " %*c %d", &ppid) == 1 && ppid == parent &&
+				n < most)
+				out[n++] = (pid_t)atol(e->d_name);
+		}
+		if (f)
+			fclose(f);
+	}
+	if (d)
+		closedir(d);
+	return n;
+}
+
+/* Waits until the run has written so many lines. */
+static void wait_for_lines(const char *run, size_t lines)
+{
+	char path[160];
+
+	snprintf(path, sizeof path, "%s/%s/metrics.jsonl", rig.root, run);
+	for (int i = 0; i < 6000; i++) {
+		json_t *have = wl_exists(path) ? rig_metrics(&rig, run) : NULL;
+		size_t n = json_array_size(have);
+
+		json_decref(have);
+		if (n >= lines)
+			return;
+		usleep(10000);
+	}
+	fail_msg("%s has not %zu lines after a minute: %s", path, lines, rig_log(&rig));
+}
+
+static void a_killed_rank_costs_only_time(void **state)
+{
+	pid_t pid, ranks[4];
+	int code;
+
+	(void)state;
+	NEEDS_MPIRUN;
+	pid = start(2, "killed", NULL);
+	wait_for_lines("killed", 3);
+	assert_true(children(pid, ranks, 4) >= 2);
+	kill(ranks[1], SIGKILL);
+	code = rig_finish(pid);
+	assert_int_not_equal(code, 0);
+	train(2, "killed", NULL);
+	same_bits("per-rank", "killed");
+	same_checkpoint("per-rank", "killed");
+}
+
+static void a_hanging_rank_ends_the_run(void **state)
+{
+	static const char *const more[] = {"--dist.timeout", "2", "--max-steps", "100000", NULL};
+	pid_t pid, ranks[4];
+	int code;
+
+	(void)state;
+	NEEDS_MPIRUN;
+	pid = start(2, "hanging", more);
+	wait_for_lines("hanging", 2);
+	assert_true(children(pid, ranks, 4) >= 2);
+	kill(ranks[0], SIGSTOP);
+	code = rig_finish(pid);
+	kill(ranks[0], SIGKILL);
+	if (code != WL_ERETRY || !strstr(rig_log(&rig), "another rank is lost"))
+		fail_msg("exit code %d: %s", code, rig_log(&rig));
+}
+
+/* Up to step 4 on some ranks, the rest on others and at other stages. */
+static void checkpoints_resume_on_any_number_of_ranks(void **state)
+{
+	static const char *const first[] = {"--dist.sync-bn", "--max-steps", "4", NULL};
+	static const char *const then3[] = {"--dist.sync-bn", "--dist.zero", "3", NULL};
+	char from[160], to[160], *out;
+
+	(void)state;
+	NEEDS_MPIRUN;
+	train(2, "half", first);
+	snprintf(from, sizeof from, "%s/half", rig.root);
+	for (int ranks = 0; ranks <= 4; ranks += 2) {
+		char run[16];
+
+		snprintf(run, sizeof run, "half%d", ranks);
+		snprintf(to, sizeof to, "%s/%s", rig.root, run);
+		assert_int_equal(tmp_run(&out, "cp -r %s %s", from, to), 0);
+		free(out);
+		train(ranks, run, ranks ? then3 : NULL);
+		/* The schedule knew of 4 steps only at first, so only among themselves. */
+		if (ranks) {
+			assert_true(worst("half0", run, "loss_i2t") < 2e-4);
+			assert_true(worst("half0", run, "grad_norm") < 5e-3);
+		}
+	}
+}
+
+static void an_unknown_stage_is_refused(void **state)
+{
+	static const char *const more[] = {"--dist.zero", "4", NULL};
+	int code;
+
+	(void)state;
+	code = rig_finish(start(0, "none", more));
+	if (code != WL_EUSAGE || !strstr(rig_log(&rig), "dist.zero is 4"))
+		fail_msg("exit code %d: %s", code, rig_log(&rig));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(ranks_are_one_rank_with_the_whole_batch),
+		cmocka_unit_test(runs_repeat_to_the_bit),
+		cmocka_unit_test(stages_give_the_same_bits),
+		cmocka_unit_test(a_killed_rank_costs_only_time),
+		cmocka_unit_test(a_hanging_rank_ends_the_run),
+		cmocka_unit_test(checkpoints_resume_on_any_number_of_ranks),
+		cmocka_unit_test(an_unknown_stage_is_refused),
+	};
+
+	return cmocka_run_group_tests(tests, make_data, drop_data);
+}

@@ -1,0 +1,53 @@
+/* What the files of train/dist share: dist.c and exchange.c. */
+#ifndef WL_TRAIN_DIST_INTERNAL_H
+#define WL_TRAIN_DIST_INTERNAL_H
+
+#include "ops/courier.h"
+#include "train/dist/dist.h"
+#include "train/dist/schedule.h"
+
+/* Buckets that are asked for before the operation that needs them. */
+enum { WL_DIST_AHEAD = 2, WL_DIST_GRAPHS = 8 };
+
+/* One store's values and how much of them is here. */
+struct wl_share {
+	struct wl_dist *d;
+	struct wl_params *params;
+	bool comes; /* buckets come around their use and go again */
+	bool *coming; /* [n] asked for, perhaps here already */
+	int *users;   /* [n] uses that have come and not gone */
+	uint64_t *job; /* [n] of the last gathering */
+};
+
+struct wl_attached {
+	struct wl_dist *d;
+	struct wl_graph *graph;
+	struct wl_share *share;
+	bool grads; /* buckets are reduced when they are ready here */
+	struct wl_schedule_of_buckets schedule;
+	int came, needed, gone, ready; /* next event of each list; needed <= came */
+};
+
+struct wl_dist {
+	struct wl_courier *courier;
+	struct wl_comm *comm; /* through the courier */
+	struct wl_dist_config config;
+	struct wl_backend *be; /* of the stores; borrowed */
+	struct wl_cut cut;
+	struct wl_share online, momentum;
+	struct wl_attached at[WL_DIST_GRAPHS];
+	float *piece; /* what a reduction gives; one piece of a bucket */
+	float *stats; /* running statistics of both stores; NULL: not averaged */
+	size_t n_stats;
+	bool *trains; /* [n] the bucket holds something trainable */
+	bool *reduced; /* [n] in this step */
+	bool reduce, failed;
+	struct wl_err err; /* of a sum inside an operation */
+	double sent;
+};
+
+/* One bucket of a store comes (and is waited for), and goes again where it does not stay. */
+int wl_share_hold(struct wl_share *s, int bucket, struct wl_err *err);
+void wl_share_drop(struct wl_share *s, int bucket);
+
+#endif

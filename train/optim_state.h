@@ -1,0 +1,33 @@
+/*
+ * The optimiser's moments to and from files of a checkpoint.  One rank writes
+ * whole tensors under torch's names, exp_avg.NAME and exp_avg_sq.NAME; of several
+ * ranks each writes what it owns, as flat slices exp_avg.NAME[begin:end] in the
+ * order of the store (for a convolution [O,kh,kw,I], not torch's).  A slice says
+ * itself where it belongs, so any number of ranks, at any stage, reads what any
+ * other number wrote.
+ */
+#ifndef WL_TRAIN_OPTIM_STATE_H
+#define WL_TRAIN_OPTIM_STATE_H
+
+#include "train/dist/cut.h"
+#include "train/nn/params.h"
+
+#include <jansson.h>
+
+/* Two arrays laid out as the store's values: Adam's m and v. */
+struct wl_moments {
+	const struct wl_params *params;
+	float *m, *v;
+	const struct wl_cut *cut; /* NULL: alone; writes and reads what this rank owns */
+	bool whole;               /* every rank holds all of it (stage 0): reads all */
+};
+
+/* optim-RRRRR-of-WWWWW.safetensors in dir. */
+WL_MUST_CHECK int wl_moments_save(const struct wl_moments *s, const char *dir,
+	struct wl_err *err);
+/* All such files of a checkpoint; files: the object of that name in state.json.  WL_ECKPT when
+ * they do not hold every trainable parameter exactly once. */
+WL_MUST_CHECK int wl_moments_load(const struct wl_moments *s, const char *dir,
+	const json_t *files, struct wl_err *err);
+
+#endif

@@ -1,0 +1,319 @@
+/* Taking and writing what a checkpoint holds: see snapshot.h and, for the files, trainer_state.c. */
+#include "train/snapshot.h"
+
+#include "ops/file.h"
+#include "train/checkpoint/safetensors.h"
+#include "train/checkpoint/store.h"
+#include "train/state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* --- queues --- */
+
+struct queue_names {
+	const char *keys, *ids, *next;
+};
+static const struct queue_names image_names = {"img_queue", "img_queue_ids", "img_queue_ptr"};
+static const struct queue_names text_names = {"text_queue", "text_queue_ids", "text_queue_ptr"};
+
+/* Declares (first pass) or writes (second) the three tensors of a queue. */
+static int put_queue(struct wl_safetensors_writer *w, const struct wl_queue *q,
+	const struct queue_names *n, int handle[3], bool declare, struct wl_err *err)
+{
+	int64_t keys[2] = {(int64_t)q->dim, (int64_t)q->size};
+	int64_t ids[2] = {(int64_t)q->size, WL_QUEUE_IDS}, one = 1, next = (int64_t)q->next;
+	size_t bytes = q->dim * q->size * sizeof(float);
+	float *dk;
+	int ret;
+
+	if (declare) {
+		handle[0] = wl_safetensors_declare(w, n->keys, WL_SAVED_F32, 2, keys, err);
+		handle[1] = wl_safetensors_declare(w, n->ids, WL_SAVED_I64, 2, ids, err);
+		handle[2] = wl_safetensors_declare(w, n->next, WL_SAVED_I64, 1, &one, err);
+		return handle[0] < 0 || handle[1] < 0 || handle[2] < 0 ? -1 : 0;
+	}
+	dk = malloc(bytes);
+	if (!dk)
+		return wl_err_nomem(err, "a queue's copy", bytes);
+	wl_queue_to_torch(q, dk);
+	ret = wl_safetensors_write(w, handle[0], dk, bytes, err);
+	free(dk);
+	WL_TRY(ret);
+	WL_TRY(wl_safetensors_write(w, handle[1], q->ids,
+		q->size * WL_QUEUE_IDS * sizeof *q->ids, err));
+	return wl_safetensors_write(w, handle[2], &next, sizeof next, err);
+}
+
+static int save_queues(const char *path, const struct wl_queue *images,
+	const struct wl_queue *texts, struct wl_err *err)
+{
+	struct wl_safetensors_writer *w = wl_safetensors_create(path, err);
+	int image[3], text[3];
+
+	if (!w)
+		return -1;
+	if (put_queue(w, images, &image_names, image, true, err) < 0 ||
+		put_queue(w, texts, &text_names, text, true, err) < 0 ||
+		wl_safetensors_begin(w, err) < 0 ||
+		put_queue(w, images, &image_names, image, false, err) < 0 ||
+		put_queue(w, texts, &text_names, text, false, err) < 0) {
+		wl_safetensors_abort(w);
+		return -1;
+	}
+	return wl_safetensors_finish(w, err);
+}
+
+/* The tensor `name` if it is rows x cols (cols 0: a vector). */
+static const struct wl_saved_tensor *matrix(struct wl_safetensors *st, const char *name,
+	size_t rows, size_t cols, struct wl_err *err)
+{
+	const struct wl_saved_tensor *t = wl_safetensors_get(st, name, err);
+	char have[WL_SHAPE_TEXT];
+
+	if (!t)
+		return NULL;
+	if (t->rank == (cols ? 2 : 1) && t->shape[0] == (int64_t)rows &&
+		(!cols || t->shape[1] == (int64_t)cols))
+		return t;
+	wl_err_set(err, WL_ECKPT, "tensor \"%s\" has shape %s, and the configuration asks for %zu "
+		"x %zu (D x K): resume with the moco.queue, data.batch, model and data that the "
+		"checkpoint was trained with", name,
+		wl_saved_shape_text(t->rank, t->shape, have, sizeof have), rows, cols);
+	return NULL;
+}
+
+static int get_queue(struct wl_safetensors *st, struct wl_queue *q, const struct queue_names *n,
+	struct wl_err *err)
+{
+	const struct wl_saved_tensor *keys = matrix(st, n->keys, q->dim, q->size, err);
+	const struct wl_saved_tensor *ids = keys ? matrix(st, n->ids, q->size, WL_QUEUE_IDS, err)
+						 : NULL;
+	const struct wl_saved_tensor *next = ids ? matrix(st, n->next, 1, 0, err) : NULL;
+	int64_t at;
+	float *dk;
+	int ret;
+
+	if (!next)
+		return -1;
+	dk = malloc(q->dim * q->size * sizeof *dk);
+	if (!dk)
+		return wl_err_nomem(err, "a queue's copy", q->dim * q->size * sizeof *dk);
+	ret = wl_saved_to_f32(keys, dk, err);
+	if (ret == 0)
+		wl_queue_from_torch(q, dk);
+	free(dk);
+	WL_TRY(ret);
+	WL_TRY(wl_saved_to_i64(ids, q->ids, err));
+	WL_TRY(wl_saved_to_i64(next, &at, err));
+	if (at < 0 || (size_t)at >= q->size)
+		return wl_err_set(err, WL_ECKPT, "tensor \"%s\" is %lld: expected a row below %zu",
+			n->next, (long long)at, q->size);
+	q->next = (size_t)at;
+	return 0;
+}
+
+static int load_queues(const char *path, struct wl_moco *m, struct wl_err *err)
+{
+	struct wl_safetensors *st = wl_safetensors_open(path, err);
+	int ret = -1;
+
+	if (!st)
+		return -1;
+	if (get_queue(st, &m->image_queue, &image_names, err) == 0 &&
+		get_queue(st, &m->text_queue, &text_names, err) == 0)
+		ret = 0;
+	else
+		wl_err_prefix(err, "%s", path);
+	wl_safetensors_close(st);
+	return ret;
+}
+
+/* --- taking --- */
+
+static int queue_copy(struct wl_queue *to, const struct wl_queue *from, struct wl_err *err)
+{
+	size_t keys = from->size * from->dim * sizeof *to->keys;
+	size_t ids = from->size * WL_QUEUE_IDS * sizeof *to->ids;
+
+	if (!to->keys) {
+		to->keys = malloc(keys);
+		to->ids = malloc(ids);
+	}
+	if (!to->keys || !to->ids)
+		return wl_err_nomem(err, "a copy of the queues", keys + ids);
+	memcpy(to->keys, from->keys, keys);
+	memcpy(to->ids, from->ids, ids);
+	to->size = from->size;
+	to->dim = from->dim;
+	to->next = from->next;
+	return 0;
+}
+
+/* A copy of the store's values, collected from all ranks, in *to on the rank `mine`. */
+static int take_store(const struct wl_trainer *t, struct wl_params *store, bool mine, float **to,
+	struct wl_err *err)
+{
+	struct wl_backend *be = t->backend;
+	size_t bytes = (size_t)store->floats * sizeof **to;
+
+	if (mine && !*to) {
+		*to = be->alloc(be, bytes, err);
+		if (!*to)
+			return -1;
+	}
+	if (t->dist)
+		return wl_dist_collect(t->dist, store, mine ? *to : NULL, err);
+	be->download(be, *to, store->value, bytes);
+	return 0;
+}
+
+/* This rank's pieces of a moment. */
+static int take_moment(struct wl_snapshot *s, const float *from, float **to, struct wl_err *err)
+{
+	const struct wl_trainer *t = s->t;
+	struct wl_backend *be = t->backend;
+	int64_t all = t->params.weights;
+	struct wl_span p;
+
+	if (!*to) {
+		*to = be->alloc(be, (size_t)t->params.floats * sizeof **to, err);
+		if (!*to)
+			return -1;
+	}
+	for (p = wl_cut_next(s->moments.cut, 0, all); p.begin < p.end;
+		p = wl_cut_next(s->moments.cut, p.end, all))
+		be->download(be, *to + p.begin, from + p.begin,
+			(size_t)(p.end - p.begin) * sizeof **to);
+	return 0;
+}
+
+static int take_copies(struct wl_snapshot *s, struct wl_trainer *t, struct wl_err *err)
+{
+	int rank = wl_dist_rank(t->dist), world = wl_dist_world(t->dist);
+	bool keys = wl_moco_has_keys(&t->moco);
+
+	s->copied = true;
+	WL_TRY(take_store(t, &t->params, rank == 0, &s->model, err));
+	if (keys)
+		WL_TRY(take_store(t, &t->moco.momentum, rank == 1 % world, &s->momentum, err));
+	WL_TRY(take_moment(s, t->optim.m, &s->moments.m, err));
+	WL_TRY(take_moment(s, t->optim.v, &s->moments.v, err));
+	if (!keys || rank > 0)
+		return 0;
+	WL_TRY(queue_copy(&s->image_queue, &t->moco.image_queue, err));
+	return queue_copy(&s->text_queue, &t->moco.text_queue, err);
+}
+
+int wl_snapshot_take(struct wl_snapshot *s, struct wl_trainer *t, bool copy, json_t *extra,
+	struct wl_err *err)
+{
+	s->t = t;
+	s->step = t->step;
+	s->moments.params = &t->params;
+	s->moments.cut = t->dist ? wl_dist_cut(t->dist) : NULL;
+	json_decref(s->state);
+	s->state = wl_trainer_state(t, extra);
+	if (!s->state)
+		return wl_err_nomem(err, "state.json", 0);
+	if (copy || t->dist)
+		return take_copies(s, t, err);
+	s->model = t->params.value;
+	s->momentum = wl_moco_has_keys(&t->moco) ? t->moco.momentum.value : NULL;
+	s->moments.m = t->optim.m;
+	s->moments.v = t->optim.v;
+	s->image_queue = t->moco.image_queue;
+	s->text_queue = t->moco.text_queue;
+	return 0;
+}
+
+void wl_snapshot_drop(struct wl_snapshot *s)
+{
+	struct wl_backend *be = s->t ? s->t->backend : NULL;
+	float *v[4] = {s->model, s->momentum, s->moments.m, s->moments.v};
+
+	json_decref(s->state);
+	s->state = NULL;
+	for (int i = 0; s->copied && i < 4; i++)
+		if (v[i])
+			be->discard(be, v[i], (size_t)s->t->params.floats * sizeof *v[i]);
+}
+
+void wl_snapshot_release(struct wl_snapshot *s)
+{
+	struct wl_backend *be = s->t ? s->t->backend : NULL;
+	float *v[4] = {s->model, s->momentum, s->moments.m, s->moments.v};
+
+	json_decref(s->state);
+	for (int i = 0; s->copied && i < 4; i++)
+		if (v[i])
+			be->free_mem(be, v[i]);
+	if (s->copied) {
+		wl_queue_release(&s->image_queue);
+		wl_queue_release(&s->text_queue);
+	}
+	*s = (struct wl_snapshot){0};
+}
+
+/* --- writing and reading --- */
+
+static int put_store(const char *dir, const char *name, const struct wl_params *params,
+	float *values, struct wl_err *err)
+{
+	struct wl_store_array all = {"", values, 0, 0, NULL};
+	char *path = wl_path_join(dir, name, err);
+	int ret = path ? wl_store_save(path, params, &all, 1, err) : -1;
+
+	free(path);
+	return ret;
+}
+
+int wl_snapshot_write(const struct wl_snapshot *s, const char *dir, struct wl_err *err)
+{
+	char *path;
+	int ret = 0;
+
+	if (s->model)
+		WL_TRY(put_store(dir, "model.safetensors", &s->t->params, s->model, err));
+	if (s->momentum)
+		WL_TRY(put_store(dir, "momentum.safetensors", &s->t->moco.momentum, s->momentum,
+			err));
+	if (s->image_queue.keys) {
+		path = wl_path_join(dir, "queues.safetensors", err);
+		ret = path ? save_queues(path, &s->image_queue, &s->text_queue, err) : -1;
+		free(path);
+	}
+	WL_TRY(ret);
+	return wl_moments_save(&s->moments, dir, err);
+}
+
+/* Values of a store; shared: this rank keeps only its pieces. */
+static int get_store(const char *dir, const char *name, struct wl_params *p,
+	const struct wl_cut *cut, struct wl_err *err)
+{
+	struct wl_store_array all = {"", p->value, 0, 0, cut};
+	char *path = wl_path_join(dir, name, err);
+	int ret = path ? wl_store_load(path, p, &all, 1, err) : -1;
+
+	free(path);
+	return ret;
+}
+
+int wl_snapshot_load(struct wl_trainer *t, const char *dir, const json_t *files,
+	struct wl_err *err)
+{
+	const struct wl_cut *cut = t->dist ? wl_dist_cut(t->dist) : NULL;
+	int stage = wl_dist_stage(t->dist), ret;
+	struct wl_moments moments = {&t->params, t->optim.m, t->optim.v, cut, stage == 0};
+	char *path;
+
+	WL_TRY(get_store(dir, "model.safetensors", &t->params, stage == 3 ? cut : NULL, err));
+	WL_TRY(wl_moments_load(&moments, dir, files, err));
+	if (!wl_moco_has_keys(&t->moco))
+		return 0;
+	WL_TRY(get_store(dir, "momentum.safetensors", &t->moco.momentum, stage ? cut : NULL, err));
+	path = wl_path_join(dir, "queues.safetensors", err);
+	ret = path ? load_queues(path, &t->moco, err) : -1;
+	free(path);
+	return ret;
+}

@@ -1,0 +1,39 @@
+/*
+ * What a checkpoint holds, taken out of a trainer so that training may go on
+ * while it is written.  Of several ranks, rank 0 takes the model, the queues and
+ * state.json, rank 1 the momentum towers, and each its share of the moments.
+ */
+#ifndef WL_TRAIN_SNAPSHOT_H
+#define WL_TRAIN_SNAPSHOT_H
+
+#include "train/optim_state.h"
+#include "train/trainer.h"
+
+struct wl_snapshot {
+	const struct wl_trainer *t; /* borrowed, for tables that do not change */
+	/* Arrays laid out as the stores; NULL: another rank's, or none. Copies are kept from one
+	 * snapshot to the next. */
+	float *model, *momentum;
+	struct wl_moments moments;
+	struct wl_queue image_queue, text_queue;
+	json_t *state; /* rank 0: state.json to be; owned */
+	int64_t step;
+	bool copied;   /* the arrays are copies, owned */
+};
+
+/* Takes the state as it stands; every rank calls it.  copy: training may go on before it is
+ * written (with several ranks it is always copied). extra: see wl_trainer_save. */
+WL_MUST_CHECK int wl_snapshot_take(struct wl_snapshot *s, struct wl_trainer *t, bool copy,
+	json_t *extra, struct wl_err *err);
+/* Writes this rank's files into dir. */
+WL_MUST_CHECK int wl_snapshot_write(const struct wl_snapshot *s, const char *dir,
+	struct wl_err *err);
+/* Gives the memory of copies back; the next take brings new contents. */
+void wl_snapshot_drop(struct wl_snapshot *s);
+void wl_snapshot_release(struct wl_snapshot *s);
+
+/* The inverse: everything but state.json's own keys. */
+WL_MUST_CHECK int wl_snapshot_load(struct wl_trainer *t, const char *dir, const json_t *files,
+	struct wl_err *err);
+
+#endif
