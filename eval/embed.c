@@ -32,6 +32,8 @@ static int embed_shards(struct job *j, struct wl_err *err)
 
 	WL_TRY(wl_eval_model_loader_opts(&j->model, &lo, err));
 	lo.dir = j->o->shards;
+	lo.cache = j->o->cache;
+	lo.cache_bytes = j->o->cache_size;
 	lo.split = j->o->split;
 	lo.batch = j->o->batch;
 	lo.limit = j->o->limit;

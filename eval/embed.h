@@ -16,9 +16,9 @@
 #include "ops/opt.h"
 
 struct wl_embed_opts {
-	const char *ckpt, *shards, *split, *texts, *out, *precision;
+	const char *ckpt, *shards, *cache, *split, *texts, *out, *precision;
 	struct wl_strs images; /* files, directories or globs */
-	int64_t batch, threads, limit;
+	int64_t batch, threads, limit, cache_size;
 };
 
 WL_MUST_CHECK int wl_embed_run(const struct wl_embed_opts *o, struct wl_err *err);

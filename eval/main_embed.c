@@ -14,7 +14,11 @@ int main(int argc, char **argv)
 	const struct wl_opt table[] = {
 		{"ckpt", WL_OPT_STR, &e.ckpt, "DIR", "a checkpoint, or a run (its newest one)",
 			true},
-		{"shards", WL_OPT_STR, &e.shards, "DIR", "embed a split of these shards", false},
+		{"shards", WL_OPT_STR, &e.shards, "DIR|URL", "embed a split of these shards", false},
+		{"cache", WL_OPT_STR, &e.cache, "DIR",
+			"of a URL: whole shards are kept here (else in ~/.cache/wenlan)", false},
+		{"cache-size", WL_OPT_INT, &e.cache_size, "BYTES",
+			"the most that the cache may hold (20G)", false},
 		{"split", WL_OPT_STR, &e.split, "NAME", "train, val or test", false},
 		{"images", WL_OPT_LIST, &e.images, "PATH", "embed files, directories, globs",
 			false},

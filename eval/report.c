@@ -6,6 +6,7 @@
 #include "ops/json.h"
 #include "ops/log.h"
 #include "shards/manifest.h"
+#include "shards/shard.h"
 #include "train/checkpoint/ckpt.h"
 
 #include <math.h>
@@ -46,7 +47,7 @@ static int put_counts(struct wl_report_out *h, const struct wl_report_opts *o, s
 	char caption[400];
 	int ret = -1;
 
-	WL_TRY(wl_manifest_read(&m, o->shards, err));
+	WL_TRY(wl_shard_manifest(&(struct wl_shard_place){.at = o->shards}, &m, err));
 	WL_TRY_OUT(wl_report_heading(h, 2, "The data", err));
 	if (fill_counts(&c, &m, err) < 0) {
 		wl_arena_release(&c.arena);

@@ -9,7 +9,7 @@
 #include <string.h>
 
 static const struct wl_source_ops *const kinds[] = {
-	&wl_source_dir, &wl_source_html, &wl_source_jsonl, &wl_source_kafka, &wl_source_stamps,
+	&wl_source_aic, &wl_source_coco, &wl_source_dir, &wl_source_html, &wl_source_jsonl, &wl_source_kafka, &wl_source_stamps,
 	&wl_source_tar, &wl_source_urls, &wl_source_warc};
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
@@ -85,6 +85,7 @@ static const struct {
 	{"root", offsetof(struct wl_origin, root)},
 	{"profile", offsetof(struct wl_origin, profile)},
 	{"index", offsetof(struct wl_origin, index)},
+	{"split", offsetof(struct wl_origin, split)},
 };
 enum { N_PARAMS = sizeof params / sizeof *params };
 

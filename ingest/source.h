@@ -22,6 +22,7 @@ struct wl_origin {
 	char *images;       /* ?images=TAR: where relative image paths are looked up; or NULL */
 	char *root;         /* ?root=DIR: what they are relative to; NULL: the file's directory */
 	char *profile;      /* ?profile=NAME: how pages are read (ingest/page.h); or NULL */
+	char *split;        /* ?split=NAME: of all its records; or NULL */
 	char *index;        /* ?index=FILE: where saved pages came from; or NULL */
 	const char *source; /* the label of records that bring none; borrowed */
 };
@@ -77,7 +78,7 @@ WL_MUST_CHECK int wl_origins_parse(struct wl_origins *out, const char *const *sp
 	const char *label, struct wl_err *err);
 void wl_origins_release(struct wl_origins *o);
 
-extern const struct wl_source_ops wl_source_dir, wl_source_stamps, wl_source_jsonl, wl_source_kafka,
+extern const struct wl_source_ops wl_source_aic, wl_source_coco, wl_source_dir, wl_source_stamps, wl_source_jsonl, wl_source_kafka,
 	wl_source_html, wl_source_tar, wl_source_urls, wl_source_warc;
 
 #endif

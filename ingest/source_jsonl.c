@@ -11,6 +11,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 struct jsonl_source {
 	struct wl_source base;
@@ -49,6 +50,39 @@ static struct jsonl_source *new_source(const struct wl_origin *o, struct wl_err 
 	return s;
 }
 
+/* Where pictures are looked up: a directory, or a tar and the place in it. */
+static int open_images(struct jsonl_source *s, const struct wl_origin *o, struct wl_err *err)
+{
+	struct stat st;
+	bool folder = o->images && stat(o->images, &st) == 0 && S_ISDIR(st.st_mode);
+
+	if (folder || o->root)
+		s->dir = wl_strf(err, "%s", folder ? o->images : o->root);
+	else
+		s->dir = dir_of(o->path, ".", err);
+	if (!s->dir)
+		return -1;
+	if (!o->images || folder)
+		return 0;
+	WL_TRY(wl_tarindex_open(&s->images, o->images, err));
+	if (s->images.compressed)
+		return wl_err_set(err, WL_EUSAGE,
+			"%s is compressed, so its images cannot be looked up: decompress it",
+			o->images);
+	s->dir[0] = '\0';
+	return 0;
+}
+
+struct wl_source *wl_jsonl_open_images(const struct wl_origin *o, struct wl_err *err)
+{
+	struct jsonl_source *s = new_source(o, err);
+
+	if (!s || open_images(s, o, err) == 0)
+		return s ? &s->base : NULL;
+	jsonl_close(&s->base);
+	return NULL;
+}
+
 static struct wl_source *jsonl_open(
 	const struct wl_origin *o, const char *position, struct wl_err *err)
 {
@@ -57,20 +91,7 @@ static struct wl_source *jsonl_open(
 	if (!s)
 		return NULL;
 	WL_TRY_OUT(wl_lines_parse_position(position, o->name, &offset, &line, err));
-	s->dir = o->root ? wl_strf(err, "%s", o->root) : dir_of(o->path, ".", err);
-	if (!s->dir)
-		goto out;
-	if (o->images) {
-		WL_TRY_OUT(wl_tarindex_open(&s->images, o->images, err));
-		if (s->images.compressed) {
-			wl_err_set(err, WL_EUSAGE,
-				"%s is compressed, so its images cannot be looked up: decompress "
-				"it",
-				o->images);
-			goto out;
-		}
-		s->dir[0] = '\0';
-	}
+	WL_TRY_OUT(open_images(s, o, err));
 	WL_TRY_OUT(wl_lines_open(&s->lines, o->path, offset, line, err));
 	return &s->base;
 out:
@@ -210,7 +231,7 @@ static int64_t jsonl_recall(const char *place)
 
 const struct wl_source_ops wl_source_jsonl = {
 	.kind = "jsonl",
-	.about = "jsonl:FILE[?images=TAR|?root=DIR]  one JSON record a line, .gz and .zst too",
+	.about = "jsonl:FILE[?images=DIR|TAR|?root=DIR]  one JSON record a line, .gz and .zst too",
 	.params = "images root",
 	.open = jsonl_open,
 	.next = jsonl_next,

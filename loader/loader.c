@@ -24,6 +24,7 @@
 
 enum {
 	MAX_TRIES = 100, /* bad samples in a row before the data as a whole is called bad */
+	AHEAD_ROWS = 96, /* announced before they are read, for sets elsewhere */
 	MAX_NAMED = 20,  /* bad samples that get a line in the log */
 };
 
@@ -148,6 +149,19 @@ static int fill_row(struct wl_loader *l, struct wl_worker *w, struct wl_slot *s,
 		(int)MAX_TRIES, l->split, l->dir, note->text);
 }
 
+/* Tells a set elsewhere what the row that comes `after` rows later will read. */
+static void announce(const struct wl_loader *l, int64_t seq, int64_t row, int64_t after)
+{
+	int64_t later = seq * l->o.batch + row + after, epoch, p;
+
+	if (past_end(l, later / l->o.batch))
+		return;
+	batch_start(l, later / l->o.batch, &epoch, &p);
+	p += l->o.rank + later % l->o.batch * l->o.world;
+	if (p < l->size)
+		wl_shardset_ahead(l->shards, sample_at(l, epoch, p));
+}
+
 /* Waits for a row to work on; false when the loader closes. */
 static bool take_row(struct wl_loader *l, int64_t *seq, int64_t *row, int64_t *epoch,
 	int64_t *start)
@@ -179,6 +193,9 @@ void *wl_loader_work(void *arg)
 		int rc;
 
 		pthread_mutex_unlock(&l->lock);
+		for (int64_t k = 1; seq + row == 0 && k < AHEAD_ROWS; k++)
+			announce(l, seq, row, k);
+		announce(l, seq, row, AHEAD_ROWS);
 		rc = fill_row(l, hand->w, s, epoch, start, row, &err);
 		pthread_mutex_lock(&l->lock);
 		wl_worker_times(hand->w, &l->times);

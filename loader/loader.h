@@ -55,7 +55,9 @@ WL_MUST_CHECK int wl_augment_preset(const char *name, struct wl_augment *out,
 WL_MUST_CHECK int wl_augment_parse(const json_t *v, struct wl_augment *out, struct wl_err *err);
 
 struct wl_loader_opts {
-	const char *dir, *split;
+	const char *dir, *split; /* dir: may be a URL (shards/shard.h) */
+	const char *cache;       /* of a URL: the folder for whole shards; NULL: the user's */
+	int64_t cache_bytes;     /* of a URL: the most that it may hold; 0: 20 GB */
 	int64_t batch;    /* samples a batch, per rank */
 	int image_px;     /* square output side S */
 	int regions;      /* rows of boxes a sample: boxes (or grid) + the whole image */

@@ -45,7 +45,9 @@ static int open_shards(struct wl_loader *l, struct wl_err *err)
 {
 	int64_t n;
 
-	l->shards = wl_shardset_open(l->dir, l->split, err);
+	l->shards = wl_shardset_open_at(&(struct wl_shard_place){.at = l->dir,
+		.cache = l->o.cache, .cache_bytes = l->o.cache_bytes,
+		.in_order = !l->o.shuffle}, l->split, err);
 	if (!l->shards)
 		return -1;
 	n = wl_shardset_size(l->shards);

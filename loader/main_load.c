@@ -8,9 +8,9 @@
 #include <string.h>
 
 struct config {
-	const char *shards, *split, *vocab, *sheet;
+	const char *shards, *cache, *split, *vocab, *sheet;
 	json_t *augment;
-	int64_t size, batch, threads, prefetch, seed, regions, grid, text_len, samples, limit;
+	int64_t cache_size, size, batch, threads, prefetch, seed, regions, grid, text_len, samples, limit;
 	int64_t epoch, position;
 	bool boxes, shuffle, bench;
 };
@@ -27,7 +27,7 @@ static struct wl_vocab *open_vocab(const char *path, struct wl_err *err)
 static int loader_options(const struct config *c, struct wl_loader_opts *o, struct wl_err *err)
 {
 	*o = (struct wl_loader_opts){
-		.dir = c->shards, .split = c->split, .batch = c->batch, .image_px = (int)c->size,
+		.dir = c->shards, .cache = c->cache, .cache_bytes = c->cache_size, .split = c->split, .batch = c->batch, .image_px = (int)c->size,
 		.regions = (int)c->regions, .grid = (int)c->grid, .use_boxes = c->boxes,
 		.text_len = (int)c->text_len, .std = {1, 1, 1}, .shuffle = c->shuffle,
 		.seed = (uint64_t)c->seed, .world = 1, .prefetch = (int)c->prefetch,
@@ -71,7 +71,11 @@ int main(int argc, char **argv)
 	struct config c = {.split = "train", .size = 224, .batch = 16, .seed = 1, .regions = 37,
 		.grid = 6, .text_len = 64, .samples = 8, .boxes = true, .shuffle = true};
 	const struct wl_opt table[] = {
-		{"shards", WL_OPT_STR, &c.shards, "DIR", "the shard set", true},
+		{"shards", WL_OPT_STR, &c.shards, "DIR|URL", "the shard set: a folder, http(s)://... or s3://...", true},
+		{"cache", WL_OPT_STR, &c.cache, "DIR",
+			"of a URL: whole shards are kept here (else in ~/.cache/wenlan)", false},
+		{"cache-size", WL_OPT_INT, &c.cache_size, "BYTES",
+			"the most that the cache may hold (20G)", false},
 		{"split", WL_OPT_STR, &c.split, "NAME", "train, val or test", false},
 		{"vocab", WL_OPT_STR, &c.vocab, "FILE", "vocab.txt: also show tokens", false},
 		{"augment", WL_OPT_JSON, &c.augment, "PRESET|MAPPING",

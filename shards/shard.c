@@ -9,10 +9,13 @@
 #include "shards/shard.h"
 
 #include "ops/file.h"
+#include "shards/ahead.h"
 #include "shards/manifest.h"
 #include "shards/places.h"
+#include "shards/remote.h"
 #include "shards/shard_db.h"
 #include "shards/tar.h"
+#include "shards/web.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,6 +26,8 @@
 #include <unistd.h>
 
 enum { OPEN_MAX_SHARDS = 256, REST_MAX_BYTES = 64 << 20 };
+/* Of a set elsewhere: requests under way, and bytes that wait for who announced them. */
+enum { AHEAD_THREADS = 24, AHEAD_BYTES = 128 << 20, AHEAD_ONE_BYTES = 128 << 20 };
 
 struct shard {
 	struct wl_shard_info info;
@@ -34,7 +39,9 @@ struct shard {
 };
 
 struct wl_shardset {
-	char *dir;
+	char *dir, *at; /* where its databases lie; as it was named */
+	struct wl_remote *remote; /* NULL: all of it is in dir */
+	struct wl_ahead *ahead;	  /* with remote */
 	char split[WL_SPLIT_MAX];
 	char fingerprint[65];
 	struct shard *shards; /* [n_shards] by name */
@@ -79,7 +86,7 @@ static int pick_shards(struct wl_shardset *s, const struct wl_manifest *m, struc
 				(struct shard){.info = m->shards[i], .first = s->n, .fd = -1};
 			s->n += m->shards[i].samples;
 		}
-	return s->n_shards ? 0 : no_split(m, s->dir, s->split, err);
+	return s->n_shards ? 0 : no_split(m, s->at, s->split, err);
 }
 
 /* The tar must be there, as long as it was sealed. */
@@ -143,9 +150,53 @@ static int bury(struct wl_shardset *s, const struct wl_manifest *m, struct wl_er
 	return 0;
 }
 
-struct wl_shardset *wl_shardset_open(const char *dir, const char *split, struct wl_err *err)
+static int fetch_ahead(void *ctx, int64_t number, struct wl_buf *out, struct wl_err *err);
+
+static int start_remote(struct wl_shardset *s, struct wl_err *err)
+{
+	struct wl_shard_info *infos = calloc(s->n_shards, sizeof *infos);
+	int rc;
+
+	if (!infos)
+		return wl_err_nomem(err, "a shard set", s->n_shards * sizeof *infos);
+	for (size_t i = 0; i < s->n_shards; i++)
+		infos[i] = s->shards[i].info;
+	rc = wl_remote_start(s->remote, infos, s->n_shards, err);
+	free(infos);
+	WL_TRY(rc);
+	s->ahead = wl_ahead_new(
+		AHEAD_THREADS, AHEAD_BYTES, AHEAD_ONE_BYTES, fetch_ahead, s, err);
+	return s->ahead ? 0 : -1;
+}
+
+static int open_set(struct wl_shardset *s, const struct wl_shard_place *at, struct wl_err *err)
 {
 	struct wl_manifest m = {0};
+	int ret = -1;
+
+	s->at = wl_strf(err, "%s", at->at);
+	if (!s->at)
+		return -1;
+	if (wl_web_is_url(at->at) && !(s->remote = wl_remote_open(at, err)))
+		return -1;
+	s->dir = wl_strf(err, "%s", s->remote ? wl_remote_dir(s->remote) : at->at);
+	if (!s->dir)
+		return -1;
+	WL_TRY_OUT(wl_manifest_read(&m, s->dir, err));
+	WL_TRY_OUT(pick_shards(s, &m, err));
+	for (size_t i = 0; i < s->n_shards && !s->remote; i++)
+		WL_TRY_OUT(check_size(s, &s->shards[i], err));
+	WL_TRY_OUT(bury(s, &m, err));
+	memcpy(s->fingerprint, m.fingerprint, sizeof s->fingerprint);
+	ret = s->remote ? start_remote(s, err) : 0;
+out:
+	wl_manifest_release(&m);
+	return ret;
+}
+
+struct wl_shardset *wl_shardset_open_at(
+	const struct wl_shard_place *at, const char *split, struct wl_err *err)
+{
 	struct wl_shardset *s = calloc(1, sizeof *s);
 
 	if (!s) {
@@ -154,27 +205,39 @@ struct wl_shardset *wl_shardset_open(const char *dir, const char *split, struct 
 	}
 	pthread_mutex_init(&s->lock, NULL);
 	snprintf(s->split, sizeof s->split, "%s", split);
-	s->dir = wl_strf(err, "%s", dir);
-	if (!s->dir || wl_manifest_read(&m, dir, err) < 0 || pick_shards(s, &m, err) < 0)
-		goto fail;
-	for (size_t i = 0; i < s->n_shards; i++)
-		if (check_size(s, &s->shards[i], err) < 0)
-			goto fail;
-	if (bury(s, &m, err) < 0)
-		goto fail;
-	memcpy(s->fingerprint, m.fingerprint, sizeof s->fingerprint);
-	wl_manifest_release(&m);
-	return s;
-fail:
-	wl_manifest_release(&m);
+	if (open_set(s, at, err) == 0)
+		return s;
 	wl_shardset_close(s);
 	return NULL;
+}
+
+struct wl_shardset *wl_shardset_open(const char *dir, const char *split, struct wl_err *err)
+{
+	return wl_shardset_open_at(&(struct wl_shard_place){.at = dir}, split, err);
+}
+
+int wl_shard_manifest(const struct wl_shard_place *at, struct wl_manifest *m, struct wl_err *err)
+{
+	struct wl_remote *r;
+	int rc;
+
+	if (!wl_web_is_url(at->at))
+		return wl_manifest_read(m, at->at, err);
+	*m = (struct wl_manifest){0};
+	r = wl_remote_open(at, err);
+	rc = r ? wl_manifest_read(m, wl_remote_dir(r), err) : -1;
+	wl_remote_close(r);
+	return rc;
 }
 
 void wl_shardset_close(struct wl_shardset *s)
 {
 	if (!s)
 		return;
+	if (s->remote)
+		wl_remote_stop(s->remote);
+	wl_ahead_free(s->ahead);
+	wl_remote_close(s->remote);
 	for (size_t i = 0; i < s->n_shards; i++) {
 		if (s->shards[i].fd >= 0)
 			close(s->shards[i].fd);
@@ -184,6 +247,7 @@ void wl_shardset_close(struct wl_shardset *s)
 	free(s->shards);
 	free(s->dead);
 	free(s->dir);
+	free(s->at);
 	free(s);
 }
 
@@ -208,9 +272,12 @@ bool wl_shardset_dead(const struct wl_shardset *s, int64_t i)
 
 int wl_shardset_pair_ids(struct wl_shardset *s, int64_t *out, struct wl_err *err)
 {
-	for (size_t i = 0; i < s->n_shards; i++)
+	for (size_t i = 0; i < s->n_shards; i++) {
+		if (s->remote)
+			WL_TRY(wl_remote_db(s->remote, i, err));
 		WL_TRY(wl_places_pair_ids(
 			s->dir, &s->shards[i].info, out + s->shards[i].first, err));
+	}
 	return 0;
 }
 
@@ -323,7 +390,8 @@ static const uint32_t *places_of(struct wl_shardset *s, struct shard *sh, struct
 	pthread_mutex_unlock(&s->lock);
 	if (v)
 		return v;
-	mine = wl_places_read(s->dir, &sh->info, err);
+	mine = s->remote ? wl_remote_places(s->remote, (size_t)(sh - s->shards), err)
+			 : wl_places_read(s->dir, &sh->info, err);
 	pthread_mutex_lock(&s->lock);
 	if (mine && !sh->places) {
 		sh->places = mine;
@@ -335,19 +403,32 @@ static const uint32_t *places_of(struct wl_shardset *s, struct shard *sh, struct
 	return v;
 }
 
+/* n bytes of an open file at `from`, added to out. */
+static int read_fd(int fd, const char *path, int64_t from, int64_t n, struct wl_buf *out,
+	struct wl_err *err)
+{
+	WL_TRY(wl_buf_reserve(out, (size_t)n, err));
+	WL_TRY(wl_pread_full(fd, out->data + out->len, (size_t)n, from, path, err));
+	out->len += (size_t)n;
+	return 0;
+}
+
 /* n bytes of the shard's tar from `from` on, added to out. */
 static int read_span(struct wl_shardset *s, struct shard *sh, int64_t from, int64_t n,
 	struct wl_buf *out, struct wl_err *err)
 {
-	char *path = wl_strf(err, "%s/%s.tar", s->dir, sh->info.name);
-	int fd = path ? acquire_fd(s, sh, path, err) : -1, rc = -1;
+	size_t k = (size_t)(sh - s->shards);
+	char *path = s->remote ? wl_remote_path(s->remote, k)
+			       : wl_strf(err, "%s/%s.tar", s->dir, sh->info.name);
+	int fd = path ? acquire_fd(s, sh, path, s->remote ? NULL : err) : -1, rc = -1;
 
 	if (fd >= 0) {
-		rc = wl_buf_reserve(out, (size_t)n, err);
-		if (rc == 0)
-			rc = wl_pread_full(fd, out->data + out->len, (size_t)n, from, path, err);
-		out->len += rc == 0 ? (size_t)n : 0;
+		rc = read_fd(fd, path, from, n, out, err);
 		release_fd(s, sh);
+	} else if (s->remote) {
+		if (path)
+			wl_remote_forget(s->remote, k);
+		rc = wl_remote_range(s->remote, k, from, n, out, err);
 	}
 	free(path);
 	return rc;
@@ -398,19 +479,51 @@ static int give_texts(const struct wl_buf *b, size_t at, const char *key, struct
 	return 0;
 }
 
-/* The whole sample in one read, into the picture's buffer. */
-static int read_whole(struct wl_shardset *s, struct shard *sh, const uint32_t *place,
-	const char *key, struct wl_buf *jpg, struct wl_buf *json, struct wl_err *err)
+/* All that the tar has of sample i. */
+static int read_extent(struct wl_shardset *s, int64_t i, struct wl_buf *out, struct wl_err *err)
 {
-	int64_t from = (int64_t)place[0] * WL_TAR_BLOCK, n = 0;
-	int64_t all = (int64_t)(place[1] - place[0]) * WL_TAR_BLOCK;
+	struct shard *sh = shard_of(s, i);
+	const uint32_t *place = places_of(s, sh, err);
+
+	if (!place)
+		return -1;
+	place += i - sh->first;
+	wl_buf_reset(out);
+	return read_span(s, sh, (int64_t)place[0] * WL_TAR_BLOCK,
+		(int64_t)(place[1] - place[0]) * WL_TAR_BLOCK, out, err);
+}
+
+static int fetch_ahead(void *ctx, int64_t number, struct wl_buf *out, struct wl_err *err)
+{
+	return read_extent(ctx, number, out, err);
+}
+
+void wl_shardset_ahead(struct wl_shardset *s, int64_t i)
+{
+	char *here;
+
+	if (!s->ahead)
+		return;
+	here = wl_remote_path(s->remote, (size_t)(shard_of(s, i) - s->shards));
+	if (!here)
+		wl_ahead_want(s->ahead, i);
+	free(here);
+}
+
+/* The whole sample in one read, into the picture's buffer. */
+static int read_whole(struct wl_shardset *s, int64_t i, const char *key, struct wl_buf *jpg,
+	struct wl_buf *json, struct wl_err *err)
+{
 	size_t max = jpg->max;
+	int64_t n = 0;
 	int rc;
 
-	wl_buf_reset(jpg);
-	jpg->max = max + REST_MAX_BYTES; /* the bound is meant for the picture alone */
-	rc = read_span(s, sh, from, all, jpg, err);
-	jpg->max = max;
+	rc = s->ahead ? wl_ahead_take(s->ahead, i, jpg, err) : 0;
+	if (rc == 0) {
+		jpg->max = max + REST_MAX_BYTES; /* the bound is meant for the picture alone */
+		rc = read_extent(s, i, jpg, err);
+		jpg->max = max;
+	}
 	WL_TRY(rc);
 	WL_TRY(member_at(jpg, 0, key, WL_MEMBER_JPG, jpg->len, &n, err));
 	if ((size_t)n > max)
@@ -424,14 +537,20 @@ static int read_whole(struct wl_shardset *s, struct shard *sh, const uint32_t *p
 }
 
 /* What follows the picture, without reading that. */
-static int read_texts(struct wl_shardset *s, struct shard *sh, const uint32_t *place,
-	const char *key, struct wl_buf *txt, struct wl_buf *json, struct wl_err *err)
+static int read_texts(struct wl_shardset *s, int64_t i, const char *key, struct wl_buf *txt,
+	struct wl_buf *json, struct wl_err *err)
 {
-	int64_t from = (int64_t)place[0] * WL_TAR_BLOCK, n = 0, skip;
-	int64_t all = (int64_t)(place[1] - place[0]) * WL_TAR_BLOCK;
+	struct shard *sh = shard_of(s, i);
+	const uint32_t *place = places_of(s, sh, err);
+	int64_t from, all, n = 0, skip;
 	struct wl_buf b;
 	int ret = -1;
 
+	if (!place)
+		return -1;
+	place += i - sh->first;
+	from = (int64_t)place[0] * WL_TAR_BLOCK;
+	all = (int64_t)(place[1] - place[0]) * WL_TAR_BLOCK;
 	wl_buf_init(&b, REST_MAX_BYTES);
 	WL_TRY_OUT(read_span(s, sh, from, WL_TAR_BLOCK, &b, err));
 	WL_TRY_OUT(member_at(&b, 0, key, WL_MEMBER_JPG, (size_t)all, &n, err));
@@ -448,20 +567,18 @@ out:
 static int read_sample(struct wl_shardset *s, int64_t i, struct wl_buf *jpg, struct wl_buf *txt,
 	struct wl_buf *json, struct wl_err *err)
 {
-	struct shard *sh = shard_of(s, i);
-	const uint32_t *places = places_of(s, sh, err);
 	char key[WL_KEY_MAX];
-	int ret = -1;
+	int rc;
 
 	wl_shardset_key(s, i, key);
-	if (places)
-		ret = jpg ? read_whole(s, sh, places + (i - sh->first), key, jpg, json, err)
-			  : read_texts(s, sh, places + (i - sh->first), key, txt, json, err);
-	if (ret < 0 && err) {
-		wl_err_prefix(err, "sample %s in %s", key, s->dir);
-		err->code = WL_EDATA;
+	rc = jpg ? read_whole(s, i, key, jpg, json, err) : read_texts(s, i, key, txt, json, err);
+	if (rc < 0 && err) {
+		wl_err_prefix(err, "sample %s in %s", key, s->at);
+		/* What a network loses is no fault of the sample. */
+		if (!s->remote || err->code != WL_ERETRY)
+			err->code = WL_EDATA;
 	}
-	return ret;
+	return rc;
 }
 
 int wl_shardset_read(struct wl_shardset *s, int64_t i, struct wl_buf *jpg, struct wl_buf *json,

@@ -27,11 +27,27 @@
 
 struct wl_shardset; /* an open set: safe to read from any thread */
 
+/* Where a set lies, and how it will be read.  Only .at is needed. */
+struct wl_shard_place {
+	const char *at;	     /* the directory, or the URL of one: http(s)://..., s3://... (web.h) */
+	const char *cache;   /* of a URL: the folder for whole shards (cache.h); NULL: the user's */
+	int64_t cache_bytes; /* of a URL: the most that it may hold; 0: 20 GB */
+	bool in_order;	     /* samples are read in order: shards behind may go, the next is fetched */
+	int stall_s;	     /* of a URL: seconds without a byte that break a connection; 0: 20 */
+};
+struct wl_manifest;
+/* The set's manifest (manifest.h), wherever it lies. */
+WL_MUST_CHECK int wl_shard_manifest(
+	const struct wl_shard_place *at, struct wl_manifest *m, struct wl_err *err);
+
 /* split: "train", "val", "test".  Samples are numbered 0..n-1 over its shards in the order of
  * their names (tombstoned ones included: see wl_shardset_dead).  Opening reads the manifest and
  * compares the tars' sizes; where a shard's samples lie is read when the first of them is (4 bytes
  * a sample: places.h), so that a set of 30 M samples opens at once.
  * NULL on failure: WL_EDATA for a damaged or missing manifest or shard. */
+struct wl_shardset *wl_shardset_open_at(
+	const struct wl_shard_place *at, const char *split, struct wl_err *err);
+/* The same for a place that is nothing but a directory or a URL. */
 struct wl_shardset *wl_shardset_open(const char *dir, const char *split, struct wl_err *err);
 void wl_shardset_close(struct wl_shardset *s);
 int64_t wl_shardset_size(const struct wl_shardset *s);
@@ -48,6 +64,8 @@ WL_MUST_CHECK int wl_shardset_pair_ids(
  * shard's index or the tar's headers are not what this sample needs. */
 WL_MUST_CHECK int wl_shardset_read(struct wl_shardset *s, int64_t i, struct wl_buf *jpg,
 	struct wl_buf *json, struct wl_err *err);
+/* Says that sample i will be asked for soon, with its picture: a set elsewhere begins to fetch it. */
+void wl_shardset_ahead(struct wl_shardset *s, int64_t i);
 /* "train-000000_000123" into out. */
 enum { WL_KEY_MAX = 64 };
 void wl_shardset_key(const struct wl_shardset *s, int64_t i, char out[WL_KEY_MAX]);

@@ -33,7 +33,12 @@ void wl_train_config_init(struct wl_train_config *c, struct wl_opt *table)
 {
 	*c = defaults;
 	const struct wl_opt options[] = {
-		{"shards", WL_OPT_STR, &c->shards, "DIR", "the shards to train on", true},
+		{"shards", WL_OPT_STR, &c->shards, "DIR|URL",
+			"the shards to train on: a folder, http(s)://... or s3://...", true},
+		{"cache", WL_OPT_STR, &c->cache, "DIR",
+			"of a URL: whole shards are kept here (else in ~/.cache/wenlan)", false},
+		{"cache-size", WL_OPT_INT, &c->cache_size, "BYTES",
+			"the most that the cache may hold (20G)", false},
 		{"run", WL_OPT_STR, &c->run, "DIR", "where checkpoints and metrics.jsonl go", true},
 		{"device", WL_OPT_STR, &c->device, "NAME", "auto, cpu or cuda", false},
 		{"precision", WL_OPT_STR, &c->precision, "NAME",

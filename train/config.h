@@ -12,14 +12,14 @@
 #include "train/optim/schedule.h"
 
 struct wl_train_config {
-	const char *shards, *run, *device, *precision;
+	const char *shards, *cache, *run, *device, *precision;
 	struct wl_strs init; /* files of weights: FILE or PREFIX=FILE */
 	bool dry_run;
 	int64_t threads, seed;
 	json_t *model;       /* see train/model/config.h */
 
 	const char *vocab, *train_split, *val_split;
-	int64_t batch, loader_threads, prefetch, limit;
+	int64_t cache_size, batch, loader_threads, prefetch, limit;
 	double max_bad_rate;
 	json_t *augment;
 	bool use_boxes;

@@ -16,6 +16,7 @@
 #include "ops/progress.h"
 #include "ops/signals.h"
 #include "shards/manifest.h"
+#include "shards/shard.h"
 #include "train/checkpoint/ckpt.h"
 #include "train/trainer.h"
 #include "train/validate.h"
@@ -73,6 +74,8 @@ static struct wl_loader_opts loader_opts(const struct run *r, bool train)
 	const struct wl_train_config *c = r->config;
 	struct wl_loader_opts o = {
 		.dir = c->shards,
+		.cache = c->cache,
+		.cache_bytes = c->cache_size,
 		.split = train ? c->train_split : c->val_split,
 		.batch = c->batch,
 		.image_px = (int)r->job->towers.image_px,
@@ -104,7 +107,8 @@ static int64_t split_samples(struct run *r, const char *split, struct wl_err *er
 	int64_t n = 0;
 	size_t i;
 
-	WL_TRY(wl_manifest_read(&m, r->config->shards, err));
+	WL_TRY(wl_shard_manifest(&(struct wl_shard_place){.at = r->config->shards,
+		.cache = r->config->cache, .cache_bytes = r->config->cache_size}, &m, err));
 	memcpy(r->fingerprint, m.fingerprint, sizeof r->fingerprint);
 	for (i = 0; i < m.n; i++)
 		if (strcmp(m.shards[i].split, split) == 0)

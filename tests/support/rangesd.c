@@ -1,0 +1,246 @@
+/* See rangesd.h.  One thread a connection; plain sockets, so that it can do what no server does. */
+#include "tests/support/rangesd.h"
+
+#include "ops/hash.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct conn {
+	int fd;
+	const char *dir;
+	struct rangesd_shared *sh;
+	char request[8192], kind[32], name[256];
+	int number; /* of the request, over all connections */
+};
+
+static bool send_all(int fd, const void *p, size_t n)
+{
+	while (n) {
+		ssize_t sent = send(fd, p, n, MSG_NOSIGNAL);
+
+		if (sent <= 0)
+			return false;
+		p = (const char *)p + sent;
+		n -= (size_t)sent;
+	}
+	return true;
+}
+
+static bool plain(struct conn *c, const char *status)
+{
+	char text[256];
+
+	c->sh->broken++;
+	snprintf(text, sizeof text, "HTTP/1.1 %s\r\nContent-Length: 5\r\n\r\nsorry", status);
+	return send_all(c->fd, text, strlen(text));
+}
+
+static bool is(const struct conn *c, const char *kind)
+{
+	return !strcmp(c->kind, kind);
+}
+
+/* Waits until the other side goes. */
+static bool say_nothing(struct conn *c)
+{
+	struct pollfd p = {.fd = c->fd, .events = POLLIN | POLLRDHUP};
+
+	c->sh->broken++;
+	poll(&p, 1, 20000);
+	return false;
+}
+
+static bool send_body(struct conn *c, const char *p, size_t n)
+{
+	c->sh->bytes += (long long)n;
+	if (is(c, "cut") && n > 1000) {
+		c->sh->broken++;
+		send_all(c->fd, p, n / 2);
+		return false;
+	}
+	if (is(c, "hang") && c->number % 2 && n > 100)
+		return send_all(c->fd, p, 100) && say_nothing(c);
+	if (!is(c, "slow"))
+		return send_all(c->fd, p, n);
+	for (size_t at = 0; at < n; at += n / 8 + 1) {
+		size_t part = n - at < n / 8 + 1 ? n - at : n / 8 + 1;
+
+		usleep(10000);
+		if (!send_all(c->fd, p + at, part))
+			return false;
+	}
+	return true;
+}
+
+static bool answer(struct conn *c, char *file, long long size)
+{
+	const char *range = strcasestr(c->request, "\r\nRange: bytes=");
+	long long first = 0, last = size - 1;
+	char head[512], etag[64];
+	const char *match = strcasestr(c->request, "\r\nIf-None-Match: ");
+	bool tar = strlen(c->name) > 4 && !strcmp(c->name + strlen(c->name) - 4, ".tar");
+	int n;
+
+	snprintf(etag, sizeof etag, "\"%s-%lld\"", c->name, size);
+	if (match && !strncmp(match + 17, etag, strlen(etag))) {
+		c->sh->unchanged++;
+		n = snprintf(head, sizeof head, "HTTP/1.1 304 Not Modified\r\nETag: %s\r\n\r\n", etag);
+		return send_all(c->fd, head, (size_t)n);
+	}
+	if (is(c, "flipped") && tar)
+		for (long long i = size - 6000; i < size - 5900; i++)
+			file[i] = (char)~file[i];
+	if (range && !is(c, "whole"))
+		sscanf(range + 15, "%lld-%lld", &first, &last);
+	if (last >= size)
+		last = size - 1;
+	if (first > last)
+		return plain(c, "416 Range Not Satisfiable");
+	if (range && !is(c, "whole"))
+		n = snprintf(head, sizeof head,
+			"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes %lld-%lld/%lld\r\n"
+			"Content-Length: %lld\r\n\r\n",
+			first, last, size + (is(c, "longer") && tar), last - first + 1);
+	else
+		n = snprintf(head, sizeof head,
+			"HTTP/1.1 200 OK\r\nETag: %s\r\nContent-Length: %lld\r\n\r\n", etag, size);
+	return send_all(c->fd, head, (size_t)n) &&
+	       send_body(c, file + first, (size_t)(last - first + 1));
+}
+
+/* Requests for that file so far. */
+static unsigned earlier(const struct conn *c)
+{
+	return c->sh->counter[wl_hash64(c->name, strlen(c->name), 0) % RANGESD_COUNTERS]++;
+}
+
+static bool serve(struct conn *c)
+{
+	char path[1024], *file;
+	struct stat st;
+	bool ok = false;
+	int fd;
+
+	if (is(c, "busy") && earlier(c) < 2)
+		return plain(c, "503 Service Unavailable");
+	if (is(c, "secret"))
+		return plain(c, "403 Forbidden");
+	snprintf(path, sizeof path, "%s/%s", c->dir, c->name);
+	fd = open(path, O_RDONLY);
+	if (fd < 0 || fstat(fd, &st) < 0 || strstr(c->name, ".."))
+		return plain(c, "404 Not Found");
+	file = malloc((size_t)st.st_size + 1);
+	if (file && pread(fd, file, (size_t)st.st_size, 0) == st.st_size)
+		ok = answer(c, file, st.st_size);
+	close(fd);
+	free(file);
+	return ok;
+}
+
+static void note(const struct conn *c, const char *header, char *out, size_t size)
+{
+	char find[64];
+	const char *p;
+
+	snprintf(find, sizeof find, "\r\n%s: ", header);
+	p = strcasestr(c->request, find);
+	snprintf(out, size, "%.*s", p ? (int)strcspn(p + strlen(find), "\r\n") : 0,
+		p ? p + strlen(find) : "");
+}
+
+static bool read_request(struct conn *c)
+{
+	size_t n = 0;
+
+	while (n < sizeof c->request - 1) {
+		ssize_t got = recv(c->fd, c->request + n, sizeof c->request - 1 - n, 0);
+
+		if (got <= 0)
+			return false;
+		n += (size_t)got;
+		c->request[n] = 0;
+		if (!strstr(c->request, "\r\n\r\n"))
+			continue;
+		note(c, "Authorization", c->sh->authorization, sizeof c->sh->authorization);
+		note(c, "X-Amz-Date", c->sh->date, sizeof c->sh->date);
+		note(c, "X-Amz-Security-Token", c->sh->token, sizeof c->sh->token);
+		note(c, "X-Amz-Content-Sha256", c->sh->content, sizeof c->sh->content);
+		note(c, "Host", c->sh->host, sizeof c->sh->host);
+		c->number = c->sh->requests++;
+		return sscanf(c->request, "GET /%31[^/]/%255s", c->kind, c->name) == 2;
+	}
+	return false;
+}
+
+static void *run_connection(void *arg)
+{
+	struct conn *c = arg;
+
+	while (read_request(c) && serve(c))
+		;
+	close(c->fd);
+	free(c);
+	return NULL;
+}
+
+static void run_server(int fd, const char *dir, struct rangesd_shared *sh)
+{
+	for (;;) {
+		struct conn *c = calloc(1, sizeof *c);
+		pthread_t id;
+
+		if (!c)
+			_exit(1);
+		c->sh = sh;
+		c->dir = dir;
+		c->fd = accept(fd, NULL, NULL);
+		if (c->fd < 0 || pthread_create(&id, NULL, run_connection, c))
+			free(c);
+		else
+			pthread_detach(id);
+	}
+}
+
+struct rangesd rangesd_start(const char *dir)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof a;
+	struct rangesd d = {0};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	d.shared = mmap(NULL, sizeof *d.shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		-1, 0);
+	if (fd < 0 || d.shared == MAP_FAILED || bind(fd, (struct sockaddr *)&a, sizeof a) ||
+		listen(fd, 128) || getsockname(fd, (struct sockaddr *)&a, &len))
+		abort();
+	d.port = ntohs(a.sin_port);
+	d.pid = fork();
+	if (d.pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		run_server(fd, dir, d.shared);
+	}
+	close(fd);
+	return d;
+}
+
+void rangesd_stop(struct rangesd *d)
+{
+	kill(d->pid, SIGKILL);
+	waitpid(d->pid, NULL, 0);
+	munmap(d->shared, sizeof *d->shared);
+}
