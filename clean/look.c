@@ -53,6 +53,51 @@ static void mean_colours(const struct wl_image *im, uint8_t *out)
 	}
 }
 
+/* The mean of cell (cx, cy) of an even grid; in 1/16. */
+static int cell_mean(const struct wl_image *im, int cx, int cy)
+{
+	int x0 = im->width * cx / WL_LOOK_CELLS, x1 = im->width * (cx + 1) / WL_LOOK_CELLS;
+	int y0 = im->height * cy / WL_LOOK_CELLS, y1 = im->height * (cy + 1) / WL_LOOK_CELLS;
+	unsigned sum = 0, n;
+
+	x1 += x1 == x0;
+	y1 += y1 == y0;
+	for (int y = y0; y < y1; y++)
+		for (int x = x0; x < x1; x++)
+			sum += im->data[(size_t)y * (size_t)im->width + (size_t)x];
+	n = (unsigned)(y1 - y0) * (unsigned)(x1 - x0);
+	return (int)((16 * (uint64_t)sum + n / 2) / n);
+}
+
+/* v: 16 * 65536 times a level. */
+static uint8_t level(int64_t v)
+{
+	v = (v + (1 << 19)) >> 20;
+	return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
+}
+
+/* JFIF's YCbCr of mean levels: pixels that were clipped make a difference, seldom. */
+void wl_look_make_low(const struct wl_image_low *low, struct wl_look *out)
+{
+	uint8_t *to = out->colour;
+
+	out->phash = wl_phash_grey32(out->grey);
+	out->aspect_1024 =
+		(uint32_t)((1024 * (int64_t)low->width + low->height / 2) / low->height);
+	for (int cy = 0; cy < WL_LOOK_CELLS; cy++)
+		for (int cx = 0; cx < WL_LOOK_CELLS; cx++, to += 3) {
+			int64_t y = (int64_t)cell_mean(&low->luma, cx, cy) * 65536;
+			int64_t cb = 0, cr = 0;
+			if (low->cb.data) {
+				cb = cell_mean(&low->cb, cx, cy) - 16 * 128;
+				cr = cell_mean(&low->cr, cx, cy) - 16 * 128;
+			}
+			to[0] = level(y + 91881 * cr);
+			to[1] = level(y - 22554 * cb - 46802 * cr);
+			to[2] = level(y + 116130 * cb);
+		}
+}
+
 int wl_look_make_grey(const struct wl_image *rgb, const struct wl_image *grey, struct wl_look *out,
 	struct wl_err *err)
 {

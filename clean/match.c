@@ -50,11 +50,19 @@ int wl_view_make_by(const struct wl_image *rgb, int by, int width, int height, s
 	out->look.aspect_1024 = (uint32_t)((1024 * (int64_t)width + height / 2) / height);
 	if (more > 1)
 		WL_TRY_OUT(wl_windows_reduce(&grey, more, &small, err));
-	ret = wl_windows_make(more > 1 ? &small : &grey, &out->windows, err);
+	ret = wl_windows_make(more > 1 ? &small : &grey, &out->windows, NULL, err);
 out:
 	wl_image_release(&small);
 	wl_image_release(&grey);
 	return ret;
+}
+
+int wl_view_make_low(const struct wl_image_low *low, struct wl_view *out, struct wl_err *err)
+{
+	memset(out, 0, sizeof(*out));
+	WL_TRY(wl_windows_make(&low->luma, &out->windows, out->look.grey, err));
+	wl_look_make_low(low, &out->look);
+	return 0;
 }
 
 int wl_view_make(const struct wl_image *rgb, struct wl_view *out, struct wl_err *err)

@@ -35,6 +35,10 @@ WL_MUST_CHECK int wl_view_make(
 WL_MUST_CHECK int wl_view_make_by(const struct wl_image *rgb, int by, int width, int height,
 	struct wl_view *out, struct wl_err *err);
 
+/* From the low frequencies of a JPEG at 1/wl_windows_scale of its size: nearly the same. */
+WL_MUST_CHECK int wl_view_make_low(
+	const struct wl_image_low *low, struct wl_view *out, struct wl_err *err);
+
 bool wl_view_match(const struct wl_view *a, const struct wl_view *b, struct wl_radii r);
 
 /* Whether hashes of windows i and k may be compared at all. */

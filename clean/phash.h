@@ -11,6 +11,7 @@
 #define WL_CLEAN_PHASH_H
 
 #include "ingest/image.h"
+#include "ingest/image_low.h"
 #include "ops/err.h"
 
 #include <stdbool.h>
@@ -36,6 +37,9 @@ WL_MUST_CHECK int wl_look_make(const struct wl_image *rgb, struct wl_look *out, 
 /* The same where the grey picture is there already. */
 WL_MUST_CHECK int wl_look_make_grey(const struct wl_image *rgb, const struct wl_image *grey,
 	struct wl_look *out, struct wl_err *err);
+
+/* The rest of a look whose grey pixels are there already. */
+void wl_look_make_low(const struct wl_image_low *low, struct wl_look *out);
 
 /* Whether two pictures whose hashes are near are the same one, re-encoded, resized or made a
  * little lighter or darker.  Symmetric; when in doubt false, for a false merge loses a picture

@@ -147,13 +147,36 @@ static int hash_bytes(struct wl_signature *s, const void *bytes, size_t n, struc
 	return 0;
 }
 
+/* 1 done, 0 it takes the library. */
+static int sign_low(struct wl_signature *s, const void *bytes, size_t n, struct wl_err *err)
+{
+	struct wl_image_low low;
+	int width, height, by, ret = -1;
+
+	if (!wl_image_low_size(bytes, n, &width, &height))
+		return 0;
+	by = wl_windows_scale(width, height);
+	if (by < 4)
+		return 0;
+	ret = wl_image_low(bytes, n, by, &low, err);
+	if (ret <= 0)
+		return ret;
+	ret = hash_bytes(s, bytes, n, err) < 0 || wl_view_make_low(&low, &s->picture, err) < 0 ? -1
+											       : 1;
+	wl_image_low_release(&low);
+	return ret;
+}
+
 static int sign_small(struct wl_signature *s, const void *bytes, size_t n, struct wl_err *err)
 {
 	struct wl_image_info info;
 	struct wl_image im = {0};
-	int got, ret = -1;
+	int got, ret = sign_low(s, bytes, n, err);
 
+	if (ret != 0)
+		return ret < 0 ? -1 : 0;
 	WL_TRY(wl_image_probe(bytes, n, &info, err));
+	ret = -1;
 	WL_TRY(wl_image_decode_by(bytes, n, wl_windows_scale(info.width, info.height), &info, &im,
 		&got, err));
 	WL_TRY_OUT(got > 1 ? hash_bytes(s, bytes, n, err) : hash_pixels(s, &im, err));

@@ -15,9 +15,9 @@
 #include <stdint.h>
 
 /* Changes when a signature of the same pair would come out different. */
-#define WL_SIGNATURE_VERSION 2
-#define WL_SIGNATURE_KEY "signature 2" /* what dedup's databases are begun under */
-#define WL_SIGNATURE_KEY_SMALL "signature 2, small"
+#define WL_SIGNATURE_VERSION 3
+#define WL_SIGNATURE_KEY "signature 3" /* what dedup's databases are begun under */
+#define WL_SIGNATURE_KEY_SMALL "signature 3, small"
 enum { WL_SIGNATURE_HASH = 16 }; /* bytes kept of a SHA-256 */
 
 struct wl_signature {

@@ -5,7 +5,8 @@
 #include <string.h>
 
 enum {
-	SIDE = 32,
+	SIDE = 16,	  /* cells a side that a hash is made of */
+	CELLS_MAX = 32,
 	LOW = 8,
 	ONE = 1024,	  /* a side, in units of struct wl_rect */
 	SMALL_SIDE = 64,  /* a reduced picture's shorter side is at least this, if it can be */
@@ -148,102 +149,85 @@ static uint32_t *sums_of(const struct wl_image *g, struct wl_err *err)
 	return s;
 }
 
-/* Edges of 32 even cells between a and b (1/1024 of n pixels): pixel and 1/64 of it. */
-struct edge {
-	int at, part;
+/* Edges of even cells between a and b (1/1024 of n pixels): pixel and 1/64 of it. */
+struct edges {
+	int at[CELLS_MAX + 1], part[CELLS_MAX + 1];
+	double inverse[CELLS_MAX]; /* 1 / width of a cell, in 1/64 pixels; 0: no width */
 };
 
-static void edges_of(struct edge e[SIDE + 1], int a, int b, int n)
+static void edges_of(struct edges *e, int a, int b, int n, int cells)
 {
-	for (int i = 0; i <= SIDE; i++) {
-		/* 64 * n * (a + (b - a) i / 32) / 1024 */
-		int64_t v = ((int64_t)a * SIDE + (int64_t)(b - a) * i) * n * 64 / (ONE * SIDE);
-		e[i].at = (int)(v >> 6);
-		e[i].part = (int)(v & 63);
-		if (e[i].at >= n) {
-			e[i].at = n - 1;
-			e[i].part = 64;
+	for (int i = 0; i <= cells; i++) {
+		/* 64 * n * (a + (b - a) i / cells) / 1024 */
+		int64_t v = ((int64_t)a * cells + (int64_t)(b - a) * i) * n * 64 / (ONE * cells);
+		e->at[i] = (int)(v >> 6);
+		e->part[i] = (int)(v & 63);
+		if (e->at[i] >= n) {
+			e->at[i] = n - 1;
+			e->part[i] = 64;
 		}
+	}
+	for (int i = 0; i < cells; i++) {
+		int width = (e->at[i + 1] - e->at[i]) * 64 + e->part[i + 1] - e->part[i];
+		e->inverse[i] = width > 0 ? 1.0 / width : 0;
 	}
 }
 
-/* The window's cells, 16 times their mean less 128. */
-static void resample(const uint32_t *s, int w, int h, struct wl_rect r, int16_t out[SIDE][SIDE])
+/* The window's cells, 16 times their mean less 128; [cells, cells].  Every product here is of
+ * whole numbers below 2^53 or one rounding of IEEE 754: the same bits everywhere. */
+static void resample(const uint32_t *s, int w, int h, struct wl_rect r, int cells, int16_t *out)
 {
-	struct edge ex[SIDE + 1], ey[SIDE + 1];
-	int64_t above[SIDE + 1], here[SIDE + 1];
+	struct edges ex, ey;
+	int64_t sums[2][CELLS_MAX + 1], *above = sums[0], *here = sums[1];
 	size_t stride = (size_t)w + 1;
 
-	edges_of(ex, r.x0, r.x1, w);
-	edges_of(ey, r.y0, r.y1, h);
-	for (int y = 0; y <= SIDE; y++) {
-		const uint32_t *p = s + (size_t)ey[y].at * stride, *q = p + stride;
-		int py = ey[y].part;
-		for (int x = 0; x <= SIDE; x++) { /* 4096 times the sum left of and above it */
-			int i = ex[x].at, px = ex[x].part;
+	edges_of(&ex, r.x0, r.x1, w, cells);
+	edges_of(&ey, r.y0, r.y1, h, cells);
+	for (int y = 0; y <= cells; y++) {
+		const uint32_t *p = s + (size_t)ey.at[y] * stride, *q = p + stride;
+		int py = ey.part[y];
+		int64_t *t;
+		for (int x = 0; x <= cells; x++) { /* 4096 times the sum left of and above it */
+			int i = ex.at[x], px = ex.part[x];
 			int64_t top = (int64_t)p[i] * (64 - px) + (int64_t)p[i + 1] * px;
 			int64_t foot = (int64_t)q[i] * (64 - px) + (int64_t)q[i + 1] * px;
 			here[x] = top * (64 - py) + foot * py;
 		}
-		for (int x = 0; y && x < SIDE; x++) {
-			int64_t wide = (ex[x + 1].at - ex[x].at) * 64 + ex[x + 1].part - ex[x].part;
-			int64_t high = (ey[y].at - ey[y - 1].at) * 64 + ey[y].part - ey[y - 1].part;
-			int64_t sum = here[x + 1] - here[x] - above[x + 1] + above[x];
-			int64_t area = wide * high;
-			out[y - 1][x] = (int16_t)(area ? 16 * sum / area - 16 * 128 : 0);
+		for (int x = 0; y && x < cells; x++) {
+			double sum = (double)(here[x + 1] - here[x] - above[x + 1] + above[x]);
+			double area = ex.inverse[x] * ey.inverse[y - 1];
+			*out++ = (int16_t)(area > 0 ? (int)(16 * sum * area) - 16 * 128 : 0);
 		}
-		memcpy(above, here, sizeof(here));
+		t = above;
+		above = here;
+		here = t;
 	}
 }
 
-/* 2^14 cos(pi k (2 n + 1) / 64), rounded: a table, so that no mathematical library matters. */
+/* 2^14 cos(pi k (2 n + 1) / 32), rounded: a table, so that no mathematical library matters. */
 /* clang-format off */
 static const int16_t COSINE[LOW][SIDE] = {
-	{
-		16384, 16384, 16384, 16384, 16384, 16384, 16384, 16384, 16384, 16384, 16384,
-		16384, 16384, 16384, 16384, 16384, 16384, 16384, 16384, 16384, 16384, 16384,
-		16384, 16384, 16384, 16384, 16384, 16384, 16384, 16384, 16384, 16384,
-	},
-	{
-		16364, 16207, 15893, 15426, 14811, 14053, 13160, 12140, 11003, 9760, 8423,
-		7005, 5520, 3981, 2404, 804, -804, -2404, -3981, -5520, -7005, -8423,
-		-9760, -11003, -12140, -13160, -14053, -14811, -15426, -15893, -16207, -16364,
-	},
-	{
-		16305, 15679, 14449, 12665, 10394, 7723, 4756, 1606, -1606, -4756, -7723,
-		-10394, -12665, -14449, -15679, -16305, -16305, -15679, -14449, -12665, -10394, -7723,
-		-4756, -1606, 1606, 4756, 7723, 10394, 12665, 14449, 15679, 16305,
-	},
-	{
-		16207, 14811, 12140, 8423, 3981, -804, -5520, -9760, -13160, -15426, -16364,
-		-15893, -14053, -11003, -7005, -2404, 2404, 7005, 11003, 14053, 15893, 16364,
-		15426, 13160, 9760, 5520, 804, -3981, -8423, -12140, -14811, -16207,
-	},
-	{
-		16069, 13623, 9102, 3196, -3196, -9102, -13623, -16069, -16069, -13623, -9102,
-		-3196, 3196, 9102, 13623, 16069, 16069, 13623, 9102, 3196, -3196, -9102,
-		-13623, -16069, -16069, -13623, -9102, -3196, 3196, 9102, 13623, 16069,
-	},
-	{
-		15893, 12140, 5520, -2404, -9760, -14811, -16364, -14053, -8423, -804, 7005,
-		13160, 16207, 15426, 11003, 3981, -3981, -11003, -15426, -16207, -13160, -7005,
-		804, 8423, 14053, 16364, 14811, 9760, 2404, -5520, -12140, -15893,
-	},
-	{
-		15679, 10394, 1606, -7723, -14449, -16305, -12665, -4756, 4756, 12665, 16305,
-		14449, 7723, -1606, -10394, -15679, -15679, -10394, -1606, 7723, 14449, 16305,
-		12665, 4756, -4756, -12665, -16305, -14449, -7723, 1606, 10394, 15679,
-	},
-	{
-		15426, 8423, -2404, -12140, -16364, -13160, -3981, 7005, 14811, 15893, 9760,
-		-804, -11003, -16207, -14053, -5520, 5520, 14053, 16207, 11003, 804, -9760,
-		-15893, -14811, -7005, 3981, 13160, 16364, 12140, 2404, -8423, -15426,
-	},
+	{16384, 16384, 16384, 16384, 16384, 16384, 16384, 16384,
+		16384, 16384, 16384, 16384, 16384, 16384, 16384, 16384},
+	{16305, 15679, 14449, 12665, 10394, 7723, 4756, 1606,
+		-1606, -4756, -7723, -10394, -12665, -14449, -15679, -16305},
+	{16069, 13623, 9102, 3196, -3196, -9102, -13623, -16069,
+		-16069, -13623, -9102, -3196, 3196, 9102, 13623, 16069},
+	{15679, 10394, 1606, -7723, -14449, -16305, -12665, -4756,
+		4756, 12665, 16305, 14449, 7723, -1606, -10394, -15679},
+	{15137, 6270, -6270, -15137, -15137, -6270, 6270, 15137,
+		15137, 6270, -6270, -15137, -15137, -6270, 6270, 15137},
+	{14449, 1606, -12665, -15679, -4756, 10394, 16305, 7723,
+		-7723, -16305, -10394, 4756, 15679, 12665, -1606, -14449},
+	{13623, -3196, -16069, -9102, 9102, 16069, 3196, -13623,
+		-13623, 3196, 16069, 9102, -9102, -16069, -3196, 13623},
+	{12665, -7723, -15679, 1606, 16305, 4756, -14449, -10394,
+		10394, 14449, -4756, -16305, -1606, 15679, 7723, -12665},
 };
 /* clang-format on */
 
 /* Signs of the 63 lowest frequencies but the mean, by row of vertical frequency. */
-static uint64_t hash_cells(int16_t cells[SIDE][SIDE])
+static uint64_t hash_cells(int16_t cells[SIDE * SIDE])
 {
 	int32_t rows[LOW][SIDE];
 	uint64_t hash = 0;
@@ -253,7 +237,7 @@ static uint64_t hash_cells(int16_t cells[SIDE][SIDE])
 			rows[k][x] = 0;
 		for (int y = 0; y < SIDE; y++)
 			for (int x = 0; x < SIDE; x++)
-				rows[k][x] += COSINE[k][y] * cells[y][x] >> 4;
+				rows[k][x] += COSINE[k][y] * cells[y * SIDE + x] >> 4;
 	}
 	for (int k = 0; k < LOW; k++)
 		for (int m = 0; m < LOW; m++) {
@@ -266,15 +250,14 @@ static uint64_t hash_cells(int16_t cells[SIDE][SIDE])
 }
 
 /* Nothing to be seen: the signs would be those of noise. */
-static bool is_flat(int16_t cells[SIDE][SIDE])
+static bool is_flat(int16_t cells[SIDE * SIDE])
 {
 	int64_t s = 0, ss = 0, n = SIDE * SIDE;
 
-	for (int y = 0; y < SIDE; y++)
-		for (int x = 0; x < SIDE; x++) {
-			s += cells[y][x];
-			ss += cells[y][x] * cells[y][x];
-		}
+	for (int i = 0; i < SIDE * SIDE; i++) {
+		s += cells[i];
+		ss += cells[i] * cells[i];
+	}
 	return ss * n - s * s < (int64_t)FLAT * FLAT * n * n;
 }
 
@@ -299,10 +282,24 @@ struct wl_rect wl_window_rect(const struct wl_windows *w, int i)
 		(int16_t)(y0 + (y1 - y0) * p.y1 / ONE)};
 }
 
-int wl_windows_make(const struct wl_image *grey, struct wl_windows *out, struct wl_err *err)
+/* The picture's cells as grey values. */
+static void shrink(const uint32_t *sums, const struct wl_image *grey, uint8_t *small)
+{
+	int16_t cells[CELLS_MAX * CELLS_MAX];
+
+	resample(sums, grey->width, grey->height, (struct wl_rect){0, 0, ONE, ONE}, CELLS_MAX,
+		cells);
+	for (int i = 0; i < CELLS_MAX * CELLS_MAX; i++) {
+		int v = (cells[i] + 16 * 128 + 8) / 16;
+		small[i] = (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
+	}
+}
+
+int wl_windows_make(
+	const struct wl_image *grey, struct wl_windows *out, uint8_t *small, struct wl_err *err)
 {
 	int margin[4] = {0}, sides[4] = {grey->width, grey->height, grey->width, grey->height};
-	int16_t cells[SIDE][SIDE];
+	int16_t cells[SIDE * SIDE];
 	uint32_t *sums;
 
 	if (grey->channels != 1)
@@ -311,6 +308,8 @@ int wl_windows_make(const struct wl_image *grey, struct wl_windows *out, struct 
 	sums = sums_of(grey, err);
 	if (!sums)
 		return -1;
+	if (small)
+		shrink(sums, grey, small);
 	find_margins(grey, margin);
 	for (int i = 0; i < 4; i++) {
 		int v = margin[i] * 256 / sides[i];
@@ -325,7 +324,8 @@ int wl_windows_make(const struct wl_image *grey, struct wl_windows *out, struct 
 			   !(out->trim[0] | out->trim[1] | out->trim[2] | out->trim[3])) {
 			continue;
 		} else {
-			resample(sums, grey->width, grey->height, wl_window_rect(out, i), cells);
+			resample(sums, grey->width, grey->height, wl_window_rect(out, i), SIDE,
+				cells);
 			if (is_flat(cells))
 				continue;
 			out->hash[i] = hash_cells(cells);

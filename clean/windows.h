@@ -6,7 +6,7 @@
  * All of it is made of a small grey picture (the original reduced by 1, 2, 4 or 8, which is
  * what libjpeg gives when it decodes at a smaller scale), by sums of integers: the same bits
  * on every machine.  A hash has the signs of the 8x8 lowest frequencies of a window resampled
- * to 32x32, without the mean (bit 63 is 0); so the hash of the mirrored window is the hash with
+ * to 16x16, without the mean (bit 63 is 0); so the hash of the mirrored window is the hash with
  * every odd column's bits turned over.
  */
 #ifndef WL_CLEAN_WINDOWS_H
@@ -42,9 +42,10 @@ struct wl_rect wl_window_rect(const struct wl_windows *w, int i);
 /* By what a picture of this size is reduced: 1, 2, 4 or 8. */
 int wl_windows_scale(int width, int height);
 
-/* grey: 1 channel, reduced by wl_windows_scale of the original's size. */
+/* grey: 1 channel, reduced by wl_windows_scale of the original's size.  small: NULL, or gets the
+ * whole picture as means of [32, 32] even cells. */
 WL_MUST_CHECK int wl_windows_make(
-	const struct wl_image *grey, struct wl_windows *out, struct wl_err *err);
+	const struct wl_image *grey, struct wl_windows *out, uint8_t *small, struct wl_err *err);
 
 /* The grey picture divided by an integer, means of whole blocks (the last ones may be
  * smaller). */

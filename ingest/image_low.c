@@ -1,0 +1,606 @@
+/*
+ * See image_low.h.
+ *
+ * ISO/IEC 10918-1 (ITU T.81), sequential DCT.  The scan's bytes are first copied without their
+ * stuffing, so that bits are fetched eight bytes at a time without a look at each.  A code and
+ * the bits that follow it are stepped over by one look-up of the next LOOK bits, which says how
+ * many bits and coefficients to go; where several symbols fit into these bits, it goes over all
+ * of them.
+ */
+#include "ingest/image_low.h"
+
+#include "ingest/image_codec.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	LOOK = 11,
+	COEFFICIENTS = 64,
+	END = 128,	/* what "end of block" adds to the place */
+	SAFE_GO = 15,	/* places that all symbols of an entry but the last may go */
+	INVALID = 0xff, /* bits of an entry: no such code, or a longer one */
+	PAD = 4096,	/* a damaged scan may be read on to the end of its MCU: 6 blocks * 64
+			 * coefficients * 31 bits at most */
+	RESTARTS_MAX = 1 << 16,
+};
+
+struct huffman {
+	uint8_t look_bits[1 << LOOK], look_symbol[1 << LOOK]; /* bits 0: a longer code */
+	int32_t max_code[18];				      /* by length; -1 none */
+	int32_t offset[17];				      /* of symbols, less the first code */
+	uint8_t symbol[256];
+	bool known;
+};
+
+/* A step over AC symbols. */
+struct step {
+	uint8_t bits, go;	/* over all that fit */
+	uint8_t bits1, go1;	/* over the first */
+};
+
+struct component {
+	int id, h, v, quant, dc, ac;
+	int last;
+	struct wl_image *plane;
+};
+
+struct low {
+	const uint8_t *p, *end; /* what is left of the file */
+	int by, width, height, components, restart;
+	struct component c[3];
+	uint16_t quant[4][COEFFICIENTS]; /* in zigzag order */
+	bool has_quant[4], has_frame, has_scan, jfif, adobe;
+	struct huffman dc[2], ac[2];
+	struct step step[2][1 << LOOK];
+	/* the scan without stuffing */
+	uint8_t *bytes;
+	size_t *segment; /* [segments + 1] where restart intervals begin */
+	size_t segments;
+};
+
+/* ---- tables ---- */
+
+static unsigned u16(const uint8_t *p)
+{
+	return (unsigned)p[0] << 8 | p[1];
+}
+
+static bool huffman_make(struct huffman *h, const uint8_t counts[16], const uint8_t *symbols)
+{
+	int code = 0, k = 0;
+
+	memset(h, 0, sizeof(*h));
+	for (int len = 1; len <= 16; len++) {
+		h->offset[len] = k - code;
+		for (int i = 0; i < counts[len - 1]; i++, k++, code++) {
+			if (k >= 256 || code >= 1 << len)
+				return false;
+			h->symbol[k] = symbols[k];
+			if (len > LOOK)
+				continue;
+			size_t from = (size_t)code << (LOOK - len), n = (size_t)1 << (LOOK - len);
+			memset(h->look_bits + from, len, n);
+			memset(h->look_symbol + from, symbols[k], n);
+		}
+		h->max_code[len] = counts[len - 1] ? code - 1 : -1;
+		code <<= 1;
+	}
+	h->known = true;
+	return true;
+}
+
+/* One symbol, if its bits are all in the entry. */
+static struct step step_one(const struct huffman *h, unsigned index)
+{
+	struct step s = {.bits1 = INVALID};
+	int bits = h->look_bits[index], run = h->look_symbol[index] >> 4,
+	    size = h->look_symbol[index] & 15;
+
+	if (!bits || (!size && run && run != 15))
+		return s;
+	s.bits1 = (uint8_t)(bits + size);
+	s.go1 = (uint8_t)(size || run ? run + 1 : END);
+	return s;
+}
+
+static void steps_make(const struct huffman *h, struct step *out)
+{
+	enum { MASK = (1 << LOOK) - 1 };
+
+	for (unsigned i = 0; i <= MASK; i++)
+		out[i] = step_one(h, i);
+	for (unsigned i = 0; i <= MASK; i++) {
+		int bits = out[i].bits1, go = out[i].go1;
+		while (bits < LOOK && go <= SAFE_GO) {
+			struct step next = out[(i << bits) & MASK];
+			/* Its code must lie in the bits that are known. */
+			if (next.bits1 == INVALID || bits + next.bits1 > LOOK)
+				break;
+			bits += next.bits1;
+			go += next.go1;
+		}
+		out[i].bits = (uint8_t)bits;
+		out[i].go = (uint8_t)go;
+	}
+}
+
+/* ---- headers ---- */
+
+static bool read_quant(struct low *l, const uint8_t *p, size_t n)
+{
+	while (n) {
+		int wide = p[0] >> 4, id = p[0] & 15;
+		size_t need = 1 + (size_t)COEFFICIENTS * (wide ? 2 : 1);
+		if (id > 3 || wide > 1 || n < need)
+			return false;
+		for (int i = 0; i < COEFFICIENTS; i++)
+			l->quant[id][i] = (uint16_t)(wide ? u16(p + 1 + 2 * i) : p[1 + i]);
+		l->has_quant[id] = true;
+		p += need;
+		n -= need;
+	}
+	return true;
+}
+
+static bool read_huffman(struct low *l, const uint8_t *p, size_t n)
+{
+	while (n) {
+		int ac = p[0] >> 4, id = p[0] & 15;
+		size_t count = 0;
+		if (n < 17 || ac > 1 || id > 1)
+			return false;
+		for (int i = 1; i <= 16; i++)
+			count += p[i];
+		if (n < 17 + count || count > 256)
+			return false;
+		if (!huffman_make(ac ? &l->ac[id] : &l->dc[id], p + 1, p + 17))
+			return false;
+		p += 17 + count;
+		n -= 17 + count;
+	}
+	return true;
+}
+
+static bool read_frame(struct low *l, const uint8_t *p, size_t n)
+{
+	if (l->has_frame || n < 6 || p[0] != 8)
+		return false;
+	l->height = (int)u16(p + 1);
+	l->width = (int)u16(p + 3);
+	l->components = p[5];
+	if ((l->components != 1 && l->components != 3) || n != 6 + 3 * (size_t)l->components)
+		return false;
+	if (l->width < 1 || l->height < 1 || l->width > WL_IMAGE_MAX_SIDE_PX ||
+		l->height > WL_IMAGE_MAX_SIDE_PX ||
+		(int64_t)l->width * l->height > WL_IMAGE_MAX_PIXELS)
+		return false;
+	for (int i = 0; i < l->components; i++) {
+		struct component *c = &l->c[i];
+		c->id = p[6 + 3 * i];
+		c->h = p[7 + 3 * i] >> 4;
+		c->v = p[7 + 3 * i] & 15;
+		if (p[8 + 3 * i] > 3 || !l->has_quant[p[8 + 3 * i]])
+			return false;
+		if (i && (c->h != 1 || c->v != 1))
+			return false;
+		if (c->h < 1 || c->h > 2 || c->v < 1 || c->v > 2)
+			return false;
+		c->quant = p[8 + 3 * i];
+	}
+	if (l->components == 1) /* a scan of one component is not interleaved */
+		l->c[0].h = l->c[0].v = 1;
+	l->has_frame = true;
+	return true;
+}
+
+/* Gives the quantiser of each component in *q. */
+static bool read_scan(struct low *l, const uint8_t *p, size_t n, const uint16_t *q[3])
+{
+	size_t k = (size_t)l->components;
+
+	if (!l->has_frame || n != 4 + 2 * k || p[0] != k || p[n - 3] != 0 || p[n - 2] != 63 ||
+		p[n - 1] != 0)
+		return false;
+	for (size_t i = 0; i < k; i++) {
+		struct component *c = &l->c[i];
+		int dc = p[2 + 2 * i] >> 4, ac = p[2 + 2 * i] & 15;
+		if (p[1 + 2 * i] != c->id || dc > 1 || ac > 1 || !l->dc[dc].known ||
+			!l->ac[ac].known)
+			return false;
+		q[i] = l->quant[c->quant];
+		c->dc = dc;
+		c->ac = ac;
+	}
+	/* Without either mark the ids tell the colours (as libjpeg guesses). */
+	return k == 1 || l->jfif || l->adobe ||
+	       (l->c[0].id == 1 && l->c[1].id == 2 && l->c[2].id == 3);
+}
+
+/* APPn: false when it says that this is nothing for us. */
+static bool read_app(struct low *l, int marker, const uint8_t *p, size_t n)
+{
+	if (marker == 0xe0 && n >= 5 && memcmp(p, "JFIF", 5) == 0)
+		l->jfif = true;
+	if (marker == 0xe1 && n > 6 && memcmp(p, "Exif\0", 6) == 0)
+		return wl_exif_orientation(p + 6, n - 6) == 1;
+	if (marker == 0xee && n >= 12 && memcmp(p, "Adobe", 5) == 0) {
+		l->adobe = true;
+		return p[11] == 1 || l->components == 1;
+	}
+	return true;
+}
+
+/* Up to the scan's data. */
+static bool read_headers(struct low *l, const uint16_t *q[3])
+{
+	bool ok = l->end - l->p > 4 && l->p[0] == 0xff && l->p[1] == 0xd8;
+
+	l->p += 2;
+	while (ok && l->end - l->p >= 4) {
+		int marker = l->p[1];
+		size_t n = u16(l->p + 2);
+		const uint8_t *body = l->p + 4;
+		if (l->p[0] != 0xff || n < 2 || n > (size_t)(l->end - l->p) - 2)
+			return false;
+		l->p += 2 + n;
+		n -= 2;
+		if (marker == 0xda)
+			return read_scan(l, body, n, q);
+		if (marker == 0xdb)
+			ok = read_quant(l, body, n);
+		else if (marker == 0xc4)
+			ok = read_huffman(l, body, n);
+		else if (marker == 0xc0 || marker == 0xc1)
+			ok = read_frame(l, body, n);
+		else if (marker == 0xdd && n == 2)
+			l->restart = (int)u16(body);
+		else if (marker >= 0xe0 && marker <= 0xef)
+			ok = read_app(l, marker, body, n);
+		else if (marker != 0xfe)
+			return false;
+	}
+	return false;
+}
+
+/* ---- the scan's bytes ---- */
+
+/* 1, 0: not one whole scan with an end behind it, -1. */
+static int unstuff(struct low *l, struct wl_err *err)
+{
+	size_t left = (size_t)(l->end - l->p), n = 0, cap = 64;
+
+	l->bytes = malloc(left + PAD);
+	l->segment = malloc((cap + 1) * sizeof(*l->segment));
+	if (!l->bytes || !l->segment)
+		return wl_err_nomem(err, "a JPEG's coded data", left);
+	l->segment[0] = 0;
+	for (;;) {
+		const uint8_t *ff = memchr(l->p, 0xff, left);
+		if (!ff || ff + 1 >= l->end)
+			return 0;
+		size_t run = (size_t)(ff - l->p) + (ff[1] == 0);
+		memcpy(l->bytes + n, l->p, run);
+		n += run;
+		left -= (size_t)(ff - l->p) + 2;
+		l->p = ff + 2;
+		if (ff[1] == 0)
+			continue;
+		l->segment[++l->segments] = n;
+		if (ff[1] == 0xd9)
+			break;
+		/* Restart markers count 0 to 7. */
+		if (!l->restart || ff[1] != (0xd0 | ((l->segments - 1) & 7)) ||
+			l->segments >= RESTARTS_MAX)
+			return 0;
+		if (l->segments == cap) {
+			size_t *s = realloc(l->segment, (2 * cap + 1) * sizeof(*s));
+			if (!s)
+				return wl_err_nomem(err, "restart intervals", cap * sizeof(*s));
+			l->segment = s;
+			cap *= 2;
+		}
+	}
+	memset(l->bytes + n, 0, PAD);
+	return 1;
+}
+
+struct bits {
+	const uint8_t *p;
+	uint64_t v; /* the next bits, from the top */
+	int n;	    /* of them; 56 at least after fill */
+};
+
+/* Fabian Giesen's third variant: the bits that do not fit are read again next time. */
+static inline void fill(struct bits *b)
+{
+	uint64_t next;
+
+	memcpy(&next, b->p, 8);
+	b->v |= __builtin_bswap64(next) >> b->n;
+	b->p += (63 - b->n) >> 3;
+	b->n |= 56;
+}
+
+static inline void drop(struct bits *b, int n)
+{
+	b->v <<= n;
+	b->n -= n;
+}
+
+/* A symbol whose code may be long, or -1. */
+static int symbol_slow(const struct huffman *h, struct bits *b)
+{
+	for (int len = LOOK + 1; len <= 16; len++) {
+		int32_t code = (int32_t)(b->v >> (64 - len));
+		if (code <= h->max_code[len]) {
+			int at = code + h->offset[len];
+			drop(b, len);
+			return at >= 0 && at < 256 ? h->symbol[at] : -1;
+		}
+	}
+	return -1;
+}
+
+static inline int symbol(const struct huffman *h, struct bits *b)
+{
+	unsigned i = (unsigned)(b->v >> (64 - LOOK));
+	int bits = h->look_bits[i];
+
+	if (!bits)
+		return symbol_slow(h, b);
+	drop(b, bits);
+	return h->look_symbol[i];
+}
+
+/* T.81 F.2.2.1: `size` bits as a signed number. */
+static inline int extend(struct bits *b, int size)
+{
+	int v;
+
+	if (!size)
+		return 0;
+	v = (int)(b->v >> (64 - size));
+	drop(b, size);
+	return v < 1 << (size - 1) ? v - (1 << size) + 1 : v;
+}
+
+/* The difference of means, or INT_MIN. */
+static inline int read_mean(const struct huffman *h, struct bits *b)
+{
+	int size;
+
+	fill(b);
+	size = symbol(h, b);
+	return size < 0 || size > 15 ? INT32_MIN : extend(b, size);
+}
+
+/* The lowest AC coefficients 1, 2 and 4 in zigzag order: horizontal, vertical, both.  Gives the
+ * place reached, -1 for a bad code. */
+static int read_low(const struct huffman *h, struct bits *b, int low[3])
+{
+	int k = 1;
+
+	low[0] = low[1] = low[2] = 0;
+	while (k < 5) {
+		int s, run, size;
+		fill(b);
+		s = symbol(h, b);
+		run = s >> 4;
+		size = s & 15;
+		if (s < 0 || (!size && run && run != 15))
+			return -1;
+		if (!size && !run)
+			return k + END;
+		k += run;
+		s = extend(b, size);
+		if (k == 1 || k == 2)
+			low[k - 1] = s;
+		else if (k == 4)
+			low[2] = s;
+		k++;
+	}
+	return k;
+}
+
+/* Steps over the rest of a block from place k. */
+static bool skip_rest(const struct huffman *h, const struct step *steps, struct bits *b, int k)
+{
+	while (k < COEFFICIENTS) {
+		const struct step *s;
+		if (b->n < 32)
+			fill(b);
+		s = &steps[b->v >> (64 - LOOK)];
+		if (s->bits1 == INVALID) {
+			int sym = symbol(h, b), run, size;
+			run = sym >> 4;
+			size = sym & 15;
+			if (sym < 0 || (!size && run && run != 15))
+				return false;
+			drop(b, size);
+			k += size || run ? run + 1 : END;
+		} else if (k < COEFFICIENTS - SAFE_GO) {
+			drop(b, s->bits);
+			k += s->go;
+		} else {
+			drop(b, s->bits1);
+			k += s->go1;
+		}
+	}
+	return k == COEFFICIENTS || k >= END;
+}
+
+/* ---- pixels ---- */
+
+static inline uint8_t clip(int v)
+{
+	return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
+}
+
+static void put(struct wl_image *im, int x, int y, int v)
+{
+	if (x < im->width && y < im->height)
+		im->data[(size_t)y * (size_t)im->width + (size_t)x] = clip(v);
+}
+
+/* The means of a block's quarters, without its higher frequencies: 1/8 of the mean coefficient;
+ * of the others the mean of their cosine over half a block, 0.64073, times 1/4, and 1/sqrt(2)
+ * where one index is 0.  In 1/8192. */
+static void put_quarters(struct wl_image *im, int x, int y, int mean, const int low[3])
+{
+	enum { ONE_WAY = 928, BOTH = 841, HALF = 4096 };
+	int64_t m = (int64_t)mean * 1024 + HALF + (128 << 13);
+	int64_t h = (int64_t)low[0] * ONE_WAY, v = (int64_t)low[1] * ONE_WAY,
+		d = (int64_t)low[2] * BOTH;
+
+	put(im, x, y, (int)((m + h + v + d) >> 13));
+	put(im, x + 1, y, (int)((m - h + v - d) >> 13));
+	put(im, x, y + 1, (int)((m + h - v - d) >> 13));
+	put(im, x + 1, y + 1, (int)((m - h - v + d) >> 13));
+}
+
+/* Block (x, y) of component c. */
+static bool read_block(struct low *l, struct component *c, const uint16_t *q, struct bits *b, int x,
+	int y, bool quarters)
+{
+	int diff = read_mean(&l->dc[c->dc], b), low[3], k = 1, mean;
+
+	if (diff == INT32_MIN)
+		return false;
+	c->last = (int16_t)(c->last + diff);
+	mean = c->last * q[0];
+	if (quarters) {
+		k = read_low(&l->ac[c->ac], b, low);
+		if (k < 0)
+			return false;
+		low[0] *= q[1];
+		low[1] *= q[2];
+		low[2] *= q[4];
+		put_quarters(c->plane, 2 * x, 2 * y, mean, low);
+	} else {
+		put(c->plane, x, y, ((mean + 4) >> 3) + 128);
+	}
+	return skip_rest(&l->ac[c->ac], l->step[c->ac], b, k);
+}
+
+static bool read_mcu(struct low *l, const uint16_t *q[3], struct bits *b, int mx, int my)
+{
+	for (int i = 0; i < l->components; i++) {
+		struct component *c = &l->c[i];
+		for (int k = 0; k < c->h * c->v; k++)
+			if (!read_block(l, c, q[i], b, mx * c->h + k % c->h,
+				    my * c->v + k / c->h, i == 0 && l->by == 4))
+				return false;
+	}
+	return true;
+}
+
+/* All of the scan; every restart interval must end where its bytes do. */
+static bool read_mcus(struct low *l, const uint16_t *q[3])
+{
+	int wide = (l->width + 8 * l->c[0].h - 1) / (8 * l->c[0].h);
+	int high = (l->height + 8 * l->c[0].v - 1) / (8 * l->c[0].v);
+	int64_t total = (int64_t)wide * high, each = l->restart ? l->restart : total, at = 0;
+
+	if ((total + each - 1) / each != (int64_t)l->segments)
+		return false;
+	for (size_t s = 0; s < l->segments; s++) {
+		const uint8_t *from = l->bytes + l->segment[s];
+		int64_t bits = (int64_t)(l->segment[s + 1] - l->segment[s]) * 8, used;
+		struct bits b = {from, 0, 0};
+		for (int i = 0; i < l->components; i++)
+			l->c[i].last = 0;
+		for (int64_t to = at + each; at < to && at < total; at++)
+			if ((b.p - from) * 8 - b.n > bits ||
+				!read_mcu(l, q, &b, (int)(at % wide), (int)(at / wide)))
+				return false;
+		used = (b.p - from) * 8 - b.n;
+		if (used > bits || bits - used >= 8)
+			return false;
+	}
+	return true;
+}
+
+static int planes_make(struct low *l, struct wl_image_low *out, struct wl_err *err)
+{
+	int h = 8 * l->c[0].h, v = 8 * l->c[0].v;
+
+	WL_TRY(wl_image_alloc(&out->luma, (l->width + l->by - 1) / l->by,
+		(l->height + l->by - 1) / l->by, 1, err));
+	l->c[0].plane = &out->luma;
+	if (l->components == 1)
+		return 0;
+	l->c[1].plane = &out->cb;
+	l->c[2].plane = &out->cr;
+	for (int i = 1; i < 3; i++)
+		WL_TRY(wl_image_alloc(l->c[i].plane, (l->width + h - 1) / h,
+			(l->height + v - 1) / v, 1, err));
+	return 0;
+}
+
+bool wl_image_low_size(const void *bytes, size_t n, int *width, int *height)
+{
+	const uint8_t *p = bytes, *end = p + n;
+
+	if (n < 4 || p[0] != 0xff || p[1] != 0xd8)
+		return false;
+	for (p += 2; end - p >= 9 && p[0] == 0xff; p += 2 + u16(p + 2)) {
+		if (p[1] == 0xc0 || p[1] == 0xc1) {
+			*height = (int)u16(p + 5);
+			*width = (int)u16(p + 7);
+			return *width > 0 && *height > 0;
+		}
+		if (p[1] < 0xc4 || p[1] == 0xda || u16(p + 2) > end - p - 2)
+			return false;
+	}
+	return false;
+}
+
+int wl_image_low(
+	const void *bytes, size_t n, int by, struct wl_image_low *out, struct wl_err *err)
+{
+	struct low *l = malloc(sizeof(*l));
+	const uint16_t *q[3] = {NULL};
+	int ret = 0;
+
+	memset(out, 0, sizeof(*out));
+	if (!l)
+		return wl_err_nomem(err, "a JPEG's tables", sizeof(*l));
+	memset(l, 0, offsetof(struct low, step));
+	l->bytes = NULL;
+	l->segment = NULL;
+	l->segments = 0;
+	l->p = bytes;
+	l->end = l->p + n;
+	l->by = by;
+	if (n > WL_IMAGE_MAX_BYTES || !read_headers(l, q))
+		goto out;
+	ret = unstuff(l, err);
+	if (ret <= 0)
+		goto out;
+	for (int i = 0; i < 2; i++)
+		if (l->ac[i].known)
+			steps_make(&l->ac[i], l->step[i]);
+	ret = -1;
+	WL_TRY_OUT(planes_make(l, out, err));
+	out->width = l->width;
+	out->height = l->height;
+	ret = read_mcus(l, q);
+out:
+	free(l->bytes);
+	free(l->segment);
+	free(l);
+	if (ret != 1)
+		wl_image_low_release(out);
+	return ret;
+}
+
+void wl_image_low_release(struct wl_image_low *l)
+{
+	if (!l)
+		return;
+	wl_image_release(&l->luma);
+	wl_image_release(&l->cb);
+	wl_image_release(&l->cr);
+}
