@@ -16,29 +16,29 @@
 #include <string.h>
 
 enum {
-	LOOK = 11,
+	LOOK = 10,  /* bits that a step looks at */
+	FIRST = 9, /* and the look-up of a symbol */
 	COEFFICIENTS = 64,
+	LOW_END = 5,	/* the place behind the last coefficient that counts at 1/4 */
 	END = 128,	/* what "end of block" adds to the place */
 	SAFE_GO = 15,	/* places that all symbols of an entry but the last may go */
-	INVALID = 0xff, /* bits of an entry: no such code, or a longer one */
 	PAD = 4096,	/* a damaged scan may be read on to the end of its MCU: 6 blocks * 64
 			 * coefficients * 31 bits at most */
 	RESTARTS_MAX = 1 << 16,
 };
 
 struct huffman {
-	uint8_t look_bits[1 << LOOK], look_symbol[1 << LOOK]; /* bits 0: a longer code */
-	int32_t max_code[18];				      /* by length; -1 none */
-	int32_t offset[17];				      /* of symbols, less the first code */
+	uint16_t look[1 << FIRST]; /* symbol << 8 | bits; 0: a longer code */
+	int32_t max_code[18];	   /* by length; -1 none */
+	int32_t offset[17]; /* of symbols, less the first code */
 	uint8_t symbol[256];
 	bool known;
 };
 
-/* A step over AC symbols. */
-struct step {
-	uint8_t bits, go;	/* over all that fit */
-	uint8_t bits1, go1;	/* over the first */
-};
+/* A step over AC symbols and the bits behind them: bits and places to go over all that fit, then
+ * over the first alone, a byte each from the lowest; 0: the code is longer, or none.  Tables are
+ * small, for they must stay in the first-level cache together. */
+typedef uint32_t wl_step;
 
 struct component {
 	int id, h, v, quant, dc, ac;
@@ -53,7 +53,7 @@ struct low {
 	uint16_t quant[4][COEFFICIENTS]; /* in zigzag order */
 	bool has_quant[4], has_frame, has_scan, jfif, adobe;
 	struct huffman dc[2], ac[2];
-	struct step step[2][1 << LOOK];
+	wl_step step[2][1 << LOOK];
 	/* the scan without stuffing */
 	uint8_t *bytes;
 	size_t *segment; /* [segments + 1] where restart intervals begin */
@@ -78,11 +78,11 @@ static bool huffman_make(struct huffman *h, const uint8_t counts[16], const uint
 			if (k >= 256 || code >= 1 << len)
 				return false;
 			h->symbol[k] = symbols[k];
-			if (len > LOOK)
+			if (len > FIRST)
 				continue;
-			size_t from = (size_t)code << (LOOK - len), n = (size_t)1 << (LOOK - len);
-			memset(h->look_bits + from, len, n);
-			memset(h->look_symbol + from, symbols[k], n);
+			size_t from = (size_t)code << (FIRST - len), n = (size_t)1 << (FIRST - len);
+			for (size_t e = from; e < from + n; e++)
+				h->look[e] = (uint16_t)(symbols[k] << 8 | len);
 		}
 		h->max_code[len] = counts[len - 1] ? code - 1 : -1;
 		code <<= 1;
@@ -91,38 +91,40 @@ static bool huffman_make(struct huffman *h, const uint8_t counts[16], const uint
 	return true;
 }
 
-/* One symbol, if its bits are all in the entry. */
-static struct step step_one(const struct huffman *h, unsigned index)
+/* T.81 F.2.2.1: the first `size` bits of v (from the top) as a signed number. */
+static inline int extend(uint64_t v, int size)
 {
-	struct step s = {.bits1 = INVALID};
-	int bits = h->look_bits[index], run = h->look_symbol[index] >> 4,
-	    size = h->look_symbol[index] & 15;
+	int low = (int)(v >> 1 >> (63 - size)), negative = ~(int)((int64_t)v >> 63);
 
-	if (!bits || (!size && run && run != 15))
-		return s;
-	s.bits1 = (uint8_t)(bits + size);
-	s.go1 = (uint8_t)(size || run ? run + 1 : END);
-	return s;
+	return low - (negative & ((1 << size) - 1));
 }
 
-static void steps_make(const struct huffman *h, struct step *out)
+/* One symbol with all that is behind it: the code must be in the entry, its value need not. */
+static wl_step step_one(const struct huffman *h, unsigned index)
+{
+	unsigned e = h->look[index >> (LOOK - FIRST)], run = e >> 12, size = e >> 8 & 15;
+	unsigned bits = (e & 0xff) + size, go = size || run ? run + 1 : END;
+
+	return !e || (!size && run && run != 15) ? 0 : (bits | go << 8) * 0x10001u;
+}
+
+static void steps_make(const struct huffman *h, wl_step *out)
 {
 	enum { MASK = (1 << LOOK) - 1 };
 
 	for (unsigned i = 0; i <= MASK; i++)
 		out[i] = step_one(h, i);
 	for (unsigned i = 0; i <= MASK; i++) {
-		int bits = out[i].bits1, go = out[i].go1;
-		while (bits < LOOK && go <= SAFE_GO) {
-			struct step next = out[(i << bits) & MASK];
+		unsigned bits = out[i] >> 16 & 0xff, go = out[i] >> 24;
+		while (bits < LOOK && go <= SAFE_GO && bits) {
+			wl_step next = out[(i << bits) & MASK] >> 16;
 			/* Its code must lie in the bits that are known. */
-			if (next.bits1 == INVALID || bits + next.bits1 > LOOK)
+			if (!next || bits + (next & 0xff) > LOOK)
 				break;
-			bits += next.bits1;
-			go += next.go1;
+			bits += next & 0xff;
+			go += next >> 8;
 		}
-		out[i].bits = (uint8_t)bits;
-		out[i].go = (uint8_t)go;
+		out[i] = (out[i] & 0xffff0000u) | go << 8 | bits;
 	}
 }
 
@@ -332,7 +334,7 @@ static inline void drop(struct bits *b, int n)
 /* A symbol whose code may be long, or -1. */
 static int symbol_slow(const struct huffman *h, struct bits *b)
 {
-	for (int len = LOOK + 1; len <= 16; len++) {
+	for (int len = FIRST + 1; len <= 16; len++) {
 		int32_t code = (int32_t)(b->v >> (64 - len));
 		if (code <= h->max_code[len]) {
 			int at = code + h->offset[len];
@@ -345,45 +347,36 @@ static int symbol_slow(const struct huffman *h, struct bits *b)
 
 static inline int symbol(const struct huffman *h, struct bits *b)
 {
-	unsigned i = (unsigned)(b->v >> (64 - LOOK));
-	int bits = h->look_bits[i];
+	unsigned e = h->look[b->v >> (64 - FIRST)];
 
-	if (!bits)
+	if (__builtin_expect(!e, 0))
 		return symbol_slow(h, b);
-	drop(b, bits);
-	return h->look_symbol[i];
+	drop(b, e & 0xff);
+	return e >> 8;
 }
 
-/* T.81 F.2.2.1: `size` bits as a signed number. */
-static inline int extend(struct bits *b, int size)
-{
-	int v;
-
-	if (!size)
-		return 0;
-	v = (int)(b->v >> (64 - size));
-	drop(b, size);
-	return v < 1 << (size - 1) ? v - (1 << size) + 1 : v;
-}
-
-/* The difference of means, or INT_MIN. */
-static inline int read_mean(const struct huffman *h, struct bits *b)
+/* The difference of means; false for a bad code. */
+static inline bool read_mean(const struct huffman *h, struct bits *b, int *diff)
 {
 	int size;
 
 	fill(b);
 	size = symbol(h, b);
-	return size < 0 || size > 15 ? INT32_MIN : extend(b, size);
+	if (size < 0 || size > 15)
+		return false;
+	*diff = extend(b->v, size);
+	drop(b, size);
+	return true;
 }
 
-/* The lowest AC coefficients 1, 2 and 4 in zigzag order: horizontal, vertical, both.  Gives the
- * place reached, -1 for a bad code. */
-static int read_low(const struct huffman *h, struct bits *b, int low[3])
+/* The lowest AC coefficients into low[1..4], by place in zigzag order.  Gives the place reached,
+ * -1 for a bad code. */
+static inline int read_low(const struct huffman *h, struct bits *b, int16_t *low)
 {
 	int k = 1;
 
-	low[0] = low[1] = low[2] = 0;
-	while (k < 5) {
+	low[1] = low[2] = low[3] = low[4] = 0;
+	while (k < LOW_END) {
 		int s, run, size;
 		fill(b);
 		s = symbol(h, b);
@@ -391,42 +384,61 @@ static int read_low(const struct huffman *h, struct bits *b, int low[3])
 		size = s & 15;
 		if (s < 0 || (!size && run && run != 15))
 			return -1;
-		if (!size && !run)
-			return k + END;
-		k += run;
-		s = extend(b, size);
-		if (k == 1 || k == 2)
-			low[k - 1] = s;
-		else if (k == 4)
-			low[2] = s;
-		k++;
+		k += s ? run + 1 : END;
+		low[k - 1] = (int16_t)extend(b->v, size);
+		drop(b, size);
 	}
 	return k;
 }
 
-/* Steps over the rest of a block from place k. */
-static bool skip_rest(const struct huffman *h, const struct step *steps, struct bits *b, int k)
+/* A symbol that is in no entry, 31 bits at most: the place after it, -1 for a bad code. */
+static int step_slow(const struct huffman *h, struct bits *b, int k)
 {
-	while (k < COEFFICIENTS) {
-		const struct step *s;
-		if (b->n < 32)
-			fill(b);
-		s = &steps[b->v >> (64 - LOOK)];
-		if (s->bits1 == INVALID) {
-			int sym = symbol(h, b), run, size;
-			run = sym >> 4;
-			size = sym & 15;
-			if (sym < 0 || (!size && run && run != 15))
-				return false;
-			drop(b, size);
-			k += size || run ? run + 1 : END;
-		} else if (k < COEFFICIENTS - SAFE_GO) {
-			drop(b, s->bits);
-			k += s->go;
-		} else {
-			drop(b, s->bits1);
-			k += s->go1;
+	int s = symbol(h, b), run = s >> 4, size = s & 15;
+
+	if (s < 0 || (!size && run && run != 15))
+		return -1;
+	drop(b, size);
+	fill(b);
+	return k + (s ? run + 1 : END);
+}
+
+/* One look-up over symbols whose values do not matter, FIRST + 15 bits at most. */
+static inline int step_over(const struct huffman *h, const wl_step *steps, struct bits *b, int k)
+{
+	wl_step s = steps[b->v >> (64 - LOOK)];
+
+	if (__builtin_expect(!s, 0))
+		return step_slow(h, b, k);
+	b->v <<= s & 63;
+	b->n -= s & 0xff;
+	return k + (int)(s >> 8 & 0xff);
+}
+
+/* Steps over the rest of a block from place k: in great steps, two between fills, as long as
+ * none can go past the end. */
+static inline bool skip_rest(
+	const struct huffman *h, const wl_step *steps, struct bits *b, int k)
+{
+	enum { SAFE = COEFFICIENTS - SAFE_GO };
+
+	while ((unsigned)k < SAFE) {
+		fill(b);
+		k = step_over(h, steps, b, k);
+		if ((unsigned)k >= SAFE)
+			break;
+		k = step_over(h, steps, b, k);
+	}
+	while ((unsigned)k < COEFFICIENTS) {
+		wl_step s;
+		fill(b);
+		s = steps[b->v >> (64 - LOOK)] >> 16;
+		if (!s) {
+			k = step_slow(h, b, k);
+			continue;
 		}
+		drop(b, s & 0xff);
+		k += (int)(s >> 8);
 	}
 	return k == COEFFICIENTS || k >= END;
 }
@@ -447,12 +459,13 @@ static void put(struct wl_image *im, int x, int y, int v)
 /* The means of a block's quarters, without its higher frequencies: 1/8 of the mean coefficient;
  * of the others the mean of their cosine over half a block, 0.64073, times 1/4, and 1/sqrt(2)
  * where one index is 0.  In 1/8192. */
-static void put_quarters(struct wl_image *im, int x, int y, int mean, const int low[3])
+static void put_quarters(
+	struct wl_image *im, int x, int y, int mean, int across, int down, int both)
 {
 	enum { ONE_WAY = 928, BOTH = 841, HALF = 4096 };
 	int64_t m = (int64_t)mean * 1024 + HALF + (128 << 13);
-	int64_t h = (int64_t)low[0] * ONE_WAY, v = (int64_t)low[1] * ONE_WAY,
-		d = (int64_t)low[2] * BOTH;
+	int64_t h = (int64_t)across * ONE_WAY, v = (int64_t)down * ONE_WAY,
+		d = (int64_t)both * BOTH;
 
 	put(im, x, y, (int)((m + h + v + d) >> 13));
 	put(im, x + 1, y, (int)((m - h + v - d) >> 13));
@@ -461,27 +474,30 @@ static void put_quarters(struct wl_image *im, int x, int y, int mean, const int 
 }
 
 /* Block (x, y) of component c. */
-static bool read_block(struct low *l, struct component *c, const uint16_t *q, struct bits *b, int x,
+static bool read_block(struct low *l, struct component *c, const uint16_t *q, struct bits *io, int x,
 	int y, bool quarters)
 {
-	int diff = read_mean(&l->dc[c->dc], b), low[3], k = 1, mean;
+	const struct huffman *h = &l->ac[c->ac];
+	const wl_step *steps = l->step[c->ac];
+	struct bits b = *io; /* so that it stays in registers */
+	int16_t low[COEFFICIENTS + END + 1];
+	int diff, k = 1, mean;
 
-	if (diff == INT32_MIN)
+	if (!read_mean(&l->dc[c->dc], &b, &diff))
 		return false;
 	c->last = (int16_t)(c->last + diff);
 	mean = c->last * q[0];
 	if (quarters) {
-		k = read_low(&l->ac[c->ac], b, low);
-		if (k < 0)
-			return false;
-		low[0] *= q[1];
-		low[1] *= q[2];
-		low[2] *= q[4];
-		put_quarters(c->plane, 2 * x, 2 * y, mean, low);
+		k = read_low(h, &b, low);
+		put_quarters(c->plane, 2 * x, 2 * y, mean, low[1] * q[1], low[2] * q[2],
+			low[4] * q[4]);
 	} else {
 		put(c->plane, x, y, ((mean + 4) >> 3) + 128);
 	}
-	return skip_rest(&l->ac[c->ac], l->step[c->ac], b, k);
+	if (k < 0 || !skip_rest(h, steps, &b, k))
+		return false;
+	*io = b;
+	return true;
 }
 
 static bool read_mcu(struct low *l, const uint16_t *q[3], struct bits *b, int mx, int my)
