@@ -9,7 +9,7 @@ enum {
 	CELLS_MAX = 32,
 	LOW = 8,
 	ONE = 1024,	  /* a side, in units of struct wl_rect */
-	SMALL_SIDE = 64,  /* a reduced picture's shorter side is at least this, if it can be */
+	SMALL_SIDE = 40,  /* a reduced picture's shorter side is at least this, if it can be */
 	PLAIN_RANGE = 14, /* grey levels within a plain row or column */
 	PLAIN_DRIFT = 8,  /* and between the means of plain ones */
 	FLAT = 16 * 5,	  /* standard deviation, in the cells' units */
