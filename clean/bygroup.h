@@ -3,7 +3,7 @@
  * down to.
  *
  * A job emits records (key, idx, aux); those whose keys agree in their first `bits` bits are a
- * group; each group is shown once, on one rank, sorted by (key, idx, aux), and answers with
+ * group; each group is shown once, on one rank, sorted by (key, idx, aux) if asked, and answers with
  * values (64 bits).  Memory is bounded by doing the work in passes over slices of the keys: the
  * job emits everything again for each slice, and only what belongs to it is kept (16 bytes a
  * record).  Values come out sorted, each once a pass, and do not depend on the number of
@@ -55,6 +55,8 @@ struct wl_bygroup {
 	uint64_t records; /* how many this rank will emit, about */
 	/* Emits the records of part `part` of `parts`; called by several threads at once. */
 	int (*emit)(void *ctx, struct wl_emitter *e, size_t part, size_t parts, struct wl_err *err);
+	/* Groups of fewer records come in any order; 0: all are sorted. */
+	size_t sort_from;
 	/* r: [n], n >= 2.  Any thread, several at once. */
 	void (*group)(void *ctx, struct wl_values *out, const struct wl_rec *r, size_t n);
 	/* What the groups of one pass answered, sorted, each once.  Collective: every rank is

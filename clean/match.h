@@ -47,6 +47,19 @@ static inline bool wl_windows_meet(int i, int k)
 	return i == k || i < WL_WINDOW_PARTS || k < WL_WINDOW_PARTS;
 }
 
+/* Windows are searched for in sets, each of the whole picture's and a quarter of the parts': any
+ * two that may be compared are in one of them, most of those that may not are in none, and a set
+ * takes a quarter of the memory.  Gives the bits of set s. */
+enum { WL_WINDOW_SETS = 4 };
+static inline uint32_t wl_window_set(int s)
+{
+	uint32_t bits = (1u << WL_WINDOW_PARTS) - 1;
+
+	for (int i = WL_WINDOW_PARTS + s; i < WL_WINDOWS; i += WL_WINDOW_SETS)
+		bits |= 1u << i;
+	return bits;
+}
+
 /* Whether the two agree when part ra of a is laid upon part rb of b.  plain: everywhere, not on
  * three quarters only, and not mirrored. */
 bool wl_look_aligned(const struct wl_look *a, struct wl_rect ra, const struct wl_look *b,

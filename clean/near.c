@@ -103,7 +103,7 @@ static void compare_group(void *ctx, struct wl_values *out, const struct wl_rec 
 			compare(g->s, out, r, keys, i, n);
 		return;
 	}
-	/* Equal hashes stand side by side, and near ones often do. */
+	/* Sorted: equal hashes stand side by side, and near ones often do. */
 	atomic_fetch_add(&g->cut, n);
 	for (size_t from = 0; from < n; from += WL_NEAR_GROUP - NEIGHBOURS) {
 		const struct wl_rec *part = r + from;
@@ -204,6 +204,7 @@ int wl_near_run(struct wl_near_search *s, struct wl_comm *comm, struct wl_pool *
 		.records = s->records,
 		.emit = emit_all,
 		.group = compare_group,
+		.sort_from = WL_NEAR_GROUP + 1,
 		.take = take_pairs,
 		.ctx = &g};
 
