@@ -19,7 +19,7 @@ Q       := $(if $(V),,@)
 # fails without them, so that `make test` on a bare machine gets as far as the set-up.
 PKGS := sqlite3 jansson yaml-0.1 libarchive icu-uc icu-i18n libturbojpeg libjpeg libpng libwebp \
 	libwebpdemux libgif \
-	libcrypto opencc zlib libcurl libdeflate rdkafka gumbo libbrotlidec libzstd libavif libhs \
+	libcrypto opencc zlib libcurl libdeflate rdkafka libbrotlidec libzstd libavif libhs \
 	ompi-c
 HAVE := $(shell pkg-config --exists $(PKGS) 2>/dev/null && echo yes)
 PKG_CFLAGS := $(if $(HAVE),$(shell pkg-config --cflags $(PKGS)))
@@ -45,7 +45,7 @@ $(B)/loader/%.o: CFLAGS += -fno-math-errno -fno-trapping-math \
 # Pixels are for the model, like the numbers of train/.
 $(B)/loader/resize.o $(B)/loader/pixels.o: CFLAGS += -ffp-contract=fast
 CFLAGS  += -ffp-contract=off
-LDLIBS  += $(PKG_LIBS) -ldnnl -lm -lpthread -ldl
+LDLIBS  += $(PKG_LIBS) -ldnnl -lmodest -lm -lpthread -ldl
 LDFLAGS += -fopenmp -Wl,--as-needed
 
 ifeq ($(VARIANT),release)

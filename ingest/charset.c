@@ -74,6 +74,18 @@ static size_t plain_run(const uint8_t *p, size_t n)
 	return i;
 }
 
+/* Bytes at p that are well-formed sequences of three without exceptions (U+1000 .. U+CFFF: all
+ * Chinese characters and their punctuation). */
+static size_t han_run(const uint8_t *p, size_t n)
+{
+	size_t i = 0;
+	for (; i + 3 <= n; i += 3)
+		if ((uint8_t)(p[i] - 0xe1) > 0xec - 0xe1 || (p[i + 1] & 0xc0) != 0x80 ||
+			(p[i + 2] & 0xc0) != 0x80)
+			break;
+	return i;
+}
+
 static bool is_text_control(uint8_t c)
 {
 	return c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v' || c == 0x1b;
@@ -87,6 +99,12 @@ static struct utf8_facts utf8_look(const uint8_t *p, size_t n)
 		i += plain_run(p + i, n - i);
 		if (i >= n)
 			break;
+		size_t run = han_run(p + i, n - i);
+		if (run) {
+			f.multi += run / 3;
+			i += run;
+			continue;
+		}
 		size_t len = utf8_len(p + i, n - i, &cut);
 		if (cut)
 			break;

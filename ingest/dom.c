@@ -1,95 +1,88 @@
 /* See dom.h. */
 #include "ingest/dom.h"
 
+#include <myhtml/callback.h>
 #include <setjmp.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
-/* ---- the heap ---- */
+/* A parser that has held a larger page gives its memory back. */
+enum { KEPT_NODES = 1 << 16 };
 
-enum { BLOCK = 256 * 1024, ALIGN = 16 };
-
-struct wl_dom_block {
-	struct wl_dom_block *next;
-	size_t used, size;
-	_Alignas(ALIGN) char data[];
-};
-
-struct heap {
+struct limit {
 	struct wl_dom *d;
 	jmp_buf full;
 };
 
-static struct wl_dom_block *new_block(struct heap *h, size_t need)
+/* MyHTML cannot be told to stop, and a page of a few megabytes can make it add nodes without end
+ * (each <p> opens all unclosed <font> again), so what is left of the parse is jumped over. */
+static void count_node(struct myhtml_tree *tree, wl_node *node, void *ctx)
 {
-	size_t size = need > BLOCK ? need : BLOCK;
-	if (h->d->used_bytes + size > h->d->max_bytes)
-		longjmp(h->full, 1);
-	struct wl_dom_block *b = malloc(sizeof *b + size);
-	if (!b)
-		longjmp(h->full, 2);
-	*b = (struct wl_dom_block){.size = size};
-	h->d->used_bytes += size;
-	/* One that is full at once goes behind the one that has room. */
-	if (h->d->blocks && need > BLOCK / 2) {
-		b->next = h->d->blocks->next;
-		h->d->blocks->next = b;
-	} else {
-		b->next = h->d->blocks;
-		h->d->blocks = b;
+	struct limit *l = ctx;
+	(void)tree;
+	(void)node;
+	if (++l->d->nodes > WL_DOM_MAX_NODES)
+		longjmp(l->full, 1);
+}
+
+static void drop_parser(struct wl_dom *d)
+{
+	if (d->tree)
+		myhtml_tree_destroy(d->tree);
+	if (d->parser)
+		myhtml_destroy(d->parser);
+	d->tree = NULL;
+	d->parser = NULL;
+	d->root = NULL;
+}
+
+static int make_parser(struct wl_dom *d, struct wl_err *err)
+{
+	d->parser = myhtml_create();
+	if (!d->parser || myhtml_init(d->parser, MyHTML_OPTIONS_PARSE_MODE_SINGLE, 1, 0))
+		goto fail;
+	d->tree = myhtml_tree_create();
+	if (!d->tree || myhtml_tree_init(d->tree, d->parser))
+		goto fail;
+	return 0;
+fail:
+	drop_parser(d);
+	return wl_err_nomem(err, "a parser of pages", 0);
+}
+
+static int build(struct wl_dom *d, struct wl_err *err)
+{
+	struct limit l = {.d = d};
+	d->nodes = 0;
+	if (!d->tree)
+		WL_TRY(make_parser(d, err));
+	myhtml_callback_tree_node_insert_set(d->tree, count_node, &l);
+	if (setjmp(l.full)) {
+		drop_parser(d);
+		return wl_err_set(err, WL_EDATA,
+			"the page's tree has more than %d nodes", (int)WL_DOM_MAX_NODES);
 	}
-	return b;
+	if (myhtml_parse_single(
+		    d->tree, MyENCODING_UTF_8, d->skim.text.data, d->skim.text.len)) {
+		drop_parser(d);
+		return wl_err_nomem(err, "a page's tree", d->skim.text.len);
+	}
+	d->root = d->tree->node_html;
+	return d->root ? 0 : wl_err_set(err, WL_EDATA, "the page makes no tree");
 }
-
-static void *heap_alloc(void *ctx, size_t n)
-{
-	struct heap *h = ctx;
-	struct wl_dom_block *b = h->d->blocks;
-	n = (n + ALIGN - 1) & ~(size_t)(ALIGN - 1);
-	if (!b || b->size - b->used < n)
-		b = new_block(h, n);
-	void *p = b->data + b->used;
-	b->used += n;
-	return p;
-}
-
-/* Everything is dropped at once. */
-static void heap_free(void *ctx, void *p)
-{
-	(void)ctx;
-	(void)p;
-}
-
-/* ---- parsing ---- */
 
 static int parse(struct wl_dom *d, const char *text, size_t n, bool all, struct wl_err *err)
 {
-	struct heap h = {.d = d};
-	GumboOptions opt = kGumboDefaultOptions;
-	*d = (struct wl_dom){.max_bytes = WL_DOM_MAX_BYTES};
-	if (wl_skim_page(&d->skim, text, n, WL_DOM_MAX_DEPTH, all, err) < 0) {
-		wl_dom_release(d);
-		return -1;
-	}
+	if (d->nodes > KEPT_NODES)
+		drop_parser(d);
+	WL_TRY(wl_skim_page(&d->skim, text, n, WL_DOM_MAX_DEPTH, all, err));
 	d->cut = d->skim.cut_at < n;
-	opt.allocator = heap_alloc;
-	opt.deallocator = heap_free;
-	opt.userdata = &h;
-	opt.max_errors = 0;
-	int why = setjmp(h.full);
-	if (why) {
-		wl_dom_release(d);
-		return why == 2 ? wl_err_nomem(err, "a page's tree", BLOCK)
-				: wl_err_set(err, WL_EDATA,
-					  "the page's tree needs more than %d MiB of memory",
-					  WL_DOM_MAX_BYTES >> 20);
-	}
-	const GumboOutput *out =
-		gumbo_parse_with_options(&opt, d->skim.text.data, d->skim.text.len);
-	d->root = out->root;
-	return 0;
+	return build(d, err);
+}
+
+void wl_dom_init(struct wl_dom *d)
+{
+	*d = (struct wl_dom){0};
 }
 
 int wl_dom_parse(struct wl_dom *d, const char *text, size_t n, struct wl_err *err)
@@ -104,31 +97,30 @@ int wl_dom_parse_all(struct wl_dom *d, const char *text, size_t n, struct wl_err
 
 void wl_dom_release(struct wl_dom *d)
 {
-	while (d && d->blocks) {
-		struct wl_dom_block *b = d->blocks;
-		d->blocks = b->next;
-		free(b);
-	}
-	if (d) {
-		wl_skim_release(&d->skim);
-		*d = (struct wl_dom){0};
-	}
+	if (!d)
+		return;
+	drop_parser(d);
+	wl_skim_release(&d->skim);
+	wl_dom_init(d);
 }
 
-const char *wl_dom_attr(const GumboNode *element, const char *name)
+const char *wl_dom_attr(const wl_node *element, const char *name)
 {
-	if (element->type != GUMBO_NODE_ELEMENT)
+	const struct myhtml_token_attr *a = element->token ? element->token->attr_first : NULL;
+	if (!a || !wl_node_is_element(element))
 		return NULL;
-	const GumboVector *v = &element->v.element.attributes;
-	for (unsigned i = 0; i < v->length; i++) {
-		const GumboAttribute *a = v->data[i];
-		if (strcasecmp(a->name, name) == 0)
-			return a->value;
-	}
+	size_t n = strlen(name);
+	for (; a; a = a->next)
+		if (a->key.length == n && memcmp(a->key.data, name, n) == 0)
+			return a->value.data ? a->value.data : "";
 	return NULL;
 }
 
-bool wl_dom_is(const GumboNode *node, GumboTag tag)
+bool wl_dom_is_named(const struct wl_dom *d, const wl_node *node, const char *name)
 {
-	return node->type == GUMBO_NODE_ELEMENT && node->v.element.tag == tag;
+	size_t n = 0;
+	if (node->tag_id < MyHTML_TAG_LAST_ENTRY)
+		return false;
+	const char *is = myhtml_tag_name_by_id(d->tree, node->tag_id, &n);
+	return is && n == strlen(name) && memcmp(is, name, n) == 0;
 }

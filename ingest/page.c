@@ -20,11 +20,96 @@ const char *wl_page_skip_name(enum wl_page_skip s)
 	return s < WL_SKIP_COUNT ? names[s] : "none";
 }
 
+/* ---- rooms ---- */
+
+/* What reading a page takes, kept from page to page: making it anew costs as much as parsing. */
+struct wl_page_room {
+	struct wl_page_room *next;
+	struct wl_buf converted; /* the page in UTF-8 */
+	struct wl_dom dom;
+	struct wl_walk walk;
+	struct wl_texts texts;
+};
+
+/* After a larger page the room is given up, so that memory stays flat. */
+enum { ROOM_PAGE_BYTES = 2 * 1024 * 1024 };
+
+static void free_room(struct wl_page_room *m)
+{
+	wl_texts_release(&m->texts);
+	wl_walk_release(&m->walk);
+	wl_dom_release(&m->dom);
+	wl_buf_release(&m->converted);
+	free(m);
+}
+
+struct wl_page_rooms *wl_page_rooms_new(struct wl_err *err)
+{
+	struct wl_page_rooms *rooms = calloc(1, sizeof *rooms);
+	if (!rooms) {
+		wl_err_nomem(err, "a page's memory", sizeof *rooms);
+		return NULL;
+	}
+	pthread_mutex_init(&rooms->lock, NULL);
+	return rooms;
+}
+
+void wl_page_rooms_free(struct wl_page_rooms *rooms)
+{
+	if (!rooms)
+		return;
+	while (rooms->idle) {
+		struct wl_page_room *m = rooms->idle;
+		rooms->idle = m->next;
+		free_room(m);
+	}
+	pthread_mutex_destroy(&rooms->lock);
+	free(rooms);
+}
+
+/* An idle one, or a new one; NULL: no memory. */
+static struct wl_page_room *enter_room(const struct wl_profile *profile, struct wl_err *err)
+{
+	struct wl_page_rooms *rooms = profile->rooms;
+	pthread_mutex_lock(&rooms->lock);
+	struct wl_page_room *m = rooms->idle;
+	if (m)
+		rooms->idle = m->next;
+	pthread_mutex_unlock(&rooms->lock);
+	if (m)
+		return m;
+	m = calloc(1, sizeof *m);
+	if (!m) {
+		wl_err_nomem(err, "a page's memory", sizeof *m);
+		return NULL;
+	}
+	wl_buf_init(&m->converted, 3 * (size_t)WL_PAGE_MAX_BYTES);
+	wl_dom_init(&m->dom);
+	m->walk.profile = profile;
+	wl_texts_init(&m->texts);
+	return m;
+}
+
+static void leave_room(const struct wl_profile *profile, struct wl_page_room *m, size_t page_bytes)
+{
+	struct wl_page_rooms *rooms = profile->rooms;
+	if (page_bytes > ROOM_PAGE_BYTES) {
+		free_room(m);
+		return;
+	}
+	pthread_mutex_lock(&rooms->lock);
+	m->next = rooms->idle;
+	rooms->idle = m;
+	pthread_mutex_unlock(&rooms->lock);
+}
+
+/* ---- a page being read ---- */
+
 struct reading {
 	const struct wl_profile *profile;
 	const struct wl_page *page;
-	struct wl_walk walk;
-	struct wl_texts texts;
+	struct wl_walk *walk;
+	struct wl_texts *texts;
 	struct wl_charset charset;
 	char *page_url, *base; /* "" unknown; owned */
 	uint64_t *seen;	       /* hashes of the URLs that came out; [cap_seen], 0 is empty */
@@ -58,7 +143,7 @@ static char *absolute(const char *base, const char *ref, struct wl_err *err)
 /* The first that is usable: what the caller knows, the canonical link, og:url, <base>. */
 static int find_addresses(struct reading *r, struct wl_err *err)
 {
-	const char *const known[] = {r->page->url, r->walk.canonical, r->walk.og_url, r->walk.base};
+	const char *const known[] = {r->page->url, r->walk->canonical, r->walk->og_url, r->walk->base};
 	for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
 		free(r->page_url);
 		r->page_url = absolute("", known[i], err);
@@ -67,7 +152,7 @@ static int find_addresses(struct reading *r, struct wl_err *err)
 		if (*r->page_url)
 			break;
 	}
-	r->base = absolute(r->page_url, r->walk.base, err);
+	r->base = absolute(r->page_url, r->walk->base, err);
 	if (r->base && !*r->base) {
 		free(r->base);
 		r->base = wl_strf(err, "%s", r->page_url);
@@ -91,7 +176,7 @@ static bool is_repeated(struct reading *r, const char *url)
 
 static int add_text(json_t *list, const struct reading *r, enum wl_kind k, struct wl_err *err)
 {
-	const struct wl_buf *b = &r->texts.of[k];
+	const struct wl_buf *b = &r->texts->of[k];
 	json_t *pair = json_pack("[s, s%]", wl_kind_names[k], wl_buf_str(b), b->len);
 	if (!pair || json_array_append_new(list, pair) < 0)
 		return wl_err_nomem(err, "a text", b->len);
@@ -110,9 +195,9 @@ static bool is_chosen(const enum wl_kind *v, size_t n, enum wl_kind k)
  * that lead to other pages. */
 static bool is_usable(const struct reading *r, size_t img, enum wl_kind k)
 {
-	const struct wl_buf *b = &r->texts.of[k];
-	size_t at = r->walk.imgs[img].next;
-	if (k == WL_KIND_FIRST && (at + 12 < r->texts.main_from || at > r->texts.main_to + 1))
+	const struct wl_buf *b = &r->texts->of[k];
+	size_t at = r->walk->imgs[img].next;
+	if (k == WL_KIND_FIRST && (at + 12 < r->texts->main_from || at > r->texts->main_to + 1))
 		return false;
 	return b->len && wl_utf8_chars(b->data, b->len) >= (size_t)r->profile->min_chars;
 }
@@ -129,12 +214,12 @@ static int sort_texts(
 	if (u == p->n_use)
 		return 0;
 	WL_TRY(add_text(texts, r, p->use[u], err));
-	const struct wl_buf *main = &r->texts.of[p->use[u]];
+	const struct wl_buf *main = &r->texts->of[p->use[u]];
 	for (size_t i = 0; i < p->n_besides; i++)
-		if (p->besides[i] != p->use[u] && r->texts.of[p->besides[i]].len)
+		if (p->besides[i] != p->use[u] && r->texts->of[p->besides[i]].len)
 			WL_TRY(add_text(texts, r, p->besides[i], err));
 	for (int k = 0; k < WL_KIND_COUNT; k++) {
-		const struct wl_buf *b = &r->texts.of[k];
+		const struct wl_buf *b = &r->texts->of[k];
 		bool same = b->len == main->len && memcmp(b->data, main->data, b->len) == 0;
 		if (b->len && !same && !is_chosen(p->besides, p->n_besides, (enum wl_kind)k))
 			WL_TRY(add_text(others, r, (enum wl_kind)k, err));
@@ -183,7 +268,7 @@ static int with_texts(struct reading *r, size_t img, const struct wl_image_place
 		wl_err_nomem(err, "a pair's texts", 0);
 		goto out;
 	}
-	WL_TRY_OUT(wl_image_texts(&r->walk, img, &r->texts, err));
+	WL_TRY_OUT(wl_image_texts(r->walk, img, r->texts, err));
 	int some = sort_texts(r, img, texts, others, err);
 	WL_TRY_OUT(some);
 	ret = 0;
@@ -201,7 +286,7 @@ static int one_image(struct reading *r, size_t img, int64_t *out, struct wl_err 
 {
 	struct wl_image_place place;
 	enum wl_page_skip skip;
-	WL_TRY(wl_image_place(&r->walk, &r->walk.imgs[img], r->base, &place, &skip, err));
+	WL_TRY(wl_image_place(r->walk, &r->walk->imgs[img], r->base, &place, &skip, err));
 	int ret = 0;
 	if (skip == WL_SKIP_COUNT && *out >= r->profile->max_images)
 		skip = WL_SKIP_TOO_MANY;
@@ -220,7 +305,7 @@ static int one_image(struct reading *r, size_t img, int64_t *out, struct wl_err 
 static int all_images(struct reading *r, struct wl_err *err)
 {
 	int64_t out = 0;
-	size_t n = r->walk.n_imgs;
+	size_t n = r->walk->n_imgs;
 	r->counts->images += (int64_t)n;
 	if (!n)
 		return 0;
@@ -230,7 +315,7 @@ static int all_images(struct reading *r, struct wl_err *err)
 	if (!r->seen)
 		return wl_err_nomem(err, "a page's URLs", r->cap_seen * sizeof *r->seen);
 	WL_TRY(find_addresses(r, err));
-	WL_TRY(wl_page_texts(&r->walk, &r->texts, err));
+	WL_TRY(wl_page_texts(r->walk, r->texts, err));
 	for (size_t i = 0; i < n; i++)
 		WL_TRY(one_image(r, i, &out, err));
 	return 0;
@@ -238,23 +323,17 @@ static int all_images(struct reading *r, struct wl_err *err)
 
 /* ---- the page ---- */
 
-static int read_page(
-	struct reading *r, struct wl_buf *converted, struct wl_dom *dom, struct wl_err *err)
+static int read_page(struct reading *r, struct wl_page_room *m, struct wl_err *err)
 {
 	const struct wl_page *p = r->page;
 	const char *text;
 	size_t len;
-	if (!p->n)
-		return wl_err_set(err, WL_EDATA, "the page is empty");
-	if (p->n > WL_PAGE_MAX_BYTES)
-		return wl_err_set(err, WL_EDATA, "the page has %zu bytes, at most %d are taken",
-			p->n, WL_PAGE_MAX_BYTES);
-	WL_TRY(wl_charset_decode(
-		p->bytes, p->n, p->content_type, converted, &text, &len, &r->charset, err));
-	WL_TRY(wl_dom_parse(dom, text, len, err));
+	WL_TRY(wl_charset_decode(p->bytes, p->n, p->content_type, &m->converted, &text, &len,
+		&r->charset, err));
+	WL_TRY(wl_dom_parse(&m->dom, text, len, err));
 	r->counts->pages++;
-	r->counts->cut += dom->cut;
-	WL_TRY(wl_walk_page(&r->walk, dom, err));
+	r->counts->cut += m->dom.cut;
+	WL_TRY(wl_walk_page(r->walk, &m->dom, err));
 	return all_images(r, err);
 }
 
@@ -262,25 +341,26 @@ int wl_page_pairs(const struct wl_profile *profile, const struct wl_page *page,
 	int (*emit)(void *ctx, const struct wl_page_pair *pair), void *ctx,
 	struct wl_page_counts *counts, struct wl_err *err)
 {
+	if (!page->n)
+		return wl_err_set(err, WL_EDATA, "the page is empty");
+	if (page->n > WL_PAGE_MAX_BYTES)
+		return wl_err_set(err, WL_EDATA, "the page has %zu bytes, at most %d are taken",
+			page->n, WL_PAGE_MAX_BYTES);
+	struct wl_page_room *m = enter_room(profile, err);
+	if (!m)
+		return -1;
 	struct reading r = {.profile = profile,
 		.page = page,
-		.walk = {.profile = profile},
+		.walk = &m->walk,
+		.texts = &m->texts,
 		.emit = emit,
 		.ctx = ctx,
 		.counts = counts};
-	struct wl_buf converted;
-	struct wl_dom dom = {0};
-	wl_buf_init(&converted, 3 * (size_t)WL_PAGE_MAX_BYTES);
-	wl_buf_init(&r.walk.text, 0);
-	wl_texts_init(&r.texts);
-	int ret = read_page(&r, &converted, &dom, err);
-	wl_texts_release(&r.texts);
-	wl_walk_release(&r.walk);
-	wl_dom_release(&dom);
-	wl_buf_release(&converted);
+	int ret = read_page(&r, m, err);
 	free(r.seen);
 	free(r.page_url);
 	free(r.base);
+	leave_room(profile, m, page->n);
 	return ret;
 }
 

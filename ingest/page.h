@@ -2,7 +2,7 @@
  * HTML pages into image-text pairs: the one way for every source that meets pages (html:, warc:,
  * kafka:).
  *
- * A page's bytes are decoded (ingest/charset.h), parsed by libgumbo, and each content image comes
+ * A page's bytes are decoded (ingest/charset.h), parsed by MyHTML, and each content image comes
  * out with its texts by kind as in the public BriVL data:
  *   caption   written for the picture: figcaption, or the short paragraph under or over it
  *   alt_text  the alt attribute, or the title attribute when there is no alt

@@ -104,12 +104,10 @@ static bool looks_like_url(const char *s)
 }
 
 /* srcset of the <picture>'s sources, in their order: the first that has a picture. */
-static char *of_sources(const GumboNode *picture, struct wl_err *err, bool *failed)
+static char *of_sources(const wl_node *picture, struct wl_err *err, bool *failed)
 {
-	const GumboVector *c = &picture->v.element.children;
-	for (unsigned i = 0; i < c->length; i++) {
-		const GumboNode *n = c->data[i];
-		if (!wl_dom_is(n, GUMBO_TAG_SOURCE))
+	for (const wl_node *n = picture->child; n; n = n->next) {
+		if (n->tag_id != MyHTML_TAG_SOURCE)
 			continue;
 		const char *set = wl_dom_attr(n, "srcset");
 		set = set ? set : wl_dom_attr(n, "data-srcset");
@@ -225,7 +223,7 @@ static int style_pixels(const char *style, const char *name)
 	return 0;
 }
 
-static int side(const GumboNode *n, const char *name, const char *const *more)
+static int side(const wl_node *n, const char *name, const char *const *more)
 {
 	int v = pixels(wl_dom_attr(n, name));
 	for (; !v && *more; more++)

@@ -12,6 +12,7 @@
 #include "ingest/page.h"
 #include "ops/buf.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 
 /* ---- profile.c ---- */
@@ -68,7 +69,16 @@ struct wl_profile {
 	struct wl_strings credits;     /* what a mere credit line starts with */
 	struct wl_strings alt_noise;   /* alt texts that say nothing */
 	struct wl_strings placeholders; /* parts of URLs that only stand for a picture */
+	/* What pages were read with, for the next ones; the only part that changes. */
+	struct wl_page_rooms {
+		pthread_mutex_t lock;
+		struct wl_page_room *idle;
+	} * rooms;
 };
+
+/* page.c */
+struct wl_page_rooms *wl_page_rooms_new(struct wl_err *err);
+void wl_page_rooms_free(struct wl_page_rooms *rooms);
 
 /* ---- page_walk.c ---- */
 
@@ -87,13 +97,13 @@ struct wl_block {
 	int content;       /* number of the content element that it is in, 0 none */
 	int box;           /* number of the list item, cell or dl that it is in, 0 none */
 	bool heading, centred, caption;
-	const GumboNode *figure; /* the <figure> that it is a figcaption of; else NULL */
+	const wl_node *figure; /* the <figure> that it is a figcaption of; else NULL */
 };
 
 struct wl_img {
-	const GumboNode *node;
-	const GumboNode *picture; /* the <picture> around it, or NULL */
-	const GumboNode *figure;  /* the <figure> around it, or NULL */
+	const wl_node *node;
+	const wl_node *picture; /* the <picture> around it, or NULL */
+	const wl_node *figure;  /* the <figure> around it, or NULL */
 	size_t next;              /* the first block after it, or that it stands in */
 	bool own;                 /* blocks[next] is the line that it stands in */
 	int mark, content, box;
@@ -111,9 +121,10 @@ struct wl_walk {
 	size_t chars;           /* of text outside links in the whole page */
 	size_t centred;         /* blocks that are */
 	size_t h1_at, h1_len;   /* the first <h1>'s text in `text` */
-	const GumboNode *title; /* <title> */
+	const wl_node *title; /* <title> */
 	const char *og_title, *og_url, *canonical, *base;
 };
+/* *w is {0} with a profile, or a walk whose memory is used again. */
 WL_MUST_CHECK int wl_walk_page(struct wl_walk *w, const struct wl_dom *dom, struct wl_err *err);
 void wl_walk_release(struct wl_walk *w);
 /* The reasons that the marks around give, those that hold most of the page's text left out. */

@@ -368,11 +368,8 @@ static int put_title(const struct wl_walk *w, struct wl_buf *out, struct wl_err 
 {
 	const char *h1 = w->h1_len ? w->text.data + w->h1_at : "", *said = NULL;
 	size_t h1_chars = wl_utf8_chars(h1, w->h1_len);
-	const GumboNode *text = NULL;
-	if (w->title && w->title->v.element.children.length)
-		text = w->title->v.element.children.data[0];
-	if (text && text->type == GUMBO_NODE_TEXT)
-		said = text->v.text.text;
+	if (w->title && w->title->child && wl_node_is_text(w->title->child))
+		said = wl_node_text(w->title->child);
 	if (said)
 		WL_TRY(wl_text_squeeze(said, strlen(said), out, err));
 	/* The heading, when <title> has it too (or there is none): a site's name in the <h1> is
@@ -419,6 +416,9 @@ static void find_main(const struct wl_walk *w, struct wl_texts *t)
 int wl_page_texts(const struct wl_walk *w, struct wl_texts *t, struct wl_err *err)
 {
 	struct wl_buf *title = &t->of[WL_KIND_TITLE], *first = &t->of[WL_KIND_FIRST];
+	for (int i = 0; i < WL_KIND_COUNT; i++)
+		wl_buf_reset(&t->of[i]);
+	t->main_from = t->main_to = 0;
 	WL_TRY(put_title(w, title, err));
 	if (title->data)
 		title->data[title->len = clip(title->data, title->len, 200)] = '\0';

@@ -13,17 +13,16 @@
 struct level {
 	int mark, content, box;
 	bool centred, caption, hidden, opened_link, is_block;
-	const GumboNode *figure, *figcaption, *picture;
+	const wl_node *figure, *figcaption, *picture;
 	unsigned near;      /* meanings of this element's own class */
 	size_t chars_before; /* walk->chars on entering an element that is a mark */
 	int own_mark;       /* the mark that this element is, -1 */
-	const GumboNode *node;
-	unsigned child; /* the next to go into */
+	const wl_node *node, *child; /* child: the next to go into */
 };
 
 struct walker {
 	struct wl_walk *w;
-	const struct wl_skim *skim;
+	const struct wl_dom *dom;
 	struct level *stack;
 	size_t depth, cap;
 	size_t start;        /* where the open block's text starts */
@@ -63,24 +62,24 @@ static void *grow(void *v, size_t n, size_t *cap, size_t size, struct wl_err *er
 /* ---- elements ---- */
 
 /* Elements whose start and end are a line's end. */
-static bool is_block_tag(GumboTag t)
+static bool is_block_tag(myhtml_tag_id_t t)
 {
 	switch (t) {
-	case GUMBO_TAG_ADDRESS: case GUMBO_TAG_ARTICLE: case GUMBO_TAG_ASIDE:
-	case GUMBO_TAG_BLOCKQUOTE: case GUMBO_TAG_BODY: case GUMBO_TAG_BR:
-	case GUMBO_TAG_CENTER: case GUMBO_TAG_DD: case GUMBO_TAG_DETAILS:
-	case GUMBO_TAG_DIR: case GUMBO_TAG_DIV: case GUMBO_TAG_DL:
-	case GUMBO_TAG_DT: case GUMBO_TAG_FIELDSET: case GUMBO_TAG_FIGCAPTION:
-	case GUMBO_TAG_FIGURE: case GUMBO_TAG_FOOTER: case GUMBO_TAG_FORM:
-	case GUMBO_TAG_H1: case GUMBO_TAG_H2: case GUMBO_TAG_H3:
-	case GUMBO_TAG_H4: case GUMBO_TAG_H5: case GUMBO_TAG_H6:
-	case GUMBO_TAG_HEADER: case GUMBO_TAG_HR: case GUMBO_TAG_LI:
-	case GUMBO_TAG_MAIN: case GUMBO_TAG_MENU: case GUMBO_TAG_NAV:
-	case GUMBO_TAG_OL: case GUMBO_TAG_P: case GUMBO_TAG_PRE:
-	case GUMBO_TAG_SECTION: case GUMBO_TAG_SUMMARY: case GUMBO_TAG_TABLE:
-	case GUMBO_TAG_TBODY: case GUMBO_TAG_TD: case GUMBO_TAG_TFOOT:
-	case GUMBO_TAG_TH: case GUMBO_TAG_THEAD: case GUMBO_TAG_TR:
-	case GUMBO_TAG_UL:
+	case MyHTML_TAG_ADDRESS: case MyHTML_TAG_ARTICLE: case MyHTML_TAG_ASIDE:
+	case MyHTML_TAG_BLOCKQUOTE: case MyHTML_TAG_BODY: case MyHTML_TAG_BR:
+	case MyHTML_TAG_CENTER: case MyHTML_TAG_DD: case MyHTML_TAG_DETAILS:
+	case MyHTML_TAG_DIR: case MyHTML_TAG_DIV: case MyHTML_TAG_DL:
+	case MyHTML_TAG_DT: case MyHTML_TAG_FIELDSET: case MyHTML_TAG_FIGCAPTION:
+	case MyHTML_TAG_FIGURE: case MyHTML_TAG_FOOTER: case MyHTML_TAG_FORM:
+	case MyHTML_TAG_H1: case MyHTML_TAG_H2: case MyHTML_TAG_H3:
+	case MyHTML_TAG_H4: case MyHTML_TAG_H5: case MyHTML_TAG_H6:
+	case MyHTML_TAG_HEADER: case MyHTML_TAG_HR: case MyHTML_TAG_LI:
+	case MyHTML_TAG_MAIN: case MyHTML_TAG_MENU: case MyHTML_TAG_NAV:
+	case MyHTML_TAG_OL: case MyHTML_TAG_P: case MyHTML_TAG_PRE:
+	case MyHTML_TAG_SECTION: case MyHTML_TAG_SUMMARY: case MyHTML_TAG_TABLE:
+	case MyHTML_TAG_TBODY: case MyHTML_TAG_TD: case MyHTML_TAG_TFOOT:
+	case MyHTML_TAG_TH: case MyHTML_TAG_THEAD: case MyHTML_TAG_TR:
+	case MyHTML_TAG_UL:
 		return true;
 	default:
 		return false;
@@ -88,38 +87,38 @@ static bool is_block_tag(GumboTag t)
 }
 
 /* Elements with nothing in them that is said to a reader. */
-static bool is_mute(GumboTag t)
+static bool is_mute(myhtml_tag_id_t t)
 {
 	switch (t) {
-	case GUMBO_TAG_SCRIPT: case GUMBO_TAG_STYLE: case GUMBO_TAG_TEMPLATE:
-	case GUMBO_TAG_SELECT: case GUMBO_TAG_TEXTAREA: case GUMBO_TAG_SVG:
-	case GUMBO_TAG_IFRAME: case GUMBO_TAG_OBJECT: case GUMBO_TAG_HEAD:
-	case GUMBO_TAG_TITLE: case GUMBO_TAG_NOFRAMES: case GUMBO_TAG_MATH:
+	case MyHTML_TAG_SCRIPT: case MyHTML_TAG_STYLE: case MyHTML_TAG_TEMPLATE:
+	case MyHTML_TAG_SELECT: case MyHTML_TAG_TEXTAREA: case MyHTML_TAG_SVG:
+	case MyHTML_TAG_IFRAME: case MyHTML_TAG_OBJECT: case MyHTML_TAG_HEAD:
+	case MyHTML_TAG_TITLE: case MyHTML_TAG_NOFRAMES: case MyHTML_TAG_MATH:
 		return true;
 	default:
 		return false;
 	}
 }
 
-static int heading_level(GumboTag t)
+static int heading_level(myhtml_tag_id_t t)
 {
 	switch (t) {
-	case GUMBO_TAG_H1: return 1;
-	case GUMBO_TAG_H2: return 2;
-	case GUMBO_TAG_H3: return 3;
-	case GUMBO_TAG_H4: return 4;
-	case GUMBO_TAG_H5: return 5;
-	case GUMBO_TAG_H6: return 6;
+	case MyHTML_TAG_H1: return 1;
+	case MyHTML_TAG_H2: return 2;
+	case MyHTML_TAG_H3: return 3;
+	case MyHTML_TAG_H4: return 4;
+	case MyHTML_TAG_H5: return 5;
+	case MyHTML_TAG_H6: return 6;
 	default: return 0;
 	}
 }
 
 /* Furniture by what the element is. */
-static unsigned tag_reasons(GumboTag t)
+static unsigned tag_reasons(myhtml_tag_id_t t)
 {
 	switch (t) {
-	case GUMBO_TAG_NAV: case GUMBO_TAG_FOOTER: case GUMBO_TAG_ASIDE:
-	case GUMBO_TAG_HEADER: case GUMBO_TAG_BUTTON:
+	case MyHTML_TAG_NAV: case MyHTML_TAG_FOOTER: case MyHTML_TAG_ASIDE:
+	case MyHTML_TAG_HEADER: case MyHTML_TAG_BUTTON:
 		return 1u << WL_SKIP_CHROME;
 	default:
 		return 0;
@@ -154,18 +153,44 @@ static bool style_has(const char *style, const char *name, const char *value)
 	return strncasecmp(p, value, strlen(value)) == 0;
 }
 
-static bool is_centred(const GumboNode *n)
+/* What is read of every element, found in one pass over its attributes; NULL: not there. */
+struct looks {
+	const char *class, *id, *style, *align;
+};
+
+static struct looks looks_of(const wl_node *n)
 {
-	const char *align = wl_dom_attr(n, "align");
-	return wl_dom_is(n, GUMBO_TAG_CENTER) || (align && strcasecmp(align, "center") == 0) ||
-	       style_has(wl_dom_attr(n, "style"), "text-align", "center");
+	struct looks l = {0};
+	const struct myhtml_token_attr *a = n->token ? n->token->attr_first : NULL;
+	for (; a; a = a->next) {
+		const char **to = NULL;
+		if (a->key.length == 2 && memcmp(a->key.data, "id", 2) == 0)
+			to = &l.id;
+		else if (a->key.length != 5)
+			continue;
+		else if (memcmp(a->key.data, "class", 5) == 0)
+			to = &l.class;
+		else if (memcmp(a->key.data, "style", 5) == 0)
+			to = &l.style;
+		else if (memcmp(a->key.data, "align", 5) == 0)
+			to = &l.align;
+		if (to && !*to)
+			*to = a->value.data;
+	}
+	return l;
 }
 
-static bool is_hidden(const GumboNode *n)
+static bool is_centred(const wl_node *n, const struct looks *l)
 {
-	const char *style = wl_dom_attr(n, "style");
-	return style && (style_has(style, "display", "none") ||
-				style_has(style, "visibility", "hidden"));
+	return n->tag_id == MyHTML_TAG_CENTER ||
+	       (l->align && strcasecmp(l->align, "center") == 0) ||
+	       style_has(l->style, "text-align", "center");
+}
+
+static bool is_hidden(const struct looks *l)
+{
+	return l->style && (style_has(l->style, "display", "none") ||
+				   style_has(l->style, "visibility", "hidden"));
 }
 
 /* ---- text ---- */
@@ -185,6 +210,13 @@ static size_t blank_len(const char *s, size_t left)
 		return 3;
 	/* U+2000 .. U+200F: spaces of all widths, zero-width ones, direction marks */
 	return c == 0xe2 && s[1] == '\x80' && (unsigned char)s[2] <= 0x8f ? 3 : 0;
+}
+
+/* The first bytes of blanks, quickly. */
+static bool may_be_blank(unsigned char c)
+{
+	return c <= ' ' || (c >= 0x7f && (c == 0x7f || c == 0xc2 || c == 0xe2 || c == 0xe3 ||
+						 c == 0xef));
 }
 
 /* Between two characters of more than one byte a line's end is no blank. */
@@ -214,7 +246,7 @@ static int add_squeezed(struct wl_buf *out, size_t start, const char *s, size_t 
 			continue;
 		}
 		size_t from = i;
-		while (i < n && !blank_len(s + i, n - i))
+		while (i < n && (!may_be_blank((unsigned char)s[i]) || !blank_len(s + i, n - i)))
 			i++;
 		if (*pending && out->len > start && !joins(out, s[from], *pending & 2))
 			WL_TRY(wl_buf_putc(out, ' ', err));
@@ -236,7 +268,7 @@ static int add_text(struct walker *k, const char *s, struct wl_err *err)
 	struct wl_buf *text = &k->w->text;
 	size_t before = text->len;
 	struct wl_span piece;
-	while (wl_skim_piece(k->skim, &s, &piece))
+	while (wl_skim_piece(&k->dom->skim, &s, &piece))
 		WL_TRY(add_squeezed(text, k->start, piece.p, piece.n, &k->blank_pending, err));
 	size_t chars = wl_utf8_chars(wl_buf_str(text) + before, text->len - before);
 	k->chars += chars;
@@ -288,7 +320,7 @@ static int flush(struct walker *k, struct wl_err *err)
 
 /* ---- images ---- */
 
-static int add_image(struct walker *k, const GumboNode *n, struct wl_err *err)
+static int add_image(struct walker *k, const wl_node *n, struct wl_err *err)
 {
 	struct wl_walk *w = k->w;
 	const struct level *l = top(k);
@@ -310,7 +342,7 @@ static int add_image(struct walker *k, const GumboNode *n, struct wl_err *err)
 
 /* ---- the head ---- */
 
-static void see_meta(struct wl_walk *w, const GumboNode *n)
+static void see_meta(struct wl_walk *w, const wl_node *n)
 {
 	const char *what = wl_dom_attr(n, "property"), *content = wl_dom_attr(n, "content");
 	if (!what)
@@ -323,22 +355,22 @@ static void see_meta(struct wl_walk *w, const GumboNode *n)
 		w->og_url = content;
 }
 
-static void see_head(struct wl_walk *w, const GumboNode *n)
+static void see_head(struct wl_walk *w, const wl_node *n)
 {
 	const char *rel, *href;
-	switch (n->v.element.tag) {
-	case GUMBO_TAG_TITLE:
+	switch (n->tag_id) {
+	case MyHTML_TAG_TITLE:
 		if (!w->title)
 			w->title = n;
 		return;
-	case GUMBO_TAG_META:
+	case MyHTML_TAG_META:
 		see_meta(w, n);
 		return;
-	case GUMBO_TAG_BASE:
+	case MyHTML_TAG_BASE:
 		if (!w->base)
 			w->base = wl_dom_attr(n, "href");
 		return;
-	case GUMBO_TAG_LINK:
+	case MyHTML_TAG_LINK:
 		rel = wl_dom_attr(n, "rel");
 		href = wl_dom_attr(n, "href");
 		if (!w->canonical && rel && href && strcasecmp(rel, "canonical") == 0)
@@ -367,44 +399,36 @@ enum { SPREADS = 1u << WL_SKIP_CHROME | 1u << WL_SKIP_ADVERT };
 
 /* What its class and id say: words by the furniture lists, whole names by the caption and
  * content lists.  <html> and <body> speak of the page, not of a part of it. */
-static unsigned class_words(const struct walker *k, const GumboNode *n, unsigned *whole)
+static unsigned class_words(
+	const struct walker *k, const wl_node *n, const struct looks *looks, unsigned *whole)
 {
-	static const char *const names[] = {"class", "id"};
+	const char *const names[] = {looks->class, looks->id};
 	const struct wl_profile *p = k->w->profile;
-	GumboTag tag = n->v.element.tag;
-	unsigned words = tag_reasons(tag);
+	unsigned words = tag_reasons(n->tag_id);
 	*whole = 0;
-	for (size_t i = 0; i < 2 && tag != GUMBO_TAG_BODY && tag != GUMBO_TAG_HTML; i++) {
-		const char *v = wl_dom_attr(n, names[i]);
-		if (!v || !*v)
+	if (n->tag_id == MyHTML_TAG_BODY || n->tag_id == MyHTML_TAG_HTML)
+		return words;
+	for (size_t i = 0; i < 2; i++) {
+		if (!names[i] || !*names[i])
 			continue;
-		words |= wl_words_of(&p->words[WL_IN_CLASS], v);
-		*whole |= whole_tokens(&p->whole, v);
+		words |= wl_words_of(&p->words[WL_IN_CLASS], names[i]);
+		*whole |= whole_tokens(&p->whole, names[i]);
 	}
 	return words;
 }
 
-/* <picture> and <amp-img> are younger than libgumbo's list of tags. */
-static bool is_named(const GumboNode *n, const char *name)
+static int push(struct walker *k, const wl_node *n, const struct looks *looks, unsigned words,
+	unsigned whole, struct wl_err *err)
 {
-	const GumboStringPiece *tag = &n->v.element.original_tag;
-	size_t len = strlen(name);
-	return n->v.element.tag == GUMBO_TAG_UNKNOWN && tag->length > len + 1 &&
-	       strncasecmp(tag->data + 1, name, len) == 0;
-}
-
-static int push(struct walker *k, const GumboNode *n, unsigned words, unsigned whole,
-	struct wl_err *err)
-{
-	GumboTag tag = n->v.element.tag;
+	myhtml_tag_id_t tag = n->tag_id;
 	GROW(k->stack, k->depth, k->cap, err);
 	struct level *l = &k->stack[k->depth];
 	*l = k->depth ? k->stack[k->depth - 1] : (struct level){.mark = -1};
 	k->depth++;
 	l->own_mark = -1;
 	l->node = n;
-	l->child = 0;
-	l->opened_link = tag == GUMBO_TAG_A;
+	l->child = n->child;
+	l->opened_link = tag == MyHTML_TAG_A;
 	l->is_block = is_block_tag(tag) || whole & WL_CLASS_CAPTION;
 	l->near = words;
 	if (words & SPREADS)
@@ -412,44 +436,45 @@ static int push(struct walker *k, const GumboNode *n, unsigned words, unsigned w
 	l->caption = l->caption || whole & WL_CLASS_CAPTION;
 	if (whole & WL_CLASS_CONTENT)
 		l->content = ++k->n_content;
-	l->centred = l->centred || is_centred(n);
-	l->hidden = l->hidden || is_hidden(n);
-	if (tag == GUMBO_TAG_LI || tag == GUMBO_TAG_DL || tag == GUMBO_TAG_TD)
+	l->centred = l->centred || is_centred(n, looks);
+	l->hidden = l->hidden || is_hidden(looks);
+	if (tag == MyHTML_TAG_LI || tag == MyHTML_TAG_DL || tag == MyHTML_TAG_TD)
 		l->box = ++k->n_boxes;
-	if (tag == GUMBO_TAG_FIGURE)
+	if (tag == MyHTML_TAG_FIGURE)
 		l->figure = n;
-	if (tag == GUMBO_TAG_FIGCAPTION)
+	if (tag == MyHTML_TAG_FIGCAPTION)
 		l->figcaption = n;
-	if (is_named(n, "picture"))
+	if (wl_dom_is_named(k->dom, n, "picture"))
 		l->picture = n;
 	k->links += l->opened_link;
 	return 0;
 }
 
-static int enter(struct walker *k, const GumboNode *n, struct wl_err *err)
+static int enter(struct walker *k, const wl_node *n, struct wl_err *err)
 {
-	GumboTag tag = n->v.element.tag;
+	myhtml_tag_id_t tag = n->tag_id;
 	unsigned whole, words;
 	see_head(k->w, n);
-	if (is_mute(tag) && tag != GUMBO_TAG_HEAD)
+	if (is_mute(tag) && tag != MyHTML_TAG_HEAD)
 		return 0;
-	words = class_words(k, n, &whole);
+	struct looks looks = looks_of(n);
+	words = class_words(k, n, &looks, &whole);
 	if ((is_block_tag(tag) || whole & WL_CLASS_CAPTION) && k->depth)
 		WL_TRY(flush(k, err));
 	if (heading_level(tag))
 		k->heading = heading_level(tag);
-	WL_TRY(push(k, n, words, whole, err));
-	if (tag == GUMBO_TAG_IMG || is_named(n, "amp-img"))
+	WL_TRY(push(k, n, &looks, words, whole, err));
+	if (tag == MyHTML_TAG_IMG || wl_dom_is_named(k->dom, n, "amp-img"))
 		WL_TRY(add_image(k, n, err));
 	return 0;
 }
 
-static int leave(struct walker *k, const GumboNode *n, struct wl_err *err)
+static int leave(struct walker *k, const wl_node *n, struct wl_err *err)
 {
 	const struct level *l = top(k);
 	if (l->is_block)
 		WL_TRY(flush(k, err));
-	if (heading_level(n->v.element.tag))
+	if (heading_level(n->tag_id))
 		k->heading = 0;
 	if (l->own_mark >= 0)
 		k->w->marks[l->own_mark].chars = k->w->chars - l->chars_before;
@@ -458,47 +483,42 @@ static int leave(struct walker *k, const GumboNode *n, struct wl_err *err)
 	return 0;
 }
 
-static const GumboVector *children(const GumboNode *n)
+static int visit(struct walker *k, const wl_node *n, struct wl_err *err)
 {
-	static const GumboVector none;
-	if (n->type == GUMBO_NODE_ELEMENT || n->type == GUMBO_NODE_TEMPLATE)
-		return &n->v.element.children;
-	return &none;
+	if (wl_node_is_text(n))
+		return k->depth ? add_text(k, wl_node_text(n), err) : 0;
+	return wl_node_is_element(n) ? enter(k, n, err) : 0;
 }
 
-static int visit(struct walker *k, const GumboNode *n, struct wl_err *err)
-{
-	switch (n->type) {
-	case GUMBO_NODE_TEXT:
-	case GUMBO_NODE_CDATA:
-	case GUMBO_NODE_WHITESPACE:
-		return k->depth ? add_text(k, n->v.text.text, err) : 0;
-	case GUMBO_NODE_ELEMENT:
-		return enter(k, n, err);
-	default:
-		return 0;
-	}
-}
-
-/* The stack, not the nodes' own indexes, says which child is next: libgumbo moves nodes about. */
-static int walk(struct walker *k, const GumboNode *root, struct wl_err *err)
+static int walk(struct walker *k, const wl_node *root, struct wl_err *err)
 {
 	WL_TRY(visit(k, root, err));
 	while (k->depth) {
 		struct level *l = top(k);
-		const GumboVector *c = children(l->node);
-		if (l->child < c->length)
-			WL_TRY(visit(k, c->data[l->child++], err));
-		else
+		const wl_node *child = l->child;
+		if (child) {
+			l->child = child->next;
+			WL_TRY(visit(k, child, err));
+		} else {
 			WL_TRY(leave(k, l->node, err));
+		}
 	}
 	return 0;
 }
 
 int wl_walk_page(struct wl_walk *w, const struct wl_dom *dom, struct wl_err *err)
 {
-	struct walker k = {.w = w, .skim = &dom->skim};
-	wl_buf_init(&w->text, 4 * (size_t)WL_PAGE_MAX_BYTES);
+	struct walker k = {.w = w, .dom = dom};
+	*w = (struct wl_walk){.profile = w->profile,
+		.text = w->text,
+		.blocks = w->blocks,
+		.imgs = w->imgs,
+		.marks = w->marks,
+		.cap_blocks = w->cap_blocks,
+		.cap_imgs = w->cap_imgs,
+		.cap_marks = w->cap_marks};
+	w->text.max = 4 * (size_t)WL_PAGE_MAX_BYTES;
+	wl_buf_reset(&w->text);
 	int ret = wl_buf_reserve(&w->text, 4096, err); /* data is never NULL below */
 	if (ret == 0)
 		ret = walk(&k, dom->root, err);

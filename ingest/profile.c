@@ -364,7 +364,8 @@ struct wl_profile *wl_profile_load(const char *name_or_path, struct wl_err *err)
 		.min_side = 60,
 		.max_ratio = 6,
 		.max_images = 1000};
-	if (load(p, name_or_path && *name_or_path ? name_or_path : "news", 0, err) < 0) {
+	p->rooms = wl_page_rooms_new(err);
+	if (!p->rooms || load(p, name_or_path && *name_or_path ? name_or_path : "news", 0, err) < 0) {
 		wl_profile_free(p);
 		return NULL;
 	}
@@ -395,6 +396,7 @@ void wl_profile_free(struct wl_profile *p)
 		&p->lazy, &p->marks, &p->closers, &p->credits, &p->alt_noise, &p->placeholders};
 	for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
 		strings_release(lists[i]);
+	wl_page_rooms_free(p->rooms);
 	free(p->name);
 	free(p);
 }

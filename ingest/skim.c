@@ -46,30 +46,37 @@ enum {
 	TEXT = 16,   /* holds text, which is read */
 	REST = 32,   /* all of the page from here on is its text */
 };
+/* In order of length: first_of_length says where those of a length begin. */
 static const struct tag_fact {
-	const char *name;
-	unsigned n, flags;
-} tag_facts[] = {{"a", 1, FLAT}, {"p", 1, FLAT}, {"li", 2, FLAT}, {"br", 2, FLAT}, {"td", 2, FLAT},
-	{"tr", 2, FLAT}, {"dd", 2, FLAT}, {"dt", 2, FLAT}, {"hr", 2, FLAT}, {"th", 2, FLAT},
-	{"img", 3, FLAT | FULL}, {"col", 3, FLAT}, {"wbr", 3, FLAT}, {"xmp", 3, FLAT | EMPTIED},
-	{"link", 4, FLAT | FULL}, {"meta", 4, FLAT | FULL}, {"base", 4, FLAT | FULL},
-	{"area", 4, FLAT}, {"body", 4, FLAT}, {"head", 4, FLAT}, {"html", 4, FLAT},
-	{"image", 5, FLAT | FULL}, {"input", 5, FLAT | FULL}, {"title", 5, FLAT | TEXT},
-	{"style", 5, FLAT | MUTE}, {"tbody", 5, FLAT}, {"tfoot", 5, FLAT}, {"thead", 5, FLAT},
-	{"embed", 5, FLAT}, {"frame", 5, FLAT}, {"param", 5, FLAT}, {"track", 5, FLAT},
-	{"script", 6, FLAT | MUTE}, {"source", 6, FLAT | FULL}, {"iframe", 6, FLAT | EMPTIED},
-	{"option", 6, FLAT}, {"keygen", 6, FLAT}, {"amp-img", 7, FULL},
-	{"noembed", 7, FLAT | EMPTIED}, {"bgsound", 7, FLAT}, {"optgroup", 8, FLAT},
-	{"noframes", 8, FLAT | MUTE}, {"basefont", 8, FLAT}, {"menuitem", 8, FLAT},
-	{"textarea", 8, FLAT | EMPTIED}, {"plaintext", 9, REST}, {"annotation-xml", 14, FULL}};
+	char name[15]; /* without its 0 where it is that long */
+	unsigned char flags;
+} tag_facts[] = {
+	{"a", FLAT}, {"p", FLAT}, {"li", FLAT}, {"br", FLAT}, {"td", FLAT}, {"tr", FLAT},
+	{"dd", FLAT}, {"dt", FLAT}, {"hr", FLAT}, {"th", FLAT}, {"img", FLAT | FULL},
+	{"col", FLAT}, {"wbr", FLAT}, {"xmp", FLAT | EMPTIED}, {"link", FLAT | FULL},
+	{"meta", FLAT | FULL}, {"base", FLAT | FULL}, {"area", FLAT}, {"body", FLAT},
+	{"head", FLAT}, {"html", FLAT}, {"image", FLAT | FULL}, {"input", FLAT | FULL},
+	{"title", FLAT | TEXT}, {"style", FLAT | MUTE}, {"tbody", FLAT}, {"tfoot", FLAT},
+	{"thead", FLAT}, {"embed", FLAT}, {"frame", FLAT}, {"param", FLAT}, {"track", FLAT},
+	{"script", FLAT | MUTE}, {"source", FLAT | FULL}, {"iframe", FLAT | EMPTIED},
+	{"option", FLAT}, {"keygen", FLAT}, {"amp-img", FULL}, {"noembed", FLAT | EMPTIED},
+	{"bgsound", FLAT}, {"optgroup", FLAT}, {"noframes", FLAT | MUTE}, {"basefont", FLAT},
+	{"menuitem", FLAT}, {"textarea", FLAT | EMPTIED}, {"plaintext", REST},
+	{"annotation-xml", FULL}};
+enum { LONGEST_NAME = 14 };
+static const unsigned char first_of_length[LONGEST_NAME + 2] = {
+	0, 0, 2, 10, 14, 21, 32, 37, 40, 45, 46, 46, 46, 46, 46, 47};
 
 static unsigned facts_of(const char *name, size_t n)
 {
-	for (size_t i = 0; i < sizeof tag_facts / sizeof *tag_facts; i++) {
-		const struct tag_fact *t = &tag_facts[i];
-		if (t->n == n && t->name[0] == (*name | 0x20) && strncasecmp(t->name, name, n) == 0)
-			return t->flags;
-	}
+	char low[LONGEST_NAME];
+	if (n > LONGEST_NAME)
+		return 0;
+	for (size_t i = 0; i < n; i++)
+		low[i] = (char)(name[i] | 0x20);
+	for (size_t i = first_of_length[n]; i < first_of_length[n + 1]; i++)
+		if (tag_facts[i].name[0] == low[0] && memcmp(tag_facts[i].name, low, n) == 0)
+			return tag_facts[i].flags;
 	return 0;
 }
 
@@ -92,20 +99,38 @@ static void count_tag(struct open_tags *o, const char *name, size_t n, bool is_e
 
 /* ---- text ---- */
 
-static int put(struct skimmer *k, const char *s, size_t n, struct wl_err *err)
+/* Many and short: in place while there is room. */
+static inline int put(struct skimmer *k, const char *s, size_t n, struct wl_err *err)
 {
-	return wl_buf_add(&k->s->text, s, n, err);
+	struct wl_buf *b = &k->s->text;
+	if (b->cap - b->len <= n)
+		return wl_buf_add(b, s, n, err);
+	memcpy(b->data + b->len, s, n);
+	b->len += n;
+	return 0;
+}
+
+/* The first two bytes of a mark; n: none. */
+static size_t find_mark(const char *s, size_t n)
+{
+	const char *p = s, *end = s + n;
+	while ((p = memchr(p, MARK[0], (size_t)(end - p))) != NULL && p + 1 < end) {
+		if (p[1] == MARK[1])
+			return (size_t)(p - s);
+		p++;
+	}
+	return n;
 }
 
 /* As it stands, but for characters that would look like marks. */
 static int put_literal(struct skimmer *k, const char *s, size_t n, struct wl_err *err)
 {
 	for (;;) {
-		const char *m = memmem(s, n, "\xef\xa3", 2);
-		size_t at = m ? (size_t)(m - s) : n;
+		size_t at = find_mark(s, n);
 		WL_TRY(put(k, s, at, err));
-		if (!m)
+		if (at == n)
 			return 0;
+		const char *m = s + at;
 		bool ours = n - at >= 3 && (m[2] == MARK[2] || m[2] == END[2]);
 		WL_TRY(put(k, ours ? "\xef\xbf\xbd" : m, ours ? 3 : 2, err));
 		at += ours ? 3 : 2;
@@ -278,8 +303,7 @@ static int tag(struct skimmer *k, bool is_end, struct wl_err *err)
 		k->p = k->end;
 		return 0;
 	}
-	WL_TRY(put(k, is_end ? "</" : "<", is_end ? 2 : 1, err));
-	WL_TRY(put(k, name, n, err));
+	WL_TRY(put(k, start, (size_t)(name - start) + n, err));
 	while (next_attr(&k->p, k->end, &a))
 		if (!is_end && (k->all || is_wanted(facts, &a)))
 			WL_TRY(put_attr(k, &a, err));
@@ -349,8 +373,10 @@ int wl_skim_page(struct wl_skim *s, const char *text, size_t n, size_t max_depth
 		.end = text + n,
 		.max_depth = max_depth,
 		.all = all};
-	*s = (struct wl_skim){.cut_at = n};
-	wl_buf_init(&s->text, 4 * n + 4096);
+	s->n = 0;
+	s->cut_at = n;
+	s->text.max = 4 * n + 4096;
+	wl_buf_reset(&s->text);
 	WL_TRY(wl_buf_reserve(&s->text, n / 2 + 64, err));
 	while (k.p < k.end) {
 		const char *lt = memchr(k.p, '<', (size_t)(k.end - k.p));
@@ -387,7 +413,9 @@ bool wl_skim_piece(const struct wl_skim *s, const char **at, struct wl_span *pie
 			return true;
 		}
 	}
-	const char *next = strstr(p + 1, MARK);
+	const char *next = p + 1;
+	while ((next = strchr(next, MARK[0])) != NULL && strncmp(next, MARK, 3) != 0)
+		next++;
 	size_t n = next ? (size_t)(next - p) : strlen(p);
 	*piece = (struct wl_span){p, n};
 	*at = p + n;

@@ -1,8 +1,8 @@
 /*
  * A page made small before it is parsed: what says nothing about pictures and their texts is left
  * out (scripts, styles, comments, most attributes), and long runs of text are replaced by marks
- * that lead back to them.  The tree that libgumbo makes of the rest is the same, several times
- * sooner, since its tokeniser works character by character.
+ * that lead back to them.  The tree that the parser makes of the rest is the same, sooner, since
+ * its tokeniser works character by character.
  *
  * Tokens are told as the HTML standard's tokeniser does (WHATWG 13.2.5).  What would nest deeper
  * than a limit is cut off: the parser's work grows with the square of the depth.
@@ -27,7 +27,8 @@ struct wl_skim {
 	size_t cut_at; /* where the page was cut for its depth; its length: nowhere */
 };
 
-/* text is UTF-8 and must live as long as the skim.  all: leave nothing out (tests compare). */
+/* text is UTF-8 and must live as long as the skim.  all: leave nothing out (tests compare).  *s is
+ * {0}, or a skim whose memory is used again. */
 WL_MUST_CHECK int wl_skim_page(struct wl_skim *s, const char *text, size_t n, size_t max_depth,
 	bool all, struct wl_err *err);
 void wl_skim_release(struct wl_skim *s);

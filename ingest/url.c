@@ -1,4 +1,7 @@
-/* URLs: see url.h.  The grammar is libcurl's, so that what is compared is what is requested. */
+/*
+ * URLs: see url.h.  The grammar is libcurl's, so that what is compared is what is requested; most
+ * URLs of pages are in no need of it, and are told without (tests/test_url.c compares).
+ */
 #include "ingest/url.h"
 
 #include "ops/file.h"
@@ -92,9 +95,113 @@ static int parse(struct wl_url *u, const char *base, const char *text, struct wl
 	return ret;
 }
 
+/* ---- what needs no grammar ---- */
+
+/* Bytes that libcurl leaves as they are in a path or query: all others may be escaped, normalised
+ * or mean something. */
+static bool is_plain_byte(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') ||
+	       (c && strchr("/-_.?=&~,!;@:+*()", c));
+}
+
+/* The length of a host that is a plain name: a-z, digits, '.' and '-', its last label of letters,
+ * so that it is no number; 0: look closer. */
+static size_t plain_host(const char *s)
+{
+	size_t n = 0, label = 0;
+	bool letters = true;
+	for (; (s[n] >= 'a' && s[n] <= 'z') || (s[n] >= '0' && s[n] <= '9') || s[n] == '.' ||
+		s[n] == '-';
+		n++) {
+		if (s[n] == '.') {
+			if (n == label)
+				return 0;
+			label = n + 1;
+			letters = true;
+		} else {
+			letters = letters && s[n] >= 'a';
+		}
+	}
+	return s[n] == '/' && n > label && letters ? n : 0;
+}
+
+/* The length of "http://host" when text is what normalising would make of it; 0: look closer. */
+static size_t plain_site(const char *text)
+{
+	size_t scheme = strncmp(text, "http://", 7) == 0    ? 7
+			: strncmp(text, "https://", 8) == 0 ? 8
+							    : 0;
+	size_t host = scheme ? plain_host(text + scheme) : 0;
+	const char *path = text + scheme + host, *p = path;
+	if (!host)
+		return 0;
+	for (; is_plain_byte(*p); p++)
+		if (*p == '/' && p[1] == '.')
+			return 0;
+	return *p || p - text > WL_URL_MAX ? 0 : scheme + host;
+}
+
+static char *copy_of(const char *s, size_t n, struct wl_err *err)
+{
+	char *copy = malloc(n + 1);
+	if (!copy) {
+		wl_err_nomem(err, "a URL", n + 1);
+		return NULL;
+	}
+	memcpy(copy, s, n);
+	copy[n] = '\0';
+	return copy;
+}
+
+/* 1: done; 0: look closer. */
+static int take_plain(struct wl_url *u, const char *text, struct wl_err *err)
+{
+	size_t site = plain_site(text), n = site ? strlen(text) : 0;
+	size_t scheme = text[4] == 's' ? 8 : 7;
+	if (!site)
+		return 0;
+	u->text = copy_of(text, n, err);
+	u->site = u->text ? copy_of(text, site, err) : NULL;
+	u->host = u->site ? copy_of(text + scheme, site - scheme, err) : NULL;
+	u->path = u->host ? copy_of(text + site, n - site, err) : NULL;
+	if (u->path)
+		return 1;
+	wl_url_release(u);
+	return -1;
+}
+
+/* `location` over a plain base, when it is an absolute path or a name beside it.  1: done; 0: look
+ * closer. */
+static int join_plain(
+	struct wl_url *u, const char *base, const char *location, struct wl_err *err)
+{
+	char joined[2048];
+	size_t keep = plain_site(base), n = strlen(location);
+	if (!keep || !n || strchr(location, ':') || *location == '.' || *location == '?' ||
+		*location == '#' || strstr(base + keep, "//"))
+		return 0;
+	if (strncmp(location, "//", 2) == 0) {
+		keep = (size_t)(strchr(base, '/') - base);
+	} else if (*location != '/') {
+		const char *end = base + strcspn(base, "?");
+		while (end[-1] != '/')
+			end--;
+		keep = (size_t)(end - base);
+	}
+	if (keep + n >= sizeof joined)
+		return 0;
+	memcpy(joined, base, keep);
+	memcpy(joined + keep, location, n + 1);
+	return take_plain(u, joined, err);
+}
+
 int wl_url_parse(struct wl_url *u, const char *text, struct wl_err *err)
 {
 	*u = (struct wl_url){0};
+	int plain = take_plain(u, text, err);
+	if (plain)
+		return plain < 0 ? -1 : 0;
 	text += strspn(text, " \t\r\n\f");
 	size_t n = strlen(text);
 	while (n && strchr(" \t\r\n\f", text[n - 1]))
@@ -145,6 +252,11 @@ bool wl_url_is_plain(const char *text)
 int wl_url_resolve(struct wl_url *u, const char *base, const char *location, struct wl_err *err)
 {
 	*u = (struct wl_url){0};
+	int plain = take_plain(u, location, err);
+	if (plain == 0)
+		plain = join_plain(u, base, location, err);
+	if (plain)
+		return plain < 0 ? -1 : 0;
 	if (strlen(location) > WL_URL_MAX)
 		return refuse(err, location, "it is too long");
 	return parse(u, base, location, err);

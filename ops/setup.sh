@@ -11,7 +11,7 @@ purpose=${1:-test}
 build='gcc make pkg-config libc6-dev libdnnl-dev libjansson-dev libyaml-dev libarchive-dev
 libsqlite3-dev sqlite3 libicu-dev libturbojpeg0-dev libjpeg62-turbo-dev libpng-dev libwebp-dev
 libopencc-dev libdeflate-dev librdkafka-dev libcurl4-openssl-dev libssl-dev zlib1g-dev
-libgumbo-dev libbrotli-dev libzstd-dev libavif-dev libgif-dev libhyperscan-dev python3-jieba
+libmodest-dev libbrotli-dev libzstd-dev libavif-dev libgif-dev libhyperscan-dev python3-jieba
 libopenmpi-dev openmpi-bin'
 test="libcmocka-dev kcat"
 # python3-pip only fetches pretrained weights; the demo trains from scratch without it.

@@ -70,7 +70,7 @@ static void test_hostile(void **state)
 /* Where a page is cut so that no more than `depth` elements are open. */
 static size_t cut_of(const char *s, size_t depth)
 {
-	struct wl_skim k;
+	struct wl_skim k = {0};
 	struct wl_err err = WL_ERR_INIT;
 	assert_int_equal(wl_skim_page(&k, s, strlen(s), depth, false, &err), 0);
 	size_t at = k.cut_at;
@@ -97,7 +97,7 @@ static void test_depth(void **state)
 
 static void small(const char *page, const char *want)
 {
-	struct wl_skim k;
+	struct wl_skim k = {0};
 	struct wl_err err = WL_ERR_INIT;
 	assert_int_equal(wl_skim_page(&k, page, strlen(page), 512, false, &err), 0);
 	if (strcmp(k.text.data, want) != 0)
@@ -127,11 +127,11 @@ static void test_skim(void **state)
 }
 
 /* The elements in order, with what of them is read, and all text. */
-static void outline(const struct wl_dom *d, const GumboNode *n, struct wl_buf *out)
+static void outline(const struct wl_dom *d, const wl_node *n, struct wl_buf *out)
 {
 	static const char *const attrs[] = {"class", "id", "src", "alt", "data-src"};
-	if (n->type == GUMBO_NODE_TEXT || n->type == GUMBO_NODE_WHITESPACE) {
-		const char *at = n->v.text.text;
+	if (wl_node_is_text(n)) {
+		const char *at = wl_node_text(n);
 		struct wl_span piece;
 		while (wl_skim_piece(&d->skim, &at, &piece))
 			for (size_t i = 0; i < piece.n; i++)
@@ -139,22 +139,23 @@ static void outline(const struct wl_dom *d, const GumboNode *n, struct wl_buf *o
 					assert_int_equal(wl_buf_putc(out, piece.p[i], NULL), 0);
 		return;
 	}
-	if (n->type != GUMBO_NODE_ELEMENT)
+	if (!wl_node_is_element(n))
 		return;
-	GumboTag tag = n->v.element.tag;
-	if (tag == GUMBO_TAG_SCRIPT || tag == GUMBO_TAG_STYLE || tag == GUMBO_TAG_TEXTAREA ||
-		tag == GUMBO_TAG_IFRAME || tag == GUMBO_TAG_XMP || tag == GUMBO_TAG_NOFRAMES)
+	myhtml_tag_id_t tag = n->tag_id;
+	if (tag == MyHTML_TAG_SCRIPT || tag == MyHTML_TAG_STYLE || tag == MyHTML_TAG_TEXTAREA ||
+		tag == MyHTML_TAG_IFRAME || tag == MyHTML_TAG_XMP || tag == MyHTML_TAG_NOFRAMES)
 		return;
-	assert_int_equal(wl_buf_printf(out, NULL, "\n<%s", gumbo_normalized_tagname(tag)), 0);
+	const char *name = myhtml_tag_name_by_id(d->tree, tag, NULL);
+	assert_int_equal(wl_buf_printf(out, NULL, "\n<%s", name), 0);
 	for (size_t i = 0; i < sizeof attrs / sizeof *attrs; i++) {
 		const char *v = wl_dom_attr(n, attrs[i]);
-		if (v && (i < 2 || tag == GUMBO_TAG_IMG))
+		if (v && (i < 2 || tag == MyHTML_TAG_IMG))
 			assert_int_equal(wl_buf_printf(out, NULL, " %s=%s", attrs[i], v), 0);
 	}
 	assert_int_equal(wl_buf_putc(out, '>', NULL), 0);
-	for (unsigned i = 0; i < n->v.element.children.length; i++)
-		outline(d, n->v.element.children.data[i], out);
-	assert_int_equal(wl_buf_printf(out, NULL, "</%s>", gumbo_normalized_tagname(tag)), 0);
+	for (const wl_node *c = n->child; c; c = c->next)
+		outline(d, c, out);
+	assert_int_equal(wl_buf_printf(out, NULL, "</%s>", name), 0);
 }
 
 /* The tree of the small page is that of the whole page, on every real page. */
@@ -170,7 +171,7 @@ static void test_same_tree(void **state)
 	for (size_t i = 0; i < names.n; i++) {
 		char path[512];
 		struct wl_buf b, x, y;
-		struct wl_dom d, all;
+		struct wl_dom d = {0}, all = {0};
 		snprintf(path, sizeof path, HTML "/%s", names.v[i]);
 		wl_buf_init(&b, 16 << 20);
 		wl_buf_init(&x, 64 << 20);

@@ -71,7 +71,7 @@ void kill_until_done(
 {
 	int kills = 0, status = -1;
 	for (uint64_t round = 0; round < 400 && status != 0; round++) {
-		uint64_t spread = (uint64_t)spread_us * (1 + round / 2);
+		uint64_t spread = (uint64_t)spread_us * (1 + round / 2 + round * round / 300);
 		int64_t us = base_us + (int64_t)(wl_rand64(seed, 0, round) % spread);
 		struct timespec ts = {us / 1000000, us % 1000000 * 1000};
 		pid_t pid = fork();
