@@ -158,9 +158,9 @@ static char *copy_of(const char *s, size_t n, struct wl_err *err)
 static int take_plain(struct wl_url *u, const char *text, struct wl_err *err)
 {
 	size_t site = plain_site(text), n = site ? strlen(text) : 0;
-	size_t scheme = text[4] == 's' ? 8 : 7;
 	if (!site)
 		return 0;
+	size_t scheme = text[4] == 's' ? 8 : 7;
 	u->text = copy_of(text, n, err);
 	u->site = u->text ? copy_of(text, site, err) : NULL;
 	u->host = u->site ? copy_of(text + scheme, site - scheme, err) : NULL;
@@ -217,36 +217,9 @@ int wl_url_parse(struct wl_url *u, const char *text, struct wl_err *err)
 	return ret;
 }
 
-/* A host whose last label begins with a letter: no number, which has many spellings. */
-static const char *plain_host(const char *p)
-{
-	const char *start = p, *label = p;
-	for (; (*p >= 'a' && *p <= 'z') || (*p >= '0' && *p <= '9') || *p == '-' || *p == '.'; p++)
-		if (*p == '.')
-			label = p + 1;
-	return *p == '/' && *start != '.' && *start != '-' && *label >= 'a' && *label <= 'z' ? p
-											     : NULL;
-}
-
 bool wl_url_is_plain(const char *text)
 {
-	const char *p = strncmp(text, "http://", 7) == 0    ? text + 7
-			: strncmp(text, "https://", 8) == 0 ? text + 8
-							    : NULL;
-	p = p ? plain_host(p) : NULL;
-	if (!p)
-		return false;
-	/* No escapes, no fragment; of dots none after a slash, since "/./" and "/../" go away. */
-	bool query = false;
-	for (; *p; p++) {
-		bool word = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') ||
-			    (*p >= '0' && *p <= '9');
-		if (*p == '?' && !query && p[1])
-			query = true;
-		else if (!word && !(*p == '/' && p[1] != '.') && !strchr("_-~.=&,:@", *p))
-			return false;
-	}
-	return p - text <= WL_URL_MAX;
+	return plain_site(text) > 0;
 }
 
 int wl_url_resolve(struct wl_url *u, const char *base, const char *location, struct wl_err *err)
