@@ -123,8 +123,8 @@ $(B)/bin/wenlan-$(patsubst main_%.c,%,$(notdir $(1))): $(call obj,$(1)) $(LINK_O
 endef
 $(foreach m,$(MAINS),$(eval $(call exe_rule,$(m))))
 
-$(TESTS): LDLIBS := -lcmocka $(LDLIBS)
-$(TESTS): $(TEST_LIB)
+$(TESTS) $(B)/tests/e2e/crawl: LDLIBS := -lcmocka $(LDLIBS)
+$(TESTS) $(B)/tests/e2e/crawl: $(TEST_LIB)
 # An archive, of which a benchmark takes what it uses.
 $(BENCH): SUPPORT := $(B)/libwl_support.a
 $(BENCH): $(B)/libwl_support.a

@@ -106,6 +106,9 @@ WL_MUST_CHECK int wl_lane_position(struct wl_lane *l, const char *origin, const 
  * error). */
 WL_MUST_CHECK int wl_lane_add(struct wl_lane *l, struct wl_pair *p, const void *image, size_t n,
 	struct wl_err *err);
+/* The same where p->image_sha256 is filled in already. */
+WL_MUST_CHECK int wl_lane_add_hashed(struct wl_lane *l, struct wl_pair *p, const void *image,
+	size_t n, struct wl_err *err);
 /* Input that cannot be a pair: bytes (at most 1 MiB kept) with the place and the reason. */
 WL_MUST_CHECK int wl_lane_quarantine(struct wl_lane *l, const char *origin, const char *position,
 	const char *reason, const void *bytes, size_t n, struct wl_err *err);

@@ -21,6 +21,8 @@ enum {
 	TAR_BLOCK = 512,
 	SEGMENT_BYTES = 1 << 30,
 	WRITE_BUFFER = 1 << 20,
+	WRITE_THROUGH = 64 << 10,
+	WRITE_BEHIND = 4 << 20,
 	QUARANTINE_BYTES = 1 << 20,
 };
 
@@ -67,6 +69,16 @@ static const char *const STMT_SQL[N_STMT] = {
 };
 _Static_assert((int)N_STMT == (int)WL_LANE_STMTS, "corpus_priv.h has room for the statements");
 
+/* What was written starts on its way to the disk at once, so that the sync before a commit finds
+ * most of it there; it is a hint, and may fail. */
+static void start_writing(struct wl_lane *l, int64_t upto)
+{
+	if (upto - l->started < WRITE_BEHIND)
+		return;
+	(void)sync_file_range(l->fd, l->started, upto - l->started, SYNC_FILE_RANGE_WRITE);
+	l->started = upto;
+}
+
 static int lane_flush(struct wl_lane *l, struct wl_err *err)
 {
 	if (!l->pending.len)
@@ -74,6 +86,7 @@ static int lane_flush(struct wl_lane *l, struct wl_err *err)
 	WL_TRY(wl_pwrite_full(l->fd, l->pending.data, l->pending.len,
 		l->length - (int64_t)l->pending.len, l->segment_path, err));
 	wl_buf_reset(&l->pending);
+	start_writing(l, l->length);
 	return 0;
 }
 
@@ -83,7 +96,9 @@ static int lane_append(struct wl_lane *l, const void *p, size_t n, struct wl_err
 	static const uint8_t zeros[2 * TAR_BLOCK];
 	if (l->pending.len + n > WRITE_BUFFER)
 		WL_TRY(lane_flush(l, err));
-	if (n > WRITE_BUFFER) {
+	/* Copying a large one into the buffer would cost more than another call. */
+	if (n > WRITE_THROUGH) {
+		WL_TRY(lane_flush(l, err));
 		WL_TRY(wl_pwrite_full(l->fd, p, n, l->length, l->segment_path, err));
 	} else {
 		WL_TRY(wl_buf_add(&l->pending, p ? p : zeros, n, err));
@@ -117,7 +132,7 @@ static int lane_open_segment(struct wl_lane *l, int segment, int64_t length, str
 {
 	struct stat st;
 	l->segment = segment;
-	l->length = l->synced = length;
+	l->length = l->synced = l->started = length;
 	l->segment_path = wl_corpus_segment_path(l->c, l->partition, segment, err);
 	if (!l->segment_path)
 		return -1;
@@ -391,7 +406,7 @@ static void tar_header(char h[TAR_BLOCK], const char *name, size_t size)
 	h[155] = ' ';
 }
 
-int wl_lane_write_image(
+static int write_hashed(
 	struct wl_lane *l, struct wl_pair *p, const void *image, size_t n, struct wl_err *err)
 {
 	char h[TAR_BLOCK], name[WL_PAIR_NAME], member[WL_PAIR_NAME + 16];
@@ -399,7 +414,6 @@ int wl_lane_write_image(
 	if (l->length && l->length + (int64_t)(TAR_BLOCK + n + pad) > l->segment_bytes)
 		WL_TRY(lane_seal(l, err));
 	p->partition = l->partition;
-	wl_sha256(image, n, p->image_sha256);
 	wl_pair_name(l->partition, p->id, name);
 	strcat(strcpy(member, name), ".");
 	strncat(member, strcmp(p->format, "jpeg") == 0 ? "jpg" : p->format, 10);
@@ -410,6 +424,13 @@ int wl_lane_write_image(
 	WL_TRY(lane_append(l, h, TAR_BLOCK, err));
 	WL_TRY(lane_append(l, image, n, err));
 	return lane_append(l, NULL, pad, err);
+}
+
+int wl_lane_write_image(
+	struct wl_lane *l, struct wl_pair *p, const void *image, size_t n, struct wl_err *err)
+{
+	wl_sha256(image, n, p->image_sha256);
+	return write_hashed(l, p, image, n, err);
 }
 
 int wl_lane_has(struct wl_lane *l, int64_t id, struct wl_err *err)
@@ -433,6 +454,13 @@ int wl_lane_insert(struct wl_lane *l, const struct wl_pair *p, struct wl_err *er
 int wl_lane_add(
 	struct wl_lane *l, struct wl_pair *p, const void *image, size_t n, struct wl_err *err)
 {
+	wl_sha256(image, n, p->image_sha256);
+	return wl_lane_add_hashed(l, p, image, n, err);
+}
+
+int wl_lane_add_hashed(
+	struct wl_lane *l, struct wl_pair *p, const void *image, size_t n, struct wl_err *err)
+{
 	WL_TRY(wl_lane_begin(l, err));
 	int has = l->may_have ? wl_lane_has(l, p->id, err) : 0;
 	WL_TRY(has);
@@ -440,7 +468,7 @@ int wl_lane_add(
 		return 0;
 	if (l->may_wait)
 		WL_TRY(wl_lane_forget_pending(l, p->id, err));
-	WL_TRY(wl_lane_write_image(l, p, image, n, err));
+	WL_TRY(write_hashed(l, p, image, n, err));
 	WL_TRY(wl_lane_insert(l, p, err));
 	return 1;
 }

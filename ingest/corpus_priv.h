@@ -43,6 +43,7 @@ struct wl_lane {
 	char *segment_path;    /* of fd */
 	int64_t length;	       /* of the segment with what is in `pending` */
 	int64_t synced;	       /* of the segment, as the last sync left it */
+	int64_t started;       /* so far it is on its way to the disk */
 	int64_t segment_bytes; /* sealed past this */
 	struct wl_buf pending; /* not yet written */
 	sqlite3_stmt *fetch_stmt[WL_LANE_FETCH_STMTS]; /* of corpus_fetch.c */

@@ -206,8 +206,8 @@ static int move_bytes(struct wl_fetcher *f, struct wl_err *err)
 static void sleep_a_little(struct wl_fetcher *f)
 {
 	int64_t ms = wl_sites_next_ms(&f->sites, f->now_ms);
-	if (ms < 0 || ms > SLEEP_MS)
-		ms = SLEEP_MS;
+	if (ms < 0 || ms > f->most_ms)
+		ms = f->most_ms;
 	/* Work is at hand when a site is ready and a place is free, or the window can be filled. */
 	if ((f->sites.ready && wl_ask_may_start(f)) || (!f->exhausted && !f->sated && wl_ask_has_room(f)))
 		ms = 0;
@@ -267,7 +267,6 @@ static void drop_all(struct wl_fetcher *f)
 
 static int begin(struct wl_fetcher *f, struct wl_err *err)
 {
-	int64_t waiting;
 	look_at_clocks(f);
 	f->batch_ms = f->settled_ms = f->warned_ms = f->now_ms;
 	f->cursor = -1;
@@ -279,10 +278,34 @@ static int begin(struct wl_fetcher *f, struct wl_err *err)
 		WL_TRY(wl_lane_retry_failed(f->lane, err) < 0 ? -1 : 0);
 		WL_TRY(wl_fetch_commit(f, err));
 	}
-	WL_TRY(wl_lane_count_waiting(f->lane, &waiting, err));
 	f->done = 0;
-	f->progress = wl_progress_new("fetch", "pictures", (uint64_t)waiting);
 	return 0;
+}
+
+int wl_fetcher_start(struct wl_fetcher *f, struct wl_corpus *c, struct wl_lane *lane,
+	struct wl_fetch_counts *out, struct wl_err *err)
+{
+	f->corpus = c;
+	f->lane = lane;
+	f->out = out;
+	if (!out->reasons)
+		out->reasons = json_object();
+	if (!out->reasons)
+		return wl_err_nomem(err, "counts", 0);
+	return begin(f, err);
+}
+
+int wl_fetcher_step(struct wl_fetcher *f, int most_ms, struct wl_err *err)
+{
+	f->most_ms = most_ms;
+	return turn(f, err);
+}
+
+int wl_fetcher_stop(struct wl_fetcher *f, struct wl_err *err)
+{
+	int ret = f->lane ? wl_fetch_commit(f, err) : 0;
+	drop_all(f);
+	return ret;
 }
 
 int wl_fetcher_run(
@@ -290,15 +313,11 @@ int wl_fetcher_run(
 {
 	int more = 1, ret = -1;
 	int64_t waiting = 0;
-	f->lane = lane;
-	f->out = out;
-	if (!out->reasons)
-		out->reasons = json_object();
-	if (!out->reasons)
-		return wl_err_nomem(err, "counts", 0);
-	WL_TRY_OUT(begin(f, err));
+	WL_TRY_OUT(wl_fetcher_start(f, f->corpus, lane, out, err));
+	WL_TRY_OUT(wl_lane_count_waiting(lane, &waiting, err));
+	f->progress = wl_progress_new("fetch", "pictures", (uint64_t)waiting);
 	while (more && !wl_stop_requested()) {
-		more = turn(f, err);
+		more = wl_fetcher_step(f, SLEEP_MS, err);
 		WL_TRY_OUT(more);
 	}
 	WL_TRY_OUT(wl_fetch_commit(f, err));

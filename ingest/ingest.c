@@ -2,6 +2,7 @@
  * same for topics, where many origins come in at once. */
 #include "ingest/ingest_priv.h"
 
+#include "ops/hash.h"
 #include "ops/log.h"
 #include "ops/signals.h"
 
@@ -28,6 +29,48 @@ static int64_t now_ns(void)
 	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+/* Pictures that will be kept are hashed here, side by side, so that the one thread which writes
+ * need not. */
+struct hashing {
+	struct wl_record *rec[WL_JOB_ITEMS];
+	const void *bytes[WL_JOB_ITEMS];
+	size_t len[WL_JOB_ITEMS], n;
+};
+
+static void hash_gathered(struct hashing *h)
+{
+	uint8_t digest[WL_JOB_ITEMS][WL_SHA256_BYTES];
+	wl_sha256_many(h->bytes, h->len, h->n, digest);
+	for (size_t i = 0; i < h->n; i++) {
+		memcpy(h->rec[i]->pair.image_sha256, digest[i], WL_SHA256_BYTES);
+		h->rec[i]->hashed = true;
+	}
+	h->n = 0;
+}
+
+static void gather(struct hashing *h, struct wl_record *r)
+{
+	for (size_t i = 0; r->many && i < r->n_yield; i++)
+		gather(h, r->yield[i]);
+	if (r->many || r->reason || !r->has_image)
+		return;
+	h->rec[h->n] = r;
+	h->bytes[h->n] = r->image.data;
+	h->len[h->n++] = r->image.len;
+	if (h->n == WL_JOB_ITEMS)
+		hash_gathered(h);
+}
+
+static void hash_pictures(struct wl_job *j)
+{
+	struct hashing h;
+	h.n = 0;
+	for (size_t i = 0; i < j->n; i++)
+		if (j->item[i].ret == 0)
+			gather(&h, &j->item[i].rec);
+	hash_gathered(&h);
+}
+
 static void prepare(void *arg)
 {
 	struct wl_job *j = arg;
@@ -38,6 +81,7 @@ static void prepare(void *arg)
 		wl_watch_begin(j->run->watch, j->slot, "preparing", s->origin->name, it->rec.place);
 		it->ret = s->ops->prepare(s, &it->rec, &it->err);
 	}
+	hash_pictures(j);
 	wl_watch_end(j->run->watch, j->slot);
 	j->took_ns = now_ns() - begun;
 }

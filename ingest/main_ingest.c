@@ -237,6 +237,7 @@ int main(int argc, char **argv)
 			"of pages; ?profile=news|baike|weibo\n"
 			"  warc:FILE     web archives: the pages' pictures with their texts; "
 			"?profile=news|baike|weibo\n"
+			"  zip:FILE      KEY.jpg beside KEY.txt or KEY.json\n"
 			"Without a SOURCE, what a corpus still waits for is fetched.",
 		.example = "wenlan-ingest --corpus corpus 'jsonl:train.jsonl?images=train.tar'",
 		.table = table,

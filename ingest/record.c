@@ -64,7 +64,7 @@ void wl_record_clear(struct wl_record *r)
 	r->file = r->reason = r->image_url = NULL;
 	r->ordinal = 0;
 	r->check = WL_IMAGE_STRUCTURE;
-	r->has_json = r->has_text = r->has_image = false;
+	r->has_json = r->has_text = r->has_image = r->hashed = false;
 	r->pair = (struct wl_pair){.source = "",
 		.url = "",
 		.page_url = "",

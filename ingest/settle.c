@@ -103,7 +103,8 @@ static int keep(struct wl_run *run, struct wl_flow *f, struct wl_record *r, stru
 {
 	if (!r->has_image)
 		return pend(run, f, r, err);
-	int added = wl_lane_add(f->batch->lane, &r->pair, r->image.data, r->image.len, err);
+	int added = (r->hashed ? wl_lane_add_hashed : wl_lane_add)(
+		f->batch->lane, &r->pair, r->image.data, r->image.len, err);
 	WL_TRY(added);
 	if (!added) {
 		run->out->known++;

@@ -9,8 +9,9 @@
 #include <string.h>
 
 static const struct wl_source_ops *const kinds[] = {
-	&wl_source_aic, &wl_source_coco, &wl_source_dir, &wl_source_html, &wl_source_jsonl, &wl_source_kafka, &wl_source_stamps,
-	&wl_source_tar, &wl_source_urls, &wl_source_warc};
+	&wl_source_aic, &wl_source_coco, &wl_source_dir, &wl_source_html, &wl_source_jsonl,
+	&wl_source_kafka, &wl_source_stamps, &wl_source_tar, &wl_source_urls, &wl_source_warc,
+	&wl_source_zip};
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
 const struct wl_source_ops *const *wl_source_kinds(size_t *n)

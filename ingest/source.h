@@ -78,7 +78,8 @@ WL_MUST_CHECK int wl_origins_parse(struct wl_origins *out, const char *const *sp
 	const char *label, struct wl_err *err);
 void wl_origins_release(struct wl_origins *o);
 
-extern const struct wl_source_ops wl_source_aic, wl_source_coco, wl_source_dir, wl_source_stamps, wl_source_jsonl, wl_source_kafka,
-	wl_source_html, wl_source_tar, wl_source_urls, wl_source_warc;
+extern const struct wl_source_ops wl_source_aic, wl_source_coco, wl_source_dir, wl_source_stamps,
+	wl_source_jsonl, wl_source_kafka, wl_source_html, wl_source_tar, wl_source_urls,
+	wl_source_warc, wl_source_zip;
 
 #endif

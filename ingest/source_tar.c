@@ -1,8 +1,10 @@
 /*
- * tar: either WebDataset's form, where KEY.jpg, KEY.txt and KEY.json stand together (a key ends
+ * tar: and zip:.  Either WebDataset's form, where KEY.jpg, KEY.txt and KEY.json stand together (a key ends
  * at the first dot of the file's name), or images beside one .jsonl that names them.
  *
- * A position is the number of members consumed; of the second form, jsonl:'s.
+ * A position is the number of members consumed; of the second form, jsonl:'s.  A zip is of the first
+ * form; a member of it that is damaged costs its record only, since the next one is found without
+ * it.
  */
 #include "ingest/source.h"
 #include "ingest/source_jsonl.h"
@@ -91,9 +93,13 @@ static int open_groups(struct tar_source *s, const char *position, struct wl_err
 	s->a = archive_read_new();
 	if (!s->a)
 		return wl_err_nomem(err, "an archive reader", 0);
-	archive_read_support_filter_all(s->a);
-	archive_read_support_format_tar(s->a);
-	archive_read_support_format_empty(s->a);
+	if (s->base.ops == &wl_source_zip) {
+		archive_read_support_format_zip(s->a);
+	} else {
+		archive_read_support_filter_all(s->a);
+		archive_read_support_format_tar(s->a);
+		archive_read_support_format_empty(s->a);
+	}
 	if (archive_read_open_filename(s->a, s->base.origin->path, BLOCK) != ARCHIVE_OK)
 		return damaged(s, err);
 	return skip_members(s, position, err);
@@ -130,7 +136,7 @@ static int open_either(struct tar_source *s, const char *position, struct wl_err
 {
 	struct wl_tarindex x;
 	const struct wl_tar_member *jsonl = NULL;
-	if (wl_tarindex_open(&x, s->base.origin->path, NULL) < 0)
+	if (s->base.ops == &wl_source_zip || wl_tarindex_open(&x, s->base.origin->path, NULL) < 0)
 		return open_groups(s, position, err);
 	if (find_jsonl(&x, &jsonl, err) < 0) {
 		wl_tarindex_close(&x);
@@ -152,7 +158,7 @@ static struct wl_source *tar_open(
 		wl_err_nomem(err, "a source", sizeof *s);
 		return NULL;
 	}
-	s->base = (struct wl_source){.ops = &wl_source_tar, .origin = o};
+	s->base = (struct wl_source){.ops = o->ops, .origin = o};
 	if (open_either(s, position, err) < 0) {
 		tar_close(&s->base);
 		return NULL;
@@ -180,6 +186,11 @@ static int read_into(
 	wl_buf_reset(out);
 	WL_TRY(wl_buf_reserve(out, (size_t)size, err));
 	la_ssize_t got = archive_read_data(s->a, out->data, (size_t)size);
+	if (got < 0 && got != ARCHIVE_FATAL && s->base.ops == &wl_source_zip)
+		return wl_record_reject(r, err, "a member is damaged: %s: %s",
+			wl_tar_name(archive_entry_pathname(s->entry)),
+			archive_error_string(s->a) ? archive_error_string(s->a)
+						   : "it cannot be read");
 	if (got != size)
 		return damaged(s, err);
 	out->len = (size_t)got;
@@ -193,9 +204,10 @@ static int take_member(
 {
 	if (ends_in(name, ".jsonl"))
 		return wl_err_set(err, WL_EUSAGE,
-			"%s is compressed and holds %s: decompress it, so that images can be "
+			"%s is compressed and holds %s: %s it, so that images can be "
 			"looked up",
-			s->base.origin->path, name);
+			s->base.origin->path, name,
+			s->base.ops == &wl_source_zip ? "unpack" : "decompress");
 	if (wl_is_image_name(name) && !r->has_image) {
 		r->has_image = true;
 		r->file = wl_arena_strdup(&r->mem, name, err);
@@ -285,6 +297,15 @@ static int tar_prepare(struct wl_source *base, struct wl_record *r, struct wl_er
 const struct wl_source_ops wl_source_tar = {
 	.kind = "tar",
 	.about = "tar:FILE  KEY.jpg beside KEY.txt or KEY.json, or images beside one .jsonl",
+	.open = tar_open,
+	.next = tar_next,
+	.prepare = tar_prepare,
+	.close = tar_close,
+};
+
+const struct wl_source_ops wl_source_zip = {
+	.kind = "zip",
+	.about = "zip:FILE  KEY.jpg beside KEY.txt or KEY.json",
 	.open = tar_open,
 	.next = tar_next,
 	.prepare = tar_prepare,

@@ -3,10 +3,11 @@
  *
  * Usage: bench_ingest [RECORDS]   (default 300000; 10000000 is the issue's figure)
  *
- * The rate: a .tar of pictures of about 100 KB with a .jsonl of their captions is copied by cp and
- * synced, then taken in by one worker (every picture decoded to know that it is whole, hashed,
- * written and synced).  Decoding is the floor: the last figures are libjpeg-turbo alone on the same
- * pictures, in processor time of one thread.
+ * The rate: pictures of about 100 KB with their captions, as a WebDataset .tar and as a .jsonl
+ * beside a .tar of pictures, are copied by cp and synced, then taken in by one worker (every
+ * picture seen to be whole, hashed, written and synced).  On a busy machine the clock says little,
+ * so the bytes a second of processor time, all threads together, are printed beside.  The last
+ * figure is libjpeg-turbo alone on the same pictures, which --check decode would need besides.
  *
  * The memory: small records, each with a picture of 2x2 pixels, from one compressed stream; the
  * most that wenlan-ingest ever had resident, after a tenth of them and after all (the bar: 512 MB,
@@ -26,7 +27,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PICTURES = 32, MEMBERS = 1500 };
+enum { PICTURES = 32, MEMBERS = 3000 };
 
 static char dir[] = "/tmp/wl-bench-ingest-XXXXXX";
 
@@ -43,17 +44,29 @@ static void add(struct archive *a, const char *name, const void *bytes, size_t n
 	archive_entry_free(e);
 }
 
-/* The tar; gives its bytes, and the processor time that decoding its pictures alone takes. */
-static int64_t make_tar(const char *path, double *decode_s)
+static struct archive *new_tar(const char *path)
 {
-	struct wl_buf pictures[PICTURES];
-	struct wl_err err = WL_ERR_INIT;
 	struct archive *a = archive_write_new();
-	int64_t bytes = 0;
-	char name[64];
 
 	archive_write_set_format_ustar(a);
 	if (archive_write_open_filename(a, path) != ARCHIVE_OK)
+		exit(1);
+	return a;
+}
+
+/* The tars and the .jsonl; gives the bytes of the pictures, and the processor time that decoding
+ * them alone takes. */
+static int64_t make_sources(
+	const char *groups, const char *images, const char *jsonl, double *decode_s)
+{
+	struct wl_buf pictures[PICTURES];
+	struct wl_err err = WL_ERR_INIT;
+	struct archive *a = new_tar(groups), *b = new_tar(images);
+	FILE *lines = fopen(jsonl, "w");
+	int64_t bytes = 0;
+	char name[64];
+
+	if (!lines)
 		exit(1);
 	for (int i = 0; i < PICTURES; i++)
 		make_picture(i, &pictures[i]);
@@ -65,14 +78,17 @@ static int64_t make_tar(const char *path, double *decode_s)
 	}
 	*decode_s = (cpu_now_s() - t) * MEMBERS / PICTURES;
 	for (int i = 0; i < MEMBERS; i++) {
-		struct wl_buf *b = &pictures[i % PICTURES];
+		struct wl_buf *p = &pictures[i % PICTURES];
 		snprintf(name, sizeof name, "p/%06d.jpg", i);
-		add(a, name, b->data, b->len);
+		add(a, name, p->data, p->len);
+		add(b, name, p->data, p->len);
+		fprintf(lines, "{\"image\": \"%s\", \"text\": \"一句话\"}\n", name);
 		snprintf(name, sizeof name, "p/%06d.txt", i);
 		add(a, name, "一句话", 9);
-		bytes += (int64_t)b->len;
+		bytes += (int64_t)p->len;
 	}
-	if (archive_write_free(a) != ARCHIVE_OK)
+	if (archive_write_free(a) != ARCHIVE_OK || archive_write_free(b) != ARCHIVE_OK ||
+		fclose(lines))
 		exit(1);
 	for (int i = 0; i < PICTURES; i++)
 		wl_buf_release(&pictures[i]);
@@ -104,33 +120,56 @@ static const char *bin(void)
 	return b && *b ? b : "build/release/bin";
 }
 
-static int rate(void)
+static double processor_s(const struct rusage *u)
 {
-	char tar[300], cmd[1200];
-	double decode, cp = 1e9, in = 1e9, cpu = 1e9;
+	return (double)(u->ru_utime.tv_sec + u->ru_stime.tv_sec) +
+	       1e-6 * (double)(u->ru_utime.tv_usec + u->ru_stime.tv_usec);
+}
+
+/* The best of three of each, in turns; 0: the bar is met. */
+static int rate(
+	const char *what, const char *source, const char *tar, int64_t bytes, double decode)
+{
+	double cp = 1e9, in = 1e9, cpu = 1e9, mb = (double)bytes / 1e6;
+	struct wl_err err = WL_ERR_INIT;
+	char cmd[1200], corpus[300];
 	struct rusage u;
 
-	snprintf(tar, sizeof tar, "%s/a.tar", dir);
-	int64_t bytes = make_tar(tar, &decode);
+	snprintf(corpus, sizeof corpus, "%s/c", dir);
 	for (int i = 0; i < 3; i++) {
 		snprintf(cmd, sizeof cmd, "cp %s %s/copy && sync %s/copy && rm %s/copy", tar, dir,
 			dir, dir);
 		double t = run(cmd, &u);
 		cp = t < cp ? t : cp;
 		snprintf(cmd, sizeof cmd,
-			"exec %s/wenlan-ingest --quiet --workers 1 --corpus %s/c%d tar:%s", bin(),
-			dir, i, tar);
+			"exec %s/wenlan-ingest --quiet --workers 1 --corpus %s %s", bin(), corpus,
+			source);
 		t = run(cmd, &u);
 		in = t < in ? t : in;
-		t = (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
-		    1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
-		cpu = t < cpu ? t : cpu;
+		cpu = processor_s(&u) < cpu ? processor_s(&u) : cpu;
+		must(wl_remove_tree(corpus, &err), &err);
 	}
-	printf("ingest: tar %.0f MB/s, cp + sync %.0f MB/s, ratio %.2f (bar 0.60) %s; decoding "
-	       "alone %.0f MB/s; processor time %.2f of decoding alone\n",
-		(double)bytes / 1e6 / in, (double)bytes / 1e6 / cp, cp / in,
-		cp / in >= 0.6 ? "ok" : "BELOW", (double)bytes / 1e6 / decode, cpu / decode);
+	printf("ingest: %s %.0f MB/s, cp + sync %.0f MB/s, ratio %.2f (bar 0.60) %s; %.0f MB a "
+	       "second of processor time; decoding alone %.0f\n",
+		what, mb / in, mb / cp, cp / in, cp / in >= 0.6 ? "ok" : "BELOW", mb / cpu,
+		mb / decode);
 	return cp / in < 0.6;
+}
+
+static int rates(void)
+{
+	char tar[300], images[300], jsonl[300], source[700];
+	double decode;
+	int bad;
+
+	snprintf(tar, sizeof tar, "%s/a.tar", dir);
+	snprintf(images, sizeof images, "%s/b.tar", dir);
+	snprintf(jsonl, sizeof jsonl, "%s/b.jsonl", dir);
+	int64_t bytes = make_sources(tar, images, jsonl, &decode);
+	snprintf(source, sizeof source, "tar:%s", tar);
+	bad = rate("tar", source, tar, bytes, decode);
+	snprintf(source, sizeof source, "'jsonl:%s?images=%s'", jsonl, images);
+	return bad | rate("JSONL with a tar", source, images, bytes, decode);
 }
 
 static void make_records(const char *path, int64_t n)
@@ -196,7 +235,7 @@ int main(int argc, char **argv)
 
 	if (!mkdtemp(dir))
 		return 1;
-	int bad = argc > 1 ? 0 : rate();
+	int bad = argc > 1 ? 0 : rates();
 	bad |= memory(n);
 	must(wl_remove_tree(dir, &err), &err);
 	return bad;
