@@ -202,6 +202,7 @@ struct wl_fetcher {
 	int64_t n_active;
 	int64_t now_ms, now_s; /* steady and wall clock, of this turn of the loop */
 	struct wl_lane *lane;
+	int most_ms; /* that a turn waits for the network */
 	struct wl_corpus *corpus; /* NULL: other lanes are not looked into */
 	struct wl_fetch_counts *out;
 	/* walking the lane: waiting pairs, then (refreshing) what was fetched long ago */

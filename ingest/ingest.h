@@ -9,6 +9,7 @@
 #define WL_INGEST_INGEST_H
 
 #include "ingest/corpus.h"
+#include "ingest/fetch.h"
 #include "ingest/kafka.h"
 #include "ingest/source.h"
 
@@ -26,6 +27,10 @@ struct wl_ingest {
 	bool retry_quarantine; /* take up again what the quarantine keeps of the sources */
 	bool until_end;	       /* a topic is left at its end, instead of waiting for more */
 	struct wl_kafka_conf kafka;
+	/* A topic without an end fetches what waits in its lanes while it reads; NULL: it does not.
+	 * What it did is added up in *fetched. */
+	const struct wl_fetch_opts *fetch;
+	struct wl_fetch_counts *fetched;
 };
 
 struct wl_ingest_counts {

@@ -30,6 +30,8 @@ enum {
 	TURN_MS = 500,          /* a lane that others want is held so long */
 	BREAK_MS = 100,         /* and then left to them */
 	REPORT_EVERY_MS = 1000,
+	FETCH_EVERY_MS = 200,
+	FETCH_REST_MS = 1000,
 };
 
 /* A lane as this process uses it. */
@@ -38,6 +40,7 @@ struct slot {
 	int want_fd; /* -1: not waiting */
 	int64_t opened_ms, retry_ms, began_ms; /* began: the open batch's first record */
 	size_t users;                          /* partitions of ours that belong here */
+	int64_t fetch_ms; /* before then nothing is fetched in it */
 };
 
 struct part {
@@ -64,7 +67,11 @@ struct topic {
 	struct wl_buf value;
 	bool run_failed;  /* not the source's fault */
 	bool ever_assigned;
+	bool quiet; /* the last look found no message */
 	int64_t duty_ms, report_ms;
+	struct wl_aside *aside; /* NULL: nothing is fetched meanwhile */
+	int aside_slot;         /* whose turn it is */
+	int64_t aside_ms;
 };
 
 static int64_t now_ms(void)
@@ -265,6 +272,8 @@ static int open_slot(struct topic *t, struct slot *s, struct wl_err *err)
 static int close_slot(struct topic *t, struct slot *s, struct wl_err *err)
 {
 	int ret = wl_batch_commit(t->run, &s->batch, err);
+	if (ret == 0)
+		ret = wl_aside_leave(t->aside, &s->batch, err);
 	for (int32_t i = 0; i < t->n_parts; i++)
 		if (t->part[i] && t->part[i]->slot == s)
 			close_part(t->part[i]);
@@ -379,6 +388,27 @@ static int duty_slot(struct topic *t, struct slot *s, int64_t now, struct wl_err
 	WL_TRY(settle_all(t, err));
 	s->retry_ms = now_ms() + BREAK_MS;
 	return close_slot(t, s, err);
+}
+
+/* A turn for the fetcher, now and then while messages come, else at every step.  It goes round the
+ * lanes, and comes back to one that has nothing to do after a rest. */
+static int fetch_a_little(struct topic *t, bool idle, struct wl_err *err)
+{
+	int64_t now = now_ms();
+	if (!t->aside || (!idle && now < t->aside_ms))
+		return 0;
+	struct slot *s = &t->slot[t->aside_slot];
+	t->aside_ms = now + FETCH_EVERY_MS;
+	if (s->batch.lane && now >= s->fetch_ms) {
+		int more = wl_aside_step(t->aside, &s->batch, idle ? DUTY_EVERY_MS : 0, err);
+		if (more < 0)
+			return failed(t);
+		if (more)
+			return 1;
+		s->fetch_ms = now_ms() + FETCH_REST_MS;
+	}
+	t->aside_slot = (t->aside_slot + 1) % t->n_slots;
+	return 0;
 }
 
 static int64_t lag(const struct topic *t)
@@ -530,11 +560,15 @@ static int step(struct topic *t, struct wl_err *err)
 	struct wl_kafka_event ev;
 	bool flying = wl_run_is_busy(run);
 	WL_TRY(duties(t, err));
+	int fetching = fetch_a_little(t, !flying && t->quiet, err);
+	WL_TRY(fetching);
 	if (run->n_idle) {
 		if (!flying)
 			wl_watch_begin(run->watch, wl_run_slot(run), "waiting for messages of",
 				t->o->name, NULL);
-		WL_TRY(wl_kafka_poll(t->k, flying ? 0 : IDLE_POLL_MS, &ev, &t->value, err));
+		WL_TRY(wl_kafka_poll(
+			t->k, flying || fetching ? 0 : IDLE_POLL_MS, &ev, &t->value, err));
+		t->quiet = ev.kind == WL_KAFKA_NONE;
 		if (ev.kind != WL_KAFKA_NONE) {
 			wl_watch_end(run->watch, wl_run_slot(run));
 			return handle(t, &ev, err);
@@ -595,6 +629,7 @@ static int finish(struct topic *t, bool failing, struct wl_err *err)
 static void topic_release(struct topic *t)
 {
 	wl_kafka_close(t->k);
+	wl_aside_free(t->aside);
 	for (int32_t i = 0; i < t->n_parts; i++) {
 		if (!t->part[i])
 			continue;
@@ -624,6 +659,10 @@ static int topic_init(struct topic *t, struct wl_err *err)
 		return wl_err_nomem(err, "lanes", (size_t)t->n_slots * sizeof *t->slot);
 	for (int i = 0; i < t->n_slots; i++)
 		t->slot[i].want_fd = -1;
+	if (t->run->in->fetch && !t->run->in->until_end) {
+		t->aside = wl_aside_new(t->run, err);
+		return t->aside ? 0 : -1;
+	}
 	return 0;
 }
 

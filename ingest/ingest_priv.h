@@ -115,6 +115,19 @@ int64_t wl_kafka_recall(const char *place);
 WL_MUST_CHECK int wl_retry_quarantine(struct wl_run *run, struct wl_flow *f,
 	const char *position, struct wl_err *err);
 
+/* ---- ingest_aside.c ---- */
+
+/* Fetches what waits in the lanes of a topic beside reading it. */
+struct wl_aside;
+struct wl_aside *wl_aside_new(struct wl_run *run, struct wl_err *err);
+void wl_aside_free(struct wl_aside *a);
+/* A little of it, in the lane of `b`, whose open batch commits first: 1: more is under way in this
+ * lane; 0: nothing is to be done there for now.  Waits for the network for most_ms at most. */
+WL_MUST_CHECK int wl_aside_step(struct wl_aside *a, struct wl_batch *b, int most_ms,
+	struct wl_err *err);
+/* The lane is about to close: requests under way in it are dropped, outcomes committed. */
+WL_MUST_CHECK int wl_aside_leave(struct wl_aside *a, struct wl_batch *b, struct wl_err *err);
+
 /* ---- ingest_kafka.c ---- */
 
 /* Reads a topic.  As for files: 0 done or stopped; -1 the source has failed (*src_err); -2 the

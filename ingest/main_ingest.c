@@ -106,13 +106,12 @@ static int check(const struct wl_opts *o, const struct args *a, struct wl_err *e
 	return 0;
 }
 
-static int fetch(
-	const struct args *a, struct wl_corpus *c, struct wl_fetch_counts *out, struct wl_err *err)
+static struct wl_fetch_opts net_of(const struct args *a)
 {
 	struct wl_fetch_opts net = a->net;
 	net.workers = (size_t)a->workers;
 	net.commit_every = a->commit_every < 1000 ? a->commit_every : 1000;
-	return wl_fetch_corpus(&net, c, out, err);
+	return net;
 }
 
 static int run(struct wl_opts *o, void *user, struct wl_err *err)
@@ -120,7 +119,8 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 	const struct args *a = user;
 	struct wl_origins origins = {0};
 	struct wl_ingest_counts counts = {0};
-	struct wl_fetch_counts net = {0};
+	struct wl_fetch_counts net = {0}, meanwhile = {0};
+	struct wl_fetch_opts web = net_of(a);
 	struct wl_corpus *c = NULL;
 	enum wl_image_level level;
 	int ret = -1;
@@ -141,19 +141,23 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 		.until_end = a->until_end,
 		.check = level,
 		.retry_quarantine = a->retry,
+		.fetch = a->fetch ? &web : NULL,
+		.fetched = &meanwhile,
 		.kafka = {.set = &a->kafka_conf, .patience_s = a->patience}};
 	ret = wl_ingest_run(&in, &counts, err);
 	/* A source that is damaged does not keep pictures from being fetched. */
 	struct wl_err ignored = WL_ERR_INIT;
-	if (a->fetch && !wl_stop_requested() && fetch(a, c, &net, ret < 0 ? &ignored : err) < 0)
+	bool after = a->fetch && !wl_stop_requested();
+	if (after && wl_fetch_corpus(&web, c, &net, ret < 0 ? &ignored : err) < 0)
 		ret = -1;
-	if (report(o, c, &counts, &net, ret < 0 ? &ignored : err) < 0)
+	if (report(o, c, &counts, after ? &net : &meanwhile, ret < 0 ? &ignored : err) < 0)
 		ret = -1;
 	if (a->report && wl_ingest_report(c, a->report, ret < 0 ? &ignored : err) < 0)
 		ret = -1;
 out:
 	wl_ingest_counts_release(&counts);
 	wl_fetch_counts_release(&net);
+	wl_fetch_counts_release(&meanwhile);
 	wl_origins_release(&origins);
 	wl_corpus_close(c);
 	return ret;

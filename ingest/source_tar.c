@@ -186,6 +186,12 @@ static int read_into(
 	wl_buf_reset(out);
 	WL_TRY(wl_buf_reserve(out, (size_t)size, err));
 	la_ssize_t got = archive_read_data(s->a, out->data, (size_t)size);
+	/* A zip's checksum is looked at only when its end is asked for. */
+	char beyond;
+	if (got == size && s->base.ops == &wl_source_zip) {
+		la_ssize_t more = archive_read_data(s->a, &beyond, 1);
+		got = more < 0 ? more : got + more;
+	}
 	if (got < 0 && got != ARCHIVE_FATAL && s->base.ops == &wl_source_zip)
 		return wl_record_reject(r, err, "a member is damaged: %s: %s",
 			wl_tar_name(archive_entry_pathname(s->entry)),

@@ -452,6 +452,66 @@ static void test_images_tar(void **state)
 	expect(ingest("root", args, 0), 1, 1, 0);
 }
 
+/* Stored, so that a byte can be changed in one picture alone. */
+static void make_zip(const char *path, bool deflate)
+{
+	struct archive *a = archive_write_new();
+	char name[64];
+
+	archive_write_set_format_zip(a);
+	if (!deflate)
+		archive_write_zip_set_compression_store(a);
+	assert_int_equal(archive_write_open_filename(a, path), ARCHIVE_OK);
+	add_member(a, "readme.md", "hello", 5);
+	for (int i = 0; i < 20; i++) {
+		struct wl_buf b = jpeg(300 + (uint32_t)i);
+		snprintf(name, sizeof name, "目录/%06d.jpg", i);
+		add_member(a, name, b.data, b.len);
+		snprintf(name, sizeof name, "目录/%06d.txt", i);
+		add_member(a, name, "标题", 6);
+		wl_buf_release(&b);
+	}
+	assert_int_equal(archive_write_free(a), ARCHIVE_OK);
+}
+
+static void test_zip(void **state)
+{
+	char args[1024], p[512], q[512];
+	size_t n;
+
+	(void)state;
+	for (int deflate = 0; deflate < 2; deflate++) {
+		path_of(p, "z%d.zip", deflate);
+		make_zip(p, deflate);
+		snprintf(args, sizeof args, "--commit-every 3 --max-records 7 zip:%s", p);
+		snprintf(q, sizeof q, "zip%d", deflate);
+		expect(ingest(q, args, 0), 7, 7, 0);
+		snprintf(args, sizeof args, "zip:%s", p);
+		expect(ingest(q, args, 0), 13, 13, 0);
+		expect(ingest(q, args, 0), 0, 0, 0);
+	}
+	/* One picture damaged: its record is refused, all others are kept. */
+	path_of(p, "z0.zip");
+	char *bytes = tmp_read(p, &n);
+	struct wl_buf b = jpeg(305);
+	char *at = memmem(bytes, n, b.data, b.len);
+	assert_non_null(at);
+	at[b.len / 2] ^= 1;
+	wl_buf_release(&b);
+	path_of(p, "bad.zip");
+	tmp_write_bytes(p, bytes, n);
+	snprintf(args, sizeof args, "zip:%s", p);
+	json_t *v = ingest("badzip", args, 0);
+	assert_int_equal(ingest_count(json_object_get(v, "reasons"), "a member is damaged"), 1);
+	expect(v, 20, 19, 0);
+	/* Its directory, which stands at the end, is gone. */
+	path_of(p, "cut.zip");
+	tmp_write_bytes(p, bytes, n / 2);
+	snprintf(args, sizeof args, "zip:%s", p);
+	json_decref(ingest("cutzip", args, 3));
+	free(bytes);
+}
+
 /* A damaged file: exit 3, what came before is kept, the other sources are read. */
 static void test_damaged_files(void **state)
 {
@@ -555,6 +615,7 @@ int main(void)
 		cmocka_unit_test(test_stops),
 		cmocka_unit_test(test_growth),
 		cmocka_unit_test(test_images_tar),
+		cmocka_unit_test(test_zip),
 		cmocka_unit_test(test_damaged_files),
 		cmocka_unit_test(test_usage),
 		cmocka_unit_test(test_real_data),

@@ -15,6 +15,7 @@
 #include "tests/support/cm.h"
 #include "tests/support/corpus_dump.h"
 #include "tests/support/ingest_run.h"
+#include "tests/support/httpd.h"
 #include "tests/support/kafka_mock.h"
 #include "tests/support/tmp.h"
 
@@ -131,7 +132,7 @@ static void expect_whole(const char *corpus, const char *what)
 	free(d);
 }
 
-static pid_t start(const char *corpus, const char *args)
+static pid_t start_with(const char *corpus, const char *first, const char *args)
 {
 	char cmd[2048];
 	pid_t pid = fork();
@@ -139,10 +140,15 @@ static pid_t start(const char *corpus, const char *args)
 	assert_true(pid >= 0);
 	if (pid)
 		return pid;
-	snprintf(cmd, sizeof cmd, "exec %s/wenlan-ingest --quiet --no-fetch --corpus %s/%s %s",
-		tmp_bin(), tmp.path, corpus, args);
+	snprintf(cmd, sizeof cmd, "exec %s/wenlan-ingest --quiet %s --corpus %s/%s %s", tmp_bin(),
+		first, tmp.path, corpus, args);
 	execl("/bin/sh", "sh", "-c", cmd, (char *)NULL);
 	_exit(127);
+}
+
+static pid_t start(const char *corpus, const char *args)
+{
+	return start_with(corpus, "--no-fetch", args);
 }
 
 static void nap_ms(int64_t ms)
@@ -507,6 +513,53 @@ static void test_gaps(void **state)
 	kafka_mock_stop(&m);
 }
 
+/* A run without an end fetches by itself, while messages keep coming; killed, it goes on. */
+static void test_fetch_meanwhile(void **state)
+{
+	enum { EACH = 40, ROUNDS = 3 };
+	char u[400], args[1000];
+	struct httpd web = httpd_start();
+
+	(void)state;
+	kafka_mock_topic(&mock, "addresses", PARTS);
+	snprintf(args, sizeof args,
+		"--partitions 2 --commit-every 3 --allow-net 127.0.0.1/32 --fetch-retry-seconds "
+		"0.01 %s",
+		url(u, mock.brokers, "addresses", ""));
+	pid_t pid = start_with("addresses", "", args);
+	for (int round = 0; round < ROUNDS; round++) {
+		struct kafka_producer *p = kafka_producer_new(mock.brokers, NULL);
+		for (int i = round * EACH; i < (round + 1) * EACH; i++) {
+			/* Every fifth is missing. */
+			char *s = wl_strf(&err,
+				"{\"text\":\"%d\",\"image_url\":\"http://127.0.0.1:%d/%s/%d.jpg\"}",
+				i, web.port, i % 5 ? "img" : "missing", i);
+			kafka_produce(p, "addresses", i % PARTS, s, strlen(s));
+			free(s);
+		}
+		kafka_producer_close(p);
+		int64_t want = (round + 1) * EACH;
+		for (int i = 0; i < 6000 && corpus_rows("addresses") < want; i++) {
+			nap_ms(10);
+			if (i == 5 && round == 1) { /* in the middle of it */
+				kill(pid, SIGKILL);
+				reap(pid, 20);
+				pid = start_with("addresses", "", args);
+			}
+		}
+		assert_int_equal(corpus_rows("addresses"), want);
+	}
+	kill(pid, SIGTERM);
+	assert_int_equal(reap(pid, 20), 75);
+	/* Nothing waits any more, and nothing is there twice. */
+	snprintf(args, sizeof args, "--until-end %s", url(u, mock.brokers, "addresses", ""));
+	json_t *v = json_object_get(ingest("addresses", args, 0), "corpus");
+	assert_int_equal(ingest_count(v, "pending"), 0);
+	assert_int_equal(ingest_count(v, "pairs"), ROUNDS * EACH * 4 / 5);
+	assert_int_equal(ingest_count(v, "quarantined"), ROUNDS * EACH / 5);
+	httpd_stop(&web);
+}
+
 /* Pages: text and base64 in another encoding, pictures that came with them and others. */
 static void test_pages(void **state)
 {
@@ -670,6 +723,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_broker_restart),
 		cmocka_unit_test(test_broker_gone),
 		cmocka_unit_test(test_gaps),
+		cmocka_unit_test(test_fetch_meanwhile),
 		cmocka_unit_test(test_pages),
 		cmocka_unit_test(test_real_pages),
 		cmocka_unit_test(test_usage),
