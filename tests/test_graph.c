@@ -88,6 +88,7 @@ static void build(struct net *n, bool train)
 		WL_NONE, 2);
 	x = bn(g, x, "bn0", WL_ACT_SILU, WL_NONE);
 	wl_tid skip = x;
+	wl_g_block(g);
 	x = wl_g_depthwise(g, x,
 		wl_g_param(g, "dw", WL_LAYOUT_DEPTHWISE, WL_SHAPE(C, 1, 5, 5), WL_PARAM_WEIGHT), 1);
 	x = bn(g, x, "bn1", WL_ACT_SILU, WL_NONE);
@@ -98,9 +99,11 @@ static void build(struct net *n, bool train)
 		wl_g_param(g, "pw", WL_LAYOUT_CONV, WL_SHAPE(C, C, 1, 1), WL_PARAM_WEIGHT), WL_NONE,
 		1);
 	x = bn(g, x, "bn2", WL_ACT_NONE, skip);
+	wl_g_block_end(g);
 	/* The first rows of the map as a sequence; one layer of self-attention. */
 	wl_tid t = wl_g_slice(g, wl_g_reshape(g, x, WL_SHAPE(B, PX * PX / 4, C)), 1, 5, S);
 	t = wl_g_l2_normalize(g, t, 1e-12f);
+	wl_g_block(g);
 	wl_tid qkv = wl_g_linear(g, t, weight(g, "qkv", 3 * C, C), WL_NONE, WL_ACT_NONE);
 	wl_tid a = wl_g_attention(g, &(struct wl_attn){.q = qkv,
 					     .k = qkv,
@@ -117,6 +120,7 @@ static void build(struct net *n, bool train)
 	ln.residual = t;
 	ln.dropout = 0; /* shares the gradient of the sum */
 	t = wl_g_layer_norm(g, wl_g_linear(g, t, weight(g, "ff", C, C), WL_NONE, WL_ACT_GELU), &ln);
+	wl_g_block_end(g);
 	t = wl_g_dropout(g, t, 0.1f);
 	n->features = wl_g_l2_normalize(g, wl_g_masked_mean(g, t, n->mask), 1e-12f);
 	wl_g_output(g, n->features, "features");
@@ -151,20 +155,26 @@ static void fill(struct net *n)
 	wl_graph_bind(n->g, n->queue, queue);
 }
 
-static void open_net(struct net *n, int threads, bool train, bool poison)
+static void open_as(struct net *n, int threads, bool train, bool poison, bool recompute)
 {
 	struct wl_err err = WL_ERR_INIT;
 	memset(n, 0, sizeof(*n));
 	n->be = wl_backend_cpu_open(threads, &err);
 	wl_params_init(&n->params);
 	n->g = wl_graph_new("net", &n->params,
-		&(struct wl_graph_options){.train = train, .poison = poison}, &err);
+		&(struct wl_graph_options){.train = train, .poison = poison,
+			.recompute = recompute}, &err);
 	assert_non_null(n->g);
 	build(n, train);
 	if (wl_params_seal(&n->params, n->be, true, &err) < 0 ||
 		wl_graph_compile(n->g, n->be, &err) < 0)
 		fail_msg("%s", err.msg);
 	fill(n);
+}
+
+static void open_net(struct net *n, int threads, bool train, bool poison)
+{
+	open_as(n, threads, train, poison, false);
 }
 
 static void close_net(struct net *n)
@@ -230,6 +240,34 @@ static void test_bits(void **state)
 }
 
 /* The directional derivative with the masks of dropout held fixed. */
+/* Blocks computed again in backward: the same bits of loss, gradients and running statistics
+ * (that it takes less memory, test_objective shows on a deeper net). Poison shows what is read after its time. */
+static void test_recompute(void **state)
+{
+	(void)state;
+	struct net kept, again;
+	struct wl_graph_stats a, b;
+	struct wl_err err = WL_ERR_INIT;
+	open_as(&kept, 2, true, true, false);
+	open_as(&again, 2, true, true, true);
+	wl_graph_stats(kept.g, &a);
+	wl_graph_stats(again.g, &b);
+	assert_int_equal(a.ops_forward, b.ops_forward);
+	assert_true(b.ops_backward > a.ops_backward);
+	for (uint64_t step = 0; step < 3; step++) {
+		wl_params_zero_grad(&kept.params);
+		wl_params_zero_grad(&again.params);
+		if (wl_graph_run(kept.g, 7, step, &err) < 0 ||
+			wl_graph_run(again.g, 7, step, &err) < 0)
+			fail_msg("%s", err.msg);
+		size_t bytes = (size_t)kept.params.floats * sizeof(float);
+		assert_memory_equal(kept.params.grad, again.params.grad, bytes);
+		assert_memory_equal(kept.params.value, again.params.value, bytes);
+	}
+	close_net(&kept);
+	close_net(&again);
+}
+
 static void test_gradient_of_all(void **state)
 {
 	(void)state;
@@ -452,6 +490,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_steady_state_allocates_nothing),
 		cmocka_unit_test(test_bits),
+		cmocka_unit_test(test_recompute),
 		cmocka_unit_test(test_gradient_of_all),
 		cmocka_unit_test(test_memory_is_shared),
 		cmocka_unit_test(test_frozen),

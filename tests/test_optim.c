@@ -294,6 +294,76 @@ static void culprit_is_named(void **state)
 	close_store(&r);
 }
 
+/* bf16 moments: 4000 steps under one gradient bring v to its square on the average (rounded to
+ * nearest it would stop far below), any thread count gives the same bits, and f32 stays near. */
+static void half_moments_are_unbiased(void **state)
+{
+	enum { N = 4096, STEPS = 4000 };
+	struct wl_backend *one = wl_backend_cpu_open(1, &err), *two = wl_backend_cpu_open(2, &err);
+	struct wl_adamw how = {.beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .grad_scale = 1,
+		.state = WL_BF16, .seed = 3};
+	static float w[2][N], g[N];
+	static uint16_t m[2][N], v[2][N];
+	double mean = 0;
+	int i;
+
+	(void)state;
+	assert_true(one && two);
+	for (i = 0; i < N; i++)
+		g[i] = 0.01f;
+	for (how.step = 1; how.step <= STEPS; how.step++) {
+		const struct wl_adamw_range half[2] = {{0, N / 2, 1e-3f, 0}, {N / 2, N, 1e-3f, 0}};
+
+		one->adamw(one, w[0], g, m[0], v[0], half, 2, &how);
+		if (how.step <= 50)
+			two->adamw(two, w[1], g, m[1], v[1], half, 2, &how);
+		if (how.step == 50) {
+			assert_memory_equal(w[0], w[1], sizeof w[0]);
+			assert_memory_equal(v[0], v[1], sizeof v[0]);
+		}
+	}
+	for (i = 0; i < N; i++) {
+		uint32_t u = (uint32_t)v[0][i] << 16;
+		float f;
+
+		memcpy(&f, &u, sizeof f);
+		mean += (double)f / N;
+	}
+	/* v = g^2 (1 - beta2^steps) */
+	close_to("mean v", 0, mean / (1e-4 * (1 - pow(0.999, STEPS))), 1, 0.01);
+	/* Every step moved each weight by the rate. */
+	close_to("w", 0, (double)w[0][7], -1e-3 * STEPS, 0.02);
+	wl_backend_close(one);
+	wl_backend_close(two);
+}
+
+/* Half the state, nearly the same path. */
+static void half_moments_follow_torch(void **state)
+{
+	struct wl_schedule s = {2e-2, 1e-3, 4, 16};
+	struct wl_optim_config c = golden_config;
+	json_t *g = golden();
+	struct rig r;
+	size_t i;
+
+	(void)state;
+	c.state = WL_BF16;
+	c.seed = 1;
+	open_store(&r);
+	must(wl_optim_init(&r.o, &r.p, &c, &err));
+	fill(at(&r, "w", false), 24, 1, 0, 2);
+	fill(at(&r, "b", false), 6, 1, 1, 2);
+	for (i = 0; i < 16; i++) {
+		fill(at(&r, "w", true), 24, 2, 2 * i, 3);
+		fill(at(&r, "b", true), 6, 2, 2 * i + 1, 3);
+		wl_optim_step(&r.o, wl_schedule_lr(&s, (int64_t)i), wl_optim_grad_norm(&r.o));
+	}
+	for (i = 0; i < 24; i++)
+		close_to("w", i, at(&r, "w", false)[i], item(g, "w", i), 3e-3);
+	close_store(&r);
+	json_decref(g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -302,6 +372,8 @@ int main(void)
 		cmocka_unit_test(guard_skips_what_is_not_finite),
 		cmocka_unit_test(guard_finds_spikes_and_survives_a_checkpoint),
 		cmocka_unit_test(adamw_equals_torch),
+		cmocka_unit_test(half_moments_are_unbiased),
+		cmocka_unit_test(half_moments_follow_torch),
 		cmocka_unit_test(groups_scale_rate_and_decay),
 		cmocka_unit_test(bad_groups_are_refused),
 		cmocka_unit_test(culprit_is_named),

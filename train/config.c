@@ -18,6 +18,7 @@ static const struct wl_train_config defaults = {
 	.positive = "momentum",
 	.optim = {.beta1 = 0.9, .beta2 = 0.98, .eps = 1e-6, .weight_decay = 0.05, .clip_norm = 1},
 	.schedule = {.lr = 5e-4, .floor = 1e-6, .warmup_steps = 100},
+	.optim_state = "fp32",
 	.spike_z = 0,
 	.max_bad_steps = 10,
 	.dist = {.zero = 1, .bucket_mb = 8},
@@ -43,6 +44,8 @@ void wl_train_config_init(struct wl_train_config *c, struct wl_opt *table)
 		{"device", WL_OPT_STR, &c->device, "NAME", "auto, cpu or cuda", false},
 		{"precision", WL_OPT_STR, &c->precision, "NAME",
 			"fp32, or bf16 for the inputs of matrix products", false},
+		{"recompute", WL_OPT_BOOL, &c->moco.recompute, NULL,
+			"run blocks again in backward instead of keeping their inside", false},
 		{"init", WL_OPT_LIST, &c->init, "[PREFIX=]FILE",
 			"start from these weights (safetensors or .pth)", false},
 		{"dry-run", WL_OPT_BOOL, &c->dry_run, NULL,
@@ -96,6 +99,8 @@ void wl_train_config_init(struct wl_train_config *c, struct wl_opt *table)
 			"decoupled, on weights that are not gains or biases", false},
 		{"optim.clip-norm", WL_OPT_DOUBLE, &c->optim.clip_norm, "X",
 			"largest gradient norm, 0: no clipping", false},
+		{"optim.state", WL_OPT_STR, &c->optim_state, "NAME",
+			"moments as fp32, or bf16: half the memory, stochastic rounding", false},
 		{"optim.groups", WL_OPT_JSON, &c->groups, "LIST",
 			"[{match: GLOB, lr: FACTOR, decay: FACTOR}, ...], first match counts",
 			false},
@@ -142,7 +147,7 @@ static int one_of(const char *option, const char *value, const char *a, const ch
 
 int wl_train_config_check(struct wl_train_config *c, struct wl_err *err)
 {
-	int bf16, online, clip;
+	int bf16, online, clip, half;
 
 	if (strcmp(c->device, "cuda") == 0)
 		return wl_err_set(err, WL_EUSAGE, "device is \"cuda\": this build has no CUDA "
@@ -150,11 +155,17 @@ int wl_train_config_check(struct wl_train_config *c, struct wl_err *err)
 	if (strcmp(c->device, "auto") && strcmp(c->device, "cpu"))
 		return wl_err_set(err, WL_EUSAGE, "device is \"%s\": expected auto, cpu or cuda",
 			c->device);
+	if (strcmp(c->precision, "fp16") == 0)
+		return wl_err_set(err, WL_EUSAGE, "precision is \"fp16\": the CPU backend computes "
+			"in fp32 and bf16, whose range needs no loss scale; use --precision bf16");
 	bf16 = one_of("precision", c->precision, "fp32", "bf16", err);
 	online = one_of("moco.positive", c->positive, "momentum", "online", err);
 	clip = one_of("objective", c->objective, "moco", "clip", err);
-	if (bf16 < 0 || online < 0 || clip < 0)
+	half = one_of("optim.state", c->optim_state, "fp32", "bf16", err);
+	if (bf16 < 0 || online < 0 || clip < 0 || half < 0)
 		return -1;
+	c->optim.state = half ? WL_BF16 : WL_F32;
+	c->optim.seed = (uint64_t)c->seed;
 	c->moco.objective = clip ? WL_OBJECTIVE_CLIP : WL_OBJECTIVE_MOCO;
 	c->moco.compute_dtype = bf16 ? WL_BF16 : WL_F32;
 	c->moco.online_positive = online;

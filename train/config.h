@@ -28,6 +28,7 @@ struct wl_train_config {
 	const char *objective, *positive;
 
 	struct wl_optim_config optim;
+	const char *optim_state;
 	json_t *groups;
 	struct wl_schedule schedule;
 	double spike_z;

@@ -21,11 +21,17 @@ static char *file_name(const char *dir, int rank, int world, struct wl_err *err)
 	return wl_strf(err, "%s/optim-%05d-of-%05d.safetensors", dir, rank, world);
 }
 
+static enum wl_saved_dtype saved_type(const struct wl_moments *s)
+{
+	return s->dtype == WL_BF16 ? WL_SAVED_BF16 : WL_SAVED_F32;
+}
+
 /* Declares (w's first pass) or writes the slices of entry e that this rank owns. */
 static int put_entry(const struct wl_moments *s, struct wl_safetensors_writer *w,
 	const struct wl_param *e, int which, int *handle, bool declare, struct wl_err *err)
 {
-	const float *from = which ? s->v : s->m;
+	const char *from = which ? s->v : s->m;
+	const size_t each = wl_dtype_bytes(s->dtype);
 	int64_t end = e->offset + e->count;
 	struct wl_span p;
 
@@ -36,13 +42,13 @@ static int put_entry(const struct wl_moments *s, struct wl_safetensors_writer *w
 		int ret;
 
 		if (!declare) {
-			WL_TRY(wl_safetensors_write(w, (*handle)++, from + p.begin,
-				(size_t)n * sizeof *from, err));
+			WL_TRY(wl_safetensors_write(w, (*handle)++,
+				from + (size_t)p.begin * each, (size_t)n * each, err));
 			continue;
 		}
 		name = wl_strf(err, "%s%s[%lld:%lld]", prefixes[which], e->name,
 			(long long)(p.begin - e->offset), (long long)(p.end - e->offset));
-		ret = name ? wl_safetensors_declare(w, name, WL_SAVED_F32, 1, &n, err) : -1;
+		ret = name ? wl_safetensors_declare(w, name, saved_type(s), 1, &n, err) : -1;
 		free(name);
 		WL_TRY(ret);
 	}
@@ -86,7 +92,7 @@ int wl_moments_save(const struct wl_moments *s, const char *dir, struct wl_err *
 
 	if (!path)
 		return -1;
-	ret = s->cut ? save_slices(s, path, err) : wl_store_save(path, s->params, arrays, 2, err);
+	ret = s->cut || s->dtype == WL_BF16 ? save_slices(s, path, err) : wl_store_save(path, s->params, arrays, 2, err);
 	free(path);
 	return ret;
 }
@@ -100,25 +106,27 @@ struct reading {
 	float *own, *torch; /* [most] room for the largest entry, twice */
 };
 
-/* The parts of floats [at, at + n) that are kept here, copied from `from` (which stands at). */
-static void keep(const struct wl_moments *s, int which, int64_t at, int64_t n, const float *from)
+/* The parts of elements [at, at + n) that are kept here, copied from `from` (which stands at). */
+static void keep(const struct wl_moments *s, int which, int64_t at, int64_t n, const void *from)
 {
+	const size_t each = wl_dtype_bytes(s->dtype);
 	const struct wl_cut *cut = s->whole ? NULL : s->cut;
 	struct wl_backend *be = s->params->backend;
-	float *to = which ? s->v : s->m;
+	char *to = which ? s->v : s->m;
 	struct wl_span p;
 
 	for (p = wl_cut_next(cut, at, at + n); p.begin < p.end;
 		p = wl_cut_next(cut, p.end, at + n))
-		be->upload(be, to + p.begin, from + (p.begin - at),
-			(size_t)(p.end - p.begin) * sizeof *to);
+		be->upload(be, to + (size_t)p.begin * each,
+			(const char *)from + (size_t)(p.begin - at) * each,
+			(size_t)(p.end - p.begin) * each);
 }
 
 static int misfit(const struct reading *r, const char *name, struct wl_err *err)
 {
 	return wl_err_set(err, WL_ECKPT, "%s: tensor \"%s\" is not a moment of the model that the "
-		"configuration describes; use the configuration (with what it freezes) that the "
-		"checkpoint was trained with", r->path, name);
+		"configuration describes; use the configuration (with what it freezes, and "
+		"optim.state) that the checkpoint was trained with", r->path, name);
 }
 
 /* "exp_avg_sq.NAME[b:e]" -> which, entry, slice (whole: 0:count); -1: none of ours. */
@@ -162,13 +170,13 @@ static int read_tensor(struct reading *r, const struct wl_saved_tensor *t, struc
 	const struct wl_param *e;
 	bool whole;
 
-	if (i < 0 || t->dtype != WL_SAVED_F32)
+	if (i < 0 || t->dtype != saved_type(r->s))
 		return misfit(r, t->name, err);
 	e = &p->item[i];
 	whole = !strchr(t->name, '[');
 	for (k = 0; k < t->rank; k++)
 		n *= t->shape[k];
-	if (n != end - begin || (whole && t->rank != e->torch_shape.rank))
+	if (n != end - begin || (whole && r->s->dtype != WL_F32) || (whole && t->rank != e->torch_shape.rank))
 		return misfit(r, t->name, err);
 	for (k = 0; whole && k < t->rank; k++)
 		if (t->shape[k] != e->torch_shape.dim[k])
@@ -176,7 +184,14 @@ static int read_tensor(struct reading *r, const struct wl_saved_tensor *t, struc
 	WL_TRY(wl_saved_to_f32(t, r->torch, err));
 	if (whole)
 		wl_layout_from_torch(e, r->torch, r->own);
-	keep(r->s, which, e->offset + begin, n, whole ? r->own : r->torch);
+	if (r->s->dtype == WL_BF16) { /* back to what was widened: exact */
+		uint16_t *half = (uint16_t *)(void *)r->own;
+
+		for (int64_t j = 0; j < n; j++)
+			half[j] = wl_bf16_from_f32(r->torch[j]);
+	}
+	keep(r->s, which, e->offset + begin, n,
+		whole || r->s->dtype == WL_BF16 ? r->own : r->torch);
 	r->seen[which][i] += n;
 	return 0;
 }

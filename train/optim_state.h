@@ -4,7 +4,7 @@
  * ranks each writes what it owns, as flat slices exp_avg.NAME[begin:end] in the
  * order of the store (for a convolution [O,kh,kw,I], not torch's).  A slice says
  * itself where it belongs, so any number of ranks, at any stage, reads what any
- * other number wrote.
+ * other number wrote.  Moments in bf16 are written as slices of BF16 always.
  */
 #ifndef WL_TRAIN_OPTIM_STATE_H
 #define WL_TRAIN_OPTIM_STATE_H
@@ -17,7 +17,8 @@
 /* Two arrays laid out as the store's values: Adam's m and v. */
 struct wl_moments {
 	const struct wl_params *params;
-	float *m, *v;
+	void *m, *v;
+	enum wl_dtype dtype;      /* of both: WL_F32 or WL_BF16 */
 	const struct wl_cut *cut; /* NULL: alone; writes and reads what this rank owns */
 	bool whole;               /* every rank holds all of it (stage 0): reads all */
 };

@@ -169,22 +169,23 @@ static int take_store(const struct wl_trainer *t, struct wl_params *store, bool 
 }
 
 /* This rank's pieces of a moment. */
-static int take_moment(struct wl_snapshot *s, const float *from, float **to, struct wl_err *err)
+static int take_moment(struct wl_snapshot *s, const char *from, void **to, struct wl_err *err)
 {
+	const size_t each = wl_dtype_bytes(s->moments.dtype);
 	const struct wl_trainer *t = s->t;
 	struct wl_backend *be = t->backend;
 	int64_t all = t->params.weights;
 	struct wl_span p;
 
 	if (!*to) {
-		*to = be->alloc(be, (size_t)t->params.floats * sizeof **to, err);
+		*to = be->alloc(be, (size_t)t->params.floats * each, err);
 		if (!*to)
 			return -1;
 	}
 	for (p = wl_cut_next(s->moments.cut, 0, all); p.begin < p.end;
 		p = wl_cut_next(s->moments.cut, p.end, all))
-		be->download(be, *to + p.begin, from + p.begin,
-			(size_t)(p.end - p.begin) * sizeof **to);
+		be->download(be, (char *)*to + (size_t)p.begin * each,
+			from + (size_t)p.begin * each, (size_t)(p.end - p.begin) * each);
 	return 0;
 }
 
@@ -211,6 +212,7 @@ int wl_snapshot_take(struct wl_snapshot *s, struct wl_trainer *t, bool copy, jso
 	s->t = t;
 	s->step = t->step;
 	s->moments.params = &t->params;
+	s->moments.dtype = t->optim.config.state;
 	s->moments.cut = t->dist ? wl_dist_cut(t->dist) : NULL;
 	json_decref(s->state);
 	s->state = wl_trainer_state(t, extra);
@@ -230,19 +232,20 @@ int wl_snapshot_take(struct wl_snapshot *s, struct wl_trainer *t, bool copy, jso
 void wl_snapshot_drop(struct wl_snapshot *s)
 {
 	struct wl_backend *be = s->t ? s->t->backend : NULL;
-	float *v[4] = {s->model, s->momentum, s->moments.m, s->moments.v};
+	void *v[4] = {s->model, s->momentum, s->moments.m, s->moments.v};
 
 	json_decref(s->state);
 	s->state = NULL;
 	for (int i = 0; s->copied && i < 4; i++)
 		if (v[i])
-			be->discard(be, v[i], (size_t)s->t->params.floats * sizeof *v[i]);
+			be->discard(be, v[i], (size_t)s->t->params.floats *
+				wl_dtype_bytes(i < 2 ? WL_F32 : s->moments.dtype));
 }
 
 void wl_snapshot_release(struct wl_snapshot *s)
 {
 	struct wl_backend *be = s->t ? s->t->backend : NULL;
-	float *v[4] = {s->model, s->momentum, s->moments.m, s->moments.v};
+	void *v[4] = {s->model, s->momentum, s->moments.m, s->moments.v};
 
 	json_decref(s->state);
 	for (int i = 0; s->copied && i < 4; i++)
@@ -304,7 +307,8 @@ int wl_snapshot_load(struct wl_trainer *t, const char *dir, const json_t *files,
 {
 	const struct wl_cut *cut = t->dist ? wl_dist_cut(t->dist) : NULL;
 	int stage = wl_dist_stage(t->dist), ret;
-	struct wl_moments moments = {&t->params, t->optim.m, t->optim.v, cut, stage == 0};
+	struct wl_moments moments = {&t->params, t->optim.m, t->optim.v, t->optim.config.state,
+		cut, stage == 0};
 	char *path;
 
 	WL_TRY(get_store(dir, "model.safetensors", &t->params, stage == 3 ? cut : NULL, err));

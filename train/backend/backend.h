@@ -131,6 +131,7 @@ struct wl_op_attr {
 	float eps, momentum, p, scale;
 	float image_w, image_h; /* RoI: pixels that the boxes are measured in */
 	bool use_running;	/* batch norm: running statistics instead of the batch's */
+	bool replay;		/* batch norm: `saved` holds this run's statistics already */
 	bool in_batch;		/* InfoNCE: keys of other rows are negatives too */
 	enum wl_dtype compute;	/* what matrix products take as inputs: WL_F32, WL_BF16 */
 	uint64_t rng_op;	/* number of the operation for the random generator */
@@ -165,6 +166,11 @@ struct wl_adamw {
 	float beta1, beta2, eps;
 	int64_t step;	  /* 1 for the first update: bias correction */
 	float grad_scale; /* gradients are multiplied by it first (clipping, unscaling) */
+	/* Type of m and v: WL_F32, or WL_BF16 with stochastic rounding, because a plainly rounded v
+	 * never moves once beta2 is close to 1.  The rounding of element j of the store is a
+	 * function of seed, step and j alone. */
+	enum wl_dtype state;
+	uint64_t seed;
 };
 struct wl_adamw_range {
 	int64_t begin, end;	/* floats of the store */
@@ -196,8 +202,8 @@ struct wl_backend {
 	/* Waits until everything given so far is done. */
 	int (*sync)(struct wl_backend *be, struct wl_err *err);
 
-	/* torch.optim.AdamW's update of w in place; m and v have the floats of w. */
-	void (*adamw)(struct wl_backend *be, float *w, const float *grad, float *m, float *v,
+	/* torch.optim.AdamW's update of w in place; m and v have the elements of w. */
+	void (*adamw)(struct wl_backend *be, float *w, const float *grad, void *m, void *v,
 		const struct wl_adamw_range *ranges, int n_ranges, const struct wl_adamw *how);
 	/* k = momentum * k + (1 - momentum) * q over n floats. */
 	void (*ema)(struct wl_backend *be, float *k, const float *q, int64_t n, float momentum);

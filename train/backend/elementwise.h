@@ -184,6 +184,27 @@ WL_HD float wl_adamw_one(float w, float g, float *m, float *v, float beta1, floa
 	return w * decay - step * *m / (sqrtf(*v) / root + eps);
 }
 
+/* bf16 to f32 and back, rounded up with the probability of what is cut off (16 random bits); an
+ * infinity or NaN stays one. */
+WL_HD float wl_bf16_value(uint16_t half)
+{
+	union {
+		uint32_t u;
+		float f;
+	} x = {(uint32_t)half << 16};
+	return x.f;
+}
+
+WL_HD uint16_t wl_bf16_round(float value, uint32_t random16)
+{
+	union {
+		float f;
+		uint32_t u;
+	} x = {value};
+	uint32_t finite = (x.u & 0x7f800000u) != 0x7f800000u;
+	return (uint16_t)((x.u + (finite ? random16 & 0xffffu : 0)) >> 16);
+}
+
 /* Generates `case ACT: body` for each activation, with act a constant inside. */
 #define WL_ACT_SWITCH(which, body)                                                                 \
 	switch (which) {                                                                           \

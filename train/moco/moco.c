@@ -191,7 +191,8 @@ int wl_moco_init(struct wl_moco *m, const struct wl_towers *towers,
 	const struct wl_moco_config *config, struct wl_params *online, int64_t batch,
 	uint64_t seed, struct wl_err *err)
 {
-	struct wl_graph_options opts = {.train = true, .compute_dtype = config->compute_dtype};
+	struct wl_graph_options opts = {.train = true, .compute_dtype = config->compute_dtype,
+		.recompute = config->recompute};
 	int ret = -1;
 
 	*m = (struct wl_moco){.config = *config, .online = online, .batch = batch};

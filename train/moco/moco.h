@@ -70,6 +70,7 @@ struct wl_moco_config {
 	int64_t extra_positives; /* T: queue rows among the T nearest of both keys of a sample are
 	                        * its positives too (the published code's "multi-label"); 0: none */
 	enum wl_dtype compute_dtype;
+	bool recompute;        /* see wl_graph_options */
 	/* The ranks that share a step, borrowed, NULL: alone.  With dist (whose comm it then is)
 	 * the stores are shared out; the caller starts it after wl_moco_start. */
 	struct wl_comm *comm;

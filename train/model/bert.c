@@ -65,8 +65,10 @@ static wl_tid features(struct wl_graph *g, const struct wl_text_config *c, const
 	for (int i = 0; i < c->bert.layers; i++) {
 		struct wl_name layer = wl_m_name("%sencoder.layer.%d", prefix, i);
 
+		wl_g_block(g);
 		x = bert_layer(g, &c->bert, layer.s, x, mask);
 	}
+	wl_g_block_end(g);
 	return x;
 }
 

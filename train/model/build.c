@@ -73,8 +73,11 @@ static wl_tid encoder_layer(struct wl_graph *g, const char *prefix, const struct
 wl_tid wl_m_transformer(struct wl_graph *g, const char *prefix, const struct wl_sa_config *c,
 	wl_tid x, wl_tid mask)
 {
-	for (int i = 0; i < c->layers; i++)
+	for (int i = 0; i < c->layers; i++) {
+		wl_g_block(g);
 		x = encoder_layer(g, wl_m_name("%s.layers.%d", prefix, i).s, c, x, mask);
+	}
+	wl_g_block_end(g);
 	return x;
 }
 

@@ -163,15 +163,18 @@ static wl_tid features(struct wl_graph *g, const struct wl_image_config *c, cons
 	int done = 0;
 
 	wl_effnet_plan(&c->effnet, &plan);
+	wl_g_block(g);
 	x = conv(&n, prefix, "conv_stem.weight", x, plan.stem, 3, 2);
 	x = batch_norm(&n, prefix, "bn1", x, n.act, WL_NONE, 0);
 	for (int i = 0; i < WL_EFFNET_STAGES; i++)
 		for (int k = 0; k < plan.stage[i].blocks; k++, done++) {
 			struct wl_name name = wl_m_name("%sblocks.%d.%d.", prefix, i, k);
 
+			wl_g_block(g);
 			x = block(&n, name.s, x, &plan.stage[i], k == 0,
 				c->effnet.drop_path * (float)done / (float)plan.blocks);
 		}
+	wl_g_block_end(g);
 	x = conv(&n, prefix, "conv_head.weight", x, plan.head, 1, 1);
 	return batch_norm(&n, prefix, "bn2", x, n.act, WL_NONE, 0);
 }

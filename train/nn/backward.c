@@ -22,12 +22,19 @@ static wl_tid as_shape(struct wl_graph *g, wl_tid gid, wl_tid like)
 	return v;
 }
 
+/* Whose gradient is meant by t: the tensor's that a view shows or a replay computed again. */
+static wl_tid owner(const struct wl_graph *g, wl_tid t)
+{
+	wl_tid root = wl_gi_root(g, t);
+	return root > 0 && g->node[root].origin > 0 ? g->node[root].origin : root;
+}
+
 /* The gradient by y as it stands, in y's shape; WL_NONE when there is none. */
 static wl_tid grad_of(struct wl_graph *g, wl_tid y)
 {
 	if (y <= 0)
 		return WL_NONE;
-	wl_tid gid = g->node[wl_gi_root(g, y)].grad;
+	wl_tid gid = g->node[owner(g, y)].grad;
 	return gid > 0 ? as_shape(g, gid, y) : WL_NONE;
 }
 
@@ -51,7 +58,7 @@ static wl_tid contribute(struct wl_graph *g, wl_tid x, int slot, unsigned *acc)
 {
 	if (x <= 0 || g->failed)
 		return WL_NONE;
-	wl_tid root = wl_gi_root(g, x);
+	wl_tid root = owner(g, x);
 	struct node *n = &g->node[root];
 	if (!n->needs_grad)
 		return WL_NONE;
@@ -92,7 +99,7 @@ static void contribute_same(struct wl_graph *g, wl_tid x, wl_tid gy)
 {
 	if (x <= 0 || g->failed)
 		return;
-	wl_tid root = wl_gi_root(g, x);
+	wl_tid root = owner(g, x);
 	if (!g->node[root].needs_grad)
 		return;
 	if (g->node[root].kind != NODE_PARAM && g->node[root].grad <= 0) {
@@ -115,7 +122,7 @@ static void consumed(struct wl_graph *g, wl_tid y)
 {
 	if (y <= 0)
 		return;
-	const struct node *n = &g->node[wl_gi_root(g, y)];
+	const struct node *n = &g->node[owner(g, y)];
 	if (n->grad > 0 && !n->want_grad)
 		g->node[wl_gi_root(g, n->grad)].holders--;
 }
@@ -344,21 +351,27 @@ static void start(struct wl_graph *g)
 
 int wl_gi_backward(struct wl_graph *g, struct wl_err *err)
 {
+	struct replays *again = NULL;
 	g->n_forward = g->n_ops;
+	g->block = 0;
 	if (g->n_seeds) {
 		mark_needs(g);
 		start(g);
+		again = wl_gi_replays_new(g);
 	}
 	for (int i = g->n_forward - 1; i >= 0 && !g->failed; i--) {
 		wl_tid gy = grad_of(g, g->op[i].out[0]);
 		if (gy > 0) {
 			struct gop f = g->op[i]; /* the list may move while it grows */
+			if (again && f.block)
+				wl_gi_replay(g, again, &f);
 			op_bwd(g, &f, gy);
 			consumed(g, f.out[0]);
 		} else if (g->op[i].op.kind == WL_OP_LINEAR) {
 			g->op[i].out[1] = WL_NONE; /* kept for backward only */
 		}
 	}
+	wl_gi_replays_free(g, again);
 	if (g->failed) {
 		if (err)
 			*err = g->first_err;

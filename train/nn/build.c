@@ -62,8 +62,19 @@ struct gop *wl_gi_op(struct wl_graph *g, enum wl_op_kind kind, const char *label
 	op->op.kind = kind;
 	op->op.label = label;
 	op->op.attr.compute = g->opts.compute_dtype;
+	op->block = g->block;
 	op->op.attr.rng_op = g->rng_base + (uint64_t)g->n_ops++;
 	return op;
+}
+
+void wl_g_block(struct wl_graph *g)
+{
+	g->block = ++g->n_blocks;
+}
+
+void wl_g_block_end(struct wl_graph *g)
+{
+	g->block = 0;
 }
 
 wl_tid wl_gi_root(const struct wl_graph *g, wl_tid t)

@@ -37,6 +37,10 @@ struct wl_graph_options {
 	 * and sum in f32 (f32 altogether on a processor without AMX). Everything else, the loss
 	 * included, stays f32. */
 	enum wl_dtype compute_dtype;
+	/* Blocks (wl_g_block) keep only what goes in and out of them; backward runs each forward
+	 * once more, to the same bits, before it goes through it (Chen et al., arXiv
+	 * 1604.06174). Less memory for a third more work. */
+	bool recompute;
 	/* Debug: every byte whose lifetime ended is filled with NaN, so that a wrong
 	 * plan shows itself. Slow. */
 	bool poison;
@@ -68,6 +72,11 @@ wl_tid wl_g_external(
  * shape is the store's own (wl_param.shape), not PyTorch's. */
 wl_tid wl_g_param(struct wl_graph *g, const char *name, enum wl_layout layout,
 	struct wl_shape torch_shape, unsigned flags);
+
+/* Begins a block: the unit that options.recompute computes again. It ends where the next one
+ * begins or at wl_g_block_end. Blocks are what repeats in a model: a residual block, a layer. */
+void wl_g_block(struct wl_graph *g);
+void wl_g_block_end(struct wl_graph *g);
 
 /* --- convolution --- */
 

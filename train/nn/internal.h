@@ -20,6 +20,7 @@ struct node {
 	const char *name; /* of inputs, externals, outputs; NULL otherwise */
 	int param;	  /* index in the store; -1 */
 	wl_tid root;	  /* of a view; -1 */
+	wl_tid origin;	  /* of a tensor that is computed again: the first one; else 0 */
 	bool keep;	  /* lives to the end of a run */
 	bool want_grad, needs_grad;
 	wl_tid grad; /* its gradient; -1 */
@@ -34,6 +35,8 @@ struct node {
 struct gop {
 	struct wl_op op;
 	wl_tid in[WL_OP_IN], out[WL_OP_OUT];
+	int block;   /* number of its block, 0: in none */
+	bool replay; /* a forward operation run again for backward */
 	double ms; /* of the last profiled run */
 };
 
@@ -54,6 +57,7 @@ struct wl_graph {
 	int n_ops, cap_ops, n_forward;
 	struct seed *seed;
 	int n_seeds, cap_seeds;
+	int block, n_blocks; /* the one that operations are added to, 0: none; begun so far */
 	bool failed, compiled;
 	struct wl_err first_err;
 	uint64_t rng_base;
@@ -69,6 +73,14 @@ wl_tid wl_gi_node(
 	struct wl_graph *g, enum node_kind kind, enum wl_dtype dtype, struct wl_shape shape);
 /* A new operation with all operands absent; NULL on failure. Valid until the next one. */
 struct gop *wl_gi_op(struct wl_graph *g, enum wl_op_kind kind, const char *label);
+/* Recomputation (recompute.c): NULL unless the graph asks for it, or on failure. */
+struct replays *wl_gi_replays_new(struct wl_graph *g);
+/* f, an operation of a block, with its operands as backward must read them: the block is computed
+ * again first where that has not happened yet. */
+void wl_gi_replay(struct wl_graph *g, struct replays *r, struct gop *f);
+/* Drops replayed operations that nobody reads; frees r (may be NULL). */
+void wl_gi_replays_free(struct wl_graph *g, struct replays *r);
+
 /* The node whose bytes a view shows, or t itself. */
 wl_tid wl_gi_root(const struct wl_graph *g, wl_tid t);
 /* What builders check; each records the graph's failure and returns false. */

@@ -137,7 +137,7 @@ int wl_optim_init(struct wl_optim *o, struct wl_params *params,
 	const struct wl_optim_config *config, struct wl_err *err)
 {
 	struct wl_backend *be = params->backend;
-	size_t bytes = (size_t)params->floats * sizeof(float);
+	size_t bytes = (size_t)params->floats * wl_dtype_bytes(config->state);
 	const json_t *groups = config->groups;
 	int *used = NULL, ret = -1;
 
@@ -209,6 +209,8 @@ void wl_optim_step(struct wl_optim *o, double lr, double norm)
 		.eps = (float)o->config.eps,
 		.step = ++o->updates,
 		.grad_scale = scale < 1 ? (float)scale : 1,
+		.state = o->config.state,
+		.seed = o->config.seed,
 	};
 	int i;
 

@@ -14,6 +14,10 @@
 #include <jansson.h>
 
 struct wl_optim_config {
+	/* Type of both moments: WL_F32, or WL_BF16, half the memory, with stochastic rounding
+	 * (random bits by seed).  The weights themselves are f32 in both. */
+	enum wl_dtype state;
+	uint64_t seed;
 	double beta1, beta2, eps;
 	double weight_decay;
 	double clip_norm; /* the gradient's largest global L2 norm; 0: no clipping */
@@ -31,7 +35,7 @@ struct wl_optim_config {
 struct wl_optim {
 	struct wl_params *params; /* borrowed */
 	struct wl_optim_config config; /* groups is NULL after init */
-	float *m, *v;             /* [params->floats], backend memory, owned */
+	void *m, *v;              /* config.state [params->floats], backend memory, owned */
 	struct wl_adamw_range *ranges; /* owned; lr is set at each step */
 	double *lr_factor;        /* [n_ranges], owned */
 	int n_ranges;

@@ -151,7 +151,7 @@ void wl_cpu_bn(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 	float *y = cpu_f32(op->out[0]), *mean = cpu_f32(op->out[1]), *rstd = mean + v.c;
 	if (op->attr.use_running) {
 		running_stats(&v, op);
-	} else {
+	} else if (!op->attr.replay) {
 		float *partial = run->scratch, *shift = partial + 2 * v.blocks * v.c;
 		find_shift(&v, x, shift);
 		double *sums = run->sum ? summed(&v, run->scratch) : NULL;

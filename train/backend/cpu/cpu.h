@@ -180,7 +180,7 @@ void wl_cpu_fill(struct cpu *c, const struct wl_op *op, const struct wl_run *run
 void wl_cpu_copy(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
 
 /* --- optimiser: optim.c --- */
-void wl_cpu_adamw(struct wl_backend *be, float *w, const float *grad, float *m, float *v,
+void wl_cpu_adamw(struct wl_backend *be, float *w, const float *grad, void *m, void *v,
 	const struct wl_adamw_range *ranges, int n_ranges, const struct wl_adamw *how);
 void wl_cpu_ema(struct wl_backend *be, float *k, const float *q, int64_t n, float momentum);
 double wl_cpu_sum_squares(struct wl_backend *be, const float *x, int64_t n);

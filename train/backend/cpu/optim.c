@@ -3,13 +3,43 @@
 
 enum { BLOCK = 16384 };
 
-void wl_cpu_adamw(struct wl_backend *be, float *w, const float *grad, float *m, float *v,
+/* Elements [from, end) with f32 moments. */
+static void adamw_f32(float *restrict w, const float *restrict grad, float *restrict m,
+	float *restrict v, int64_t from, int64_t end, const struct wl_adamw *how, float step,
+	float root, float decay)
+{
+	float b1 = how->beta1, b2 = how->beta2, eps = how->eps;
+#pragma omp simd
+	for (int64_t j = from; j < end; j++)
+		w[j] = wl_adamw_one(w[j], grad[j] * how->grad_scale, &m[j], &v[j], b1, b2, eps,
+			step, root, decay);
+}
+
+/* The same with bf16 moments: the update uses them unrounded. */
+static void adamw_bf16(float *restrict w, const float *restrict grad, uint16_t *restrict m,
+	uint16_t *restrict v, int64_t from, int64_t end, const struct wl_adamw *how, float step,
+	float root, float decay)
+{
+	float b1 = how->beta1, b2 = how->beta2, eps = how->eps, scale = how->grad_scale;
+	struct wl_rng_key key = wl_rng_key(how->seed, (uint64_t)how->step, 0);
+#pragma omp simd
+	for (int64_t j = from; j < end; j++) {
+		uint32_t random = wl_rng_u32(key, (uint64_t)j);
+		float mj = wl_bf16_value(m[j]), vj = wl_bf16_value(v[j]);
+		w[j] = wl_adamw_one(w[j], grad[j] * scale, &mj, &vj, b1, b2, eps, step, root,
+			decay);
+		m[j] = wl_bf16_round(mj, random);
+		v[j] = wl_bf16_round(vj, random >> 16);
+	}
+}
+
+void wl_cpu_adamw(struct wl_backend *be, float *w, const float *grad, void *m, void *v,
 	const struct wl_adamw_range *ranges, int n_ranges, const struct wl_adamw *how)
 {
 	struct cpu *c = be->impl;
 	double c1 = 1.0 - pow((double)how->beta1, (double)how->step);
 	double c2 = 1.0 - pow((double)how->beta2, (double)how->step);
-	float root = (float)sqrt(c2), b1 = how->beta1, b2 = how->beta2, eps = how->eps;
+	float root = (float)sqrt(c2);
 	for (int i = 0; i < n_ranges; i++) {
 		const struct wl_adamw_range *r = &ranges[i];
 		float step = (float)((double)r->lr / c1);
@@ -17,10 +47,10 @@ void wl_cpu_adamw(struct wl_backend *be, float *w, const float *grad, float *m, 
 		CPU_FOR(c)
 		for (int64_t at = r->begin; at < r->end; at += BLOCK) {
 			int64_t end = cpu_min(r->end, at + BLOCK);
-#pragma omp simd
-			for (int64_t j = at; j < end; j++)
-				w[j] = wl_adamw_one(w[j], grad[j] * how->grad_scale, &m[j], &v[j],
-					b1, b2, eps, step, root, decay);
+			if (how->state == WL_BF16)
+				adamw_bf16(w, grad, m, v, at, end, how, step, root, decay);
+			else
+				adamw_f32(w, grad, m, v, at, end, how, step, root, decay);
 		}
 	}
 }
