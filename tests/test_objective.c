@@ -251,7 +251,7 @@ static void run_steps(struct rig *r, const json_t *g)
 		wl_optim_step(&r->optim, number(g, "lr"), norm);
 		wl_moco_clamp_tau(&r->m);
 		near("tau", s, wl_moco_tau(&r->m), number(step, "tau"), 1e-4);
-		wl_moco_push(&r->m);
+		ok(wl_moco_push(&r->m, &err), &err);
 	}
 }
 
@@ -367,7 +367,7 @@ static void recomputing_changes_no_bit(void **state)
 
 			ok(wl_moco_step(&r[i].m, batch(&d, s, 100), 1, s, &result, &err), &err);
 			wl_optim_step(&r[i].optim, 1e-3, wl_optim_grad_norm(&r[i].optim));
-			wl_moco_push(&r[i].m);
+			ok(wl_moco_push(&r[i].m, &err), &err);
 		}
 	assert_memory_equal(r[0].online.value, r[1].online.value,
 		(size_t)r[0].online.floats * sizeof(float));
