@@ -30,59 +30,40 @@ enum {
 
 /* ---- the order ---- */
 
-/* The k-th sample that is not taken down: k plus the dead before it. */
-static int64_t live_sample(const struct wl_loader *l, int64_t k)
-{
-	int64_t lo = 0, hi = l->n_dead;
-
-	while (lo < hi) { /* dead[j] - j never falls: how many are before the k-th live one? */
-		int64_t mid = (lo + hi) / 2;
-
-		if (l->dead[mid] - mid <= k)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return k + lo;
-}
-
-static int64_t sample_at(const struct wl_loader *l, int64_t epoch, int64_t position)
-{
-	const uint64_t stream = 0x6f72646572; /* "order" */
-	uint64_t k = (uint64_t)position;
-
-	if (l->o.shuffle)
-		k = wl_shuffle(k, (uint64_t)l->size, wl_rand64(l->o.seed, stream, (uint64_t)epoch));
-	return live_sample(l, (int64_t)k);
-}
-
 static int64_t global_batch(const struct wl_loader *l)
 {
 	return l->o.batch * l->o.world;
 }
 
-/* Where batch number `seq` (from the last seek) starts. */
+/* Where batch number `seq` (from the last seek) starts.  With shuffle epochs run on into each
+ * other, so that each shows every sample once whatever the batch. */
 static void batch_start(const struct wl_loader *l, int64_t seq, int64_t *epoch,
 	int64_t *position)
 {
-	int64_t g = global_batch(l), per_epoch = l->size / g;
-	int64_t first = (l->size - l->base_position) / g; /* batches left in the base epoch */
+	int64_t at = l->base_position + seq * global_batch(l);
 
-	if (!l->o.shuffle || seq < first) {
-		*epoch = l->base_epoch;
-		*position = l->base_position + seq * g;
-		if (*position > l->size)
-			*position = l->size;
-		return;
+	*epoch = l->base_epoch;
+	if (l->o.shuffle) {
+		*epoch += at / l->order.size;
+		at %= l->order.size;
 	}
-	*epoch = l->base_epoch + 1 + (seq - first) / per_epoch;
-	*position = (seq - first) % per_epoch * g;
+	*position = at < l->order.size ? at : l->order.size;
+}
+
+/* Position p counted from the start of *epoch, which may lie in the next one. */
+static int64_t wrap(const struct wl_loader *l, int64_t p, int64_t *epoch)
+{
+	if (l->o.shuffle && p >= l->order.size) {
+		*epoch += p / l->order.size;
+		p %= l->order.size;
+	}
+	return p;
 }
 
 /* Batches from the last seek to the end; with shuffle there is none. */
 static bool past_end(const struct wl_loader *l, int64_t seq)
 {
-	return !l->o.shuffle && l->base_position + seq * global_batch(l) >= l->size;
+	return !l->o.shuffle && l->base_position + seq * global_batch(l) >= l->order.size;
 }
 
 /* ---- rows ---- */
@@ -114,23 +95,23 @@ static void note_bad(struct wl_note *n, const struct wl_err *err)
 static int fill_row(struct wl_loader *l, struct wl_worker *w, struct wl_slot *s, int64_t epoch,
 	int64_t start, int64_t i, struct wl_err *err)
 {
-	int64_t p = start + l->o.rank + i * l->o.world, at = p;
+	int64_t p = wrap(l, start + l->o.rank + i * l->o.world, &epoch), at = p;
 	struct wl_note *note = &s->notes[i];
 	struct wl_row row;
 	int tries;
 
 	note->bad = note->absent = false;
-	if (p >= l->size) {
+	if (p >= l->order.size) {
 		note->absent = true;
 		return 0;
 	}
 	row_of(l, s, i, &row);
 	for (tries = 0; tries < MAX_TRIES; tries++) {
 		struct wl_err why = WL_ERR_INIT;
-		int64_t sample = sample_at(l, epoch, at);
+		int64_t showing, sample = wl_order_at(&l->order, epoch, at, &showing);
 
 		s->b.samples[i] = sample;
-		if (wl_worker_sample(w, epoch, sample, &row, &why) == 0)
+		if (wl_worker_sample(w, showing, sample, &row, &why) == 0)
 			return 0;
 		if (why.code != WL_EDATA) {
 			*err = why;
@@ -141,7 +122,7 @@ static int fill_row(struct wl_loader *l, struct wl_worker *w, struct wl_slot *s,
 			note->absent = true;
 			return 0;
 		}
-		at = (p + l->size / 2 + tries) % l->size;
+		at = (p + l->order.size / 2 + tries) % l->order.size;
 	}
 	return wl_err_set(err, WL_EDATA,
 		"%d samples in a row of split \"%s\" in %s cannot be used; the first: %s; "
@@ -158,8 +139,9 @@ static void announce(const struct wl_loader *l, int64_t seq, int64_t row, int64_
 		return;
 	batch_start(l, later / l->o.batch, &epoch, &p);
 	p += l->o.rank + later % l->o.batch * l->o.world;
-	if (p < l->size)
-		wl_shardset_ahead(l->shards, sample_at(l, epoch, p));
+	p = wrap(l, p, &epoch);
+	if (p < l->order.size)
+		wl_shardset_ahead(l->shards, wl_order_at(&l->order, epoch, p, NULL));
 }
 
 /* Waits for a row to work on; false when the loader closes. */
@@ -212,14 +194,14 @@ void *wl_loader_work(void *arg)
 
 int64_t wl_loader_size(const struct wl_loader *l)
 {
-	return l->size;
+	return l->order.size;
 }
 
 int64_t wl_loader_batches(const struct wl_loader *l)
 {
 	int64_t g = global_batch(l);
 
-	return l->o.shuffle ? l->size / g : (l->size + g - 1) / g;
+	return l->o.shuffle ? l->order.size / g : (l->order.size + g - 1) / g;
 }
 
 struct wl_shardset *wl_loader_shards(const struct wl_loader *l)
@@ -316,7 +298,7 @@ static int join_texts(struct wl_loader *l, struct wl_slot *s, struct wl_err *err
  * until as many samples were seen, so that one bad file early on is not a rate of 100 %. */
 static int report_bad(struct wl_loader *l, struct wl_slot *s, int64_t rows, struct wl_err *err)
 {
-	int64_t share = (l->size + l->o.world - 1) / l->o.world, i;
+	int64_t share = (l->order.size + l->o.world - 1) / l->o.world, i;
 	const char *last = "";
 	double base;
 
@@ -411,12 +393,12 @@ int wl_loader_seek(struct wl_loader *l, const struct wl_loader_pos *pos, struct 
 {
 	int64_t i;
 
-	if (pos->epoch < 0 || pos->position < 0 || pos->position > l->size)
+	if (pos->epoch < 0 || pos->position < 0 || pos->position > l->order.size)
 		return wl_err_set(err, WL_EDATA,
 			"position %lld of epoch %lld is outside split \"%s\" in %s, which has "
 			"%lld samples; are these the shards that the run began with?",
 			(long long)pos->position, (long long)pos->epoch, l->split, l->dir,
-			(long long)l->size);
+			(long long)l->order.size);
 	pthread_mutex_lock(&l->lock);
 	l->paused = true;
 	while (l->in_flight > 0)

@@ -1,9 +1,11 @@
 /*
  * The streaming loader: shards in, batches out.
  *
- * Order: position p of epoch e holds sample wl_shuffle(p, n, mix(seed, e)), a function of
- * (seed, epoch, position) alone; ranks take positions rank, rank + world, ...; so the global
- * order is the same for any number of ranks and workers, and a saved position resumes exactly.
+ * Order: which sample position p of epoch e holds is a function of (seed, epoch, position)
+ * alone (loader/order.h); ranks take positions rank, rank + world, ...; so the global order is
+ * the same for any number of ranks and workers, and a saved position resumes exactly, on
+ * another number of ranks too.  A batch may end one epoch and begin the next: every epoch
+ * shows every sample once, whatever the batch.
  * Augmentation parameters come from a counter-based generator keyed by (seed, epoch, sample).
  * A sample that cannot be read or decoded is skipped in the same way by everybody, named and
  * counted: with shuffle its row takes the sample half an epoch further on (or the next good one
@@ -74,6 +76,8 @@ struct wl_loader_opts {
 	int threads;         /* workers; 0: one per core */
 	int prefetch;        /* batches ahead; 0: 2 */
 	double max_bad_rate; /* 0: 0.01 */
+	const json_t *mix;   /* {source: weight} (loader/order.h); NULL: all as they are; borrowed
+	                      * while opening */
 	int64_t limit;       /* use only the first `limit` samples of the split; 0: all */
 	bool crops_only;     /* for a GPU that does the rest: crops + params instead of pixels */
 };
@@ -102,7 +106,7 @@ struct wl_loader *wl_loader_open(const struct wl_loader_opts *o, struct wl_err *
 void wl_loader_close(struct wl_loader *l);
 /* Samples of the split that count (not tombstoned, within limit), over all ranks. */
 int64_t wl_loader_size(const struct wl_loader *l);
-/* Whole global batches an epoch (shuffle), or batches in all. */
+/* Whole global batches that fit into an epoch (shuffle), or batches in all. */
 int64_t wl_loader_batches(const struct wl_loader *l);
 /* 1: *b is valid until the next call; 0: the end (never with shuffle: epochs follow each
  * other); -1.  The batch belongs to the loader. */

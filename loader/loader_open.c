@@ -43,22 +43,17 @@ static int check_opts(const struct wl_loader_opts *o, struct wl_err *err)
 
 static int open_shards(struct wl_loader *l, struct wl_err *err)
 {
-	int64_t n;
-
 	l->shards = wl_shardset_open_at(&(struct wl_shard_place){.at = l->dir,
 		.cache = l->o.cache, .cache_bytes = l->o.cache_bytes,
 		.in_order = !l->o.shuffle}, l->split, err);
 	if (!l->shards)
 		return -1;
-	n = wl_shardset_size(l->shards);
-	l->dead = wl_shardset_dead_samples(l->shards, &l->n_dead);
-	l->size = n - l->n_dead;
-	if (l->o.limit > 0 && l->o.limit < l->size)
-		l->size = l->o.limit;
-	if (l->o.shuffle && l->size < (l->o.batch * l->o.world))
+	WL_TRY(wl_order_init(&l->order, l->shards, l->o.shuffle, l->o.seed, l->o.limit, l->o.mix,
+		err));
+	if (l->o.shuffle && l->order.size < (l->o.batch * l->o.world))
 		return wl_err_set(err, WL_EUSAGE, "split \"%s\" in %s holds %lld samples, fewer "
 			"than one batch (%lld, over all ranks); lower the batch", l->split, l->dir,
-			(long long)l->size, (long long)(l->o.batch * l->o.world));
+			(long long)l->order.size, (long long)(l->o.batch * l->o.world));
 	return 0;
 }
 
@@ -200,6 +195,7 @@ void wl_loader_close(struct wl_loader *l)
 		wl_worker_free(l->hands[i].w);
 	for (i = 0; l->slots && i < l->n_slots; i++)
 		free_texts(l, &l->slots[i]);
+	wl_order_release(&l->order);
 	wl_shardset_close(l->shards);
 	pthread_mutex_destroy(&l->lock);
 	pthread_cond_destroy(&l->room);

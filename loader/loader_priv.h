@@ -2,6 +2,7 @@
 #ifndef WL_LOADER_LOADER_PRIV_H
 #define WL_LOADER_LOADER_PRIV_H
 
+#include "loader/order.h"
 #include "loader/worker.h"
 #include "ops/arena.h"
 
@@ -33,8 +34,7 @@ struct wl_loader {
 	struct wl_shardset *shards;
 	struct wl_arena arena;
 	char *dir, *split;
-	const int64_t *dead; /* [n_dead] sample numbers taken down, ascending; the shards' */
-	int64_t n_dead, size;
+	struct wl_order order;
 	struct wl_slot *slots;
 	int64_t n_slots;
 	struct wl_hand *hands; /* [n_threads] */

@@ -9,9 +9,10 @@
 
 struct config {
 	const char *shards, *cache, *split, *vocab, *sheet;
-	json_t *augment;
-	int64_t cache_size, size, batch, threads, prefetch, seed, regions, grid, text_len, samples, limit;
-	int64_t epoch, position;
+	json_t *augment, *mix;
+	int64_t cache_size, size, batch, threads, prefetch, seed, regions, grid, text_len;
+	int64_t samples, limit, epoch, position, rank, world;
+	double max_bad_rate;
 	bool boxes, shuffle, bench;
 };
 
@@ -27,11 +28,14 @@ static struct wl_vocab *open_vocab(const char *path, struct wl_err *err)
 static int loader_options(const struct config *c, struct wl_loader_opts *o, struct wl_err *err)
 {
 	*o = (struct wl_loader_opts){
-		.dir = c->shards, .cache = c->cache, .cache_bytes = c->cache_size, .split = c->split, .batch = c->batch, .image_px = (int)c->size,
+		.dir = c->shards, .cache = c->cache, .cache_bytes = c->cache_size,
+		.split = c->split, .batch = c->batch, .image_px = (int)c->size,
 		.regions = (int)c->regions, .grid = (int)c->grid, .use_boxes = c->boxes,
 		.text_len = (int)c->text_len, .std = {1, 1, 1}, .shuffle = c->shuffle,
-		.seed = (uint64_t)c->seed, .world = 1, .prefetch = (int)c->prefetch,
+		.seed = (uint64_t)c->seed, .prefetch = (int)c->prefetch,
 		.threads = c->threads ? (int)c->threads : (int)wl_cores(), .limit = c->limit,
+		.mix = c->mix, .world = (int)c->world, .rank = (int)c->rank,
+		.max_bad_rate = c->max_bad_rate,
 	};
 	if (c->samples < 1 || c->samples > 1000000)
 		return wl_err_set(err, WL_EUSAGE,
@@ -69,9 +73,10 @@ out:
 int main(int argc, char **argv)
 {
 	struct config c = {.split = "train", .size = 224, .batch = 16, .seed = 1, .regions = 37,
-		.grid = 6, .text_len = 64, .samples = 8, .boxes = true, .shuffle = true};
+		.grid = 6, .world = 1, .text_len = 64, .samples = 8, .boxes = true, .shuffle = true};
 	const struct wl_opt table[] = {
-		{"shards", WL_OPT_STR, &c.shards, "DIR|URL", "the shard set: a folder, http(s)://... or s3://...", true},
+		{"shards", WL_OPT_STR, &c.shards, "DIR|URL",
+			"the shard set: a folder, http(s)://... or s3://...", true},
 		{"cache", WL_OPT_STR, &c.cache, "DIR",
 			"of a URL: whole shards are kept here (else in ~/.cache/wenlan)", false},
 		{"cache-size", WL_OPT_INT, &c.cache_size, "BYTES",
@@ -80,6 +85,12 @@ int main(int argc, char **argv)
 		{"vocab", WL_OPT_STR, &c.vocab, "FILE", "vocab.txt: also show tokens", false},
 		{"augment", WL_OPT_JSON, &c.augment, "PRESET|MAPPING",
 			"none, paper (default), public, or {preset: ..., flip: ...}", false},
+		{"mix", WL_OPT_JSON, &c.mix, "MAPPING",
+			"{news: 2, baike: 1}: sources by weight, others left out", false},
+		{"rank", WL_OPT_INT, &c.rank, "N", "show what this rank of --world sees", false},
+		{"world", WL_OPT_INT, &c.world, "N", "ranks that share the samples", false},
+		{"max-bad-rate", WL_OPT_DOUBLE, &c.max_bad_rate, "X",
+			"end with 3 when more samples cannot be used, 0: 0.01", false},
 		{"size", WL_OPT_INT, &c.size, "PX", "side of the picture", false},
 		{"batch", WL_OPT_INT, &c.batch, "N", "samples a batch", false},
 		{"threads", WL_OPT_INT, &c.threads, "N", "workers, 0: one per core", false},

@@ -10,6 +10,7 @@
 
 #include "ops/file.h"
 #include "shards/ahead.h"
+#include "shards/foreign.h"
 #include "shards/manifest.h"
 #include "shards/places.h"
 #include "shards/remote.h"
@@ -44,6 +45,7 @@ struct wl_shardset {
 	struct wl_ahead *ahead;	  /* with remote */
 	char split[WL_SPLIT_MAX];
 	char fingerprint[65];
+	struct wl_foreign *foreign; /* tars without a manifest; then there are no shards */
 	struct shard *shards; /* [n_shards] by name */
 	size_t n_shards, n_open;
 	int64_t n;
@@ -169,6 +171,17 @@ static int start_remote(struct wl_shardset *s, struct wl_err *err)
 	return s->ahead ? 0 : -1;
 }
 
+/* Tars of another writer: whatever is asked of the set is asked of their index. */
+static int open_foreign(struct wl_shardset *s, struct wl_err *err)
+{
+	s->foreign = wl_foreign_open(s->dir, s->split, err);
+	if (!s->foreign)
+		return -1;
+	s->n = wl_foreign_size(s->foreign);
+	snprintf(s->fingerprint, sizeof s->fingerprint, "%s", wl_foreign_fingerprint(s->foreign));
+	return 0;
+}
+
 static int open_set(struct wl_shardset *s, const struct wl_shard_place *at, struct wl_err *err)
 {
 	struct wl_manifest m = {0};
@@ -182,6 +195,8 @@ static int open_set(struct wl_shardset *s, const struct wl_shard_place *at, stru
 	s->dir = wl_strf(err, "%s", s->remote ? wl_remote_dir(s->remote) : at->at);
 	if (!s->dir)
 		return -1;
+	if (!s->remote && wl_foreign_is(s->dir))
+		return open_foreign(s, err);
 	WL_TRY_OUT(wl_manifest_read(&m, s->dir, err));
 	WL_TRY_OUT(pick_shards(s, &m, err));
 	for (size_t i = 0; i < s->n_shards && !s->remote; i++)
@@ -244,6 +259,7 @@ void wl_shardset_close(struct wl_shardset *s)
 		free(s->shards[i].places);
 	}
 	pthread_mutex_destroy(&s->lock);
+	wl_foreign_close(s->foreign);
 	free(s->shards);
 	free(s->dead);
 	free(s->dir);
@@ -272,11 +288,52 @@ bool wl_shardset_dead(const struct wl_shardset *s, int64_t i)
 
 int wl_shardset_pair_ids(struct wl_shardset *s, int64_t *out, struct wl_err *err)
 {
+	for (int64_t i = 0; s->foreign && i < s->n; i++)
+		out[i] = i;
 	for (size_t i = 0; i < s->n_shards; i++) {
 		if (s->remote)
 			WL_TRY(wl_remote_db(s->remote, i, err));
 		WL_TRY(wl_places_pair_ids(
 			s->dir, &s->shards[i].info, out + s->shards[i].first, err));
+	}
+	return 0;
+}
+
+/* The sources of one shard's samples. */
+static int shard_sources(const struct wl_shardset *s, const struct shard *sh, wl_source_fn *fn,
+	void *ctx, struct wl_err *err)
+{
+	struct wl_shard_rows rows;
+	struct wl_shard_row r;
+	int64_t i = 0;
+	int rc;
+
+	WL_TRY(wl_shard_rows_open(&rows, s->dir, sh->info.name, err));
+	while ((rc = wl_shard_rows_next(&rows, &r, err)) > 0 && i < sh->info.samples) {
+		if (fn(ctx, sh->first + i++, r.source, err) < 0) {
+			rc = -1;
+			break;
+		}
+	}
+	if (rc >= 0 && (rc > 0 || i != sh->info.samples))
+		rc = wl_err_set(err, WL_EDATA,
+			"%s, table sample, does not have the %lld rows that the manifest says: run "
+			"wenlan-shard repair",
+			rows.db.path, (long long)sh->info.samples);
+	wl_shard_rows_close(&rows);
+	return rc;
+}
+
+int wl_shardset_sources(struct wl_shardset *s, wl_source_fn *fn, void *ctx, struct wl_err *err)
+{
+	char source[256];
+
+	for (int64_t i = 0; s->foreign && i < s->n; i++)
+		WL_TRY(fn(ctx, i, wl_foreign_source(s->foreign, i, source, sizeof source), err));
+	for (size_t i = 0; i < s->n_shards; i++) {
+		if (s->remote)
+			WL_TRY(wl_remote_db(s->remote, i, err));
+		WL_TRY(shard_sources(s, &s->shards[i], fn, ctx, err));
 	}
 	return 0;
 }
@@ -306,8 +363,13 @@ static struct shard *shard_of(const struct wl_shardset *s, int64_t i)
 
 void wl_shardset_key(const struct wl_shardset *s, int64_t i, char out[WL_KEY_MAX])
 {
-	const struct shard *sh = shard_of(s, i);
+	const struct shard *sh;
 
+	if (s->foreign) {
+		snprintf(out, WL_KEY_MAX, "%s", wl_foreign_key(s->foreign, i));
+		return;
+	}
+	sh = shard_of(s, i);
 	snprintf(out, WL_KEY_MAX, "%s_%06d", sh->info.name, (int)(i - sh->first));
 }
 
@@ -570,6 +632,8 @@ static int read_sample(struct wl_shardset *s, int64_t i, struct wl_buf *jpg, str
 	char key[WL_KEY_MAX];
 	int rc;
 
+	if (s->foreign)
+		return wl_foreign_read(s->foreign, i, jpg, txt, json, err);
 	wl_shardset_key(s, i, key);
 	rc = jpg ? read_whole(s, i, key, jpg, json, err) : read_texts(s, i, key, txt, json, err);
 	if (rc < 0 && err) {

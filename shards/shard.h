@@ -15,6 +15,9 @@
  * KEY.json: {pair_id, source, url, page_url, title, width, height, topic, [category], boxes,
  * captions:[...], split_group}.  Offsets point at the member's bytes (not its header), so a
  * sample is read by pread alone.
+ *
+ * A directory of tars without a manifest is read too (foreign.h): its samples are its numbers,
+ * its keys "TAR KEY".
  */
 #ifndef WL_SHARDS_SHARD_H
 #define WL_SHARDS_SHARD_H
@@ -59,6 +62,12 @@ const char *wl_shardset_fingerprint(const struct wl_shardset *s);
 /* The pair ids of all samples, read from the NAME.db files, into out[n]. */
 WL_MUST_CHECK int wl_shardset_pair_ids(
 	struct wl_shardset *s, int64_t *out, struct wl_err *err);
+
+/* fn(ctx, sample, source) for every sample in order, from the shards' databases; the first
+ * failure of fn ends it. */
+typedef int wl_source_fn(void *ctx, int64_t sample, const char *source, struct wl_err *err);
+WL_MUST_CHECK int wl_shardset_sources(
+	struct wl_shardset *s, wl_source_fn *fn, void *ctx, struct wl_err *err);
 
 /* Members of sample i into the buffers (NULL: not wanted).  WL_EDATA naming shard and key when the
  * shard's index or the tar's headers are not what this sample needs. */

@@ -61,6 +61,8 @@ void wl_train_config_init(struct wl_train_config *c, struct wl_opt *table)
 			"take a step's pairs in N parts, for less memory", false},
 		{"data.augment", WL_OPT_JSON, &c->augment, "MAPPING",
 			"{preset: none|paper|public, ...}", false},
+		{"data.mix", WL_OPT_JSON, &c->mix, "MAPPING",
+			"{news: 2, baike: 1}: sources by weight, others left out", false},
 		{"data.use-boxes", WL_OPT_BOOL, &c->use_boxes, NULL,
 			"regions from the samples' boxes where present, else the grid", false},
 		{"data.train-split", WL_OPT_STR, &c->train_split, "NAME", "split to train on",

@@ -21,7 +21,7 @@ struct wl_train_config {
 	const char *vocab, *train_split, *val_split;
 	int64_t cache_size, batch, loader_threads, prefetch, limit;
 	double max_bad_rate;
-	json_t *augment;
+	json_t *augment, *mix;
 	bool use_boxes;
 
 	struct wl_moco_config moco;

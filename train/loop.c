@@ -93,6 +93,7 @@ static struct wl_loader_opts loader_opts(const struct run *r, bool train)
 		.prefetch = (int)c->prefetch,
 		.max_bad_rate = c->max_bad_rate,
 		.limit = train ? c->limit : c->val_limit,
+		.mix = train ? c->mix : NULL,
 	};
 
 	memcpy(o.mean, r->job->model.image.mean, sizeof o.mean);

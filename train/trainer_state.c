@@ -36,7 +36,7 @@ static json_t *settings(const struct wl_trainer *t)
 	const struct wl_train_config *c = t->config;
 
 	return json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:b,s:b,s:b,s:s,s:f,s:f,s:I,s:I,s:f,s:f,s:f,s:f,s:f,"
-			 "s:O?,s:O?,s:O?}",
+			 "s:O?,s:O?,s:O?,s:O?}",
 		"optim.state", c->optim_state, "objective", c->objective, "data.accumulate", (json_int_t)c->moco.accumulate,
 		"moco.extra-positives", (json_int_t)c->moco.extra_positives, "seed",
 		(json_int_t)c->seed, "data.batch", (json_int_t)c->batch, "moco.queue",
@@ -48,7 +48,7 @@ static json_t *settings(const struct wl_trainer *t)
 		(json_int_t)t->schedule.total_steps, "optim.beta1", c->optim.beta1, "optim.beta2",
 		c->optim.beta2, "optim.eps", c->optim.eps, "optim.weight-decay",
 		c->optim.weight_decay, "optim.clip-norm", c->optim.clip_norm, "optim.groups",
-		c->groups, "model", c->model, "data.augment", c->augment);
+		c->groups, "model", c->model, "data.augment", c->augment, "data.mix", c->mix);
 }
 
 json_t *wl_trainer_state(const struct wl_trainer *t, json_t *extra)

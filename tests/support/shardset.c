@@ -52,14 +52,15 @@ static void add_sample(const struct wl_toy_set *s, struct wl_shard_writer *w, in
 	struct wl_err err = WL_ERR_INIT;
 	char text[16][48];
 	const char *captions[16];
+	const char *source = !s->two_sources ? "toy" : i % 3 == 0 ? "baike" : "news";
 	struct wl_sample_facts facts = {
-		.pair_id = 1000 + i, .source = "toy", .width = wl_toy_width(i),
+		.pair_id = 1000 + i, .source = source, .width = wl_toy_width(i),
 		.height = wl_toy_height(i), .topic = -1, .split_group = 1000 + i,
 		.captions = captions, .n_captions = (size_t)(1 + i % s->captions),
 		.boxes = s->boxes && i % 3 == 0 ? "[[10,5,30,25],[40.5,20,60,44],[0,0,2,2]]" : NULL,
 	};
 	struct wl_sample sample = {.pair_id = 1000 + i, .topic = -1, .width = facts.width,
-		.height = facts.height, .source = "toy", .url = ""};
+		.height = facts.height, .source = source, .url = ""};
 	struct wl_image im;
 	struct wl_buf jpg;
 	char *json;

@@ -12,6 +12,7 @@ struct wl_toy_set {
 	int bad_text;        /* sample whose captions are not strings; -1: none */
 	bool boxes;          /* every third sample has boxes */
 	int64_t dead;        /* pair id taken down; 0: none */
+	bool two_sources;    /* every third sample is of "baike", the others of "news" */
 };
 
 /* Sample i is a picture of toy_width(i) x toy_height(i): smooth waves and a bright rectangle.
