@@ -12,6 +12,11 @@
 /* Writes the page atomically. */
 WL_MUST_CHECK int wl_ingest_report(struct wl_corpus *c, const char *path, struct wl_err *err);
 
+struct wl_html;
+/* A small JPEG of a picture into a page; one that does not decode is passed over. */
+WL_MUST_CHECK int wl_report_thumbnail(struct wl_html *h, const void *bytes, size_t n,
+	const char *alt, struct wl_err *err);
+
 /* What a text is written in, by its letters: "Chinese", "Japanese" (any kana), "Korean",
  * "Latin letters", "other letters", "no letters". */
 enum wl_script {

@@ -214,7 +214,7 @@ int report_sample_charts(const struct report_sample *s, struct wl_html *h, struc
 
 /* ---- samples ---- */
 
-static int thumbnail(
+int wl_report_thumbnail(
 	struct wl_html *h, const void *bytes, size_t n, const char *alt, struct wl_err *err)
 {
 	struct wl_image im = {0}, small = {0};
@@ -262,7 +262,7 @@ static int show_pair(
 		return wl_err_nomem(err, "a text", 0);
 	WL_TRY_OUT(wl_corpus_image(c, p, &bytes, err));
 	WL_TRY_OUT(wl_html_raw(h, "<figure>", err));
-	WL_TRY_OUT(thumbnail(h, bytes.data, bytes.len, text, err));
+	WL_TRY_OUT(wl_report_thumbnail(h, bytes.data, bytes.len, text, err));
 	ret = caption(h, p->source, text, err);
 out:
 	wl_buf_release(&bytes);
@@ -321,7 +321,7 @@ static int show_refused(struct wl_html *h, sqlite3_stmt *s, struct wl_err *err)
 	WL_TRY_OUT(wl_html_raw(h, "<figure>", err));
 	before = h->b.len;
 	if (n)
-		WL_TRY_OUT(thumbnail(h, bytes, n, "refused", err));
+		WL_TRY_OUT(wl_report_thumbnail(h, bytes, n, "refused", err));
 	if (n && h->b.len == before) {
 		excerpt(bytes, n, said);
 		WL_TRY_OUT(wl_html_raw(h,

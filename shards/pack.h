@@ -9,7 +9,7 @@
  * manifest comes last.
  *
  * In flight: at most 32 samples a worker thread and 128 MiB as received, or one sample (at most
- * 64 MiB); 32 samples and 32 MiB, or one, that are checked together; two shards' chunks of 4 MiB.
+ * 64 MiB); 32 samples and 32 MiB, or one, that are checked together; two shards' chunks of 16 MiB.
  */
 #ifndef WL_SHARDS_PACK_H
 #define WL_SHARDS_PACK_H

@@ -2,9 +2,9 @@
  * Writing one shard: NAME.tar and NAME.db appear together, whole and synced, or not at all.
  * The bytes depend on the samples and their order alone.
  *
- * Two threads of the writer's own work behind the caller's back on a ring of four 1 MiB chunks:
- * one hashes the tar, one writes it and does the sealing, so that the next shard can be filled
- * while this one is being synced.
+ * Two threads of the writer's own work behind the caller's back on a ring of four 4 MiB chunks:
+ * one hashes the tar, one writes it (past the page cache where the file system allows it) and does
+ * the sealing, so that the next shard can be filled while this one is being synced.
  */
 #ifndef WL_SHARDS_WRITE_H
 #define WL_SHARDS_WRITE_H
