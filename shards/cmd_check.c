@@ -1,11 +1,14 @@
 /* wenlan-shard verify, repair, audit, tombstone. */
 #include "shards/commands.h"
 
+#include "ops/file.h"
+#include "ops/hash.h"
 #include "ops/json.h"
 #include "ops/log.h"
 #include "ops/opt.h"
 #include "shards/check.h"
 #include "shards/index.h"
+#include "shards/pack.h"
 #include "shards/shard_db.h"
 
 #include <errno.h>
@@ -15,7 +18,7 @@
 
 struct check_cmd {
 	const char *corpus, *shards, *reason;
-	struct wl_strs urls;
+	struct wl_strs urls, hosts, hashes;
 	bool deep;
 	int64_t threads;
 };
@@ -66,11 +69,48 @@ int wl_cmd_verify(int argc, char **argv)
 	return wl_main(&opts, argc, argv, run_verify, &c);
 }
 
+static int64_t param(const json_t *v, const char *key)
+{
+	json_t *x = json_object_get(v, key);
+
+	return json_is_true(x) ? 1 : json_integer_value(x);
+}
+
+/* Packs what is damaged or gone again, with the options that the set was packed with. */
+static int restore(const struct wl_opts *o, const struct check_cmd *c, struct wl_err *err)
+{
+	char *path = wl_path_join(c->shards, "plan.json", err);
+	json_t *plan = path ? wl_json_load(path, err) : NULL, *v = json_object_get(plan, "params");
+	struct wl_pack_opts p = {.corpus = c->corpus, .out = c->shards, .recheck = true,
+		.threads = c->threads,
+		.plan = {.test = param(v, "test"), .val = param(v, "val"),
+			.shard_bytes = param(v, "shard_bytes"),
+			.shard_samples = param(v, "shard_samples"),
+			.seed = (uint64_t)param(v, "seed"), .quality = (int)param(v, "quality"),
+			.draw_beside_hints = param(v, "draw_beside_hints"),
+			.allow_unfiltered = param(v, "allow_unfiltered")}};
+	struct wl_pack_result r = {0};
+	int rc = plan ? wl_pack(&p, &r, err) : -1;
+
+	json_decref(plan);
+	free(path);
+	WL_TRY(rc);
+	wl_info("%s: %lld of %lld shards were sound, %lld were packed again", c->shards,
+		(long long)r.kept_shards, (long long)r.shards,
+		(long long)(r.shards - r.kept_shards));
+	return put_json(o,
+		json_pack("{s:I, s:I, s:I}", "shards", (json_int_t)r.shards, "sound",
+			(json_int_t)r.kept_shards, "samples", (json_int_t)r.samples),
+		err);
+}
+
 static int run_repair(struct wl_opts *o, void *user, struct wl_err *err)
 {
 	struct check_cmd *c = user;
 	struct wl_repair_result r;
 
+	if (c->corpus)
+		return restore(o, c, err);
 	WL_TRY(wl_shards_repair(c->shards, &r, err));
 	wl_info("%s: databases of %lld shards with %lld samples made again", c->shards,
 		(long long)r.shards, (long long)r.samples);
@@ -85,12 +125,17 @@ int wl_cmd_repair(int argc, char **argv)
 	struct check_cmd c = {0};
 	const struct wl_opt table[] = {
 		{"shards", WL_OPT_STR, &c.shards, "DIR", "the shard set", true},
+		{"corpus", WL_OPT_STR, &c.corpus, "DIR",
+			"what it was packed from: compare every byte, and pack damaged and missing "
+			"shards again", false},
+		{"threads", WL_OPT_INT, &c.threads, "N", "with --corpus; 0: one per core", false},
 		{0},
 	};
 	struct wl_opts opts = {.program = "wenlan-shard repair",
-		.usage = "--shards DIR",
+		.usage = "--shards DIR [--corpus DIR]",
 		.about = "Makes NAME.db, manifest.db and the index files of wids, DALI and "
-			 "Megatron-Energon again from the tars.",
+			 "Megatron-Energon again from the tars; or, with --corpus, damaged tars "
+			 "from the corpus, to the same bytes.",
 		.example = "wenlan-shard repair --shards shards",
 		.table = table};
 
@@ -189,27 +234,65 @@ static int resolve(const char *dir, const char *arg, int64_t *id, struct wl_err 
 	return rc < 0 ? -1 : 0;
 }
 
-/* Pairs whose picture came from one of the URLs. */
-static int find_urls(
-	const char *dir, const struct wl_strs *urls, struct id_list *ids, struct wl_err *err)
+/* "example.org" for http://user@www.example.org:80/a.jpg: the host, or one below it. */
+static bool has_host(const char *url, const char *host)
+{
+	const char *p = url ? strstr(url, "://") : NULL, *at;
+	size_t n, want = strlen(host);
+
+	if (!p)
+		return false;
+	p += 3;
+	n = strcspn(p, "/?#");
+	at = memchr(p, '@', n);
+	if (at) {
+		n -= (size_t)(at + 1 - p);
+		p = at + 1;
+	}
+	n = strcspn(p, ":/?#") < n ? strcspn(p, ":/?#") : n;
+	return n >= want && !strncasecmp(p + n - want, host, want) &&
+	       (n == want || p[n - want - 1] == '.');
+}
+
+static bool is_meant(const struct check_cmd *c, const struct wl_shard_row *row)
+{
+	char hex[65];
+
+	for (size_t i = 0; i < c->urls.n; i++)
+		if (row->url && !strcmp(row->url, c->urls.v[i]))
+			return true;
+	for (size_t i = 0; i < c->hosts.n; i++)
+		if (has_host(row->url, c->hosts.v[i]))
+			return true;
+	if (c->hashes.n)
+		wl_hex(row->sha256, sizeof row->sha256, hex);
+	for (size_t i = 0; i < c->hashes.n; i++)
+		if (!strcasecmp(hex, c->hashes.v[i]))
+			return true;
+	return false;
+}
+
+/* Pairs whose picture came from one of the URLs or hosts, or has one of the hashes. */
+static int find_pictures(const struct check_cmd *c, struct id_list *ids, struct wl_err *err)
 {
 	struct wl_manifest m;
 	int rc = 0;
 
-	if (!urls->n)
+	for (size_t i = 0; i < c->hashes.n; i++)
+		if (strspn(c->hashes.v[i], "0123456789abcdefABCDEF") != 64 || c->hashes.v[i][64])
+			return wl_err_set(err, WL_EUSAGE,
+				"--sha256 %s: expected the 64 hex digits of a picture's SHA-256",
+				c->hashes.v[i]);
+	if (!c->urls.n && !c->hosts.n && !c->hashes.n)
 		return 0;
-	WL_TRY(wl_manifest_read(&m, dir, err));
+	WL_TRY(wl_manifest_read(&m, c->shards, err));
 	for (size_t i = 0; i < m.n && rc == 0; i++) {
 		struct wl_shard_rows rows;
 		struct wl_shard_row row;
 
-		rc = wl_shard_rows_open(&rows, dir, m.shards[i].name, err);
-		while (rc == 0 && (rc = wl_shard_rows_next(&rows, &row, err)) > 0) {
-			rc = 0;
-			for (size_t u = 0; u < urls->n && rc == 0; u++)
-				if (row.url && !strcmp(row.url, urls->v[u]))
-					rc = push(ids, row.pair_id, err);
-		}
+		rc = wl_shard_rows_open(&rows, c->shards, m.shards[i].name, err);
+		while (rc == 0 && (rc = wl_shard_rows_next(&rows, &row, err)) > 0)
+			rc = is_meant(c, &row) ? push(ids, row.pair_id, err) : 0;
 		wl_shard_rows_close(&rows);
 	}
 	wl_manifest_release(&m);
@@ -227,11 +310,13 @@ static int run_tombstone(struct wl_opts *o, void *user, struct wl_err *err)
 		WL_TRY_OUT(resolve(c->shards, o->positional.v[i], &id, err));
 		WL_TRY_OUT(push(&ids, id, err));
 	}
-	WL_TRY_OUT(find_urls(c->shards, &c->urls, &ids, err));
+	WL_TRY_OUT(find_pictures(c, &ids, err));
 	if (!ids.n) {
 		wl_err_set(err, WL_EUSAGE,
-			c->urls.n ? "no sample of %s has any of these URLs"
-				  : "nothing to take down in %s: name pairs, keys or --url",
+			c->urls.n || c->hosts.n || c->hashes.n
+				? "no sample of %s has any of these URLs, hosts or hashes"
+				: "nothing to take down in %s: name pairs, keys, --url, --host or "
+				  "--sha256",
 			c->shards);
 		goto out;
 	}
@@ -256,11 +341,15 @@ int wl_cmd_tombstone(int argc, char **argv)
 		{"shards", WL_OPT_STR, &c.shards, "DIR", "the shard set", true},
 		{"url", WL_OPT_LIST, &c.urls, "URL", "every sample whose picture came from it",
 			false},
+		{"host", WL_OPT_LIST, &c.hosts, "HOST",
+			"every sample whose picture came from it or a host below it", false},
+		{"sha256", WL_OPT_LIST, &c.hashes, "HEX", "every sample with that picture", false},
 		{"reason", WL_OPT_STR, &c.reason, "TEXT", "kept beside the tombstone", true},
 		{0},
 	};
 	struct wl_opts opts = {.program = "wenlan-shard tombstone",
-		.usage = "--shards DIR --reason TEXT [--url URL]... [PAIR|KEY]...",
+		.usage = "--shards DIR --reason TEXT [--url URL | --host HOST | --sha256 HEX]... "
+			 "[PAIR|KEY]...",
 		.about = "Takes samples down: readers leave them out at once, no shard is "
 			 "written anew, and packing the same corpus again keeps them down.",
 		.example = "wenlan-shard tombstone --shards shards --reason 'owner asked' --url "

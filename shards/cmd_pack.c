@@ -12,7 +12,26 @@
 struct pack_cmd {
 	struct wl_pack_opts o;
 	int64_t seed, quality;
+	const char *part;
 };
+
+/* "2/8" */
+static int parse_part(struct pack_cmd *p, struct wl_err *err)
+{
+	long long i, n;
+	char rest;
+
+	if (!p->part)
+		return 0;
+	if (sscanf(p->part, "%lld/%lld%c", &i, &n, &rest) != 2 || i < 1 || i > n || n > 100000)
+		return wl_err_set(err, WL_EUSAGE,
+			"--part %s: expected I/N with I from 1 to N, as in 2/8", p->part);
+	if (p->o.append)
+		return wl_err_set(err, WL_EUSAGE, "--part does not go with --append");
+	p->o.part = i;
+	p->o.parts = n;
+	return 0;
+}
 
 static int check(const struct pack_cmd *p, struct wl_err *err)
 {
@@ -27,6 +46,8 @@ static int check(const struct pack_cmd *p, struct wl_err *err)
 	if (p->quality < 1 || p->quality > 100)
 		return wl_err_set(
 			err, WL_EUSAGE, "--quality %lld: expected 1 to 100", (long long)p->quality);
+	if (p->o.append && p->o.replace)
+		return wl_err_set(err, WL_EUSAGE, "--append does not go with --replace");
 	return 0;
 }
 
@@ -37,7 +58,11 @@ static int say(const struct wl_opts *opts, const struct pack_cmd *p, const struc
 	int ret;
 
 	if (r->nothing_to_do)
-		wl_info("%s is finished already and nothing has changed", p->o.out);
+		wl_info(p->o.append ? "%s has all of the corpus's kept pairs already"
+				    : "%s is finished already and nothing has changed", p->o.out);
+	if (r->unfinished)
+		wl_info("part %s is done; when all parts are, the same command without --part checks "
+			"their shards and writes the manifest", p->part);
 	wl_info("%lld samples (train %lld, val %lld, test %lld) in %lld shards, %.1f MB%s",
 		(long long)r->samples, (long long)r->in_split[WL_SPLIT_TRAIN],
 		(long long)r->in_split[WL_SPLIT_VAL], (long long)r->in_split[WL_SPLIT_TEST],
@@ -66,6 +91,7 @@ static int run(struct wl_opts *opts, void *user, struct wl_err *err)
 	struct wl_pack_result r;
 
 	WL_TRY(check(p, err));
+	WL_TRY(parse_part(p, err));
 	p->o.plan.seed = (uint64_t)p->seed;
 	p->o.plan.quality = (int)p->quality;
 	WL_TRY(wl_pack(&p->o, &r, err));
@@ -98,6 +124,12 @@ int wl_cmd_pack(int argc, char **argv)
 		{"replace", WL_OPT_BOOL, &p.o.replace, NULL,
 			"remove shards in --out that come from other options or another corpus",
 			false},
+		{"part", WL_OPT_STR, &p.part, "I/N",
+			"only every Nth shard, from the Ith: N machines pack one set; then the same "
+			"without --part", false},
+		{"append", WL_OPT_BOOL, &p.o.append, NULL,
+			"add the pairs that the finished set in --out lacks, in new shards (of another "
+			"corpus: run its wenlan-dedup --against the first)", false},
 		{"threads", WL_OPT_INT, &p.o.threads, "N", "0: one per core", false},
 		{0},
 	};

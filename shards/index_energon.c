@@ -16,13 +16,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static int by_id(const void *a, const void *b)
-{
-	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
 /* "NAME.tar/KEY" of every sample that was taken down. */
 static int add_excludes(json_t *list, const char *dir, const struct wl_manifest *m,
 	const struct wl_shard_info *s, struct wl_err *err)
@@ -36,7 +29,7 @@ static int add_excludes(json_t *list, const char *dir, const struct wl_manifest 
 		char name[WL_SHARD_NAME_MAX + WL_KEY_MAX + 8];
 
 		if (!bsearch(&r.pair_id, m->tombstones, m->n_tombstones, sizeof *m->tombstones,
-			    by_id))
+			    wl_by_id))
 			continue;
 		snprintf(name, sizeof name, "%s.tar/%s", s->name, r.key);
 		json_array_append_new(list, json_string(name));

@@ -24,6 +24,13 @@
 	" sha256 TEXT, sealed_at INTEGER, rejected INTEGER) WITHOUT ROWID;"                        \
 	"CREATE TABLE tombstone(pair_id INTEGER PRIMARY KEY, reason TEXT, at INTEGER);" PLACE_TABLE
 
+int wl_by_id(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
 static bool split_ok(const char *split)
 {
 	size_t n = strspn(split, "abcdefghijklmnopqrstuvwxyz");
@@ -233,13 +240,6 @@ static int add_dead(struct wl_manifest *m, int64_t pair_id, const char *shard, i
 	return 0;
 }
 
-static int by_id(const void *a, const void *b)
-{
-	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
 /* Looks for the pairs ids[n] (ascending) in the samples of all shards; to m->dead. */
 static int look_for(struct wl_manifest *m, const char *dir, const struct wl_shard_info *shards,
 	size_t n_shards, const int64_t *ids, size_t n, struct wl_err *err)
@@ -258,7 +258,7 @@ static int look_for(struct wl_manifest *m, const char *dir, const struct wl_shar
 			while ((rc = wl_db_step(&db, st, err)) > 0) {
 				int64_t id = sqlite3_column_int64(st, 0);
 
-				if (bsearch(&id, ids, n, sizeof *ids, by_id) &&
+				if (bsearch(&id, ids, n, sizeof *ids, wl_by_id) &&
 					(rc = add_dead(m, id, shards[i].name,
 						 sqlite3_column_int64(st, 1), err)) < 0)
 					break;
@@ -574,7 +574,7 @@ int64_t wl_manifest_tombstone(
 		if (sqlite3_changes(db.h))
 			fresh[added++] = pair_ids[i];
 	}
-	qsort(fresh, (size_t)added, sizeof *fresh, by_id);
+	qsort(fresh, (size_t)added, sizeof *fresh, wl_by_id);
 	WL_TRY_OUT(wl_db_exec(&db, PLACE_TABLE, err));
 	WL_TRY_OUT(put_places(&db, dir, m.shards, m.n, fresh, (size_t)added, err));
 	WL_TRY_OUT(wl_db_commit(&db, err));

@@ -70,6 +70,9 @@ WL_MUST_CHECK int wl_manifest_write(const char *dir, const struct wl_shard_info 
 WL_MUST_CHECK int64_t wl_manifest_tombstone(
 	const char *dir, const int64_t *pair_ids, size_t n, const char *reason, struct wl_err *err);
 
+/* Orders int64_t, for qsort and bsearch over ids. */
+int wl_by_id(const void *a, const void *b);
+
 /* A database under a temporary name: tables are made by `sql`, one transaction is open. */
 WL_MUST_CHECK int wl_newdb_open(
 	struct wl_db *db, const char *tmp, const char *sql, struct wl_err *err);

@@ -1,5 +1,5 @@
 /* Packing: see pack.h for who does what. */
-#include "shards/pack.h"
+#include "shards/pack_priv.h"
 
 #include "ops/file.h"
 #include "ops/hash.h"
@@ -9,7 +9,7 @@
 #include "ops/progress.h"
 #include "ops/signals.h"
 #include "shards/index.h"
-#include "shards/pack_job.h"
+#include "shards/places.h"
 #include "shards/shard_db.h"
 #include "shards/write.h"
 
@@ -25,28 +25,15 @@ static const int64_t MAX_IN_FLIGHT_BYTES = 128 << 20;
 /* Samples hashed side by side, while others are read. */
 enum { BATCH = 32, MAX_BATCH_BYTES = 32 << 20 };
 
-struct pack {
-	const struct wl_pack_opts *o;
-	struct wl_corpus *corpus;
-	struct wl_shard_plan plan;
-	struct wl_shard_info *infos; /* [plan.n_shards] */
-	bool *sealed;		     /* [plan.n_shards] infos[i] is final */
-	struct wl_kept **kept;	     /* [partitions], opened on first use */
-	struct wl_pair_cursor **cursors;
-	struct wl_pool *pool;
-	struct wl_pack_job **idle; /* jobs not in flight, a stack */
-	size_t n_idle, n_jobs;
-	int64_t in_flight_bytes;	  /* as received, of submitted pairs */
-	size_t next_shard, next_pair;	  /* the next pair to submit */
-	struct wl_shard_writer *previous; /* being sealed while the next is filled */
-	size_t previous_shard;
-	struct wl_progress *progress;
-};
-
 /* ---- what is there already ---- */
 
+static bool is_mine(const struct wl_packing *p, size_t shard)
+{
+	return !p->o->parts || (int64_t)shard % p->o->parts == p->o->part - 1;
+}
+
 /* 1: DIR/NAME.tar is sealed, of this plan, and its bytes are those that were hashed; 0: not. */
-static int shard_is_sound(const struct pack *p, const char *name, struct wl_shard_info *out)
+static int shard_is_sound(const struct wl_packing *p, const char *name, struct wl_shard_info *out)
 {
 	uint8_t digest[WL_SHA256_BYTES];
 	struct wl_err why = WL_ERR_INIT;
@@ -72,16 +59,16 @@ out:
 
 static void check_shard(void *ctx, size_t i)
 {
-	struct pack *p = ctx;
+	struct wl_packing *p = ctx;
 	const struct wl_planned_shard *s = &p->plan.shards[i];
 	char name[WL_SHARD_NAME_MAX];
 
-	if (wl_shard_name(name, wl_split_names[s->split], s->number, NULL) == 0)
+	if (is_mine(p, i) && wl_shard_name(name, wl_split_names[s->split], s->number, NULL) == 0)
 		p->sealed[i] = shard_is_sound(p, name, &p->infos[i]);
 }
 
 /* A finished set of this plan whose files are all there, by size: 1, else 0. */
-static int is_finished(struct pack *p)
+static int is_finished(struct wl_packing *p)
 {
 	struct wl_manifest m = {0};
 	const char *hash;
@@ -127,16 +114,35 @@ static bool is_shard_file(const char *name, char stem[WL_SHARD_NAME_MAX], const 
 	return false;
 }
 
+/* Whose files are never touched: the set's that is added to, and other parts' shards. */
+static bool is_others(const struct wl_packing *p, const char *stem)
+{
+	char name[WL_SHARD_NAME_MAX];
+
+	for (size_t i = 0; i < p->base.n; i++)
+		if (!strcmp(p->base.shards[i].name, stem))
+			return true;
+	for (size_t i = 0; p->o->parts && i < p->plan.n_shards; i++) {
+		const struct wl_planned_shard *s = &p->plan.shards[i];
+
+		if (!is_mine(p, i) &&
+			wl_shard_name(name, wl_split_names[s->split], s->number, NULL) == 0 &&
+			!strcmp(name, stem))
+			return true;
+	}
+	return false;
+}
+
 /* Keeps shards of this plan, removes what a killed run left, and refuses tars that are not of
  * this plan, or removes them if --replace. */
-static int clear_file(struct pack *p, const char *name, struct wl_err *err)
+static int clear_file(struct wl_packing *p, const char *name, struct wl_err *err)
 {
 	char stem[WL_SHARD_NAME_MAX], plan[65], *path;
 	struct wl_shard_info info;
 	const char *ext;
 	int rc;
 
-	if (!is_shard_file(name, stem, &ext))
+	if (!is_shard_file(name, stem, &ext) || is_others(p, stem))
 		return 0;
 	if (!strstr(ext, ".tmp")) {
 		if (wl_shard_info_read(&info, plan, p->o->out, stem, NULL) == 0 &&
@@ -157,7 +163,7 @@ static int clear_file(struct pack *p, const char *name, struct wl_err *err)
 	return rc;
 }
 
-static int clear_out_dir(struct pack *p, struct wl_err *err)
+static int clear_out_dir(struct wl_packing *p, struct wl_err *err)
 {
 	struct wl_names names = {0};
 	int rc = wl_list_dir(p->o->out, "*", &names, err);
@@ -171,7 +177,7 @@ static int clear_out_dir(struct pack *p, struct wl_err *err)
 /* ---- filling shards ---- */
 
 /* The databases of a partition, opened on first use. */
-static int open_partition(struct pack *p, int part, struct wl_err *err)
+static int open_partition(struct wl_packing *p, int part, struct wl_err *err)
 {
 	if (!p->kept[part])
 		p->kept[part] = wl_kept_open(p->corpus, part, err);
@@ -181,17 +187,17 @@ static int open_partition(struct pack *p, int part, struct wl_err *err)
 }
 
 /* Steps over shards that are sealed; false when everything was submitted. */
-static bool more_to_submit(struct pack *p)
+static bool more_to_submit(struct wl_packing *p)
 {
 	while (p->next_shard < p->plan.n_shards &&
-		(p->sealed[p->next_shard] || p->next_pair == p->plan.shards[p->next_shard].n)) {
+		(p->sealed[p->next_shard] || !is_mine(p, p->next_shard) || p->next_pair == p->plan.shards[p->next_shard].n)) {
 		p->next_shard++;
 		p->next_pair = 0;
 	}
 	return p->next_shard < p->plan.n_shards;
 }
 
-static int submit_one(struct pack *p, struct wl_err *err)
+static int submit_one(struct wl_packing *p, struct wl_err *err)
 {
 	const struct wl_planned_shard *s = &p->plan.shards[p->next_shard];
 	const struct wl_shard_plan_pair *pair = &p->plan.pairs[s->first + p->next_pair];
@@ -208,7 +214,7 @@ static int submit_one(struct pack *p, struct wl_err *err)
 }
 
 /* The result of the next pair in plan order, with the pool kept full behind it. */
-static int next_result(struct pack *p, struct wl_pack_job **out, struct wl_err *err)
+static int next_result(struct wl_packing *p, struct wl_pack_job **out, struct wl_err *err)
 {
 	while (p->n_idle && more_to_submit(p) && wl_pool_has_room(p->pool) &&
 		(p->in_flight_bytes < MAX_IN_FLIGHT_BYTES || p->n_idle == p->n_jobs))
@@ -248,7 +254,7 @@ static int put_result(struct wl_shard_writer *w, const struct wl_pack_job *j, st
 }
 
 /* Compares the pictures that go in as they are with the catalog. */
-static int check_batch(struct pack *p, struct wl_pack_job *const *jobs, size_t n,
+static int check_batch(struct wl_packing *p, struct wl_pack_job *const *jobs, size_t n,
 	struct wl_err *err)
 {
 	uint8_t digest[BATCH][WL_SHA256_BYTES];
@@ -269,7 +275,7 @@ static int check_batch(struct pack *p, struct wl_pack_job *const *jobs, size_t n
 }
 
 /* Takes, checks and writes the next few samples of a shard that has `left` to come; the number. */
-static int put_batch(struct pack *p, struct wl_shard_writer *w, size_t left, struct wl_err *err)
+static int put_batch(struct wl_packing *p, struct wl_shard_writer *w, size_t left, struct wl_err *err)
 {
 	struct wl_pack_job *jobs[BATCH];
 	size_t n = 0, bytes = 0;
@@ -291,7 +297,7 @@ static int put_batch(struct pack *p, struct wl_shard_writer *w, size_t left, str
 }
 
 /* Waits for the shard that is being sealed, if any. */
-static int settle(struct pack *p, struct wl_err *err)
+static int settle(struct wl_packing *p, struct wl_err *err)
 {
 	int rc = 0;
 
@@ -305,7 +311,7 @@ static int settle(struct pack *p, struct wl_err *err)
 }
 
 /* 0, also when a signal stopped it half way (the shard is then dropped). */
-static int pack_shard(struct pack *p, size_t i, struct wl_err *err)
+static int pack_shard(struct wl_packing *p, size_t i, struct wl_err *err)
 {
 	const struct wl_planned_shard *s = &p->plan.shards[i];
 	struct wl_shard_writer *w = wl_shard_writer_new(
@@ -335,7 +341,7 @@ fail:
 	return -1;
 }
 
-static int make_jobs(struct pack *p, struct wl_err *err)
+static int make_jobs(struct wl_packing *p, struct wl_err *err)
 {
 	size_t threads = p->o->threads > 0 ? (size_t)p->o->threads : wl_cores();
 	int parts = wl_corpus_partitions(p->corpus);
@@ -359,16 +365,16 @@ static int make_jobs(struct pack *p, struct wl_err *err)
 	return 0;
 }
 
-static int pack_missing(struct pack *p, struct wl_err *err)
+static int pack_missing(struct wl_packing *p, struct wl_err *err)
 {
 	uint64_t missing = 0;
 	int rc = 0;
 
 	for (size_t i = 0; i < p->plan.n_shards; i++)
-		missing += p->sealed[i] ? 0 : p->plan.shards[i].n;
+		missing += p->sealed[i] || !is_mine(p, i) ? 0 : p->plan.shards[i].n;
 	p->progress = wl_progress_new("packing", "pairs", missing);
 	for (size_t i = 0; i < p->plan.n_shards && rc == 0 && !wl_stop_requested(); i++)
-		if (!p->sealed[i])
+		if (!p->sealed[i] && is_mine(p, i))
 			rc = pack_shard(p, i, err);
 	if (rc == 0)
 		rc = settle(p, err);
@@ -378,93 +384,10 @@ static int pack_missing(struct pack *p, struct wl_err *err)
 
 /* ---- the set ---- */
 
-/* Samples by source and by topic, from the shards' own databases. */
-static int count_column(const struct pack *p, const char *column, json_t *out, struct wl_err *err)
-{
-	char sql[128];
-
-	snprintf(sql, sizeof sql, "SELECT ifnull(%s,'none'), count(*) FROM sample GROUP BY 1",
-		column);
-	for (size_t i = 0; i < p->plan.n_shards; i++) {
-		char *path = wl_strf(err, "%s/%s.db", p->o->out, p->infos[i].name);
-		sqlite3_stmt *st = NULL;
-		struct wl_db db = {0};
-		int rc = -1;
-
-		if (path && wl_db_open(&db, path, WL_DB_READ, err) == 0 &&
-			wl_db_prepare(&db, &st, sql, err) == 0)
-			while ((rc = wl_db_step(&db, st, err)) > 0) {
-				const char *v = (const char *)sqlite3_column_text(st, 0);
-				json_int_t n = sqlite3_column_int64(st, 1);
-
-				n += json_integer_value(json_object_get(out, v));
-				json_object_set_new(out, v, json_integer(n));
-			}
-		sqlite3_finalize(st);
-		wl_db_close(&db);
-		free(path);
-		WL_TRY(rc);
-	}
-	return 0;
-}
-
-/* What the plan was made of; in plan.json from the start, in the manifest at the end. */
-static json_t *plan_facts(const struct pack *p, struct wl_err *err)
-{
-	const struct wl_shard_plan_opts *o = &p->o->plan;
-	json_t *v = json_pack("{s:i, s:s, s:s, s:I, s:{s:I, s:I, s:I, s:I, s:I, s:i, s:b, s:b},"
-			      " s:I, s:I, s:I, s:I, s:O}",
-		"version", WL_SHARDS_VERSION, "plan", p->plan.hash, "corpus", p->plan.corpus,
-		"seed", (json_int_t)o->seed, "params", "test", (json_int_t)o->test, "val",
-		(json_int_t)o->val, "shard_bytes", (json_int_t)o->shard_bytes, "shard_samples",
-		(json_int_t)o->shard_samples, "seed", (json_int_t)o->seed, "quality", o->quality,
-		"draw_beside_hints", o->draw_beside_hints, "allow_unfiltered", o->allow_unfiltered,
-		"pairs_seen", (json_int_t)p->plan.seen, "pairs_dropped",
-		(json_int_t)p->plan.dropped, "pairs_kept", (json_int_t)p->plan.n,
-		"train_pairs_in_held_out_groups", (json_int_t)p->plan.leaks, "verdicts",
-		p->plan.verdicts);
-
-	if (!v)
-		wl_err_nomem(err, "the plan's description", 0);
-	return v;
-}
-
-static int write_plan(const struct pack *p, struct wl_err *err)
-{
-	char *path = wl_path_join(p->o->out, "plan.json", err);
-	json_t *facts = path ? plan_facts(p, err) : NULL;
-	int ret = facts ? wl_json_save(path, facts, err) : -1;
-
-	json_decref(facts);
-	free(path);
-	return ret;
-}
-
-static int write_manifest(const struct pack *p, struct wl_err *err)
-{
-	json_t *meta = plan_facts(p, err);
-	json_t *sources = json_object(), *topics = json_object();
-	int ret = -1;
-
-	if (!meta || !sources || !topics)
-		goto out;
-	WL_TRY_OUT(count_column(p, "source", sources, err));
-	WL_TRY_OUT(count_column(p, "topic", topics, err));
-	json_object_set(meta, "samples_by_source", sources);
-	json_object_set(meta, "samples_by_topic", topics);
-	WL_TRY_OUT(wl_index_write(p->o->out, p->infos, p->plan.n_shards, err));
-	WL_TRY_OUT(wl_manifest_write(p->o->out, p->infos, p->plan.n_shards, meta, err));
-	ret = wl_index_energon(p->o->out, err);
-out:
-	json_decref(meta);
-	json_decref(sources);
-	json_decref(topics);
-	return ret;
-}
-
-static void sum_up(const struct pack *p, struct wl_pack_result *out)
+static void sum_up(const struct wl_packing *p, struct wl_pack_result *out)
 {
 	out->shards = (int64_t)p->plan.n_shards;
+	out->old_shards = (int64_t)p->base.n;
 	for (size_t i = 0; i < p->plan.n_shards; i++) {
 		out->samples += p->infos[i].samples;
 		out->bytes += p->infos[i].bytes;
@@ -475,16 +398,63 @@ static void sum_up(const struct pack *p, struct wl_pack_result *out)
 	}
 }
 
-static int pack_locked(struct pack *p, struct wl_pack_result *out, struct wl_err *err)
+/* What is in the set that is added to: its pairs, and the numbers that are taken. */
+static int read_base(struct wl_packing *p, struct wl_err *err)
+{
+	int64_t n = 0;
+
+	if (!wl_manifest_exists(p->o->out))
+		return wl_err_set(err, WL_EUSAGE,
+			"%s holds no finished set to add to; pack one first, without --append",
+			p->o->out);
+	WL_TRY(wl_manifest_read(&p->base, p->o->out, err));
+	for (size_t i = 0; i < p->base.n; i++)
+		n += p->base.shards[i].samples + p->base.shards[i].rejected;
+	p->base_ids = malloc(((size_t)n + 1) * sizeof *p->base_ids);
+	if (!p->base_ids)
+		return wl_err_nomem(err, "the pairs of a set", (size_t)n * sizeof *p->base_ids);
+	n = 0;
+	for (size_t i = 0; i < p->base.n; i++) {
+		const struct wl_shard_info *s = &p->base.shards[i];
+		int64_t next = atoll(s->name + strlen(s->split) + 1) + 1;
+
+		WL_TRY(wl_places_pair_ids(p->o->out, s, p->base_ids + n, err));
+		n += s->samples;
+		if (s->rejected) {
+			int64_t out = wl_places_rejected(p->o->out, s, p->base_ids + n, err);
+
+			WL_TRY((int)out);
+			n += out;
+		}
+		for (int k = WL_SPLIT_TEST; k < WL_SPLITS; k++)
+			if (!strcmp(s->split, wl_split_names[k]) && p->plan_opts.first[k] < next)
+				p->plan_opts.first[k] = next;
+	}
+	qsort(p->base_ids, (size_t)n, sizeof *p->base_ids, wl_by_id);
+	p->plan_opts.skip = p->base_ids;
+	p->plan_opts.n_skip = (size_t)n;
+	p->plan_opts.base = p->base.fingerprint;
+	return 0;
+}
+
+static int pack_locked(struct wl_packing *p, struct wl_pack_result *out, struct wl_err *err)
 {
 	bool all = true;
 
-	WL_TRY(wl_shard_plan_make(&p->plan, p->corpus, &p->o->plan, err));
+	p->plan_opts = p->o->plan;
+	if (p->o->append)
+		WL_TRY(read_base(p, err));
+	WL_TRY(wl_shard_plan_make(&p->plan, p->corpus, &p->plan_opts, err));
+	if (!p->plan.n) {
+		out->nothing_to_do = true;
+		out->old_shards = (int64_t)p->base.n;
+		return 0;
+	}
 	p->infos = calloc(p->plan.n_shards, sizeof *p->infos);
 	p->sealed = calloc(p->plan.n_shards, sizeof *p->sealed);
 	if (!p->infos || !p->sealed)
 		return wl_err_nomem(err, "packing", p->plan.n_shards * sizeof *p->infos);
-	if (is_finished(p)) {
+	if (!p->o->append && !p->o->recheck && is_finished(p)) {
 		out->nothing_to_do = true;
 		out->kept_shards = (int64_t)p->plan.n_shards;
 		sum_up(p, out);
@@ -493,24 +463,25 @@ static int pack_locked(struct pack *p, struct wl_pack_result *out, struct wl_err
 		return wl_index_energon(p->o->out, err);
 	}
 	WL_TRY(clear_out_dir(p, err));
-	WL_TRY(write_plan(p, err));
+	WL_TRY(wl_pack_write_plan(p, err));
 	WL_TRY(make_jobs(p, err));
 	wl_pool_for(p->pool, p->plan.n_shards, check_shard, p);
 	for (size_t i = 0; i < p->plan.n_shards; i++)
 		out->kept_shards += p->sealed[i];
 	WL_TRY(pack_missing(p, err));
 	for (size_t i = 0; i < p->plan.n_shards; i++)
-		all &= p->sealed[i];
-	if (!all) {
-		out->stopped = true;
+		all &= p->sealed[i] || !is_mine(p, i);
+	out->stopped = !all;
+	out->unfinished = p->o->parts > 0;
+	if (!all)
 		return 0;
-	}
-	WL_TRY(write_manifest(p, err));
+	if (!p->o->parts)
+		WL_TRY(wl_pack_write_manifest(p, err));
 	sum_up(p, out);
 	return 0;
 }
 
-static void release(struct pack *p)
+static void release(struct wl_packing *p)
 {
 	struct wl_pack_job *j;
 
@@ -531,21 +502,26 @@ static void release(struct pack *p)
 	free(p->cursors);
 	free(p->infos);
 	free(p->sealed);
+	free(p->base_ids);
+	wl_manifest_release(&p->base);
 	wl_shard_plan_release(&p->plan);
 	wl_corpus_close(p->corpus);
 }
 
 int wl_pack(const struct wl_pack_opts *o, struct wl_pack_result *out, struct wl_err *err)
 {
-	struct pack p = {.o = o};
-	char *lock_path;
+	struct wl_packing p = {.o = o};
+	char *lock_path, lock_name[64];
 	int lock, ret = -1;
 
 	*out = (struct wl_pack_result){0};
 	p.corpus = wl_corpus_open(o->corpus, false, 0, err);
 	if (!p.corpus)
 		return -1;
-	if (wl_mkdir_p(o->out, err) < 0 || !(lock_path = wl_path_join(o->out, ".lock", err))) {
+	/* Parts work side by side, but not two runs of one part. */
+	snprintf(lock_name, sizeof lock_name, o->parts ? ".lock-%lld-of-%lld" : ".lock",
+		(long long)o->part, (long long)o->parts);
+	if (wl_mkdir_p(o->out, err) < 0 || !(lock_path = wl_path_join(o->out, lock_name, err))) {
 		release(&p);
 		return -1;
 	}

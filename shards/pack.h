@@ -25,6 +25,15 @@ struct wl_pack_opts {
 	struct wl_shard_plan_opts plan;
 	int64_t threads; /* 0: one per core */
 	bool replace;	 /* shards of another plan in `out` are removed */
+	/* Only shards part-1, part-1+parts, ... of the plan, so that several machines pack one set
+	 * (0, 0: all).  No part writes the manifest: the same call without parts does, once all
+	 * shards are there, and compares every byte with its hash. */
+	int64_t part, parts;
+	/* A finished set is looked at byte by byte too, and what is damaged is packed again. */
+	bool recheck;
+	/* `out` is a finished set, and stays as it is: pairs that it neither has nor rejected are
+	 * added in shards with higher numbers. */
+	bool append;
 };
 
 /* What a run did; also in the manifest's meta. */
@@ -32,6 +41,8 @@ struct wl_pack_result {
 	int64_t shards, kept_shards; /* in the set; of these found sealed already */
 	int64_t samples, bytes, rejected;
 	int64_t in_split[WL_SPLITS]; /* samples */
+	int64_t old_shards;	     /* append: of these in the set that was added to */
+	bool unfinished;	     /* parts: shards of other parts are to come, or the manifest */
 	bool nothing_to_do;	     /* the set was finished already */
 	bool stopped;		     /* a signal came first: run again */
 };

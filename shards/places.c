@@ -139,3 +139,22 @@ int wl_places_pair_ids(
 {
 	return read_rows(dir, s, NULL, out, err);
 }
+
+int64_t wl_places_rejected(
+	const char *dir, const struct wl_shard_info *s, int64_t *out, struct wl_err *err)
+{
+	char *path = wl_strf(err, "%s/%s.db", dir, s->name);
+	sqlite3_stmt *st = NULL;
+	struct wl_db db = {0};
+	int64_t n = 0;
+	int rc = -1;
+
+	if (path && wl_db_open(&db, path, WL_DB_READ, err) == 0 &&
+		wl_db_prepare(&db, &st, "SELECT pair_id FROM rejected ORDER BY 1", err) == 0)
+		while ((rc = wl_db_step(&db, st, err)) > 0 && n < s->rejected)
+			out[n++] = sqlite3_column_int64(st, 0);
+	sqlite3_finalize(st);
+	wl_db_close(&db);
+	free(path);
+	return rc < 0 ? -1 : n;
+}

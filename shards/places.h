@@ -30,4 +30,8 @@ uint32_t *wl_places_read(const char *dir, const struct wl_shard_info *s, struct 
 WL_MUST_CHECK int wl_places_pair_ids(
 	const char *dir, const struct wl_shard_info *s, int64_t *out, struct wl_err *err);
 
+/* The pairs of the shard's table `rejected`, s->rejected at most, into out; how many, or -1. */
+WL_MUST_CHECK int64_t wl_places_rejected(
+	const char *dir, const struct wl_shard_info *s, int64_t *out, struct wl_err *err);
+
 #endif

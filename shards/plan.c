@@ -103,6 +103,11 @@ static int walk_partition(struct wl_shard_plan *p, struct wl_corpus *c, int part
 			p->dropped++;
 			continue;
 		}
+		if (o->n_skip &&
+			bsearch(&pair.id, o->skip, o->n_skip, sizeof *o->skip, wl_by_id)) {
+			p->skipped++;
+			continue;
+		}
 		if (!o->allow_unfiltered &&
 			!(f.examined[WL_KEPT_DEDUP] && f.examined[WL_KEPT_FILTER])) {
 			rc = not_examined(&pair, &f, c, err);
@@ -263,7 +268,8 @@ static int cut(struct wl_shard_plan *p, const struct wl_shard_plan_opts *o, stru
 
 		if (!sh || sh->split != pair->split || (int64_t)sh->n >= most ||
 			bytes + pair->bytes > o->shard_bytes) {
-			int64_t number = sh && sh->split == pair->split ? sh->number + 1 : 0;
+			int64_t number = sh && sh->split == pair->split ? sh->number + 1
+									: o->first[pair->split];
 
 			if (p->n_shards == cap) {
 				void *v =
@@ -308,6 +314,8 @@ static int name_plan(struct wl_shard_plan *p, const struct wl_corpus *c,
 		(unsigned long long)o->seed, o->quality, (long long)o->shard_bytes,
 		(long long)o->shard_samples, o->allow_unfiltered);
 	wl_sha256_add(&h, text, (size_t)n);
+	if (o->base)
+		wl_sha256_add(&h, o->base, strlen(o->base));
 	for (size_t i = 0; i < p->n; i++) {
 		int64_t fields[4] = {
 			p->pairs[i].id, p->pairs[i].group, p->pairs[i].split, p->pairs[i].bytes};
@@ -328,6 +336,8 @@ int wl_shard_plan_make(struct wl_shard_plan *p, struct wl_corpus *c,
 		return wl_err_nomem(err, "the plan of a shard set", 0);
 	for (int i = 0; i < wl_corpus_partitions(c); i++)
 		WL_TRY_OUT(walk_partition(p, c, i, o, err));
+	if (!p->n && o->base && p->skipped)
+		return 0;
 	if (!p->n) {
 		wl_err_set(err, WL_EDATA,
 			"%s: none of its %lld pairs is kept, so there is nothing to pack; look "

@@ -27,6 +27,11 @@ struct wl_shard_plan_opts {
 	int quality;		/* of JPEGs made from other formats */
 	bool draw_beside_hints; /* draw test/val although the input names some itself */
 	bool allow_unfiltered;	/* pack what dedup or filter have not examined */
+	/* Of a set that is added to (pack.h): */
+	const int64_t *skip; /* [n_skip] ascending: pairs that are in it already */
+	size_t n_skip;
+	int64_t first[WL_SPLITS]; /* numbers of the first new shards */
+	const char *base;	  /* its fingerprint; NULL: a set of its own */
 };
 
 struct wl_shard_plan_pair {
@@ -51,6 +56,7 @@ struct wl_shard_plan {
 	int64_t in_split[WL_SPLITS];
 	int64_t hinted[WL_SPLITS]; /* pairs whose split the input named */
 	int64_t seen, dropped;	   /* pairs in the catalog; with a verdict */
+	int64_t skipped;	   /* kept, but in the set already */
 	int64_t leaks;		   /* train pairs in the group of a pair hinted test or val */
 	char hash[65];		   /* names the plan: options, corpus, verdicts, pairs */
 	char corpus[65];	   /* the corpus's fingerprint */
@@ -62,7 +68,8 @@ struct wl_shard_plan {
  * seeded order, each taken when it still fits, until there are exactly N pairs; likewise val
  * after it.  WL_EDATA when N cannot be met exactly; everything else is train.
  *
- * WL_EDATA when dedup or filter has not examined every pair (unless allow_unfiltered). */
+ * WL_EDATA when dedup or filter has not examined every pair (unless allow_unfiltered), or when there
+ * is nothing to pack; when a set is added to, that is no error, and p->n is 0. */
 WL_MUST_CHECK int wl_shard_plan_make(struct wl_shard_plan *p, struct wl_corpus *c,
 	const struct wl_shard_plan_opts *o, struct wl_err *err);
 void wl_shard_plan_release(struct wl_shard_plan *p);

@@ -163,6 +163,7 @@ static int repair_all(const char *dir, const struct wl_names *names, const json_
 {
 	const char *plan = json_string_value(json_object_get(meta, "plan"));
 	struct wl_shard_info *infos = calloc(names->n, sizeof *infos);
+	struct wl_shard_info old;
 	size_t n = 0;
 	int ret = -1;
 
@@ -171,9 +172,14 @@ static int repair_all(const char *dir, const struct wl_names *names, const json_
 	for (size_t i = 0; i < names->n; i++) {
 		struct wl_shard_info *s = &infos[n];
 
+		char own[65];
+
 		if (!parse_name(names->v[i], s))
 			continue;
-		WL_TRY_OUT(repair_shard(dir, s, plan ? plan : "", err));
+		/* A set that was added to has shards of several plans. */
+		if (wl_shard_info_read(&old, own, dir, s->name, NULL) < 0 || !*own)
+			snprintf(own, sizeof own, "%s", plan ? plan : "");
+		WL_TRY_OUT(repair_shard(dir, s, own, err));
 		remove_index(dir, s->name, ".idx");
 		remove_index(dir, s->name, ".tar.idx");
 		s->sealed_at = wl_shard_sealed_at(dir, s->name);

@@ -109,13 +109,6 @@ static int check_size(const struct wl_shardset *s, const struct shard *sh, struc
 	return size < 0 ? -1 : 0;
 }
 
-static int by_number(const void *a, const void *b)
-{
-	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
 static struct shard *shard_named(const struct wl_shardset *s, const char *name)
 {
 	size_t lo = 0, hi = s->n_shards;
@@ -148,7 +141,7 @@ static int bury(struct wl_shardset *s, const struct wl_manifest *m, struct wl_er
 		if (sh && m->dead[i].index >= 0 && m->dead[i].index < sh->info.samples)
 			s->dead[s->n_dead++] = sh->first + m->dead[i].index;
 	}
-	qsort(s->dead, (size_t)s->n_dead, sizeof *s->dead, by_number);
+	qsort(s->dead, (size_t)s->n_dead, sizeof *s->dead, wl_by_id);
 	return 0;
 }
 
@@ -283,7 +276,7 @@ const int64_t *wl_shardset_dead_samples(const struct wl_shardset *s, int64_t *n)
 bool wl_shardset_dead(const struct wl_shardset *s, int64_t i)
 {
 	return s->n_dead &&
-	       bsearch(&i, s->dead, (size_t)s->n_dead, sizeof *s->dead, by_number);
+	       bsearch(&i, s->dead, (size_t)s->n_dead, sizeof *s->dead, wl_by_id);
 }
 
 int wl_shardset_pair_ids(struct wl_shardset *s, int64_t *out, struct wl_err *err)
