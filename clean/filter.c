@@ -323,8 +323,11 @@ static int counts_of_last_time(struct wl_corpus *c, struct wl_filter_counts *n, 
 
 /* ---- the stage ---- */
 
-static int sieve_all(struct wl_stage *s, const struct wl_rules *r, int threads, struct wl_err *err)
+/* This rank's partitions. */
+static int sieve_all(struct wl_stage *s, struct wl_comm *comm, const struct wl_rules *r,
+	int threads, struct wl_err *err)
 {
+	int rank = wl_comm_rank(comm), ranks = wl_comm_size(comm);
 	struct wl_corpus *c = s->corpus;
 	struct wl_progress *progress = NULL;
 	struct wl_corpus_counts total;
@@ -334,8 +337,8 @@ static int sieve_all(struct wl_stage *s, const struct wl_rules *r, int threads, 
 	if (!pool)
 		return -1;
 	WL_TRY_OUT(wl_corpus_count(c, &total, err));
-	progress = wl_progress_new("filter", "pairs", (uint64_t)total.pairs);
-	for (int p = 0; p < wl_corpus_partitions(c) && !wl_stop_requested(); p++)
+	progress = wl_progress_new("filter", "pairs", (uint64_t)(total.pairs / ranks));
+	for (int p = rank; p < wl_corpus_partitions(c) && !wl_stop_requested(); p += ranks)
 		WL_TRY_OUT(sieve_partition(s, r, pool, p, progress, err));
 	ret = 0;
 out:
@@ -344,25 +347,43 @@ out:
 	return ret;
 }
 
-int wl_filter(struct wl_corpus *c, const struct wl_rules *r, int threads,
+/* Rank 0 publishes when all ranks are through, unless one was asked to stop. */
+static int finish(struct wl_stage *s, struct wl_comm *comm, struct wl_filter_counts *counts,
+	struct wl_err *err)
+{
+	int64_t stopped = wl_stop_requested();
+
+	WL_TRY(wl_comm_all_reduce(comm, &stopped, 1, WL_COMM_I64, WL_COMM_MAX, err));
+	if (!stopped && wl_comm_rank(comm) == 0)
+		WL_TRY(publish(s, counts, err));
+	return wl_comm_barrier(comm, err);
+}
+
+int wl_filter_on(struct wl_comm *comm, struct wl_corpus *c, const struct wl_rules *r, int threads,
 	struct wl_filter_counts *counts, struct wl_err *err)
 {
-	struct wl_stage s = {0};
+	struct wl_stage s = {.lock = -1};
 	int same, ret = -1;
 
 	*counts = (struct wl_filter_counts){.reasons = json_object()};
 	if (!counts->reasons)
 		return wl_err_nomem(err, "counts", 0);
-	same = wl_stage_begin(&s, c, "filter", wl_rules_params(r), err);
+	same = wl_stage_begin_on(&s, comm, c, "filter", wl_rules_params(r), err);
 	if (same > 0)
 		ret = counts_of_last_time(c, counts, err) < 0 ? -1 : 1;
 	if (same != 0)
 		goto out;
-	WL_TRY_OUT(sieve_all(&s, r, threads, err));
-	ret = wl_stop_requested() ? 0 : publish(&s, counts, err);
+	WL_TRY_OUT(sieve_all(&s, comm, r, threads, err));
+	ret = finish(&s, comm, counts, err);
 out:
 	wl_stage_end(&s);
 	if (ret < 0)
 		wl_filter_counts_release(counts);
 	return ret;
+}
+
+int wl_filter(struct wl_corpus *c, const struct wl_rules *r, int threads,
+	struct wl_filter_counts *counts, struct wl_err *err)
+{
+	return wl_filter_on(NULL, c, r, threads, counts, err);
 }

@@ -9,6 +9,7 @@
 
 #include "clean/rules.h"
 #include "ingest/corpus.h"
+#include "ops/comm.h"
 #include "ops/err.h"
 
 #include <stdio.h>
@@ -24,6 +25,11 @@ void wl_filter_counts_release(struct wl_filter_counts *n);
  * threads 0: one per core. */
 WL_MUST_CHECK int wl_filter(struct wl_corpus *c, const struct wl_rules *r, int threads,
 	struct wl_filter_counts *counts, struct wl_err *err);
+
+/* The same on every rank of comm, each with its partitions, of whatever number of ranks the result
+ * does not depend.  Collective; counts are rank 0's (the others get zeros). */
+WL_MUST_CHECK int wl_filter_on(struct wl_comm *comm, struct wl_corpus *c, const struct wl_rules *r,
+	int threads, struct wl_filter_counts *counts, struct wl_err *err);
 
 /* Judges one pair ("PPPPP-ID" or the id alone) again and prints what each stage says of it. */
 WL_MUST_CHECK int wl_filter_explain(struct wl_corpus *c, const struct wl_rules *r, const char *name,

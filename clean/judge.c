@@ -1,4 +1,5 @@
 /* What the rules say of one pair. */
+#include "clean/agreement.h"
 #include "clean/rules_priv.h"
 
 #include "clean/measure.h"
@@ -416,25 +417,22 @@ out:
 static int judge_agreement(const struct wl_rules *r, const struct wl_subject *s,
 	struct wl_outcome *o, struct wl_err *err)
 {
-	double score;
+	struct wl_agreement a = wl_agreement_of(r, s->source, s->id);
 
-	if (!r->scores)
+	if (a.missed && !s->eval)
+		add_verdict(o, "agreement-missing", "the scores do not name this pair");
+	if (!a.known)
 		return 0;
-	if (!wl_scores_get(r->scores, s->id, &score)) {
-		if (r->agreement.missing_drops && !s->eval)
-			add_verdict(o, "agreement-missing", "the scores do not name this pair");
-		return 0;
-	}
-	if (json_object_set_new(o->scores, "agreement", json_real(score)) < 0)
+	if (json_object_set_new(o->scores, "agreement", json_real(a.score)) < 0)
 		return wl_err_nomem(err, "a pair's scores", 0);
 	if (s->eval)
 		return 0;
-	if (score < r->lowest_score)
-		add_verdict(o, "agreement-low", "picture and text agree to %g, at least %g", score,
-			r->lowest_score);
-	if (score > r->agreement.max)
-		add_verdict(o, "agreement-high", "picture and text agree to %g, at most %g", score,
-			r->agreement.max);
+	if (a.score < a.least)
+		add_verdict(o, "agreement-low", "picture and text agree to %g, at least %g",
+			a.score, a.least);
+	if (a.score > a.most)
+		add_verdict(o, "agreement-high", "picture and text agree to %g, at most %g",
+			a.score, a.most);
 	return 0;
 }
 

@@ -1,5 +1,6 @@
 /* wenlan-filter: rules over texts and pictures; what fails gets a verdict. */
 #include "clean/filter.h"
+#include "clean/score_model.h"
 #include "clean/topics/commands.h"
 #include "ops/file.h"
 #include "ops/log.h"
@@ -10,8 +11,9 @@
 #include <string.h>
 
 struct options {
-	const char *corpus, *rules, *explain, *report, *scores, *sample;
+	const char *corpus, *rules, *explain, *report, *scores, *score_model, *sample;
 	int64_t threads, sample_size, seed;
+	struct wl_comm *comm;
 };
 
 static int print_json(const struct wl_filter_counts *n, struct wl_err *err)
@@ -33,10 +35,14 @@ static int filter(struct wl_corpus *c, const struct wl_rules *r, const struct op
 	struct wl_filter_counts n;
 	const char *reason;
 	json_t *count;
-	int ret = wl_filter(c, r, (int)o->threads, &n, err);
+	int ret = wl_filter_on(o->comm, c, r, (int)o->threads, &n, err);
 
 	if (ret < 0)
 		return -1;
+	if (wl_comm_rank(o->comm) != 0) {
+		wl_filter_counts_release(&n);
+		return 0;
+	}
 	if (ret > 0)
 		wl_info("nothing to do: neither the corpus nor the rules have changed");
 	ret = 0;
@@ -77,12 +83,41 @@ static char *rules_path(const char *name, struct wl_err *err)
 static int act(struct wl_corpus *c, const struct wl_rules *r, const struct options *o,
 	const struct wl_opts *opts, struct wl_err *err)
 {
+	if (wl_comm_rank(o->comm) != 0 && (o->explain || o->sample))
+		return 0;
 	if (o->explain)
 		return wl_filter_explain(c, r, o->explain, stdout, err);
 	if (o->sample)
 		return wl_filter_sample(
 			c, o->sample, (size_t)o->sample_size, (uint64_t)o->seed, stdout, err);
 	return filter(c, r, o, opts, err);
+}
+
+/* Of --scores, or made by --score-model on rank 0; *out stays NULL without both.  1: stopped. */
+static int load_scores(const struct options *o, struct wl_scores **out, struct wl_err *err)
+{
+	struct told {
+		int ret;
+		struct wl_err err;
+		char path[4096];
+	} t = {0};
+	char *made = NULL;
+	int ret;
+
+	if (o->score_model && wl_comm_rank(o->comm) == 0) {
+		t.ret = wl_score_by_model(o->corpus, o->score_model, o->threads, &made, &t.err);
+		snprintf(t.path, sizeof(t.path), "%s", made ? made : "");
+	}
+	free(made);
+	WL_TRY(wl_comm_broadcast(o->comm, &t, sizeof(t), 0, err));
+	ret = t.ret;
+	if (ret < 0 && err)
+		*err = t.err;
+	if (ret == 0 && (o->scores || o->score_model)) {
+		*out = wl_scores_load(o->score_model ? t.path : o->scores, err);
+		ret = *out ? 0 : -1;
+	}
+	return ret;
 }
 
 static int run(struct wl_opts *opts, void *user, struct wl_err *err)
@@ -102,20 +137,34 @@ static int run(struct wl_opts *opts, void *user, struct wl_err *err)
 	if (o->sample_size < 1 || o->sample_size > 1000000)
 		return wl_err_set(err, WL_EUSAGE, "--sample-size is %lld, expected 1 to 1000000.",
 			(long long)o->sample_size);
+	if (o->scores && o->score_model)
+		return wl_err_set(err, WL_EUSAGE,
+			"--scores and --score-model are both given; one of them says how picture "
+			"and "
+			"text agree.");
 	path = rules_path(o->rules, err);
 	tx = path ? wl_text_open(err) : NULL;
 	r = tx ? wl_rules_load(path, tx, err) : NULL;
 	if (!r)
 		goto out;
-	scores = o->scores ? wl_scores_load(o->scores, err) : NULL;
-	if (o->scores && !scores)
-		goto out;
-	if (!o->sample)
-		WL_TRY_OUT(wl_rules_use_scores(r, scores, err));
 	c = wl_corpus_open(o->corpus, false, 0, err);
-	if (c)
-		ret = act(c, r, o, opts, err);
+	o->comm = c ? wl_comm_open(err) : NULL;
+	if (!o->comm)
+		goto out;
+	if (!o->sample) {
+		WL_TRY_OUT(ret = load_scores(o, &scores, err));
+		if (ret > 0) { /* stopped */
+			ret = 0;
+			goto out;
+		}
+		ret = -1;
+		WL_TRY_OUT(wl_rules_use_scores(r, scores, c, err));
+	}
+	ret = act(c, r, o, opts, err);
 out:
+	/* A rank that failed does not wait for the others: the launcher ends them. */
+	if (ret >= 0)
+		wl_comm_close(o->comm);
 	wl_corpus_close(c);
 	wl_rules_free(r);
 	wl_scores_free(scores);
@@ -136,6 +185,8 @@ static int main_filter(int argc, char **argv)
 			"agreement of picture and text, PAIR,SCORE a line, for the rules' "
 			"\"agreement\"",
 			false},
+		{"score-model", WL_OPT_STR, &o.score_model, "CKPT",
+			"let this checkpoint (or run) of wenlan-train give the scores", false},
 		{"explain", WL_OPT_STR, &o.explain, "ID", "say why a pair was kept or not", false},
 		{"report", WL_OPT_STR, &o.report, "FILE.html",
 			"write a page of what was dropped, with examples", false},
@@ -151,7 +202,7 @@ static int main_filter(int argc, char **argv)
 		.usage = "--corpus DIR [--rules FILE] [OPTION]...",
 		.about =
 			"Cleans the texts of every pair and writes a verdict for those that fail a "
-			"rule.",
+			"rule.\nUnder mpirun every rank takes its partitions.",
 		.example = "wenlan-filter --corpus corpus --rules clean/rules/default.yaml "
 			   "--report filter.html\n"
 			   "wenlan-filter --corpus corpus --explain 00001-1234567\n"

@@ -227,7 +227,7 @@ static int section(const json_t *o, const char *key, const char *above, char *wh
 	return 0;
 }
 
-/* text, image and style over what s says already. */
+/* text, image, agreement and style over what s says already. */
 static int read_source(
 	struct source_rules *s, const json_t *o, const char *above, struct wl_err *err)
 {
@@ -240,6 +240,9 @@ static int read_source(
 	WL_TRY(section(o, "image", above, where, sizeof(where), &below, err));
 	if (below)
 		WL_TRY(wl_read_image_rules(&s->image, below, where, err));
+	WL_TRY(section(o, "agreement", above, where, sizeof(where), &below, err));
+	if (below)
+		WL_TRY(wl_read_agreement(&s->agreement, below, where, err));
 	WL_TRY(section(o, "style", above, where, sizeof(where), &below, err));
 	return wl_read_style(s, below, where, err);
 }
@@ -260,12 +263,13 @@ static const struct source_rules lets_all_pass = {
 		.max_aspect = 1e9,
 		.max_text = 1,
 		.max_qr = 1},
+	.agreement = {.min = -INFINITY, .max = INFINITY},
 };
 
 static int read_sources(
 	struct wl_rules *r, const json_t *root, const char *path, struct wl_err *err)
 {
-	static const char *const known[] = {"text", "image", "style", NULL};
+	static const char *const known[] = {"text", "image", "style", "agreement", NULL};
 	const json_t *o;
 	json_t *v;
 	const char *name;
@@ -285,7 +289,9 @@ static int read_sources(
 		snprintf(below, sizeof(below), "%s, %s", where, name);
 		if (!json_is_object(v) || !*name)
 			return wl_err_set(err, WL_EUSAGE,
-				"%s: expected text, image or style below a source's name.", below);
+				"%s: expected text, image, style or agreement below a "
+				"source's name.",
+				below);
 		*s = r->sources[0];
 		s->source = strdup(name);
 		r->n_sources++;
@@ -338,7 +344,7 @@ static int read_rules(struct wl_rules *r, json_t *root, const char *path, struct
 	static const char *const known[] = {"version", "text", "image", "style", "sources",
 		"sensitive", "ads", "agreement", "topics", NULL};
 	json_t *hashes = json_object();
-	const json_t *agreement, *topics;
+	const json_t *topics;
 	char where[600];
 	int64_t version;
 	int ret = -1;
@@ -366,8 +372,6 @@ static int read_rules(struct wl_rules *r, json_t *root, const char *path, struct
 		goto out;
 	WL_TRY_OUT(read_sources(r, root, path, err));
 	WL_TRY_OUT(open_segment(r, hashes, err));
-	WL_TRY_OUT(section(root, "agreement", path, where, sizeof(where), &agreement, err));
-	WL_TRY_OUT(wl_read_agreement(&r->agreement, agreement, where, err));
 	WL_TRY_OUT(read_sensitive(r, root, path, hashes, err));
 	WL_TRY_OUT(read_ads(r, root, path, hashes, err));
 	WL_TRY_OUT(section(root, "topics", path, where, sizeof(where), &topics, err));
@@ -430,6 +434,7 @@ void wl_rules_free(struct wl_rules *r)
 	wl_segment_close(r->segment);
 	wl_topic_rule_release(&r->topics);
 	json_decref(r->params);
+	json_decref(r->lowest);
 	free(r);
 }
 
@@ -451,27 +456,4 @@ bool wl_rules_want_picture(const struct wl_rules *r, const char *source)
 	const struct image_rules *im = &wl_rules_of_source(r, source)->image;
 
 	return im->min_sharpness > 0 || im->min_entropy > 0 || im->max_text < 1 || im->max_qr < 1;
-}
-
-int wl_rules_use_scores(struct wl_rules *r, const struct wl_scores *scores, struct wl_err *err)
-{
-	if (!r->agreement.on && !scores)
-		return 0;
-	if (!scores)
-		return wl_err_set(err, WL_EUSAGE,
-			"The rules have an \"agreement\" section; give the scores it judges by "
-			"--scores FILE, or take it out.");
-	if (!r->agreement.on)
-		return wl_err_set(err, WL_EUSAGE,
-			"--scores is given, but the rules do not say what to do with it; add "
-			"\"agreement: {drop_lowest: 0.1}\" or the like.");
-	r->scores = scores;
-	r->lowest_score = r->agreement.min;
-	if (r->agreement.quantile > 0) {
-		double q = wl_scores_quantile(scores, r->agreement.quantile);
-		r->lowest_score = q > r->lowest_score ? q : r->lowest_score;
-	}
-	if (json_object_set_new(r->params, "scores", json_string(wl_scores_hash(scores))) < 0)
-		return wl_err_nomem(err, "rules", 0);
-	return 0;
 }

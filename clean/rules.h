@@ -9,6 +9,7 @@
 #include "clean/picture.h"
 #include "clean/scores.h"
 #include "clean/text.h"
+#include "ingest/corpus.h"
 #include "ops/err.h"
 
 #include <jansson.h>
@@ -16,7 +17,7 @@
 #include <stdint.h>
 
 /* Changes when the same rules would judge the same pair differently. */
-enum { WL_RULES_VERSION = 2 };
+enum { WL_RULES_VERSION = 3 };
 
 struct wl_rules; /* immutable: for any number of threads */
 
@@ -27,10 +28,11 @@ struct wl_rules *wl_rules_load(const char *path, const struct wl_text *tx, struc
 struct wl_rules *wl_rules_parse(const char *yaml, size_t len, const char *path,
 	const struct wl_text *tx, struct wl_err *err);
 void wl_rules_free(struct wl_rules *r);
-/* Gives the scores that the "agreement" section judges by (borrowed: they must live as long).
- * WL_EUSAGE when one of the two is there without the other; NULL says there are none. */
-WL_MUST_CHECK int wl_rules_use_scores(
-	struct wl_rules *r, const struct wl_scores *scores, struct wl_err *err);
+/* Gives the scores that the "agreement" sections judge by (borrowed: they must live as long), and
+ * finds each source's lowest by walking through the corpus.  WL_EUSAGE when one of the two is there
+ * without the other; NULL says that there are no scores (then c may be NULL too). */
+WL_MUST_CHECK int wl_rules_use_scores(struct wl_rules *r, const struct wl_scores *scores,
+	struct wl_corpus *c, struct wl_err *err);
 /* What the outcome depends on: the rules, the scores and the contents of the word lists.  Borrowed.
  */
 const json_t *wl_rules_params(const struct wl_rules *r);

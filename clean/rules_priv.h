@@ -24,18 +24,20 @@ struct image_rules {
 	double max_aspect, min_spread, min_sharpness, min_entropy, max_text, max_qr;
 };
 
+struct agreement_rules {
+	bool on, missing_drops, by_all;
+	double quantile; /* of the scores of each source; of all scores: by_all */
+	double min, max; /* of the score */
+};
+
 /* What holds for the pairs whose source begins with `source`. */
 struct source_rules {
 	char *source; /* "" for the file's own rules; owned */
 	struct text_rules text;
 	struct image_rules image;
+	struct agreement_rules agreement;
 	struct wl_text_style style;
 	bool has_style; /* else wl_text_style_of the source */
-};
-
-struct agreement_rules {
-	bool on, missing_drops;
-	double quantile, min, max; /* of the score */
 };
 
 struct word_list {
@@ -49,9 +51,8 @@ struct wl_rules {
 	json_t *params;
 	struct source_rules *sources; /* the first is the file's own */
 	size_t n_sources;
-	struct agreement_rules agreement;
 	const struct wl_scores *scores; /* borrowed */
-	double lowest_score;		/* by quantile and min */
+	json_t *lowest;			/* {source: lowest score that stays, by its quantile} */
 	struct word_list *lists;
 	size_t n_lists;
 	struct wl_fold *fold;

@@ -184,19 +184,19 @@ int wl_read_image_rules(
 int wl_read_agreement(
 	struct agreement_rules *a, const json_t *o, const char *where, struct wl_err *err)
 {
-	static const char *const known[] = {"drop_lowest", "min", "max", "missing", NULL};
+	static const char *const known[] = {"drop_lowest", "by", "min", "max", "missing", NULL};
 	static const char *const missing[] = {"keep", "drop", "", NULL};
-	int m = 0;
+	static const char *const by[] = {"source", "all", "", NULL};
+	int m = a->missing_drops, b = a->by_all;
 
-	*a = (struct agreement_rules){.min = -INFINITY, .max = INFINITY};
-	if (!o)
-		return 0;
 	WL_TRY(wl_json_only_keys(o, known, where, err));
 	WL_TRY(share(o, "drop_lowest", where, &a->quantile, err));
 	WL_TRY(number(o, "min", where, -1e300, 1e300, &a->min, err));
 	WL_TRY(number(o, "max", where, -1e300, 1e300, &a->max, err));
 	WL_TRY(one_of(o, "missing", where, missing, &m, err));
+	WL_TRY(one_of(o, "by", where, by, &b, err));
 	a->missing_drops = m == 1;
+	a->by_all = b == 1;
 	a->on = true;
 	if (a->quantile >= 1)
 		return wl_err_set(err, WL_EUSAGE,

@@ -110,18 +110,20 @@ static int read_lines(struct wl_scores *s, FILE *f, const char *path, struct wl_
 {
 	char *line = NULL;
 	size_t cap = 0, no = 0;
+	bool first = true; /* of the lines that say something */
 	ssize_t len;
 	int ret = -1;
 
 	while ((len = getline(&line, &cap, f)) >= 0) {
 		struct entry e;
 		int got;
+		no++;
 		while (len > 0 && (line[len - 1] == '\n' || line[len - 1] == '\r'))
 			line[--len] = 0;
-		no++;
-		if (!len)
+		if (!len || *line == '#')
 			continue;
-		got = parse_line(line, no == 1, &e);
+		got = parse_line(line, first, &e);
+		first = false;
 		if (got < 0) {
 			wl_err_set(err, WL_EDATA,
 				"%s, line %zu: expected PAIR,SCORE or {\"pair_id\": .., "
@@ -195,9 +197,10 @@ struct wl_scores *wl_scores_load(const char *path, struct wl_err *err)
 		wl_err_nomem(err, "scores", sizeof(*s));
 	else if (!f)
 		wl_err_errno(err, "The scores %s cannot be opened", path);
-	else if (read_lines(s, f, path, err) == 0 && settle(s, path, err) == 0 &&
-		 wl_sha256_file(path, digest, err) == 0)
+	else if (read_lines(s, f, path, err) == 0 && settle(s, path, err) == 0) {
+		wl_sha256(s->v, s->n * sizeof(*s->v), digest);
 		ret = 0;
+	}
 	if (f)
 		fclose(f);
 	if (ret == 0) {
@@ -244,9 +247,14 @@ bool wl_scores_get(const struct wl_scores *s, int64_t id, double *score)
 	return true;
 }
 
+double wl_quantile(const double *sorted, size_t n, double q)
+{
+	size_t k = (size_t)(q * (double)n);
+
+	return sorted[k < n ? k : n - 1];
+}
+
 double wl_scores_quantile(const struct wl_scores *s, double q)
 {
-	size_t k = (size_t)(q * (double)s->n);
-
-	return s->sorted[k < s->n ? k : s->n - 1];
+	return wl_quantile(s->sorted, s->n, q);
 }

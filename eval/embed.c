@@ -1,6 +1,7 @@
 /* Three kinds of input, one file out: see embed.h. */
 #include "eval/embed.h"
 
+#include "eval/embed_corpus.h"
 #include "eval/model.h"
 #include "ingest/image.h"
 #include "ops/file.h"
@@ -276,11 +277,12 @@ fail:
 
 static int check(const struct wl_embed_opts *o, struct wl_err *err)
 {
-	int kinds = (o->shards != NULL) + (o->images.n > 0) + (o->texts != NULL);
+	int kinds = (o->shards != NULL) + (o->images.n > 0) + (o->texts != NULL) +
+		(o->corpus != NULL);
 
 	if (kinds != 1)
-		return wl_err_set(err, WL_EUSAGE, "give one of --shards DIR, --images PATH and "
-			"--texts FILE: %d were given", kinds);
+		return wl_err_set(err, WL_EUSAGE, "give one of --shards DIR, --images PATH, "
+			"--texts FILE and --corpus DIR: %d were given", kinds);
 	if (o->batch < 1)
 		return wl_err_set(err, WL_EUSAGE, "batch is %lld: expected at least 1",
 			(long long)o->batch);
@@ -298,6 +300,11 @@ int wl_embed_run(const struct wl_embed_opts *o, struct wl_err *err)
 	WL_TRY(check(o, err));
 	WL_TRY(wl_eval_model_open(&j.model, o->ckpt, o->batch, (int)o->threads,
 		strcmp(o->precision, "bf16") ? WL_F32 : WL_BF16, err));
+	if (o->corpus) {
+		ret = wl_embed_corpus(&j.model, o, err);
+		wl_eval_model_close(&j.model);
+		return ret < 0 ? -1 : 0;
+	}
 	j.out.dim = j.model.encoder.dim;
 	ret = o->shards ? embed_shards(&j, err) : o->texts ? embed_texts(&j, err)
 							    : embed_pictures(&j, err);

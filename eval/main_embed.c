@@ -23,7 +23,11 @@ int main(int argc, char **argv)
 		{"images", WL_OPT_LIST, &e.images, "PATH", "embed files, directories, globs",
 			false},
 		{"texts", WL_OPT_STR, &e.texts, "FILE", "embed its lines", false},
-		{"out", WL_OPT_STR, &e.out, "FILE", "the safetensors file to write", true},
+		{"corpus", WL_OPT_STR, &e.corpus, "DIR",
+			"score how picture and text of each pair agree: lines PAIR,COSINE", false},
+		{"replace", WL_OPT_BOOL, &e.replace, NULL,
+			"of --corpus: an --out of another model is begun anew", false},
+		{"out", WL_OPT_STR, &e.out, "FILE", "the safetensors file to write (of --corpus: a CSV, which is gone on with)", true},
 		{"batch", WL_OPT_INT, &e.batch, "N", "rows computed at once", false},
 		{"threads", WL_OPT_INT, &e.threads, "N", "compute threads, 0: all cores", false},
 		{"precision", WL_OPT_STR, &e.precision, "NAME", "fp32 or bf16", false},
@@ -33,7 +37,8 @@ int main(int argc, char **argv)
 	};
 	struct wl_opts opts = {
 		.program = "wenlan-embed",
-		.usage = "--ckpt DIR (--shards DIR --split S | --images PATH... | --texts FILE) "
+		.usage = "--ckpt DIR (--shards DIR --split S | --images PATH... | --texts FILE | "
+			 "--corpus DIR) "
 			 "--out FILE",
 		.about = "Writes the unit-length embeddings of pictures and texts as safetensors.",
 		.example = "wenlan-embed --ckpt runs/first --shards shards --split test "

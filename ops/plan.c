@@ -508,48 +508,17 @@ int wl_stage_paths(
 	return collect(p, stage, key, false, out, err);
 }
 
-/* dir/name when it can be executed, in the arena. */
-static const char *executable_in(struct wl_plan *p, const char *dir, size_t n, const char *name)
-{
-	struct wl_err ignored = WL_ERR_INIT;
-	char *path = wl_arena_calloc(&p->arena, n + strlen(name) + 2, 1, &ignored);
-
-	if (!path)
-		return NULL;
-	memcpy(path, dir, n);
-	path[n] = '/';
-	strcpy(path + n + 1, name);
-	return access(path, X_OK) ? NULL : path;
-}
-
 const char *wl_stage_program(struct wl_plan *p, const char *name, struct wl_err *err)
 {
-	char exe[4096];
-	ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
-	const char *path = getenv("PATH"), *found;
+	char *found = wl_program_path(name, err), *path = NULL;
 
-	if (strchr(name, '/')) {
-		if (!access(name, X_OK))
-			return name;
-		wl_err_set(err, WL_EUSAGE, "%s: program %s is missing or not executable", p->path,
-			name);
+	if (!found) {
+		wl_err_prefix(err, "%s", p->path);
 		return NULL;
 	}
-	if (n > 0) {
-		exe[n] = 0;
-		found = executable_in(p, exe, (size_t)(strrchr(exe, '/') - exe), name);
-		if (found)
-			return found;
-	}
-	for (const char *at = path ? path : ""; *at;) {
-		size_t len = strcspn(at, ":");
-
-		found = len ? executable_in(p, at, len, name) : NULL;
-		if (found)
-			return found;
-		at += len + (at[len] == ':');
-	}
-	wl_err_set(err, WL_EUSAGE, "%s: program %s is neither beside wenlan-run nor in PATH",
-		p->path, name);
-	return NULL;
+	path = wl_arena_calloc(&p->arena, strlen(found) + 1, 1, err);
+	if (path)
+		strcpy(path, found);
+	free(found);
+	return path;
 }

@@ -30,6 +30,7 @@
 #define WL_OPS_RUN_H
 
 #include "ops/arena.h"
+#include "ops/child.h"
 #include "ops/err.h"
 #include "ops/opt.h"
 
@@ -83,18 +84,6 @@ json_t *wl_stage_record(const struct wl_plan *p, size_t stage);
 /* Merges `facts` (stolen) into the stage's record and saves the state. */
 WL_MUST_CHECK int wl_stage_save(struct wl_plan *p, size_t stage, json_t *facts,
 	struct wl_err *err);
-
-/* How a child ended. */
-struct wl_child {
-	int code;   /* exit code, or 128 + signal */
-	int signal; /* 0 when it exited */
-	double seconds, cpu_seconds;
-	int64_t max_rss_bytes;
-};
-/* Runs argv with standard output and error copied to ours and appended to the file `log`;
- * a stop request is passed on to it as SIGTERM; it dies with us. */
-WL_MUST_CHECK int wl_child_run(const char *program, const struct wl_strs *argv, const char *log,
-	bool quiet, struct wl_child *out, struct wl_err *err);
 
 struct wl_run_how {
 	const char *from; /* run this stage and all after it, changed or not; or NULL */

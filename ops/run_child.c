@@ -1,13 +1,13 @@
 /*
- * One child process with its output copied: wl_child_run of run.h.
+ * One child process with its output copied: see child.h.
  *
  * The child gets a process group of its own, so that Ctrl-C reaches it through us once and
  * not twice (a second signal means "at once" to our programs), and dies with us even when
  * we are killed, so that no second run meets the first one's orphan.
  */
+#include "ops/child.h"
 #include "ops/file.h"
 #include "ops/log.h"
-#include "ops/run.h"
 #include "ops/signals.h"
 
 #include <errno.h>
@@ -35,7 +35,7 @@ static double now(void)
 static noreturn void become(const char *program, const struct wl_strs *argv, const int out[2],
 	const int errs[2], pid_t parent)
 {
-	static const char note[] = "wenlan-run: the program cannot be executed\n";
+	static const char note[] = "the program cannot be executed\n";
 	int null = open("/dev/null", O_RDONLY);
 
 	setpgid(0, 0);
@@ -173,4 +173,42 @@ out:
 	if (log_fd >= 0)
 		close(log_fd);
 	return ret;
+}
+
+/* dir/name when it can be executed; to be freed. */
+static char *executable_in(const char *dir, size_t n, const char *name)
+{
+	char *path = wl_strf(NULL, "%.*s/%s", (int)n, dir, name);
+
+	if (path && !access(path, X_OK))
+		return path;
+	free(path);
+	return NULL;
+}
+
+char *wl_program_path(const char *name, struct wl_err *err)
+{
+	char exe[4096], *found = NULL;
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+	const char *at = getenv("PATH");
+
+	if (strchr(name, '/')) {
+		if (!access(name, X_OK))
+			return wl_strf(err, "%s", name);
+		wl_err_set(err, WL_EUSAGE, "program %s is missing or not executable", name);
+		return NULL;
+	}
+	if (n > 0) {
+		exe[n] = 0;
+		found = executable_in(exe, (size_t)(strrchr(exe, '/') - exe), name);
+	}
+	for (at = at ? at : ""; *at && !found;) {
+		size_t len = strcspn(at, ":");
+
+		found = len ? executable_in(at, len, name) : NULL;
+		at += len + (at[len] == ':');
+	}
+	if (!found)
+		wl_err_set(err, WL_EUSAGE, "program %s is neither beside this one nor in PATH", name);
+	return found;
 }

@@ -359,6 +359,7 @@ static void agreement(void **state)
 	struct wl_rules *r;
 	struct wl_scores *s;
 	struct wl_filter_counts n;
+	struct wl_corpus *c;
 	int64_t ids[PAIRS];
 	char dir[512], path[512];
 	FILE *f;
@@ -373,8 +374,10 @@ static void agreement(void **state)
 	s = wl_scores_load(path, &err);
 	assert_non_null(s);
 	r = rules_of(&tmp, "version: 1\nagreement: {drop_lowest: 0.1, max: 190, missing: drop}\n");
-	FAILS(WL_EUSAGE, "--scores FILE", wl_rules_use_scores(r, NULL, &err));
-	OK(wl_rules_use_scores(r, s, &err));
+	FAILS(WL_EUSAGE, "--scores FILE", wl_rules_use_scores(r, NULL, NULL, &err));
+	c = wl_corpus_open(dir, false, 0, &err);
+	assert_non_null(c);
+	OK(wl_rules_use_scores(r, s, c, &err));
 	run_filter(dir, r, &n);
 	/* 199 scores: the 19 lowest, of which the first is a test pair and stays. */
 	assert_int_equal(reason_count(&n, "agreement-low"), 18);
@@ -384,13 +387,14 @@ static void agreement(void **state)
 	wl_filter_counts_release(&n);
 	wl_rules_free(r);
 	r = rules_of(&tmp, "version: 1\n");
-	FAILS(WL_EUSAGE, "drop_lowest", wl_rules_use_scores(r, s, &err));
-	OK(wl_rules_use_scores(r, NULL, &err));
+	FAILS(WL_EUSAGE, "drop_lowest", wl_rules_use_scores(r, s, c, &err));
+	OK(wl_rules_use_scores(r, NULL, NULL, &err));
 	run_filter(dir, r, &n);
 	assert_int_equal(n.kept, PAIRS);
 	wl_filter_counts_release(&n);
 	wl_rules_free(r);
 	wl_scores_free(s);
+	wl_corpus_close(c);
 	tmp_remove(&tmp);
 }
 

@@ -21,9 +21,12 @@ static struct wl_err err;
 enum { SPORTS, FOOD, JUNK, THEMES, PAIRS = 600 };
 
 static const char *const words[THEMES][12] = {
-	{"比赛", "球队", "球员", "足球", "冠军", "联赛", "教练", "决赛", "篮球", "奥运", "赛季", "进球"},
-	{"米饭", "面条", "蔬菜", "豆腐", "水果", "厨房", "晚餐", "味道", "鸡蛋", "牛肉", "土豆", "西瓜"},
-	{"点击", "下载", "注册", "登录", "优惠", "链接", "网址", "客服", "促销", "包邮", "折扣", "抽奖"},
+	{"比赛", "球队", "球员", "足球", "冠军", "联赛", "教练", "决赛", "篮球", "奥运", "赛季",
+		"进球"},
+	{"米饭", "面条", "蔬菜", "豆腐", "水果", "厨房", "晚餐", "味道", "鸡蛋", "牛肉", "土豆",
+		"西瓜"},
+	{"点击", "下载", "注册", "登录", "优惠", "链接", "网址", "客服", "促销", "包邮", "折扣",
+		"抽奖"},
 };
 
 struct place {
@@ -107,10 +110,10 @@ static bool no_tables(void)
 	return !s;
 }
 
-#define NEED_TABLES() \
-	do { \
-		if (no_tables()) \
-			SKIP("jieba's tables are not here (apt-get install python3-jieba)"); \
+#define NEED_TABLES()                                                                              \
+	do {                                                                                       \
+		if (no_tables())                                                                   \
+			SKIP("jieba's tables are not here (apt-get install python3-jieba)");       \
 	} while (0)
 
 /* ---- training and labels ---- */
@@ -172,8 +175,7 @@ static char *tree_hash(const char *dir)
 {
 	char *out = NULL;
 
-	assert_int_equal(
-		tmp_run(&out, "cd %s && find . -type f | sort | xargs sha256sum", dir), 0);
+	assert_int_equal(tmp_run(&out, "cd %s && find . -type f | sort | xargs sha256sum", dir), 0);
 	return out;
 }
 
@@ -254,15 +256,15 @@ static void filter_uses_topics(void **state)
 		json_integer_value(json_object_get(n.reasons, "topic-unwanted")), of[JUNK] - 1);
 	assert_int_equal(n.kept, PAIRS + 3 - (of[JUNK] - 1));
 	wl_filter_counts_release(&n);
-	dump = stage_dump(p.corpus, "filter",
-		"SELECT ifnull(category,''), ifnull(topic,-1) FROM clean");
+	dump = stage_dump(
+		p.corpus, "filter", "SELECT ifnull(category,''), ifnull(topic,-1) FROM clean");
 	for (char *line = strtok(dump, "\n"); line; line = strtok(NULL, "\n")) {
 		sports += strncmp(line, "sports|", 7) == 0;
 		none += strcmp(line, "|-1") == 0;
 	}
 	free(dump);
 	assert_int_equal(sports, of[SPORTS]);
-	assert_int_equal(none, 3); /* "tiny" has no model */
+	assert_int_equal(none, 3);	     /* "tiny" has no model */
 	assert_int_equal(filter(&p, &n), 1); /* nothing to do */
 	wl_filter_counts_release(&n);
 	/* Other labels, other verdicts. */
@@ -388,12 +390,68 @@ static void bad_options(void **state)
 	FAILS(WL_EUSAGE, "min_overlap", wl_topic_labels_select(&m, p.topics, path, &n, &err));
 	tmp_write(path, "version: 1\ncategories: {sports: [1]}\n");
 	FAILS(WL_EUSAGE, "word 1 is no text", wl_topic_labels_select(&m, p.topics, path, &n, &err));
-	tmp_write(path, "version: 1\nneed_category: true\ncategories: {sports: [球队]}\nmin_overlap: "
-			"0.02\n");
+	tmp_write(path,
+		"version: 1\nneed_category: true\ncategories: {sports: [球队]}\nmin_overlap: "
+		"0.02\n");
 	OK(wl_topic_labels_select(&m, p.topics, path, &n, &err));
 	assert_int_equal(n.kept, 1);
 	wl_topic_models_release(&m);
 	tmp_remove(&p.tmp);
+}
+
+/* ---- several ranks ---- */
+
+/* Trains and filters by mpirun -np n; gives what the filter said of every pair, to be freed. */
+static char *train_and_filter(struct place *p, int n)
+{
+	static const char how[] = "ASAN_OPTIONS=detect_leaks=0 mpirun --allow-run-as-root "
+				  "--oversubscribe";
+	char *out;
+	int code;
+
+	make_corpus(p);
+	code = tmp_run(&out,
+		"%s -np %d %s/wenlan-filter topics train --corpus %s --out %s --topics 3 "
+		"--iterations 30 --min-docs 2 --max-share 0.9 --min-pairs 100 --threads 1 --quiet "
+		"&& %s -np %d %s/wenlan-filter --corpus %s --rules %s --threads 1 --quiet",
+		how, n, tmp_bin(), p->corpus, p->topics, how, n, tmp_bin(), p->corpus, p->rules);
+	if (code != 0)
+		fail_msg("mpirun -np %d: exit code %d: %s", n, code, out);
+	free(out);
+	return stage_dump(p->corpus, "filter",
+		"SELECT c.*, v.* FROM examined e LEFT JOIN clean c USING(pair_id) "
+		"LEFT JOIN verdict v USING(pair_id) ORDER BY 1");
+}
+
+static void under_mpirun(void **state)
+{
+	struct place one, more;
+	char *want, *got, *out;
+
+	(void)state;
+	NEED_TABLES();
+	if (tmp_run(NULL, "command -v mpirun && test -x %s/wenlan-filter", tmp_bin()) != 0)
+		SKIP("mpirun or wenlan-filter is not here");
+	want = train_and_filter(&one, 1);
+	assert_non_null(strstr(want, "topic-unwanted"));
+	for (int n = 2; n <= 3; n++) {
+		got = train_and_filter(&more, n);
+		assert_string_equal(want, got);
+		if (tmp_run(&out, "diff -r %s %s", one.topics, more.topics) != 0)
+			fail_msg("-np %d trains other topics: %s", n, out);
+		free(out);
+		free(got);
+		tmp_remove(&more.tmp);
+	}
+	/* The code of what went wrong is that of the whole. */
+	assert_int_equal(
+		tmp_run(NULL,
+			"ASAN_OPTIONS=detect_leaks=0 mpirun --allow-run-as-root "
+			"--oversubscribe -np 2 %s/wenlan-filter --corpus %s --rules nowhere.yaml",
+			tmp_bin(), one.corpus),
+		WL_EFAIL);
+	free(want);
+	tmp_remove(&one.tmp);
 }
 
 int main(void)
@@ -404,6 +462,7 @@ int main(void)
 		cmocka_unit_test(filter_uses_topics),
 		cmocka_unit_test(damaged_files),
 		cmocka_unit_test(bad_options),
+		cmocka_unit_test(under_mpirun),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -30,7 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 			abort();
 		return 0;
 	}
-	if (wl_rules_use_scores(r, NULL, NULL) == 0) {
+	if (wl_rules_use_scores(r, NULL, NULL, NULL) == 0) {
 		if (wl_rules_judge(r, &s, &o, &err) < 0)
 			abort();
 		wl_outcome_release(&o);
