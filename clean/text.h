@@ -29,7 +29,7 @@ struct wl_text *wl_text_open(struct wl_err *err);
 void wl_text_close(struct wl_text *t);
 
 /* What was cut out of a text, and how often. */
-enum wl_cut {
+enum wl_text_cut {
 	WL_CUT_URL,
 	WL_CUT_MENTION,
 	WL_CUT_TOPIC,

@@ -222,7 +222,7 @@ static bool is_emoji(uint32_t c)
 
 /* What stands at i and is no word of the writer's: its length, or 0; which, in *what. */
 static size_t machinery_at(
-	const struct wl_cps *t, size_t i, const struct wl_text_style *y, enum wl_cut *what)
+	const struct wl_cps *t, size_t i, const struct wl_text_style *y, enum wl_text_cut *what)
 {
 	static const char *const phrases[] = {"转发微博", "轉發微博", "repost", "网页链接",
 		"網頁鏈接", "分享图片", "分享圖片", "秒拍视频", "秒拍視頻", NULL};
@@ -258,7 +258,7 @@ static bool has_words(
 	const struct wl_cps *t, size_t from, size_t to, const struct wl_text_style *style)
 {
 	struct wl_cps part = {t->c, to, 0};
-	enum wl_cut what;
+	enum wl_text_cut what;
 
 	while (from < to) {
 		size_t n = machinery_at(&part, from, style, &what);
@@ -322,7 +322,7 @@ static void cut_machinery(
 	struct wl_cps *t, const struct wl_text_style *style, struct wl_text_facts *facts)
 {
 	struct cutter k = {.t = t};
-	enum wl_cut what;
+	enum wl_text_cut what;
 
 	while (k.read < t->n) {
 		size_t n = machinery_at(t, k.read, style, &what);
