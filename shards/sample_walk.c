@@ -73,6 +73,7 @@ static int read_member(
 {
 	struct wl_tar_member tm;
 	char want[WL_KEY_MAX + 8];
+	size_t padded;
 	int rc;
 
 	WL_TRY(rc = wl_tar_walk_next(&w->tar, &tm, err));
@@ -88,8 +89,16 @@ static int read_member(
 	if (tm.length > (int64_t)w->bytes[m].max)
 		return bad(
 			w, row->key, err, "a member is larger than any that wenlan-shard writes");
-	WL_TRY(wl_buf_reserve(&w->bytes[m], (size_t)tm.length, err));
-	WL_TRY(wl_pread_full(w->fd, w->bytes[m].data, (size_t)tm.length, tm.offset, w->path, err));
+	padded = (size_t)wl_tar_padded(tm.length);
+	if (!w->whole)
+		padded = (size_t)tm.length;
+	w->bytes[m].max += WL_TAR_BLOCK; /* the padding is not the member's */
+	rc = wl_buf_reserve(&w->bytes[m], padded, err);
+	w->bytes[m].max -= WL_TAR_BLOCK;
+	WL_TRY(rc);
+	WL_TRY(wl_pread_full(w->fd, w->bytes[m].data, padded, tm.offset, w->path, err));
+	if (w->whole)
+		wl_sha256_add(w->whole, w->bytes[m].data, padded);
 	w->bytes[m].len = (size_t)tm.length;
 	w->bytes[m].data[tm.length] = 0;
 	row->offset[m] = tm.offset;
@@ -120,6 +129,11 @@ static int read_fields(struct wl_sample_walk *w, struct wl_shard_row *row, struc
 	return 0;
 }
 
+void wl_sample_walk_hash(struct wl_sample_walk *w, struct wl_sha256 *whole)
+{
+	w->whole = w->tar.sha = whole;
+}
+
 int wl_sample_walk_next(struct wl_sample_walk *w, struct wl_shard_row *row, struct wl_err *err)
 {
 	if (w->index >= WL_SHARD_SAMPLES_MAX)
@@ -134,7 +148,8 @@ int wl_sample_walk_next(struct wl_sample_walk *w, struct wl_shard_row *row, stru
 			return rc;
 	}
 	WL_TRY(read_fields(w, row, err));
-	wl_sha256(w->bytes[WL_MEMBER_JPG].data, w->bytes[WL_MEMBER_JPG].len, row->sha256);
+	if (!w->no_picture_hash)
+		wl_sha256(w->bytes[WL_MEMBER_JPG].data, w->bytes[WL_MEMBER_JPG].len, row->sha256);
 	w->index++;
 	return 1;
 }

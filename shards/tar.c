@@ -119,6 +119,8 @@ static int walk_end(struct wl_tar_walk *w, struct wl_err *err)
 	WL_TRY(wl_pread_full(w->fd, b, sizeof b, w->pos + WL_TAR_BLOCK, w->path, err));
 	if (!is_zero(b))
 		return bad(w, err, "expected a second zero block");
+	for (int i = 0; w->sha && i < 2; i++)
+		wl_sha256_add(w->sha, b, sizeof b);
 	return 0;
 }
 
@@ -151,6 +153,8 @@ int wl_tar_walk_next(struct wl_tar_walk *w, struct wl_tar_member *m, struct wl_e
 		return bad(w, err, wrong);
 	if (m->length > w->size - w->pos - WL_TAR_BLOCK)
 		return bad(w, err, "the member's contents reach past the end of the file");
+	if (w->sha)
+		wl_sha256_add(w->sha, b, sizeof b);
 	m->offset = w->pos + WL_TAR_BLOCK;
 	w->pos = m->offset + wl_tar_padded(m->length);
 	return 1;

@@ -9,6 +9,7 @@
 #define WL_SHARDS_TAR_H
 
 #include "ops/err.h"
+#include "ops/hash.h"
 
 #include <stdint.h>
 
@@ -36,6 +37,7 @@ struct wl_tar_walk {
 	int fd;		  /* borrowed; read with pread */
 	const char *path; /* borrowed, for messages */
 	int64_t size, pos;
+	struct wl_sha256 *sha; /* NULL, or what headers and closing blocks are added to */
 };
 WL_MUST_CHECK int wl_tar_walk_init(
 	struct wl_tar_walk *w, int fd, const char *path, struct wl_err *err);

@@ -38,8 +38,6 @@ static int compare_rows(const char *path, const struct wl_shard_row *tar,
 	for (int m = 0; m < WL_MEMBERS; m++)
 		if (tar->offset[m] != db->offset[m] || tar->length[m] != db->length[m])
 			return differs(path, tar->key, "place in the tar", err);
-	if (memcmp(tar->sha256, db->sha256, sizeof tar->sha256))
-		return differs(path, tar->key, "picture (SHA-256)", err);
 	if (tar->pair_id != db->pair_id || tar->width != db->width || tar->height != db->height ||
 		tar->topic != db->topic || strcmp(tar->source, db->source ? db->source : "") ||
 		strcmp(tar->url, db->url ? db->url : ""))
@@ -65,83 +63,145 @@ static int decode(
 	return rc;
 }
 
-static int walk_samples(const struct verify *v, const struct wl_shard_info *s, struct wl_err *err)
+/* Pictures that wait for being hashed side by side (wl_sha256_many). */
+enum { BATCH = 32, BATCH_BYTES = 16 << 20 };
+struct pictures {
+	struct wl_buf jpg[BATCH];
+	uint8_t want[BATCH][WL_SHA256_BYTES];
+	char key[BATCH][WL_KEY_MAX];
+	size_t n, bytes;
+};
+
+static int check_pictures(struct pictures *b, const char *path, struct wl_err *err)
+{
+	uint8_t digest[BATCH][WL_SHA256_BYTES];
+	const void *bytes[BATCH] = {NULL};
+	size_t len[BATCH] = {0}, n = b->n;
+
+	for (size_t i = 0; i < n; i++) {
+		bytes[i] = b->jpg[i].data;
+		len[i] = b->jpg[i].len;
+	}
+	wl_sha256_many(bytes, len, n, digest);
+	b->n = b->bytes = 0;
+	for (size_t i = 0; i < n; i++)
+		if (memcmp(digest[i], b->want[i], sizeof digest[i]))
+			return differs(path, b->key[i], "picture (SHA-256)", err);
+	return 0;
+}
+
+/* Takes the walk's picture over, for the next batch. */
+static int add_picture(struct pictures *b, struct wl_sample_walk *w, const struct wl_shard_row *db,
+	struct wl_err *err)
+{
+	struct wl_buf was = b->jpg[b->n];
+
+	b->jpg[b->n] = w->bytes[WL_MEMBER_JPG];
+	w->bytes[WL_MEMBER_JPG] = was;
+	memcpy(b->want[b->n], db->sha256, sizeof b->want[0]);
+	memcpy(b->key[b->n], db->key, sizeof b->key[0]);
+	b->bytes += b->jpg[b->n++].len;
+	return b->n == BATCH || b->bytes >= BATCH_BYTES ? check_pictures(b, w->path, err) : 0;
+}
+
+static int walk_rows(const struct verify *v, const struct wl_shard_info *s,
+	struct wl_sample_walk *w, struct wl_shard_rows *rows, struct pictures *b,
+	struct wl_err *err)
 {
 	struct wl_shard_row tar, db;
-	struct wl_shard_rows rows = {0};
-	struct wl_sample_walk w;
-	int rc, more, ret = -1;
+	int rc, more;
 
-	WL_TRY(wl_sample_walk_open(&w, v->dir, s->name, err));
-	WL_TRY_OUT(wl_shard_rows_open(&rows, v->dir, s->name, err));
-	while ((rc = wl_sample_walk_next(&w, &tar, err)) > 0) {
-		WL_TRY_OUT(more = wl_shard_rows_next(&rows, &db, err));
-		if (!more) {
-			wl_err_set(err, WL_EDATA,
+	while ((rc = wl_sample_walk_next(w, &tar, err)) > 0) {
+		WL_TRY(more = wl_shard_rows_next(rows, &db, err));
+		if (!more)
+			return wl_err_set(err, WL_EDATA,
 				"%s, sample %s: the shard's database has no row for it; run "
 				"wenlan-shard repair",
-				w.path, tar.key);
-			goto out;
-		}
-		WL_TRY_OUT(compare_rows(w.path, &tar, &db, err));
+				w->path, tar.key);
+		WL_TRY(compare_rows(w->path, &tar, &db, err));
 		if (v->deep)
-			WL_TRY_OUT(decode(&w, &tar, err));
+			WL_TRY(decode(w, &tar, err));
+		WL_TRY(add_picture(b, w, &db, err));
 		wl_progress_add(v->progress, 1);
 	}
-	WL_TRY_OUT(rc);
-	WL_TRY_OUT(more = wl_shard_rows_next(&rows, &db, err));
-	if (more || w.index != s->samples)
-		wl_err_set(err, WL_EDATA, "%s holds %lld samples, the manifest says %lld%s", w.path,
-			(long long)w.index, (long long)s->samples,
+	WL_TRY(rc);
+	WL_TRY(check_pictures(b, w->path, err));
+	WL_TRY(more = wl_shard_rows_next(rows, &db, err));
+	if (more || w->index != s->samples)
+		return wl_err_set(err, WL_EDATA,
+			"%s holds %lld samples, the manifest says %lld%s", w->path,
+			(long long)w->index, (long long)s->samples,
 			more ? ", and its database has rows for more" : "");
-	else
-		ret = 0;
+	return 0;
+}
+
+/* Every sample, and the whole file's hash, from one reading. */
+static int walk_samples(const struct verify *v, const struct wl_shard_info *s,
+	uint8_t digest[WL_SHA256_BYTES], struct wl_err *err)
+{
+	struct pictures *b = calloc(1, sizeof *b);
+	struct wl_shard_rows rows = {0};
+	struct wl_sha256 whole = {0};
+	struct wl_sample_walk w;
+	int ret = -1;
+
+	if (!b)
+		return wl_err_nomem(err, "verifying", sizeof *b);
+	if (wl_sha256_init(&whole, err) < 0 || wl_sample_walk_open(&w, v->dir, s->name, err) < 0) {
+		wl_sha256_release(&whole);
+		free(b);
+		return -1;
+	}
+	for (size_t i = 0; i < BATCH; i++)
+		wl_buf_init(&b->jpg[i], w.bytes[WL_MEMBER_JPG].max);
+	wl_sample_walk_hash(&w, &whole);
+	w.no_picture_hash = true;
+	WL_TRY_OUT(wl_shard_rows_open(&rows, v->dir, s->name, err));
+	WL_TRY_OUT(walk_rows(v, s, &w, &rows, b, err));
+	wl_sha256_final(&whole, digest);
+	ret = 0;
 out:
+	for (size_t i = 0; i < BATCH; i++)
+		wl_buf_release(&b->jpg[i]);
+	wl_sha256_release(&whole);
 	wl_shard_rows_close(&rows);
 	wl_sample_walk_close(&w);
+	free(b);
 	return ret;
 }
 
-/* The whole file's hash, for what lies between the members. */
-static int check_hash(const struct verify *v, const struct wl_shard_info *s, struct wl_err *err)
+/* The whole file's hash, for what lies between the members, and what the database says of it. */
+static int check_hash(const struct verify *v, const struct wl_shard_info *s,
+	const uint8_t digest[WL_SHA256_BYTES], struct wl_err *err)
 {
-	uint8_t digest[WL_SHA256_BYTES];
 	char hex[WL_SHA256_HEX], plan[65];
-	char *tar = wl_strf(err, "%s/%s.tar", v->dir, s->name);
 	struct wl_shard_info own;
-	int ret = -1;
 
-	if (!tar || wl_sha256_file(tar, digest, err) < 0)
-		goto out;
-	wl_hex(digest, sizeof digest, hex);
+	wl_hex(digest, WL_SHA256_BYTES, hex);
 	if (strcmp(hex, s->sha256))
-		wl_err_set(err, WL_EDATA,
-			"%s: its SHA-256 is %s, the manifest says %s; remove it and run "
-			"wenlan-shard --corpus again, which packs only what is missing",
-			tar, hex, s->sha256);
-	else if (wl_shard_info_read(&own, plan, v->dir, s->name, err) == 0) {
-		if (!strcmp(own.sha256, s->sha256) && own.samples == s->samples &&
-			own.bytes == s->bytes && own.rejected == s->rejected)
-			ret = 0;
-		else
-			wl_err_set(err, WL_EDATA,
-				"%s/%s.db says other things of its tar than the manifest: run "
-				"wenlan-shard repair",
-				v->dir, s->name);
-	}
-out:
-	free(tar);
-	return ret;
+		return wl_err_set(err, WL_EDATA,
+			"%s/%s.tar: its SHA-256 is %s, the manifest says %s; run wenlan-shard "
+			"repair --corpus, which packs it again",
+			v->dir, s->name, hex, s->sha256);
+	WL_TRY(wl_shard_info_read(&own, plan, v->dir, s->name, err));
+	if (!strcmp(own.sha256, s->sha256) && own.samples == s->samples && own.bytes == s->bytes &&
+		own.rejected == s->rejected)
+		return 0;
+	return wl_err_set(err, WL_EDATA,
+		"%s/%s.db says other things of its tar than the manifest: run wenlan-shard repair",
+		v->dir, s->name);
 }
 
 static void verify_shard(void *ctx, size_t i)
 {
 	struct verify *v = ctx;
 	struct wl_err *err = &v->errs[i];
+	uint8_t digest[WL_SHA256_BYTES];
 
 	if (wl_stop_requested())
 		return;
-	if (walk_samples(v, &v->m.shards[i], err) == 0 && check_hash(v, &v->m.shards[i], err) == 0)
+	if (walk_samples(v, &v->m.shards[i], digest, err) == 0 &&
+		check_hash(v, &v->m.shards[i], digest, err) == 0)
 		return;
 	if (err->code != WL_EDATA) /* whatever failed, this input file is not usable */
 		err->code = WL_EDATA;
