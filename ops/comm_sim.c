@@ -19,6 +19,8 @@ struct sim {
 	pthread_cond_t turn;
 	int size, waiting;
 	uint64_t round;
+	int ended; /* ranks at the end of an exchange */
+	uint64_t end_round;
 	bool broken; /* a rank has left */
 	const void *in[RANKS_MAX];
 	const size_t *send[RANKS_MAX];
@@ -74,17 +76,16 @@ static bool deadline(const struct wl_comm *c, struct timespec *t)
 	return true;
 }
 
-static int sim_barrier(struct wl_comm *c, struct wl_err *err)
+/* lost: what this rank sends does not arrive. */
+static int meet(struct wl_comm *c, bool lost, struct wl_err *err)
 {
 	struct sim *s = c->state;
 	struct timespec until;
-	bool limited = deadline(c, &until), broken, late = false;
-	int lost = misfortune(c, err);
+	bool limited = deadline(c, &until), late = false, alone;
 
-	WL_TRY(lost);
 	pthread_mutex_lock(&s->lock);
 	uint64_t round = s->round;
-	if (!lost && ++s->waiting == s->size) {
+	if (!lost && !s->broken && ++s->waiting == s->size) {
 		s->waiting = 0;
 		s->round++;
 		pthread_cond_broadcast(&s->turn);
@@ -95,13 +96,44 @@ static int sim_barrier(struct wl_comm *c, struct wl_err *err)
 		else
 			pthread_cond_wait(&s->turn, &s->lock);
 	}
-	late = late && s->round == round && !s->broken;
-	broken = s->broken && s->round == round;
+	alone = s->round == round;
+	if (alone && !s->broken) { /* nobody may meet with one that is going */
+		s->broken = true;
+		pthread_cond_broadcast(&s->turn);
+	} else {
+		late = false;
+	}
 	pthread_mutex_unlock(&s->lock);
-	if (late)
+	if (alone && late)
 		return wl_err_set(err, WL_ERETRY, "rank %d has waited %g s for another one.",
 			c->rank, c->timeout_s);
-	return broken ? wl_err_set(err, WL_ERETRY, "another rank has failed.") : 0;
+	return alone ? wl_err_set(err, WL_ERETRY, "another rank has failed.") : 0;
+}
+
+/* The first meeting of an exchange, where things go wrong. */
+static int sim_barrier(struct wl_comm *c, struct wl_err *err)
+{
+	int lost = misfortune(c, err);
+
+	return lost < 0 ? -1 : meet(c, lost, err);
+}
+
+/* The last one: all have come as far as here, or will soon, and until then they may be reading
+ * this rank's memory, so nothing ends the wait before. */
+static void sim_end(struct wl_comm *c)
+{
+	struct sim *s = c->state;
+
+	pthread_mutex_lock(&s->lock);
+	uint64_t round = s->end_round;
+	if (++s->ended == s->size) {
+		s->ended = 0;
+		s->end_round++;
+		pthread_cond_broadcast(&s->turn);
+	}
+	while (s->end_round == round)
+		pthread_cond_wait(&s->turn, &s->lock);
+	pthread_mutex_unlock(&s->lock);
 }
 
 static int sim_all_reduce(struct wl_comm *c, void *v, size_t n, enum wl_comm_type t,
@@ -120,7 +152,7 @@ static int sim_all_reduce(struct wl_comm *c, void *v, size_t n, enum wl_comm_typ
 		memcpy(acc, s->in[0], bytes);
 	for (int r = 1; r < c->size; r++)
 		comm_combine(acc, s->in[r], n, t, op);
-	WL_TRY_OUT(sim_barrier(c, err));
+	sim_end(c);
 	if (bytes)
 		memcpy(v, acc, bytes);
 	ret = 0;
@@ -141,7 +173,8 @@ static int sim_reduce_scatter(struct wl_comm *c, const void *in, void *out, size
 		memcpy(out, (const char *)s->in[0] + at, bytes);
 	for (int r = 1; r < c->size; r++)
 		comm_combine(out, (const char *)s->in[r] + at, n, t, WL_COMM_SUM);
-	return sim_barrier(c, err);
+	sim_end(c);
+	return 0;
 }
 
 static int sim_broadcast(
@@ -153,7 +186,8 @@ static int sim_broadcast(
 	WL_TRY(sim_barrier(c, err));
 	if (c->rank != root && bytes)
 		memcpy(v, s->in[root], bytes);
-	return sim_barrier(c, err);
+	sim_end(c);
+	return 0;
 }
 
 static int sim_gather_in_place(struct wl_comm *c, void *v, size_t bytes, struct wl_err *err)
@@ -166,7 +200,8 @@ static int sim_gather_in_place(struct wl_comm *c, void *v, size_t bytes, struct 
 		if (r != c->rank && bytes)
 			memcpy((char *)v + (size_t)r * bytes,
 				(const char *)s->in[r] + (size_t)r * bytes, bytes);
-	return sim_barrier(c, err);
+	sim_end(c);
+	return 0;
 }
 
 static int sim_exchange(struct wl_comm *c, const void *in, const size_t *send, void *out,
@@ -187,7 +222,8 @@ static int sim_exchange(struct wl_comm *c, const void *in, const size_t *send, v
 			memcpy(dst, src, recv[r]);
 		dst += recv[r];
 	}
-	return sim_barrier(c, err);
+	sim_end(c);
+	return 0;
 }
 
 static void sim_leave(struct wl_comm *c)

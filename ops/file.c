@@ -460,6 +460,20 @@ out:
 	return ret;
 }
 
+int wl_names_add(struct wl_names *names, const char *name, struct wl_err *err)
+{
+	char **v = realloc(names->v, (names->n + 1) * sizeof *v);
+
+	if (!v)
+		return wl_err_nomem(err, "a list of names", (names->n + 1) * sizeof *v);
+	names->v = v;
+	v[names->n] = strdup(name);
+	if (!v[names->n])
+		return wl_err_nomem(err, "a name", strlen(name));
+	names->n++;
+	return 0;
+}
+
 void wl_names_release(struct wl_names *names)
 {
 	if (!names)

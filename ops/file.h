@@ -58,6 +58,8 @@ WL_MUST_CHECK int wl_list_dir(const char *dir, const char *pattern, struct wl_na
 /* Paths that match a glob, sorted by byte value; none is an error (WL_EUSAGE). */
 WL_MUST_CHECK int wl_glob(const char *pattern, struct wl_names *out, struct wl_err *err);
 void wl_names_release(struct wl_names *names);
+/* Appends a copy. */
+WL_MUST_CHECK int wl_names_add(struct wl_names *names, const char *name, struct wl_err *err);
 
 /* Where a file that comes with the programs lies, by its name in the repository
  * ("train/presets/small.yaml"): $WENLAN_SHARE, PREFIX/share/wenlan beside the running

@@ -236,7 +236,8 @@ static bool plain_name(const char *s)
 static int load_stage(struct wl_plan *p, size_t i, json_t *v, struct wl_err *err)
 {
 	static const char *const known[] = {
-		"name", "about", "run", "inputs", "outputs", "needs", "retries", "always", NULL};
+		"name", "about", "run", "inputs", "outputs", "needs", "retries", "always", "ranks",
+		NULL};
 	struct wl_stage *s = &p->stages[i];
 	char where[300];
 
@@ -259,6 +260,10 @@ static int load_stage(struct wl_plan *p, size_t i, json_t *v, struct wl_err *err
 			"%s: run must be a command line or a list of arguments", where);
 	WL_TRY(wl_json_str_or(v, "about", where, NULL, &s->about, err));
 	WL_TRY(wl_json_int_or(v, "retries", where, 0, &s->retries, err));
+	WL_TRY(wl_json_int_or(v, "ranks", where, 0, &s->ranks, err));
+	if (s->ranks < 0 || s->ranks > 65536)
+		return wl_err_set(err, WL_EUSAGE, "%s: ranks is %lld: expected a number of "
+			"processes, or 0 to start the program alone", where, (long long)s->ranks);
 	WL_TRY(wl_json_bool_or(v, "always", where, false, &s->always, err));
 	return stage_needs(p, i, err);
 }

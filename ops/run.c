@@ -53,6 +53,49 @@ static int check_outputs(struct wl_plan *p, size_t stage, struct wl_err *err)
 	return 0;
 }
 
+/* The command under mpirun. The program is named by its path, since ranks look for it themselves. */
+static int launched(struct wl_plan *p, size_t stage, struct wl_strs *argv, const char **program,
+	struct wl_err *err)
+{
+	const char *launch[8];
+	size_t n = 0, i;
+	const char **v;
+	char *np = wl_arena_alloc(&p->arena, 16, err);
+
+	if (!np)
+		return -1;
+	snprintf(np, 16, "%lld", (long long)p->stages[stage].ranks);
+	launch[n++] = "mpirun";
+	if (geteuid() == 0)
+		launch[n++] = "--allow-run-as-root";
+	launch[n++] = "--oversubscribe";
+	launch[n++] = "-np";
+	launch[n++] = np;
+	launch[n++] = *program;
+	v = wl_arena_calloc(&p->arena, n + argv->n, sizeof *v, err);
+	*program = v ? wl_stage_program(p, "mpirun", err) : NULL;
+	if (!*program)
+		return v ? wl_err_prefix(err, "stage %s asks for %s ranks", p->stages[stage].name,
+			np) : -1;
+	memcpy(v, launch, n * sizeof *v);
+	for (i = 1; i < argv->n; i++)
+		v[n++] = argv->v[i];
+	v[n] = NULL;
+	argv->v = v;
+	argv->n = n;
+	return 0;
+}
+
+/* mpirun ends with 128 + signal when a rank was killed: for want of memory, with its machine, by
+ * hand.  To run it again is right, as for a rank that noticed itself. */
+static void count_lost_ranks(const struct wl_stage *s, struct wl_child *c)
+{
+	if (s->ranks > 0 && !c->signal && (c->code == 128 + 9 || c->code == 128 + 15)) {
+		wl_warn("stage %s has lost a rank", s->name);
+		c->code = WL_ERETRY;
+	}
+}
+
 static int stage_failed(struct wl_plan *p, size_t stage, const struct wl_child *c, const char *log,
 	struct wl_err *err)
 {
@@ -85,6 +128,8 @@ static int run_program(struct wl_plan *p, size_t stage, const struct wl_run_how 
 
 	WL_TRY(wl_stage_argv(p, stage, &argv, err));
 	program = wl_stage_program(p, argv.v[0], err);
+	if (program && s->ranks > 0)
+		WL_TRY(launched(p, stage, &argv, &program, err));
 	line = program ? command_line(&argv, err) : NULL;
 	if (!line)
 		return -1;
@@ -99,6 +144,7 @@ static int run_program(struct wl_plan *p, size_t stage, const struct wl_run_how 
 			free(line);
 			return -1;
 		}
+		count_lost_ranks(s, c);
 		if (c->code != WL_ERETRY || attempt >= s->retries || wl_stop_requested())
 			break;
 		wl_warn("stage %s asks to be run again (%lld of %lld)", s->name,

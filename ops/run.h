@@ -20,7 +20,8 @@
  * is a variable of the plan, workdir, share (the files that come with the programs), cores,
  * or env:NAME; $$ is a dollar sign.  Programs are looked up beside wenlan-run, then in PATH.
  * Other keys of a stage: about (a line for people), retries (for exit code 75; default 0),
- * always (true: never skipped).
+ * always (true: never skipped), ranks (N: started by mpirun on N processes; one that is lost
+ * counts as exit code 75).
  *
  * A stage is up to date when its last run ended with 0 and its command, its program's
  * bytes, its inputs and all this of the stages that it needs are unchanged, and its outputs
@@ -42,7 +43,7 @@ struct wl_stage {
 	const char *name, *about; /* about may be NULL */
 	json_t *json;             /* borrowed from the plan's tree */
 	size_t *needs, n_needs;   /* indices of earlier stages */
-	int64_t retries;
+	int64_t retries, ranks; /* ranks 0: no launcher */
 	bool always;
 };
 

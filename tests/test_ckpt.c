@@ -198,7 +198,7 @@ static void prune_keeps_the_newest(void **state)
 
 	for (i = 1; i <= 5; i++)
 		save(*state, i * 100);
-	must(wl_ckpt_prune(*state, 2, &err));
+	must(wl_ckpt_prune(*state, 2, 0, &err));
 	must(wl_list_dir(*state, "*ckpt-*", &names, &err));
 	assert_int_equal(names.n, 2);
 	assert_string_equal(names.v[0], "ckpt-00000400");
@@ -238,7 +238,7 @@ static void kill_at_any_moment(void **state)
 		if (pid == 0) {
 			for (now++;; now++) {
 				save(*state, now);
-				if (wl_ckpt_prune(*state, 2, &err) < 0)
+				if (wl_ckpt_prune(*state, 2, 0, &err) < 0)
 					_exit(1);
 			}
 		}

@@ -38,7 +38,9 @@ struct wl_train_config {
 	double dist_timeout; /* seconds */
 
 	int64_t epochs, max_steps;
-	int64_t ckpt_every, ckpt_keep, val_every, val_limit, log_every;
+	bool ckpt_wait;
+	int64_t ckpt_every, ckpt_keep, ckpt_keep_every, val_every, val_limit, log_every;
+	double peak_gflops;
 };
 
 enum { WL_TRAIN_OPTIONS = 64 };

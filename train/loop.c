@@ -18,8 +18,11 @@
 #include "shards/manifest.h"
 #include "shards/shard.h"
 #include "train/checkpoint/ckpt.h"
+#include "train/report.h"
+#include "train/saver.h"
 #include "train/trainer.h"
 #include "train/validate.h"
+#include "train/watch.h"
 
 #include <math.h>
 #include <sched.h>
@@ -35,10 +38,13 @@ struct run {
 	struct wl_dist *dist; /* NULL: alone */
 	struct wl_backend *backend;
 	struct wl_trainer trainer;
+	struct wl_saver *saver;
 	struct wl_encoder encoder;
 	struct wl_loader *train, *val; /* val NULL: no validation */
 	struct wl_jsonl metrics;
 	struct wl_progress *progress;
+	struct wl_train_report *report; /* rank 0 */
+	struct wl_watch watch;
 	char *metrics_path, fingerprint[65]; /* of the shards */
 	int lock;
 	int64_t total_steps, epoch_steps, val_every;
@@ -333,7 +339,7 @@ static int start(struct run *r, struct wl_err *err)
 	return ret;
 }
 
-static int save(struct run *r, struct wl_err *err)
+static int save(struct run *r, bool last, struct wl_err *err)
 {
 	struct wl_loader_pos pos;
 	json_t *extra;
@@ -355,10 +361,8 @@ static int save(struct run *r, struct wl_err *err)
 		r->job->model_json, "shards", r->fingerprint);
 	if (!extra)
 		wl_err_nomem(err, "state.json", 0);
-	else if (wl_trainer_save(&r->trainer, r->config->run, extra, r->config->vocab,
-			 r->job->preprocess, err) == 0)
-		ret = first_rank(r) ?
-			wl_ckpt_prune(r->config->run, r->config->ckpt_keep, err) : 0;
+	else
+		ret = wl_saver_save(r->saver, extra, last, err);
 	json_decref(extra);
 	return ret;
 }
@@ -376,7 +380,7 @@ static double pairs_of_step(const struct run *r)
 }
 
 /* The object of metrics.jsonl; val is stolen, may be NULL. */
-static json_t *metrics_line(const struct run *r, const struct wl_step_report *s, double wait,
+static json_t *metrics_line(struct run *r, const struct wl_step_report *s, double wait,
 	double seconds, json_t *val)
 {
 	static const char *const verdicts[] = {"", "nonfinite", "spike"};
@@ -401,6 +405,7 @@ static json_t *metrics_line(const struct run *r, const struct wl_step_report *s,
 		json_object_set_new(o, "skipped", json_string(verdicts[s->verdict]));
 	if (val)
 		json_object_set_new(o, "val", val);
+	wl_watch_look(&r->watch, o);
 	return o;
 }
 
@@ -500,20 +505,54 @@ static int one_step(struct run *r, struct wl_err *err)
 		return wl_err_nomem(err, "a line of metrics", 0);
 	}
 	ret = wl_jsonl_add(&r->metrics, line, stepped < 0 ? NULL : err);
+	wl_train_report_add(r->report, line);
 	json_decref(line);
-	return stepped < 0 ? -1 : ret;
+	return stepped < 0 || ret < 0 ? -1 : wl_train_report_write(r->report, false, err);
 }
 
-/* Whether any rank was told to stop: all then do, after the same step. */
-static int stop_asked(struct run *r, bool *stop, struct wl_err *err)
+/* Between steps: whether any rank was told to stop (all then do, after the same step), and how far
+ * the ranks are with a checkpoint. */
+static int meet(struct run *r, bool *stop, struct wl_err *err)
 {
-	int64_t asked = wl_stop_requested();
+	int64_t v[2] = {wl_stop_requested(), wl_saver_state(r->saver)};
 
 	if (r->dist)
-		WL_TRY(wl_comm_all_reduce(wl_dist_comm(r->dist), &asked, 1, WL_COMM_I64,
-			WL_COMM_MAX, err));
-	*stop = asked;
-	return 0;
+		WL_TRY(wl_comm_all_reduce(wl_dist_comm(r->dist), v, 2, WL_COMM_I64, WL_COMM_MAX,
+			err));
+	*stop = v[0];
+	return wl_saver_advance(r->saver, v[1], err);
+}
+
+/* What stands at the head of the page. */
+static int open_report(struct run *r, struct wl_err *err)
+{
+	const struct wl_train_config *c = r->config;
+	char about[400];
+	double peak = c->peak_gflops;
+
+	if (!first_rank(r))
+		return 0;
+	if (peak == 0)
+		peak = 1e-9 * wl_watch_peak(r->backend, c->moco.compute_dtype);
+	wl_watch_start(&r->watch, &r->trainer, peak);
+	snprintf(about, sizeof about, "%s, %s: %lld trainable parameters, %lld pairs, %.0f pairs a "
+		"step on %d rank%s; the processor reaches %.0f GFLOP/s a rank.", c->run,
+		c->objective, (long long)wl_params_trainable_count(&r->trainer.params),
+		(long long)wl_loader_size(r->train), pairs_of_step(r), wl_comm_size(r->comm),
+		r->dist ? "s" : "", peak);
+	r->report = wl_train_report_open(c->run, about, r->total_steps, err);
+	return r->report ? wl_train_report_read(r->report, r->metrics_path, err) : -1;
+}
+
+static int open_saver(struct run *r, struct wl_err *err)
+{
+	const struct wl_train_config *c = r->config;
+	struct wl_saver_config how = {.run_dir = c->run, .vocab = c->vocab,
+		.preprocess = r->job->preprocess, .keep = c->ckpt_keep,
+		.keep_every = c->ckpt_keep_every, .wait = c->ckpt_wait};
+
+	r->saver = wl_saver_open(&r->trainer, &how, err);
+	return r->saver ? 0 : -1;
 }
 
 static int loop(struct run *r, struct wl_err *err)
@@ -521,14 +560,15 @@ static int loop(struct run *r, struct wl_err *err)
 	int64_t step = r->trainer.step;
 	bool stop;
 
-	WL_TRY(stop_asked(r, &stop, err));
+	WL_TRY(meet(r, &stop, err));
 	while (step < r->total_steps && !stop) {
 		WL_TRY(one_step(r, err));
 		step = r->trainer.step;
-		WL_TRY(stop_asked(r, &stop, err));
+		WL_TRY(meet(r, &stop, err));
 		if (step % r->config->ckpt_every == 0 || step == r->total_steps || stop)
-			WL_TRY(save(r, err));
+			WL_TRY(save(r, step == r->total_steps || stop, err));
 	}
+	WL_TRY(wl_saver_finish(r->saver, err));
 	if (stop && step < r->total_steps && step > 0)
 		wl_info("stopped at step %lld of %lld; the checkpoint is in %s", (long long)step,
 			(long long)r->total_steps, r->config->run);
@@ -538,6 +578,8 @@ static int loop(struct run *r, struct wl_err *err)
 static void close_run(struct run *r)
 {
 	wl_progress_free(r->progress);
+	wl_train_report_close(r->report);
+	wl_saver_close(r->saver);
 	wl_dist_close(r->dist);
 	if (r->metrics.path)
 		wl_jsonl_close(&r->metrics);
@@ -558,7 +600,7 @@ int wl_train_run(const struct wl_train_job *job, struct wl_err *err)
 	int ret = -1;
 
 	if (open_ranks(&r, err) < 0 || open_data(&r, err) < 0 || open_model(&r, err) < 0 ||
-		start(&r, err) < 0)
+		start(&r, err) < 0 || open_saver(&r, err) < 0 || open_report(&r, err) < 0)
 		goto out;
 	wl_info("%lld trainable parameters, %lld pairs, %lld steps an epoch, %lld steps in all",
 		(long long)wl_params_trainable_count(&r.trainer.params),
@@ -568,6 +610,8 @@ int wl_train_run(const struct wl_train_job *job, struct wl_err *err)
 		r.progress = wl_progress_new("training", "pairs",
 			(uint64_t)((double)r.total_steps * pairs_of_step(&r)));
 	WL_TRY_OUT(loop(&r, err));
+	if (r.report)
+		WL_TRY_OUT(wl_train_report_write(r.report, true, err));
 	if (r.trainer.guard.nonfinite + r.trainer.guard.spikes)
 		wl_warn("%lld steps were skipped as not finite, %lld as spikes",
 			(long long)r.trainer.guard.nonfinite, (long long)r.trainer.guard.spikes);

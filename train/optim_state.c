@@ -16,14 +16,14 @@ static bool has_moments(const struct wl_param *e)
 	return (e->flags & WL_PARAM_TRAINABLE) && !(e->flags & WL_PARAM_BUFFER);
 }
 
-static char *file_name(const char *dir, int rank, int world, struct wl_err *err)
-{
-	return wl_strf(err, "%s/optim-%05d-of-%05d.safetensors", dir, rank, world);
-}
-
 static enum wl_saved_dtype saved_type(const struct wl_moments *s)
 {
 	return s->dtype == WL_BF16 ? WL_SAVED_BF16 : WL_SAVED_F32;
+}
+
+static char *file_name(const char *dir, int rank, int world, struct wl_err *err)
+{
+	return wl_strf(err, "%s/optim-%05d-of-%05d.safetensors", dir, rank, world);
 }
 
 /* Declares (w's first pass) or writes the slices of entry e that this rank owns. */
@@ -31,7 +31,7 @@ static int put_entry(const struct wl_moments *s, struct wl_safetensors_writer *w
 	const struct wl_param *e, int which, int *handle, bool declare, struct wl_err *err)
 {
 	const char *from = which ? s->v : s->m;
-	const size_t each = wl_dtype_bytes(s->dtype);
+	size_t each = wl_dtype_bytes(s->dtype);
 	int64_t end = e->offset + e->count;
 	struct wl_span p;
 
@@ -42,8 +42,8 @@ static int put_entry(const struct wl_moments *s, struct wl_safetensors_writer *w
 		int ret;
 
 		if (!declare) {
-			WL_TRY(wl_safetensors_write(w, (*handle)++,
-				from + (size_t)p.begin * each, (size_t)n * each, err));
+			WL_TRY(wl_safetensors_write(w, (*handle)++, from + (size_t)p.begin * each,
+				(size_t)n * each, err));
 			continue;
 		}
 		name = wl_strf(err, "%s%s[%lld:%lld]", prefixes[which], e->name,
@@ -82,7 +82,8 @@ static int save_slices(const struct wl_moments *s, const char *path, struct wl_e
 	return wl_safetensors_finish(w, err);
 }
 
-int wl_moments_save(const struct wl_moments *s, const char *dir, struct wl_err *err)
+int wl_moments_save(const struct wl_moments *s, const char *dir, struct wl_names *names,
+	struct wl_err *err)
 {
 	struct wl_store_array arrays[2] = {
 		{prefixes[0], s->m, WL_PARAM_TRAINABLE, WL_PARAM_BUFFER, NULL},
@@ -92,7 +93,10 @@ int wl_moments_save(const struct wl_moments *s, const char *dir, struct wl_err *
 
 	if (!path)
 		return -1;
-	ret = s->cut || s->dtype == WL_BF16 ? save_slices(s, path, err) : wl_store_save(path, s->params, arrays, 2, err);
+	ret = s->cut || s->dtype == WL_BF16 ? save_slices(s, path, err)
+					    : wl_store_save(path, s->params, arrays, 2, err);
+	if (ret == 0)
+		ret = wl_names_add(names, strrchr(path, '/') + 1, err);
 	free(path);
 	return ret;
 }
@@ -106,8 +110,8 @@ struct reading {
 	float *own, *torch; /* [most] room for the largest entry, twice */
 };
 
-/* The parts of elements [at, at + n) that are kept here, copied from `from` (which stands at). */
-static void keep(const struct wl_moments *s, int which, int64_t at, int64_t n, const void *from)
+/* The parts of floats [at, at + n) that are kept here, copied from `from` (which stands at). */
+static void keep(const struct wl_moments *s, int which, int64_t at, int64_t n, const char *from)
 {
 	const size_t each = wl_dtype_bytes(s->dtype);
 	const struct wl_cut *cut = s->whole ? NULL : s->cut;
@@ -117,9 +121,18 @@ static void keep(const struct wl_moments *s, int which, int64_t at, int64_t n, c
 
 	for (p = wl_cut_next(cut, at, at + n); p.begin < p.end;
 		p = wl_cut_next(cut, p.end, at + n))
-		be->upload(be, to + (size_t)p.begin * each,
-			(const char *)from + (size_t)(p.begin - at) * each,
+		be->upload(be, to + (size_t)p.begin * each, from + (size_t)(p.begin - at) * each,
 			(size_t)(p.end - p.begin) * each);
+}
+
+/* n floats that were bf16 in the file become bf16 again, in place. */
+static void narrow(float *v, int64_t n)
+{
+	for (int64_t k = 0; k < n; k++) {
+		uint16_t half = wl_bf16_from_f32(v[k]);
+
+		memcpy((char *)v + 2 * k, &half, sizeof half);
+	}
 }
 
 static int misfit(const struct reading *r, const char *name, struct wl_err *err)
@@ -168,6 +181,7 @@ static int read_tensor(struct reading *r, const struct wl_saved_tensor *t, struc
 	int64_t begin, end, n = 1;
 	int which, i = parse(p, t->name, &which, &begin, &end), k;
 	const struct wl_param *e;
+	float *from;
 	bool whole;
 
 	if (i < 0 || t->dtype != saved_type(r->s))
@@ -184,14 +198,10 @@ static int read_tensor(struct reading *r, const struct wl_saved_tensor *t, struc
 	WL_TRY(wl_saved_to_f32(t, r->torch, err));
 	if (whole)
 		wl_layout_from_torch(e, r->torch, r->own);
-	if (r->s->dtype == WL_BF16) { /* back to what was widened: exact */
-		uint16_t *half = (uint16_t *)(void *)r->own;
-
-		for (int64_t j = 0; j < n; j++)
-			half[j] = wl_bf16_from_f32(r->torch[j]);
-	}
-	keep(r->s, which, e->offset + begin, n,
-		whole || r->s->dtype == WL_BF16 ? r->own : r->torch);
+	from = whole ? r->own : r->torch;
+	if (r->s->dtype == WL_BF16)
+		narrow(from, n);
+	keep(r->s, which, e->offset + begin, n, (const char *)from);
 	r->seen[which][i] += n;
 	return 0;
 }

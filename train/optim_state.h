@@ -9,6 +9,7 @@
 #ifndef WL_TRAIN_OPTIM_STATE_H
 #define WL_TRAIN_OPTIM_STATE_H
 
+#include "ops/file.h"
 #include "train/dist/cut.h"
 #include "train/nn/params.h"
 
@@ -18,14 +19,14 @@
 struct wl_moments {
 	const struct wl_params *params;
 	void *m, *v;
-	enum wl_dtype dtype;      /* of both: WL_F32 or WL_BF16 */
+	enum wl_dtype dtype; /* of both: WL_F32 or WL_BF16, in memory and in the files */
 	const struct wl_cut *cut; /* NULL: alone; writes and reads what this rank owns */
 	bool whole;               /* every rank holds all of it (stage 0): reads all */
 };
 
-/* optim-RRRRR-of-WWWWW.safetensors in dir. */
+/* optim-RRRRR-of-WWWWW.safetensors in dir; its name is added to names. */
 WL_MUST_CHECK int wl_moments_save(const struct wl_moments *s, const char *dir,
-	struct wl_err *err);
+	struct wl_names *names, struct wl_err *err);
 /* All such files of a checkpoint; files: the object of that name in state.json.  WL_ECKPT when
  * they do not hold every trainable parameter exactly once. */
 WL_MUST_CHECK int wl_moments_load(const struct wl_moments *s, const char *dir,

@@ -169,7 +169,7 @@ static int take_store(const struct wl_trainer *t, struct wl_params *store, bool 
 }
 
 /* This rank's pieces of a moment. */
-static int take_moment(struct wl_snapshot *s, const char *from, void **to, struct wl_err *err)
+static int take_moment(struct wl_snapshot *s, const void *from, void **to, struct wl_err *err)
 {
 	const size_t each = wl_dtype_bytes(s->moments.dtype);
 	const struct wl_trainer *t = s->t;
@@ -185,8 +185,27 @@ static int take_moment(struct wl_snapshot *s, const char *from, void **to, struc
 	for (p = wl_cut_next(s->moments.cut, 0, all); p.begin < p.end;
 		p = wl_cut_next(s->moments.cut, p.end, all))
 		be->download(be, (char *)*to + (size_t)p.begin * each,
-			from + (size_t)p.begin * each, (size_t)(p.end - p.begin) * each);
+			(const char *)from + (size_t)p.begin * each,
+			(size_t)(p.end - p.begin) * each);
 	return 0;
+}
+
+static void free_copies(struct wl_snapshot *s)
+{
+	struct wl_backend *be = s->t ? s->t->backend : NULL;
+	void *v[4] = {s->model, s->momentum, s->moments.m, s->moments.v};
+
+	for (int i = 0; i < 4; i++)
+		if (s->copied && v[i])
+			be->free_mem(be, v[i]);
+	s->model = s->momentum = NULL;
+	s->moments.m = s->moments.v = NULL;
+	if (s->copied) {
+		wl_queue_release(&s->image_queue);
+		wl_queue_release(&s->text_queue);
+	}
+	s->image_queue = s->text_queue = (struct wl_queue){0};
+	s->copied = false;
 }
 
 static int take_copies(struct wl_snapshot *s, struct wl_trainer *t, struct wl_err *err)
@@ -194,6 +213,8 @@ static int take_copies(struct wl_snapshot *s, struct wl_trainer *t, struct wl_er
 	int rank = wl_dist_rank(t->dist), world = wl_dist_world(t->dist);
 	bool keys = wl_moco_has_keys(&t->moco);
 
+	if (!s->copied)
+		free_copies(s);
 	s->copied = true;
 	WL_TRY(take_store(t, &t->params, rank == 0, &s->model, err));
 	if (keys)
@@ -220,6 +241,7 @@ int wl_snapshot_take(struct wl_snapshot *s, struct wl_trainer *t, bool copy, jso
 		return wl_err_nomem(err, "state.json", 0);
 	if (copy || t->dist)
 		return take_copies(s, t, err);
+	free_copies(s);
 	s->model = t->params.value;
 	s->momentum = wl_moco_has_keys(&t->moco) ? t->moco.momentum.value : NULL;
 	s->moments.m = t->optim.m;
@@ -233,28 +255,22 @@ void wl_snapshot_drop(struct wl_snapshot *s)
 {
 	struct wl_backend *be = s->t ? s->t->backend : NULL;
 	void *v[4] = {s->model, s->momentum, s->moments.m, s->moments.v};
+	size_t each = wl_dtype_bytes(s->moments.dtype);
 
 	json_decref(s->state);
 	s->state = NULL;
+	if (!s->copied)
+		free_copies(s);
 	for (int i = 0; s->copied && i < 4; i++)
 		if (v[i])
 			be->discard(be, v[i], (size_t)s->t->params.floats *
-				wl_dtype_bytes(i < 2 ? WL_F32 : s->moments.dtype));
+				(i < 2 ? sizeof(float) : each));
 }
 
 void wl_snapshot_release(struct wl_snapshot *s)
 {
-	struct wl_backend *be = s->t ? s->t->backend : NULL;
-	void *v[4] = {s->model, s->momentum, s->moments.m, s->moments.v};
-
 	json_decref(s->state);
-	for (int i = 0; s->copied && i < 4; i++)
-		if (v[i])
-			be->free_mem(be, v[i]);
-	if (s->copied) {
-		wl_queue_release(&s->image_queue);
-		wl_queue_release(&s->text_queue);
-	}
+	free_copies(s);
 	*s = (struct wl_snapshot){0};
 }
 
@@ -271,23 +287,29 @@ static int put_store(const char *dir, const char *name, const struct wl_params *
 	return ret;
 }
 
-int wl_snapshot_write(const struct wl_snapshot *s, const char *dir, struct wl_err *err)
+int wl_snapshot_write(const struct wl_snapshot *s, const char *dir, struct wl_names *names,
+	struct wl_err *err)
 {
 	char *path;
 	int ret = 0;
 
-	if (s->model)
+	if (s->model) {
 		WL_TRY(put_store(dir, "model.safetensors", &s->t->params, s->model, err));
-	if (s->momentum)
+		WL_TRY(wl_names_add(names, "model.safetensors", err));
+	}
+	if (s->momentum) {
 		WL_TRY(put_store(dir, "momentum.safetensors", &s->t->moco.momentum, s->momentum,
 			err));
+		WL_TRY(wl_names_add(names, "momentum.safetensors", err));
+	}
 	if (s->image_queue.keys) {
 		path = wl_path_join(dir, "queues.safetensors", err);
 		ret = path ? save_queues(path, &s->image_queue, &s->text_queue, err) : -1;
 		free(path);
+		WL_TRY(ret);
+		WL_TRY(wl_names_add(names, "queues.safetensors", err));
 	}
-	WL_TRY(ret);
-	return wl_moments_save(&s->moments, dir, err);
+	return wl_moments_save(&s->moments, dir, names, err);
 }
 
 /* Values of a store; shared: this rank keeps only its pieces. */

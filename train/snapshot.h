@@ -6,6 +6,7 @@
 #ifndef WL_TRAIN_SNAPSHOT_H
 #define WL_TRAIN_SNAPSHOT_H
 
+#include "ops/file.h"
 #include "train/optim_state.h"
 #include "train/trainer.h"
 
@@ -25,9 +26,9 @@ struct wl_snapshot {
  * written (with several ranks it is always copied). extra: see wl_trainer_save. */
 WL_MUST_CHECK int wl_snapshot_take(struct wl_snapshot *s, struct wl_trainer *t, bool copy,
 	json_t *extra, struct wl_err *err);
-/* Writes this rank's files into dir. */
+/* Writes this rank's files into dir; their names are added to names. */
 WL_MUST_CHECK int wl_snapshot_write(const struct wl_snapshot *s, const char *dir,
-	struct wl_err *err);
+	struct wl_names *names, struct wl_err *err);
 /* Gives the memory of copies back; the next take brings new contents. */
 void wl_snapshot_drop(struct wl_snapshot *s);
 void wl_snapshot_release(struct wl_snapshot *s);

@@ -18,7 +18,7 @@
 #include "ops/json.h"
 #include "ops/log.h"
 #include "train/checkpoint/ckpt.h"
-#include "train/snapshot.h"
+#include "train/saver.h"
 #include "train/state.h"
 
 #include <stdlib.h>
@@ -65,23 +65,6 @@ json_t *wl_trainer_state(const struct wl_trainer *t, json_t *extra)
 
 /* --- saving --- */
 
-/* rank 0's files that are not of the snapshot. */
-static int write_extras(struct wl_ckpt *c, const char *vocab, const json_t *preprocess,
-	struct wl_err *err)
-{
-	char *path;
-	int ret;
-
-	if (vocab)
-		WL_TRY(wl_ckpt_copy(c, vocab, "vocab.txt", err));
-	if (!preprocess)
-		return 0;
-	path = wl_ckpt_file(c, "preprocess.json", err);
-	ret = path ? wl_json_save(path, preprocess, err) : -1;
-	free(path);
-	return ret;
-}
-
 int wl_trainer_agree(const struct wl_trainer *t, int mine, const char *what, struct wl_err *err)
 {
 	int64_t worst = mine < 0 ? wl_dist_rank(t->dist) + 1 : 0;
@@ -99,45 +82,12 @@ int wl_trainer_agree(const struct wl_trainer *t, int mine, const char *what, str
 int wl_trainer_save(struct wl_trainer *t, const char *run_dir, json_t *extra,
 	const char *vocab, const json_t *preprocess, struct wl_err *err)
 {
-	struct wl_snapshot s = {0};
-	struct wl_ckpt c = {0};
-	bool first = wl_dist_rank(t->dist) == 0;
-	int64_t exists;
-	char *done = wl_strf(err, "%s/ckpt-%08lld/state.json", run_dir, (long long)t->step);
-	int ret = -1;
+	struct wl_saver_config c = {.run_dir = run_dir, .vocab = vocab, .preprocess = preprocess,
+		.keep = INT64_MAX};
+	struct wl_saver *s = wl_saver_open(t, &c, err);
+	int ret = s ? wl_saver_save(s, extra, true, err) : -1;
 
-	if (!done)
-		return -1;
-	exists = wl_exists(done);
-	free(done);
-	if (t->dist)
-		WL_TRY(wl_comm_broadcast(wl_dist_comm(t->dist), &exists, sizeof exists, 0, err));
-	if (exists)
-		return 0;
-	if (first)
-		ret = wl_ckpt_begin(&c, run_dir, t->step, err);
-	else
-		ret = wl_ckpt_join(&c, run_dir, t->step, err);
-	ret = wl_trainer_agree(t, ret, "begin a checkpoint", err);
-	if (ret < 0)
-		goto out;
-	ret = wl_snapshot_take(&s, t, false, extra, err);
-	if (ret == 0)
-		ret = wl_snapshot_write(&s, c.tmp, err);
-	if (ret == 0 && first)
-		ret = write_extras(&c, vocab, preprocess, err);
-	ret = wl_trainer_agree(t, ret, "write its part of a checkpoint", err);
-	if (ret < 0)
-		goto out;
-	if (first)
-		ret = wl_ckpt_commit(&c, s.state, err);
-	ret = wl_trainer_agree(t, ret, "complete a checkpoint", err);
-out:
-	wl_snapshot_release(&s);
-	if (first)
-		wl_ckpt_release(&c);
-	else
-		wl_ckpt_leave(&c);
+	wl_saver_close(s);
 	return ret;
 }
 

@@ -94,7 +94,8 @@ const char *rig_log(const struct train_rig *r)
 
 static int keep_line(json_t *o, size_t line, void *user, struct wl_err *e)
 {
-	static const char *const timings[] = {"step_s", "data_wait_s", "pairs_per_s"};
+	static const char *const timings[] = {"step_s", "data_wait_s", "pairs_per_s",
+		"mfu_image", "mfu_text", "rss_gib", "exchange_wait_s"};
 	size_t i;
 
 	(void)line;

@@ -148,25 +148,26 @@ static int hash_hex(const char *path, char hex[WL_SHA256_HEX], struct wl_err *er
 	return 0;
 }
 
-/* {name: {bytes, sha256}} of every file in dir, each synced first. */
-static json_t *describe_files(const char *dir, struct wl_err *err)
+json_t *wl_ckpt_describe(const struct wl_ckpt *c, const struct wl_names *names,
+	struct wl_err *err)
 {
-	struct wl_names names = {0};
 	json_t *files = json_object();
 	char hex[WL_SHA256_HEX], *path = NULL;
 	int64_t bytes;
 	size_t i;
 
-	if (!files || wl_list_dir(dir, "*", &names, err) < 0)
-		goto fail;
-	for (i = 0; i < names.n; i++) {
-		path = wl_path_join(dir, names.v[i], err);
+	if (!files) {
+		wl_err_nomem(err, state_name, 0);
+		return NULL;
+	}
+	for (i = 0; i < names->n; i++) {
+		path = wl_ckpt_file(c, names->v[i], err);
 		if (!path || sync_file(path, err) < 0 || hash_hex(path, hex, err) < 0)
 			goto fail;
 		bytes = wl_file_size(path, err);
 		if (bytes < 0)
 			goto fail;
-		if (json_object_set_new(files, names.v[i], json_pack("{s:I,s:s}", "bytes",
+		if (json_object_set_new(files, names->v[i], json_pack("{s:I,s:s}", "bytes",
 				(json_int_t)bytes, "sha256", hex))) {
 			wl_err_nomem(err, state_name, 0);
 			goto fail;
@@ -174,13 +175,31 @@ static json_t *describe_files(const char *dir, struct wl_err *err)
 		free(path);
 		path = NULL;
 	}
-	wl_names_release(&names);
 	return files;
 fail:
 	free(path);
 	json_decref(files);
-	wl_names_release(&names);
 	return NULL;
+}
+
+/* The files described are those in the directory. */
+static int check_complete(const struct wl_ckpt *c, const json_t *files, struct wl_err *err)
+{
+	struct wl_names names = {0};
+	int ret = 0;
+
+	WL_TRY(wl_list_dir(c->tmp, "*", &names, err));
+	for (size_t i = 0; i < names.n && ret == 0; i++)
+		if (!json_object_get(files, names.v[i]))
+			ret = wl_err_set(err, WL_EFAIL, "%s/%s: this file is in a checkpoint that "
+				"is being written, and no rank says that it wrote it; let one run "
+				"at a time write here", c->tmp, names.v[i]);
+	if (ret == 0 && names.n != json_object_size(files))
+		ret = wl_err_set(err, WL_EFAIL, "%s: the checkpoint being written has %zu files, "
+			"and the ranks have written %zu: do all of them see the same directory?",
+			c->tmp, names.n, json_object_size(files));
+	wl_names_release(&names);
+	return ret;
 }
 
 /* The hash of state without its key "check". */
@@ -203,15 +222,12 @@ static int self_check(const json_t *state, char hex[WL_SHA256_HEX], struct wl_er
 	return 0;
 }
 
-static int write_state(struct wl_ckpt *c, json_t *state, struct wl_err *err)
+static int write_state(struct wl_ckpt *c, json_t *state, json_t *files, struct wl_err *err)
 {
 	char check[WL_SHA256_HEX], *path;
-	json_t *files = describe_files(c->tmp, err);
 	int ret;
 
-	if (!files)
-		return -1;
-	if (json_object_set_new(state, "files", files) ||
+	if (json_object_set(state, "files", files) ||
 		json_object_set_new(state, "version", json_integer(WL_CKPT_VERSION)) ||
 		json_object_set_new(state, "step", json_integer(c->step)))
 		return wl_err_nomem(err, state_name, 0);
@@ -243,7 +259,22 @@ static void point_latest(const struct wl_ckpt *c)
 
 int wl_ckpt_commit(struct wl_ckpt *c, json_t *state, struct wl_err *err)
 {
-	WL_TRY(write_state(c, state, err));
+	struct wl_names names = {0};
+	json_t *files;
+	int ret;
+
+	WL_TRY(wl_list_dir(c->tmp, "*", &names, err));
+	files = wl_ckpt_describe(c, &names, err);
+	ret = files ? wl_ckpt_commit_files(c, state, files, err) : -1;
+	json_decref(files);
+	wl_names_release(&names);
+	return ret;
+}
+
+int wl_ckpt_commit_files(struct wl_ckpt *c, json_t *state, json_t *files, struct wl_err *err)
+{
+	WL_TRY(check_complete(c, files, err));
+	WL_TRY(write_state(c, state, files, err));
 	WL_TRY(wl_fsync_dir(c->tmp, err));
 	if (rename(c->tmp, c->path) < 0)
 		return wl_err_errno(err, "%s: cannot be renamed to %s", c->tmp, c->path);
@@ -429,7 +460,7 @@ int wl_ckpt_load(const char *path, char **dir, json_t **state, struct wl_err *er
 	return -1;
 }
 
-int wl_ckpt_prune(const char *run_dir, int64_t keep, struct wl_err *err)
+int wl_ckpt_prune(const char *run_dir, int64_t keep, int64_t every, struct wl_err *err)
 {
 	int64_t *steps;
 	char *path = NULL, *tmp = NULL;
@@ -440,6 +471,8 @@ int wl_ckpt_prune(const char *run_dir, int64_t keep, struct wl_err *err)
 		keep = 1;
 	WL_TRY(list_steps(run_dir, &steps, &n, err));
 	for (i = 0; n > (size_t)keep && i < n - (size_t)keep; i++) {
+		if (every > 0 && steps[i] % every == 0)
+			continue;
 		path = ckpt_path(run_dir, steps[i], err);
 		tmp = wl_strf(err, "%s/.ckpt-%08lld.tmp", run_dir, (long long)steps[i]);
 		if (!path || !tmp)

@@ -12,7 +12,7 @@
 #ifndef WL_TRAIN_CHECKPOINT_CKPT_H
 #define WL_TRAIN_CHECKPOINT_CKPT_H
 
-#include "ops/err.h"
+#include "ops/file.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -42,6 +42,13 @@ WL_MUST_CHECK int wl_ckpt_copy(const struct wl_ckpt *c, const char *from, const 
 /* Syncs and hashes every file, writes state.json (`state` gets the keys version, step, files
  * and check), renames, points RUN/latest at it.  On failure the old state stands. */
 WL_MUST_CHECK int wl_ckpt_commit(struct wl_ckpt *c, json_t *state, struct wl_err *err);
+/* The same in two parts, for files of several ranks.  {name: {bytes, sha256}} of these files, each
+ * synced first; a new reference, NULL on failure. */
+json_t *wl_ckpt_describe(const struct wl_ckpt *c, const struct wl_names *names,
+	struct wl_err *err);
+/* files: the descriptions of all files, borrowed; WL_EFAIL when the directory holds others. */
+WL_MUST_CHECK int wl_ckpt_commit_files(struct wl_ckpt *c, json_t *state, json_t *files,
+	struct wl_err *err);
 /* Removes the temporary directory of one not committed; frees the names. */
 void wl_ckpt_release(struct wl_ckpt *c);
 
@@ -59,7 +66,9 @@ WL_MUST_CHECK int wl_ckpt_load(const char *path, char **dir, json_t **state, str
 /* state.json of a checkpoint that somebody else has verified; NULL on failure. */
 json_t *wl_ckpt_state(const char *dir, struct wl_err *err);
 
-/* Deletes all but the newest `keep` (at least 1) of RUN's checkpoints. */
-WL_MUST_CHECK int wl_ckpt_prune(const char *run_dir, int64_t keep, struct wl_err *err);
+/* Deletes all but the newest `keep` (at least 1) of RUN's checkpoints, and all but those of steps
+ * that are multiples of `every` (0: no step is). */
+WL_MUST_CHECK int wl_ckpt_prune(const char *run_dir, int64_t keep, int64_t every,
+	struct wl_err *err);
 
 #endif

@@ -69,8 +69,11 @@ static void build_towers(struct wl_moco *m, const struct wl_towers *t)
 	struct wl_graph *g = m->query;
 	struct leaves l = make_leaves(g, t, m->part, wl_g_input);
 
+	wl_g_section(g, WL_SECTION_IMAGE);
 	m->image = t->image(g, t->model, l.images, l.boxes, l.region_mask);
+	wl_g_section(g, WL_SECTION_TEXT);
 	m->text = t->text(g, t->model, l.ids, l.text_mask);
+	wl_g_section(g, WL_SECTION_REST);
 	m->images = l.images;
 	m->boxes = l.boxes;
 	m->region_mask = l.region_mask;
@@ -129,7 +132,9 @@ static int64_t build_key(struct wl_moco *m, const struct wl_towers *t)
 	struct leaves l = make_leaves(g, t, m->part, wl_g_external);
 	struct wl_shape shape;
 
+	wl_g_section(g, WL_SECTION_IMAGE);
 	m->image_key = t->image(g, t->model, l.images, l.boxes, l.region_mask);
+	wl_g_section(g, WL_SECTION_TEXT);
 	m->text_key = t->text(g, t->model, l.ids, l.text_mask);
 	wl_g_output(g, m->image_key, "image");
 	wl_g_output(g, m->text_key, "text");

@@ -363,6 +363,7 @@ int wl_gi_backward(struct wl_graph *g, struct wl_err *err)
 		wl_tid gy = grad_of(g, g->op[i].out[0]);
 		if (gy > 0) {
 			struct gop f = g->op[i]; /* the list may move while it grows */
+			g->section = f.section;
 			if (again && f.block)
 				wl_gi_replay(g, again, &f);
 			op_bwd(g, &f, gy);

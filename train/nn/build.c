@@ -60,6 +60,7 @@ struct gop *wl_gi_op(struct wl_graph *g, enum wl_op_kind kind, const char *label
 	struct gop *op = &g->op[g->n_ops];
 	memset(op, 0, sizeof(*op));
 	op->op.kind = kind;
+	op->section = g->section;
 	op->op.label = label;
 	op->op.attr.compute = g->opts.compute_dtype;
 	op->block = g->block;

@@ -174,9 +174,27 @@ static double now_ms(void)
 	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
+/* Operation `op` begins (-1: none does): the time since *since was that of section *now. */
+static void spend(struct wl_graph *g, int op, int *now, double *since)
+{
+	int next = op < 0 ? -1 : (int)g->op[op].section;
+	if (op >= 0)
+		g->spent_flops[next] += wl_gi_op_flops(&g->op[op].op);
+	if (next == *now)
+		return;
+	double t = now_ms();
+	if (*now >= 0)
+		g->spent_s[*now] += 1e-3 * (t - *since);
+	*now = next;
+	*since = t;
+}
+
 static int run_range(struct wl_graph *g, int from, int to, bool timed, struct wl_err *err)
 {
+	int section = -1;
+	double since = 0;
 	for (int i = from; i < to; i++) {
+		spend(g, i, &section, &since);
 		double start = timed ? now_ms() : 0;
 		struct wl_op *op = &g->op[i].op;
 		if (g->hooks.before)
@@ -193,7 +211,20 @@ static int run_range(struct wl_graph *g, int from, int to, bool timed, struct wl
 			g->op[i].ms = now_ms() - start;
 		}
 	}
+	spend(g, -1, &section, &since);
 	return 0;
+}
+
+void wl_g_section(struct wl_graph *g, enum wl_section section)
+{
+	g->section = section;
+}
+
+void wl_graph_spent(const struct wl_graph *g, enum wl_section section, double *seconds,
+	double *flops)
+{
+	*seconds = g->spent_s[section];
+	*flops = g->spent_flops[section];
 }
 
 void wl_graph_hook(struct wl_graph *g, const struct wl_graph_hooks *hooks)

@@ -60,6 +60,14 @@ struct wl_shape wl_g_shape(const struct wl_graph *g, wl_tid t);
 /* For model code: records a failure of its own, as the builders do; returns -1. */
 wl_tid wl_g_fail(struct wl_graph *g, const char *fmt, ...) WL_PRINTF(2, 3);
 
+/* Operations built from now on, and their backward, belong to this part of the model (0 at first):
+ * time and work are counted by part. */
+enum wl_section { WL_SECTION_REST, WL_SECTION_IMAGE, WL_SECTION_TEXT, WL_SECTIONS };
+void wl_g_section(struct wl_graph *g, enum wl_section section);
+/* What the graph's runs so far have spent there; flops: of matrix products and convolutions. */
+void wl_graph_spent(const struct wl_graph *g, enum wl_section section, double *seconds,
+	double *flops);
+
 /* --- leaves --- */
 
 /* An input to be filled before each run. */

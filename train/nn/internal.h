@@ -38,6 +38,7 @@ struct gop {
 	int block;   /* number of its block, 0: in none */
 	bool replay; /* a forward operation run again for backward */
 	double ms; /* of the last profiled run */
+	enum wl_section section;
 };
 
 struct seed {
@@ -65,6 +66,8 @@ struct wl_graph {
 	size_t arena_bytes, unshared_bytes, scratch_bytes;
 	struct wl_run run;
 	struct wl_graph_hooks hooks;
+	enum wl_section section; /* of what is being built */
+	double spent_s[WL_SECTIONS], spent_flops[WL_SECTIONS];
 	double flops_forward, flops_backward;
 };
 

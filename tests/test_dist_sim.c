@@ -1,0 +1,417 @@
+/*
+ * Training on simulated ranks (threads of this process) over a model of several buckets: all
+ * stages give the same bits, one rank with the whole batch the same losses, each rank keeps the
+ * memory that the plan says, and delays, lost messages and killed ranks end as they should.
+ */
+#include "tests/support/cm.h"
+#include "tests/support/tiny_towers.h"
+#include "train/trainer.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { STEPS = 4, WIDE = 512, DEEP = 6, MAX_RANKS = 4 };
+
+static struct wl_err err;
+
+/* --- the tiny towers with some weight behind them: 1.3 M floats, 6 buckets of 1 MiB --- */
+
+static struct wl_towers tiny;
+
+static wl_tid ballast(struct wl_graph *g, wl_tid x, const char *tower)
+{
+	char name[64];
+
+	for (int i = 0; i <= DEEP; i++) {
+		int64_t in = i ? WIDE : TINY_DIM, out = i < DEEP ? WIDE : TINY_DIM;
+
+		snprintf(name, sizeof name, "%s.deep.%d.weight", tower, i);
+		x = wl_g_linear(g, x, wl_g_param(g, name, WL_LAYOUT_PLAIN, WL_SHAPE(out, in),
+			WL_PARAM_WEIGHT), WL_NONE, i < DEEP ? WL_ACT_GELU : WL_ACT_NONE);
+	}
+	return wl_g_l2_normalize(g, x, 1e-12f);
+}
+
+static wl_tid image_tower(struct wl_graph *g, const void *model, wl_tid images, wl_tid boxes,
+	wl_tid mask)
+{
+	return ballast(g, tiny.image(g, model, images, boxes, mask), "image");
+}
+
+static wl_tid text_tower(struct wl_graph *g, const void *model, wl_tid ids, wl_tid mask)
+{
+	return tiny.text(g, model, ids, mask);
+}
+
+static int init(struct wl_params *p, const void *model, uint64_t seed, struct wl_err *e)
+{
+	(void)model;
+	(void)e;
+	for (int i = 0; i < p->n; i++) {
+		const struct wl_param *entry = &p->item[i];
+		bool one = strstr(entry->name, "bn.weight") || strstr(entry->name, "running_var");
+		bool weight = entry->flags & WL_PARAM_DECAY;
+		float *v = malloc((size_t)entry->count * sizeof *v);
+		struct wl_rng_key key = wl_rng_key_name(seed, entry->name);
+
+		for (int64_t k = 0; k < entry->count; k++)
+			v[k] = one ? 1 : weight ? 0.1f * wl_rng_normal(key, (uint64_t)k) : 0;
+		wl_param_from_torch(p, i, v);
+		free(v);
+	}
+	return 0;
+}
+
+/* --- one rank --- */
+
+struct job {
+	struct wl_train_config config;
+	int64_t steps;
+	/* what rank 0 saw, and all ranks' memory */
+	double loss[STEPS], norm[STEPS], tau[STEPS];
+	uint64_t hash;
+	double resident[MAX_RANKS][5]; /* weights, gradients, m, v, momentum */
+	int64_t weights;
+	pthread_mutex_t lock;
+};
+
+/* Rows rank, rank + world, ... of a batch of the tiny pairs, in memory of the caller's. */
+struct rows {
+	float pixels[TINY_BATCH][TINY_PX * TINY_PX * 3], boxes[TINY_BATCH][TINY_REGIONS * 4];
+	float mask[TINY_BATCH][TINY_REGIONS], text_mask[TINY_BATCH][TINY_LEN];
+	int32_t ids[TINY_BATCH][TINY_LEN];
+	int64_t pairs[TINY_BATCH];
+	uint64_t hashes[TINY_BATCH];
+};
+
+static struct wl_moco_batch take_rows(struct job *j, struct rows *r, int64_t step, int rank,
+	int world)
+{
+	const struct wl_moco_batch *b;
+	int n = 0;
+
+	pthread_mutex_lock(&j->lock);
+	b = tiny_batch(step);
+	for (int i = rank; i < TINY_BATCH; i += world, n++) {
+		memcpy(r->pixels[n], b->images + i * TINY_PX * TINY_PX * 3, sizeof r->pixels[0]);
+		memcpy(r->boxes[n], b->boxes + i * TINY_REGIONS * 4, sizeof r->boxes[0]);
+		memcpy(r->mask[n], b->region_mask + i * TINY_REGIONS, sizeof r->mask[0]);
+		memcpy(r->text_mask[n], b->text_mask + i * TINY_LEN, sizeof r->text_mask[0]);
+		memcpy(r->ids[n], b->ids + i * TINY_LEN, sizeof r->ids[0]);
+		r->pairs[n] = b->pair_ids[i];
+		r->hashes[n] = b->text_hash[i];
+	}
+	pthread_mutex_unlock(&j->lock);
+	return (struct wl_moco_batch){r->pixels[0], r->boxes[0], r->mask[0], r->ids[0],
+		r->text_mask[0], r->pairs, r->hashes};
+}
+
+/* Bytes of an array that are in memory. */
+static double resident(const void *p, size_t bytes)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), n = (bytes + page - 1) / page, here = 0;
+	unsigned char *v = malloc(n + 1);
+
+	if (mincore((void *)(uintptr_t)p, bytes, v) == 0)
+		for (size_t i = 0; i < n; i++)
+			here += v[i] & 1;
+	free(v);
+	return (double)(here * page);
+}
+
+static void note_memory(struct job *j, struct wl_trainer *t, int rank)
+{
+	size_t bytes = (size_t)t->params.weights * sizeof(float);
+	const void *arrays[5] = {t->params.value, t->params.grad, t->optim.m, t->optim.v,
+		t->moco.momentum.value};
+
+	for (int i = 0; i < 5; i++)
+		j->resident[rank][i] = arrays[i] ? resident(arrays[i], bytes) : 0;
+}
+
+static uint64_t hash_of(const float *v, int64_t n)
+{
+	uint64_t h = 0xcbf29ce484222325u;
+
+	for (int64_t i = 0; i < n; i++) {
+		uint32_t bits;
+
+		memcpy(&bits, v + i, sizeof bits);
+		h = (h ^ bits) * 0x100000001b3u;
+	}
+	return h;
+}
+
+static int steps(struct job *j, struct wl_trainer *t, struct wl_err *e)
+{
+	int rank = wl_dist_rank(t->dist), world = wl_dist_world(t->dist);
+	struct rows *rows = calloc(1, sizeof *rows);
+	struct wl_step_report r;
+
+	while (t->step < j->steps) {
+		struct wl_moco_batch b = take_rows(j, rows, t->step, rank, world);
+
+		if (wl_trainer_step(t, &b, &r, e) < 0) {
+			free(rows);
+			return -1;
+		}
+		if (rank || t->step > STEPS)
+			continue;
+		j->loss[t->step - 1] = r.moco.loss;
+		j->norm[t->step - 1] = r.grad_norm;
+		j->tau[t->step - 1] = r.tau;
+	}
+	free(rows);
+	return 0;
+}
+
+static int finish(struct job *j, struct wl_trainer *t, struct wl_err *e)
+{
+	size_t floats = (size_t)t->params.floats;
+	int rank = wl_dist_rank(t->dist);
+	float *whole = malloc(floats * sizeof *whole);
+	int ret = 0;
+
+	if (t->dist) {
+		ret = wl_comm_barrier(wl_dist_comm(t->dist), e);
+		note_memory(j, t, rank);
+		if (rank == 0)
+			j->weights = t->params.weights;
+	}
+	if (ret == 0 && t->dist && t->moco.key)
+		ret = wl_dist_collect(t->dist, &t->moco.momentum, rank ? NULL : whole, e);
+	if (ret == 0 && t->dist)
+		ret = wl_dist_collect(t->dist, &t->params, rank ? NULL : whole, e);
+	if (ret == 0 && t->dist && rank == 0)
+		j->hash = hash_of(whole, t->params.floats);
+	free(whole);
+	return ret;
+}
+
+static int rank_main(struct wl_comm *comm, void *user, struct wl_err *e)
+{
+	struct job *j = user;
+	struct wl_towers towers;
+	struct wl_trainer t;
+	struct wl_dist *dist = NULL;
+	struct wl_backend *be = wl_backend_cpu_open(1, e);
+	int world = wl_comm_size(comm), ret = -1;
+	struct wl_train_config c = j->config;
+
+	tiny_towers(&towers);
+	towers.image = image_tower;
+	towers.text = text_tower;
+	towers.init = init;
+	c.batch = TINY_BATCH / world;
+	if (world > 1)
+		dist = wl_dist_open(comm, &c.dist, e);
+	if (!be || (world > 1 && !dist))
+		return -1;
+	if (wl_trainer_init(&t, &c, &towers, be, dist, 100, TINY_PAIRS, e) < 0)
+		return -1;
+	if (towers.init(&t.params, NULL, t.seed, e) == 0) {
+		wl_trainer_start(&t);
+		ret = steps(j, &t, e);
+	}
+	if (ret == 0)
+		ret = finish(j, &t, e);
+	wl_dist_close(dist);
+	wl_trainer_release(&t);
+	wl_backend_close(be);
+	return ret;
+}
+
+static void prepare(struct job *j, int zero)
+{
+	struct wl_opt table[WL_TRAIN_OPTIONS];
+
+	memset(j, 0, sizeof *j);
+	pthread_mutex_init(&j->lock, NULL);
+	wl_train_config_init(&j->config, table);
+	j->config.moco.queue = 24;
+	j->config.schedule.lr = 1e-3;
+	j->config.schedule.warmup_steps = 1;
+	j->config.dist.zero = zero;
+	j->config.dist.bucket_mb = 1;
+	j->config.dist.sync_bn = true;
+	j->steps = STEPS;
+	OK(wl_train_config_check(&j->config, &err));
+}
+
+static void run(struct job *j, int ranks)
+{
+	if (ranks == 1)
+		OK(rank_main(NULL, j, &err));
+	else
+		OK(wl_comm_simulate(ranks, rank_main, j, &err));
+}
+
+/* --- tests --- */
+
+static void stages_and_ranks_agree(void **state)
+{
+	static struct job one, first, other;
+
+	(void)state;
+	prepare(&one, 0);
+	run(&one, 1);
+	for (int ranks = 2; ranks <= MAX_RANKS; ranks += 2) {
+		for (int zero = 0; zero <= 3; zero++) {
+			prepare(&other, zero);
+			run(&other, ranks);
+			if (zero == 0)
+				first = other;
+			assert_memory_equal(first.loss, other.loss, sizeof first.loss);
+			assert_memory_equal(first.norm, other.norm, sizeof first.norm);
+			assert_memory_equal(first.tau, other.tau, sizeof first.tau);
+			assert_true(first.hash == other.hash);
+		}
+		for (int s = 0; s < STEPS; s++) {
+			assert_true(fabs(one.loss[s] - first.loss[s]) < 1e-4 * one.loss[s]);
+			assert_true(fabs(one.norm[s] - first.norm[s]) < 1e-3 * one.norm[s]);
+		}
+	}
+}
+
+/* CLIP over the embeddings of all ranks. */
+static void clip_agrees(void **state)
+{
+	static struct job one, two;
+
+	(void)state;
+	prepare(&one, 0);
+	one.config.objective = "clip";
+	OK(wl_train_config_check(&one.config, &err));
+	two = one;
+	run(&one, 1);
+	for (int zero = 0; zero <= 3; zero += 3) {
+		two.config.dist.zero = zero;
+		two.steps = STEPS;
+		/* no momentum store to collect: losses say enough */
+		two.hash = 0;
+		OK(wl_comm_simulate(2, rank_main, &two, &err));
+		for (int s = 0; s < STEPS; s++) {
+			assert_true(fabs(one.loss[s] - two.loss[s]) < 1e-4 * one.loss[s]);
+			assert_true(fabs(one.norm[s] - two.norm[s]) < 1e-3 * one.norm[s]);
+		}
+	}
+}
+
+/* What each class takes, by page, against the plan of --dry-run. */
+static void memory_is_as_planned(void **state)
+{
+#if defined(__SANITIZE_ADDRESS__)
+	(void)state;
+	SKIP("the sanitizer's memory is not given back page by page");
+#else
+	static const char *const names[5] = {"weights", "gradients", "m", "v", "momentum"};
+	static struct job j;
+
+	(void)state;
+	for (int ranks = 2; ranks <= MAX_RANKS; ranks += 2)
+		for (int zero = 0; zero <= 3; zero++) {
+			struct wl_dist_plan plan;
+			double want[5];
+
+			prepare(&j, zero);
+			run(&j, ranks);
+			wl_dist_plan(&j.config.dist, ranks, j.weights, j.weights, 8, &plan);
+			want[0] = plan.weights;
+			want[1] = plan.gradients;
+			want[2] = want[3] = plan.adam / 2;
+			want[4] = plan.momentum;
+			for (int r = 0; r < ranks; r++)
+				for (int i = 0; i < 5; i++)
+					if (fabs(j.resident[r][i] - want[i]) > 0.03 * want[i] + 32768)
+						fail_msg("zero %d, rank %d of %d, %s: %.0f bytes, "
+							"planned %.0f", zero, r, ranks, names[i],
+							j.resident[r][i], want[i]);
+			print_message("zero %d, %d ranks: %.2f MiB a rank (weights %.2f, gradients "
+				"%.2f, Adam %.2f, momentum %.2f)\n", zero, ranks,
+				(j.resident[0][0] + j.resident[0][1] + j.resident[0][2] +
+					j.resident[0][3] + j.resident[0][4]) / 1048576,
+				j.resident[0][0] / 1048576, j.resident[0][1] / 1048576,
+				(j.resident[0][2] + j.resident[0][3]) / 1048576,
+				j.resident[0][4] / 1048576);
+		}
+#endif
+}
+
+static double now_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void delays_change_nothing(void **state)
+{
+	struct wl_comm_faults late = {.delay_us = 300, .kill_rank = -1, .drop_rank = -1,
+		.timeout_s = 60};
+	static struct job plain, delayed;
+
+	(void)state;
+	prepare(&plain, 3);
+	run(&plain, 3);
+	for (late.seed = 1; late.seed <= 2; late.seed++) {
+		prepare(&delayed, 3);
+		OK(wl_comm_simulate_faults(3, rank_main, &delayed, &late, &err));
+		assert_memory_equal(plain.loss, delayed.loss, sizeof plain.loss);
+		assert_true(plain.hash == delayed.hash);
+	}
+}
+
+/* Whichever rank dies, at whichever exchange: the others end, soon. */
+static void lost_ranks_end_the_run(void **state)
+{
+	struct wl_comm_faults f = {.drop_rank = -1, .timeout_s = 2};
+	static struct job j;
+
+	(void)state;
+	for (int i = 0; i < 5; i++) {
+		double start = now_s();
+
+		f.kill_rank = i % 3;
+		f.kill_at = 3 + 37 * i;
+		prepare(&j, i % 4);
+		j.steps = 1000;
+		FAILS(WL_EFAIL, "is killed in exchange",
+			wl_comm_simulate_faults(3, rank_main, &j, &f, &err));
+		assert_true(now_s() - start < 30);
+	}
+	f.kill_rank = -1;
+	for (int i = 0; i < 2; i++) { /* a message that never arrives */
+		f.drop_rank = i % 3;
+		f.drop_at = 10 + 50 * i;
+		prepare(&j, i % 4);
+		j.steps = 1000;
+		FAILS(WL_ERETRY, "", wl_comm_simulate_faults(3, rank_main, &j, &f, &err));
+	}
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	tiny_towers(&tiny);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		 cmocka_unit_test(stages_and_ranks_agree),
+		cmocka_unit_test(clip_agrees),
+		cmocka_unit_test(memory_is_as_planned),
+		cmocka_unit_test(delays_change_nothing),
+		cmocka_unit_test(lost_ranks_end_the_run),
+	};
+
+	return cmocka_run_group_tests(tests, set_up, NULL);
+}
