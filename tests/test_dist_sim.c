@@ -279,6 +279,24 @@ static void stages_and_ranks_agree(void **state)
 	}
 }
 
+/* With in_batch the keys of all ranks are negatives. */
+static void in_batch_negatives_are_all_ranks(void **state)
+{
+	static struct job one, two;
+
+	(void)state;
+	prepare(&one, 0);
+	one.config.moco.in_batch = true;
+	run(&one, 1);
+	for (int ranks = 2; ranks <= MAX_RANKS; ranks += 2) {
+		prepare(&two, 2);
+		two.config.moco.in_batch = true;
+		run(&two, ranks);
+		for (int s = 0; s < STEPS; s++)
+			assert_true(fabs(one.loss[s] - two.loss[s]) < 1e-4 * one.loss[s]);
+	}
+}
+
 /* CLIP over the embeddings of all ranks. */
 static void clip_agrees(void **state)
 {
@@ -407,6 +425,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		 cmocka_unit_test(stages_and_ranks_agree),
+		cmocka_unit_test(in_batch_negatives_are_all_ranks),
 		cmocka_unit_test(clip_agrees),
 		cmocka_unit_test(memory_is_as_planned),
 		cmocka_unit_test(delays_change_nothing),

@@ -117,6 +117,8 @@ void wl_train_config_init(struct wl_train_config *c, struct wl_opt *table)
 			"batch norm over the samples of all ranks", false},
 		{"dist.bucket-mb", WL_OPT_INT, &c->dist.bucket_mb, "MB",
 			"weights and gradients travel in pieces of this size", false},
+		{"dist.ranks", WL_OPT_INT, &c->plan_ranks, "N",
+			"ranks that --dry-run plans for, 0: those it is started on", false},
 		{"dist.timeout", WL_OPT_DOUBLE, &c->dist_timeout, "SECONDS",
 			"a rank that waits longer for another ends the run (exit code 75)", false},
 		{"epochs", WL_OPT_INT, &c->epochs, "N", "passes over the data", false},
@@ -187,6 +189,9 @@ int wl_train_config_check(struct wl_train_config *c, struct wl_err *err)
 			(long long)c->epochs,
 			(long long)c->ckpt_every, (long long)c->ckpt_keep, (long long)c->max_steps,
 			(long long)c->val_every);
+	if (c->plan_ranks < 0 || c->plan_ranks > WL_TRAINER_RANKS)
+		return wl_err_set(err, WL_EUSAGE, "dist.ranks is %lld: expected 0 to %d",
+			(long long)c->plan_ranks, WL_TRAINER_RANKS);
 	if (c->dist.zero < 0 || c->dist.zero > 3 || c->dist.bucket_mb < 1 || c->dist_timeout < 0)
 		return wl_err_set(err, WL_EUSAGE, "dist.zero is %lld, dist.bucket-mb %lld and "
 			"dist.timeout %g: expected 0 to 3, at least 1, and not negative (0: wait "

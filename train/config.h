@@ -11,6 +11,8 @@
 #include "train/optim/optim.h"
 #include "train/optim/schedule.h"
 
+enum { WL_TRAINER_RANKS = 1024 }; /* at most */
+
 struct wl_train_config {
 	const char *shards, *cache, *run, *device, *precision;
 	struct wl_strs init; /* files of weights: FILE or PREFIX=FILE */
@@ -36,6 +38,7 @@ struct wl_train_config {
 
 	struct wl_dist_config dist;
 	double dist_timeout; /* seconds */
+	int64_t plan_ranks;  /* of --dry-run */
 
 	int64_t epochs, max_steps;
 	bool ckpt_wait;

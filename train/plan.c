@@ -22,23 +22,69 @@ static void print_graph(const char *name, const struct wl_graph *g, double *byte
 	*flops += s.flops_forward + s.flops_backward;
 }
 
+/* What stays on one rank by class, at each stage, and what it sends in a step. */
+static void print_memory(const struct wl_train_config *c, const struct wl_trainer *t, int ranks,
+	double activations, double queues)
+{
+	double adam = 2.0 * (double)wl_dtype_bytes(c->optim.state);
+	struct wl_dist_config how = c->dist;
+
+	printf("memory of a rank, GiB, on %d rank%s%s\n", ranks, ranks > 1 ? "s" : "",
+		ranks > 1 ? "" : " (stages differ on several: --dist.ranks)");
+	printf("  zero    weights  gradients       Adam   momentum     coming activations"
+	       "     queues        all   sent a step\n");
+	for (how.zero = 0; how.zero <= (ranks > 1 ? 3 : 0); how.zero++) {
+		struct wl_dist_plan p;
+
+		wl_dist_plan(&how, ranks, t->params.weights,
+			wl_params_trainable_count(&t->params), adam, &p);
+		if (!wl_moco_has_keys(&t->moco))
+			p.momentum = 0;
+		printf("%s %4lld %10.3f %10.3f %10.3f %10.3f %10.3f  %10.3f %10.3f %10.3f %10.3f "
+		       "GiB\n", ranks > 1 && how.zero == c->dist.zero ? "->" : "  ",
+			(long long)how.zero, gib(p.weights), gib(p.gradients), gib(p.adam),
+			gib(p.momentum), gib(p.coming), gib(activations), gib(queues),
+			gib(p.weights + p.gradients + p.adam + p.momentum + p.coming + activations +
+				queues), gib(p.sent));
+	}
+	if (!c->ckpt_wait)
+		printf("  while a checkpoint is written, its copy comes on top (not with "
+		       "--ckpt.wait, nor at the end)\n");
+}
+
+/* The number of ranks to plan for; *print: this rank is to speak. */
+static int count_ranks(const struct wl_train_config *c, int *ranks, bool *print,
+	struct wl_err *err)
+{
+	struct wl_comm *comm = wl_comm_open(err);
+
+	if (!comm)
+		return -1;
+	*ranks = c->plan_ranks ? (int)c->plan_ranks : wl_comm_size(comm);
+	*print = wl_comm_rank(comm) == 0;
+	wl_comm_close(comm);
+	return 0;
+}
+
 int wl_train_plan(const struct wl_train_job *job, struct wl_err *err)
 {
 	const struct wl_train_config *c = job->config;
 	struct wl_backend *be = wl_backend_cpu_open((int)c->threads, err);
 	struct wl_trainer t;
-	double bytes = 0, flops = 0, weights;
+	double bytes = 0, flops = 0;
 	size_t queues;
-	int ret = -1;
+	int ret = -1, ranks;
+	bool print = true;
 
 	if (!be)
 		return -1;
+	if (count_ranks(c, &ranks, &print, err) < 0 || !print) {
+		wl_backend_close(be);
+		return print ? -1 : 0;
+	}
 	if (wl_trainer_init(&t, c, &job->towers, be, NULL, c->schedule.warmup_steps + 1, INT64_MAX / 4,
 		    err) < 0)
 		goto out;
-	/* values, gradients, two moments, momentum values */
-	weights = (wl_moco_has_keys(&t.moco) ? 5.0 : 4.0) * sizeof(float) *
-		(double)t.params.floats;
 	queues = 2 * t.moco.image_queue.size * (t.moco.image_queue.dim * sizeof(float) +
 		WL_QUEUE_IDS * sizeof(int64_t));
 	printf("parameters   %lld floats in the towers, %lld of them trainable; the momentum "
@@ -57,9 +103,7 @@ int wl_train_plan(const struct wl_train_job *job, struct wl_err *err)
 	print_graph("query", t.moco.query, &bytes, &flops);
 	if (t.moco.loss)
 		print_graph("loss", t.moco.loss, &bytes, &flops);
-	printf("memory       %.3f GiB: %.3f weights, gradients, moments and momentum, %.3f "
-	       "activations, %.3f queues\n", gib(bytes + weights + (double)queues), gib(weights),
-		gib(bytes), gib((double)queues));
+	print_memory(c, &t, ranks, bytes, (double)queues);
 	printf("a step       %.2f GFLOP, %.2f a pair\n", 1e-9 * flops,
 		1e-9 * flops / (double)c->batch);
 	ret = 0;

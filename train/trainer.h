@@ -11,8 +11,6 @@
 #include "train/config.h"
 #include "train/moco/moco.h"
 
-enum { WL_TRAINER_RANKS = 1024 }; /* at most */
-
 struct wl_trainer {
 	const struct wl_train_config *config; /* borrowed */
 	struct wl_backend *backend;           /* borrowed */

@@ -89,12 +89,23 @@ wl_tid wl_moco_scale_param(struct wl_graph *g, const struct wl_moco_config *c)
 		c->learn_tau ? WL_PARAM_GAIN : 0);
 }
 
+/* The keys of all ranks are in-batch negatives of each. */
+static bool all_negatives(const struct wl_moco *m)
+{
+	const struct wl_moco_config *c = &m->config;
+
+	return c->in_batch && wl_comm_size(c->comm) > 1 && !c->online_positive &&
+		c->accumulate == 1 && !c->extra_positives;
+}
+
 /* What MoCo adds to the query graph: both losses over a part, backward. */
 static void build_losses(struct wl_moco *m)
 {
 	struct wl_graph *g = m->query;
-	int64_t b = m->part, k = m->config.queue;
+	int64_t k = m->config.queue;
+	int64_t b = all_negatives(m) ? m->batch * wl_comm_size(m->config.comm) : m->part;
 	struct wl_infonce loss = {
+		.first = all_negatives(m) ? m->batch * wl_comm_rank(m->config.comm) : 0,
 		.log_scale = wl_moco_scale_param(g, &m->config),
 		.row_ids = wl_g_external(g, "row_ids", WL_I64, WL_SHAPE(b, WL_QUEUE_IDS)),
 		.in_batch = m->config.in_batch,
@@ -177,10 +188,11 @@ static int init_moco(struct wl_moco *m, const struct wl_towers *towers,
 	if (wl_comm_size(m->config.comm) > 1) {
 		size_t all = (size_t)m->batch * (size_t)wl_comm_size(m->config.comm);
 
-		m->peer_keys = malloc(all * d * sizeof *m->peer_keys);
+		m->peer_image = malloc(all * d * sizeof *m->peer_image);
+		m->peer_text = malloc(all * d * sizeof *m->peer_text);
 		m->peer_ids = malloc(all * WL_QUEUE_IDS * sizeof *m->peer_ids);
-		if (!m->peer_keys || !m->peer_ids)
-			return wl_err_nomem(err, "the keys of all ranks", all * d * 4);
+		if (!m->peer_image || !m->peer_text || !m->peer_ids)
+			return wl_err_nomem(err, "the keys of all ranks", 2 * all * d * 4);
 	}
 	/* Streams of their own, so that the two queues start different. */
 	WL_TRY(wl_queue_init(&m->image_queue, k, d, seed * 2 + 1, err));
@@ -229,13 +241,16 @@ static void bind_all(struct wl_moco *m)
 		if (wl_graph_find(k, inputs[i]) >= 0)
 			wl_graph_bind(k, wl_graph_find(k, inputs[i]),
 				wl_graph_data(q, wl_graph_find(q, inputs[i])));
-	wl_graph_bind(q, wl_graph_find(q, "row_ids"), m->row_ids);
+	wl_graph_bind(q, wl_graph_find(q, "row_ids"),
+		all_negatives(m) ? m->peer_ids : m->row_ids);
 	wl_graph_bind(q, wl_graph_find(q, "image_queue"), m->image_queue.keys);
 	wl_graph_bind(q, wl_graph_find(q, "text_queue"), m->text_queue.keys);
 	wl_graph_bind(q, wl_graph_find(q, "image_queue_ids"), m->image_queue.ids);
 	wl_graph_bind(q, wl_graph_find(q, "text_queue_ids"), m->text_queue.ids);
-	wl_graph_bind(q, wl_graph_find(q, "image_key"), wl_graph_data(k, m->image_key));
-	wl_graph_bind(q, wl_graph_find(q, "text_key"), wl_graph_data(k, m->text_key));
+	wl_graph_bind(q, wl_graph_find(q, "image_key"),
+		all_negatives(m) ? m->peer_image : wl_graph_data(k, m->image_key));
+	wl_graph_bind(q, wl_graph_find(q, "text_key"),
+		all_negatives(m) ? m->peer_text : wl_graph_data(k, m->text_key));
 }
 
 /* Copies every buffer of both stores to m->stats or, with `back`, from there; nothing unless
@@ -382,7 +397,8 @@ void wl_moco_release(struct wl_moco *m)
 	wl_queue_release(&m->image_queue);
 	wl_queue_release(&m->text_queue);
 	free(m->row_ids);
-	free(m->peer_keys);
+	free(m->peer_image);
+	free(m->peer_text);
 	free(m->peer_ids);
 	free(m->stats);
 	*m = (struct wl_moco){0};
@@ -432,6 +448,18 @@ void wl_moco_add_result(const struct wl_moco *m, struct wl_graph *g, double weig
 	}
 }
 
+/* Keys and identities of all ranks. */
+static int gather_keys(struct wl_moco *m, struct wl_err *err)
+{
+	struct wl_comm *c = m->config.comm;
+	size_t keys = (size_t)(m->batch * m->dim) * sizeof(float);
+
+	WL_TRY(wl_comm_all_gather(c, m->row_ids,
+		(size_t)m->batch * WL_QUEUE_IDS * sizeof *m->row_ids, m->peer_ids, err));
+	WL_TRY(wl_comm_all_gather(c, m->image_keys, keys, m->peer_image, err));
+	return wl_comm_all_gather(c, m->text_keys, keys, m->peer_text, err);
+}
+
 /* A part's keys, then its losses and gradients. */
 static int step_part(struct wl_moco *m, const struct wl_moco_batch *b, int64_t p, uint64_t seed,
 	uint64_t step, struct wl_err *err)
@@ -445,6 +473,8 @@ static int step_part(struct wl_moco *m, const struct wl_moco_batch *b, int64_t p
 		n * sizeof(float));
 	be->upload(be, m->text_keys + (size_t)p * n, wl_graph_data(m->key, m->text_key),
 		n * sizeof(float));
+	if (all_negatives(m))
+		WL_TRY(gather_keys(m, err));
 	if (m->config.accumulate > 1)
 		wl_graph_bind(m->query, wl_graph_find(m->query, "row_ids"),
 			m->row_ids + p * m->part * WL_QUEUE_IDS);
@@ -479,18 +509,15 @@ int wl_moco_step(struct wl_moco *m, const struct wl_moco_batch *b, uint64_t seed
 				   : wl_clip_step(m, b, seed, step, out, err);
 }
 
-/* Keys of all ranks into one queue; ids: of all ranks, by rank. */
-static int push_all(struct wl_moco *m, struct wl_queue *q, const float *keys, struct wl_err *err)
+/* Keys of all ranks into one queue, in the order of one rank that holds the whole batch. */
+static void push_all(const struct wl_moco *m, struct wl_queue *q, const float *keys)
 {
 	size_t n = (size_t)m->batch, world = (size_t)wl_comm_size(m->config.comm), i, r;
 
-	WL_TRY(wl_comm_all_gather(m->config.comm, keys, n * q->dim * sizeof *keys, m->peer_keys,
-		err));
 	for (i = 0; i < n; i++) /* sample i of rank r is sample i * world + r of all */
 		for (r = 0; r < world; r++)
-			wl_queue_push(q, m->peer_keys + (r * n + i) * q->dim,
+			wl_queue_push(q, keys + (r * n + i) * q->dim,
 				m->peer_ids + (r * n + i) * WL_QUEUE_IDS, 1);
-	return 0;
 }
 
 int wl_moco_push(struct wl_moco *m, struct wl_err *err)
@@ -499,11 +526,12 @@ int wl_moco_push(struct wl_moco *m, struct wl_err *err)
 
 	if (!wl_moco_has_keys(m))
 		return 0;
-	if (m->peer_keys) {
-		WL_TRY(wl_comm_all_gather(m->config.comm, m->row_ids,
-			n * WL_QUEUE_IDS * sizeof *m->row_ids, m->peer_ids, err));
-		WL_TRY(push_all(m, &m->image_queue, m->image_keys, err));
-		return push_all(m, &m->text_queue, m->text_keys, err);
+	if (m->peer_ids) {
+		if (!all_negatives(m)) /* else they were gathered before the losses */
+			WL_TRY(gather_keys(m, err));
+		push_all(m, &m->image_queue, m->peer_image);
+		push_all(m, &m->text_queue, m->peer_text);
+		return 0;
 	}
 	wl_queue_push(&m->image_queue, m->image_keys, m->row_ids, n);
 	wl_queue_push(&m->text_queue, m->text_keys, m->row_ids, n);

@@ -22,6 +22,10 @@
  * keys' gradients go back to where they came from (open_clip's local loss with gathered
  * gradients).
  *
+ * MoCo over several ranks: every rank pushes the keys of all, and with in_batch meets those of all
+ * as negatives, so that W ranks are one rank with W times the batch (not with parts, extra
+ * positives or online keys: then in-batch negatives are a rank's own).
+ *
  * A step's pairs may be taken in several parts (accumulate), each as large as the graphs.  MoCo's
  * parts are independent: with in_batch a part's negatives are its own.  CLIP's are not: all
  * embeddings are found first, then each part is run again with the gradient of the whole
@@ -103,8 +107,10 @@ struct wl_moco {
 	 * ranks, [ranks * batch, D], this rank's at rank * batch, then their gradients. */
 	float *image_keys, *text_keys; /* [batch,D] */
 	float *image_grad, *text_grad;
-	float *peer_keys; /* MoCo on several ranks: keys of all, [ranks * batch, D]; owned */
-	int64_t *peer_ids; /* and identities, [ranks * batch, 2]; owned */
+	/* MoCo on several ranks: keys of all, [ranks * batch, D], and identities, [ranks * batch, 2],
+	 * by rank; owned. */
+	float *peer_image, *peer_text;
+	int64_t *peer_ids;
 	float *stats;                /* running statistics of both stores before the step, owned */
 	/* tensors of the query graph (losses: of the loss graph with CLIP), then of the key graph */
 	wl_tid images, boxes, region_mask, ids, text_mask, image, text;
