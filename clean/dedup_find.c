@@ -348,7 +348,6 @@ static bool searched(const struct dedup *d, uint32_t i)
 struct picture_search {
 	struct compare c; /* first: it is the context of all callbacks */
 	struct wl_near_search s;
-	uint32_t set; /* the windows that are searched for */
 };
 
 static int each_whole(
@@ -383,7 +382,7 @@ static int each_window(
 		w = at;
 		for (size_t k = 0; k < n; k++, w++) {
 			uint32_t idx = d->own[from + k];
-			for (uint32_t left = searched(d, idx) ? w->present & p->set : 0; left;
+			for (uint32_t left = searched(d, idx) ? w->present : 0; left;
 				left &= left - 1) {
 				int i = __builtin_ctz(left);
 				wl_near_put(&p->s, e, w->hash[i], idx, (uint32_t)i);
@@ -417,11 +416,9 @@ static int find_pictures(struct dedup *d, struct wl_err *err)
 		WL_TRY_OUT(wl_near_run(&p.s, d->comm, d->pool, dedup_memory(d, 40), err));
 		cut += p.s.cut;
 	}
-	for (int s = 0; d->o->image_radius >= 0 && d->o->window_radius >= 0 && s < WL_WINDOW_SETS;
-		s++) {
-		p.set = wl_window_set(s);
+	if (d->o->image_radius >= 0 && d->o->window_radius >= 0) {
 		p.s.radius = d->o->window_radius;
-		p.s.records = d->n_own * (uint64_t)__builtin_popcount(p.set);
+		p.s.records = d->n_own * WL_WINDOWS;
 		p.s.each = each_window;
 		p.s.meet = windows_meet;
 		WL_TRY_OUT(wl_near_run(&p.s, d->comm, d->pool, dedup_memory(d, 40), err));

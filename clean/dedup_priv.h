@@ -1,5 +1,6 @@
-/* Between dedup.c (the stage), dedup_store.c (databases), dedup_find.c (which pairs are alike),
- * dedup_judge.c (what follows from it) and dedup_against.c (evaluation sets). */
+/* Between dedup.c (the stage), dedup_store.c, dedup_load.c and dedup_write.c (databases),
+ * dedup_find.c (which pairs are alike), dedup_judge.c (what follows from it) and dedup_against.c
+ * (evaluation sets). */
 #ifndef WL_CLEAN_DEDUP_PRIV_H
 #define WL_CLEAN_DEDUP_PRIV_H
 
@@ -120,6 +121,8 @@ WL_MUST_CHECK int dedup_db(struct dedup *d, int partition, struct wl_db *db, str
 /* Computes the signatures that are missing in partition p.  Returns 0, also when stopped. */
 WL_MUST_CHECK int dedup_sign(struct dedup *d, const struct wl_text *tx, int p,
 	struct wl_progress *progress, struct wl_err *err);
+/* ---- dedup_load.c ---- */
+
 /* Appends the pairs of partition p to m, own, windows and texts. */
 WL_MUST_CHECK int dedup_load(struct dedup *d, int p, struct wl_err *err);
 /* Which pairs of partition p the published generation has settled under the same options: sets
@@ -129,6 +132,8 @@ WL_MUST_CHECK int dedup_load_old(struct dedup *d, int p, struct wl_err *err);
 WL_MUST_CHECK int dedup_read(
 	struct dedup *d, uint32_t i, enum dedup_kind kind, struct wl_buf *out, struct wl_err *err);
 void dedup_close_dbs(struct dedup *d);
+/* ---- dedup_write.c ---- */
+
 /* Writes verdicts, split groups, edges and the examined list of partition p in one
  * transaction. */
 WL_MUST_CHECK int dedup_write(struct dedup *d, int p, struct wl_err *err);

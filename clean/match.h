@@ -3,8 +3,7 @@
  *
  * Two pictures match when
  *   - their 64-bit perceptual hashes are within a radius and they look alike (clean/phash.h), or
- *   - hashes of a window of each are within another radius, at least one of the two windows
- *     being the whole picture or both the same part, and, once laid upon each other as these
+ *   - hashes of a window of each are within another radius, and, once laid upon each other as these
  *     windows say, they agree: grey up to gain and offset on most of what they share (a band of
  *     text or a logo may cover the rest), colours up to saturation.
  * So a match says that a person would call one an edit of the other: cropped, framed, mirrored,
@@ -41,23 +40,11 @@ WL_MUST_CHECK int wl_view_make_low(
 
 bool wl_view_match(const struct wl_view *a, const struct wl_view *b, struct wl_radii r);
 
-/* Whether hashes of windows i and k may be compared at all. */
+/* Whether hashes of windows i and k may be compared: any two, for two different parts of two
+ * crops may show the same; two mirrored ones say what the whole ones do. */
 static inline bool wl_windows_meet(int i, int k)
 {
-	return i == k || i < WL_WINDOW_PARTS || k < WL_WINDOW_PARTS;
-}
-
-/* Windows are searched for in sets, each of the whole picture's and a quarter of the parts': any
- * two that may be compared are in one of them, most of those that may not are in none, and a set
- * takes a quarter of the memory.  Gives the bits of set s. */
-enum { WL_WINDOW_SETS = 4 };
-static inline uint32_t wl_window_set(int s)
-{
-	uint32_t bits = (1u << WL_WINDOW_PARTS) - 1;
-
-	for (int i = WL_WINDOW_PARTS + s; i < WL_WINDOWS; i += WL_WINDOW_SETS)
-		bits |= 1u << i;
-	return bits;
+	return i != WL_WINDOW_MIRROR || k != WL_WINDOW_MIRROR;
 }
 
 /* Whether the two agree when part ra of a is laid upon part rb of b.  plain: everywhere, not on

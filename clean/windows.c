@@ -295,6 +295,17 @@ static void shrink(const uint32_t *sums, const struct wl_image *grey, uint8_t *s
 	}
 }
 
+int wl_windows_shrink(const struct wl_image *grey, uint8_t *small, struct wl_err *err)
+{
+	uint32_t *sums = sums_of(grey, err);
+
+	if (!sums)
+		return -1;
+	shrink(sums, grey, small);
+	free(sums);
+	return 0;
+}
+
 int wl_windows_make(
 	const struct wl_image *grey, struct wl_windows *out, uint8_t *small, struct wl_err *err)
 {

@@ -47,6 +47,10 @@ int wl_windows_scale(int width, int height);
 WL_MUST_CHECK int wl_windows_make(
 	const struct wl_image *grey, struct wl_windows *out, uint8_t *small, struct wl_err *err);
 
+/* `small` alone. */
+WL_MUST_CHECK int wl_windows_shrink(
+	const struct wl_image *grey, uint8_t *small, struct wl_err *err);
+
 /* The grey picture divided by an integer, means of whole blocks (the last ones may be
  * smaller). */
 WL_MUST_CHECK int wl_windows_reduce(const struct wl_image *grey, int by, struct wl_image *out,

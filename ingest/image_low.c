@@ -75,7 +75,8 @@ static bool huffman_make(struct huffman *h, const uint8_t counts[16], const uint
 	for (int len = 1; len <= 16; len++) {
 		h->offset[len] = k - code;
 		for (int i = 0; i < counts[len - 1]; i++, k++, code++) {
-			if (k >= 256 || code >= 1 << len)
+			/* No code is all ones (T.81 C.2); libjpeg insists on it too. */
+			if (k >= 256 || code >= (1 << len) - 1)
 				return false;
 			h->symbol[k] = symbols[k];
 			if (len > FIRST)
@@ -159,6 +160,9 @@ static bool read_huffman(struct low *l, const uint8_t *p, size_t n)
 			return false;
 		if (!huffman_make(ac ? &l->ac[id] : &l->dc[id], p + 1, p + 17))
 			return false;
+		for (size_t i = 0; !ac && i < count; i++)
+			if (p[17 + i] > 15)
+				return false;
 		p += 17 + count;
 		n -= 17 + count;
 	}

@@ -1,11 +1,12 @@
 /*
  * Grouping synthetic signatures, as dedup does between loading and comparing pictures: equal
- * pixels and texts, whole hashes within 6 bits, 26 window hashes a picture within 4 bits, 21
+ * pixels and texts, whole hashes within 6 bits, 26 window hashes a picture within 3 bits, 21
  * bands a text; every tenth pair is a planted near-duplicate of an earlier one.  Prints seconds,
  * what of the planted ones was found, and the most memory used.
  *
  *   bench_group [PAIRS [MEMORY_MB [THREADS]]]      default 1000000 400 2
  */
+#include "clean/dedup.h"
 #include "clean/match.h"
 #include "clean/minhash.h"
 #include "clean/near.h"
@@ -27,7 +28,6 @@ struct bench {
 	char *members; /* what dedup holds of a pair besides: 88 bytes */
 	struct wl_rows windows, bands;
 	struct wl_near_search s;
-	uint32_t set; /* of windows */
 	struct wl_values found;
 };
 
@@ -104,9 +104,7 @@ static int each_row(struct bench *b, const struct wl_rows *rows, bool near, stru
 		v = at;
 		for (size_t k = 0; k < n; k++, v += words)
 			for (size_t w = 0; w < words; w++)
-				if (near && !(b->set >> w & 1))
-					continue;
-				else if (near)
+				if (near)
 					wl_near_put(
 						&b->s, e, v[w], (uint32_t)(from + k), (uint32_t)w);
 				else
@@ -227,18 +225,15 @@ int main(int argc, char **argv)
 	report(&b, "whole hashes within 6 bits", start, cpu);
 	start = now();
 	cpu = used();
-	for (int s = 0; s < WL_WINDOW_SETS; s++) {
-		b.set = wl_window_set(s);
-		b.s = (struct wl_near_search){.radius = 4,
-			.records = b.n * (uint64_t)__builtin_popcount(b.set),
-			.each = each_window,
-			.meet = meet,
-			.take = take,
-			.ctx = &b};
-		if (wl_near_run(&b.s, NULL, pool, memory * 3 / 4, &err) < 0)
-			die();
-	}
-	report(&b, "windows within 4 bits", start, cpu);
+	b.s = (struct wl_near_search){.radius = WL_DEDUP_WINDOW_RADIUS,
+		.records = b.n * WL_WINDOWS,
+		.each = each_window,
+		.meet = meet,
+		.take = take,
+		.ctx = &b};
+	if (wl_near_run(&b.s, NULL, pool, memory * 3 / 4, &err) < 0)
+		die();
+	report(&b, "windows within their radius", start, cpu);
 	start = now();
 	cpu = used();
 	job.records = b.n * BANDS;
