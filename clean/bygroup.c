@@ -22,7 +22,7 @@ enum {
 	DIGIT = 10,	    /* bits of the mix that a bucket is sorted by at a time */
 	ONE_DIGIT = 1024,   /* records for which one digit is enough */
 	SMALL = 24,	    /* records sorted by insertion */
-	BYTES_A_RECORD = 20 /* with chunks half full at the end, and a bucket's copy */
+	BYTES_A_RECORD = 17 /* with heads of chunks, and a bucket's copy */
 };
 
 /* ---- values ---- */

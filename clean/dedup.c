@@ -189,9 +189,9 @@ static int rows_open(struct dedup *d, struct wl_err *err)
 	d->n = (size_t)total.pairs;
 	d->bands = wl_bands_for(d->o->text_jaccard > 0 ? d->o->text_jaccard : 1);
 	d->text_slots = d->bands.bands > WL_TEXT_VARIANTS ? d->bands.bands : WL_TEXT_VARIANTS;
-	wl_rows_init(&d->windows, sizeof(struct wl_windows), dedup_memory(d, 20), dir);
+	wl_rows_init(&d->windows, sizeof(struct wl_windows), dedup_memory(d, 10), dir);
 	wl_rows_init(&d->texts, sizeof(struct text_row) + (size_t)d->text_slots * sizeof(uint64_t),
-		dedup_memory(d, 20), dir);
+		dedup_memory(d, 10), dir);
 	d->n = 0;
 	return 0;
 }

@@ -72,7 +72,7 @@ static int find_equal(struct dedup *d, bool text, uint32_t **roots, struct wl_er
 	if (!*roots)
 		return wl_err_nomem(err, "sets of pairs", d->n * sizeof(**roots));
 	wl_sets_init(*roots, d->n);
-	WL_TRY_OUT(wl_bygroup(&job, d->comm, d->pool, dedup_memory(d, 40), err));
+	WL_TRY_OUT(wl_bygroup(&job, d->comm, d->pool, dedup_memory(d, 60), err));
 	WL_TRY_OUT(wl_values_gather(&q.found, d->comm, err));
 	for (size_t i = 0; i < q.found.n; i++)
 		(*roots)[(uint32_t)q.found.v[i]] = (uint32_t)(q.found.v[i] >> 32);
@@ -413,7 +413,7 @@ static int find_pictures(struct dedup *d, struct wl_err *err)
 		p.s.radius = d->o->image_radius;
 		p.s.records = d->n_own;
 		p.s.each = each_whole;
-		WL_TRY_OUT(wl_near_run(&p.s, d->comm, d->pool, dedup_memory(d, 40), err));
+		WL_TRY_OUT(wl_near_run(&p.s, d->comm, d->pool, dedup_memory(d, 60), err));
 		cut += p.s.cut;
 	}
 	if (d->o->image_radius >= 0 && d->o->window_radius >= 0) {
@@ -421,7 +421,7 @@ static int find_pictures(struct dedup *d, struct wl_err *err)
 		p.s.records = d->n_own * WL_WINDOWS;
 		p.s.each = each_window;
 		p.s.meet = windows_meet;
-		WL_TRY_OUT(wl_near_run(&p.s, d->comm, d->pool, dedup_memory(d, 40), err));
+		WL_TRY_OUT(wl_near_run(&p.s, d->comm, d->pool, dedup_memory(d, 60), err));
 		cut += p.s.cut;
 	}
 	WL_TRY_OUT(compare_waiting(&p.c, err));
@@ -500,7 +500,7 @@ static int find_texts(struct dedup *d, struct wl_err *err)
 	int ret = -1;
 
 	s.c.waiting_max = dedup_memory(d, 20) / sizeof(uint64_t);
-	WL_TRY_OUT(wl_bygroup(&job, d->comm, d->pool, dedup_memory(d, 40), err));
+	WL_TRY_OUT(wl_bygroup(&job, d->comm, d->pool, dedup_memory(d, 60), err));
 	WL_TRY_OUT(compare_waiting(&s.c, err));
 	WL_TRY_OUT(wl_comm_all_reduce(d->comm, &s.cut, 1, WL_COMM_U64, WL_COMM_SUM, err));
 	d->counts->cut += (int64_t)s.cut;

@@ -16,8 +16,8 @@
 #include <string.h>
 
 enum {
-	LOOK = 10,  /* bits that a step looks at */
-	FIRST = 9, /* and the look-up of a symbol */
+	LOOK = 11,  /* bits that a step looks at */
+	FIRST = 11, /* and the look-up of a symbol */
 	COEFFICIENTS = 64,
 	LOW_END = 5,	/* the place behind the last coefficient that counts at 1/4 */
 	END = 128,	/* what "end of block" adds to the place */
@@ -101,32 +101,36 @@ static inline int extend(uint64_t v, int size)
 }
 
 /* One symbol with all that is behind it: the code must be in the entry, its value need not. */
-static wl_step step_one(const struct huffman *h, unsigned index)
+static inline wl_step step_one(unsigned look)
 {
-	unsigned e = h->look[index >> (LOOK - FIRST)], run = e >> 12, size = e >> 8 & 15;
-	unsigned bits = (e & 0xff) + size, go = size || run ? run + 1 : END;
+	unsigned run = look >> 12, size = look >> 8 & 15;
+	unsigned bits = (look & 0xff) + size, go = size || run ? run + 1 : END;
+	bool bad = !look || (!size && run && run != 15);
 
-	return !e || (!size && run && run != 15) ? 0 : (bits | go << 8) * 0x10001u;
+	return bad ? 0 : (bits | go << 8) * 0x10001u;
+}
+
+/* The first half of each entry goes on by one more symbol where it is all in the bits that are
+ * known.  Without branches: nothing here can be foretold. */
+static void steps_extend(wl_step *steps)
+{
+	enum { MASK = (1 << LOOK) - 1 };
+
+	for (unsigned i = 0; i <= MASK; i++) {
+		unsigned bits = steps[i] & 0xff, go = steps[i] >> 8 & 0xff;
+		wl_step next = steps[(i << (bits & 15)) & MASK] >> 16;
+		bool fits = (bits != 0) & (next != 0) & (go <= SAFE_GO) &
+			    (bits + (next & 0xff) <= LOOK);
+		steps[i] += fits ? next : 0;
+	}
 }
 
 static void steps_make(const struct huffman *h, wl_step *out)
 {
-	enum { MASK = (1 << LOOK) - 1 };
-
-	for (unsigned i = 0; i <= MASK; i++)
-		out[i] = step_one(h, i);
-	for (unsigned i = 0; i <= MASK; i++) {
-		unsigned bits = out[i] >> 16 & 0xff, go = out[i] >> 24;
-		while (bits < LOOK && go <= SAFE_GO && bits) {
-			wl_step next = out[(i << bits) & MASK] >> 16;
-			/* Its code must lie in the bits that are known. */
-			if (!next || bits + (next & 0xff) > LOOK)
-				break;
-			bits += next & 0xff;
-			go += next >> 8;
-		}
-		out[i] = (out[i] & 0xffff0000u) | go << 8 | bits;
-	}
+	for (unsigned i = 0; i < 1 << LOOK; i++)
+		out[i] = step_one(h->look[i >> (LOOK - FIRST)]);
+	steps_extend(out);
+	steps_extend(out);
 }
 
 /* ---- headers ---- */
