@@ -115,8 +115,8 @@ struct line {
 };
 
 struct wl_emitter {
-	const struct wl_bygroup *job;
-	uint32_t ranks, slices, slice, rank;
+	struct wl_pass pass; /* first: wl_emit looks at it */
+	uint32_t rank;
 	struct bucket *buckets;	    /* [BUCKETS] of this rank, then one for each rank */
 	struct line *lines;	    /* [BUCKETS] what is on its way there */
 	uint8_t *held;		    /* [BUCKETS] records in the line */
@@ -210,30 +210,16 @@ static inline uint64_t mix_of(uint64_t key, int bits)
 	return wl_mix64(key >> (64 - bits));
 }
 
-__extension__ typedef unsigned __int128 wide;
-
-/* The next digit of a number in [0, 1) of which *m are the bits behind the point: in 0..n-1. */
-static inline uint32_t digit(uint64_t *m, uint32_t n)
+void wl_emit_taken(struct wl_emitter *e, struct wl_rec r, uint64_t mix, uint32_t rank)
 {
-	wide p = (wide)*m * n;
+	uint32_t b;
 
-	*m = (uint64_t)p;
-	return (uint32_t)(p >> 64);
-}
-
-void wl_emit(struct wl_emitter *e, uint64_t key, uint32_t idx, uint32_t aux)
-{
-	uint64_t m = mix_of(key, e->job->bits);
-	uint32_t rank = digit(&m, e->ranks), b;
-
-	if (digit(&m, e->slices) != e->slice)
-		return;
 	if (rank != e->rank) {
-		bucket_add(e, &e->buckets[BUCKETS + rank], &(struct wl_rec){key, idx, aux}, 1);
+		bucket_add(e, &e->buckets[BUCKETS + rank], &r, 1);
 		return;
 	}
-	b = digit(&m, BUCKETS);
-	e->lines[b].v[e->held[b]] = (struct wl_rec){key, idx, aux};
+	b = wl_digit(&mix, BUCKETS);
+	e->lines[b].v[e->held[b]] = r;
 	if (++e->held[b] < LINE)
 		return;
 	e->held[b] = 0;
@@ -494,7 +480,7 @@ static int run_pass(struct pass *p, struct wl_comm *comm, struct wl_pool *pool, 
 	int ret = -1;
 
 	for (size_t i = 0; i < p->parts; i++) {
-		p->e[i].slice = p->slice;
+		p->e[i].pass.slice = p->slice;
 		emitter_reset(&p->e[i]);
 		memset(p->e[i].buckets, 0, buckets * sizeof(*p->e[i].buckets));
 	}
@@ -531,9 +517,8 @@ int wl_bygroup(const struct wl_bygroup *job, struct wl_comm *comm, struct wl_poo
 		goto out;
 	}
 	for (size_t i = 0; i < p.parts; i++) {
-		p.e[i] = (struct wl_emitter){.job = job,
-			.ranks = p.ranks,
-			.slices = p.slices,
+		p.e[i] = (struct wl_emitter){
+			.pass = {job->bits, p.ranks, p.slices, 0},
 			.rank = (uint32_t)wl_comm_rank(comm)};
 		p.e[i].buckets = calloc(BUCKETS + p.ranks, sizeof(*p.e[i].buckets));
 		p.e[i].lines = aligned_alloc(64, BUCKETS * sizeof(*p.e[i].lines));

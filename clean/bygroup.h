@@ -46,8 +46,32 @@ void wl_values_release(struct wl_values *l);
 /* Every rank gets the sorted union of all ranks' lists, in place. */
 WL_MUST_CHECK int wl_values_gather(struct wl_values *l, struct wl_comm *c, struct wl_err *err);
 
-struct wl_emitter; /* of one thread */
-void wl_emit(struct wl_emitter *e, uint64_t key, uint32_t idx, uint32_t aux);
+/* Of one thread; what a pass takes comes first, for most of what is emitted in a pass of many
+ * belongs to another. */
+struct wl_emitter;
+struct wl_pass {
+	int bits;
+	uint32_t ranks, slices, slice;
+};
+__extension__ typedef unsigned __int128 wl_wide;
+/* The next digit of a number in [0, 1) of which *m are the bits behind the point: in 0..n-1. */
+static inline uint32_t wl_digit(uint64_t *m, uint32_t n)
+{
+	wl_wide p = (wl_wide)*m * n;
+
+	*m = (uint64_t)p;
+	return (uint32_t)(p >> 64);
+}
+void wl_emit_taken(struct wl_emitter *e, struct wl_rec r, uint64_t mix, uint32_t rank);
+static inline void wl_emit(struct wl_emitter *e, uint64_t key, uint32_t idx, uint32_t aux)
+{
+	const struct wl_pass *p = (const struct wl_pass *)e;
+	uint64_t m = wl_mix64(key >> (64 - p->bits));
+	uint32_t rank = p->ranks > 1 ? wl_digit(&m, p->ranks) : 0;
+
+	if (p->slices == 1 || wl_digit(&m, p->slices) == p->slice)
+		wl_emit_taken(e, (struct wl_rec){key, idx, aux}, m, rank);
+}
 
 struct wl_bygroup {
 	const char *what; /* for errors: "image hashes" */

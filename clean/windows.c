@@ -16,11 +16,11 @@ enum {
 	TRIM_MAX = 3,	  /* at most 1/3 of a side goes from each end */
 };
 
-/* The parts, in 1/1024 of the trimmed picture.  All but four found by annealing: of crops of 75 to 90 % of the
- * sides anywhere and in the middle, of 3 to 6 % less on each side, also mirrored, and of pictures
- * with bands, boxes and lines of text on them, as many as possible must have some part that falls
- * on some part of the original, where a chance of 1/2 was given to edges that are 2 % off, which
- * is what was measured of hashes within 4 bits. */
+/* The parts, in 1/1024 of the trimmed picture.  All but four found by annealing: of crops of 75
+ * to 90 % of the sides anywhere and in the middle, of 3 to 6 % less on each side, also mirrored,
+ * and of pictures with bands, boxes and lines of text on them, as many as possible must have some
+ * part that falls on some part of the original, where a chance of 1/2 was given to edges that are
+ * 2 % off, which is what was measured of hashes within 4 bits. */
 static const struct wl_rect PARTS[WL_WINDOWS - WL_WINDOW_PARTS] = {
 	/* Above and below what is written across the middle. */
 	{0, 0, 1024, 410},

@@ -482,8 +482,8 @@ static void put_quarters(
 }
 
 /* Block (x, y) of component c. */
-static bool read_block(struct low *l, struct component *c, const uint16_t *q, struct bits *io, int x,
-	int y, bool quarters)
+static bool read_block(struct low *l, struct component *c, const uint16_t *q, struct bits *io,
+	int x, int y, bool quarters)
 {
 	const struct huffman *h = &l->ac[c->ac];
 	const wl_step *steps = l->step[c->ac];

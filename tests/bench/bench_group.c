@@ -191,8 +191,8 @@ int main(int argc, char **argv)
 	if (!pool || !b.members)
 		die();
 	memset(b.members, 1, b.n * 88);
-	wl_rows_init(&b.windows, WL_WINDOWS * 8, memory / 8, dir);
-	wl_rows_init(&b.bands, BANDS * 8, memory / 8, dir);
+	wl_rows_init(&b.windows, WL_WINDOWS * 8, memory / 16, dir);
+	wl_rows_init(&b.bands, BANDS * 8, memory / 16, dir);
 	for (size_t i = 0; i < b.n; i++) {
 		for (int w = 0; w < WL_WINDOWS; w++)
 			row[w] = window_hash(i, w);
@@ -213,14 +213,14 @@ int main(int argc, char **argv)
 		.group = group_pairs,
 		.take = take,
 		.ctx = &b};
-	if (wl_bygroup(&job, NULL, pool, memory * 3 / 4, &err) < 0)
+	if (wl_bygroup(&job, NULL, pool, memory * 7 / 8, &err) < 0)
 		die();
 	report(&b, "equal", start, cpu);
 	start = now();
 	cpu = used();
 	b.s = (struct wl_near_search){
 		.radius = 6, .records = b.n, .each = each_whole, .take = take, .ctx = &b};
-	if (wl_near_run(&b.s, NULL, pool, memory * 3 / 4, &err) < 0)
+	if (wl_near_run(&b.s, NULL, pool, memory * 7 / 8, &err) < 0)
 		die();
 	report(&b, "whole hashes within 6 bits", start, cpu);
 	start = now();
@@ -231,14 +231,14 @@ int main(int argc, char **argv)
 		.meet = meet,
 		.take = take,
 		.ctx = &b};
-	if (wl_near_run(&b.s, NULL, pool, memory * 3 / 4, &err) < 0)
+	if (wl_near_run(&b.s, NULL, pool, memory * 7 / 8, &err) < 0)
 		die();
 	report(&b, "windows within their radius", start, cpu);
 	start = now();
 	cpu = used();
 	job.records = b.n * BANDS;
 	job.emit = emit_bands;
-	if (wl_bygroup(&job, NULL, pool, memory * 3 / 4, &err) < 0)
+	if (wl_bygroup(&job, NULL, pool, memory * 7 / 8, &err) < 0)
 		die();
 	report(&b, "bands of texts", start, cpu);
 	getrusage(RUSAGE_SELF, &usage);
