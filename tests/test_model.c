@@ -31,7 +31,14 @@ static int group_setup(void **state)
 	struct wl_err err = WL_ERR_INIT;
 
 	(void)state;
+	json_t *more = wl_json_load("tests/golden/objective.json", &err);
+
 	golden = wl_json_load("tests/golden/model.json", &err);
+	if (golden && more) {
+		json_object_set(golden, "vit", json_object_get(more, "vit"));
+		json_object_set(golden, "roi_align", json_object_get(more, "roi_align"));
+	}
+	json_decref(more);
 	backend = wl_backend_cpu_open(0, &err);
 	if (!golden || !backend)
 		print_error("%s\n", err.msg);
@@ -353,6 +360,55 @@ static void test_lite_tower(void **state)
 	check_tower("image_lite", &c, true);
 }
 
+/* The same tower with a vision transformer instead, by a line of the configuration. */
+static void test_vit_tower(void **state)
+{
+	struct wl_model_config c = tiny("vit-ti16");
+
+	(void)state;
+	c.image.vit.hidden = 32;
+	c.image.vit.layers = 2;
+	c.image.vit.heads = 4;
+	check_tower("vit", &c, true);
+}
+
+static void test_roi_align(void **state)
+{
+	const json_t *want = json_object_get(golden, "roi_align");
+	const json_t *boxes = json_object_get(want, "boxes");
+	struct wl_graph_options opts = {.train = true};
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_params none;
+	struct wl_graph *g;
+	wl_tid map, at, y, probe;
+
+	(void)state;
+	wl_params_init(&none);
+	g = wl_graph_new("roi", &none, &opts, &err);
+	assert_non_null(g);
+	map = wl_g_input(g, "map", WL_F32, WL_SHAPE(2, 4, 5, 7));
+	at = wl_g_input(g, "boxes", WL_F32, WL_SHAPE(2, 4, 4));
+	probe = wl_g_input(g, "probe", WL_F32, WL_SHAPE(2, 4, 7));
+	y = wl_g_roi_align(g, map, at, 128, 128);
+	wl_g_output(g, y, "y");
+	wl_g_want_grad(g, map);
+	wl_g_loss(g, wl_g_dot(g, y, probe), 1);
+	ok(wl_params_seal(&none, backend, true, &err), &err);
+	ok(wl_graph_compile(g, backend, &err), &err);
+	fill_values("roi.map", (int64_t)2 * 4 * 5 * 7, wl_graph_data(g, map));
+	fill_values("roi.probe", (int64_t)8 * 7, wl_graph_data(g, probe));
+	for (size_t i = 0; i < json_array_size(boxes); i++)
+		((float *)wl_graph_data(g, at))[i] =
+			(float)json_number_value(json_array_get(boxes, i));
+	ok(wl_graph_run(g, 1, 0, &err), &err);
+	assert_int_equal(json_array_size(json_object_get(want, "y")), 56);
+	assert_close("roi_align", wl_graph_data(g, y), json_object_get(want, "y"), 1e-5);
+	assert_close("roi_align gradient", wl_graph_grad(g, map), json_object_get(want, "grad"),
+		1e-5);
+	wl_graph_free(g);
+	wl_params_release(&none);
+}
+
 static void test_text_tower(void **state)
 {
 	struct wl_model_config c = tiny("b0");
@@ -505,6 +561,8 @@ int main(void)
 		cmocka_unit_test(test_structures),
 		cmocka_unit_test(test_image_tower),
 		cmocka_unit_test(test_lite_tower),
+		cmocka_unit_test(test_vit_tower),
+		cmocka_unit_test(test_roi_align),
 		cmocka_unit_test(test_text_tower),
 		cmocka_unit_test(test_moco_steps),
 	};

@@ -34,6 +34,8 @@ const char *wl_op_name(enum wl_op_kind kind)
 		[WL_OP_DROPOUT] = "dropout",
 		[WL_OP_L2NORM] = "l2norm",
 		[WL_OP_L2NORM_BWD] = "l2norm_bwd",
+		[WL_OP_TOKENS] = "tokens",
+		[WL_OP_TOKENS_BWD] = "tokens_bwd",
 		[WL_OP_ROI_GRID] = "roi_grid",
 		[WL_OP_ROI_GRID_BWD] = "roi_grid_bwd",
 		[WL_OP_MASKED_MEAN] = "masked_mean",

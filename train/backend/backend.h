@@ -83,7 +83,11 @@ enum wl_op_kind {
 	WL_OP_L2NORM,
 	/* y, norm, g_y -> g_x */
 	WL_OP_L2NORM_BWD,
-	/* x [N,H,W,C], boxes [N,R,4] -> y [N,R,C] */
+	/* x [B,S,D], cls [D], pos [S+1,D] -> y [B,S+1,D]: cls before x, pos added */
+	WL_OP_TOKENS,
+	/* g_y -> (g_x), (g_cls), (g_pos) */
+	WL_OP_TOKENS_BWD,
+	/* x [N,H,W,C], boxes [N,R,4] -> y [N,R,C]; attr.align: RoIAlign's samples */
 	WL_OP_ROI_GRID,
 	/* boxes, g_y -> g_x */
 	WL_OP_ROI_GRID_BWD,
@@ -130,6 +134,7 @@ struct wl_op_attr {
 	int64_t begin, len;
 	float eps, momentum, p, scale;
 	float image_w, image_h; /* RoI: pixels that the boxes are measured in */
+	bool align;
 	bool use_running;	/* batch norm: running statistics instead of the batch's */
 	bool replay;		/* batch norm: `saved` holds this run's statistics already */
 	bool in_batch;		/* InfoNCE: keys of other rows are negatives too */

@@ -14,15 +14,17 @@ static const struct {
 	enum wl_names_style style;
 } marks[] = {
 	{"imgencoder.backbone.conv_stem.weight", WL_NAMES_BRIVL},
+	{"imgencoder.backbone.patch_embed.proj.weight", WL_NAMES_BRIVL},
 	{"textencoder.backbone.bert.embeddings.word_embeddings.weight", WL_NAMES_BRIVL},
 	{"_conv_stem.weight", WL_NAMES_EFFNET},
 	{"conv_stem.weight", WL_NAMES_TIMM},
+	{"patch_embed.proj.weight", WL_NAMES_TIMM},
 	{"embeddings.word_embeddings.weight", WL_NAMES_BERT},
 };
 
 const char *wl_names_style_text(enum wl_names_style style)
 {
-	static const char *const text[] = {"BriVL", "timm EfficientNet", "EfficientNet-PyTorch",
+	static const char *const text[] = {"BriVL", "timm", "EfficientNet-PyTorch",
 		"Hugging Face BERT"};
 
 	return text[style];
@@ -153,7 +155,8 @@ static bool unused(const char *name)
 {
 	return before_tail(name, "num_batches_tracked") >= 0 ||
 	       before_tail(name, "embeddings.position_ids") >= 0 ||
-	       !strncmp(name, "classifier.", 11) || !strncmp(name, "_fc.", 4) ||
+	       !strncmp(name, "classifier.", 11) || !strncmp(name, "head.", 5) ||
+	       !strncmp(name, "pre_logits.", 11) || !strncmp(name, "_fc.", 4) ||
 	       !strncmp(name, "pooler.", 7) || !strncmp(name, "cls.", 4) ||
 	       strstr(name, ".backbone.classifier.") || strstr(name, ".bert.pooler.") ||
 	       !strncmp(name, "imgencoder_mom.", 15) || !strncmp(name, "textencoder_mom.", 16);

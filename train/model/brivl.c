@@ -20,7 +20,8 @@ static wl_tid regions(struct wl_graph *g, const struct wl_image_config *c, wl_ti
 			"the feature map is %lldx%lld, but RoI pooling needs 2x2 or more; raise "
 			"model.image.px",
 			(long long)s.dim[1], (long long)s.dim[2]);
-	x = wl_g_roi_grid(g, map, boxes, (float)in.dim[2], (float)in.dim[1]);
+	x = (c->roi_align ? wl_g_roi_align : wl_g_roi_grid)(
+		g, map, boxes, (float)in.dim[2], (float)in.dim[1]);
 	w = wl_m_param(g, "imgencoder.learnable.max_pool.0", ".weight", WL_LAYOUT_CONV,
 		WL_SHAPE(out, channels, 1, 1), WL_PARAM_WEIGHT);
 	b = wl_m_param(g, "imgencoder.learnable.max_pool.0", ".bias", WL_LAYOUT_PLAIN,

@@ -30,6 +30,11 @@ static const struct field image_fields[] = {
 	F(struct wl_image_config, "depth", K_DOUBLE, effnet.depth),
 	F(struct wl_image_config, "head", K_INT, effnet.head),
 	F(struct wl_image_config, "drop_path", K_NUM, effnet.drop_path),
+	F(struct wl_image_config, "vit_patch", K_INT, vit.patch),
+	F(struct wl_image_config, "vit_hidden", K_INT, vit.hidden),
+	F(struct wl_image_config, "vit_layers", K_INT, vit.layers),
+	F(struct wl_image_config, "vit_heads", K_INT, vit.heads),
+	F(struct wl_image_config, "roi_align", K_BOOL, roi_align),
 	F(struct wl_image_config, "frozen_bn", K_BOOL, effnet.frozen_bn),
 };
 static const struct field text_fields[] = {

@@ -8,7 +8,7 @@
  *     dim: 256                        width of the shared space
  *     freeze: [imgencoder.backbone.blocks.[0-2].*]
  *     image:
- *       encoder: lite0                b0 ... b7, lite0 ... lite4
+ *       encoder: lite0                b0 ... b7, lite0 ... lite4, vit-ti16 ... vit-l16
  *       px: 128                       side of the square input
  *       ...
  *     text:
@@ -43,6 +43,11 @@ struct wl_effnet_config {
 	bool frozen_bn;      /* running statistics even in training */
 };
 
+struct wl_vit_config {
+	int patch; /* side of a patch in pixels */
+	int hidden, layers, heads;
+};
+
 struct wl_bert_config {
 	int vocab; /* 0 in `small`: whoever loads vocab.txt sets it */
 	int hidden, layers, heads, ffn, positions, types;
@@ -52,10 +57,12 @@ struct wl_bert_config {
 struct wl_image_config {
 	char encoder[WL_MODEL_NAME];
 	struct wl_effnet_config effnet;
+	struct wl_vit_config vit; /* of the vit- encoders; fixed by the name, or by vit_ keys */
 	int px;           /* side of the input in pixels, at least 64 (2x2 features) */
 	int grid;         /* cells a side where a sample has no boxes; they and the
 		   * whole image make grid^2 + 1 regions */
 	int regions;      /* R: boxes a sample, the whole image included */
+	bool roi_align;   /* RoIAlign instead of the published grid of bilinear samples */
 	int region_width; /* channels after the RoI's 1x1 convolution; 0: as conv_head gives */
 	float mean[3], std[3]; /* of RGB in [0,1] */
 	struct wl_sa_config attention;

@@ -3,6 +3,7 @@
 
 #include "train/model/bert.h"
 #include "train/model/efficientnet.h"
+#include "train/model/vit.h"
 
 #include <string.h>
 
@@ -12,8 +13,11 @@ const struct wl_image_encoder *wl_image_encoder_find(const char *name, struct wl
 {
 	if (wl_effnet_known(name))
 		return &wl_effnet_encoder;
+	if (wl_vit_known(name))
+		return &wl_vit_encoder;
 	wl_err_set(err, WL_EUSAGE,
-		"there is no image encoder \"%.60s\"; there are b0 to b7 and lite0 to lite4", name);
+		"there is no image encoder \"%.60s\"; there are b0 to b7, lite0 to lite4, "
+		"vit-ti16, vit-s16, vit-b16, vit-b32 and vit-l16", name);
 	return NULL;
 }
 

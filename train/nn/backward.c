@@ -232,6 +232,15 @@ static void embed_bwd(struct wl_graph *g, const struct gop *f, wl_tid gy)
 	EMIT(g, f, WL_OP_EMBED_BWD, from, to, acc);
 }
 
+static void tokens_bwd(struct wl_graph *g, const struct gop *f, wl_tid gy)
+{
+	unsigned acc = 0;
+	const wl_tid from[] = {gy};
+	const wl_tid to[] = {contribute(g, f->in[0], 0, &acc), contribute(g, f->in[1], 1, &acc),
+		contribute(g, f->in[2], 2, &acc)};
+	EMIT(g, f, WL_OP_TOKENS_BWD, from, to, acc);
+}
+
 static void op_bwd(struct wl_graph *g, const struct gop *f, wl_tid gy)
 {
 	const wl_tid *in = f->in, *out = f->out;
@@ -277,6 +286,9 @@ static void op_bwd(struct wl_graph *g, const struct gop *f, wl_tid gy)
 		break;
 	case WL_OP_L2NORM:
 		PLAIN(WL_OP_L2NORM_BWD, 1, out[0], out[1]);
+		break;
+	case WL_OP_TOKENS:
+		tokens_bwd(g, f, gy);
 		break;
 	case WL_OP_ROI_GRID:
 		PLAIN(WL_OP_ROI_GRID_BWD, 1, in[1]);

@@ -203,7 +203,8 @@ wl_tid wl_g_l2_normalize(struct wl_graph *g, wl_tid x, float eps)
 	return y;
 }
 
-wl_tid wl_g_roi_grid(struct wl_graph *g, wl_tid map, wl_tid boxes, float image_w, float image_h)
+static wl_tid roi(struct wl_graph *g, wl_tid map, wl_tid boxes, float image_w, float image_h,
+	bool align)
 {
 	if (!wl_gi_operand(g, "roi_grid", "map", map, WL_F32, 4) ||
 		!wl_gi_operand(g, "roi_grid", "boxes", boxes, WL_F32, 3) ||
@@ -215,10 +216,40 @@ wl_tid wl_g_roi_grid(struct wl_graph *g, wl_tid map, wl_tid boxes, float image_w
 	struct gop *op = wl_gi_op(g, WL_OP_ROI_GRID, "");
 	if (!op)
 		return -1;
+	op->op.attr.align = align;
 	op->op.attr.image_w = image_w;
 	op->op.attr.image_h = image_h;
 	op->in[0] = map;
 	op->in[1] = boxes;
+	op->out[0] = y;
+	return y;
+}
+
+wl_tid wl_g_roi_grid(struct wl_graph *g, wl_tid map, wl_tid boxes, float image_w, float image_h)
+{
+	return roi(g, map, boxes, image_w, image_h, false);
+}
+
+wl_tid wl_g_roi_align(struct wl_graph *g, wl_tid map, wl_tid boxes, float image_w, float image_h)
+{
+	return roi(g, map, boxes, image_w, image_h, true);
+}
+
+wl_tid wl_g_tokens(struct wl_graph *g, wl_tid x, wl_tid cls, wl_tid pos)
+{
+	if (!wl_gi_operand(g, "tokens", "x", x, WL_F32, 3))
+		return -1;
+	int64_t b = wl_gi_dims(g, x)[0], s = wl_gi_dims(g, x)[1], d = wl_gi_dims(g, x)[2];
+	if (!wl_gi_shaped(g, "tokens", "cls", cls, WL_F32, WL_SHAPE(1, 1, d)) ||
+		!wl_gi_shaped(g, "tokens", "pos", pos, WL_F32, WL_SHAPE(1, s + 1, d)))
+		return -1;
+	wl_tid y = wl_gi_node(g, NODE_ACT, WL_F32, WL_SHAPE(b, s + 1, d));
+	struct gop *op = wl_gi_op(g, WL_OP_TOKENS, wl_gi_label(g, pos));
+	if (!op)
+		return -1;
+	op->in[0] = x;
+	op->in[1] = cls;
+	op->in[2] = pos;
 	op->out[0] = y;
 	return y;
 }

@@ -157,6 +157,14 @@ wl_tid wl_g_l2_normalize(struct wl_graph *g, wl_tid x, float eps);
  * with the mean: apply wl_g_linear to the result. */
 wl_tid wl_g_roi_grid(struct wl_graph *g, wl_tid map, wl_tid boxes, float image_w, float image_h);
 
+/* The same region by torchvision's roi_align (4x4 bins, 2x2 samples each, aligned), averaged over
+ * the bins. */
+wl_tid wl_g_roi_align(struct wl_graph *g, wl_tid map, wl_tid boxes, float image_w, float image_h);
+
+/* What a vision transformer starts from: cls [1,1,D] before the rows of x [B,S,D], then
+ * pos [1,S+1,D] added -> [B,S+1,D]. */
+wl_tid wl_g_tokens(struct wl_graph *g, wl_tid x, wl_tid cls, wl_tid pos);
+
 /* Mean of the rows whose mask is 1: x [B,S,D], mask f32 [B,S] or WL_NONE -> [B,D]; 0 where
  * no row counts. */
 wl_tid wl_g_masked_mean(struct wl_graph *g, wl_tid x, wl_tid mask);

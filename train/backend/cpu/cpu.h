@@ -161,6 +161,8 @@ void wl_cpu_act_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *
 void wl_cpu_dropout(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
 void wl_cpu_l2norm(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
 void wl_cpu_l2norm_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_tokens(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+void wl_cpu_tokens_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
 void wl_cpu_roi(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
 void wl_cpu_roi_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
 void wl_cpu_masked_mean(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
