@@ -174,6 +174,7 @@ help:
 #: make test       set up, build, run every test; closes with "N passed, N failed"
 #: make test-asan  the same under the address and undefined-behaviour sanitizers
 #: make test-long  fuzzing (FUZZ_SECONDS=30 a target), thread sanitizer, repeated kills
+#: make fuzz        FUZZ="html warc" FUZZ_SECONDS=600: those targets only, so long each
 #: make test-gpu   the tests that need a GPU
 #: make bench      speed and memory against public tools, as ratios in one run
 #: make lint       include direction, line lengths, cppcheck, clang-format
@@ -207,6 +208,10 @@ test-long:
 	@$(SUB) all tests-build e2e-build
 	@$(RUN) tests/long.sh
 
+fuzz:
+	@$(SUB) VARIANT=fuzz $(if $(FUZZ),$(FUZZ:%=build/fuzz/tests/fuzz/fuzz_%),fuzz-build)
+	@sh tests/fuzz/run.sh $(or $(FUZZ_SECONDS),30) $(FUZZ)
+
 test-gpu:
 	@$(if $(shell command -v nvidia-smi),$(if $(CUDA),$(SUB) all tests-build && WL_GPU=1 \
 		$(RUN) tests/run.sh $(TESTS),echo "SKIPPED: no CUDA sources or no nvcc"),\
@@ -238,6 +243,6 @@ clean-build:
 	rm -rf build
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: all found tests-build e2e-build bench-build fuzz-build help setup demo test test-asan \
+.PHONY: all found tests-build e2e-build bench-build fuzz-build fuzz help setup demo test test-asan \
 	test-programs test-long test-gpu bench lint install uninstall clean-build force
 .SECONDARY:

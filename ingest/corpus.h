@@ -216,6 +216,9 @@ WL_MUST_CHECK int64_t wl_lane_give_up(struct wl_lane *l, struct wl_fetch *f, str
 /* Lets every pair that was given up wait again and forgets what its URL's failure was: back out
  * of quarantine.  Gives the number of pairs. */
 WL_MUST_CHECK int64_t wl_lane_retry_failed(struct wl_lane *l, struct wl_err *err);
+/* The pair waits no more, and is no pair: its picture is furniture (ingest/furniture.h).  It stays
+ * known. */
+WL_MUST_CHECK int wl_lane_leave_out(struct wl_lane *l, int64_t id, struct wl_err *err);
 /* As wl_lane_commit, for outcomes, which belong to no origin's position. */
 WL_MUST_CHECK int wl_lane_commit_fetches(struct wl_lane *l, struct wl_err *err);
 /* The number of pairs of this lane that wait. */
@@ -247,7 +250,8 @@ WL_MUST_CHECK int wl_corpus_image_check(struct wl_corpus *c, const struct wl_pai
 
 struct wl_corpus_counts {
 	int64_t pairs, quarantined, segments, bytes;
-	int64_t pending; /* records whose picture is still to be fetched */
+	int64_t pending;  /* records whose picture is still to be fetched */
+	int64_t left_out; /* records whose picture stands on many pages */
 };
 WL_MUST_CHECK int wl_corpus_count(struct wl_corpus *c, struct wl_corpus_counts *out,
 	struct wl_err *err);

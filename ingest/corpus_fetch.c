@@ -4,7 +4,8 @@
  * A URL's outcome and everything that follows from it (pairs completed, or put into quarantine)
  * are rows of one transaction, with the bytes synced before, as for any other pair.  A pair that
  * was given up keeps its row in `pending` (failed = 1), so that it can be tried again without its
- * source; it is counted as quarantined.
+ * source; it is counted as quarantined.  One that was left out as furniture keeps it too
+ * (failed = 2), so that it is known.
  */
 #include "ingest/corpus_priv.h"
 
@@ -45,6 +46,7 @@ enum {
 	STMT_STALE,
 	STMT_HAVING,
 	STMT_PAGE,
+	STMT_LEAVE,
 	N_STMT
 };
 #define PENDING_COLUMNS                                                                            \
@@ -74,6 +76,7 @@ static const char *const STMT_SQL[N_STMT] = {
 			" ORDER BY id",
 	[STMT_PAGE] = PENDING_COLUMNS
 	"WHERE image_url = ? AND failed = 0 AND texts = '[]' AND id > ? ORDER BY id LIMIT 1",
+	[STMT_LEAVE] = "UPDATE pending SET failed = 2 WHERE id = ? AND failed = 0",
 	[STMT_COUNT] = "SELECT count(*) FROM pending WHERE failed = 0",
 };
 _Static_assert((int)N_STMT <= (int)WL_LANE_FETCH_STMTS, "corpus_priv.h has room");
@@ -114,7 +117,7 @@ int wl_lane_forget_pending(struct wl_lane *l, int64_t id, struct wl_err *err)
 		return -1;
 	WL_TRY(wl_db_bind(&l->db, s, err, "i", id));
 	int row = wl_db_step(&l->db, s, err);
-	if (row > 0 && sqlite3_column_int(s, 2)) {
+	if (row > 0 && sqlite3_column_int(s, 2) == 1) {
 		char *place = wl_strf(
 			err, "%s (pair %lld)", wl_corpus_text(s, 1), (long long)id);
 		row = place ? wl_lane_unquarantine(l, wl_corpus_text(s, 0), place, err) : -1;
@@ -557,4 +560,13 @@ int64_t wl_lane_retry_failed(struct wl_lane *l, struct wl_err *err)
 		pairs++;
 	}
 	return row < 0 ? -1 : pairs;
+}
+
+int wl_lane_leave_out(struct wl_lane *l, int64_t id, struct wl_err *err)
+{
+	sqlite3_stmt *s = stmt(l, STMT_LEAVE, err);
+	if (!s)
+		return -1;
+	WL_TRY(wl_lane_begin(l, err));
+	return wl_db_run(&l->db, s, err, "i", id);
 }

@@ -237,7 +237,7 @@ static int count_lane(
 	struct wl_corpus *c, int partition, struct wl_corpus_counts *out, struct wl_err *err)
 {
 	struct wl_db db;
-	int64_t pairs, quarantined, segments, bytes, has_pending, pending = 0;
+	int64_t pairs, quarantined, segments, bytes, has_pending, pending = 0, left_out = 0;
 	int ret = -1;
 	WL_TRY(open_catalog(c, partition, &db, err));
 	if (!db.h)
@@ -249,10 +249,14 @@ static int count_lane(
 	/* Catalogs of before there were fetches have no such table. */
 	WL_TRY_OUT(wl_db_int(&db, 0, &has_pending, err,
 		"SELECT count(*) FROM sqlite_master WHERE name = 'pending'"));
-	if (has_pending)
+	if (has_pending) {
 		WL_TRY_OUT(wl_db_int(&db, 0, &pending, err,
 			"SELECT count(*) FROM pending WHERE failed = 0"));
+		WL_TRY_OUT(wl_db_int(&db, 0, &left_out, err,
+			"SELECT count(*) FROM pending WHERE failed = 2"));
+	}
 	out->pending += pending;
+	out->left_out += left_out;
 	out->pairs += pairs;
 	out->quarantined += quarantined;
 	out->segments += segments;

@@ -121,7 +121,8 @@ static void read_page(struct wl_task *t, struct wl_page_job *j)
 	struct wl_page page = {.url = t->at.text,
 		.bytes = a->body.data ? a->body.data : "",
 		.n = a->body.len,
-		.content_type = a->type[0] ? a->type : NULL};
+		.content_type = a->type[0] ? a->type : NULL,
+		.fetched = true};
 	j->err = (struct wl_err)WL_ERR_INIT;
 	j->ret = wl_record_page(&j->rec, j->profile, &page, j->origin, NULL, NULL, &j->err);
 }

@@ -1,5 +1,6 @@
 /* wenlan-ingest: reads sources into a corpus. */
 #include "ingest/fetch_opt.h"
+#include "ingest/furniture.h"
 #include "ingest/ingest.h"
 #include "ingest/report.h"
 #include "ops/file.h"
@@ -25,13 +26,13 @@ static json_t *counts_json(const struct wl_ingest_counts *n, const struct wl_fet
 	const struct wl_corpus_counts *all)
 {
 	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O?, s:O?, s:o?,"
-			 " s:{s:I, s:I, s:I, s:I, s:I}}",
+			 " s:{s:I, s:I, s:I, s:I, s:I, s:I}}",
 		"records", n->records, "opened", n->opened, "yielded", n->yielded, "kept", n->kept,
 		"known", n->known, "quarantined", n->quarantined, "pending", n->pending,
 		"image_bytes", n->image_bytes, "origins", n->origins, "reasons", n->reasons,
 		"passed", n->passed, "fetch", wl_fetch_counts_json(net), "corpus", "pairs",
 		all->pairs, "quarantined", all->quarantined, "segments", all->segments, "bytes",
-		all->bytes, "pending", all->pending);
+		all->bytes, "pending", all->pending, "left_out", all->left_out);
 }
 
 /* The result, on a failed run too: what was committed stays, and is said. */
@@ -114,6 +115,16 @@ static struct wl_fetch_opts net_of(const struct args *a)
 	return net;
 }
 
+/* Once all is read, and before anything is fetched: what the rule says hangs on nothing else. */
+static int leave_out(struct wl_corpus *c, struct wl_ingest_counts *n, struct wl_err *err)
+{
+	int64_t pairs;
+	WL_TRY(wl_furniture_pass(c, &pairs, err));
+	if (pairs && json_object_set_new(n->passed, WL_FURNITURE_REASON, json_integer(pairs)) < 0)
+		return wl_err_nomem(err, "counts", 0);
+	return 0;
+}
+
 static int run(struct wl_opts *o, void *user, struct wl_err *err)
 {
 	const struct args *a = user;
@@ -147,6 +158,8 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 	ret = wl_ingest_run(&in, &counts, err);
 	/* A source that is damaged does not keep pictures from being fetched. */
 	struct wl_err ignored = WL_ERR_INIT;
+	if (!wl_stop_requested() && leave_out(c, &counts, ret < 0 ? &ignored : err) < 0)
+		ret = -1;
 	bool after = a->fetch && !wl_stop_requested();
 	if (after && wl_fetch_corpus(&web, c, &net, ret < 0 ? &ignored : err) < 0)
 		ret = -1;

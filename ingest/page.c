@@ -233,7 +233,9 @@ static int emit_pair(struct reading *r, size_t img, const struct wl_image_place 
 	json_t *meta = json_pack("{s:s}", "charset", r->charset.name);
 	char *texts_s = NULL, *meta_s = NULL;
 	int ret = -1;
-	if (!meta || (json_array_size(others) && json_object_set(meta, "texts", others) < 0) ||
+	int64_t most = r->page->fetched || !*r->page_url ? 0 : r->profile->max_pages;
+	if (!meta || (most && json_object_set_new(meta, "max_pages", json_integer(most)) < 0) ||
+		(json_array_size(others) && json_object_set(meta, "texts", others) < 0) ||
 		(place->other && strcmp(place->other, place->url) != 0 &&
 			json_object_set_new(meta, "alt_url", json_string(place->other)) < 0)) {
 		wl_err_nomem(err, "a pair", 0);

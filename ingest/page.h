@@ -22,6 +22,7 @@
 
 #include "ops/err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -46,6 +47,8 @@ struct wl_page {
 	const void *bytes;        /* the body, transfer and content encodings already undone */
 	size_t n;
 	const char *content_type; /* the HTTP header's value, or NULL */
+	bool fetched; /* just now: its pictures are not counted over pages (ingest/furniture.h),
+		       * since the order of fetches is no one's */
 };
 
 /* One content image.  Strings live until the callback returns. */
@@ -55,7 +58,8 @@ struct wl_page_pair {
 	const char *texts;     /* JSON [[kind, text], ...]: what the profile chose first, then
 				* the kinds it wants besides; never [] */
 	const char *meta;      /* JSON object: "texts" the kinds that were not chosen, "alt_url"
-				* other sizes of the image (srcset), "charset" of the page */
+				* other sizes of the image (srcset), "charset" of the page,
+				* "max_pages" of its host that it may stand on */
 	int64_t ordinal;       /* which <img> of the page it is, from 0, furniture included: the
 				* same whatever the profile */
 	int width, height;     /* by the attributes or the style; 0 unknown */

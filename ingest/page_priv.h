@@ -59,7 +59,7 @@ struct wl_profile {
 	char *name;
 	enum wl_kind use[WL_KIND_COUNT], besides[WL_KIND_COUNT];
 	size_t n_use, n_besides;
-	int64_t min_chars, max_chars, caption_chars, before, after, min_side, max_images;
+	int64_t min_chars, max_chars, caption_chars, before, after, min_side, max_images, max_pages;
 	double max_ratio;
 	struct wl_words words[WL_WHERE_COUNT]; /* class and url: words; the others: as parts */
 	struct wl_words whole;                 /* whole class tokens without - and _ */

@@ -262,7 +262,7 @@ static int read_profile(const struct reader *r, const json_t *o)
 {
 	static const char *const keys[] = {"name", "extends", "use", "besides", "min_chars",
 		"max_chars", "caption_chars", "before", "after", "min_side", "max_ratio",
-		"max_images", "lazy_attributes", "placeholders", "caption_class", "caption_marks",
+		"max_images", "max_pages", "lazy_attributes", "placeholders", "caption_class", "caption_marks",
 		"caption_closers", "credits", "content_class", "alt_noise", "furniture", NULL};
 	struct wl_profile *p = r->p;
 	struct wl_words *whole = &p->whole;
@@ -278,6 +278,7 @@ static int read_profile(const struct reader *r, const json_t *o)
 	WL_TRY(read_int(r, o, "after", 0, 20, &p->after));
 	WL_TRY(read_int(r, o, "min_side", 0, 10000, &p->min_side));
 	WL_TRY(read_int(r, o, "max_images", 1, 100000, &p->max_images));
+	WL_TRY(read_int(r, o, "max_pages", 0, 1000000000, &p->max_pages));
 	double ratio;
 	WL_TRY(wl_json_num_or(o, "max_ratio", r->path, p->max_ratio, &ratio, r->err));
 	if (ratio < 1)
@@ -363,7 +364,8 @@ struct wl_profile *wl_profile_load(const char *name_or_path, struct wl_err *err)
 		.after = 1,
 		.min_side = 60,
 		.max_ratio = 6,
-		.max_images = 1000};
+		.max_images = 1000,
+		.max_pages = 30};
 	p->rooms = wl_page_rooms_new(err);
 	if (!p->rooms || load(p, name_or_path && *name_or_path ? name_or_path : "news", 0, err) < 0) {
 		wl_profile_free(p);

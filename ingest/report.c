@@ -1,6 +1,7 @@
 /* See report.h.  report_sample.c looks at single pairs; this file counts and lays out. */
 #include "ingest/report_priv.h"
 
+#include "ingest/furniture.h"
 #include "ops/file.h"
 
 #include <stdlib.h>
@@ -139,7 +140,9 @@ static int sources(struct wl_html *h, struct wl_corpus *c, struct wl_err *err)
 	WL_TRY_OUT(tally(
 		c, "SELECT source, count(*), sum(length) FROM pair GROUP BY source", &pairs, err));
 	WL_TRY_OUT(
-		tally(c, "SELECT source, count(*), 0 FROM pending GROUP BY source", &pending, err));
+		tally(c,
+		"SELECT source, count(*), 0 FROM pending WHERE failed = 0 GROUP BY source",
+		&pending, err));
 	for (size_t i = 0; i < pending.n; i++)
 		WL_TRY_OUT(add_row(&pairs, pending.v[i].key, 0, 0, err));
 	cells = calloc((pairs.n + 1) * 4, sizeof *cells);
@@ -201,7 +204,10 @@ static int outcomes(struct wl_html *h, struct wl_corpus *c, struct wl_err *err)
 	WL_TRY(section(h, c, "In quarantine, by origin",
 		"SELECT origin, count(*), 0 FROM quarantine GROUP BY 1", err));
 	WL_TRY(section(h, c, "Passed over on purpose",
-		"SELECT class, sum(n), 0 FROM tally GROUP BY 1", err));
+		"SELECT class, sum(n), 0 FROM tally GROUP BY 1 UNION ALL"
+		" SELECT '" WL_FURNITURE_REASON "', count(*), 0 FROM pending WHERE failed = 2"
+		" HAVING count(*) > 0",
+		err));
 	return section(h, c, "URLs tried, by outcome",
 		"SELECT CASE outcome WHEN 1 THEN 'fetched' WHEN 2 THEN 'failed' ELSE 'to be tried "
 		"again' END || CASE WHEN status > 0 THEN ', HTTP ' || status ELSE '' END,"

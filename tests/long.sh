@@ -23,20 +23,10 @@ note() { # note CODE NAME
 if command -v clang >/dev/null 2>&1; then
 	make --no-print-directory -j"$jobs" VARIANT=fuzz fuzz-build
 	note $? "building the fuzz targets"
-	for target in build/fuzz/tests/fuzz/fuzz_*; do
-		case $target in *.o | *.d) continue ;; esac
-		[ -x "$target" ] || continue
-		name=$(basename "$target")
-		corpus=build/fuzz/corpus/$name
-		mkdir -p "$corpus"
-		seeds=
-		[ -d "tests/fuzz/seeds/$name" ] && seeds=tests/fuzz/seeds/$name
-		# shellcheck disable=SC2086  # seeds is empty or one word
-		"$target" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 -print_final_stats=1 \
-			-artifact_prefix="build/fuzz/$name-" "$corpus" $seeds >"build/fuzz/$name.log" 2>&1
-		code=$?
-		[ "$code" = 0 ] || tail -30 "build/fuzz/$name.log"
-		note "$code" "$name for $seconds s"
+	for source in tests/fuzz/fuzz_*.c; do
+		name=$(basename "$source" .c)
+		sh tests/fuzz/run.sh "$seconds" "${name#fuzz_}"
+		note $? "$name"
 	done
 else
 	echo "SKIPPED: fuzzing needs clang"

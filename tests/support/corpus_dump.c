@@ -77,7 +77,7 @@ static void dump_others(struct wl_corpus *c, int partition, struct rows *rows)
 	wl_db_close(&db);
 }
 
-/* What waits; what was given up is in the quarantine. */
+/* What waits (0) and what was left out (2); what was given up is in the quarantine. */
 static void dump_pending(struct wl_corpus *c, int partition, struct rows *rows)
 {
 	struct wl_db db;
@@ -89,10 +89,13 @@ static void dump_pending(struct wl_corpus *c, int partition, struct rows *rows)
 		return;
 	OK(wl_db_open(&db, p, WL_DB_READ, &err));
 	OK(wl_db_prepare(&db, &s,
-		"SELECT id, image_url, origin, place, texts, meta FROM pending WHERE failed = 0",
+		"SELECT id, image_url, origin, place, texts, meta, failed FROM pending "
+		"WHERE failed != 1",
 		&err));
 	while (wl_db_step(&db, s, &err) > 0)
-		rows_add(rows, wl_strf(&err, "P|%s|%s|%s|%s|%s|%s", sqlite3_column_text(s, 0),
+		rows_add(rows, wl_strf(&err, "P%s|%s|%s|%s|%s|%s|%s",
+				       sqlite3_column_int(s, 6) ? "-" : "",
+				       sqlite3_column_text(s, 0),
 				       sqlite3_column_text(s, 1), sqlite3_column_text(s, 2),
 				       sqlite3_column_text(s, 3), sqlite3_column_text(s, 4),
 				       sqlite3_column_text(s, 5)));
