@@ -91,12 +91,34 @@ static bool is_text_control(uint8_t c)
 	return c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v' || c == 0x1b;
 }
 
+/* Takes 64 bytes at p when all are ASCII, counting as utf8_look does (the compiler makes vectors
+ * of it); pages are mostly markup. */
+static bool ascii_block(const uint8_t *p, struct utf8_facts *f)
+{
+	uint8_t high = 0, nul = 0, low = 0, text = 0;
+	for (int i = 0; i < 64; i++) {
+		high |= p[i];
+		nul = (uint8_t)(nul + (p[i] == 0));
+		low = (uint8_t)(low + (p[i] < 0x20));
+		bool is_text = (uint8_t)(p[i] - 9) <= 13 - 9 || p[i] == 0x1b;
+		text = (uint8_t)(text + is_text);
+	}
+	if (high & 0x80)
+		return false;
+	f->nul += nul;
+	f->control += (size_t)(low - nul - text);
+	return true;
+}
+
 static struct utf8_facts utf8_look(const uint8_t *p, size_t n)
 {
 	struct utf8_facts f = {0};
 	for (size_t i = 0; i < n;) {
 		bool cut;
-		i += plain_run(p + i, n - i);
+		size_t plain = plain_run(p + i, n - i);
+		i += plain;
+		while (plain && i + 64 <= n && ascii_block(p + i, &f))
+			i += 64;
 		if (i >= n)
 			break;
 		size_t run = han_run(p + i, n - i);

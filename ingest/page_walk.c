@@ -4,6 +4,8 @@
  */
 #include "ingest/page_priv.h"
 
+#include "ops/hash.h"
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +22,13 @@ struct level {
 	const wl_node *node, *child; /* child: the next to go into */
 };
 
+/* What a class or id says, by a hash of it: on a page the same few come again and again. */
+struct known_name {
+	uint64_t hash; /* 0: empty */
+	unsigned words, whole;
+};
+enum { KNOWN_NAMES = 256 };
+
 struct walker {
 	struct wl_walk *w;
 	const struct wl_dom *dom;
@@ -33,6 +42,7 @@ struct walker {
 	int heading;         /* level of the open heading, 0 none */
 	int blank_pending;   /* a blank came after text: written once more text comes */
 	bool h1;
+	struct known_name names[KNOWN_NAMES];
 };
 
 /* ---- growing ---- */
@@ -400,7 +410,7 @@ enum { SPREADS = 1u << WL_SKIP_CHROME | 1u << WL_SKIP_ADVERT };
 /* What its class and id say: words by the furniture lists, whole names by the caption and
  * content lists.  <html> and <body> speak of the page, not of a part of it. */
 static unsigned class_words(
-	const struct walker *k, const wl_node *n, const struct looks *looks, unsigned *whole)
+	struct walker *k, const wl_node *n, const struct looks *looks, unsigned *whole)
 {
 	const char *const names[] = {looks->class, looks->id};
 	const struct wl_profile *p = k->w->profile;
@@ -411,8 +421,14 @@ static unsigned class_words(
 	for (size_t i = 0; i < 2; i++) {
 		if (!names[i] || !*names[i])
 			continue;
-		words |= wl_words_of(&p->words[WL_IN_CLASS], names[i]);
-		*whole |= whole_tokens(&p->whole, names[i]);
+		uint64_t hash = wl_hash64(names[i], strlen(names[i]), 21) | 1;
+		struct known_name *known = &k->names[hash >> 8 & (KNOWN_NAMES - 1)];
+		if (known->hash != hash)
+			*known = (struct known_name){hash,
+				wl_words_of(&p->words[WL_IN_CLASS], names[i]),
+				whole_tokens(&p->whole, names[i])};
+		words |= known->words;
+		*whole |= known->whole;
 	}
 	return words;
 }
