@@ -13,6 +13,7 @@ enum { MOST_IMAGES = 1000 };
 struct work {
 	const json_t *images;
 	const char *page_url;
+	bool used[MOST_IMAGES]; /* by some <img> of the page */
 };
 
 bool wl_is_page_message(const json_t *o)
@@ -51,7 +52,7 @@ static int means(const struct work *w, const char *ref, const char *want, struct
 
 /* The picture of this address among those that came with the page; *b64 NULL: it did not come. */
 static int find_image(
-	const struct work *w, const char *url, const char **b64, struct wl_err *err)
+	struct work *w, const char *url, const char **b64, struct wl_err *err)
 {
 	struct wl_err why = WL_ERR_INIT;
 	struct wl_url want;
@@ -72,6 +73,8 @@ static int find_image(
 		if (!ref || !*b64)
 			continue;
 		same = strcmp(ref, url) == 0 ? 1 : means(w, ref, want.text, err);
+		if (same > 0)
+			w->used[i] = true;
 		if (same)
 			break;
 	}
@@ -89,6 +92,54 @@ static int attach(void *ctx, struct wl_record *y, const char *url, struct wl_err
 		return 0;
 	WL_TRY(wl_record_base64(y, b64, "the image", &y->image, err));
 	y->has_image = !y->reason;
+	return 0;
+}
+
+/* Pictures that came and did not become part of a pair are counted, by why. */
+static int count_unused(const struct work *w, struct wl_record *r, struct wl_err *err)
+{
+	int64_t unusable = 0, unshown = 0, more = 0;
+	size_t i;
+	json_t *e;
+	json_array_foreach((json_t *)(uintptr_t)w->images, i, e)
+	{
+		bool usable = json_is_string(json_object_get(e, "url")) &&
+			      json_is_string(json_object_get(e, "b64"));
+		if (i >= MOST_IMAGES)
+			more++;
+		else if (!usable)
+			unusable++;
+		else if (!w->used[i])
+			unshown++;
+	}
+	if (unusable)
+		WL_TRY(wl_record_tally(r, "pictures of messages without url or b64", unusable, err));
+	if (unshown)
+		WL_TRY(wl_record_tally(
+			r, "pictures of messages that no pair of the page uses", unshown, err));
+	if (more)
+		WL_TRY(wl_record_tally(
+			r, "pictures of messages past the first thousand", more, err));
+	return 0;
+}
+
+/* Members that are there must be what they are called; the page's own are seen to by page_bytes. */
+static int check_members(struct wl_record *r, const json_t *o, struct wl_err *err)
+{
+	static const struct {
+		const char *name;
+		json_type type;
+		const char *what;
+	} members[] = {{"url", JSON_STRING, "a string"}, {"source", JSON_STRING, "a string"},
+		{"encoding", JSON_STRING, "a string"}, {"headers", JSON_OBJECT, "an object"},
+		{"images", JSON_ARRAY, "a list"},
+		{"fetched_at", JSON_INTEGER, "a whole number of seconds"}};
+	for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+		const json_t *v = json_object_get(o, members[i].name);
+		if (v && !json_is_null(v) && json_typeof(v) != members[i].type)
+			return wl_record_reject(r, err, "wrong JSON: \"%s\" is not %s",
+				members[i].name, members[i].what);
+	}
 	return 0;
 }
 
@@ -126,13 +177,17 @@ int wl_page_message(const struct wl_profile *profile, struct wl_record *r, const
 		.page_url = url ? url : ""};
 	struct wl_page page = {.url = url};
 	r->pair.fetched_at = json_integer_value(json_object_get(o, "fetched_at"));
-	if (w.images && !json_is_array(w.images) && !json_is_null(w.images))
-		return wl_record_reject(r, err, "wrong JSON: \"images\" is not a list");
+	WL_TRY(check_members(r, o, err));
+	if (r->reason)
+		return 0;
 	if (source) {
 		r->pair.source = wl_arena_strdup(&r->mem, source, err);
 		if (!r->pair.source)
 			return -1;
 	}
 	WL_TRY(page_bytes(r, o, &page, err));
-	return r->reason ? 0 : wl_record_page(r, profile, &page, origin, attach, &w, err);
+	if (r->reason)
+		return 0;
+	WL_TRY(wl_record_page(r, profile, &page, origin, attach, &w, err));
+	return r->reason ? 0 : count_unused(&w, r, err);
 }

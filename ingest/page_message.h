@@ -7,7 +7,8 @@
  * html is base64 (the bytes as received, in any encoding) when "encoding" is "base64", when it
  * comes as "html_b64", or when it has no '<' in it; else text, which in JSON is UTF-8 whatever
  * the page says of itself.  Pictures that the object brings are matched by URL; the others wait
- * for the fetch.
+ * for the fetch.  Pictures that are brought and not used are counted, by why; a member of another
+ * type than above rejects the message.
  */
 #ifndef WL_INGEST_PAGE_MESSAGE_H
 #define WL_INGEST_PAGE_MESSAGE_H

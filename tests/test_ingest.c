@@ -452,6 +452,47 @@ static void test_images_tar(void **state)
 	expect(ingest("root", args, 0), 1, 1, 0);
 }
 
+/* Whole by its structure and broken inside: kept, and dropped by name by the next stage, which
+ * decodes; or refused at once when that is asked for. */
+static void test_broken_inside(void **state)
+{
+	char p[512], args[1024], *out;
+	int64_t n;
+	struct wl_db db;
+
+	(void)state;
+	path_of(p, "inside");
+	OK(wl_mkdir_p(p, &err));
+	for (int i = 0; i < 6; i++) {
+		struct wl_buf b = jpeg(700 + (uint32_t)i);
+		char *sos = memmem(b.data, b.len, "\xff\xda", 2);
+		assert_non_null(sos);
+		if (i == 2)
+			sos[6] = 0x33; /* Huffman tables that there are not */
+		path_of(p, "inside/%d.jpg", i);
+		tmp_write_bytes(p, b.data, b.len);
+		wl_buf_release(&b);
+		path_of(p, "inside/%d.txt", i);
+		tmp_write(p, "一张照片");
+	}
+	snprintf(args, sizeof args, "--check decode dir:%s/inside", tmp.path);
+	json_t *v = ingest("inside-all", args, 0);
+	assert_int_equal(ingest_count(json_object_get(v, "reasons"), "the JPEG is damaged"), 1);
+	expect(v, 6, 5, 0);
+	snprintf(args, sizeof args, "dir:%s/inside", tmp.path);
+	expect(ingest("inside-later", args, 0), 6, 6, 0);
+	if (tmp_run(&out, "%s/wenlan-dedup --quiet --corpus %s/inside-later", tmp_bin(), tmp.path))
+		fail_msg("dedup: %s", out);
+	free(out);
+	path_of(p, "inside-later/part-00000/dedup-1.db");
+	OK(wl_db_open(&db, p, WL_DB_READ, &err));
+	OK(wl_db_int(&db, 0, &n, &err, "SELECT count(*) FROM verdict WHERE reason = 'bad-image'"));
+	assert_int_equal(n, 1);
+	wl_db_close(&db);
+	snprintf(args, sizeof args, "--check quickly dir:%s/inside", tmp.path);
+	json_decref(ingest("inside", args, 2));
+}
+
 /* Stored, so that a byte can be changed in one picture alone. */
 static void make_zip(const char *path, bool deflate)
 {
@@ -615,6 +656,7 @@ int main(void)
 		cmocka_unit_test(test_stops),
 		cmocka_unit_test(test_growth),
 		cmocka_unit_test(test_images_tar),
+		cmocka_unit_test(test_broken_inside),
 		cmocka_unit_test(test_zip),
 		cmocka_unit_test(test_damaged_files),
 		cmocka_unit_test(test_usage),

@@ -573,20 +573,24 @@ static void test_pages(void **state)
 		"<img src='http://img.example/b.jpg' alt='河边的树绿了'></article></body></html>";
 	char u[400], args[1000], p[512];
 	char *pic = picture(7), *html64 = base64(page, sizeof page - 1);
-	json_t *m[4] = {
+	json_t *m[5] = {
 		json_pack("{s:s, s:s, s:[{s:s, s:s}]}", "url", "http://n.example/x/1.html", "html",
 			page, "images", "url", "http://N.example:80/a.jpg", "b64", pic),
 		json_pack("{s:s, s:s, s:{s:s}, s:s, s:[{s:s, s:s}, {s:s, s:s}]}", "url",
 			"http://n.example/x/2.html", "html", html64, "headers", "content-TYPE",
 			"text/html; charset=utf-8", "source", "baike", "images", "url", "../a.jpg",
 			"b64", "bm8=", "url", "http://img.example/b.jpg", "b64", pic),
-		json_pack("{s:s, s:s}", "url", "http://n.example/3", "html", "<p>没有图"),
-		json_pack("{s:s, s:s}", "url", "http://n.example/4", "html", "!!!")};
+		json_pack("{s:s, s:s, s:[{s:s, s:s}, s, {s:s}]}", "url", "http://n.example/3",
+			"html", "<p>没有图", "images", "url", "http://n.example/z.jpg", "b64", pic,
+			"not an object", "url", "x"),
+		json_pack("{s:s, s:s}", "url", "http://n.example/4", "html", "!!!"),
+		json_pack("{s:s, s:s, s:s}", "url", "http://n.example/5", "html", "<p>", "headers",
+			"none")};
 	struct kafka_producer *k = kafka_producer_new(mock.brokers, NULL);
 
 	(void)state;
 	kafka_mock_topic(&mock, "html", 1);
-	for (int i = 0; i < 4; i++) {
+	for (int i = 0; i < 5; i++) {
 		assert_non_null(m[i]);
 		char *s = json_dumps(m[i], 0);
 		kafka_produce(k, "html", 0, s, strlen(s));
@@ -601,11 +605,18 @@ static void test_pages(void **state)
 	json_t *v = ingest("html", args, 0);
 	char *d = corpus_dump(tmp_path(&tmp, "html", p), NULL);
 	/* 1: one with its picture, one to fetch; 2: one broken, one with its picture; 3: passed
-	 * over; 4: no page. */
-	if (ingest_count(v, "kept") != 2 || ingest_count(v, "pending") != 1 || ingest_count(v, "quarantined") != 2 ||
+	 * over; 4: no page; 5: wrong headers. */
+	if (ingest_count(v, "kept") != 2 || ingest_count(v, "pending") != 1 || ingest_count(v, "quarantined") != 3 ||
 		ingest_count(v, "opened") != 3 || ingest_count(v, "yielded") != 4)
 		fail_msg("not what was expected: %s\n%s", json_dumps(v, 0), d);
 	assert_int_equal(ingest_count(json_object_get(v, "passed"), "pages read"), 3);
+	assert_int_equal(ingest_count(json_object_get(v, "passed"),
+				 "pictures of messages that no pair of the page uses"),
+		1);
+	assert_int_equal(ingest_count(json_object_get(v, "passed"),
+				 "pictures of messages without url or b64"),
+		2);
+	assert_non_null(strstr(d, "Q|kafka:html/0|offset 4|wrong JSON: \"headers\" is not an object"));
 	assert_non_null(strstr(d, "|web|http://n.example/a.jpg|http://n.example/x/1.html|[[\""));
 	assert_non_null(strstr(d, "城里的花开了"));
 	assert_non_null(strstr(d, "|baike|http://img.example/b.jpg|"));
