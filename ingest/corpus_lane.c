@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 enum {
@@ -90,16 +91,32 @@ static int lane_flush(struct wl_lane *l, struct wl_err *err)
 	return 0;
 }
 
+/* What is pending and n bytes more, in one call. */
+static int lane_write_through(struct wl_lane *l, const void *p, size_t n, struct wl_err *err)
+{
+	size_t before = l->pending.len;
+	struct iovec v[2] = {{l->pending.data, before}, {(void *)(uintptr_t)p, n}};
+	int64_t at = l->length - (int64_t)before;
+	ssize_t got = pwritev(l->fd, v, 2, at);
+	/* A short write (a full disk, a signal) is finished, or explained, the usual way. */
+	if (got != (ssize_t)(before + n)) {
+		WL_TRY(lane_flush(l, err));
+		WL_TRY(wl_pwrite_full(l->fd, p, n, l->length, l->segment_path, err));
+	}
+	wl_buf_reset(&l->pending);
+	start_writing(l, l->length + (int64_t)n);
+	return 0;
+}
+
 /* Appends bytes, or zeros when p is NULL. */
 static int lane_append(struct wl_lane *l, const void *p, size_t n, struct wl_err *err)
 {
 	static const uint8_t zeros[2 * TAR_BLOCK];
 	if (l->pending.len + n > WRITE_BUFFER)
 		WL_TRY(lane_flush(l, err));
-	/* Copying a large one into the buffer would cost more than another call. */
+	/* Copying a large one into the buffer would cost more than a call. */
 	if (n > WRITE_THROUGH) {
-		WL_TRY(lane_flush(l, err));
-		WL_TRY(wl_pwrite_full(l->fd, p, n, l->length, l->segment_path, err));
+		WL_TRY(lane_write_through(l, p, n, err));
 	} else {
 		WL_TRY(wl_buf_add(&l->pending, p ? p : zeros, n, err));
 	}

@@ -13,8 +13,9 @@
 
 enum {
 	JOBS_PER_THREAD = 4, /* enough to keep the pool busy while a commit syncs */
-	JOB_NS = 1000000,
+	JOB_NS = 2500000,
 	STALL_S = 60,
+	HASHED_AT_ONCE = 16, /* by wl_sha256_many */
 };
 
 size_t wl_run_slot(const struct wl_run *run)
@@ -109,7 +110,7 @@ void wl_run_accept(struct wl_run *run)
 {
 	struct wl_job *j = run->idle[run->n_idle - 1];
 	const struct wl_record *r = &j->item[j->n++].rec;
-	j->bytes += r->json.len + r->text.len + r->image.len;
+	j->bytes += r->json.len + r->text.len + r->image.len + (size_t)r->image_size;
 	run->out->records++;
 	if (j->n >= run->job_items || j->bytes >= WL_JOB_BYTES)
 		wl_run_flush(run);
@@ -129,10 +130,13 @@ bool wl_run_is_busy(const struct wl_run *run)
 	return run->n_idle < run->n_jobs || run->idle[run->n_idle - 1]->n;
 }
 
-/* A job should take about JOB_NS: pictures go one by one, short messages by the dozen. */
+/* A job should take about JOB_NS: large pictures go one by one, short messages by the dozen; of what
+ * lies between, as many as are hashed at once. */
 static void adapt(struct wl_run *run, const struct wl_job *j)
 {
 	int64_t each = j->took_ns / (int64_t)j->n + 1, want = JOB_NS / each;
+	if (want >= HASHED_AT_ONCE && want < WL_JOB_ITEMS)
+		want = HASHED_AT_ONCE;
 	run->job_items = want < 1 ? 1 : want > WL_JOB_ITEMS ? WL_JOB_ITEMS : (size_t)want;
 }
 

@@ -45,7 +45,7 @@ struct wl_item {
 
 /* What the pool works on at a time: some records, so that small ones do not cost more in handing
  * over than in work. */
-enum { WL_JOB_ITEMS = 32, WL_JOB_BYTES = 1 << 20 };
+enum { WL_JOB_ITEMS = 32, WL_JOB_BYTES = 2 << 20 };
 struct wl_job {
 	struct wl_run *run;
 	struct wl_item item[WL_JOB_ITEMS];

@@ -62,7 +62,7 @@ void wl_record_clear(struct wl_record *r)
 	r->n_tallies = 0;
 	r->place = r->position = r->image_origin = "";
 	r->file = r->reason = r->image_url = NULL;
-	r->ordinal = 0;
+	r->ordinal = r->image_start = r->image_size = 0;
 	r->check = WL_IMAGE_STRUCTURE;
 	r->has_json = r->has_text = r->has_image = r->hashed = false;
 	r->pair = (struct wl_pair){.source = "",

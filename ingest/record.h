@@ -35,6 +35,9 @@ struct wl_record {
 	struct wl_buf text;   /* the .txt beside an image */
 	struct wl_buf image;  /* the image's bytes as received */
 	bool has_json, has_text, has_image;
+	/* Where the image's bytes are in the source, for prepare() to read; size 0: they are in
+	 * `image` already. */
+	int64_t image_start, image_size;
 	bool hashed; /* pair.image_sha256 is of image: then it need not be made again */
 	enum wl_image_level check; /* how thoroughly wl_record_finish looks at the picture */
 	/* Where the picture is when it did not come with the record; then has_image is false, and

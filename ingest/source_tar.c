@@ -17,7 +17,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { BLOCK = 1 << 20 };
+enum { BLOCK = 1 << 20, HEADER_BLOCK = 1 << 14 };
 
 struct tar_source {
 	struct wl_source base;
@@ -26,6 +26,9 @@ struct tar_source {
 	struct archive_entry *entry; /* read but not consumed; NULL: the next header is due */
 	bool at_end;
 	int64_t members; /* consumed */
+	/* A plain tar, for the pool to read pictures from; fd -1: they are read here. */
+	struct wl_tarindex plain;
+	int64_t file_size;
 };
 
 static void tar_close(struct wl_source *base)
@@ -34,6 +37,7 @@ static void tar_close(struct wl_source *base)
 	if (s->lines)
 		s->lines->ops->close(s->lines);
 	archive_read_free(s->a);
+	wl_tarindex_close(&s->plain);
 	free(s);
 }
 
@@ -100,7 +104,9 @@ static int open_groups(struct tar_source *s, const char *position, struct wl_err
 		archive_read_support_format_tar(s->a);
 		archive_read_support_format_empty(s->a);
 	}
-	if (archive_read_open_filename(s->a, s->base.origin->path, BLOCK) != ARCHIVE_OK)
+	/* Where pictures are passed over, a large block would read them after all. */
+	size_t block = s->plain.fd < 0 ? BLOCK : HEADER_BLOCK;
+	if (archive_read_open_filename(s->a, s->base.origin->path, block) != ARCHIVE_OK)
 		return damaged(s, err);
 	return skip_members(s, position, err);
 }
@@ -143,8 +149,14 @@ static int open_either(struct tar_source *s, const char *position, struct wl_err
 		return -1;
 	}
 	if (!jsonl) {
-		wl_tarindex_close(&x);
-		return open_groups(s, position, err);
+		if (x.compressed) {
+			wl_tarindex_close(&x);
+			return open_groups(s, position, err);
+		}
+		wl_tarindex_forget(&x);
+		s->plain = x;
+		s->file_size = wl_file_size(x.path, err);
+		return s->file_size < 0 ? -1 : open_groups(s, position, err);
 	}
 	s->lines = wl_jsonl_open_member(s->base.origin, &x, jsonl, position, err);
 	return s->lines ? 0 : -1;
@@ -159,6 +171,7 @@ static struct wl_source *tar_open(
 		return NULL;
 	}
 	s->base = (struct wl_source){.ops = o->ops, .origin = o};
+	s->plain.fd = -1;
 	if (open_either(s, position, err) < 0) {
 		tar_close(&s->base);
 		return NULL;
@@ -204,6 +217,32 @@ static int read_into(
 	return 0;
 }
 
+/* The bytes of a picture: from a plain tar by the pool, which has more hands. */
+static int take_image(struct tar_source *s, struct wl_record *r, struct wl_err *err)
+{
+	int64_t size = archive_entry_size(s->entry);
+	if (s->plain.fd < 0 || size <= 0 || (uint64_t)size > r->image.max ||
+		archive_entry_hardlink(s->entry))
+		return read_into(s, r, &r->image, err);
+	r->image_start = archive_read_header_position(s->a);
+	r->image_size = size;
+	return 0;
+}
+
+static int load_image(struct tar_source *s, struct wl_record *r, struct wl_err *err)
+{
+	struct wl_tar_member m = {.name = r->file,
+		.start = r->image_start,
+		.end = s->file_size,
+		.size = r->image_size};
+	struct wl_err why = WL_ERR_INIT;
+	if (wl_tarindex_read(&s->plain, &m, &r->image, &why) == 0)
+		return 0;
+	if (why.code != WL_EDATA)
+		return wl_err_set(err, why.code, "%s", why.msg);
+	return wl_record_reject(r, err, "the image file cannot be read: %s", why.msg);
+}
+
 /* Takes what a pair is made of; members of other kinds are passed over. */
 static int take_member(
 	struct tar_source *s, struct wl_record *r, const char *name, struct wl_err *err)
@@ -217,7 +256,7 @@ static int take_member(
 	if (wl_is_image_name(name) && !r->has_image) {
 		r->has_image = true;
 		r->file = wl_arena_strdup(&r->mem, name, err);
-		return r->file ? read_into(s, r, &r->image, err) : -1;
+		return r->file ? take_image(s, r, err) : -1;
 	}
 	if (ends_in(name, ".txt") && !r->has_text) {
 		r->has_text = true;
@@ -289,6 +328,8 @@ static int tar_prepare(struct wl_source *base, struct wl_record *r, struct wl_er
 	if (s->lines)
 		return s->lines->ops->prepare(s->lines, r, err);
 	r->pair.source = base->origin->source;
+	if (r->image_size)
+		WL_TRY(load_image(s, r, err));
 	if (r->has_json && !r->reason)
 		WL_TRY(wl_record_json(r, wl_buf_str(&r->json), r->json.len, &ref, err));
 	if (r->has_text && !r->reason && strcmp(r->pair.texts, "[]") == 0)

@@ -14,7 +14,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { BLOCK = 1 << 16, MAX_HEADERS = 1 << 20 };
+enum { BLOCK = 1 << 14 /* mostly headers are read */, MAX_HEADERS = 1 << 20 };
 
 const char *wl_tar_name(const char *name)
 {
@@ -148,6 +148,15 @@ out:
 	if (ret < 0)
 		wl_tarindex_close(x);
 	return ret;
+}
+
+void wl_tarindex_forget(struct wl_tarindex *x)
+{
+	free(x->v);
+	x->v = NULL;
+	x->n = 0;
+	wl_arena_release(&x->names);
+	x->names = (struct wl_arena)WL_ARENA_INIT;
 }
 
 void wl_tarindex_close(struct wl_tarindex *x)

@@ -30,6 +30,8 @@ struct wl_tarindex {
 
 /* WL_EDATA when the tar is damaged or cut off. */
 WL_MUST_CHECK int wl_tarindex_open(struct wl_tarindex *x, const char *path, struct wl_err *err);
+/* Forgets the members; wl_tarindex_read goes on for who knows where they are. */
+void wl_tarindex_forget(struct wl_tarindex *x);
 void wl_tarindex_close(struct wl_tarindex *x);
 /* NULL: there is no such member. */
 const struct wl_tar_member *wl_tarindex_find(const struct wl_tarindex *x, const char *name);
