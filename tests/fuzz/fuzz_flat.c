@@ -24,7 +24,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (!text)
 		return 0;
-	memcpy(text, data, size);
+	if (size)
+		memcpy(text, data, size);
 	wl_record_init(&a);
 	wl_record_init(&b);
 	int flat = wl_record_flat(&a, text, size, &ra, &err);
