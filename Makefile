@@ -82,9 +82,14 @@ CUDA_NOTE := $(if $(CUDA),$(NVCC),$(if $(CU_SRC),nvcc is missing so it is left o
 ifeq ($(CUDA),yes)
 CUDA_DIR := $(patsubst %/bin/,%,$(dir $(NVCC)))
 CPPFLAGS += -DWL_HAVE_CUDA -I$(CUDA_DIR)/include
-NVFLAGS  ?= -O3 -std=c++17 -arch=native
-LDLIBS   += -L$(CUDA_DIR)/lib64 -Wl,-rpath,$(CUDA_DIR)/lib64 -lcublas -lcudart -lstdc++
+NVFLAGS  ?= -O3 -std=c++17 -gencode arch=compute_80,code=sm_80 \
+	-gencode arch=compute_90,code=[sm_90,compute_90]
+# The runtime is small and linked in; cuBLAS is loaded when a GPU is used.
+LDLIBS   += -Wl,--as-needed -L$(CUDA_DIR)/lib64 -lcudart_static -ldl -lrt -lpthread -lstdc++
 endif
+
+# A C++ compiler comes with gcc on most machines; only tests of GPU kernels want it.
+CXX_FOUND := $(shell command -v $(CXX) 2>/dev/null)
 
 src  = $(sort $(filter-out $(1)/main_%.c,$(wildcard $(1)/*.c $(1)/*/*.c $(1)/*/*/*.c)))
 main = $(sort $(wildcard $(1)/main_*.c))
@@ -125,6 +130,17 @@ $(foreach m,$(MAINS),$(eval $(call exe_rule,$(m))))
 
 $(TESTS) $(B)/tests/e2e/crawl: LDLIBS := -lcmocka $(LDLIBS)
 $(TESTS) $(B)/tests/e2e/crawl: $(TEST_LIB)
+# Tests of operations: the GPU's kernels too, emulated (tests/support/emulated.h) or, under
+# GPU_TESTS=1 (make test-gpu), on the GPU itself.  The sanitizers know nothing of fibers that jump.
+OP_TESTS := $(addprefix $(B)/tests/,test_graph test_ops_image test_ops_text)
+ifeq ($(GPU_TESTS),1)
+$(OP_TESTS): LDFLAGS += -Wl,-u,wl_backend_cuda_open
+else ifeq ($(VARIANT)$(if $(CXX_FOUND),,-no),release)
+EMULATED := $(patsubst %.cu,$(B)/emulated/%.o,tests/support/emulated.cu \
+	$(filter-out %/nvidia.cu,$(sort $(wildcard train/backend/cuda/*.cu))))
+$(OP_TESTS): $(EMULATED)
+$(OP_TESTS): LDLIBS := $(LDLIBS) -lstdc++
+endif
 # An archive, of which a benchmark takes what it uses.
 $(BENCH): SUPPORT := $(B)/libwl_support.a
 $(BENCH): $(B)/libwl_support.a
@@ -143,6 +159,12 @@ $(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CC      $<")
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+
+$(B)/emulated/%.o: %.cu $(B)/flags
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CXX     $< (emulated)")
+	$(Q)$(CXX) -x c++ -std=c++17 -O2 -I. -Wall -Wextra -Werror -include tests/support/emulated.h \
+		-MMD -MP -c -o $@ $<
 
 $(B)/%.cu.o: %.cu $(B)/flags
 	@mkdir -p $(@D)
@@ -213,8 +235,9 @@ fuzz:
 	@sh tests/fuzz/run.sh $(or $(FUZZ_SECONDS),30) $(FUZZ)
 
 test-gpu:
-	@$(if $(shell command -v nvidia-smi),$(if $(CUDA),$(SUB) all tests-build && WL_GPU=1 \
-		$(RUN) tests/run.sh $(TESTS),echo "SKIPPED: no CUDA sources or no nvcc"),\
+	@$(if $(shell command -v nvidia-smi),$(if $(CUDA),rm -f $(OP_TESTS) && \
+		$(SUB) GPU_TESTS=1 all $(OP_TESTS) && WL_CUDA_MANAGED=1 $(RUN) tests/run.sh $(OP_TESTS) \
+		&& rm -f $(OP_TESTS),echo "SKIPPED: no nvcc"),\
 		echo "SKIPPED: there is no GPU here (nvidia-smi is missing)")
 
 bench:

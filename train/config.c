@@ -160,10 +160,7 @@ int wl_train_config_check(struct wl_train_config *c, struct wl_err *err)
 {
 	int bf16, online, clip, half;
 
-	if (strcmp(c->device, "cuda") == 0)
-		return wl_err_set(err, WL_EUSAGE, "device is \"cuda\": this build has no CUDA "
-			"backend; use --device cpu, or auto");
-	if (strcmp(c->device, "auto") && strcmp(c->device, "cpu"))
+	if (strcmp(c->device, "auto") && strcmp(c->device, "cpu") && strcmp(c->device, "cuda"))
 		return wl_err_set(err, WL_EUSAGE, "device is \"%s\": expected auto, cpu or cuda",
 			c->device);
 	if (strcmp(c->precision, "fp16") == 0)

@@ -160,12 +160,17 @@ static int open_model(struct run *r, struct wl_err *err)
 {
 	const struct wl_train_config *c = r->config;
 
-	r->backend = wl_backend_cpu_open(share_of_cores(r, c->threads), err);
+	/* Ranks meet in the processor's memory. */
+	if (r->dist && strcmp(c->device, "cuda") == 0)
+		return wl_err_set(err, WL_EUSAGE, "device is \"cuda\" with %d ranks: several ranks "
+			"train on processors only so far; use --device cpu, or one rank",
+			wl_comm_size(r->comm));
+	r->backend = wl_backend_open(
+		r->dist ? "cpu" : c->device, 0, share_of_cores(r, c->threads), err);
 	if (!r->backend)
 		return -1;
-	if (strcmp(c->device, "auto") == 0)
-		wl_info("computing on the processor (this build has no CUDA backend)");
-	if (c->moco.compute_dtype == WL_BF16 && !wl_backend_cpu_has_bf16())
+	if (c->moco.compute_dtype == WL_BF16 && !strcmp(r->backend->name, "cpu") &&
+		!wl_backend_cpu_has_bf16())
 		wl_warn("this processor has no bf16 products: precision bf16 computes in fp32");
 	WL_TRY(wl_trainer_init(&r->trainer, c, &r->job->towers, r->backend, r->dist,
 		r->total_steps, wl_loader_size(r->train), err));

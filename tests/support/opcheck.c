@@ -44,13 +44,21 @@ static void must(int rc, const struct wl_err *err)
 		fail_msg("%s", err->msg);
 }
 
+/* The GPU's backend where the program is linked with it: emulated (support/emulated.h), or, by
+ * `make test-gpu`, itself. */
+struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err) __attribute__((weak));
+
+enum { ON_GPU = 0 }; /* in place of a number of threads */
+
 static void make(struct world *w, const struct opcheck *c, int threads)
 {
 	struct wl_err err = WL_ERR_INIT;
 	memset(w, 0, sizeof(*w));
 	w->c = c;
-	w->be = wl_backend_cpu_open(threads, &err);
-	assert_non_null(w->be);
+	w->be = threads == ON_GPU ? wl_backend_cuda_open(0, &err)
+				  : wl_backend_cpu_open(threads, &err);
+	if (!w->be)
+		fail_msg("%s", err.msg);
 	wl_params_init(&w->params);
 	struct wl_graph_options opts = {
 		.train = !c->infer, .poison = true, .compute_dtype = c->bf16 ? WL_BF16 : WL_F32};
@@ -159,6 +167,27 @@ static void drop(struct world *w)
 	wl_backend_close(w->be);
 }
 
+static void run(struct world *w)
+{
+	struct wl_err err = WL_ERR_INIT;
+	must(wl_graph_run(w->g, 7, 1, &err), &err);
+	must(w->be->sync(w->be, &err), &err);
+}
+
+/* The same by the GPU's kernels. */
+static void check_gpu(const struct opcheck *c)
+{
+	struct world w;
+	make(&w, c, ON_GPU);
+	fill(&w);
+	run(&w);
+	check_value(&w);
+	for (int i = 0; i < c->n_in; i++)
+		if (!((c->buffers >> i) & 1))
+			check_grad(&w, i);
+	drop(&w);
+}
+
 void opcheck(const struct opcheck *c)
 {
 	struct wl_err err = WL_ERR_INIT;
@@ -192,4 +221,6 @@ void opcheck(const struct opcheck *c)
 	free(second);
 	drop(&one);
 	drop(&three);
+	if (wl_backend_cuda_open)
+		check_gpu(c);
 }

@@ -1,5 +1,40 @@
 #include "train/backend/backend.h"
 
+#include "ops/log.h"
+
+static struct wl_backend *open_gpu(const char *device, int which, struct wl_err *err)
+{
+#ifdef WL_HAVE_CUDA
+	int n = wl_backend_cuda_count();
+
+	if (n)
+		return wl_backend_cuda_open(which % n, err);
+	wl_err_set(err, WL_EUSAGE, "device is \"%s\": this machine has no GPU that the driver "
+		"shows; use --device cpu, or auto", device);
+#else
+	(void)which;
+	wl_err_set(err, WL_EUSAGE, "device is \"%s\": this build has no CUDA backend (nvcc was not "
+		"found when it was built); use --device cpu, or auto", device);
+#endif
+	return NULL;
+}
+
+struct wl_backend *wl_backend_open(const char *device, int which, int threads, struct wl_err *err)
+{
+	if (strcmp(device, "cuda") == 0)
+		return open_gpu(device, which, err);
+#ifdef WL_HAVE_CUDA
+	if (strcmp(device, "auto") == 0 && wl_backend_cuda_count())
+		return open_gpu(device, which, err);
+	if (strcmp(device, "auto") == 0)
+		wl_info("computing on the processor (there is no GPU here)");
+#else
+	if (strcmp(device, "auto") == 0)
+		wl_info("computing on the processor (this build has no CUDA backend)");
+#endif
+	return wl_backend_cpu_open(threads, err);
+}
+
 void wl_backend_close(struct wl_backend *be)
 {
 	if (be)

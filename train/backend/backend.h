@@ -229,6 +229,15 @@ bool wl_backend_cpu_has_bf16(void);
  * for which the program is started anew once (see cpu/wait.c). */
 void wl_backend_cpu_prepare(char **argv);
 
+/* How many GPUs the driver shows, and number `device` of them; only in builds with nvcc
+ * (WL_HAVE_CUDA).  NULL on failure. */
+int wl_backend_cuda_count(void);
+struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err);
+
+/* device: "cpu", "cuda", or "auto": a GPU where there is one, said in the log where not.  which:
+ * number of this rank on its machine, to share out the GPUs.  threads: as for the processor. */
+struct wl_backend *wl_backend_open(const char *device, int which, int threads, struct wl_err *err);
+
 /* Accepts NULL. */
 void wl_backend_close(struct wl_backend *be);
 

@@ -1,0 +1,107 @@
+/*
+ * CUDA on the processor, for tests: enough of the runtime that train/backend/cuda/ (but its
+ * nvidia.cu) compiles with a C++ compiler and this file before it, and every kernel runs as written,
+ * a block at a time; the threads of a block that meet at barriers are fibers.  Memory is the host's, a
+ * stream is nothing, and a product is three loops.  What this cannot show: races within a warp,
+ * limits of the hardware, speed.
+ */
+#ifndef WL_TESTS_SUPPORT_EMULATED_H
+#define WL_TESTS_SUPPORT_EMULATED_H
+
+#define WL_CUDA_EMULATED 1
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct emulated_index {
+	unsigned x;
+};
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+extern struct emulated_index threadIdx, blockIdx, blockDim, gridDim;
+/* Runs fn(arg) as every thread of `blocks` blocks; fibers: the threads may meet at barriers. */
+void emulated_run(int64_t blocks, bool fibers, void (*fn)(void *arg), void *arg);
+void emulated_barrier(void);
+struct wl_err;
+struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err);
+#ifdef __cplusplus
+}
+
+#define __global__
+#define __device__
+#define __host__
+#define __shared__ static
+#define __syncthreads emulated_barrier
+
+template <typename F> static inline void emulate(int64_t blocks, bool fibers, F f)
+{
+	emulated_run(blocks, fibers, [](void *arg) { (*(F *)arg)(); }, &f);
+}
+
+typedef void *cudaStream_t;
+typedef enum { cudaSuccess, cudaErrorMemoryAllocation } cudaError_t;
+enum { cudaMemcpyDefault };
+
+static inline cudaError_t cudaMalloc(void **p, size_t bytes)
+{
+	*p = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+	return *p ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+static inline cudaError_t cudaMallocManaged(void **p, size_t bytes)
+{
+	return cudaMalloc(p, bytes);
+}
+static inline cudaError_t cudaFree(void *p)
+{
+	free(p);
+	return cudaSuccess;
+}
+static inline cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t)
+{
+	memset(p, value, bytes);
+	return cudaSuccess;
+}
+static inline cudaError_t cudaMemcpyAsync(
+	void *to, const void *from, size_t bytes, int, cudaStream_t)
+{
+	memcpy(to, from, bytes);
+	return cudaSuccess;
+}
+static inline cudaError_t cudaStreamCreate(cudaStream_t *s)
+{
+	*s = NULL;
+	return cudaSuccess;
+}
+static inline cudaError_t cudaStreamDestroy(cudaStream_t)
+{
+	return cudaSuccess;
+}
+static inline cudaError_t cudaStreamSynchronize(cudaStream_t)
+{
+	return cudaSuccess;
+}
+static inline cudaError_t cudaSetDevice(int)
+{
+	return cudaSuccess;
+}
+static inline cudaError_t cudaGetDeviceCount(int *n)
+{
+	*n = 1;
+	return cudaSuccess;
+}
+static inline cudaError_t cudaGetLastError(void)
+{
+	return cudaSuccess;
+}
+static inline const char *cudaGetErrorString(cudaError_t)
+{
+	return "no memory";
+}
+#endif
+
+#endif

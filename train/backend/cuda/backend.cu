@@ -1,0 +1,207 @@
+/* The CUDA backend: its table of kernels and its memory. */
+#include "train/backend/cuda/cuda.h"
+
+/* In the order of enum wl_op_kind would be C; C++ has no designated array elements. */
+static struct cuda_kernel kernel_of(enum wl_op_kind kind)
+{
+	struct cuda_kernel none = {NULL, NULL};
+#define KERNEL(kind, scratch, run)                                                                 \
+	case kind: {                                                                               \
+		struct cuda_kernel k = {scratch, run};                                             \
+		return k;                                                                          \
+	}
+	switch (kind) {
+		KERNEL(WL_OP_CONV, wl_cuda_conv_scratch, wl_cuda_conv)
+		KERNEL(WL_OP_CONV_BWD, wl_cuda_conv_bwd_scratch, wl_cuda_conv_bwd)
+		KERNEL(WL_OP_DEPTHWISE, NULL, wl_cuda_depthwise)
+		KERNEL(WL_OP_DEPTHWISE_BWD, wl_cuda_depthwise_bwd_scratch, wl_cuda_depthwise_bwd)
+		KERNEL(WL_OP_BATCH_NORM, wl_cuda_bn_scratch, wl_cuda_bn)
+		KERNEL(WL_OP_BATCH_NORM_BWD, wl_cuda_bn_scratch, wl_cuda_bn_bwd)
+		KERNEL(WL_OP_LINEAR, wl_cuda_linear_scratch, wl_cuda_linear)
+		KERNEL(WL_OP_LINEAR_BWD, wl_cuda_linear_bwd_scratch, wl_cuda_linear_bwd)
+		KERNEL(WL_OP_LAYER_NORM, NULL, wl_cuda_ln)
+		KERNEL(WL_OP_LAYER_NORM_BWD, wl_cuda_ln_bwd_scratch, wl_cuda_ln_bwd)
+		KERNEL(WL_OP_ATTENTION, wl_cuda_attention_scratch, wl_cuda_attention)
+		KERNEL(WL_OP_ATTENTION_BWD, wl_cuda_attention_bwd_scratch, wl_cuda_attention_bwd)
+		KERNEL(WL_OP_EMBED, NULL, wl_cuda_embed)
+		KERNEL(WL_OP_EMBED_BWD, wl_cuda_embed_bwd_scratch, wl_cuda_embed_bwd)
+		KERNEL(WL_OP_MEAN_HW, NULL, wl_cuda_mean_hw)
+		KERNEL(WL_OP_MEAN_HW_BWD, NULL, wl_cuda_mean_hw_bwd)
+		KERNEL(WL_OP_CHANNEL_SCALE, NULL, wl_cuda_channel_scale)
+		KERNEL(WL_OP_CHANNEL_SCALE_BWD, NULL, wl_cuda_channel_scale_bwd)
+		KERNEL(WL_OP_ADD, NULL, wl_cuda_add)
+		KERNEL(WL_OP_SCALE, NULL, wl_cuda_scale)
+		KERNEL(WL_OP_ACT, NULL, wl_cuda_act)
+		KERNEL(WL_OP_ACT_BWD, NULL, wl_cuda_act_bwd)
+		KERNEL(WL_OP_DROPOUT, NULL, wl_cuda_dropout)
+		KERNEL(WL_OP_L2NORM, NULL, wl_cuda_l2norm)
+		KERNEL(WL_OP_L2NORM_BWD, NULL, wl_cuda_l2norm_bwd)
+		KERNEL(WL_OP_ROI_GRID, NULL, wl_cuda_roi)
+		KERNEL(WL_OP_ROI_GRID_BWD, wl_cuda_roi_bwd_scratch, wl_cuda_roi_bwd)
+		KERNEL(WL_OP_MASKED_MEAN, NULL, wl_cuda_masked_mean)
+		KERNEL(WL_OP_MASKED_MEAN_BWD, NULL, wl_cuda_masked_mean_bwd)
+		KERNEL(WL_OP_SLICE, NULL, wl_cuda_slice)
+		KERNEL(WL_OP_SLICE_BWD, NULL, wl_cuda_slice_bwd)
+		KERNEL(WL_OP_CONCAT, NULL, wl_cuda_concat)
+		KERNEL(WL_OP_INFONCE, wl_cuda_infonce_scratch, wl_cuda_infonce)
+		KERNEL(WL_OP_INFONCE_BWD, wl_cuda_infonce_scratch, wl_cuda_infonce_bwd)
+		KERNEL(WL_OP_BOTH_NEAR, wl_cuda_both_near_scratch, wl_cuda_both_near)
+		KERNEL(WL_OP_DOT, NULL, wl_cuda_dot)
+		KERNEL(WL_OP_DOT_BWD, NULL, wl_cuda_dot_bwd)
+		KERNEL(WL_OP_FILL, NULL, wl_cuda_fill)
+		KERNEL(WL_OP_COPY, NULL, wl_cuda_copy)
+	default:
+		return none;
+	}
+#undef KERNEL
+}
+
+static int failed(cudaError_t code, const char *what, struct wl_err *err)
+{
+	return wl_err_set(err, WL_EFAIL, "the GPU failed in %s: %s", what, cudaGetErrorString(code));
+}
+
+static void *cuda_alloc(struct wl_backend *be, size_t bytes, struct wl_err *err)
+{
+	struct cuda *c = (struct cuda *)be->impl;
+	void *p = NULL;
+	/* Memory that the host reaches too, for tests that write and read tensors in place. */
+	cudaError_t code = getenv("WL_CUDA_MANAGED") ? cudaMallocManaged(&p, bytes ? bytes : 1)
+						     : cudaMalloc(&p, bytes ? bytes : 1);
+	if (code == cudaSuccess)
+		code = cudaMemsetAsync(p, 0, bytes ? bytes : 1, c->stream);
+	if (code != cudaSuccess) {
+		wl_err_set(err, WL_EFAIL, "the GPU has no %zu bytes of memory for tensors (%s); "
+			"use a smaller batch, or recomputation", bytes, cudaGetErrorString(code));
+		return NULL;
+	}
+	return p;
+}
+
+static void cuda_free_mem(struct wl_backend *be, void *p)
+{
+	(void)be;
+	cudaFree(p);
+}
+
+/* Either side may be the device. Both wait, as callers use the host's memory at once; an error stays for sync to report. */
+static void cuda_upload(struct wl_backend *be, void *dst, const void *host, size_t bytes)
+{
+	struct cuda *c = (struct cuda *)be->impl;
+	cudaMemcpyAsync(dst, host, bytes, cudaMemcpyDefault, c->stream);
+	cudaStreamSynchronize(c->stream);
+}
+
+static void cuda_download(struct wl_backend *be, void *host, const void *src, size_t bytes)
+{
+	struct cuda *c = (struct cuda *)be->impl;
+	cudaMemcpyAsync(host, src, bytes, cudaMemcpyDefault, c->stream);
+	cudaStreamSynchronize(c->stream);
+}
+
+static void cuda_zero(struct wl_backend *be, void *p, size_t bytes)
+{
+	struct cuda *c = (struct cuda *)be->impl;
+	cudaMemsetAsync(p, 0, bytes, c->stream);
+}
+
+static int cuda_plan_op(struct wl_backend *be, struct wl_op *op, struct wl_err *err)
+{
+	struct cuda_kernel k = kernel_of(op->kind);
+	(void)be;
+	if (!k.run)
+		return wl_err_set(err, WL_EUSAGE, "the CUDA backend has no kernel for operation %s",
+			wl_op_name(op->kind));
+	op->scratch_bytes = k.scratch ? k.scratch(op) : 0;
+	op->plan = NULL;
+	return 0;
+}
+
+static int cuda_run_op(
+	struct wl_backend *be, const struct wl_op *op, const struct wl_run *run, struct wl_err *err)
+{
+	struct cuda *c = (struct cuda *)be->impl;
+	cudaError_t code;
+	if (kernel_of(op->kind).run(c, op, run, err) < 0)
+		return -1;
+	code = cudaGetLastError(); /* of the launch; the kernel itself may still fail later */
+	return code == cudaSuccess ? 0 : failed(code, wl_op_name(op->kind), err);
+}
+
+static void cuda_release_op(struct wl_backend *be, struct wl_op *op)
+{
+	(void)be;
+	op->plan = NULL;
+}
+
+static int cuda_sync(struct wl_backend *be, struct wl_err *err)
+{
+	struct cuda *c = (struct cuda *)be->impl;
+	cudaError_t code = cudaStreamSynchronize(c->stream);
+	return code == cudaSuccess ? 0 : failed(code, "the work given to it", err);
+}
+
+static void cuda_close(struct wl_backend *be)
+{
+	struct cuda *c = (struct cuda *)be->impl;
+	wl_cuda_blas_close(c);
+	cudaFree(c->reduce);
+	if (c->stream)
+		cudaStreamDestroy(c->stream);
+	free(c);
+}
+
+static void fill_table(struct wl_backend *be)
+{
+	be->name = "cuda";
+	be->alloc = cuda_alloc;
+	be->free_mem = cuda_free_mem;
+	be->upload = cuda_upload;
+	be->download = cuda_download;
+	be->zero = cuda_zero;
+	be->discard = cuda_zero;
+	be->plan_op = cuda_plan_op;
+	be->run_op = cuda_run_op;
+	be->release_op = cuda_release_op;
+	be->sync = cuda_sync;
+	be->adamw = wl_cuda_adamw;
+	be->ema = wl_cuda_ema;
+	be->sum_squares = wl_cuda_sum_squares;
+	be->close = cuda_close;
+}
+
+static int start(struct cuda *c, int device, struct wl_err *err)
+{
+	cudaError_t code = cudaSetDevice(device);
+	if (code == cudaSuccess)
+		code = cudaStreamCreate(&c->stream);
+	if (code == cudaSuccess)
+		code = cudaMalloc((void **)&c->reduce,
+			(CUDA_REDUCE_BLOCKS + 1) * sizeof *c->reduce);
+	if (code != cudaSuccess)
+		return wl_err_set(err, WL_EUSAGE, "GPU %d cannot be used: %s", device,
+			cudaGetErrorString(code));
+	return wl_cuda_blas_open(c, err);
+}
+
+extern "C" int wl_backend_cuda_count(void)
+{
+	int n = 0;
+	return cudaGetDeviceCount(&n) == cudaSuccess ? n : 0;
+}
+
+extern "C" struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err)
+{
+	struct cuda *c = (struct cuda *)calloc(1, sizeof *c);
+	if (!c) {
+		wl_err_nomem(err, "the CUDA backend", sizeof *c);
+		return NULL;
+	}
+	fill_table(&c->be);
+	c->be.impl = c;
+	if (start(c, device, err) < 0) {
+		cuda_close(&c->be);
+		return NULL;
+	}
+	return &c->be;
+}

@@ -1,0 +1,312 @@
+/*
+ * What the CUDA backend's files share; nothing outside this folder includes it.  The files are C as
+ * nvcc takes it.  Compiled by a C++ compiler with tests/support/emulated.h before them (which
+ * defines WL_CUDA_EMULATED), the same kernels run on the processor, block by block, for the tests.
+ */
+#ifndef WL_TRAIN_BACKEND_CUDA_CUDA_H
+#define WL_TRAIN_BACKEND_CUDA_CUDA_H
+
+#include <math.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifndef WL_CUDA_EMULATED
+#include <cuda_runtime.h>
+#endif
+
+#define noreturn __attribute__((noreturn)) /* <stdnoreturn.h> has none for C++ */
+extern "C" {
+#include "train/backend/backend.h"
+#include "train/backend/elementwise.h"
+}
+#undef noreturn
+
+enum { CUDA_THREADS = 256, CUDA_REDUCE_BLOCKS = 1024 };
+
+struct cuda {
+	struct wl_backend be;
+	cudaStream_t stream;
+	void *blas;	/* the library's handle, see nvidia.cu */
+	double *reduce; /* [CUDA_REDUCE_BLOCKS + 1] on the device: partial sums and their total */
+};
+
+struct cuda_kernel {
+	/* Bytes of scratch that a run needs; NULL for none. */
+	size_t (*scratch)(const struct wl_op *op);
+	int (*run)(struct cuda *c, const struct wl_op *op, const struct wl_run *run,
+		struct wl_err *err);
+};
+
+/*
+ * Launches.  CUDA_EACH: a thread an element, for kernels that begin with EACH(i, n) and have no
+ * barrier.  CUDA_BLOCKS: `blocks` blocks of CUDA_THREADS threads that may use barriers.
+ */
+#ifdef WL_CUDA_EMULATED
+#define CUDA_EACH(c, n, kernel, ...)                                                               \
+	((void)(c), emulate(cuda_blocks(n), false, [&] { kernel(n, __VA_ARGS__); }))
+#define CUDA_BLOCKS(c, blocks, kernel, ...)                                                        \
+	((void)(c), emulate(blocks, true, [&] { kernel(__VA_ARGS__); }))
+#else
+#define CUDA_EACH(c, n, kernel, ...)                                                               \
+	kernel<<<(unsigned)cuda_blocks(n), CUDA_THREADS, 0, (c)->stream>>>(n, __VA_ARGS__)
+#define CUDA_BLOCKS(c, blocks, kernel, ...)                                                        \
+	kernel<<<(unsigned)(blocks), CUDA_THREADS, 0, (c)->stream>>>(__VA_ARGS__)
+#endif
+#define EACH(i, n)                                                                                 \
+	for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < (n);                  \
+		i += (int64_t)gridDim.x * blockDim.x)
+
+static inline int64_t cuda_ceil_div(int64_t a, int64_t b)
+{
+	return (a + b - 1) / b;
+}
+
+static inline int64_t cuda_blocks(int64_t n)
+{
+	int64_t blocks = cuda_ceil_div(n > 0 ? n : 1, CUDA_THREADS);
+
+	return blocks < 1 << 20 ? blocks : 1 << 20;
+}
+
+static inline float *cuda_f32(const struct wl_tensor *t)
+{
+	return t ? (float *)t->data : NULL;
+}
+
+static inline int64_t cuda_count(const struct wl_tensor *t)
+{
+	return wl_shape_count(&t->shape);
+}
+
+static inline bool cuda_acc(const struct wl_op *op, int out)
+{
+	return (op->acc >> out) & 1;
+}
+
+/* Each piece of a scratch buffer begins at a multiple of 256 bytes. */
+static inline size_t cuda_round(size_t bytes)
+{
+	return (bytes + 255) / 256 * 256;
+}
+
+/* --- device helpers --- */
+
+/* The sum over the block's threads, in the order of a tree: the same bits in every run. */
+static __device__ inline double block_sum(double v)
+{
+	__shared__ double part[CUDA_THREADS];
+
+	part[threadIdx.x] = v;
+	__syncthreads();
+	for (unsigned w = CUDA_THREADS / 2; w > 0; w /= 2) {
+		if (threadIdx.x < w)
+			part[threadIdx.x] += part[threadIdx.x + w];
+		__syncthreads();
+	}
+	v = part[0];
+	__syncthreads();
+	return v;
+}
+
+static __device__ inline float block_max(float v)
+{
+	__shared__ float part[CUDA_THREADS];
+
+	part[threadIdx.x] = v;
+	__syncthreads();
+	for (unsigned w = CUDA_THREADS / 2; w > 0; w /= 2) {
+		if (threadIdx.x < w && part[threadIdx.x + w] > part[threadIdx.x])
+			part[threadIdx.x] = part[threadIdx.x + w];
+		__syncthreads();
+	}
+	v = part[0];
+	__syncthreads();
+	return v;
+}
+
+/* The old value where the output is added to. */
+static __device__ inline float old(const float *y, int64_t i, bool acc)
+{
+	return acc ? y[i] : 0.0f;
+}
+
+/* The random numbers of an operation; see cpu_rng_index in the CPU backend. */
+struct cuda_draw {
+	struct wl_rng_key key;
+	int64_t each, rank, world;
+	float p;
+};
+
+static inline struct cuda_draw cuda_draw_of(
+	const struct wl_op *op, const struct wl_run *run, int64_t each)
+{
+	struct cuda_draw d;
+
+	d.key = wl_rng_key(run->seed, run->step, op->attr.rng_op);
+	d.each = each > 0 ? each : 1;
+	d.rank = run->rank;
+	d.world = run->world;
+	d.p = op->attr.p;
+	return d;
+}
+
+static __device__ inline float draw_keep(struct cuda_draw d, int64_t i)
+{
+	if (d.world > 1)
+		i += (i / d.each * (d.world - 1) + d.rank) * d.each;
+	return wl_keep_scale(d.key, (uint64_t)i, d.p);
+}
+
+/*
+ * Column sums: a block takes 32 columns of a chunk of rows, eight rows at a time, so that reads lie
+ * side by side; what the eight lanes found is added in their order.
+ */
+enum { COLUMN_WIDTH = 32, COLUMN_LANES = CUDA_THREADS / COLUMN_WIDTH };
+
+struct columns {
+	int64_t rows, cols, per, chunks, tiles;
+};
+
+static inline struct columns columns_of(int64_t rows, int64_t cols)
+{
+	struct columns v = {rows, cols, 0, 0, cuda_ceil_div(cols, COLUMN_WIDTH)};
+	int64_t wanted = cuda_ceil_div(2048, v.tiles);
+
+	v.per = cuda_ceil_div(rows, wanted);
+	v.per = v.per < 64 ? 64 : v.per > 2048 ? 2048 : v.per;
+	v.chunks = cuda_ceil_div(rows > 0 ? rows : 1, v.per);
+	return v;
+}
+
+/* Of the block: its chunk and tile; of the thread: its column and first row. */
+#define COLUMN_PLACE(v)                                                                            \
+	int64_t chunk = blockIdx.x / (v).tiles;                                                    \
+	int64_t col = blockIdx.x % (v).tiles * COLUMN_WIDTH + threadIdx.x % COLUMN_WIDTH;          \
+	int64_t row_end =                                                                          \
+		(chunk + 1) * (v).per < (v).rows ? (chunk + 1) * (v).per : (v).rows;               \
+	int64_t row_first = col < (v).cols ? chunk * (v).per + threadIdx.x / COLUMN_WIDTH : row_end
+
+/* The sum over the lanes of the thread's column; all threads of the block call it. */
+static __device__ inline float lane_sum(float v)
+{
+	__shared__ float part[CUDA_THREADS];
+	float s = 0;
+
+	part[threadIdx.x] = v;
+	__syncthreads();
+	for (int l = 0; l < COLUMN_LANES; l++)
+		s += part[l * COLUMN_WIDTH + threadIdx.x % COLUMN_WIDTH];
+	__syncthreads();
+	return s;
+}
+
+/* --- matrix products --- */
+
+/* c(i,j) [+]= sum_p a(i,p) b(p,j), as in the CPU backend. */
+struct cuda_gemm {
+	int64_t m, n, k;
+	const float *a;
+	int64_t a_row, a_col; /* a(i,p) is a[i * a_row + p * a_col]; one of them is 1 */
+	const float *b;
+	int64_t b_row, b_col;
+	float *c;
+	int64_t ldc;
+	bool add;
+	bool bf16; /* operands rounded to bf16, which needs cuda_gemm_scratch bytes */
+};
+int wl_cuda_gemm(struct cuda *c, const struct cuda_gemm *g, void *scratch, struct wl_err *err);
+static inline size_t wl_cuda_gemm_scratch(int64_t m, int64_t n, int64_t k)
+{
+	return cuda_round((size_t)(m * k) * 2) + cuda_round((size_t)(k * n) * 2);
+}
+
+/* The library: row-major c [m,n], operands of `bf16` or f32. nvidia.cu, or the tests' own. */
+extern "C" {
+int wl_cuda_blas_open(struct cuda *c, struct wl_err *err);
+void wl_cuda_blas_close(struct cuda *c);
+int wl_cuda_blas(struct cuda *c, const struct cuda_gemm *g, const void *a, const void *b,
+	struct wl_err *err);
+}
+
+/* y = act(y + bias) over [rows, cols], z keeping the value before act; bias and z may be NULL. */
+void wl_cuda_epilogue(struct cuda *c, float *y, const float *bias, enum wl_act act, float *z,
+	int64_t rows, int64_t cols);
+/* out[c] += sum over rows of x [rows, cols]. */
+void wl_cuda_colsum(struct cuda *c, const float *x, int64_t rows, int64_t cols, float *out,
+	void *scratch);
+size_t wl_cuda_colsum_scratch(int64_t rows, int64_t cols);
+
+/* --- kernels, by file --- */
+#define CUDA_RUN(name)                                                                             \
+	int name(struct cuda *c, const struct wl_op *op, const struct wl_run *run,                 \
+		struct wl_err *err)
+#define CUDA_SCRATCH(name) size_t name(const struct wl_op *op)
+
+/* elementwise.cu */
+CUDA_RUN(wl_cuda_add);
+CUDA_RUN(wl_cuda_scale);
+CUDA_RUN(wl_cuda_act);
+CUDA_RUN(wl_cuda_act_bwd);
+CUDA_RUN(wl_cuda_dropout);
+CUDA_RUN(wl_cuda_fill);
+CUDA_RUN(wl_cuda_copy);
+CUDA_RUN(wl_cuda_slice);
+CUDA_RUN(wl_cuda_slice_bwd);
+CUDA_RUN(wl_cuda_concat);
+CUDA_RUN(wl_cuda_dot);
+CUDA_RUN(wl_cuda_dot_bwd);
+void wl_cuda_adamw(struct wl_backend *be, float *w, const float *grad, float *m, float *v,
+	const struct wl_adamw_range *ranges, int n_ranges, const struct wl_adamw *how);
+void wl_cuda_ema(struct wl_backend *be, float *k, const float *q, int64_t n, float momentum);
+double wl_cuda_sum_squares(struct wl_backend *be, const float *x, int64_t n);
+/* dense.cu */
+CUDA_SCRATCH(wl_cuda_linear_scratch);
+CUDA_SCRATCH(wl_cuda_linear_bwd_scratch);
+CUDA_SCRATCH(wl_cuda_conv_scratch);
+CUDA_SCRATCH(wl_cuda_conv_bwd_scratch);
+CUDA_RUN(wl_cuda_linear);
+CUDA_RUN(wl_cuda_linear_bwd);
+CUDA_RUN(wl_cuda_conv);
+CUDA_RUN(wl_cuda_conv_bwd);
+/* depthwise.cu */
+CUDA_SCRATCH(wl_cuda_depthwise_bwd_scratch);
+CUDA_RUN(wl_cuda_depthwise);
+CUDA_RUN(wl_cuda_depthwise_bwd);
+/* norm.cu */
+CUDA_SCRATCH(wl_cuda_bn_scratch);
+CUDA_SCRATCH(wl_cuda_ln_bwd_scratch);
+CUDA_RUN(wl_cuda_bn);
+CUDA_RUN(wl_cuda_bn_bwd);
+CUDA_RUN(wl_cuda_ln);
+CUDA_RUN(wl_cuda_ln_bwd);
+CUDA_RUN(wl_cuda_l2norm);
+CUDA_RUN(wl_cuda_l2norm_bwd);
+/* attention.cu */
+CUDA_SCRATCH(wl_cuda_attention_scratch);
+CUDA_SCRATCH(wl_cuda_attention_bwd_scratch);
+CUDA_SCRATCH(wl_cuda_embed_bwd_scratch);
+CUDA_RUN(wl_cuda_attention);
+CUDA_RUN(wl_cuda_attention_bwd);
+CUDA_RUN(wl_cuda_embed);
+CUDA_RUN(wl_cuda_embed_bwd);
+/* pool.cu */
+CUDA_SCRATCH(wl_cuda_roi_bwd_scratch);
+CUDA_RUN(wl_cuda_mean_hw);
+CUDA_RUN(wl_cuda_mean_hw_bwd);
+CUDA_RUN(wl_cuda_channel_scale);
+CUDA_RUN(wl_cuda_channel_scale_bwd);
+CUDA_RUN(wl_cuda_roi);
+CUDA_RUN(wl_cuda_roi_bwd);
+CUDA_RUN(wl_cuda_masked_mean);
+CUDA_RUN(wl_cuda_masked_mean_bwd);
+/* infonce.cu */
+CUDA_SCRATCH(wl_cuda_infonce_scratch);
+CUDA_SCRATCH(wl_cuda_both_near_scratch);
+CUDA_RUN(wl_cuda_infonce);
+CUDA_RUN(wl_cuda_infonce_bwd);
+CUDA_RUN(wl_cuda_both_near);
+
+#endif
