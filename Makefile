@@ -81,7 +81,7 @@ CUDA   := $(if $(CU_SRC),$(if $(NVCC),yes))
 CUDA_NOTE := $(if $(CUDA),$(NVCC),$(if $(CU_SRC),nvcc is missing so it is left out,no sources))
 ifeq ($(CUDA),yes)
 CUDA_DIR := $(patsubst %/bin/,%,$(dir $(NVCC)))
-CPPFLAGS += -DWL_HAVE_CUDA -I$(CUDA_DIR)/include
+$(B)/train/backend/backend.o: CPPFLAGS += -DWL_HAVE_CUDA
 NVFLAGS  ?= -O3 -std=c++17 -gencode arch=compute_80,code=sm_80 \
 	-gencode arch=compute_90,code=[sm_90,compute_90]
 # The runtime is small and linked in; cuBLAS is loaded when a GPU is used.
