@@ -58,7 +58,7 @@ int wl_cmd_report(int argc, char **argv)
 		{"embeddings", WL_OPT_LIST, &r.embeddings, "FILE",
 			"safetensors of wenlan-embed, one a run", false},
 		{"protocol", WL_OPT_STR, &r.protocol, "NAME",
-			"of the embeddings: aic-icc, wenlan, flickr30k-cn, coco-cn, muge", false},
+			"of the embeddings: aic-icc, wenlan, flickr30k-cn, flickr8k-cn, ...", false},
 		{"results", WL_OPT_LIST, &r.results, "FILE.json",
 			"results of wenlan-eval for the tables; a run's own are found", false},
 		{"out", WL_OPT_STR, &r.out, "FILE.html",
