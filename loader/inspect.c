@@ -290,10 +290,15 @@ static int measure(struct wl_loader *l, const struct wl_inspect *w, struct job *
 	int64_t i;
 	int rc;
 
-	m->n = -1; /* the first batch warms caches and buffers up */
+	/* Every buffer of the ring is touched before the clock starts. */
+	m->n = -(w->o->prefetch ? w->o->prefetch : 2) - 2;
 	while (m->n < w->samples && (rc = wl_loader_next(l, &b, err)) != 0) {
 		if (rc < 0)
 			return -1;
+		if (m->n < -1) {
+			m->n++;
+			continue;
+		}
 		if (m->n < 0) {
 			wl_loader_stats(l, &m->before);
 			m->n = 0;

@@ -13,7 +13,7 @@ struct config {
 	int64_t cache_size, size, batch, threads, prefetch, seed, regions, grid, text_len;
 	int64_t samples, limit, epoch, position, rank, world;
 	double max_bad_rate;
-	bool boxes, shuffle, bench;
+	bool boxes, shuffle, bench, crops;
 };
 
 /* Without a vocabulary captions are shown, but no ids. */
@@ -35,7 +35,7 @@ static int loader_options(const struct config *c, struct wl_loader_opts *o, stru
 		.seed = (uint64_t)c->seed, .prefetch = (int)c->prefetch,
 		.threads = c->threads ? (int)c->threads : (int)wl_cores(), .limit = c->limit,
 		.mix = c->mix, .world = (int)c->world, .rank = (int)c->rank,
-		.max_bad_rate = c->max_bad_rate,
+		.max_bad_rate = c->max_bad_rate, .crops_only = c->crops && c->bench,
 	};
 	if (c->samples < 1 || c->samples > 1000000)
 		return wl_err_set(err, WL_EUSAGE,
@@ -110,6 +110,8 @@ int main(int argc, char **argv)
 			"the augmented pictures with their regions: .jpg, or .html with captions",
 			false},
 		{"bench", WL_OPT_BOOL, &c.bench, NULL, "measure images a second", false},
+		{"crops", WL_OPT_BOOL, &c.crops, NULL,
+			"measure what a GPU is given: crops of bytes, colours not changed", false},
 		{NULL, WL_OPT_BOOL, NULL, NULL, NULL, false},
 	};
 	struct wl_opts o = {

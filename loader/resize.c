@@ -56,14 +56,14 @@ struct lane {
 	int ring_rows, have; /* have: rows that came, counted from the plane's top */
 	uint8_t **strip;     /* [strip rows] where the next strip goes */
 	size_t strip_cap;
+	float *line; /* one combined row, finite numbers behind it */
+	size_t line_cap;
 	float *out; /* [side, rounded up to 16] */
 };
 
 struct wl_resizer {
 	int side, blocks;
 	struct lane lane[WL_PLANES_MAX];
-	float *line; /* one combined row, zeros behind it */
-	size_t line_cap;
 	const uint8_t **row; /* [taps down] */
 	size_t row_cap;
 };
@@ -108,9 +108,9 @@ void wl_resizer_free(struct wl_resizer *r)
 		free(l->base);
 		free(l->ring);
 		free(l->strip);
+		free(l->line);
 		free(l->out);
 	}
-	free(r->line);
 	free(r->row);
 	free(r);
 }
@@ -144,7 +144,7 @@ static inline __attribute__((always_inline)) void combine_taps(float *line,
 	}
 }
 
-/* Columns x.lo .. x.hi of output row y into r->line, which starts with column x.lo. */
+/* Columns x.lo .. x.hi of output row y into l->line, which starts with column x.lo. */
 static void combine_rows(struct wl_resizer *r, const struct lane *l, int y)
 {
 	const float *w = l->y->weight + (size_t)y * (size_t)l->y->taps;
@@ -158,19 +158,19 @@ static void combine_rows(struct wl_resizer *r, const struct lane *l, int y)
 			l->x->lo;
 	switch (taps) {
 	case 1:
-		combine_taps(r->line, r->row, w, 1, bytes);
+		combine_taps(l->line, r->row, w, 1, bytes);
 		break;
 	case 2:
-		combine_taps(r->line, r->row, w, 2, bytes);
+		combine_taps(l->line, r->row, w, 2, bytes);
 		break;
 	case 3:
-		combine_taps(r->line, r->row, w, 3, bytes);
+		combine_taps(l->line, r->row, w, 3, bytes);
 		break;
 	case 4:
-		combine_taps(r->line, r->row, w, 4, bytes);
+		combine_taps(l->line, r->row, w, 4, bytes);
 		break;
 	default:
-		combine_taps(r->line, r->row, w, taps, bytes);
+		combine_taps(l->line, r->row, w, taps, bytes);
 	}
 }
 
@@ -231,16 +231,16 @@ static void combine_columns(const struct wl_resizer *r, const struct lane *l)
 {
 	switch (l->x->taps) {
 	case 2:
-		combine_blocks(l, r->line, r->blocks, 2);
+		combine_blocks(l, l->line, r->blocks, 2);
 		break;
 	case 3:
-		combine_blocks(l, r->line, r->blocks, 3);
+		combine_blocks(l, l->line, r->blocks, 3);
 		break;
 	case 4:
-		combine_blocks(l, r->line, r->blocks, 4);
+		combine_blocks(l, l->line, r->blocks, 4);
 		break;
 	default:
-		combine_blocks(l, r->line, r->blocks, l->x->taps);
+		combine_blocks(l, l->line, r->blocks, l->x->taps);
 	}
 }
 
@@ -341,27 +341,24 @@ static int prepare_ring(struct lane *l, const struct wl_plane *s, struct wl_err 
 static int prepare(struct wl_resizer *r, const struct wl_region *g, bool flip,
 	struct wl_err *err)
 {
-	size_t line = 0, down = 0;
+	size_t down = 0, n;
 	int p;
 
 	for (p = 0; p < g->planes; p++) {
 		struct lane *l = &r->lane[p];
-		size_t n;
 
 		WL_TRY(build_filters(r, g, p, flip, err));
 		WL_TRY(prepare_ring(l, &g->plane[p], err));
-		/* Taps of weight 0 and a permutation's second half read on behind the row. */
+		/* Taps of weight 0 and a permutation's second half read on behind the row: what an
+		 * earlier, longer one left there is finite. */
 		n = (size_t)(l->x->hi - l->x->lo + CHUNK + l->x->taps + 2 * LANES);
-		line = n > line ? n : line;
+		l->line = wl_filter_grow(l->line, &l->line_cap, n * sizeof(float), err);
+		if (!l->line)
+			return -1;
 		down = (size_t)l->y->taps > down ? (size_t)l->y->taps : down;
 	}
-	r->line = wl_filter_grow(r->line, &r->line_cap, line * sizeof(float), err);
 	r->row = wl_filter_grow(r->row, &r->row_cap, down * sizeof(*r->row), err);
-	if (!r->line || !r->row)
-		return -1;
-	/* What an earlier, longer row left there was finite, but bytes of a strip that has not
-	 * come are not looked at either: weight 0 times a finite number. */
-	return 0;
+	return r->row ? 0 : -1;
 }
 
 /* Does some plane lack a row that output row y needs? */
@@ -428,8 +425,11 @@ int wl_resizer_run(struct wl_resizer *r, const struct wl_region *g, bool flip,
 
 			WL_ASSERT(l->have - l->y->start[y] <= l->ring_rows);
 			combine_rows(r, l, y);
-			combine_columns(r, l);
 		}
+		/* Only now, when the first line has left the store buffer: a load that spans two
+		 * stores still in it waits for both. */
+		for (p = 0; p < g->planes; p++)
+			combine_columns(r, &r->lane[p]);
 		if (g->ycc)
 			to_rgb(r);
 		emit(sink, y, rgb);

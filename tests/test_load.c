@@ -123,13 +123,15 @@ static void foreign_sets_are_read(void **state)
 	expect(f, 0, "train-000000.tar train-000000_000000");
 	/* Another writer: folders, upper case, text only, a caption in JSON, long names, no split
 	 * in the tars' names. */
-	run(f, "!cd %s && rm -f *.db *.idx *.json && mkdir x && tar xf train-000000.tar -C x && rm *.tar && cd x && mkdir -p a/b "
-		"&& i=0; for k in $(ls *.jpg | head -6); do k=${k%%.jpg}; i=$((i + 1)); "
+	run(f, "!cd %s && rm -f *.db *.idx *.json && mkdir x && tar xf train-000000.tar -C x && "
+		"rm *.tar && cd x && mkdir -p a/b && i=0; for k in $(ls *.jpg | head -6); do k=${k%%.jpg}; i=$((i + 1)); "
 		"mv $k.jpg a/b/pic$i.JPG; rm $k.json; mv $k.txt a/b/pic$i.TXT; done; rm -f train*; "
-		"rm a/b/pic2.TXT; echo '{\"caption\": \"一只猫\", \"boxes\": [[0,0,9,9]]}' > a/b/pic2.json; "
+		"rm a/b/pic2.TXT; echo '{\"caption\": \"一只猫\", \"boxes\": [[0,0,9,9]]}' > "
+		"a/b/pic2.json; "
 		"long=$(printf 'n%%.0s' $(seq 150)); mv a/b/pic3.JPG a/b/$long.jpg; "
 		"mv a/b/pic3.TXT a/b/$long.txt; "
-		"tar cf ../news-0.tar --sort=name a && tar --format=pax -cf ../baike-0.tar a/b/n*; cd .. && rm -r x",
+		"tar cf ../news-0.tar --sort=name a && tar --format=pax -cf ../baike-0.tar a/b/n*; "
+		"cd .. && rm -r x",
 		f->other);
 	assert_int_equal(f->code, 0);
 	run(f, "--shards %s --size 32 --batch 2 --samples 7 --no-shuffle --json", f->other);

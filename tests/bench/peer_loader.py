@@ -1,4 +1,4 @@
-"""webdataset + torchvision on one core: peer_loader.py TAR IMAGES PX rrc|paper
+"""webdataset + torchvision on one core: peer_loader.py TAR IMAGES PX rrc|jitter|paper
 The same augmentation as ours (MoCo-v2's transforms as their authors wrote them, on PIL)."""
 import json, random, sys, time
 import torch
@@ -16,6 +16,8 @@ class Blur:
 
 
 steps = [T.RandomResizedCrop(px, scale=(0.2, 1.0), interpolation=Image.BILINEAR)]
+if mode == "jitter":
+    steps += [T.RandomApply([T.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8)]
 if mode == "paper":
     steps += [T.RandomApply([T.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
               T.RandomGrayscale(p=0.2), T.RandomApply([Blur()], p=0.5)]
