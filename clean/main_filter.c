@@ -163,7 +163,7 @@ static int run(struct wl_opts *opts, void *user, struct wl_err *err)
 	ret = act(c, r, o, opts, err);
 out:
 	/* A rank that failed does not wait for the others: the launcher ends them. */
-	if (ret >= 0)
+	if (ret >= 0 || !wl_comm_launched())
 		wl_comm_close(o->comm);
 	wl_corpus_close(c);
 	wl_rules_free(r);
