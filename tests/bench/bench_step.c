@@ -1,9 +1,10 @@
 /*
- * Milliseconds of one training step of the `small` preset on random data, everything included
+ * Milliseconds and peak memory of one training step of a preset on random data, nothing frozen, everything included
  * (momentum update, key towers, both towers forward and backward, AdamW, queues).  Prints one JSON
  * object; tests/bench/peer_step.py prints the same for PyTorch.
  *
- * usage: bench_step [batch [px [threads [steps [fp32|bf16 [profile]]]]]]
+ * usage: bench_step [batch [px [threads [steps [fp32|bf16 [small|public|paper [OPTION]...]]]]]]
+ * OPTION: profile, recompute, half (moments in bf16), frozen (as the preset freezes)
  */
 #include "ops/hash.h"
 #include "train/towers.h"
@@ -12,9 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
-
-enum { VOCAB = 8000 };
 
 static double now_s(void)
 {
@@ -57,7 +57,8 @@ static struct wl_moco_batch random_batch(const struct wl_model_config *m, int64_
 	}
 	for (i = 0; i < n * len; i++) {
 		text_mask[i] = i % len < len / 2;
-		ids[i] = text_mask[i] > 0 ? (int32_t)(wl_rand64(2, 0, (uint64_t)i) % VOCAB) : 0;
+		ids[i] = text_mask[i] > 0 ? (int32_t)(wl_rand64(2, 0, (uint64_t)i) %
+				(uint64_t)m->text.bert.vocab) : 0;
 	}
 	for (i = 0; i < n; i++) {
 		pairs[i] = 1 + i;
@@ -73,8 +74,17 @@ static int compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static int bench(struct wl_train_config *c, int64_t px, int steps, bool profile,
-	struct wl_err *err)
+/* MiB; what the kernel counted at its highest. */
+static double peak_mb(void)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_SELF, &u);
+	return (double)u.ru_maxrss / 1024;
+}
+
+static int bench(struct wl_train_config *c, const char *preset, int64_t px, int steps, bool frozen,
+	bool profile, struct wl_err *err)
 {
 	struct wl_model_config m;
 	struct wl_towers towers;
@@ -85,9 +95,13 @@ static int bench(struct wl_train_config *c, int64_t px, int steps, bool profile,
 	double *ms = must_alloc(steps, sizeof(double)), begin;
 	int i;
 
-	WL_TRY(wl_model_preset("small", &m, err));
-	m.image.px = (int)px;
-	m.text.bert.vocab = VOCAB;
+	WL_TRY(wl_model_preset(preset, &m, err));
+	if (px)
+		m.image.px = (int)px;
+	if (!m.text.bert.vocab)
+		m.text.bert.vocab = 8000;
+	if (!frozen)
+		m.n_freeze = 0;
 	WL_TRY(wl_model_check(&m, err));
 	wl_brivl_towers(&towers, &m);
 	be = wl_backend_cpu_open((int)c->threads, err);
@@ -97,18 +111,19 @@ static int bench(struct wl_train_config *c, int64_t px, int steps, bool profile,
 	WL_TRY(towers.init(&t.params, &m, 1, err));
 	wl_trainer_start(&t);
 	b = random_batch(&m, c->batch);
-	for (i = -2; i < steps; i++) { /* two to warm up */
+	for (i = steps > 1 ? -2 : 0; i < steps; i++) { /* two to warm up */
 		begin = now_s();
 		WL_TRY(wl_trainer_step(&t, &b, &report, err));
 		if (i >= 0)
 			ms[i] = 1000 * (now_s() - begin);
 	}
 	qsort(ms, (size_t)steps, sizeof *ms, compare);
-	printf("{\"system\":\"wenlan\",\"precision\":\"%s\",\"batch\":%lld,\"px\":%lld,"
-	       "\"threads\":%lld,"
-	       "\"ms_median\":%.1f,\"ms_best\":%.1f,\"pairs_per_s\":%.2f,\"loss\":%.4f}\n",
-		c->precision, (long long)c->batch, (long long)px, (long long)c->threads,
-		ms[steps / 2], ms[0], 1000.0 * (double)c->batch / ms[steps / 2], report.moco.loss);
+	printf("{\"system\":\"wenlan\",\"model\":\"%s\",\"precision\":\"%s\",\"batch\":%lld,"
+	       "\"px\":%d,\"threads\":%lld,\"ms_median\":%.1f,\"ms_best\":%.1f,"
+	       "\"pairs_per_s\":%.2f,\"peak_mb\":%.0f,\"loss\":%.4f}\n",
+		preset, c->precision, (long long)c->batch, m.image.px, (long long)c->threads,
+		ms[steps / 2], ms[0], 1000.0 * (double)c->batch / ms[steps / 2], peak_mb(),
+		report.moco.loss);
 	if (profile)
 		WL_TRY(wl_graph_profile(t.moco.query, 1, 1, err));
 	wl_trainer_release(&t);
@@ -123,16 +138,27 @@ int main(int argc, char **argv)
 	struct wl_train_config c;
 	struct wl_err err = WL_ERR_INIT;
 	int64_t px = argc > 2 ? atoll(argv[2]) : 128;
-	int steps = argc > 4 ? atoi(argv[4]) : 5;
+	const char *preset = argc > 6 ? argv[6] : "small";
+	bool profile = false, frozen = false;
+	int i, steps = argc > 4 ? atoi(argv[4]) : 5;
 
 	wl_backend_cpu_prepare(argv);
 	wl_train_config_init(&c, table);
 	c.batch = argc > 1 ? atoll(argv[1]) : 16;
 	c.threads = argc > 3 ? atoll(argv[3]) : 2;
 	c.precision = argc > 5 ? argv[5] : "fp32";
+	if (strcmp(preset, "small"))
+		c.moco.queue = 9600;
+	for (i = 7; i < argc; i++) {
+		profile |= !strcmp(argv[i], "profile");
+		frozen |= !strcmp(argv[i], "frozen");
+		c.moco.recompute |= !strcmp(argv[i], "recompute");
+		if (!strcmp(argv[i], "half"))
+			c.optim_state = "bf16";
+	}
 	if (steps < 1)
 		steps = 1;
-	if (wl_train_config_check(&c, &err) < 0 || bench(&c, px, steps, argc > 6, &err) < 0) {
+	if (wl_train_config_check(&c, &err) < 0 || bench(&c, preset, px, steps, frozen, profile, &err) < 0) {
 		fprintf(stderr, "%s\n", err.msg);
 		return (int)err.code;
 	}

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The PyTorch side of bench_step.c: one training step of the `small` preset on the CPU, fp32.
+"""The PyTorch side of bench_step.c: one training step of the `small` or `public` preset on the CPU, in
+fp32 or under autocast to bf16, nothing frozen.
 
 The same towers as the golden tests' (timm's B0 with a 256-wide head, Hugging Face's BERT with four
 layers, torch.nn.TransformerEncoder), dropout 0.1 as in the preset, the RoI samples taken per
@@ -7,10 +8,11 @@ picture instead of from 37 copies of its feature map (kinder to PyTorch than the
 the averaged region before the 1x1 convolution, MoCo and AdamW with foreach updates.
 Both memory layouts are timed and the faster one is reported.
 
-usage: peer_step.py [batch [px [threads [steps]]]]
+usage: peer_step.py [batch [px [threads [steps [fp32|bf16 [small|public]]]]]]
 """
 import json
 import os
+import resource
 import statistics
 import sys
 import time
@@ -24,10 +26,15 @@ import model as golden  # noqa: E402
 
 BATCH, PX, THREADS, STEPS = (int(sys.argv[i]) if len(sys.argv) > i else d
                              for i, d in ((1, 16), (2, 128), (3, 2), (4, 5)))
-LEN, VOCAB, K, DIM = 32, 8000, 1024, 256
+PRECISION = sys.argv[5] if len(sys.argv) > 5 else "fp32"
+MODEL = sys.argv[6] if len(sys.argv) > 6 else "small"
+LEN, VOCAB, K, DIM = (32, 8000, 1024, 256) if MODEL == "small" else (80, 21128, 9600, 2048)
 CONFIG = dict(kind="b", width=1.0, depth=1.0, head=256, region=256, dim=DIM, size=PX, heads=4,
               layers=2, ffn=512, vocab=VOCAB, hidden=256, bert_layers=4, bert_heads=4,
               bert_ffn=1024, positions=128, pad_mask=True)
+if MODEL == "public":
+    CONFIG.update(width=1.6, depth=2.2, head=2048, region=2048, layers=4, ffn=2048, hidden=768,
+                  bert_layers=12, bert_heads=12, bert_ffn=3072, positions=512, pad_mask=False)
 
 
 class Image(golden.ImageTower):
@@ -83,13 +90,16 @@ def run(layout):
     ids = torch.randint(0, VOCAB, (BATCH, LEN))
     tmask = (torch.arange(LEN) < LEN // 2).float().repeat(BATCH, 1)
     zeros, at, times = torch.zeros(BATCH, dtype=torch.long), 0, []
+    half = torch.autocast("cpu", torch.bfloat16, enabled=PRECISION == "bf16")
     for step in range(STEPS + 2):
         begin = time.perf_counter()
-        with torch.no_grad():
+        with torch.no_grad(), half:
             torch._foreach_mul_(k, 0.99)
             torch._foreach_add_(k, q, alpha=0.01)
             ki, kt = momentum[0](image, boxes, mask), momentum[1](ids, tmask)
-        qi, qt = online[0](image, boxes, mask), online[1](ids, tmask)
+        with half:
+            qi, qt = online[0](image, boxes, mask), online[1](ids, tmask)
+        ki, kt, qi, qt = ki.float(), kt.float(), qi.float(), qt.float()
 
         def nce(a, key, queue):
             logits = torch.cat([(a * key).sum(1, keepdim=True), a @ queue.t()], 1) * scale.exp()
@@ -108,10 +118,15 @@ def run(layout):
 
 
 torch.set_num_threads(THREADS)
-results = {str(l).split(".")[-1]: run(l) for l in (torch.contiguous_format, torch.channels_last)}
+layouts = (torch.contiguous_format, torch.channels_last)
+if MODEL != "small":  # minutes a layout, and the second one is faster there
+    layouts = layouts[1:]
+results = {str(l).split(".")[-1]: run(l) for l in layouts}
 best = min(results, key=lambda l: statistics.median(results[l]))
 ms = results[best]
-print(json.dumps({"system": "torch " + torch.__version__, "layout": best, "precision": "fp32",
+print(json.dumps({"system": "torch " + torch.__version__, "model": MODEL, "layout": best,
+                  "precision": PRECISION,
+                  "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
                   "batch": BATCH, "px": PX, "threads": THREADS,
                   "ms_median": round(statistics.median(ms), 1), "ms_best": round(min(ms), 1),
                   "pairs_per_s": round(1000 * BATCH / statistics.median(ms), 2)}))
