@@ -1,6 +1,7 @@
 /* train/optim against PyTorch (tests/golden/optim.py) and by definition. */
 #include "ops/hash.h"
 #include "ops/json.h"
+#include "train/optim/depth.h"
 #include "train/optim/guard.h"
 #include "train/optim/optim.h"
 #include "train/optim/schedule.h"
@@ -294,6 +295,54 @@ static void culprit_is_named(void **state)
 	close_store(&r);
 }
 
+/* Layer-wise rates follow the depth: a stem or embedding lies deepest, heads have the full rate. */
+static void rates_fall_with_depth(void **state)
+{
+	static const struct {
+		const char *name;
+		int depth;
+	} want[] = {
+		{"imgencoder.backbone.conv_stem.weight", 4},
+		{"imgencoder.backbone.bn1.weight", 4},
+		{"imgencoder.backbone.blocks.0.1.bn1.weight", 3},
+		{"imgencoder.backbone.blocks.2.0.conv_pw.weight", 1},
+		{"imgencoder.backbone.conv_head.weight", 0},
+		{"imgencoder.learnable.imgFC.fc1.weight", 0},
+		{"textencoder.backbone.bert.embeddings.word_embeddings.weight", 13},
+		{"textencoder.backbone.bert.encoder.layer.0.output.dense.weight", 12},
+		{"textencoder.backbone.bert.encoder.layer.11.output.dense.weight", 1},
+		{"textencoder.learnable.textAtt.layers.0.norm1.weight", 0},
+		{"logit_scale", 0},
+	};
+	struct wl_optim_config c = golden_config;
+	struct wl_shape shape = WL_SHAPE(16);
+	struct rig r;
+
+	(void)state;
+	r.be = wl_backend_cpu_open(1, &err);
+	assert_non_null(r.be);
+	wl_params_init(&r.p);
+	for (size_t i = 0; i < sizeof want / sizeof *want; i++)
+		must(wl_params_add(&r.p, want[i].name, WL_LAYOUT_PLAIN, &shape, WL_PARAM_GAIN,
+			&err));
+	must(wl_params_seal(&r.p, r.be, true, &err));
+	for (int i = 0; i < r.p.n; i++)
+		if (wl_layer_depth(&r.p, i) != want[i].depth)
+			fail_msg("%s lies %d deep, expected %d", want[i].name,
+				wl_layer_depth(&r.p, i), want[i].depth);
+	/* A first AdamW step moves each weight by its rate. */
+	c.layer_decay = 0.5;
+	c.clip_norm = 0;
+	must(wl_optim_init(&r.o, &r.p, &c, &err));
+	for (int64_t i = 0; i < r.p.floats; i++)
+		r.p.grad[i] = 1;
+	wl_optim_step(&r.o, 1e-3, wl_optim_grad_norm(&r.o));
+	for (int i = 0; i < r.p.n; i++)
+		close_to(want[i].name, 0, r.p.value[r.p.item[i].offset] / -1e-3,
+			pow(0.5, want[i].depth), 1e-4);
+	close_store(&r);
+}
+
 /* bf16 moments: 4000 steps under one gradient bring v to its square on the average (rounded to
  * nearest it would stop far below), any thread count gives the same bits, and f32 stays near. */
 static void half_moments_are_unbiased(void **state)
@@ -372,6 +421,7 @@ int main(void)
 		cmocka_unit_test(guard_skips_what_is_not_finite),
 		cmocka_unit_test(guard_finds_spikes_and_survives_a_checkpoint),
 		cmocka_unit_test(adamw_equals_torch),
+		cmocka_unit_test(rates_fall_with_depth),
 		cmocka_unit_test(half_moments_are_unbiased),
 		cmocka_unit_test(half_moments_follow_torch),
 		cmocka_unit_test(groups_scale_rate_and_decay),

@@ -35,9 +35,10 @@ static json_t *settings(const struct wl_trainer *t)
 {
 	const struct wl_train_config *c = t->config;
 
-	return json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:b,s:b,s:b,s:s,s:f,s:f,s:I,s:I,s:f,s:f,s:f,s:f,s:f,"
-			 "s:O?,s:O?,s:O?,s:O?}",
-		"optim.state", c->optim_state, "objective", c->objective, "data.accumulate", (json_int_t)c->moco.accumulate,
+	return json_pack("{s:f,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:b,s:b,s:b,s:s,"
+			 "s:f,s:f,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:O?,s:O?,s:O?,s:O?}",
+		"optim.layer-decay", c->optim.layer_decay, "optim.state", c->optim_state,
+		"objective", c->objective, "data.accumulate", (json_int_t)c->moco.accumulate,
 		"moco.extra-positives", (json_int_t)c->moco.extra_positives, "seed",
 		(json_int_t)c->seed, "data.batch", (json_int_t)c->batch, "moco.queue",
 		(json_int_t)t->moco.config.queue, "moco.momentum", c->moco.momentum, "moco.tau",

@@ -1,6 +1,8 @@
 /* AdamW with groups: see optim.h. */
 #include "train/optim/optim.h"
 
+#include "train/optim/depth.h"
+
 #include "ops/json.h"
 
 #include <fnmatch.h>
@@ -14,6 +16,9 @@ static int check(const struct wl_optim_config *c, struct wl_err *err)
 			"optim.beta1 is %g and optim.beta2 %g: expected numbers in [0, 1)",
 			c->beta1,
 			c->beta2);
+	if (!(c->layer_decay >= 0 && c->layer_decay <= 1))
+		return wl_err_set(err, WL_EUSAGE, "optim.layer-decay is %g: expected a factor "
+			"above 0 and at most 1", c->layer_decay);
 	if (!(c->eps > 0 && c->weight_decay >= 0 && c->clip_norm >= 0))
 		return wl_err_set(err, WL_EUSAGE, "optim.eps is %g, optim.weight-decay %g and "
 			"optim.clip-norm %g: expected eps above 0 and the others not negative",
@@ -67,6 +72,8 @@ static int make_ranges(struct wl_optim *o, const json_t *groups, int *used, stru
 			continue;
 		}
 		WL_TRY(rule_for(groups, e->name, &lr, &decay, used, err));
+		if (o->config.layer_decay > 0)
+			lr *= pow(o->config.layer_decay, wl_layer_depth(p, i));
 		decay *= e->flags & WL_PARAM_DECAY ? o->config.weight_decay : 0;
 		if (joins && o->lr_factor[n - 1] == lr &&
 			o->ranges[n - 1].weight_decay == (float)decay) {

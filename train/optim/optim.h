@@ -20,6 +20,8 @@ struct wl_optim_config {
 	uint64_t seed;
 	double beta1, beta2, eps;
 	double weight_decay;
+	double layer_decay; /* a parameter's rate is multiplied by this to the power of its depth in
+	                     * its backbone (depth.h); 0 and 1: the same rate for all */
 	double clip_norm; /* the gradient's largest global L2 norm; 0: no clipping */
 	/* A list of {"match": GLOB, "lr": factor, "decay": factor}, or NULL: the first rule whose
 	 * pattern matches a parameter's name multiplies its rate and decay; lr 0 still decays
