@@ -221,7 +221,8 @@ static void real_modules_load_it(void **state)
 	int ret;
 
 	(void)state;
-	if (!python || tmp_run(NULL, "%s -c 'import torch, timm, transformers, safetensors'", python)) {
+	if (!python ||
+		tmp_run(NULL, "%s -c 'import torch, timm, transformers, safetensors'", python)) {
 		print_message("SKIPPED: no Python with torch, timm and transformers (set PEER)\n");
 		skip();
 	}
@@ -230,7 +231,8 @@ static void real_modules_load_it(void **state)
 	must(export_part(&r, "text"));
 	fill_values("input.image", (int64_t)N * PX * PX * 3,
 		wl_graph_data(r.image, wl_graph_find(r.image, "images")));
-	fill_tokens("input.ids", N * LEN, WORDS, wl_graph_data(r.text, wl_graph_find(r.text, "ids")));
+	fill_tokens("input.ids", N * LEN, WORDS,
+		wl_graph_data(r.text, wl_graph_find(r.text, "ids")));
 	must(wl_graph_run(r.image, 1, 0, &err));
 	must(wl_graph_run(r.text, 1, 0, &err));
 	s[0] = wl_g_shape(r.image, r.map);

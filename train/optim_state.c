@@ -190,7 +190,8 @@ static int read_tensor(struct reading *r, const struct wl_saved_tensor *t, struc
 	whole = !strchr(t->name, '[');
 	for (k = 0; k < t->rank; k++)
 		n *= t->shape[k];
-	if (n != end - begin || (whole && r->s->dtype != WL_F32) || (whole && t->rank != e->torch_shape.rank))
+	if (n != end - begin ||
+		(whole && (r->s->dtype != WL_F32 || t->rank != e->torch_shape.rank)))
 		return misfit(r, t->name, err);
 	for (k = 0; whole && k < t->rank; k++)
 		if (t->shape[k] != e->torch_shape.dim[k])

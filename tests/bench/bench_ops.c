@@ -167,7 +167,8 @@ static dnnl_primitive_desc_t product_of(const struct shape *s, dnnl_data_type_t 
 static dnnl_primitive_desc_t convolution_of(const struct shape *s, dnnl_data_type_t type,
 	dnnl_engine_t engine)
 {
-	int64_t pad = same_pad(s->h, s->kernel, s->stride), out = (s->h + s->stride - 1) / s->stride;
+	int64_t pad = same_pad(s->h, s->kernel, s->stride);
+	int64_t out = (s->h + s->stride - 1) / s->stride;
 	dnnl_dims_t x = {s->n, s->i, s->h, s->h}, y = {s->n, s->o, out, out};
 	dnnl_dims_t w = {s->o, s->i, s->kernel, s->kernel};
 	dnnl_dims_t grouped = {s->o, 1, 1, s->kernel, s->kernel};

@@ -1,6 +1,6 @@
 /*
- * Milliseconds and peak memory of one training step of a preset on random data, nothing frozen, everything included
- * (momentum update, key towers, both towers forward and backward, AdamW, queues).  Prints one JSON
+ * Milliseconds and peak memory of one training step of a preset on random data, everything
+ * included (momentum update, key towers, both towers forward and backward, AdamW, queues).  Prints one JSON
  * object; tests/bench/peer_step.py prints the same for PyTorch.
  *
  * usage: bench_step [batch [px [threads [steps [fp32|bf16 [small|public|paper [OPTION]...]]]]]]
@@ -158,7 +158,8 @@ int main(int argc, char **argv)
 	}
 	if (steps < 1)
 		steps = 1;
-	if (wl_train_config_check(&c, &err) < 0 || bench(&c, preset, px, steps, frozen, profile, &err) < 0) {
+	if (wl_train_config_check(&c, &err) < 0 ||
+		bench(&c, preset, px, steps, frozen, profile, &err) < 0) {
 		fprintf(stderr, "%s\n", err.msg);
 		return (int)err.code;
 	}

@@ -112,7 +112,8 @@ struct wl_moco {
 	float *peer_image, *peer_text;
 	int64_t *peer_ids;
 	float *stats;                /* running statistics of both stores before the step, owned */
-	/* tensors of the query graph (losses: of the loss graph with CLIP), then of the key graph */
+	/* tensors of the query graph (losses with CLIP: of the loss graph), then of the key
+	 * graph */
 	wl_tid images, boxes, region_mask, ids, text_mask, image, text;
 	wl_tid loss_of[2], accuracy[2]; /* image to text, text to image */
 	wl_tid image_key, text_key;

@@ -153,7 +153,8 @@ void wl_cpu_infonce(struct cpu *c, const struct wl_op *op, const struct wl_run *
 		CPU_FOR(c)
 		for (int64_t r = 0; r < rows; r++) {
 			const float *row = s.logits + r * v.neg;
-			const float *q = v.query + (b0 + r) * v.d, *k = v.key + (v.first + b0 + r) * v.d;
+			const float *q = v.query + (b0 + r) * v.d;
+			const float *k = v.key + (v.first + b0 + r) * v.d;
 			double dot = 0, sum = 0, extra = 0;
 			for (int64_t j = 0; j < v.d; j++)
 				dot += (double)q[j] * (double)k[j];
