@@ -1,6 +1,6 @@
 /*
  * Grouping synthetic signatures, as dedup does between loading and comparing pictures: equal
- * pixels and texts, whole hashes within 6 bits, 26 window hashes a picture within 3 bits, 21
+ * pixels and texts, whole hashes within 6 bits, 26 window hashes a picture within 4 bits, 21
  * bands a text; every tenth pair is a planted near-duplicate of an earlier one.  Prints seconds,
  * what of the planted ones was found, and the most memory used.
  *
