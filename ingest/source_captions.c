@@ -1,16 +1,16 @@
 /*
- * aic: and coco: caption annotations that come as one JSON file beside a folder or a tar of pictures,
- * as ready-made splits.
+ * aic: and coco: caption annotations that come as one JSON file beside a folder or a tar of
+ * pictures, as ready-made splits.
  *
  *   aic:FILE   AI Challenger's form: [{"image_id": NAME, "caption": [TEXT, ...], "url"}, ...]
  *   coco:FILE  COCO's: {"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]};
  *              or Karpathy's: {"images": [{"filename", "filepath", "split",
  *              "sentences": [{"raw": TEXT}]}]}
  *
- * The split is what ?split= says, or the image itself (Karpathy), or what the file is called: train,
- * val or test in its name.  An item becomes the JSON record that jsonl: would have read, so that
- * captions, pictures and what is wrong with them are treated alike; one that is not of the form is
- * quarantined under its number.  The file is held whole: some 8 times its size in memory.
+ * The split is what ?split= says, or the image itself (Karpathy), or what the file is called:
+ * train, val or test in its name.  An item becomes the JSON record that jsonl: would have read, so
+ * that captions, pictures and what is wrong with them are treated alike; one that is not of the
+ * form is quarantined under its number.  The file is held whole: some 8 times its size in memory.
  *
  * A position is "ITEMS of ALL".
  */
@@ -95,10 +95,10 @@ static int list_images(struct captions_source *s, struct wl_err *err)
 	char key[64];
 	size_t i;
 
-	json_array_foreach(s->items, i, image)
-		if (id_key(json_object_get(image, "id"), key) &&
-			json_object_set_new(s->by_image, key, json_array()) < 0)
-			return wl_err_nomem(err, "the annotations", 0);
+	json_array_foreach(
+		s->items, i, image) if (id_key(json_object_get(image, "id"), key) &&
+					json_object_set_new(s->by_image, key, json_array()) <
+						0) return wl_err_nomem(err, "the annotations", 0);
 	return 0;
 }
 
@@ -147,7 +147,8 @@ static int take_file(struct captions_source *s, struct wl_err *err)
 		list = json_object_get(s->file, "annotations");
 		if (!json_is_array(s->items) || (list && !json_is_array(list)))
 			return wl_err_set(err, WL_EDATA,
-				"%s: expected {\"images\": [...], \"annotations\": [...]}, as COCO's "
+				"%s: expected {\"images\": [...], \"annotations\": [...]}, as "
+				"COCO's "
 				"captions are; is it an aic: file?",
 				path);
 		if (list)
@@ -165,7 +166,8 @@ static int seek(struct captions_source *s, const char *position, struct wl_err *
 		return 0;
 	if (sscanf(position, "%llu of %llu", &at, &all) != 2 || all != s->n || at > all)
 		return wl_err_set(err, WL_EDATA,
-			"%s has %zu annotations, but an earlier run stopped at %s: give a file that "
+			"%s has %zu annotations, but an earlier run stopped at %s: give a file "
+			"that "
 			"changed another name",
 			s->base.origin->name, s->n, position);
 	s->next = (size_t)at;
@@ -229,7 +231,8 @@ static json_t *as_record(const struct captions_source *s, const json_t *item)
 			split = json_string_value(json_object_get(item, "split"));
 	}
 	if (name && *name && json_is_array(captions)) {
-		snprintf(path, sizeof path, "%s%s%s", folder ? folder : "", folder ? "/" : "", name);
+		snprintf(
+			path, sizeof path, "%s%s%s", folder ? folder : "", folder ? "/" : "", name);
 		record = json_pack("{s:s, s:O, s:s, s:{s:O?}}", "image", path, "captions", captions,
 			"split", split, "meta", aic ? "url" : "id", id);
 	}
@@ -272,9 +275,11 @@ static int captions_next(struct wl_source *base, struct wl_record *r, struct wl_
 	rc = put_json(r, record ? record : item, err);
 	if (rc == 0 && !record)
 		rc = wl_record_reject(r, err, "%s",
-			i < items ? "wrong annotation: it has no image's name or no list of captions"
-				  : "wrong annotation: its image is not in the list of images, or its "
-				    "caption is no text");
+			i < items
+				? "wrong annotation: it has no image's name or no list of captions"
+				: "wrong annotation: its image is not in the list of images, or "
+				  "its "
+				  "caption is no text");
 	json_decref(record);
 	return rc < 0 ? -1 : 1;
 }
@@ -296,7 +301,8 @@ const struct wl_source_ops wl_source_aic = {
 
 const struct wl_source_ops wl_source_coco = {
 	.kind = "coco",
-	.about = "coco:FILE.json?images=DIR|TAR[&split=NAME]  COCO's captions, or Karpathy's splits",
+	.about =
+		"coco:FILE.json?images=DIR|TAR[&split=NAME]  COCO's captions, or Karpathy's splits",
 	.params = "images split",
 	.open = captions_open,
 	.next = captions_next,

@@ -1,4 +1,5 @@
-/* The folder of whole shards: see cache.h.  Removing and beginning are done under CACHE/shards/.lock. */
+/* The folder of whole shards: see cache.h.  Removing and beginning are done under
+ * CACHE/shards/.lock. */
 #include "shards/cache.h"
 
 #include "ops/file.h"
@@ -75,7 +76,8 @@ char *wl_cache_set_dir(const struct wl_cache *c, const char *url, struct wl_err 
 
 	wl_sha256(url, strlen(url), digest);
 	wl_hex(digest, sizeof digest, hex);
-	dir = wl_strf(err, "%.*s/sets/%.16s", (int)(strlen(c->dir) - strlen("/shards")), c->dir, hex);
+	dir = wl_strf(
+		err, "%.*s/sets/%.16s", (int)(strlen(c->dir) - strlen("/shards")), c->dir, hex);
 	if (dir && wl_mkdir_p(dir, err) < 0) {
 		free(dir);
 		dir = NULL;

@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 struct wl_cache {
-	char *dir;	    /* owned: CACHE/shards */
+	char *dir; /* owned: CACHE/shards */
 	int64_t max_bytes;
 };
 
@@ -27,22 +27,22 @@ WL_MUST_CHECK int wl_cache_open(
 	struct wl_cache *c, const char *dir, int64_t max_bytes, struct wl_err *err);
 void wl_cache_release(struct wl_cache *c);
 /* Where that shard lies or would lie; to be freed. */
-char *wl_cache_path(const struct wl_cache *c, const char *sha256, const char *ext,
-	struct wl_err *err);
+char *wl_cache_path(
+	const struct wl_cache *c, const char *sha256, const char *ext, struct wl_err *err);
 /* True when it is there in full; it then counts as used now. */
 bool wl_cache_has(const struct wl_cache *c, const char *sha256, int64_t bytes);
 /* The folder of the set at that URL, made when missing; to be freed. */
 char *wl_cache_set_dir(const struct wl_cache *c, const char *url, struct wl_err *err);
 
-/* Begins or goes on fetching a shard: 1: *fd is its .part, locked, *have bytes of it there already; 0:
- * another process fetches it, or there is no room beside the shards for which keep(ctx, sha256)
+/* Begins or goes on fetching a shard: 1: *fd is its .part, locked, *have bytes of it there already;
+ * 0: another process fetches it, or there is no room beside the shards for which keep(ctx, sha256)
  * says true; -1. */
 WL_MUST_CHECK int wl_cache_begin(const struct wl_cache *c, const char *sha256, int64_t bytes,
 	bool (*keep)(void *ctx, const char *sha256), void *ctx, int *fd, int64_t *have,
 	struct wl_err *err);
 /* The .part, synced, becomes the shard; or is removed.  Closes fd. */
-WL_MUST_CHECK int wl_cache_commit(const struct wl_cache *c, const char *sha256, int64_t bytes,
-	int fd, struct wl_err *err);
+WL_MUST_CHECK int wl_cache_commit(
+	const struct wl_cache *c, const char *sha256, int64_t bytes, int fd, struct wl_err *err);
 void wl_cache_drop(const struct wl_cache *c, const char *sha256, int64_t bytes, int fd);
 
 #endif

@@ -81,12 +81,16 @@ static int restore(const struct wl_opts *o, const struct check_cmd *c, struct wl
 {
 	char *path = wl_path_join(c->shards, "plan.json", err);
 	json_t *plan = path ? wl_json_load(path, err) : NULL, *v = json_object_get(plan, "params");
-	struct wl_pack_opts p = {.corpus = c->corpus, .out = c->shards, .recheck = true,
+	struct wl_pack_opts p = {.corpus = c->corpus,
+		.out = c->shards,
+		.recheck = true,
 		.threads = c->threads,
-		.plan = {.test = param(v, "test"), .val = param(v, "val"),
+		.plan = {.test = param(v, "test"),
+			.val = param(v, "val"),
 			.shard_bytes = param(v, "shard_bytes"),
 			.shard_samples = param(v, "shard_samples"),
-			.seed = (uint64_t)param(v, "seed"), .quality = (int)param(v, "quality"),
+			.seed = (uint64_t)param(v, "seed"),
+			.quality = (int)param(v, "quality"),
 			.draw_beside_hints = param(v, "draw_beside_hints"),
 			.allow_unfiltered = param(v, "allow_unfiltered")}};
 	struct wl_pack_result r = {0};
@@ -127,7 +131,8 @@ int wl_cmd_repair(int argc, char **argv)
 		{"shards", WL_OPT_STR, &c.shards, "DIR", "the shard set", true},
 		{"corpus", WL_OPT_STR, &c.corpus, "DIR",
 			"what it was packed from: compare every byte, and pack damaged and missing "
-			"shards again", false},
+			"shards again",
+			false},
 		{"threads", WL_OPT_INT, &c.threads, "N", "with --corpus; 0: one per core", false},
 		{0},
 	};

@@ -59,10 +59,13 @@ static int say(const struct wl_opts *opts, const struct pack_cmd *p, const struc
 
 	if (r->nothing_to_do)
 		wl_info(p->o.append ? "%s has all of the corpus's kept pairs already"
-				    : "%s is finished already and nothing has changed", p->o.out);
+				    : "%s is finished already and nothing has changed",
+			p->o.out);
 	if (r->unfinished)
-		wl_info("part %s is done; when all parts are, the same command without --part checks "
-			"their shards and writes the manifest", p->part);
+		wl_info("part %s is done; when all parts are, the same command without --part "
+			"checks "
+			"their shards and writes the manifest",
+			p->part);
 	wl_info("%lld samples (train %lld, val %lld, test %lld) in %lld shards, %.1f MB%s",
 		(long long)r->samples, (long long)r->in_split[WL_SPLIT_TRAIN],
 		(long long)r->in_split[WL_SPLIT_VAL], (long long)r->in_split[WL_SPLIT_TEST],
@@ -125,11 +128,15 @@ int wl_cmd_pack(int argc, char **argv)
 			"remove shards in --out that come from other options or another corpus",
 			false},
 		{"part", WL_OPT_STR, &p.part, "I/N",
-			"only every Nth shard, from the Ith: N machines pack one set; then the same "
-			"without --part", false},
+			"only every Nth shard, from the Ith: N machines pack one set; then the "
+			"same "
+			"without --part",
+			false},
 		{"append", WL_OPT_BOOL, &p.o.append, NULL,
-			"add the pairs that the finished set in --out lacks, in new shards (of another "
-			"corpus: run its wenlan-dedup --against the first)", false},
+			"add the pairs that the finished set in --out lacks, in new shards (of "
+			"another "
+			"corpus: run its wenlan-dedup --against the first)",
+			false},
 		{"threads", WL_OPT_INT, &p.o.threads, "N", "0: one per core", false},
 		{0},
 	};
@@ -137,7 +144,8 @@ int wl_cmd_pack(int argc, char **argv)
 		.usage = "--corpus DIR --out DIR [OPTION]...",
 		.about = "Packs the kept pairs of a corpus into WebDataset tars with a SQLite "
 			 "manifest.\nThe same command goes on where a killed run stopped.\n"
-			 "Commands: verify, repair, audit, ls, get, stats, lint, diff, merge, tombstone "
+			 "Commands: verify, repair, audit, ls, get, stats, lint, diff, merge, "
+			 "tombstone "
 			 "(each has --help).",
 		.example = "wenlan-shard --corpus corpus --out shards --test 11000 --val 1000",
 		.table = table};

@@ -33,11 +33,10 @@ static void print_table(const json_t *stats)
 
 	printf("%-8s %8s %12s %14s %10s %12s %12s\n", "split", "shards", "samples", "bytes",
 		"rejected", "mean jpg", "largest jpg");
-	json_object_foreach(json_object_get(stats, "splits"), split, t)
-		printf("%-8s %8.0f %12.0f %14.0f %10.0f %12.0f %12.0f\n", split,
-			number(t, "shards"), number(t, "samples"), number(t, "bytes"),
-			number(t, "rejected"), number(t, "mean_jpg_bytes"),
-			number(t, "max_jpg_bytes"));
+	json_object_foreach(json_object_get(stats, "splits"), split, t) printf(
+		"%-8s %8.0f %12.0f %14.0f %10.0f %12.0f %12.0f\n", split, number(t, "shards"),
+		number(t, "samples"), number(t, "bytes"), number(t, "rejected"),
+		number(t, "mean_jpg_bytes"), number(t, "max_jpg_bytes"));
 	print_counts("samples by source", json_object_get(stats, "sources"));
 	print_counts("samples by topic", json_object_get(stats, "topics"));
 }

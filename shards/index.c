@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The two files beside a tar: NAME.idx for DALI ("v1.2 SAMPLES", then a line a sample of "ext offset
- * size name" groups) and NAME.tar.idx for Energon and ourselves (index.h). */
+/* The two files beside a tar: NAME.idx for DALI ("v1.2 SAMPLES", then a line a sample of "ext
+ * offset size name" groups) and NAME.tar.idx for Energon and ourselves (index.h). */
 struct pair_of_files {
 	struct wl_outfile dali, offsets;
 };
@@ -31,8 +31,8 @@ static void put_row(struct pair_of_files *f, const struct wl_shard_row *r)
 	put_u64(f->offsets.fp, (uint64_t)(r->offset[0] - WL_TAR_BLOCK));
 }
 
-static int write_rows(struct pair_of_files *f, const char *dir, const struct wl_shard_info *s,
-	struct wl_err *err)
+static int write_rows(
+	struct pair_of_files *f, const char *dir, const struct wl_shard_info *s, struct wl_err *err)
 {
 	struct wl_shard_rows rows;
 	struct wl_shard_row r;

@@ -8,7 +8,8 @@ int main(int argc, char **argv)
 	static const struct wl_command commands[] = {
 		{"", "pack the kept pairs of a corpus (needs no command word)", wl_cmd_pack},
 		{"verify", "check every byte of a shard set", wl_cmd_verify},
-		{"repair", "databases and manifest from the tars, or damaged tars from the corpus", wl_cmd_repair},
+		{"repair", "databases and manifest from the tars, or damaged tars from the corpus",
+			wl_cmd_repair},
 		{"audit", "account for every pair of the corpus", wl_cmd_audit},
 		{"ls", "list shards, or samples", wl_cmd_ls},
 		{"get", "print one sample", wl_cmd_get},

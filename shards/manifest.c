@@ -15,14 +15,14 @@
 
 /* Where a tombstone's pair lies; shard '': nowhere in this set.  Without it, a reader would have to
  * look through every sample for a single take-down. */
-#define PLACE_TABLE                                                                                \
-	"CREATE TABLE IF NOT EXISTS place(pair_id INTEGER, shard TEXT, idx INTEGER);"
+#define PLACE_TABLE "CREATE TABLE IF NOT EXISTS place(pair_id INTEGER, shard TEXT, idx INTEGER);"
 
 #define MANIFEST_TABLES                                                                            \
 	"CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;"                       \
 	"CREATE TABLE shard(name TEXT PRIMARY KEY, split TEXT, bytes INTEGER, samples INTEGER,"    \
 	" sha256 TEXT, sealed_at INTEGER, rejected INTEGER) WITHOUT ROWID;"                        \
-	"CREATE TABLE tombstone(pair_id INTEGER PRIMARY KEY, reason TEXT, at INTEGER);" PLACE_TABLE
+	"CREATE TABLE tombstone(pair_id INTEGER PRIMARY KEY, reason TEXT, at "                     \
+	"INTEGER);" PLACE_TABLE
 
 int wl_by_id(const void *a, const void *b)
 {
@@ -253,8 +253,8 @@ static int look_for(struct wl_manifest *m, const char *dir, const struct wl_shar
 
 		rc = -1;
 		if (path && wl_db_open(&db, path, WL_DB_READ, err) == 0 &&
-			wl_db_prepare(&db, &st, "SELECT pair_id, idx FROM sample ORDER BY idx",
-				err) == 0)
+			wl_db_prepare(
+				&db, &st, "SELECT pair_id, idx FROM sample ORDER BY idx", err) == 0)
 			while ((rc = wl_db_step(&db, st, err)) > 0) {
 				int64_t id = sqlite3_column_int64(st, 0);
 
@@ -271,8 +271,7 @@ static int look_for(struct wl_manifest *m, const char *dir, const struct wl_shar
 }
 
 /* Tombstones without a row in `place` come from other programs. */
-static int read_places(
-	struct wl_manifest *m, struct wl_db *db, const char *dir, struct wl_err *err)
+static int read_places(struct wl_manifest *m, struct wl_db *db, const char *dir, struct wl_err *err)
 {
 	int64_t *lost = NULL;
 	size_t n = 0;
@@ -281,8 +280,8 @@ static int read_places(
 
 	if (!m->n_tombstones)
 		return 0;
-	WL_TRY(wl_db_prepare(db, &st,
-		"SELECT count(*) FROM sqlite_master WHERE name='place'", err));
+	WL_TRY(wl_db_prepare(
+		db, &st, "SELECT count(*) FROM sqlite_master WHERE name='place'", err));
 	rc = wl_db_step(db, st, err) > 0 && sqlite3_column_int(st, 0);
 	sqlite3_finalize(st);
 	WL_TRY(wl_db_prepare(db, &st,
@@ -481,8 +480,8 @@ static int put_places(struct wl_db *db, const char *dir, const struct wl_shard_i
 	st = NULL;
 	WL_TRY_OUT(wl_db_prepare(db, &st, "INSERT INTO place VALUES(?,?,?)", err));
 	for (size_t i = 0; i < found.n_dead; i++)
-		WL_TRY_OUT(wl_db_run(db, st, err, "isi", found.dead[i].pair_id,
-			found.dead[i].shard, found.dead[i].index));
+		WL_TRY_OUT(wl_db_run(db, st, err, "isi", found.dead[i].pair_id, found.dead[i].shard,
+			found.dead[i].index));
 	ret = 0;
 out:
 	sqlite3_finalize(st);

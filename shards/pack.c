@@ -190,7 +190,8 @@ static int open_partition(struct wl_packing *p, int part, struct wl_err *err)
 static bool more_to_submit(struct wl_packing *p)
 {
 	while (p->next_shard < p->plan.n_shards &&
-		(p->sealed[p->next_shard] || !is_mine(p, p->next_shard) || p->next_pair == p->plan.shards[p->next_shard].n)) {
+		(p->sealed[p->next_shard] || !is_mine(p, p->next_shard) ||
+			p->next_pair == p->plan.shards[p->next_shard].n)) {
 		p->next_shard++;
 		p->next_pair = 0;
 	}
@@ -254,8 +255,8 @@ static int put_result(struct wl_shard_writer *w, const struct wl_pack_job *j, st
 }
 
 /* Compares the pictures that go in as they are with the catalog. */
-static int check_batch(struct wl_packing *p, struct wl_pack_job *const *jobs, size_t n,
-	struct wl_err *err)
+static int check_batch(
+	struct wl_packing *p, struct wl_pack_job *const *jobs, size_t n, struct wl_err *err)
 {
 	uint8_t digest[BATCH][WL_SHA256_BYTES];
 	const struct wl_pack_job *of[BATCH];
@@ -275,7 +276,8 @@ static int check_batch(struct wl_packing *p, struct wl_pack_job *const *jobs, si
 }
 
 /* Takes, checks and writes the next few samples of a shard that has `left` to come; the number. */
-static int put_batch(struct wl_packing *p, struct wl_shard_writer *w, size_t left, struct wl_err *err)
+static int put_batch(
+	struct wl_packing *p, struct wl_shard_writer *w, size_t left, struct wl_err *err)
 {
 	struct wl_pack_job *jobs[BATCH];
 	size_t n = 0, bytes = 0;

@@ -11,7 +11,8 @@
 #include <string.h>
 
 /* Samples by source and by topic, from the shards' own databases. */
-static int count_column(const struct wl_packing *p, const char *column, json_t *out, struct wl_err *err)
+static int count_column(
+	const struct wl_packing *p, const char *column, json_t *out, struct wl_err *err)
 {
 	char sql[128];
 
@@ -78,10 +79,9 @@ static void add_old_counts(const struct wl_packing *p, const char *key, json_t *
 	const char *text = json_string_value(json_object_get(p->base.meta, key)), *name;
 	json_t *old = text ? wl_json_parse(text, strlen(text), key, NULL) : NULL, *v;
 
-	json_object_foreach(old, name, v)
-		json_object_set_new(counts, name,
-			json_integer(json_integer_value(v) +
-				     json_integer_value(json_object_get(counts, name))));
+	json_object_foreach(old, name, v) json_object_set_new(counts, name,
+		json_integer(
+			json_integer_value(v) + json_integer_value(json_object_get(counts, name))));
 	json_decref(old);
 }
 

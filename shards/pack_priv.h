@@ -12,7 +12,7 @@ struct wl_packing {
 	const struct wl_pack_opts *o;
 	struct wl_corpus *corpus;
 	struct wl_shard_plan plan;
-	struct wl_manifest base;     /* append: the set as it was */
+	struct wl_manifest base; /* append: the set as it was */
 	struct wl_shard_plan_opts plan_opts;
 	int64_t *base_ids;	     /* append: its pairs, ascending */
 	struct wl_shard_info *infos; /* [plan.n_shards] */

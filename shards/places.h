@@ -1,9 +1,10 @@
 /*
- * Where the samples of one shard lie: from NAME.tar.idx, 8 bytes a sample (index.h), or from NAME.db
- * when there is none.  Four bytes a sample in memory, so that all of 30 M samples are 120 MB.
+ * Where the samples of one shard lie: from NAME.tar.idx, 8 bytes a sample (index.h), or from
+ * NAME.db when there is none.  Four bytes a sample in memory, so that all of 30 M samples are 120
+ * MB.
  *
- * Nothing here is trusted for more than where to look: whoever reads a sample compares the tar's own
- * headers with its key.
+ * Nothing here is trusted for more than where to look: whoever reads a sample compares the tar's
+ * own headers with its key.
  */
 #ifndef WL_SHARDS_PLACES_H
 #define WL_SHARDS_PLACES_H

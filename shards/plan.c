@@ -103,8 +103,7 @@ static int walk_partition(struct wl_shard_plan *p, struct wl_corpus *c, int part
 			p->dropped++;
 			continue;
 		}
-		if (o->n_skip &&
-			bsearch(&pair.id, o->skip, o->n_skip, sizeof *o->skip, wl_by_id)) {
+		if (o->n_skip && bsearch(&pair.id, o->skip, o->n_skip, sizeof *o->skip, wl_by_id)) {
 			p->skipped++;
 			continue;
 		}

@@ -68,8 +68,8 @@ struct wl_shard_plan {
  * seeded order, each taken when it still fits, until there are exactly N pairs; likewise val
  * after it.  WL_EDATA when N cannot be met exactly; everything else is train.
  *
- * WL_EDATA when dedup or filter has not examined every pair (unless allow_unfiltered), or when there
- * is nothing to pack; when a set is added to, that is no error, and p->n is 0. */
+ * WL_EDATA when dedup or filter has not examined every pair (unless allow_unfiltered), or when
+ * there is nothing to pack; when a set is added to, that is no error, and p->n is 0. */
 WL_MUST_CHECK int wl_shard_plan_make(struct wl_shard_plan *p, struct wl_corpus *c,
 	const struct wl_shard_plan_opts *o, struct wl_err *err);
 void wl_shard_plan_release(struct wl_shard_plan *p);

@@ -227,7 +227,8 @@ static void run_range(void *arg)
 	g->failed = get_range(g->r, g->info, g->from, g->n, &g->bytes, &g->err) < 0;
 }
 
-static int hash_start(int fd, int64_t have, struct wl_sha256 *h, const char *name, struct wl_err *err)
+static int hash_start(
+	int fd, int64_t have, struct wl_sha256 *h, const char *name, struct wl_err *err)
 {
 	uint8_t *chunk = malloc(1 << 20);
 	int rc = chunk ? 0 : wl_err_nomem(err, "a read buffer", 1 << 20);
@@ -285,8 +286,8 @@ static int fetch_ranges(struct wl_remote *r, const struct wl_shard_info *s, int 
 	return rc;
 }
 
-static int check_hash(struct wl_remote *r, const struct wl_shard_info *s, struct wl_sha256 *h,
-	struct wl_err *err)
+static int check_hash(
+	struct wl_remote *r, const struct wl_shard_info *s, struct wl_sha256 *h, struct wl_err *err)
 {
 	uint8_t digest[WL_SHA256_BYTES];
 	char hex[WL_SHA256_HEX];
@@ -378,8 +379,8 @@ static void *move(void *arg)
 	return NULL;
 }
 
-int wl_remote_start(struct wl_remote *r, const struct wl_shard_info *infos, size_t n,
-	struct wl_err *err)
+int wl_remote_start(
+	struct wl_remote *r, const struct wl_shard_info *infos, size_t n, struct wl_err *err)
 {
 	sigset_t all, old;
 
@@ -399,7 +400,8 @@ int wl_remote_start(struct wl_remote *r, const struct wl_shard_info *infos, size
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	r->runs = pthread_create(&r->mover, NULL, move, r) == 0;
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return r->runs ? 0 : wl_err_set(err, WL_EFAIL, "a thread to fetch shards cannot be started");
+	return r->runs ? 0
+		       : wl_err_set(err, WL_EFAIL, "a thread to fetch shards cannot be started");
 }
 
 /* ---- reading ---- */
@@ -407,7 +409,8 @@ int wl_remote_start(struct wl_remote *r, const struct wl_shard_info *infos, size
 /* With the lock held. */
 static void want(struct wl_remote *r, size_t k)
 {
-	if (k >= r->n || r->items[k].state != ELSEWHERE || r->items[k].info.bytes > r->cache.max_bytes)
+	if (k >= r->n || r->items[k].state != ELSEWHERE ||
+		r->items[k].info.bytes > r->cache.max_bytes)
 		return;
 	r->items[k].state = WANTED;
 	r->queue[(r->q_first + r->q_n++) % r->n] = k;

@@ -2,10 +2,11 @@
  * A shard set on a web server or an S3-style store (web.h), as the reader of shards sees it.
  *
  * The manifest is fetched when the set is opened, unless its ETag is that of the copy in the cache.
- * A shard that is read for the first time is wanted whole: a thread fetches it in ranges of 8 MiB, four
- * at a time, compares its SHA-256 with the manifest and puts it into the cache (cache.h), where it is
- * read like a local file.  Until it is there, or where the cache has no room for it, its samples
- * are fetched by ranges of their own: a set need not fit into the cache, nor the first batch wait.
+ * A shard that is read for the first time is wanted whole: a thread fetches it in ranges of 8 MiB,
+ * four at a time, compares its SHA-256 with the manifest and puts it into the cache (cache.h),
+ * where it is read like a local file.  Until it is there, or where the cache has no room for it,
+ * its samples are fetched by ranges of their own: a set need not fit into the cache, nor the first
+ * batch wait.
  *
  * What is read by such a range is compared with its key by the reader, but not hashed.
  */
@@ -30,8 +31,8 @@ void wl_remote_stop(struct wl_remote *r);
 const char *wl_remote_dir(const struct wl_remote *r);
 
 /* Says which shards will be read, by their numbers from now on: infos[n] is copied. */
-WL_MUST_CHECK int wl_remote_start(struct wl_remote *r, const struct wl_shard_info *infos, size_t n,
-	struct wl_err *err);
+WL_MUST_CHECK int wl_remote_start(
+	struct wl_remote *r, const struct wl_shard_info *infos, size_t n, struct wl_err *err);
 /* Where shard k lies whole, to be freed, or NULL: it is not here (but wanted from now on). */
 char *wl_remote_path(struct wl_remote *r, size_t k);
 /* That file could not be opened: another process made room. */

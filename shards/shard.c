@@ -32,21 +32,21 @@ enum { AHEAD_THREADS = 24, AHEAD_BYTES = 128 << 20, AHEAD_ONE_BYTES = 128 << 20 
 
 struct shard {
 	struct wl_shard_info info;
-	int64_t first; /* number of its sample 0 in the split */
+	int64_t first;	  /* number of its sample 0 in the split */
 	uint32_t *places; /* [samples + 1] (places.h); NULL: not read yet */
-	int fd;	       /* -1: not open */
+	int fd;		  /* -1: not open */
 	int readers;
 	uint64_t used; /* clock of the last use */
 };
 
 struct wl_shardset {
-	char *dir, *at; /* where its databases lie; as it was named */
+	char *dir, *at;		  /* where its databases lie; as it was named */
 	struct wl_remote *remote; /* NULL: all of it is in dir */
 	struct wl_ahead *ahead;	  /* with remote */
 	char split[WL_SPLIT_MAX];
 	char fingerprint[65];
 	struct wl_foreign *foreign; /* tars without a manifest; then there are no shards */
-	struct shard *shards; /* [n_shards] by name */
+	struct shard *shards;	    /* [n_shards] by name */
 	size_t n_shards, n_open;
 	int64_t n;
 	int64_t *dead; /* [n_dead] samples taken down, ascending */
@@ -159,8 +159,7 @@ static int start_remote(struct wl_shardset *s, struct wl_err *err)
 	rc = wl_remote_start(s->remote, infos, s->n_shards, err);
 	free(infos);
 	WL_TRY(rc);
-	s->ahead = wl_ahead_new(
-		AHEAD_THREADS, AHEAD_BYTES, AHEAD_ONE_BYTES, fetch_ahead, s, err);
+	s->ahead = wl_ahead_new(AHEAD_THREADS, AHEAD_BYTES, AHEAD_ONE_BYTES, fetch_ahead, s, err);
 	return s->ahead ? 0 : -1;
 }
 
@@ -275,8 +274,7 @@ const int64_t *wl_shardset_dead_samples(const struct wl_shardset *s, int64_t *n)
 
 bool wl_shardset_dead(const struct wl_shardset *s, int64_t i)
 {
-	return s->n_dead &&
-	       bsearch(&i, s->dead, (size_t)s->n_dead, sizeof *s->dead, wl_by_id);
+	return s->n_dead && bsearch(&i, s->dead, (size_t)s->n_dead, sizeof *s->dead, wl_by_id);
 }
 
 int wl_shardset_pair_ids(struct wl_shardset *s, int64_t *out, struct wl_err *err)
@@ -459,8 +457,8 @@ static const uint32_t *places_of(struct wl_shardset *s, struct shard *sh, struct
 }
 
 /* n bytes of an open file at `from`, added to out. */
-static int read_fd(int fd, const char *path, int64_t from, int64_t n, struct wl_buf *out,
-	struct wl_err *err)
+static int read_fd(
+	int fd, const char *path, int64_t from, int64_t n, struct wl_buf *out, struct wl_err *err)
 {
 	WL_TRY(wl_buf_reserve(out, (size_t)n, err));
 	WL_TRY(wl_pread_full(fd, out->data + out->len, (size_t)n, from, path, err));
@@ -492,8 +490,8 @@ static int read_span(struct wl_shardset *s, struct shard *sh, int64_t from, int6
 /* ---- samples ---- */
 
 /* The header at byte `at` of what was read of a sample: the member's length, which lies inside. */
-static int member_at(const struct wl_buf *b, size_t at, const char *key, int member,
-	size_t whole, int64_t *length, struct wl_err *err)
+static int member_at(const struct wl_buf *b, size_t at, const char *key, int member, size_t whole,
+	int64_t *length, struct wl_err *err)
 {
 	char name[WL_TAR_NAME], want[WL_TAR_NAME];
 	const char *wrong = "the members do not fill its place";
@@ -508,8 +506,9 @@ static int member_at(const struct wl_buf *b, size_t at, const char *key, int mem
 			want, name);
 	if (!wrong && *length > (int64_t)(whole - at - WL_TAR_BLOCK))
 		wrong = "a member reaches past its place";
-	return !wrong ? 0 : wl_err_set(err, WL_EDATA, "%s (member %s); run wenlan-shard verify",
-			wrong, want);
+	return !wrong ? 0
+		      : wl_err_set(err, WL_EDATA, "%s (member %s); run wenlan-shard verify", wrong,
+				want);
 }
 
 /* Gives out the members that follow the picture: `b` holds them from `at` on. */

@@ -35,8 +35,8 @@ struct wl_shard_place {
 	const char *at;	     /* the directory, or the URL of one: http(s)://..., s3://... (web.h) */
 	const char *cache;   /* of a URL: the folder for whole shards (cache.h); NULL: the user's */
 	int64_t cache_bytes; /* of a URL: the most that it may hold; 0: 20 GB */
-	bool in_order;	     /* samples are read in order: shards behind may go, the next is fetched */
-	int stall_s;	     /* of a URL: seconds without a byte that break a connection; 0: 20 */
+	bool in_order; /* samples are read in order: shards behind may go, the next is fetched */
+	int stall_s;   /* of a URL: seconds without a byte that break a connection; 0: 20 */
 };
 struct wl_manifest;
 /* The set's manifest (manifest.h), wherever it lies. */
@@ -60,8 +60,7 @@ bool wl_shardset_dead(const struct wl_shardset *s, int64_t i);
 /* SHA-256 (hex) of the manifest's facts: the same for the same shards. */
 const char *wl_shardset_fingerprint(const struct wl_shardset *s);
 /* The pair ids of all samples, read from the NAME.db files, into out[n]. */
-WL_MUST_CHECK int wl_shardset_pair_ids(
-	struct wl_shardset *s, int64_t *out, struct wl_err *err);
+WL_MUST_CHECK int wl_shardset_pair_ids(struct wl_shardset *s, int64_t *out, struct wl_err *err);
 
 /* fn(ctx, sample, source) for every sample in order, from the shards' databases; the first
  * failure of fn ends it. */
@@ -73,7 +72,8 @@ WL_MUST_CHECK int wl_shardset_sources(
  * shard's index or the tar's headers are not what this sample needs. */
 WL_MUST_CHECK int wl_shardset_read(struct wl_shardset *s, int64_t i, struct wl_buf *jpg,
 	struct wl_buf *json, struct wl_err *err);
-/* Says that sample i will be asked for soon, with its picture: a set elsewhere begins to fetch it. */
+/* Says that sample i will be asked for soon, with its picture: a set elsewhere begins to fetch it.
+ */
 void wl_shardset_ahead(struct wl_shardset *s, int64_t i);
 /* "train-000000_000123" into out. */
 enum { WL_KEY_MAX = 64 };

@@ -14,8 +14,8 @@
  * "jpg_bytes": {RANGE: n}}}, "sources", "topics", "meta"}; NULL on failure. */
 json_t *wl_shards_stats(const char *dir, struct wl_err *err);
 
-/* The same as a self-contained page, with languages, lengths of captions and pictures to look at from
- * the first samples of each split (which are a random sample: plan.h).  stats: from above. */
+/* The same as a self-contained page, with languages, lengths of captions and pictures to look at
+ * from the first samples of each split (which are a random sample: plan.h).  stats: from above. */
 WL_MUST_CHECK int wl_shards_stats_page(
 	const char *dir, const json_t *stats, const char *path, struct wl_err *err);
 

@@ -90,10 +90,9 @@ static json_t *over_splits(const json_t *splits, const char *what)
 	const json_t *t, *v;
 
 	json_object_foreach((json_t *)splits, split, t)
-		json_object_foreach(json_object_get(t, what), key, v)
-			json_object_set_new(sum, key,
-				json_integer(json_integer_value(v) +
-					     json_integer_value(json_object_get(sum, key))));
+		json_object_foreach(json_object_get(t, what), key, v) json_object_set_new(sum, key,
+			json_integer(json_integer_value(v) +
+				     json_integer_value(json_object_get(sum, key))));
 	return sum;
 }
 
@@ -154,8 +153,8 @@ static int show(struct wl_html *h, const char *key, const struct wl_buf *jpg, co
 	return wl_html_raw(h, "</figcaption></figure>\n", err);
 }
 
-static int look_at_split(struct wl_html *h, const char *dir, const char *split, struct seen *k,
-	struct wl_err *err)
+static int look_at_split(
+	struct wl_html *h, const char *dir, const char *split, struct seen *k, struct wl_err *err)
 {
 	struct wl_shardset *s = wl_shardset_open(dir, split, err);
 	struct wl_buf jpg, json;
@@ -201,8 +200,8 @@ static int put_seen(struct wl_html *h, const struct seen *k, struct wl_err *err)
 		k->boxes / (double)(k->samples ? k->samples : 1));
 	WL_TRY(wl_html_heading(h, 2, "Captions", err));
 	WL_TRY(wl_html_para(h, text, err));
-	WL_TRY(wl_html_bars(h, "Language, by the letters", scripts, k->scripts, WL_SCRIPT_COUNT,
-		err));
+	WL_TRY(wl_html_bars(
+		h, "Language, by the letters", scripts, k->scripts, WL_SCRIPT_COUNT, err));
 	return wl_html_bars(h, "Length, characters", length_names, k->lengths, LENGTHS, err);
 }
 
@@ -233,8 +232,7 @@ static int put_all(struct wl_html *h, const char *dir, const json_t *stats, stru
 	return put_seen(h, &k, err);
 }
 
-int wl_shards_stats_page(
-	const char *dir, const json_t *stats, const char *path, struct wl_err *err)
+int wl_shards_stats_page(const char *dir, const json_t *stats, const char *path, struct wl_err *err)
 {
 	struct wl_html h;
 	int rc;

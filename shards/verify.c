@@ -128,9 +128,8 @@ static int walk_rows(const struct verify *v, const struct wl_shard_info *s,
 	WL_TRY(check_pictures(b, w->path, err));
 	WL_TRY(more = wl_shard_rows_next(rows, &db, err));
 	if (more || w->index != s->samples)
-		return wl_err_set(err, WL_EDATA,
-			"%s holds %lld samples, the manifest says %lld%s", w->path,
-			(long long)w->index, (long long)s->samples,
+		return wl_err_set(err, WL_EDATA, "%s holds %lld samples, the manifest says %lld%s",
+			w->path, (long long)w->index, (long long)s->samples,
 			more ? ", and its database has rows for more" : "");
 	return 0;
 }

@@ -59,8 +59,8 @@ static char *s3_address(const char *s3, struct wl_err *err)
 	}
 	if (endpoint)
 		return wl_strf(err, "%s/%s", endpoint, bucket);
-	return wl_strf(err, "https://%.*s.s3.%s.amazonaws.com%s", n, bucket, region,
-		slash ? slash : "");
+	return wl_strf(
+		err, "https://%.*s.s3.%s.amazonaws.com%s", n, bucket, region, slash ? slash : "");
 }
 
 static int use_keys(struct wl_web *w, struct wl_err *err)
@@ -73,7 +73,8 @@ static int use_keys(struct wl_web *w, struct wl_err *err)
 	if (!id || !secret)
 		return 0; /* a bucket that anybody may read */
 	w->user = wl_strf(err, "%s:%s", id, secret);
-	w->sign = wl_strf(err, "aws:amz:%s:s3", env("AWS_REGION", "AWS_DEFAULT_REGION", "us-east-1"));
+	w->sign =
+		wl_strf(err, "aws:amz:%s:s3", env("AWS_REGION", "AWS_DEFAULT_REGION", "us-east-1"));
 	if (token) {
 		line = wl_strf(err, "x-amz-security-token: %s", token);
 		w->headers = line ? curl_slist_append(NULL, line) : NULL;
@@ -154,14 +155,14 @@ struct request {
 	const char *name, *known;
 	int64_t from, n; /* n -1: the whole file */
 	struct wl_buf *out;
-	size_t start; /* of out: what was there before */
+	size_t start;	       /* of out: what was there before */
 	char tag[WL_ETAG_MAX]; /* of a whole file: what its beginning had */
 	bool body;	       /* of this try: some of it came */
 	struct wl_web_answer *a;
 	long status;
 	int64_t first; /* of Content-Range; -1: there was none */
 	struct wl_err why;
-	bool refused;	 /* why is final */
+	bool refused;	/* why is final */
 	double after_s; /* what Retry-After asks for */
 };
 
@@ -376,7 +377,8 @@ static int judge(struct request *r, CURLcode rc)
 		wl_err_set(&r->why, WL_EFAIL, "%s/%s: reading it was stopped", r->w->base, r->name);
 		return -1;
 	}
-	if (rc == CURLE_OK && (r->status == 200 || r->status == 206) && (r->n < 0 || got(r) == r->n))
+	if (rc == CURLE_OK && (r->status == 200 || r->status == 206) &&
+		(r->n < 0 || got(r) == r->n))
 		return 1;
 	if (rc == CURLE_OK && r->status == 304)
 		return r->a->unchanged = 1;
@@ -460,8 +462,14 @@ static int perform(struct request *r, struct wl_err *err)
 int wl_web_range(struct wl_web *w, const char *name, int64_t from, int64_t n, struct wl_buf *out,
 	struct wl_web_answer *a, struct wl_err *err)
 {
-	struct request r = {.w = w, .name = name, .from = from, .n = n, .out = out,
-		.start = out->len, .a = a, .why = WL_ERR_INIT};
+	struct request r = {.w = w,
+		.name = name,
+		.from = from,
+		.n = n,
+		.out = out,
+		.start = out->len,
+		.a = a,
+		.why = WL_ERR_INIT};
 
 	return perform(&r, err);
 }
@@ -469,8 +477,14 @@ int wl_web_range(struct wl_web *w, const char *name, int64_t from, int64_t n, st
 int wl_web_file(struct wl_web *w, const char *name, const char *known, struct wl_buf *out,
 	struct wl_web_answer *a, struct wl_err *err)
 {
-	struct request r = {.w = w, .name = name, .n = -1, .known = known, .out = out,
-		.start = out->len, .a = a, .why = WL_ERR_INIT};
+	struct request r = {.w = w,
+		.name = name,
+		.n = -1,
+		.known = known,
+		.out = out,
+		.start = out->len,
+		.a = a,
+		.why = WL_ERR_INIT};
 
 	return perform(&r, err);
 }

@@ -1,13 +1,13 @@
 /*
  * Files of one folder on a web server or an S3-style store, by ranged requests; from any thread.
  *
- * http://HOST/PATH, https://HOST/PATH, or s3://BUCKET/PREFIX.  The last is signed with AWS Signature
- * Version 4 when AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and, for temporary ones,
+ * http://HOST/PATH, https://HOST/PATH, or s3://BUCKET/PREFIX.  The last is signed with AWS
+ * Signature Version 4 when AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and, for temporary ones,
  * AWS_SESSION_TOKEN) are set; AWS_REGION (us-east-1) and AWS_ENDPOINT_URL say where it is.
  *
- * A request that fails in a way that may pass (connection, stall, 408, 429, 5xx) is made again after
- * 0.2 s, then twice as long up to 10 s, or as Retry-After says, and goes on behind the bytes that
- * came already; after the seventh in a row without a byte the error says so.
+ * A request that fails in a way that may pass (connection, stall, 408, 429, 5xx) is made again
+ * after 0.2 s, then twice as long up to 10 s, or as Retry-After says, and goes on behind the bytes
+ * that came already; after the seventh in a row without a byte the error says so.
  */
 #ifndef WL_SHARDS_WEB_H
 #define WL_SHARDS_WEB_H
@@ -37,8 +37,9 @@ struct wl_web_answer {
 	bool unchanged;		/* it still has the ETag that was given */
 };
 
-/* Bytes [from, from + n) of the file `name`, added to out.  WL_EDATA: it is not there, is shorter, may
- * not be read, or the server does not serve ranges; WL_ERETRY: the server cannot be reached, or fails. */
+/* Bytes [from, from + n) of the file `name`, added to out.  WL_EDATA: it is not there, is shorter,
+ * may not be read, or the server does not serve ranges; WL_ERETRY: the server cannot be reached, or
+ * fails. */
 WL_MUST_CHECK int wl_web_range(struct wl_web *w, const char *name, int64_t from, int64_t n,
 	struct wl_buf *out, struct wl_web_answer *a, struct wl_err *err);
 /* The whole file into out; known: an ETag that makes it say `unchanged` and send nothing, or "". */

@@ -42,9 +42,9 @@ struct wl_shard_writer {
 	pthread_t writer, hasher;
 	bool writer_runs, hasher_runs;
 	pthread_mutex_t lock;
-	pthread_cond_t moved;  /* one of the counts or flags below changed */
+	pthread_cond_t moved; /* one of the counts or flags below changed */
 	struct chunk ring[RING];
-	uint8_t *memory; /* of the chunks, aligned */
+	uint8_t *memory;		/* of the chunks, aligned */
 	size_t filled, hashed, written; /* chunks; both others <= filled <= each of them + RING */
 	bool ending, abandoned;
 	bool failed, sealed;
@@ -105,7 +105,8 @@ static int leave_direct(struct wl_shard_writer *w, struct wl_err *err)
 }
 
 /* Writes past the page cache: the bytes are not wanted again soon, and copying them there, and from
- * there to the disk later, costs a third of packing.  The last chunk is padded; seal cuts it off. */
+ * there to the disk later, costs a third of packing.  The last chunk is padded; seal cuts it off.
+ */
 static int write_direct(struct wl_shard_writer *w, struct chunk *c, int64_t at, struct wl_err *err)
 {
 	size_t n = (c->used + ALIGN - 1) / ALIGN * ALIGN, done = 0;

@@ -57,8 +57,10 @@ static int ingest(char **out, const char *spec)
 
 	assert_non_null(realpath(tmp_bin(), here));
 	OK(wl_remove_tree(tmp_path(&tmp, "c", corpus), &err));
-	return tmp_run(out, "cd %s && %s/wenlan-ingest --corpus c --workers 2 --max-error-rate 1 "
-		"'%s'", tmp.path, here, spec);
+	return tmp_run(out,
+		"cd %s && %s/wenlan-ingest --corpus c --workers 2 --max-error-rate 1 "
+		"'%s'",
+		tmp.path, here, spec);
 }
 
 /* One value of the corpus's only partition. */
@@ -79,14 +81,14 @@ static char *value(const char *sql)
 	return text;
 }
 
-static const char aic[] =
-	"[{\"url\":\"http://a.cn/0\",\"image_id\":\"p0.jpg\",\"caption\":[\"一只猫。\",\"\",\"猫 \\n\"]},"
-	"{\"image_id\":\"p1.jpg\",\"caption\":[\"两条狗\"]},"
-	"{\"image_id\":\"p2.jpg\",\"caption\":\"不是列表\"},"
-	"{\"image_id\":\"gone.jpg\",\"caption\":[\"没有图\"]},"
-	"{\"image_id\":\"p3.jpg\",\"caption\":[\"\",\" \"]},"
-	"[7],"
-	"{\"image_id\":\"p4.jpg\",\"caption\":[\"五\",\"六\"]}]";
+static const char aic[] = "[{\"url\":\"http://a.cn/"
+			  "0\",\"image_id\":\"p0.jpg\",\"caption\":[\"一只猫。\",\"\",\"猫 \\n\"]},"
+			  "{\"image_id\":\"p1.jpg\",\"caption\":[\"两条狗\"]},"
+			  "{\"image_id\":\"p2.jpg\",\"caption\":\"不是列表\"},"
+			  "{\"image_id\":\"gone.jpg\",\"caption\":[\"没有图\"]},"
+			  "{\"image_id\":\"p3.jpg\",\"caption\":[\"\",\" \"]},"
+			  "[7],"
+			  "{\"image_id\":\"p4.jpg\",\"caption\":[\"五\",\"六\"]}]";
 
 static void check_aic(const char *spec, const char *split)
 {
@@ -104,8 +106,8 @@ static void check_aic(const char *spec, const char *split)
 	assert_string_equal(value("SELECT count(*) FROM quarantine"), "4");
 	assert_non_null(strstr(value("SELECT reason FROM quarantine WHERE position='item 3'"),
 		"no list of captions"));
-	assert_non_null(strstr(
-		value("SELECT reason FROM quarantine WHERE position='item 4'"), "gone.jpg"));
+	assert_non_null(
+		strstr(value("SELECT reason FROM quarantine WHERE position='item 4'"), "gone.jpg"));
 	assert_non_null(
 		strstr(value("SELECT reason FROM quarantine WHERE position='item 5'"), "text"));
 	assert_non_null(strstr(value("SELECT reason FROM quarantine WHERE position='item 6'"),
@@ -131,7 +133,8 @@ static void test_coco(void **state)
 
 	(void)state;
 	tmp_write(tmp_path(&tmp, "captions_val2014.json", path),
-		"{\"images\":[{\"id\":9,\"file_name\":\"p0.jpg\"},{\"id\":8,\"file_name\":\"p1.jpg\"}],"
+		"{\"images\":[{\"id\":9,\"file_name\":\"p0.jpg\"},{\"id\":8,\"file_name\":\"p1."
+		"jpg\"}],"
 		"\"annotations\":[{\"image_id\":8,\"id\":1,\"caption\":\"a dog\"},"
 		"{\"image_id\":9,\"id\":2,\"caption\":\"a cat\"},"
 		"{\"image_id\":8,\"id\":3,\"caption\":\"two dogs\"},"
@@ -181,11 +184,16 @@ static void test_splits(void **state)
 		"[{\"image_id\":\"p2.jpg\",\"caption\":[\"三\"]}]");
 	OK(wl_remove_tree(tmp_path(&tmp, "c", path), &err));
 	for (int i = 0; i < 2; i++)
-		assert_int_equal(tmp_run(NULL,
-			"cd %s && %s/wenlan-ingest --corpus c 'aic:train.json?images=img' "
-			"'aic:val.json?images=img'", tmp.path, here), 0);
-	assert_int_equal(tmp_run(NULL,
-		"cd %s && %s/wenlan-shard --corpus c --out s --allow-unfiltered", tmp.path, here), 0);
+		assert_int_equal(
+			tmp_run(NULL,
+				"cd %s && %s/wenlan-ingest --corpus c 'aic:train.json?images=img' "
+				"'aic:val.json?images=img'",
+				tmp.path, here),
+			0);
+	assert_int_equal(
+		tmp_run(NULL, "cd %s && %s/wenlan-shard --corpus c --out s --allow-unfiltered",
+			tmp.path, here),
+		0);
 	OK(wl_manifest_read(&m, tmp_path(&tmp, "s", path), &err));
 	assert_int_equal(m.n, 2);
 	assert_string_equal(m.shards[0].split, "train");

@@ -31,9 +31,15 @@ static struct wl_err err;
 
 static int setup(void **state)
 {
-	struct wl_toy_set toy = {.dir = set, .split = "train", .samples = SAMPLES,
-		.per_shard = PER_SHARD, .captions = 3, .bad_jpeg = -1, .bad_text = -1,
-		.boxes = true, .dead = 1007};
+	struct wl_toy_set toy = {.dir = set,
+		.split = "train",
+		.samples = SAMPLES,
+		.per_shard = PER_SHARD,
+		.captions = 3,
+		.bad_jpeg = -1,
+		.bad_text = -1,
+		.boxes = true,
+		.dead = 1007};
 
 	(void)state;
 	wl_log_init("test_remote", WL_LOG_ERROR);
@@ -317,7 +323,7 @@ static void test_bound(void **state)
 
 	for (size_t k = 0; k < SHARDS; k++)
 		two = manifest.shards[k].bytes * 5 / 2 > two ? manifest.shards[k].bytes * 5 / 2
-							      : two;
+							     : two;
 	at.cache_bytes = two;
 	for (int in_order = 0; in_order < 2; in_order++) {
 		struct wl_shardset *here = wl_shardset_open(set, "train", &err);
@@ -348,9 +354,19 @@ static void test_loader(void **state)
 	static const char words[] = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n图\n片\n";
 	struct wl_vocab *vocab = wl_vocab_parse(words, sizeof words - 1, "words", &err);
 	struct wl_shard_place at = place("cut");
-	struct wl_loader_opts o = {.split = "train", .batch = 5, .image_px = 32, .regions = 5,
-		.grid = 2, .text_len = 8, .vocab = vocab, .std = {1, 1, 1}, .shuffle = true,
-		.seed = 3, .world = 1, .threads = 2, .cache = cache};
+	struct wl_loader_opts o = {.split = "train",
+		.batch = 5,
+		.image_px = 32,
+		.regions = 5,
+		.grid = 2,
+		.text_len = 8,
+		.vocab = vocab,
+		.std = {1, 1, 1},
+		.shuffle = true,
+		.seed = 3,
+		.world = 1,
+		.threads = 2,
+		.cache = cache};
 	struct wl_loader *l[2];
 	const struct wl_batch *b[2];
 
@@ -402,7 +418,7 @@ static void test_s3(void **state)
 {
 	struct wl_shard_place at = {.at = "s3://ok/", .cache = cache};
 	char endpoint[64], signed_[256] = "", headers[1024] = "", request[2048], text[2048],
-	     hex[65], empty[65], want[65];
+			   hex[65], empty[65], want[65];
 	uint8_t k1[32], k2[32];
 	struct rangesd_shared *saw = server.shared;
 	struct wl_manifest m;

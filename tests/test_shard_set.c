@@ -1,5 +1,5 @@
-/* A set over its life: packed by several machines, added to, mended from the corpus, taken down from,
- * looked at by people and by other people's readers. */
+/* A set over its life: packed by several machines, added to, mended from the corpus, taken down
+ * from, looked at by people and by other people's readers. */
 #include "ingest/corpus.h"
 #include "ops/db.h"
 #include "ops/file.h"
@@ -47,7 +47,9 @@ static int teardown(void **state)
 
 static struct wl_pack_opts options(const char *out)
 {
-	return (struct wl_pack_opts){.corpus = corpus, .out = out, .threads = 2,
+	return (struct wl_pack_opts){.corpus = corpus,
+		.out = out,
+		.threads = 2,
 		.plan = {.test = 20, .val = 10, .shard_bytes = 150000, .seed = 7, .quality = 95}};
 }
 
@@ -226,8 +228,10 @@ static void test_take_down(void **state)
 	assert_int_equal(wl_shard_rows_next(&rows, &row, &err), 1);
 	wl_hex(row.sha256, 32, hex);
 	wl_shard_rows_close(&rows);
-	assert_int_equal(tmp_run(&out, "%s/wenlan-shard tombstone --shards %s --reason x --sha256 %s",
-		tmp_bin(), set, hex), 0);
+	assert_int_equal(
+		tmp_run(&out, "%s/wenlan-shard tombstone --shards %s --reason x --sha256 %s",
+			tmp_bin(), set, hex),
+		0);
 	free(out);
 	OK(wl_manifest_read(&m, set, &err));
 	assert_true(m.n_tombstones >= 1 && m.n_dead == m.n_tombstones);
@@ -235,14 +239,18 @@ static void test_take_down(void **state)
 	assert_string_equal(m.dead[0].shard, "train-000000");
 	wl_manifest_release(&m);
 	assert_int_equal(tmp_run(&out, "%s/wenlan-shard tombstone --shards %s --reason x --host j",
-		tmp_bin(), set), 2);
+				 tmp_bin(), set),
+		2);
 	assert_non_null(strstr(out, "hosts or hashes"));
 	free(out);
-	assert_int_equal(tmp_run(&out, "%s/wenlan-shard tombstone --shards %s --reason x --sha256 xyz",
-		tmp_bin(), set), 2);
+	assert_int_equal(
+		tmp_run(&out, "%s/wenlan-shard tombstone --shards %s --reason x --sha256 xyz",
+			tmp_bin(), set),
+		2);
 	free(out);
 	assert_int_equal(tmp_run(&out, "%s/wenlan-shard tombstone --shards %s --reason x --host I",
-		tmp_bin(), set), 0);
+				 tmp_bin(), set),
+		0);
 	free(out);
 	OK(wl_manifest_read(&m, set, &err));
 	assert_int_equal(m.n_tombstones, all);
@@ -276,8 +284,8 @@ static void test_eleven_thousand(void **state)
 {
 	enum { PAIRS = 30000, TEST = 11000 };
 	struct wl_corpus *c = wl_corpus_open(corpus, true, 2, &err);
-	struct wl_shard_plan_opts o = {.test = TEST, .val = 500, .shard_bytes = 1 << 28, .seed = 3,
-		.quality = 95};
+	struct wl_shard_plan_opts o = {
+		.test = TEST, .val = 500, .shard_bytes = 1 << 28, .seed = 3, .quality = 95};
 	json_t *facts = json_pack("{s:s}", "params_hash", "p");
 	int8_t *split_of_group = calloc(PAIRS, 1);
 	struct wl_shard_plan plan;
@@ -299,13 +307,21 @@ static void test_eleven_thousand(void **state)
 				"CREATE TABLE verdict(pair_id, reason TEXT, detail TEXT);"
 				"CREATE TABLE cluster(pair_id INTEGER PRIMARY KEY, split_group);"
 				"CREATE TABLE clean(pair_id INTEGER PRIMARY KEY, texts TEXT, topic,"
-				" category, scores)", &err));
+				" category, scores)",
+				&err));
 		}
 		for (int i = part; i < PAIRS; i += 2) {
 			char url[64];
-			struct wl_pair p = {.id = i + 1, .source = "x", .url = url, .page_url = "",
-				.texts = "[[\"caption\",\"x\"]]", .split_hint = "", .format = "jpeg",
-				.width = 9, .height = 9, .meta = "{}"};
+			struct wl_pair p = {.id = i + 1,
+				.source = "x",
+				.url = url,
+				.page_url = "",
+				.texts = "[[\"caption\",\"x\"]]",
+				.split_hint = "",
+				.format = "jpeg",
+				.width = 9,
+				.height = 9,
+				.meta = "{}"};
 
 			snprintf(url, sizeof url, "http://x/%d", i);
 			assert_int_equal(wl_lane_add(l, &p, "x", 1, &err), 1);

@@ -4,8 +4,8 @@
  * Usage: bench_start [MILLIONS]   (default 30)
  *
  * The set is as the packer leaves it (manifest, a tar and its NAME.tar.idx a shard, some
- * take-downs), but its tars are holes, except where the first batches' samples lie.  The loader runs
- * in a process of its own, whose peak of memory is what is printed.
+ * take-downs), but its tars are holes, except where the first batches' samples lie.  The loader
+ * runs in a process of its own, whose peak of memory is what is printed.
  */
 #include "clean/wordpiece.h"
 #include "ingest/image.h"
@@ -110,7 +110,8 @@ static void make_set(const char *dir, int64_t samples)
 		char sql[256];
 
 		snprintf(sql, sizeof sql,
-			"INSERT INTO tombstone VALUES(%d,'x',0); INSERT INTO place VALUES(%d,'%s',%d)",
+			"INSERT INTO tombstone VALUES(%d,'x',0); INSERT INTO place "
+			"VALUES(%d,'%s',%d)",
 			i, i, v[n - 1].name, PER_SHARD - 1 - i);
 		must(wl_db_exec(&db, sql, &err), &err);
 	}
@@ -139,8 +140,11 @@ static void put_sample(const char *dir, int64_t i, const struct wl_buf *jpg)
 		if (m == WL_MEMBER_JPG)
 			memcpy(bytes + at, jpg->data, jpg->len);
 		else
-			memcpy(bytes + at, m == WL_MEMBER_TXT ? "一句" : "{\"captions\":[\"一句\"],"
-				"\"pair_id\":1}", m == WL_MEMBER_TXT ? 6 : 35);
+			memcpy(bytes + at,
+				m == WL_MEMBER_TXT ? "一句"
+						   : "{\"captions\":[\"一句\"],"
+						     "\"pair_id\":1}",
+				m == WL_MEMBER_TXT ? 6 : 35);
 		at += (size_t)wl_tar_padded((int64_t)len[m]);
 	}
 	snprintf(path, sizeof path, "%s/train-%06d.tar", dir, (int)(i / PER_SHARD));
@@ -154,9 +158,20 @@ static void put_sample(const char *dir, int64_t i, const struct wl_buf *jpg)
 
 static struct wl_loader_opts options(const char *dir, const struct wl_vocab *vocab)
 {
-	return (struct wl_loader_opts){.dir = dir, .split = "train", .batch = BATCH, .image_px = 224,
-		.regions = 37, .grid = 6, .text_len = 64, .vocab = vocab, .std = {1, 1, 1},
-		.shuffle = true, .seed = 1, .world = 1, .threads = 2, .prefetch = 2};
+	return (struct wl_loader_opts){.dir = dir,
+		.split = "train",
+		.batch = BATCH,
+		.image_px = 224,
+		.regions = 37,
+		.grid = 6,
+		.text_len = 64,
+		.vocab = vocab,
+		.std = {1, 1, 1},
+		.shuffle = true,
+		.seed = 1,
+		.world = 1,
+		.threads = 2,
+		.prefetch = 2};
 }
 
 static struct wl_vocab *vocabulary(void)
@@ -236,7 +251,8 @@ int main(int argc, char **argv)
 		mb = (double)u.ru_maxrss / 1e3;
 	}
 	printf("start: first batch of %.0f M samples after %.2f s with %.0f MB (bars 3 s, 200 MB) "
-		"%s\n", (double)samples / 1e6, best, mb, best < 3 && mb < 200 ? "ok" : "BELOW");
+	       "%s\n",
+		(double)samples / 1e6, best, mb, best < 3 && mb < 200 ? "ok" : "BELOW");
 	must(wl_remove_tree(dir, &err), &err);
 	return best < 3 && mb < 200 ? 0 : 1;
 }

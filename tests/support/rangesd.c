@@ -99,7 +99,8 @@ static bool answer(struct conn *c, char *file, long long size)
 	snprintf(etag, sizeof etag, "\"%s-%lld\"", c->name, size);
 	if (match && !strncmp(match + 17, etag, strlen(etag))) {
 		c->sh->unchanged++;
-		n = snprintf(head, sizeof head, "HTTP/1.1 304 Not Modified\r\nETag: %s\r\n\r\n", etag);
+		n = snprintf(
+			head, sizeof head, "HTTP/1.1 304 Not Modified\r\nETag: %s\r\n\r\n", etag);
 		return send_all(c->fd, head, (size_t)n);
 	}
 	if (is(c, "flipped") && tar)
@@ -223,8 +224,8 @@ struct rangesd rangesd_start(const char *dir)
 	struct rangesd d = {0};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	d.shared = mmap(NULL, sizeof *d.shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-		-1, 0);
+	d.shared = mmap(
+		NULL, sizeof *d.shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (fd < 0 || d.shared == MAP_FAILED || bind(fd, (struct sockaddr *)&a, sizeof a) ||
 		listen(fd, 128) || getsockname(fd, (struct sockaddr *)&a, &len))
 		abort();

@@ -10,10 +10,10 @@
 enum { RANGESD_COUNTERS = 4096 };
 struct rangesd_shared {
 	_Atomic uint32_t counter[RANGESD_COUNTERS]; /* of busy requests, by hash of the file */
-	atomic_int requests, unchanged; /* in all; answered with 304 */
-	atomic_llong bytes;		/* sent of files */
-	atomic_int broken;		/* answers that were cut, hung or refused on purpose */
-	char authorization[1024];	/* of the last request */
+	atomic_int requests, unchanged;		    /* in all; answered with 304 */
+	atomic_llong bytes;			    /* sent of files */
+	atomic_int broken;	  /* answers that were cut, hung or refused on purpose */
+	char authorization[1024]; /* of the last request */
 	char date[64], token[256], content[128], host[128]; /* x-amz-date and its like */
 };
 
