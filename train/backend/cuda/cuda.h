@@ -258,7 +258,7 @@ CUDA_RUN(wl_cuda_slice_bwd);
 CUDA_RUN(wl_cuda_concat);
 CUDA_RUN(wl_cuda_dot);
 CUDA_RUN(wl_cuda_dot_bwd);
-void wl_cuda_adamw(struct wl_backend *be, float *w, const float *grad, float *m, float *v,
+void wl_cuda_adamw(struct wl_backend *be, float *w, const float *grad, void *m, void *v,
 	const struct wl_adamw_range *ranges, int n_ranges, const struct wl_adamw *how);
 void wl_cuda_ema(struct wl_backend *be, float *k, const float *q, int64_t n, float momentum);
 double wl_cuda_sum_squares(struct wl_backend *be, const float *x, int64_t n);

@@ -267,7 +267,22 @@ static __global__ void k_adamw(
 		how.eps, how.step, how.root, how.decay);
 }
 
-void wl_cuda_adamw(struct wl_backend *be, float *w, const float *grad, float *m, float *v,
+/* The same with bf16 moments; element j of the store is at + i, which its rounding goes by. */
+static __global__ void k_adamw_half(int64_t n, int64_t at, float *w, const float *grad, uint16_t *m,
+	uint16_t *v, struct wl_rng_key key, struct adamw_one how)
+{
+	EACH(i, n)
+	{
+		uint32_t random = wl_rng_u32(key, (uint64_t)(at + i));
+		float mi = wl_bf16_value(m[at + i]), vi = wl_bf16_value(v[at + i]);
+		w[at + i] = wl_adamw_one(w[at + i], grad[at + i] * how.grad_scale, &mi, &vi,
+			how.beta1, how.beta2, how.eps, how.step, how.root, how.decay);
+		m[at + i] = wl_bf16_round(mi, random);
+		v[at + i] = wl_bf16_round(vi, random >> 16);
+	}
+}
+
+void wl_cuda_adamw(struct wl_backend *be, float *w, const float *grad, void *m, void *v,
 	const struct wl_adamw_range *ranges, int n_ranges, const struct wl_adamw *how)
 {
 	struct cuda *c = (struct cuda *)be->impl;
@@ -279,8 +294,12 @@ void wl_cuda_adamw(struct wl_backend *be, float *w, const float *grad, float *m,
 			(float)((double)r->lr / c1), (float)sqrt(c2),
 			1.0f - r->lr * r->weight_decay};
 		int64_t at = r->begin, n = r->end - r->begin;
-		if (n > 0)
-			CUDA_EACH(c, n, k_adamw, w + at, grad + at, m + at, v + at, one);
+		if (n > 0 && how->state == WL_BF16)
+			CUDA_EACH(c, n, k_adamw_half, at, w, grad, (uint16_t *)m, (uint16_t *)v,
+				wl_rng_key(how->seed, (uint64_t)how->step, 0), one);
+		else if (n > 0)
+			CUDA_EACH(c, n, k_adamw, w + at, grad + at, (float *)m + at,
+				(float *)v + at, one);
 	}
 }
 
