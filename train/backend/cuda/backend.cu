@@ -112,6 +112,9 @@ static int cuda_plan_op(struct wl_backend *be, struct wl_op *op, struct wl_err *
 	if (!k.run)
 		return wl_err_set(err, WL_EUSAGE, "the CUDA backend has no kernel for operation %s",
 			wl_op_name(op->kind));
+	if ((op->kind == WL_OP_ROI_GRID || op->kind == WL_OP_ROI_GRID_BWD) && op->attr.align)
+		return wl_err_set(err, WL_EUSAGE, "the CUDA backend has no RoIAlign: set "
+			"model.image.roi_align to false, or use --device cpu");
 	op->scratch_bytes = k.scratch ? k.scratch(op) : 0;
 	op->plan = NULL;
 	return 0;

@@ -171,6 +171,17 @@ static int sum_ranks(struct cuda *c, const struct wl_run *run, double *sums, int
 	return 0;
 }
 
+/* a x + b: the value before the activation; saved: mean, 1/std. */
+static __global__ void k_bn_line(int64_t n, const float *gamma, const float *beta,
+	const float *saved, float *a, float *b)
+{
+	EACH(j, n)
+	{
+		a[j] = gamma[j] * saved[n + j];
+		b[j] = beta[j] - saved[j] * a[j];
+	}
+}
+
 CUDA_RUN(wl_cuda_bn)
 {
 	struct bn v = bn_of(op, run);
@@ -183,6 +194,8 @@ CUDA_RUN(wl_cuda_bn)
 	if (op->attr.use_running) {
 		CUDA_EACH(c, ch, k_bn_stats, stats, (const double *)NULL, (const float *)NULL, s.a,
 			s.b);
+	} else if (op->attr.replay) { /* the statistics of this run are there already */
+		CUDA_EACH(c, ch, k_bn_line, stats.gamma, stats.beta, stats.saved, s.a, s.b);
 	} else {
 		bool shared = run->sum != NULL;
 		CUDA_EACH(c, ch, k_bn_shift, v.at.rows, x, s.shift);
@@ -195,17 +208,6 @@ CUDA_RUN(wl_cuda_bn)
 	}
 	CUDA_EACH(c, n, k_bn_apply, v, x, s.a, s.b, cuda_f32(op->in[5]), cuda_f32(op->out[0]));
 	return 0;
-}
-
-/* a x + b: the value before the activation; saved: mean, 1/std. */
-static __global__ void k_bn_line(int64_t n, const float *gamma, const float *beta,
-	const float *saved, float *a, float *b)
-{
-	EACH(j, n)
-	{
-		a[j] = gamma[j] * saved[n + j];
-		b[j] = beta[j] - saved[j] * a[j];
-	}
 }
 
 /* Sums of g and g * xhat, g = g_y * keep * act'. */
