@@ -4,7 +4,7 @@
  * memory that the plan says, and delays, lost messages and killed ranks end as they should.
  */
 #include "tests/support/cm.h"
-#include "tests/support/tiny_towers.h"
+#include "tests/support/wide_towers.h"
 #include "train/trainer.h"
 
 #include <math.h>
@@ -16,57 +16,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { STEPS = 4, WIDE = 512, DEEP = 6, MAX_RANKS = 4 };
+enum { STEPS = 4, MAX_RANKS = 4 };
+
+static const struct wide wide = {512, 5}; /* 1.3 M floats, 6 buckets of 1 MiB */
 
 static struct wl_err err;
-
-/* --- the tiny towers with some weight behind them: 1.3 M floats, 6 buckets of 1 MiB --- */
-
-static struct wl_towers tiny;
-
-static wl_tid ballast(struct wl_graph *g, wl_tid x, const char *tower)
-{
-	char name[64];
-
-	for (int i = 0; i <= DEEP; i++) {
-		int64_t in = i ? WIDE : TINY_DIM, out = i < DEEP ? WIDE : TINY_DIM;
-
-		snprintf(name, sizeof name, "%s.deep.%d.weight", tower, i);
-		x = wl_g_linear(g, x, wl_g_param(g, name, WL_LAYOUT_PLAIN, WL_SHAPE(out, in),
-			WL_PARAM_WEIGHT), WL_NONE, i < DEEP ? WL_ACT_GELU : WL_ACT_NONE);
-	}
-	return wl_g_l2_normalize(g, x, 1e-12f);
-}
-
-static wl_tid image_tower(struct wl_graph *g, const void *model, wl_tid images, wl_tid boxes,
-	wl_tid mask)
-{
-	return ballast(g, tiny.image(g, model, images, boxes, mask), "image");
-}
-
-static wl_tid text_tower(struct wl_graph *g, const void *model, wl_tid ids, wl_tid mask)
-{
-	return tiny.text(g, model, ids, mask);
-}
-
-static int init(struct wl_params *p, const void *model, uint64_t seed, struct wl_err *e)
-{
-	(void)model;
-	(void)e;
-	for (int i = 0; i < p->n; i++) {
-		const struct wl_param *entry = &p->item[i];
-		bool one = strstr(entry->name, "bn.weight") || strstr(entry->name, "running_var");
-		bool weight = entry->flags & WL_PARAM_DECAY;
-		float *v = malloc((size_t)entry->count * sizeof *v);
-		struct wl_rng_key key = wl_rng_key_name(seed, entry->name);
-
-		for (int64_t k = 0; k < entry->count; k++)
-			v[k] = one ? 1 : weight ? 0.1f * wl_rng_normal(key, (uint64_t)k) : 0;
-		wl_param_from_torch(p, i, v);
-		free(v);
-	}
-	return 0;
-}
 
 /* --- one rank --- */
 
@@ -204,10 +158,7 @@ static int rank_main(struct wl_comm *comm, void *user, struct wl_err *e)
 	int world = wl_comm_size(comm), ret = -1;
 	struct wl_train_config c = j->config;
 
-	tiny_towers(&towers);
-	towers.image = image_tower;
-	towers.text = text_tower;
-	towers.init = init;
+	wide_towers(&towers, &wide);
 	c.batch = TINY_BATCH / world;
 	if (world > 1)
 		dist = wl_dist_open(comm, &c.dist, e);
@@ -215,7 +166,7 @@ static int rank_main(struct wl_comm *comm, void *user, struct wl_err *e)
 		return -1;
 	if (wl_trainer_init(&t, &c, &towers, be, dist, 100, TINY_PAIRS, e) < 0)
 		return -1;
-	if (towers.init(&t.params, NULL, t.seed, e) == 0) {
+	if (towers.init(&t.params, towers.model, t.seed, e) == 0) {
 		wl_trainer_start(&t);
 		ret = steps(j, &t, e);
 	}
@@ -414,13 +365,6 @@ static void lost_ranks_end_the_run(void **state)
 	}
 }
 
-static int set_up(void **state)
-{
-	(void)state;
-	tiny_towers(&tiny);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -432,5 +376,5 @@ int main(void)
 		cmocka_unit_test(lost_ranks_end_the_run),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, NULL);
+	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -80,6 +80,18 @@ static void same_as(const char *straight, const char *other)
 	json_decref(b);
 }
 
+static void page_says(const char *name, const char *part)
+{
+	char path[128];
+	struct wl_buf b;
+
+	snprintf(path, sizeof path, "%s/straight/%s", rig.root, name);
+	wl_buf_init(&b, 1 << 22);
+	OK(wl_read_file(path, &b, &err));
+	assert_non_null(strstr(wl_buf_str(&b), part));
+	wl_buf_release(&b);
+}
+
 static void straight_run_leaves_metrics_and_checkpoint(void **state)
 {
 	json_t *lines, *first, *val;
@@ -95,6 +107,10 @@ static void straight_run_leaves_metrics_and_checkpoint(void **state)
 	assert_int_equal(json_integer_value(json_object_get(val, "images")), SAMPLES);
 	assert_true(json_integer_value(json_object_get(val, "texts")) > SAMPLES);
 	json_decref(lines);
+	page_says("report.html", "<svg");
+	page_says("report.html", "Validation");
+	page_says("report.html", "Step 20 of 20");
+	page_says("metrics.prom", "wenlan_train_loss");
 	/* Finished: the same command does nothing more. */
 	train_to_end("straight");
 	lines = rig_metrics(&rig, "straight");
