@@ -1,8 +1,10 @@
 /* See comm.h.  The gathers and the all-to-all are made of one primitive, the exchange. */
 #include "ops/comm_priv.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 size_t wl_comm_type_bytes(enum wl_comm_type t)
 {
@@ -117,6 +119,19 @@ static bool alone(const struct wl_comm *c)
 int wl_comm_local_size(const struct wl_comm *c)
 {
 	return alone(c) ? 1 : c->local_size;
+}
+
+int wl_comm_share_of_cores(const struct wl_comm *c, int64_t asked)
+{
+	int local = wl_comm_local_size(c), cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
+	cpu_set_t mine;
+
+	if (asked || local == 1)
+		return (int)asked;
+	CPU_ZERO(&mine);
+	if (sched_getaffinity(0, sizeof mine, &mine) == 0 && CPU_COUNT(&mine) < cores)
+		return 0;
+	return cores / local > 1 ? cores / local : 1;
 }
 
 int wl_comm_timeout(struct wl_comm *c, double seconds, struct wl_err *err)

@@ -53,7 +53,7 @@ static int check_outputs(struct wl_plan *p, size_t stage, struct wl_err *err)
 	return 0;
 }
 
-/* The command under mpirun. The program is named by its path, since ranks look for it themselves. */
+/* The command under mpirun.  The program is named by its path: ranks look for it themselves. */
 static int launched(struct wl_plan *p, size_t stage, struct wl_strs *argv, const char **program,
 	struct wl_err *err)
 {

@@ -297,7 +297,8 @@ static void memory_is_as_planned(void **state)
 			want[4] = plan.momentum;
 			for (int r = 0; r < ranks; r++)
 				for (int i = 0; i < 5; i++)
-					if (fabs(j.resident[r][i] - want[i]) > 0.03 * want[i] + 32768)
+					if (fabs(j.resident[r][i] - want[i]) >
+						0.03 * want[i] + 32768)
 						fail_msg("zero %d, rank %d of %d, %s: %.0f bytes, "
 							"planned %.0f", zero, r, ranks, names[i],
 							j.resident[r][i], want[i]);

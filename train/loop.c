@@ -25,7 +25,6 @@
 #include "train/watch.h"
 
 #include <math.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -60,21 +59,6 @@ static double now_s(void)
 	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Threads of one kind on this rank: what was asked for; else, where several ranks share the machine
- * and the launcher has not given each its cores, this rank's share of them; 0: all. */
-static int share_of_cores(const struct run *r, int64_t asked)
-{
-	int local = wl_comm_local_size(r->comm), cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
-	cpu_set_t mine;
-
-	if (asked || local == 1)
-		return (int)asked;
-	CPU_ZERO(&mine);
-	if (sched_getaffinity(0, sizeof mine, &mine) == 0 && CPU_COUNT(&mine) < cores)
-		return 0;
-	return cores / local > 1 ? cores / local : 1;
-}
-
 static struct wl_loader_opts loader_opts(const struct run *r, bool train)
 {
 	const struct wl_train_config *c = r->config;
@@ -95,7 +79,7 @@ static struct wl_loader_opts loader_opts(const struct run *r, bool train)
 		.seed = (uint64_t)c->seed,
 		.rank = wl_comm_rank(r->comm),
 		.world = wl_comm_size(r->comm),
-		.threads = share_of_cores(r, c->loader_threads),
+		.threads = wl_comm_share_of_cores(r->comm, c->loader_threads),
 		.prefetch = (int)c->prefetch,
 		.max_bad_rate = c->max_bad_rate,
 		.limit = train ? c->limit : c->val_limit,
@@ -166,7 +150,7 @@ static int open_model(struct run *r, struct wl_err *err)
 			"train on processors only so far; use --device cpu, or one rank",
 			wl_comm_size(r->comm));
 	r->backend = wl_backend_open(
-		r->dist ? "cpu" : c->device, 0, share_of_cores(r, c->threads), err);
+		r->dist ? "cpu" : c->device, 0, wl_comm_share_of_cores(r->comm, c->threads), err);
 	if (!r->backend)
 		return -1;
 	if (c->moco.compute_dtype == WL_BF16 && !strcmp(r->backend->name, "cpu") &&

@@ -82,8 +82,8 @@ int wl_train_plan(const struct wl_train_job *job, struct wl_err *err)
 		wl_backend_close(be);
 		return print ? -1 : 0;
 	}
-	if (wl_trainer_init(&t, c, &job->towers, be, NULL, c->schedule.warmup_steps + 1, INT64_MAX / 4,
-		    err) < 0)
+	if (wl_trainer_init(&t, c, &job->towers, be, NULL, c->schedule.warmup_steps + 1,
+		    INT64_MAX / 4, err) < 0)
 		goto out;
 	queues = 2 * t.moco.image_queue.size * (t.moco.image_queue.dim * sizeof(float) +
 		WL_QUEUE_IDS * sizeof(int64_t));

@@ -1,4 +1,4 @@
-/* Taking and writing what a checkpoint holds: see snapshot.h and, for the files, trainer_state.c. */
+/* Taking and writing what a checkpoint holds: see snapshot.h; the files: trainer_state.c. */
 #include "train/snapshot.h"
 
 #include "ops/file.h"

@@ -4,7 +4,8 @@
 
 #include "train/trainer.h"
 
-/* What state.json says of the trainer, `extra` under "run"; a new reference, NULL without memory. */
+/* What state.json says of the trainer, `extra` under "run"; a new reference, NULL without
+ * memory. */
 json_t *wl_trainer_state(const struct wl_trainer *t, json_t *extra);
 
 /* The result of something that every rank did for itself: fails everywhere when it failed

@@ -68,9 +68,10 @@ void wl_dist_plan(const struct wl_dist_config *c, int world, int64_t weights, in
 		return;
 	/* Buckets of one store ahead of their use, gradients of two under way, one piece. */
 	bucket = bucket < f * n ? bucket : f * n;
-	out->coming = bucket * ((zero >= 1 ? WL_DIST_AHEAD + 2 : 0) + (zero >= 2 ? 2 : 0)) * (1 - share) +
-		bucket * share;
+	out->coming = bucket * share + bucket * (1 - share) *
+		((zero >= 1 ? WL_DIST_AHEAD + 2 : 0) + (zero >= 2 ? 2 : 0));
 	/* Gradients out; at stage 0 back as well, else the weights; at stage 3 the weights twice
 	 * (forward and backward); momentum weights once. */
-	out->sent = moved * t * 2 + (zero >= 1 ? moved * n : 0) + (zero >= 3 ? moved * (2 * n - t) : 0);
+	out->sent = moved * t * 2 + (zero >= 1 ? moved * n : 0) +
+		(zero >= 3 ? moved * (2 * n - t) : 0);
 }

@@ -107,8 +107,8 @@ struct wl_moco {
 	 * ranks, [ranks * batch, D], this rank's at rank * batch, then their gradients. */
 	float *image_keys, *text_keys; /* [batch,D] */
 	float *image_grad, *text_grad;
-	/* MoCo on several ranks: keys of all, [ranks * batch, D], and identities, [ranks * batch, 2],
-	 * by rank; owned. */
+	/* MoCo on several ranks: keys of all, [ranks * batch, D], and identities,
+	 * [ranks * batch, 2], by rank; owned. */
 	float *peer_image, *peer_text;
 	int64_t *peer_ids;
 	float *stats;                /* running statistics of both stores before the step, owned */
