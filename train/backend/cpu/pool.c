@@ -1,5 +1,6 @@
 /* Means over space or sequence, the squeeze-excite gate, RoI pooling. */
 #include "train/backend/cpu/cpu.h"
+#include "train/backend/roi.h"
 
 void wl_cpu_mean_hw(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
@@ -115,68 +116,6 @@ void wl_cpu_channel_scale_bwd(struct cpu *c, const struct wl_op *op, const struc
 	}
 }
 
-/*
- * RoI pooling of FACTS section 2.  The 4x4 samples of a box form a grid and bilinear
- * weights are products, so the mean over samples is a weighted sum over the map
- * with weights wy[y] * wx[x]; each axis has at most 8 that are not 0.
- */
-enum { ROI_SAMPLES = 4, ALIGN_SAMPLES = 8, ROI_TAPS = 2 * ALIGN_SAMPLES };
-
-struct axis {
-	int n;
-	int64_t at[ROI_TAPS];
-	float weight[ROI_TAPS];
-};
-
-/* lo, hi: the box in feature pixels (of a map of `size`). */
-static struct axis axis_of(float lo, float hi, int64_t size)
-{
-	struct axis a = {0};
-	/* A map of one pixel has no corner-aligned scale: the factor of size 2 serves. */
-	float factor = (float)size / (2.0f * (float)cpu_max(1, size - 1));
-	for (int b = 0; b < ROI_SAMPLES; b++) {
-		float t = (float)(2 * b + 1) / ROI_SAMPLES - 1.0f;
-		float at = factor * ((hi - lo) * t + lo + hi) - 0.5f;
-		/* Far outside, NaN too: no pixel has a weight. */
-		if (!(at > -1.0f && at < (float)size))
-			continue;
-		float whole = floorf(at), part = at - whole;
-		int64_t i = (int64_t)whole;
-		if (i >= 0) {
-			a.at[a.n] = i;
-			a.weight[a.n++] = (1.0f - part) / ROI_SAMPLES;
-		}
-		if (i + 1 < size) {
-			a.at[a.n] = i + 1;
-			a.weight[a.n++] = part / ROI_SAMPLES;
-		}
-	}
-	return a;
-}
-
-/* RoIAlign of 4x4 bins with 2x2 samples each, averaged over the bins: 8 samples an axis, at the
- * middles of as many equal parts (torchvision's roi_align, aligned = true): up to one pixel
- * outside the map the edge counts, farther out nothing. */
-static struct axis align_axis(float lo, float hi, int64_t size)
-{
-	struct axis a = {0};
-	for (int s = 0; s < ALIGN_SAMPLES; s++) {
-		float at = lo - 0.5f + ((float)s + 0.5f) * (hi - lo) / ALIGN_SAMPLES;
-		if (!(at >= -1.0f && at <= (float)size))
-			continue;
-		at = at < 0 ? 0 : at;
-		int64_t i = cpu_min((int64_t)at, size - 1);
-		float part = i == size - 1 ? 0 : at - (float)i;
-		a.at[a.n] = i;
-		a.weight[a.n++] = (1.0f - part) / ALIGN_SAMPLES;
-		if (part > 0) {
-			a.at[a.n] = i + 1;
-			a.weight[a.n++] = part / ALIGN_SAMPLES;
-		}
-	}
-	return a;
-}
-
 struct roi {
 	bool align;
 	int64_t n, h, w, c, regions;
@@ -186,16 +125,12 @@ struct roi {
 static struct roi roi_of(
 	const struct wl_op *op, const struct wl_tensor *map, const struct wl_tensor *boxes)
 {
-	struct roi r = {op->attr.align, map->shape.dim[0], map->shape.dim[1], map->shape.dim[2], map->shape.dim[3],
+	struct roi r = {op->attr.align, map->shape.dim[0], map->shape.dim[1], map->shape.dim[2],
+		map->shape.dim[3],
 		boxes->shape.dim[1], 0, 0};
 	r.sx = (float)r.w / op->attr.image_w;
 	r.sy = (float)r.h / op->attr.image_h;
 	return r;
-}
-
-static struct axis roi_axis(const struct roi *v, float lo, float hi, int64_t size)
-{
-	return v->align ? align_axis(lo, hi, size) : axis_of(lo, hi, size);
 }
 
 void wl_cpu_roi(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
@@ -207,8 +142,8 @@ void wl_cpu_roi(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 		const float *box = cpu_f32(op->in[1]) + 4 * i;
 		const float *map = cpu_f32(op->in[0]) + i / v.regions * v.h * v.w * v.c;
 		float *restrict y = cpu_f32(op->out[0]) + i * v.c;
-		struct axis ax = roi_axis(&v, box[0] * v.sx, box[2] * v.sx, v.w);
-		struct axis ay = roi_axis(&v, box[1] * v.sy, box[3] * v.sy, v.h);
+		struct wl_roi_axis ax = wl_roi_axis(v.align, box[0] * v.sx, box[2] * v.sx, v.w);
+		struct wl_roi_axis ay = wl_roi_axis(v.align, box[1] * v.sy, box[3] * v.sy, v.h);
 		memset(y, 0, (size_t)v.c * sizeof(float));
 		for (int a = 0; a < ay.n; a++)
 			for (int b = 0; b < ax.n; b++) {
@@ -234,8 +169,8 @@ void wl_cpu_roi_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *
 		for (int64_t i = n * v.regions; i < (n + 1) * v.regions; i++) {
 			const float *box = cpu_f32(op->in[0]) + 4 * i;
 			const float *restrict gy = cpu_f32(op->in[1]) + i * v.c;
-			struct axis ax = roi_axis(&v, box[0] * v.sx, box[2] * v.sx, v.w);
-			struct axis ay = roi_axis(&v, box[1] * v.sy, box[3] * v.sy, v.h);
+			struct wl_roi_axis ax = wl_roi_axis(v.align, box[0] * v.sx, box[2] * v.sx, v.w);
+			struct wl_roi_axis ay = wl_roi_axis(v.align, box[1] * v.sy, box[3] * v.sy, v.h);
 			for (int a = 0; a < ay.n; a++)
 				for (int b = 0; b < ax.n; b++) {
 					float *restrict gx =

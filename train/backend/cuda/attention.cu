@@ -259,3 +259,64 @@ CUDA_RUN(wl_cuda_embed_bwd)
 		wl_cuda_colsum(c, gy, v.rows, v.d, cuda_f32(op->out[2]), run->scratch);
 	return 0;
 }
+
+/* --- a ViT's tokens: a class token before the patches, positions added --- */
+
+static __global__ void k_tokens(int64_t n, const float *x, const float *cls, const float *pos,
+	int64_t len, int64_t d, float *y)
+{
+	EACH(e, n)
+	{
+		int64_t j = e % d, t = e / d % len, b = e / (d * len);
+		y[e] = (t ? x[(b * (len - 1) + t - 1) * d + j] : cls[j]) + pos[t * d + j];
+	}
+}
+
+CUDA_RUN(wl_cuda_tokens)
+{
+	(void)run;
+	(void)err;
+	const struct wl_shape *s = &op->out[0]->shape;
+	int64_t n = wl_shape_count(s);
+	CUDA_EACH(c, n, k_tokens, cuda_f32(op->in[0]), cuda_f32(op->in[1]), cuda_f32(op->in[2]),
+		s->dim[1], s->dim[2], cuda_f32(op->out[0]));
+	return 0;
+}
+
+/* gx [b, len - 1, d] */
+static __global__ void k_tokens_x(
+	int64_t n, const float *gy, int64_t len, int64_t d, float *gx, bool acc)
+{
+	EACH(e, n)
+	gx[e] = old(gx, e, acc) + gy[e + (e / (d * (len - 1)) + 1) * d];
+}
+
+/* g [n] gains the sums over the batch of the first n numbers of its samples. */
+static __global__ void k_tokens_params(
+	int64_t n, const float *gy, int64_t batch, int64_t each, float *g)
+{
+	EACH(e, n)
+	{
+		float s = g[e];
+		for (int64_t b = 0; b < batch; b++)
+			s += gy[b * each + e];
+		g[e] = s;
+	}
+}
+
+CUDA_RUN(wl_cuda_tokens_bwd)
+{
+	(void)run;
+	(void)err;
+	const struct wl_shape *s = &op->in[0]->shape;
+	int64_t batch = s->dim[0], len = s->dim[1], d = s->dim[2], each = len * d;
+	int64_t n = batch * (len - 1) * d;
+	const float *gy = cuda_f32(op->in[0]);
+	if (op->out[0])
+		CUDA_EACH(c, n, k_tokens_x, gy, len, d, cuda_f32(op->out[0]), cuda_acc(op, 0));
+	if (op->out[1])
+		CUDA_EACH(c, d, k_tokens_params, gy, batch, each, cuda_f32(op->out[1]));
+	if (op->out[2])
+		CUDA_EACH(c, each, k_tokens_params, gy, batch, each, cuda_f32(op->out[2]));
+	return 0;
+}

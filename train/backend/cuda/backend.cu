@@ -25,6 +25,8 @@ static struct cuda_kernel kernel_of(enum wl_op_kind kind)
 		KERNEL(WL_OP_ATTENTION_BWD, wl_cuda_attention_bwd_scratch, wl_cuda_attention_bwd)
 		KERNEL(WL_OP_EMBED, NULL, wl_cuda_embed)
 		KERNEL(WL_OP_EMBED_BWD, wl_cuda_embed_bwd_scratch, wl_cuda_embed_bwd)
+		KERNEL(WL_OP_TOKENS, NULL, wl_cuda_tokens)
+		KERNEL(WL_OP_TOKENS_BWD, NULL, wl_cuda_tokens_bwd)
 		KERNEL(WL_OP_MEAN_HW, NULL, wl_cuda_mean_hw)
 		KERNEL(WL_OP_MEAN_HW_BWD, NULL, wl_cuda_mean_hw_bwd)
 		KERNEL(WL_OP_CHANNEL_SCALE, NULL, wl_cuda_channel_scale)
@@ -112,9 +114,6 @@ static int cuda_plan_op(struct wl_backend *be, struct wl_op *op, struct wl_err *
 	if (!k.run)
 		return wl_err_set(err, WL_EUSAGE, "the CUDA backend has no kernel for operation %s",
 			wl_op_name(op->kind));
-	if ((op->kind == WL_OP_ROI_GRID || op->kind == WL_OP_ROI_GRID_BWD) && op->attr.align)
-		return wl_err_set(err, WL_EUSAGE, "the CUDA backend has no RoIAlign: set "
-			"model.image.roi_align to false, or use --device cpu");
 	op->scratch_bytes = k.scratch ? k.scratch(op) : 0;
 	op->plan = NULL;
 	return 0;

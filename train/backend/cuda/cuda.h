@@ -292,6 +292,8 @@ CUDA_RUN(wl_cuda_attention);
 CUDA_RUN(wl_cuda_attention_bwd);
 CUDA_RUN(wl_cuda_embed);
 CUDA_RUN(wl_cuda_embed_bwd);
+CUDA_RUN(wl_cuda_tokens);
+CUDA_RUN(wl_cuda_tokens_bwd);
 /* pool.cu */
 CUDA_SCRATCH(wl_cuda_roi_bwd_scratch);
 CUDA_RUN(wl_cuda_mean_hw);

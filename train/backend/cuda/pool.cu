@@ -1,6 +1,8 @@
 /* Means over space or sequence, the squeeze-excite gate, RoI pooling. */
 #include "train/backend/cuda/cuda.h"
 
+#include "train/backend/roi.h"
+
 /* A thread a channel of an image: neighbours read neighbouring channels. */
 static __global__ void k_mean_hw(int64_t n, const float *x, int64_t hw, int64_t ch, float *y)
 {
@@ -94,49 +96,33 @@ CUDA_RUN(wl_cuda_channel_scale_bwd)
 
 /* --- RoI pooling of FACTS section 2, as a sum over the map with weights wy[y] * wx[x] --- */
 
-enum { ROI_SAMPLES = 4 };
-
 struct roi {
 	int64_t n, h, w, c, regions;
 	float sx, sy; /* feature pixels per input pixel */
+	bool align;
 };
 
 static struct roi roi_of(
 	const struct wl_op *op, const struct wl_tensor *map, const struct wl_tensor *boxes)
 {
 	struct roi r = {map->shape.dim[0], map->shape.dim[1], map->shape.dim[2],
-		map->shape.dim[3], boxes->shape.dim[1], 0, 0};
+		map->shape.dim[3], boxes->shape.dim[1], 0, 0, op->attr.align};
 	r.sx = (float)r.w / op->attr.image_w;
 	r.sy = (float)r.h / op->attr.image_h;
 	return r;
 }
 
-/* Where sample b of a side [lo, hi] falls on an axis of `size` pixels, or far outside. */
-static __device__ inline float roi_at(float lo, float hi, int64_t size, int b)
+/* The weight of pixel i on the axis of a side [lo, hi]. */
+static __device__ inline float roi_weight(bool align, float lo, float hi, int64_t size, int64_t i)
 {
-	float factor = (float)size / (2.0f * (float)(size > 2 ? size - 1 : 1));
-	float t = (float)(2 * b + 1) / ROI_SAMPLES - 1.0f;
-	float at = factor * ((hi - lo) * t + lo + hi) - 0.5f;
-	return at > -1.0f && at < (float)size ? at : -2.0f;
-}
-
-/* The weight of pixel i on an axis. */
-static __device__ inline float roi_weight(float lo, float hi, int64_t size, int64_t i)
-{
+	struct wl_roi_axis a = wl_roi_axis(align, lo, hi, size);
 	float s = 0;
-	for (int b = 0; b < ROI_SAMPLES; b++) {
-		float at = roi_at(lo, hi, size, b);
-		if (at > -2.0f) {
-			float whole = floorf(at), part = at - whole;
-			s += (int64_t)whole == i       ? (1.0f - part) / ROI_SAMPLES
-			     : (int64_t)whole + 1 == i ? part / ROI_SAMPLES
-						       : 0.0f;
-		}
-	}
+	for (int k = 0; k < a.n; k++)
+		s += a.at[k] == i ? a.weight[k] : 0.0f;
 	return s;
 }
 
-/* A thread a channel of a region: the four by four samples, each from four pixels. */
+/* A thread a channel of a region. */
 static __global__ void k_roi(int64_t n, struct roi v, const float *map, const float *boxes, float *y)
 {
 	EACH(e, n)
@@ -144,22 +130,14 @@ static __global__ void k_roi(int64_t n, struct roi v, const float *map, const fl
 		int64_t i = e / v.c;
 		const float *box = boxes + 4 * i;
 		const float *x = map + i / v.regions * v.h * v.w * v.c + e % v.c;
+		struct wl_roi_axis ax = wl_roi_axis(v.align, box[0] * v.sx, box[2] * v.sx, v.w);
+		struct wl_roi_axis ay = wl_roi_axis(v.align, box[1] * v.sy, box[3] * v.sy, v.h);
 		float s = 0;
-		for (int a = 0; a < ROI_SAMPLES * ROI_SAMPLES; a++) {
-			float ay = roi_at(box[1] * v.sy, box[3] * v.sy, v.h, a / ROI_SAMPLES);
-			float ax = roi_at(box[0] * v.sx, box[2] * v.sx, v.w, a % ROI_SAMPLES);
-			if (ay <= -2.0f || ax <= -2.0f)
-				continue;
-			float py = ay - floorf(ay), px = ax - floorf(ax);
-			int64_t iy = (int64_t)floorf(ay), ix = (int64_t)floorf(ax);
-			for (int k = 0; k < 4; k++) {
-				int64_t yy = iy + k / 2, xx = ix + k % 2;
-				float w = (k / 2 ? py : 1.0f - py) * (k % 2 ? px : 1.0f - px);
-				if (yy >= 0 && yy < v.h && xx >= 0 && xx < v.w)
-					s += w * x[(yy * v.w + xx) * v.c];
-			}
-		}
-		y[e] = s / (ROI_SAMPLES * ROI_SAMPLES);
+		for (int a = 0; a < ay.n; a++)
+			for (int b = 0; b < ax.n; b++)
+				s += ay.weight[a] * ax.weight[b] *
+				     x[(ay.at[a] * v.w + ax.at[b]) * v.c];
+		y[e] = s;
 	}
 }
 
@@ -180,8 +158,8 @@ static __global__ void k_roi_weights(int64_t n, struct roi v, const float *boxes
 	{
 		int64_t i = e / (v.h + v.w), at = e % (v.h + v.w);
 		const float *box = boxes + 4 * i;
-		weights[e] = at < v.h ? roi_weight(box[1] * v.sy, box[3] * v.sy, v.h, at)
-				      : roi_weight(box[0] * v.sx, box[2] * v.sx, v.w, at - v.h);
+		weights[e] = at < v.h ? roi_weight(v.align, box[1] * v.sy, box[3] * v.sy, v.h, at)
+				      : roi_weight(v.align, box[0] * v.sx, box[2] * v.sx, v.w, at - v.h);
 	}
 }
 
