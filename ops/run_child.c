@@ -209,6 +209,7 @@ char *wl_program_path(const char *name, struct wl_err *err)
 		at += len + (at[len] == ':');
 	}
 	if (!found)
-		wl_err_set(err, WL_EUSAGE, "program %s is neither beside this one nor in PATH", name);
+		wl_err_set(err, WL_EUSAGE, "program %s is neither beside this one nor in PATH",
+			name);
 	return found;
 }
