@@ -143,7 +143,13 @@ int main(int argc, char **argv)
 	split(&b, &text);
 	start = now();
 	b.bands = wl_bands_for(b.jaccard);
-	struct wl_bygroup job = {"bands", 64, b.n * (uint64_t)b.bands.bands, emit, group, take, &b};
+	struct wl_bygroup job = {.what = "bands",
+		.bits = 64,
+		.records = b.n * (uint64_t)b.bands.bands,
+		.emit = emit,
+		.group = group,
+		.take = take,
+		.ctx = &b};
 	if (wl_bygroup(&job, NULL, pool, (size_t)1 << 30, &err) < 0)
 		die();
 	printf("{\"texts\": %zu, \"seconds\": %.4f, \"candidates\": %zu, \"pairs\": %zu, "
