@@ -221,8 +221,10 @@ static void hash_identity(
 	enum { HERE = 2048 };
 	size_t n = len[0] + len[1] + len[2] + 8, at = 0;
 	uint8_t here[HERE], *all = n > HERE ? malloc(n) : here;
-	if (!all)
+	if (!all) {
 		WL_BUG("%zu bytes of memory are missing", n);
+		return; /* not reached, which cppcheck cannot see */
+	}
 	for (int i = 0; i < 3; at += len[i++])
 		memcpy(all + at, part[i], len[i]);
 	for (int i = 0; i < 8; i++)

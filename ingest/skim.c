@@ -114,7 +114,7 @@ static inline int put(struct skimmer *k, const char *s, size_t n, struct wl_err 
 static size_t find_mark(const char *s, size_t n)
 {
 	const char *p = s, *end = s + n;
-	while ((p = memchr(p, MARK[0], (size_t)(end - p))) != NULL && p + 1 < end) {
+	while ((p = memchr(p, (unsigned char)MARK[0], (size_t)(end - p))) != NULL && p + 1 < end) {
 		if (p[1] == MARK[1])
 			return (size_t)(p - s);
 		p++;
@@ -414,7 +414,7 @@ bool wl_skim_piece(const struct wl_skim *s, const char **at, struct wl_span *pie
 		}
 	}
 	const char *next = p + 1;
-	while ((next = strchr(next, MARK[0])) != NULL && strncmp(next, MARK, 3) != 0)
+	while ((next = strchr(next, (unsigned char)MARK[0])) != NULL && strncmp(next, MARK, 3) != 0)
 		next++;
 	size_t n = next ? (size_t)(next - p) : strlen(p);
 	*piece = (struct wl_span){p, n};
