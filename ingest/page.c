@@ -36,7 +36,7 @@ enum { ROOM_PAGE_BYTES = 2 * 1024 * 1024 };
 
 static void free_room(struct wl_page_room *m)
 {
-	wl_texts_release(&m->texts);
+	wl_page_texts_release(&m->texts);
 	wl_walk_release(&m->walk);
 	wl_dom_release(&m->dom);
 	wl_buf_release(&m->converted);

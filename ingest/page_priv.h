@@ -142,7 +142,7 @@ struct wl_texts {
 	size_t main_from, main_to; /* the blocks of the page's main text, [from, to) */
 };
 void wl_texts_init(struct wl_texts *t);
-void wl_texts_release(struct wl_texts *t);
+void wl_page_texts_release(struct wl_texts *t);
 /* All kinds of one image; title and first are the page's and are left as they are. */
 WL_MUST_CHECK int wl_image_texts(const struct wl_walk *w, size_t img, struct wl_texts *t,
 	struct wl_err *err);

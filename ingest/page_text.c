@@ -16,7 +16,7 @@ void wl_texts_init(struct wl_texts *t)
 		wl_buf_init(&t->of[i], 4 * (size_t)WL_PAGE_MAX_BYTES);
 }
 
-void wl_texts_release(struct wl_texts *t)
+void wl_page_texts_release(struct wl_texts *t)
 {
 	for (int i = 0; i < WL_KIND_COUNT; i++)
 		wl_buf_release(&t->of[i]);
