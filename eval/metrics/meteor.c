@@ -113,12 +113,11 @@ static int aligner_reserve(struct aligner *a, size_t hyp, size_t ref, struct wl_
 	return 0;
 }
 
-/* Places of equal tokens, and the matches that have no rival on either side.  Those are
- * marked in `used`. */
-static void find_matches(struct aligner *a, uint64_t *used)
+/* Where a hypothesis has the same token again: once for all its references. */
+static void find_repeats(struct aligner *a)
 {
-	const struct wl_caption *h = a->hyp, *r = a->ref;
-	int32_t nh = (int32_t)h->n, nr = (int32_t)r->n;
+	const struct wl_caption *h = a->hyp;
+	int32_t nh = (int32_t)h->n;
 
 	for (int32_t i = nh - 1; i >= 0; i--) {
 		a->next[i] = -1;
@@ -128,6 +127,15 @@ static void find_matches(struct aligner *a, uint64_t *used)
 				break;
 			}
 	}
+}
+
+/* Places of a reference's tokens, and the matches that have no rival on either side.  Those are
+ * marked in `used`. */
+static void find_matches(struct aligner *a, uint64_t *used)
+{
+	const struct wl_caption *h = a->hyp, *r = a->ref;
+	int32_t nh = (int32_t)h->n, nr = (int32_t)r->n;
+
 	for (int32_t j = 0; j < nr; j++) {
 		a->first[j] = a->fixed[j] = -1;
 		for (int32_t i = 0; i < nh; i++)
@@ -149,6 +157,14 @@ static void find_matches(struct aligner *a, uint64_t *used)
 	}
 }
 
+/* One word nearly always, for which a call would cost more than the copy. */
+static inline void copy_bits(uint64_t *to, const uint64_t *from, size_t words)
+{
+	to[0] = from[0];
+	for (size_t i = 1; i < words; i++)
+		to[i] = from[i];
+}
+
 /* Puts a copy of p behind all that are as good; the worst falls out of a full beam. */
 static void insert(struct beam *b, const struct path *p, size_t words)
 {
@@ -168,7 +184,7 @@ static void insert(struct beam *b, const struct path *p, size_t words)
 	}
 	slot.key = p->key;
 	slot.last = p->last;
-	memcpy(slot.used, p->used, words * sizeof *slot.used);
+	copy_bits(slot.used, p->used, words);
 	b->path[at] = slot;
 }
 
@@ -205,7 +221,7 @@ static void extend(struct aligner *a, struct path *p, int32_t j, struct beam *to
 			continue;
 		q->key = p->key;
 		q->last = p->last;
-		memcpy(q->used, p->used, a->words * sizeof *q->used);
+		copy_bits(q->used, p->used, a->words);
 		q->used[i / 64] |= bit;
 		take(q, i);
 		add_distance(p, j - i); /* the parent's, as the jar has it */
@@ -217,13 +233,25 @@ static void extend(struct aligner *a, struct path *p, int32_t j, struct beam *to
 	insert(to, p, a->words);
 }
 
+/* Place j of the reference where it leaves a path no choice. */
+static void follow(const struct aligner *a, struct path *p, int32_t j)
+{
+	if (a->fixed[j] >= 0) {
+		take(p, a->fixed[j]);
+		add_distance(p, j - a->fixed[j]);
+		return;
+	}
+	if (p->last != -1)
+		p->key += one_chunk;
+	p->last = -1;
+}
+
 /* The best alignment found. */
-static int align(struct aligner *a, struct path *best, struct wl_err *err)
+static void align(struct aligner *a, struct path *best)
 {
 	struct beam *from = &a->beam[0], *to = &a->beam[1];
 	struct path *start;
 
-	WL_TRY(aligner_reserve(a, a->hyp->n, a->ref->n, err));
 	start = &from->path[0];
 	memset(start->used, 0, a->words * sizeof *start->used);
 	find_matches(a, start->used);
@@ -233,20 +261,24 @@ static int align(struct aligner *a, struct path *best, struct wl_err *err)
 	for (int32_t j = 0; j < (int32_t)a->ref->n; j++) {
 		struct beam *swap = from;
 
+		if (from->n == 1 && (a->fixed[j] >= 0 || a->first[j] < 0)) {
+			follow(a, &from->path[0], j);
+			continue;
+		}
 		to->n = 0;
 		for (size_t k = 0; k < from->n; k++)
 			extend(a, &from->path[k], j, to);
 		from = to;
 		to = swap;
 	}
-	to->n = 0;
-	for (size_t k = 0; k < from->n; k++) {
+	/* The first of the best once the last chunk is closed. */
+	for (size_t k = 0; k < from->n; k++)
 		if (from->path[k].last != -1)
 			from->path[k].key += one_chunk;
-		insert(to, &from->path[k], a->words);
-	}
-	*best = to->path[0];
-	return 0;
+	*best = from->path[0];
+	for (size_t k = 1; k < from->n; k++)
+		if (from->path[k].key < best->key)
+			*best = from->path[k];
 }
 
 static void count(
@@ -308,15 +340,21 @@ static int score_image(struct aligner *a, const struct wl_captioned *im,
 	const struct wl_meteor_params *p, const bool *function, struct stats *best, double *out,
 	struct wl_err *err)
 {
+	size_t longest = 0;
+
 	*out = -1;
 	a->hyp = &im->hyp;
+	for (size_t r = 0; r < im->n_refs; r++)
+		longest = im->refs[r].n > longest ? im->refs[r].n : longest;
+	WL_TRY(aligner_reserve(a, a->hyp->n, longest, err));
+	find_repeats(a);
 	for (size_t r = 0; r < im->n_refs; r++) {
 		struct path path;
 		struct stats s;
 		double x;
 
 		a->ref = &im->refs[r];
-		WL_TRY(align(a, &path, err));
+		align(a, &path);
 		count(a, &path, function, &s);
 		x = score(&s, p);
 		if (x > *out) {

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static const uint32_t none = UINT32_MAX;
 
@@ -32,7 +33,7 @@ struct slot {
 struct builder {
 	struct wl_ngram_set *set;
 	struct node *node; /* of all images, one after the other */
-	size_t n, cap;
+	size_t n;
 	uint32_t (*order_at)[WL_NGRAM_MAX + 1]; /* [images] where an image's orders begin, in it */
 	/* the image's table: a slot is taken when its stamp is the image's */
 	struct slot *local;
@@ -70,6 +71,18 @@ static int grown(void **p, size_t *cap, size_t want, size_t size, struct wl_err 
 	return 0;
 }
 
+/* Memory for what is read at random all over: in pages of 2 MiB where the system has them. */
+static void *large(size_t bytes)
+{
+	static const size_t page = (size_t)2 << 20;
+	size_t whole = (bytes + page - 1) / page * page;
+	void *p = aligned_alloc(page, whole ? whole : page);
+
+	if (p)
+		(void)madvise(p, whole, MADV_HUGEPAGE); /* a hint: it may fail */
+	return p;
+}
+
 #define GROW(p, cap, want) grown((void **)&(p), &(cap), (want), sizeof *(p), err)
 
 /* --- an image --------------------------------------------------------------------------- */
@@ -81,7 +94,6 @@ static int reserve_local(struct builder *b, size_t tokens, size_t captions, stru
 	WL_TRY(GROW(b->at, b->cap_at, tokens + captions));
 	if (b->n > INT32_MAX || tokens > INT32_MAX / 16)
 		return wl_err_set(err, WL_EDATA, "the captions have more than 2^31 n-grams");
-	WL_TRY(GROW(b->node, b->cap, b->n + WL_NGRAM_MAX * tokens + 1));
 	if (want > b->local_slots) {
 		size_t slots = 1024;
 
@@ -216,11 +228,12 @@ static int rehash(struct builder *b, size_t more, struct wl_err *err)
 		return 0;
 	while (2 * (b->global_used + more) > slots)
 		slots *= 2;
-	b->global = calloc(slots, sizeof *b->global);
+	b->global = large(slots * sizeof *b->global);
 	if (!b->global) {
 		b->global = old;
 		return wl_err_nomem(err, "a table of n-grams", slots * sizeof *b->global);
 	}
+	memset(b->global, 0, slots * sizeof *b->global);
 	b->global_slots = slots;
 	for (size_t i = 0; i < old_slots; i++) {
 		size_t k;
@@ -324,13 +337,17 @@ static int count_order(struct builder *b, size_t images, int order, struct wl_er
 	return 0;
 }
 
-static int largest_token(const struct wl_captioned *im, size_t n, uint32_t *max, struct wl_err *err)
+/* tokens: of all captions. */
+static int survey(const struct wl_captioned *im, size_t n, uint32_t *max, size_t *tokens,
+	struct wl_err *err)
 {
 	*max = 0;
+	*tokens = 0;
 	for (size_t i = 0; i < n; i++)
 		for (size_t r = 0; r <= im[i].n_refs; r++) {
 			const struct wl_caption *c = r ? &im[i].refs[r - 1] : &im[i].hyp;
 
+			*tokens += c->n;
 			for (size_t k = 0; k < c->n; k++)
 				*max = c->token[k] > *max ? c->token[k] : *max;
 		}
@@ -361,22 +378,25 @@ int wl_ngram_set_make(
 {
 	struct builder b = {.set = s};
 	uint32_t max;
+	size_t tokens;
 	int ret = -1;
 
 	WL_TRY_OUT(allocate(s, im, n, err));
-	WL_TRY_OUT(largest_token(im, n, &max, err));
+	WL_TRY_OUT(survey(im, n, &max, &tokens, err));
 	b.order_at = calloc(n + 1, sizeof *b.order_at);
-	if (!b.order_at) {
-		wl_err_nomem(err, "n-grams", n * sizeof *b.order_at);
+	b.node = large((WL_NGRAM_MAX * tokens + 1) * sizeof *b.node); /* pages come when written */
+	if (!b.order_at || !b.node) {
+		wl_err_nomem(err, "n-grams", WL_NGRAM_MAX * tokens * sizeof *b.node);
 		goto out;
 	}
 	for (size_t i = 0; i < n; i++)
 		WL_TRY_OUT(add_image(&b, i, &im[i], err));
-	s->df = calloc(b.n + 1, sizeof *s->df);
+	s->df = large((b.n + 1) * sizeof *s->df);
 	if (!s->df) {
 		wl_err_nomem(err, "document frequencies", b.n * sizeof *s->df);
 		goto out;
 	}
+	memset(s->df, 0, (b.n + 1) * sizeof *s->df);
 	WL_TRY_OUT(count_tokens(&b, n, max, err));
 	for (int order = 1; order < WL_NGRAM_MAX; order++)
 		WL_TRY_OUT(count_order(&b, n, order, err));
