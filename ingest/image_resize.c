@@ -14,19 +14,18 @@
 enum { PRECISION_BITS = 32 - 8 - 2 };
 static const double LANCZOS_LOBES = 3.0;
 
-static double sinc(double x)
-{
-	if (x == 0.0)
-		return 1.0;
-	x *= M_PI;
-	return sin(x) / x;
-}
-
+/* sinc(x) sinc(x / 3), where sin(pi x) follows from a = pi x / 3 by sin 3a = sin a (3 - 4 sin^2 a):
+ * one sine instead of two, and still some 30 bits more than the weights keep. */
 static double lanczos(double x)
 {
-	if (-LANCZOS_LOBES <= x && x < LANCZOS_LOBES)
-		return sinc(x) * sinc(x / LANCZOS_LOBES);
-	return 0.0;
+	double a = x * (M_PI / LANCZOS_LOBES), s;
+
+	if (x < -LANCZOS_LOBES || x >= LANCZOS_LOBES)
+		return 0.0;
+	if (x == 0.0)
+		return 1.0;
+	s = sin(a);
+	return s * s * (3.0 - 4.0 * s * s) / (LANCZOS_LOBES * a * a);
 }
 
 /* The weights of one axis: output i is the sum of in[first[i] + j] * w[i * ksize + j]. */
@@ -94,9 +93,10 @@ static uint8_t clip8(int32_t v)
 	return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
 }
 
-static void pass_horizontal(const struct wl_image *src, const struct taps *t, struct wl_image *dst)
+/* ch is a constant at both calls: the sum over neighbouring bytes then becomes vectors. */
+static inline __attribute__((always_inline)) void pass_channels(
+	const struct wl_image *src, const struct taps *t, struct wl_image *dst, const size_t ch)
 {
-	size_t ch = (size_t)src->channels;
 	for (int y = 0; y < dst->height; y++) {
 		const uint8_t *in = src->data + (size_t)y * (size_t)src->width * ch;
 		uint8_t *out = dst->data + (size_t)y * (size_t)dst->width * ch;
@@ -111,6 +111,14 @@ static void pass_horizontal(const struct wl_image *src, const struct taps *t, st
 			}
 		}
 	}
+}
+
+static void pass_horizontal(const struct wl_image *src, const struct taps *t, struct wl_image *dst)
+{
+	if (src->channels == 1)
+		pass_channels(src, t, dst, 1);
+	else
+		pass_channels(src, t, dst, 3);
 }
 
 /* Rows are summed whole, so the inner loop runs over neighbouring bytes. */

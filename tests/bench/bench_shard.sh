@@ -14,7 +14,7 @@ if "$python" -c 'import webdataset' 2>/dev/null; then
 		sed 's/.*: *\([0-9]*\).*/\1/')
 	echo "$ours $peer" | awk '{
 		printf "shard: %d samples/s, %.1f times the webdataset writer (%d; bar 5) %s\n",
-			$1, $1 / $2, $2, $1 >= 5 * $2 ? "ok" : "BELOW" }'
+			$1, $1 / $2, $2, ($1 >= 5 * $2 ? "ok" : "BELOW") }'
 else
 	echo "SKIPPED webdataset writer: $python lacks it (set PEER)"
 fi
