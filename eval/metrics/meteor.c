@@ -13,6 +13,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 enum { BEAM = 40, MAX_TOKENS = 1 << 16 };
 
@@ -113,44 +116,61 @@ static int aligner_reserve(struct aligner *a, size_t hyp, size_t ref, struct wl_
 	return 0;
 }
 
+/* Bits of the places among the first 64 tokens of c that hold t. */
+static uint64_t places(const struct wl_caption *c, uint32_t t)
+{
+	uint64_t found = 0;
+
+#ifdef __AVX512F__
+	__m512i want = _mm512_set1_epi32((int)t);
+
+	for (size_t i = 0; i < c->n && i < 64; i += 16) {
+		__mmask16 in = c->n - i < 16 ? (__mmask16)((1u << (c->n - i)) - 1) : 0xffff;
+		__m512i have = _mm512_maskz_loadu_epi32(in, c->token + i);
+
+		found |= (uint64_t)_mm512_mask_cmpeq_epi32_mask(in, have, want) << i;
+	}
+#else
+	for (size_t i = 0; i < c->n && i < 64; i++)
+		found |= (uint64_t)(c->token[i] == t) << i;
+#endif
+	return found;
+}
+
+/* The place of t in c from `from` on, or -1. */
+static int32_t place_of(const struct wl_caption *c, uint32_t t, int32_t from)
+{
+	if (c->n <= 64) {
+		uint64_t found = from < 64 ? places(c, t) & ~(uint64_t)0 << from : 0;
+
+		return found ? __builtin_ctzll(found) : -1;
+	}
+	for (int32_t i = from; i < (int32_t)c->n; i++)
+		if (c->token[i] == t)
+			return i;
+	return -1;
+}
+
 /* Where a hypothesis has the same token again: once for all its references. */
 static void find_repeats(struct aligner *a)
 {
-	const struct wl_caption *h = a->hyp;
-	int32_t nh = (int32_t)h->n;
-
-	for (int32_t i = nh - 1; i >= 0; i--) {
-		a->next[i] = -1;
-		for (int32_t k = i + 1; k < nh; k++)
-			if (h->token[k] == h->token[i]) {
-				a->next[i] = k;
-				break;
-			}
-	}
+	for (int32_t i = 0; i < (int32_t)a->hyp->n; i++)
+		a->next[i] = place_of(a->hyp, a->hyp->token[i], i + 1);
 }
 
 /* Places of a reference's tokens, and the matches that have no rival on either side.  Those are
  * marked in `used`. */
 static void find_matches(struct aligner *a, uint64_t *used)
 {
-	const struct wl_caption *h = a->hyp, *r = a->ref;
-	int32_t nh = (int32_t)h->n, nr = (int32_t)r->n;
+	const struct wl_caption *r = a->ref;
 
-	for (int32_t j = 0; j < nr; j++) {
-		a->first[j] = a->fixed[j] = -1;
-		for (int32_t i = 0; i < nh; i++)
-			if (h->token[i] == r->token[j]) {
-				a->first[j] = i;
-				break;
-			}
-	}
-	for (int32_t j = 0; j < nr; j++) {
-		int32_t i = a->first[j];
-		bool alone = i >= 0 && a->next[i] < 0;
+	for (int32_t j = 0; j < (int32_t)r->n; j++) {
+		uint32_t t = r->token[j];
+		int32_t i = place_of(a->hyp, t, 0);
 
-		for (int32_t k = 0; alone && k < nr; k++)
-			alone = k == j || r->token[k] != r->token[j];
-		if (alone) {
+		a->first[j] = i;
+		a->fixed[j] = -1;
+		if (i >= 0 && a->next[i] < 0 && place_of(r, t, 0) == j && place_of(r, t, j + 1) < 0) {
 			a->fixed[j] = i;
 			used[i / 64] |= (uint64_t)1 << (i % 64);
 		}
@@ -204,15 +224,9 @@ static void take(struct path *p, int32_t i)
 	p->last = i + 1;
 }
 
-/* All that a path can become at place j of the reference. */
+/* All that a path can become at place j of the reference, which leaves it a choice. */
 static void extend(struct aligner *a, struct path *p, int32_t j, struct beam *to)
 {
-	if (a->fixed[j] >= 0) {
-		take(p, a->fixed[j]);
-		add_distance(p, j - a->fixed[j]);
-		insert(to, p, a->words);
-		return;
-	}
 	for (int32_t i = a->first[j]; i >= 0; i = a->next[i]) {
 		uint64_t bit = (uint64_t)1 << (i % 64);
 		struct path *q = &a->scratch;
@@ -246,6 +260,19 @@ static void follow(const struct aligner *a, struct path *p, int32_t j)
 	p->last = -1;
 }
 
+/* Equal paths keep their order, as when they are inserted one after the other. */
+static void restore_order(struct beam *b)
+{
+	for (size_t i = 1; i < b->n; i++) {
+		struct path p = b->path[i];
+		size_t k = i;
+
+		for (; k > 0 && b->path[k - 1].key > p.key; k--)
+			b->path[k] = b->path[k - 1];
+		b->path[k] = p;
+	}
+}
+
 /* The best alignment found. */
 static void align(struct aligner *a, struct path *best)
 {
@@ -261,8 +288,10 @@ static void align(struct aligner *a, struct path *best)
 	for (int32_t j = 0; j < (int32_t)a->ref->n; j++) {
 		struct beam *swap = from;
 
-		if (from->n == 1 && (a->fixed[j] >= 0 || a->first[j] < 0)) {
-			follow(a, &from->path[0], j);
+		if (a->fixed[j] >= 0 || a->first[j] < 0) {
+			for (size_t k = 0; k < from->n; k++)
+				follow(a, &from->path[k], j);
+			restore_order(from);
 			continue;
 		}
 		to->n = 0;
