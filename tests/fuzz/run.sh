@@ -7,6 +7,7 @@
 # build/fuzz/NAME-*.  Exit code 1 when one failed.
 set -u
 
+export WENLAN_SHARE="${WENLAN_SHARE:-$PWD}" # profiles and tables, wherever the target lies
 seconds=$1 failed=0
 shift
 for name in ${*:-$(cd tests/fuzz && ls fuzz_*.c | sed 's/^fuzz_//; s/\.c$//')}; do
