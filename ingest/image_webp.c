@@ -55,6 +55,10 @@ static int damaged(VP8StatusCode s, struct wl_err *err)
 
 static int features(const uint8_t *p, size_t n, WebPBitstreamFeatures *f, struct wl_err *err)
 {
+	/* libwebp also takes a bare VP8L stream behind the name, which is no file that anybody
+	 * writes and has no chunk to be checked. */
+	if (n < 16 || memcmp(p + 12, "VP8", 3) != 0)
+		return wl_err_set(err, WL_EDATA, "the WebP is damaged: it has no picture chunk");
 	VP8StatusCode s = WebPGetFeatures(p, n, f);
 	if (s != VP8_STATUS_OK)
 		return damaged(s, err);
