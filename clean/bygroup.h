@@ -3,9 +3,9 @@
  * down to.
  *
  * A job emits records (key, idx, aux); those whose keys agree in their first `bits` bits are a
- * group; each group is shown once, on one rank, sorted by (key, idx, aux) if asked, and answers with
- * values (64 bits).  Memory is bounded by doing the work in passes over slices of the keys: the
- * job emits everything again for each slice, and only what belongs to it is kept (16 bytes a
+ * group; each group is shown once, on one rank, sorted by (key, idx, aux) if asked, and answers
+ * with values (64 bits).  Memory is bounded by doing the work in passes over slices of the keys:
+ * the job emits everything again for each slice, and only what belongs to it is kept (16 bytes a
  * record).  Values come out sorted, each once a pass, and do not depend on the number of
  * threads, ranks or passes but for who gets them and in which portions.
  */

@@ -209,7 +209,8 @@ static void sleep_a_little(struct wl_fetcher *f)
 	if (ms < 0 || ms > f->most_ms)
 		ms = f->most_ms;
 	/* Work is at hand when a site is ready and a place is free, or the window can be filled. */
-	if ((f->sites.ready && wl_ask_may_start(f)) || (!f->exhausted && !f->sated && wl_ask_has_room(f)))
+	if ((f->sites.ready && wl_ask_may_start(f)) ||
+		(!f->exhausted && !f->sated && wl_ask_has_room(f)))
 		ms = 0;
 	curl_multi_poll(f->http.multi, NULL, 0, (int)ms, NULL);
 }

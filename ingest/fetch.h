@@ -76,8 +76,9 @@ void wl_fetch_counts_release(struct wl_fetch_counts *c);
 struct wl_fetcher;
 struct wl_fetcher *wl_fetcher_new(const struct wl_fetch_opts *o, struct wl_err *err);
 /* In steps, between which the caller does other things: start, step as long as it gives 1 (0:
- * nothing more is due within wait_s), stop, which drops what is under way; it stays pending.  A step
- * waits for the network for most_ms at most.  c, which may be NULL, as for wl_lane_fetch_elsewhere. */
+ * nothing more is due within wait_s), stop, which drops what is under way; it stays pending.  A
+ * step waits for the network for most_ms at most.  c, which may be NULL, as for
+ * wl_lane_fetch_elsewhere. */
 WL_MUST_CHECK int wl_fetcher_start(struct wl_fetcher *f, struct wl_corpus *c, struct wl_lane *lane,
 	struct wl_fetch_counts *out, struct wl_err *err);
 WL_MUST_CHECK int wl_fetcher_step(struct wl_fetcher *f, int most_ms, struct wl_err *err);

@@ -50,9 +50,9 @@ static int open_part(struct wl_corpus *c, int partition, struct wl_db *db, struc
 
 static int add_rows(struct pass *p, struct wl_db *db, struct wl_err *err)
 {
-	static const char sql[] = "SELECT page_url, image_url, " LIMIT " FROM pending WHERE " HAS_LIMIT
-				  " UNION ALL "
-				  "SELECT page_url, url, " LIMIT " FROM pair WHERE " HAS_LIMIT;
+	static const char sql[] =
+		"SELECT page_url, image_url, " LIMIT " FROM pending WHERE " HAS_LIMIT " UNION ALL "
+		"SELECT page_url, url, " LIMIT " FROM pair WHERE " HAS_LIMIT;
 	sqlite3_stmt *s = NULL;
 	int row = wl_db_prepare(db, &s, sql, err);
 	while (row >= 0 && (row = wl_db_step(db, s, err)) > 0) {
@@ -196,7 +196,8 @@ static int open_scratch(struct pass *p, struct wl_err *err)
 	WL_TRY(wl_db_open(&p->scratch, "", WL_DB_WRITE, err));
 	WL_TRY(wl_db_exec(&p->scratch,
 		"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;"
-		"CREATE TABLE seen(k INTEGER NOT NULL, page INTEGER NOT NULL, most INTEGER NOT NULL)",
+		"CREATE TABLE seen(k INTEGER NOT NULL, page INTEGER NOT NULL, most INTEGER NOT "
+		"NULL)",
 		err));
 	return wl_db_prepare(&p->scratch, &p->add, "INSERT INTO seen VALUES(?, ?, ?)", err);
 }

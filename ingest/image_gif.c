@@ -72,7 +72,8 @@ static int read_header(struct gif_reader *r, struct wl_err *err)
 		return damaged(r, 0, err);
 	const GifImageDesc *d = &r->g->Image;
 	if (d->Width < 1 || d->Height < 1)
-		return wl_err_set(err, WL_EDATA, "the GIF is damaged: its first frame has no pixels");
+		return wl_err_set(
+			err, WL_EDATA, "the GIF is damaged: its first frame has no pixels");
 	/* Some writers leave the screen's size 0, or smaller than the picture. */
 	r->width = d->Left + d->Width > r->g->SWidth ? d->Left + d->Width : r->g->SWidth;
 	r->height = d->Top + d->Height > r->g->SHeight ? d->Top + d->Height : r->g->SHeight;

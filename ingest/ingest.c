@@ -130,8 +130,8 @@ bool wl_run_is_busy(const struct wl_run *run)
 	return run->n_idle < run->n_jobs || run->idle[run->n_idle - 1]->n;
 }
 
-/* A job should take about JOB_NS: large pictures go one by one, short messages by the dozen; of what
- * lies between, as many as are hashed at once. */
+/* A job should take about JOB_NS: large pictures go one by one, short messages by the dozen; of
+ * what lies between, as many as are hashed at once. */
 static void adapt(struct wl_run *run, const struct wl_job *j)
 {
 	int64_t each = j->took_ns / (int64_t)j->n + 1, want = JOB_NS / each;

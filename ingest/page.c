@@ -143,7 +143,8 @@ static char *absolute(const char *base, const char *ref, struct wl_err *err)
 /* The first that is usable: what the caller knows, the canonical link, og:url, <base>. */
 static int find_addresses(struct reading *r, struct wl_err *err)
 {
-	const char *const known[] = {r->page->url, r->walk->canonical, r->walk->og_url, r->walk->base};
+	const char *const known[] = {
+		r->page->url, r->walk->canonical, r->walk->og_url, r->walk->base};
 	for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
 		free(r->page_url);
 		r->page_url = absolute("", known[i], err);

@@ -113,7 +113,8 @@ static int count_unused(const struct work *w, struct wl_record *r, struct wl_err
 			unshown++;
 	}
 	if (unusable)
-		WL_TRY(wl_record_tally(r, "pictures of messages without url or b64", unusable, err));
+		WL_TRY(wl_record_tally(
+			r, "pictures of messages without url or b64", unusable, err));
 	if (unshown)
 		WL_TRY(wl_record_tally(
 			r, "pictures of messages that no pair of the page uses", unshown, err));

@@ -262,8 +262,9 @@ static int read_profile(const struct reader *r, const json_t *o)
 {
 	static const char *const keys[] = {"name", "extends", "use", "besides", "min_chars",
 		"max_chars", "caption_chars", "before", "after", "min_side", "max_ratio",
-		"max_images", "max_pages", "lazy_attributes", "placeholders", "caption_class", "caption_marks",
-		"caption_closers", "credits", "content_class", "alt_noise", "furniture", NULL};
+		"max_images", "max_pages", "lazy_attributes", "placeholders", "caption_class",
+		"caption_marks", "caption_closers", "credits", "content_class", "alt_noise",
+		"furniture", NULL};
 	struct wl_profile *p = r->p;
 	struct wl_words *whole = &p->whole;
 	if (!json_is_object(o))
@@ -367,7 +368,8 @@ struct wl_profile *wl_profile_load(const char *name_or_path, struct wl_err *err)
 		.max_images = 1000,
 		.max_pages = 30};
 	p->rooms = wl_page_rooms_new(err);
-	if (!p->rooms || load(p, name_or_path && *name_or_path ? name_or_path : "news", 0, err) < 0) {
+	if (!p->rooms ||
+		load(p, name_or_path && *name_or_path ? name_or_path : "news", 0, err) < 0) {
 		wl_profile_free(p);
 		return NULL;
 	}

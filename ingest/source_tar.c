@@ -1,10 +1,10 @@
 /*
- * tar: and zip:.  Either WebDataset's form, where KEY.jpg, KEY.txt and KEY.json stand together (a key ends
- * at the first dot of the file's name), or images beside one .jsonl that names them.
+ * tar: and zip:.  Either WebDataset's form, where KEY.jpg, KEY.txt and KEY.json stand together (a
+ * key ends at the first dot of the file's name), or images beside one .jsonl that names them.
  *
- * A position is the number of members consumed; of the second form, jsonl:'s.  A zip is of the first
- * form; a member of it that is damaged costs its record only, since the next one is found without
- * it.
+ * A position is the number of members consumed; of the second form, jsonl:'s.  A zip is of the
+ * first form; a member of it that is damaged costs its record only, since the next one is found
+ * without it.
  */
 #include "ingest/source.h"
 #include "ingest/source_jsonl.h"

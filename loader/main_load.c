@@ -72,8 +72,17 @@ out:
 
 int main(int argc, char **argv)
 {
-	struct config c = {.split = "train", .size = 224, .batch = 16, .seed = 1, .regions = 37,
-		.grid = 6, .world = 1, .text_len = 64, .samples = 8, .boxes = true, .shuffle = true};
+	struct config c = {.split = "train",
+		.size = 224,
+		.batch = 16,
+		.seed = 1,
+		.regions = 37,
+		.grid = 6,
+		.world = 1,
+		.text_len = 64,
+		.samples = 8,
+		.boxes = true,
+		.shuffle = true};
 	const struct wl_opt table[] = {
 		{"shards", WL_OPT_STR, &c.shards, "DIR|URL",
 			"the shard set: a folder, http(s)://... or s3://...", true},

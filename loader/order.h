@@ -20,7 +20,8 @@ struct wl_shardset;
 struct wl_mix; /* the sources and their samples: 4 bytes a sample of the split */
 
 struct wl_order {
-	int64_t size; /* positions of an epoch: live samples, of the mix's sources if there is one */
+	int64_t size; /* positions of an epoch: live samples, of the mix's sources if there is one
+		       */
 	bool shuffle;
 	uint64_t seed;
 	const int64_t *dead; /* [n_dead] taken down, ascending; the shard set's */

@@ -134,7 +134,8 @@ static int take_name(struct scan *s, const struct member *m, struct wl_err *err)
 	if (m->type == 'L')
 		snprintf(s->longname, PATH_BYTES, "%.*s", PATH_BYTES - 1, text);
 	else if (!pax_path(s, text, (size_t)m->length))
-		return torn(s, "a pax header that is malformed or has a path over 1,023 bytes", err);
+		return torn(
+			s, "a pax header that is malformed or has a path over 1,023 bytes", err);
 	return 0;
 }
 
@@ -425,7 +426,8 @@ static void trim(struct wl_buf *b)
 
 static json_t *captions_of(const json_t *theirs, const struct wl_buf *text)
 {
-	json_t *list = json_object_get(theirs, "captions"), *one = json_object_get(theirs, "caption");
+	json_t *list = json_object_get(theirs, "captions"),
+	       *one = json_object_get(theirs, "caption");
 
 	if (json_is_array(list) && json_array_size(list))
 		return json_incref(list);

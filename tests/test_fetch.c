@@ -79,9 +79,10 @@ static int64_t reason(const json_t *v, const char *class)
 
 #define IS(v, key, want)                                                                           \
 	do {                                                                                       \
-		if (ingest_count(v, key) != (want))                                                       \
-			fail_msg("%s is %lld, expected %lld: %s", key, (long long)ingest_count(v, key),   \
-				(long long)(want), json_dumps(v, JSON_SORT_KEYS));                 \
+		if (ingest_count(v, key) != (want))                                                \
+			fail_msg("%s is %lld, expected %lld: %s", key,                             \
+				(long long)ingest_count(v, key), (long long)(want),                \
+				json_dumps(v, JSON_SORT_KEYS));                                    \
 	} while (0)
 
 #define REASON(v, class, want)                                                                     \

@@ -241,7 +241,8 @@ static void test_bits(void **state)
 
 /* The directional derivative with the masks of dropout held fixed. */
 /* Blocks computed again in backward: the same bits of loss, gradients and running statistics
- * (that it takes less memory, test_objective shows on a deeper net). Poison shows what is read after its time. */
+ * (that it takes less memory, test_objective shows on a deeper net). Poison shows what is read
+ * after its time. */
 static void test_recompute(void **state)
 {
 	(void)state;

@@ -67,7 +67,8 @@ static void encode(const struct wl_image *im, struct form f, uint8_t **out, unsi
 /* What image_low.h says of a block, in doubles: the mean of a quarter (by 4) or of all (by 8). */
 static double quarter(const JCOEF *k, const UINT16 *q, int x, int y, int by)
 {
-	const double half = .640728861935377, root = sqrt(.5); /* mean of cos((2x+1)pi/16), x 0..3 */
+	const double half = .640728861935377,
+		     root = sqrt(.5); /* mean of cos((2x+1)pi/16), x 0..3 */
 	double v = k[0] * q[0] / 8.0;
 
 	if (by == 8)

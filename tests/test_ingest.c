@@ -267,7 +267,8 @@ static void expect(json_t *v, int64_t records, int64_t kept, int64_t known)
 	assert_int_equal(ingest_count(v, "records"), records);
 	assert_int_equal(ingest_count(v, "kept"), kept);
 	assert_int_equal(ingest_count(v, "known"), known);
-	assert_int_equal(ingest_count(v, "quarantined") + ingest_count(v, "pending"), records - kept - known);
+	assert_int_equal(ingest_count(v, "quarantined") + ingest_count(v, "pending"),
+		records - kept - known);
 	json_decref(v);
 }
 
@@ -435,7 +436,8 @@ static void test_images_tar(void **state)
 		     "\"text\":\"乙\"}\n{\"image\":\"./set/img/3.jpg\",\"text\":\"丙\"}\n");
 	snprintf(args, sizeof args, "'jsonl:%s/it.jsonl?images=%s/lines.tar'", tmp.path, tmp.path);
 	json_t *v = ingest("it", args, 0);
-	assert_int_equal(ingest_count(json_object_get(v, "reasons"), "the image file cannot be read"), 1);
+	assert_int_equal(
+		ingest_count(json_object_get(v, "reasons"), "the image file cannot be read"), 1);
 	expect(v, 3, 2, 0);
 	snprintf(args, sizeof args, "'jsonl:%s/it.jsonl?images=%s/groups.tar.gz'", tmp.path,
 		tmp.path);
@@ -643,7 +645,8 @@ static void test_stamps(void **state)
 	snprintf(args, sizeof args, "stamps:%s", dir);
 	json_t *v = ingest("stamps", args, 0);
 	assert_true(ingest_count(v, "kept") >= 700);
-	assert_int_equal(ingest_count(v, "records"), ingest_count(v, "kept") + ingest_count(v, "quarantined"));
+	assert_int_equal(ingest_count(v, "records"),
+		ingest_count(v, "kept") + ingest_count(v, "quarantined"));
 	json_decref(v);
 }
 

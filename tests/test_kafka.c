@@ -606,8 +606,9 @@ static void test_pages(void **state)
 	char *d = corpus_dump(tmp_path(&tmp, "html", p), NULL);
 	/* 1: one with its picture, one to fetch; 2: one broken, one with its picture; 3: passed
 	 * over; 4: no page; 5: wrong headers. */
-	if (ingest_count(v, "kept") != 2 || ingest_count(v, "pending") != 1 || ingest_count(v, "quarantined") != 3 ||
-		ingest_count(v, "opened") != 3 || ingest_count(v, "yielded") != 4)
+	if (ingest_count(v, "kept") != 2 || ingest_count(v, "pending") != 1 ||
+		ingest_count(v, "quarantined") != 3 || ingest_count(v, "opened") != 3 ||
+		ingest_count(v, "yielded") != 4)
 		fail_msg("not what was expected: %s\n%s", json_dumps(v, 0), d);
 	assert_int_equal(ingest_count(json_object_get(v, "passed"), "pages read"), 3);
 	assert_int_equal(ingest_count(json_object_get(v, "passed"),
@@ -616,7 +617,8 @@ static void test_pages(void **state)
 	assert_int_equal(ingest_count(json_object_get(v, "passed"),
 				 "pictures of messages without url or b64"),
 		2);
-	assert_non_null(strstr(d, "Q|kafka:html/0|offset 4|wrong JSON: \"headers\" is not an object"));
+	assert_non_null(
+		strstr(d, "Q|kafka:html/0|offset 4|wrong JSON: \"headers\" is not an object"));
 	assert_non_null(strstr(d, "|web|http://n.example/a.jpg|http://n.example/x/1.html|[[\""));
 	assert_non_null(strstr(d, "城里的花开了"));
 	assert_non_null(strstr(d, "|baike|http://img.example/b.jpg|"));

@@ -123,8 +123,10 @@ static void foreign_sets_are_read(void **state)
 	expect(f, 0, "train-000000.tar train-000000_000000");
 	/* Another writer: folders, upper case, text only, a caption in JSON, long names, no split
 	 * in the tars' names. */
-	run(f, "!cd %s && rm -f *.db *.idx *.json && mkdir x && tar xf train-000000.tar -C x && "
-		"rm *.tar && cd x && mkdir -p a/b && i=0; for k in $(ls *.jpg | head -6); do k=${k%%.jpg}; i=$((i + 1)); "
+	run(f,
+		"!cd %s && rm -f *.db *.idx *.json && mkdir x && tar xf train-000000.tar -C x && "
+		"rm *.tar && cd x && mkdir -p a/b && i=0; for k in $(ls *.jpg | head -6); do "
+		"k=${k%%.jpg}; i=$((i + 1)); "
 		"mv $k.jpg a/b/pic$i.JPG; rm $k.json; mv $k.txt a/b/pic$i.TXT; done; rm -f train*; "
 		"rm a/b/pic2.TXT; echo '{\"caption\": \"一只猫\", \"boxes\": [[0,0,9,9]]}' > "
 		"a/b/pic2.json; "

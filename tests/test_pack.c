@@ -697,8 +697,8 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {T(test_pack_everything), T(test_same_bytes),
 		T(test_kill), T(test_stages_must_have_run), T(test_splits), T(test_other_options),
-		T(test_verify_finds), T(test_repair), T(test_audit_finds), T(test_damaged_corpus), T(test_sets),
-		T(test_webdataset), T(test_energon)};
+		T(test_verify_finds), T(test_repair), T(test_audit_finds), T(test_damaged_corpus),
+		T(test_sets), T(test_webdataset), T(test_energon)};
 	struct wl_err err;
 
 	wl_log_init("test_pack", WL_LOG_ERROR);

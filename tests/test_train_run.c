@@ -44,11 +44,10 @@ static int drop_data(void **state)
 static pid_t train(const char *run)
 {
 	char dir[96];
-	const char *argv[] = {"wenlan-train", "--shards", rig.shards, "--data.vocab", rig.vocab, "--run",
-		dir,
-		"--model", rig_model, "--data.batch", "8", "--moco.queue", "16", "--max-steps",
-		"20", "--epochs", "50", "--optim.warmup-steps", "4", "--ckpt.every", "3",
-		"--ckpt.keep", "1", "--val.every", "10", "--data.val-split", "train",
+	const char *argv[] = {"wenlan-train", "--shards", rig.shards, "--data.vocab", rig.vocab,
+		"--run", dir, "--model", rig_model, "--data.batch", "8", "--moco.queue", "16",
+		"--max-steps", "20", "--epochs", "50", "--optim.warmup-steps", "4", "--ckpt.every",
+		"3", "--ckpt.keep", "1", "--val.every", "10", "--data.val-split", "train",
 		"--data.threads", "1", "--threads", "1", NULL};
 
 	snprintf(dir, sizeof dir, "%s/%s", rig.root, run);
@@ -296,9 +295,8 @@ static void damaged_checkpoint_is_refused(void **state)
 static void wrong_settings_are_named(void **state)
 {
 	char dir[96];
-	const char *argv[] = {"wenlan-train", "--shards", rig.shards, "--data.vocab", rig.vocab, "--run",
-		dir,
-		"--optim.lrr", "1", NULL};
+	const char *argv[] = {"wenlan-train", "--shards", rig.shards, "--data.vocab", rig.vocab,
+		"--run", dir, "--optim.lrr", "1", NULL};
 	int code;
 
 	(void)state;

@@ -89,9 +89,9 @@ static bool by_curl(const char *base, const char *text, char out[2048])
 /* Addresses of pieces that matter, one after the other at random. */
 static void make(char *out, uint64_t seed, bool absolute)
 {
-	static const char *const hosts[] = {"http://a.cn", "https://img1.b-c.com.cn", "http://1.2.3",
-		"http://a.1cn", "http://a..cn", "http://-a.cn", "http://x", "//i.cn", "http://a.cn.",
-		"https://xn--fiq.cn", "http://0x7f.1", "http://a_b.cn"};
+	static const char *const hosts[] = {"http://a.cn", "https://img1.b-c.com.cn",
+		"http://1.2.3", "http://a.1cn", "http://a..cn", "http://-a.cn", "http://x",
+		"//i.cn", "http://a.cn.", "https://xn--fiq.cn", "http://0x7f.1", "http://a_b.cn"};
 	static const char *const parts[] = {"/", "a", "B", "7", ".", "..", "/.", "/..", "?", "&x=1",
 		"=", ":", ";", ",", "@", "!", "%", "%2f", "%E4", "+", "*", "(", ")", "~", "-", "_",
 		"//", "/a/b", ".jpg", "?a=/b/../c", "w:1", "$", "'", " "};

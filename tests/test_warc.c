@@ -161,7 +161,8 @@ static void test_forms(void **state)
 		write_file(&a.file);
 		warc_read_from(path, &s, 0, 0, SIZE_MAX);
 		if (s.n != 200)
-			fail_msg("%s: %zu records: %s", WARC_FORM_NAMES[form], s.n, s.v[s.n - 1].why);
+			fail_msg("%s: %zu records: %s", WARC_FORM_NAMES[form], s.n,
+				s.v[s.n - 1].why);
 		for (size_t i = 0; i < s.n; i++) {
 			char uri[64];
 			snprintf(uri, sizeof uri, "http://x/%zu", i);

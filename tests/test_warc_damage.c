@@ -90,7 +90,8 @@ static void check_damaged(
 	char what[128];
 	size_t at = 0;
 
-	snprintf(what, sizeof what, "%s, damage %llu", WARC_FORM_NAMES[form], (unsigned long long)seed);
+	snprintf(what, sizeof what, "%s, damage %llu", WARC_FORM_NAMES[form],
+		(unsigned long long)seed);
 	warc_read_from(path, &s, 0, 0, SIZE_MAX);
 	for (size_t i = 0; i < a->n && form != WARC_GZ_ONE; i++) {
 		char uri[64];
@@ -111,13 +112,15 @@ static void check_damaged(
 static void test_damage(void **state)
 {
 	static struct warc_archive a;
-	static const enum warc_form forms[] = {WARC_PLAIN, WARC_GZ, WARC_GZ_ONE, WARC_ZST, WARC_ZST_DICT};
+	static const enum warc_form forms[] = {
+		WARC_PLAIN, WARC_GZ, WARC_GZ_ONE, WARC_ZST, WARC_ZST_DICT};
 
 	(void)state;
 	for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
 		for (uint64_t seed = 0; seed < 60; seed++) {
 			size_t lo, hi;
-			warc_archive_make(&a, forms[f], (int)(seed % 3), 12, seed % 4 ? 4000 : 60000);
+			warc_archive_make(
+				&a, forms[f], (int)(seed % 3), 12, seed % 4 ? 4000 : 60000);
 			/* Without its dictionary nothing can be read: that is an error, see below.
 			 */
 			size_t head = forms[f] == WARC_ZST_DICT ? a.at[0] : 0;

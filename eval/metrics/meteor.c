@@ -170,7 +170,8 @@ static void find_matches(struct aligner *a, uint64_t *used)
 
 		a->first[j] = i;
 		a->fixed[j] = -1;
-		if (i >= 0 && a->next[i] < 0 && place_of(r, t, 0) == j && place_of(r, t, j + 1) < 0) {
+		if (i >= 0 && a->next[i] < 0 && place_of(r, t, 0) == j &&
+			place_of(r, t, j + 1) < 0) {
 			a->fixed[j] = i;
 			used[i / 64] |= (uint64_t)1 << (i % 64);
 		}

@@ -1,7 +1,7 @@
 /*
  * Milliseconds and peak memory of one training step of a preset on random data, everything
- * included (momentum update, key towers, both towers forward and backward, AdamW, queues).  Prints one JSON
- * object; tests/bench/peer_step.py prints the same for PyTorch.
+ * included (momentum update, key towers, both towers forward and backward, AdamW, queues).  Prints
+ * one JSON object; tests/bench/peer_step.py prints the same for PyTorch.
  *
  * usage: bench_step [batch [px [threads [steps [fp32|bf16 [small|public|paper [OPTION]...]]]]]]
  * OPTION: profile, recompute, half (moments in bf16), frozen (as the preset freezes)

@@ -26,8 +26,9 @@ static int check(const char *dir, const char *stage, const char *policy)
 		bad += f.planted[k] - f.found[k] + f.wrong[k];
 		if (f.planted[k] || f.wrong[k])
 			printf("%s, %s: %lld planted, %lld found, %lld wrong\n", stage,
-				bigcorpus_kind_name((enum bigcorpus_kind)k), (long long)f.planted[k],
-				(long long)f.found[k], (long long)f.wrong[k]);
+				bigcorpus_kind_name((enum bigcorpus_kind)k),
+				(long long)f.planted[k], (long long)f.found[k],
+				(long long)f.wrong[k]);
 	}
 	printf("%s: %lld pairs, %lld answers are wrong\n", stage, (long long)f.pairs,
 		(long long)bad);

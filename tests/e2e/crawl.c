@@ -3,8 +3,8 @@
  * server that misbehaves (another), a WARC archive and a list of URLs.
  *
  *   crawl serve DIR     makes DIR/crawl.warc.gz and DIR/list.tsv, fills the topic "pages", writes
- *                       the brokers into DIR/brokers when all is ready, and stays until it is killed
- *   crawl dump CORPUS   prints all that a corpus holds, sorted, so that two can be compared
+ *                       the brokers into DIR/brokers when all is ready, and stays until it is
+ * killed crawl dump CORPUS   prints all that a corpus holds, sorted, so that two can be compared
  */
 #include "ingest/image.h"
 #include "ops/file.h"
@@ -151,7 +151,8 @@ static void make_warc(const char *path, int port)
 
 static void make_list(const char *path, int port)
 {
-	static const char *const kinds[] = {"img", "hop/2", "missing", "text", "cut", "busy", "img"};
+	static const char *const kinds[] = {
+		"img", "hop/2", "missing", "text", "cut", "busy", "img"};
 	FILE *f = fopen(path, "w");
 
 	if (!f)

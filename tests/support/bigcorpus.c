@@ -336,8 +336,11 @@ int bigcorpus_make(const char *dir, int64_t n, int partitions, int threads, stru
 	int ret = c ? 0 : -1, started = 0;
 
 	for (; c && started < threads; started++) {
-		m[started] = (struct maker){
-			.c = c, .n = n, .partitions = partitions, .threads = threads, .at = started};
+		m[started] = (struct maker){.c = c,
+			.n = n,
+			.partitions = partitions,
+			.threads = threads,
+			.at = started};
 		if (pthread_create(&m[started].thread, NULL, make_lanes, &m[started]) != 0) {
 			ret = wl_err_set(err, WL_EFAIL, "A thread cannot be started.");
 			break;

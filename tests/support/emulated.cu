@@ -36,7 +36,8 @@ extern "C" void emulated_barrier(void)
 }
 
 /* Every thread of the block up to its next barrier, until all have returned; threads that return
- * while others wait would hang on a GPU only if those others counted on them, which ours never do. */
+ * while others wait would hang on a GPU only if those others counted on them, which ours never do.
+ */
 static void run_fibers(void)
 {
 	static int left, t; /* static: they outlive the jumps */

@@ -1,9 +1,9 @@
 /*
  * CUDA on the processor, for tests: enough of the runtime that train/backend/cuda/ (but its
- * nvidia.cu) compiles with a C++ compiler and this file before it, and every kernel runs as written,
- * a block at a time; the threads of a block that meet at barriers are fibers.  Memory is the host's, a
- * stream is nothing, and a product is three loops.  What this cannot show: races within a warp,
- * limits of the hardware, speed.
+ * nvidia.cu) compiles with a C++ compiler and this file before it, and every kernel runs as
+ * written, a block at a time; the threads of a block that meet at barriers are fibers.  Memory is
+ * the host's, a stream is nothing, and a product is three loops.  What this cannot show: races
+ * within a warp, limits of the hardware, speed.
  */
 #ifndef WL_TESTS_SUPPORT_EMULATED_H
 #define WL_TESTS_SUPPORT_EMULATED_H

@@ -14,8 +14,8 @@ static struct wl_err err;
 
 static struct warc_seen look(const struct wl_warc_record *r)
 {
-	struct warc_seen s = {r->member, r->inside, r->next_member, r->next_inside, r->length, r->type,
-		wl_hash64(r->body, r->n, 1), r->n, r->damage != NULL, r->mended, "", ""};
+	struct warc_seen s = {r->member, r->inside, r->next_member, r->next_inside, r->length,
+		r->type, wl_hash64(r->body, r->n, 1), r->n, r->damage != NULL, r->mended, "", ""};
 	if (r->uri.p)
 		snprintf(s.uri, sizeof s.uri, "%.*s", (int)r->uri.n, r->uri.p);
 	snprintf(s.why, sizeof s.why, "%s", r->damage ? r->damage : "");

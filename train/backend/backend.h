@@ -160,8 +160,8 @@ struct wl_run {
 	/* Of several ranks (world > 1), sample i here is sample i * world + rank of the whole
 	 * batch: random numbers are those of one rank that holds all of it. */
 	int64_t rank, world;
-	/* Sums v[n] over the ranks, for batch norm over the whole batch; NULL: each for itself. What
-	 * fails in it shows in the graph's hooks. */
+	/* Sums v[n] over the ranks, for batch norm over the whole batch; NULL: each for itself.
+	 * What fails in it shows in the graph's hooks. */
 	void (*sum)(void *peers, double *v, size_t n);
 	void *peers;
 };

@@ -1,7 +1,7 @@
 /*
  * Where RoI pooling looks, written once for every backend.  The samples of a box form a grid and
- * bilinear weights are products, so the mean over samples is a weighted sum over the map with weights
- * wy[y] * wx[x]; each axis has at most WL_ROI_TAPS that are not 0.
+ * bilinear weights are products, so the mean over samples is a weighted sum over the map with
+ * weights wy[y] * wx[x]; each axis has at most WL_ROI_TAPS that are not 0.
  */
 #ifndef WL_TRAIN_BACKEND_ROI_H
 #define WL_TRAIN_BACKEND_ROI_H
@@ -19,8 +19,8 @@ struct wl_roi_axis {
 	float weight[WL_ROI_TAPS];
 };
 
-/* RoI pooling of FACTS section 2: four samples an axis.  lo, hi: the box in feature pixels (of a map
- * of `size`). */
+/* RoI pooling of FACTS section 2: four samples an axis.  lo, hi: the box in feature pixels (of a
+ * map of `size`). */
 WL_HD struct wl_roi_axis wl_roi_grid_axis(float lo, float hi, int64_t size)
 {
 	struct wl_roi_axis a;

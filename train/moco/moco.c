@@ -1,7 +1,8 @@
 /*
  * The objectives' common part and MoCo's step: see moco.h; CLIP's is in clip.c.
  * The key graph reads the query graph's inputs and the query graph reads the key
- * graph's outputs in place; queues and identities are bound once.  So a step copies the batch in and nothing else.
+ * graph's outputs in place; queues and identities are bound once.  So a step copies the batch in
+ * and nothing else.
  */
 #include "train/moco/moco.h"
 

@@ -29,7 +29,8 @@ struct wl_optim_config {
 	 * Borrowed during init. */
 	const json_t *groups;
 	/* On several ranks: how the weights are shared out; borrowed for the optimiser's life.  The
-	 * norm is then of this rank's pieces, and so is the update unless update_all. NULL: alone. */
+	 * norm is then of this rank's pieces, and so is the update unless update_all. NULL: alone.
+	 */
 	const struct wl_cut *cut;
 	bool update_all;
 };

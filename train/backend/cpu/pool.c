@@ -169,8 +169,10 @@ void wl_cpu_roi_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *
 		for (int64_t i = n * v.regions; i < (n + 1) * v.regions; i++) {
 			const float *box = cpu_f32(op->in[0]) + 4 * i;
 			const float *restrict gy = cpu_f32(op->in[1]) + i * v.c;
-			struct wl_roi_axis ax = wl_roi_axis(v.align, box[0] * v.sx, box[2] * v.sx, v.w);
-			struct wl_roi_axis ay = wl_roi_axis(v.align, box[1] * v.sy, box[3] * v.sy, v.h);
+			struct wl_roi_axis ax =
+				wl_roi_axis(v.align, box[0] * v.sx, box[2] * v.sx, v.w);
+			struct wl_roi_axis ay =
+				wl_roi_axis(v.align, box[1] * v.sy, box[3] * v.sy, v.h);
 			for (int a = 0; a < ay.n; a++)
 				for (int b = 0; b < ax.n; b++) {
 					float *restrict gx =

@@ -205,8 +205,8 @@ CUDA_RUN(wl_cuda_embed)
 
 /*
  * A block a token.  Where no earlier token has its id, the block adds the gradients of all tokens
- * with it in their order: every row of the table has one writer, and its bits do not change from run
- * to run.
+ * with it in their order: every row of the table has one writer, and its bits do not change from
+ * run to run.
  */
 static __global__ void k_embed_word(struct embed v, const float *gy, float *g_word)
 {

@@ -60,7 +60,8 @@ static struct cuda_kernel kernel_of(enum wl_op_kind kind)
 
 static int failed(cudaError_t code, const char *what, struct wl_err *err)
 {
-	return wl_err_set(err, WL_EFAIL, "the GPU failed in %s: %s", what, cudaGetErrorString(code));
+	return wl_err_set(
+		err, WL_EFAIL, "the GPU failed in %s: %s", what, cudaGetErrorString(code));
 }
 
 static void *cuda_alloc(struct wl_backend *be, size_t bytes, struct wl_err *err)
@@ -86,7 +87,8 @@ static void cuda_free_mem(struct wl_backend *be, void *p)
 	cudaFree(p);
 }
 
-/* Either side may be the device. Both wait, as callers use the host's memory at once; an error stays for sync to report. */
+/* Either side may be the device. Both wait, as callers use the host's memory at once; an error
+ * stays for sync to report. */
 static void cuda_upload(struct wl_backend *be, void *dst, const void *host, size_t bytes)
 {
 	struct cuda *c = (struct cuda *)be->impl;

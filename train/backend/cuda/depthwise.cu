@@ -144,8 +144,10 @@ CUDA_RUN(wl_cuda_depthwise_bwd)
 		CUDA_BLOCKS(c, v.chunks * v.tiles, k_weights<7>, v, d, x, gy, partial);
 		break;
 	default:
-		return wl_err_set(err, WL_EUSAGE, "the CUDA backend has depthwise kernels of 1, 3, 5"
-			" and 7, not %d", d.k);
+		return wl_err_set(err, WL_EUSAGE,
+			"the CUDA backend has depthwise kernels of 1, 3, 5"
+			" and 7, not %d",
+			d.k);
 	}
 	CUDA_EACH(c, taps, k_weights_end, partial, v.chunks, gw);
 	return 0;

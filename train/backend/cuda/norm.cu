@@ -306,8 +306,9 @@ static __global__ void k_ln(struct ln v, struct cuda_draw draw)
 	double total = 0, square = 0;
 	if (v.sum) {
 		for (int64_t j = threadIdx.x; j < v.n; j += blockDim.x)
-			v.sum[at + j] = v.x[at + j] * (draw.p > 0 ? draw_keep(draw, at + j) : 1.0f) +
-					(v.residual ? v.residual[at + j] : 0.0f);
+			v.sum[at + j] =
+				v.x[at + j] * (draw.p > 0 ? draw_keep(draw, at + j) : 1.0f) +
+				(v.residual ? v.residual[at + j] : 0.0f);
 		s = v.sum + at;
 	}
 	for (int64_t j = threadIdx.x; j < v.n; j += blockDim.x)

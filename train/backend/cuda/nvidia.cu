@@ -34,8 +34,10 @@ static int load(struct blas *b, struct wl_err *err)
 
 	b->library = open_library(path, sizeof path);
 	if (!b->library)
-		return wl_err_set(err, WL_EUSAGE, "%s could not be loaded: %s; install cuBLAS %d or "
-			"use --device cpu", path, dlerror(), CUBLAS_VER_MAJOR);
+		return wl_err_set(err, WL_EUSAGE,
+			"%s could not be loaded: %s; install cuBLAS %d or "
+			"use --device cpu",
+			path, dlerror(), CUBLAS_VER_MAJOR);
 	*(void **)&b->create = dlsym(b->library, "cublasCreate_v2");
 	*(void **)&b->destroy = dlsym(b->library, "cublasDestroy_v2");
 	*(void **)&b->set_stream = dlsym(b->library, "cublasSetStream_v2");

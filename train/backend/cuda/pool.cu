@@ -123,7 +123,8 @@ static __device__ inline float roi_weight(bool align, float lo, float hi, int64_
 }
 
 /* A thread a channel of a region. */
-static __global__ void k_roi(int64_t n, struct roi v, const float *map, const float *boxes, float *y)
+static __global__ void k_roi(
+	int64_t n, struct roi v, const float *map, const float *boxes, float *y)
 {
 	EACH(e, n)
 	{
@@ -158,8 +159,9 @@ static __global__ void k_roi_weights(int64_t n, struct roi v, const float *boxes
 	{
 		int64_t i = e / (v.h + v.w), at = e % (v.h + v.w);
 		const float *box = boxes + 4 * i;
-		weights[e] = at < v.h ? roi_weight(v.align, box[1] * v.sy, box[3] * v.sy, v.h, at)
-				      : roi_weight(v.align, box[0] * v.sx, box[2] * v.sx, v.w, at - v.h);
+		weights[e] =
+			at < v.h ? roi_weight(v.align, box[1] * v.sy, box[3] * v.sy, v.h, at)
+				 : roi_weight(v.align, box[0] * v.sx, box[2] * v.sx, v.w, at - v.h);
 	}
 }
 
