@@ -41,7 +41,7 @@ note $? "test_ops_base under the thread sanitizer"
 
 for script in tests/e2e-long/*.sh; do
 	[ -f "$script" ] || continue
-	sh "$script"
+	bash "$script"
 	note $? "$script"
 done
 
