@@ -20,6 +20,18 @@ const struct wl_source_ops *const *wl_source_kinds(size_t *n)
 	return kinds;
 }
 
+void *wl_source_new(const struct wl_origin *o, size_t bytes, struct wl_err *err)
+{
+	struct wl_source *s = calloc(1, bytes);
+
+	if (!s) {
+		wl_err_nomem(err, "a source", bytes);
+		return NULL;
+	}
+	*s = (struct wl_source){.ops = o->ops, .origin = o};
+	return s;
+}
+
 int64_t wl_place_number(const char *place, const char *word)
 {
 	size_t n = strlen(word);

@@ -33,6 +33,10 @@ struct wl_source {
 	const struct wl_origin *origin;
 };
 
+/* Zeroed memory of `bytes` for a source of the origin's kind, whose first member is a struct
+ * wl_source; its close() frees it. */
+void *wl_source_new(const struct wl_origin *o, size_t bytes, struct wl_err *err);
+
 struct wl_source_ops {
 	const char *kind;
 	const char *about; /* one line for --help */

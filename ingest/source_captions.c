@@ -177,13 +177,10 @@ static int seek(struct captions_source *s, const char *position, struct wl_err *
 static struct wl_source *captions_open(
 	const struct wl_origin *o, const char *position, struct wl_err *err)
 {
-	struct captions_source *s = calloc(1, sizeof *s);
+	struct captions_source *s = wl_source_new(o, sizeof *s, err);
 
-	if (!s) {
-		wl_err_nomem(err, "a source", sizeof *s);
+	if (!s)
 		return NULL;
-	}
-	s->base = (struct wl_source){.ops = o->ops, .origin = o};
 	s->images = wl_jsonl_open_images(o, err);
 	if (s->images && pick_split(s, err) == 0 && take_file(s, err) == 0 &&
 		seek(s, position, err) == 0)

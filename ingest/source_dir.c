@@ -62,12 +62,10 @@ static void dir_close(struct wl_source *base)
 static struct wl_source *dir_open(
 	const struct wl_origin *o, const char *position, struct wl_err *err)
 {
-	struct dir_source *s = calloc(1, sizeof *s);
-	if (!s) {
-		wl_err_nomem(err, "a source", sizeof *s);
+	struct dir_source *s = wl_source_new(o, sizeof *s, err);
+
+	if (!s)
 		return NULL;
-	}
-	s->base = (struct wl_source){.ops = o->ops, .origin = o};
 	if (wl_listing_read(&s->walk.files, o->path, err) < 0) {
 		dir_close(&s->base);
 		return NULL;

@@ -96,12 +96,10 @@ static int list_pages(struct html_source *s, const char *path, struct wl_err *er
 static struct wl_source *html_open(
 	const struct wl_origin *o, const char *position, struct wl_err *err)
 {
-	struct html_source *s = calloc(1, sizeof *s);
-	if (!s) {
-		wl_err_nomem(err, "a source", sizeof *s);
+	struct html_source *s = wl_source_new(o, sizeof *s, err);
+
+	if (!s)
 		return NULL;
-	}
-	s->base = (struct wl_source){.ops = o->ops, .origin = o};
 	s->profile = wl_profile_load(o->profile, err);
 	if (!s->profile || (o->index && read_index(s, o->index, err) < 0) ||
 		list_pages(s, o->path, err) < 0) {

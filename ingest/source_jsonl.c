@@ -40,12 +40,11 @@ static char *dir_of(const char *path, const char *none, struct wl_err *err)
 
 static struct jsonl_source *new_source(const struct wl_origin *o, struct wl_err *err)
 {
-	struct jsonl_source *s = calloc(1, sizeof *s);
-	if (!s) {
-		wl_err_nomem(err, "a source", sizeof *s);
+	struct jsonl_source *s = wl_source_new(o, sizeof *s, err);
+
+	if (!s)
 		return NULL;
-	}
-	s->base = (struct wl_source){.ops = &wl_source_jsonl, .origin = o};
+	s->base.ops = &wl_source_jsonl; /* tar: opens one too, as a member */
 	s->lines.fd = s->images.fd = -1;
 	return s;
 }

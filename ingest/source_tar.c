@@ -165,12 +165,10 @@ static int open_either(struct tar_source *s, const char *position, struct wl_err
 static struct wl_source *tar_open(
 	const struct wl_origin *o, const char *position, struct wl_err *err)
 {
-	struct tar_source *s = calloc(1, sizeof *s);
-	if (!s) {
-		wl_err_nomem(err, "a source", sizeof *s);
+	struct tar_source *s = wl_source_new(o, sizeof *s, err);
+
+	if (!s)
 		return NULL;
-	}
-	s->base = (struct wl_source){.ops = o->ops, .origin = o};
 	s->plain.fd = -1;
 	if (open_either(s, position, err) < 0) {
 		tar_close(&s->base);

@@ -114,13 +114,11 @@ static int take_profile(struct urls_source *s, const struct wl_origin *o, struct
 static struct wl_source *urls_open(
 	const struct wl_origin *o, const char *position, struct wl_err *err)
 {
-	struct urls_source *s = calloc(1, sizeof *s);
+	struct urls_source *s = wl_source_new(o, sizeof *s, err);
 	int64_t offset = 0, line = 0;
-	if (!s) {
-		wl_err_nomem(err, "a source", sizeof *s);
+
+	if (!s)
 		return NULL;
-	}
-	s->base = (struct wl_source){.ops = &wl_source_urls, .origin = o};
 	s->lines.fd = -1;
 	wl_buf_init(&s->line, WL_RECORD_MAX_TEXT);
 	WL_TRY_OUT(wl_lines_parse_position(position, o->name, &offset, &line, err));

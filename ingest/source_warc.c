@@ -60,12 +60,10 @@ static int open_all(struct warc_source *s, const char *position, struct wl_err *
 static struct wl_source *warc_open(
 	const struct wl_origin *o, const char *position, struct wl_err *err)
 {
-	struct warc_source *s = calloc(1, sizeof *s);
-	if (!s) {
-		wl_err_nomem(err, "a source", sizeof *s);
+	struct warc_source *s = wl_source_new(o, sizeof *s, err);
+
+	if (!s)
 		return NULL;
-	}
-	s->base = (struct wl_source){.ops = &wl_source_warc, .origin = o};
 	if (open_all(s, position, err) < 0) {
 		warc_close(&s->base);
 		return NULL;

@@ -2,36 +2,37 @@
 
 #include "ops/log.h"
 
-static struct wl_backend *open_gpu(const char *device, int which, struct wl_err *err)
-{
+/* Without nvcc there is no CUDA backend, and no GPU is looked for. */
 #ifdef WL_HAVE_CUDA
-	int n = wl_backend_cuda_count();
-
-	if (n)
-		return wl_backend_cuda_open(which % n, err);
-	wl_err_set(err, WL_EUSAGE, "device is \"%s\": this machine has no GPU that the driver "
-		"shows; use --device cpu, or auto", device);
+static const char none[] = "this machine has no GPU that the driver shows";
 #else
-	(void)which;
-	wl_err_set(err, WL_EUSAGE, "device is \"%s\": this build has no CUDA backend (nvcc was not "
-		"found when it was built); use --device cpu, or auto", device);
-#endif
+static const char none[] = "this build has no CUDA backend (nvcc was not found when it was built)";
+int wl_backend_cuda_count(void)
+{
+	return 0;
+}
+
+struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err)
+{
+	(void)device;
+	wl_err_set(err, WL_EUSAGE, "%s", none);
 	return NULL;
 }
+#endif
 
 struct wl_backend *wl_backend_open(const char *device, int which, int threads, struct wl_err *err)
 {
-	if (strcmp(device, "cuda") == 0)
-		return open_gpu(device, which, err);
-#ifdef WL_HAVE_CUDA
-	if (strcmp(device, "auto") == 0 && wl_backend_cuda_count())
-		return open_gpu(device, which, err);
+	int gpus = strcmp(device, "cpu") == 0 ? 0 : wl_backend_cuda_count();
+
+	if (gpus)
+		return wl_backend_cuda_open(which % gpus, err);
+	if (strcmp(device, "cuda") == 0) {
+		wl_err_set(err, WL_EUSAGE,
+			"device is \"cuda\": %s; use --device cpu, or auto", none);
+		return NULL;
+	}
 	if (strcmp(device, "auto") == 0)
-		wl_info("computing on the processor (there is no GPU here)");
-#else
-	if (strcmp(device, "auto") == 0)
-		wl_info("computing on the processor (this build has no CUDA backend)");
-#endif
+		wl_info("computing on the processor (%s)", none);
 	return wl_backend_cpu_open(threads, err);
 }
 

@@ -229,8 +229,8 @@ bool wl_backend_cpu_has_bf16(void);
  * for which the program is started anew once (see cpu/wait.c). */
 void wl_backend_cpu_prepare(char **argv);
 
-/* How many GPUs the driver shows, and number `device` of them; only in builds with nvcc
- * (WL_HAVE_CUDA).  NULL on failure. */
+/* How many GPUs the driver shows (0 in a build without nvcc), and number `device` of them.  NULL on
+ * failure. */
 int wl_backend_cuda_count(void);
 struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err);
 

@@ -1,7 +1,7 @@
 /* The CUDA backend: its table of kernels and its memory. */
 #include "train/backend/cuda/cuda.h"
 
-/* In the order of enum wl_op_kind would be C; C++ has no designated array elements. */
+/* A switch, because C++ has no array elements by name. */
 static struct cuda_kernel kernel_of(enum wl_op_kind kind)
 {
 	struct cuda_kernel none = {NULL, NULL};
@@ -87,19 +87,12 @@ static void cuda_free_mem(struct wl_backend *be, void *p)
 	cudaFree(p);
 }
 
-/* Either side may be the device. Both wait, as callers use the host's memory at once; an error
- * stays for sync to report. */
-static void cuda_upload(struct wl_backend *be, void *dst, const void *host, size_t bytes)
+/* Up or down: either side may be the device.  It waits, as callers use the host's memory at once; an
+ * error stays for sync to report. */
+static void cuda_copy(struct wl_backend *be, void *to, const void *from, size_t bytes)
 {
 	struct cuda *c = (struct cuda *)be->impl;
-	cudaMemcpyAsync(dst, host, bytes, cudaMemcpyDefault, c->stream);
-	cudaStreamSynchronize(c->stream);
-}
-
-static void cuda_download(struct wl_backend *be, void *host, const void *src, size_t bytes)
-{
-	struct cuda *c = (struct cuda *)be->impl;
-	cudaMemcpyAsync(host, src, bytes, cudaMemcpyDefault, c->stream);
+	cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, c->stream);
 	cudaStreamSynchronize(c->stream);
 }
 
@@ -160,8 +153,8 @@ static void fill_table(struct wl_backend *be)
 	be->name = "cuda";
 	be->alloc = cuda_alloc;
 	be->free_mem = cuda_free_mem;
-	be->upload = cuda_upload;
-	be->download = cuda_download;
+	be->upload = cuda_copy;
+	be->download = cuda_copy;
 	be->zero = cuda_zero;
 	be->discard = cuda_zero;
 	be->plan_op = cuda_plan_op;

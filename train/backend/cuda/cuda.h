@@ -203,6 +203,19 @@ static __device__ inline float lane_sum(float v)
 	return s;
 }
 
+/* Two sums of the thread's column over its block's lanes, to partial [chunks, 2, cols]; all threads
+ * of the block call it. */
+static __device__ inline void put_sums(
+	struct columns v, int64_t chunk, int64_t col, float s1, float s2, float *partial)
+{
+	s1 = lane_sum(s1);
+	s2 = lane_sum(s2);
+	if (threadIdx.x < COLUMN_WIDTH && col < v.cols) {
+		partial[2 * chunk * v.cols + col] = s1;
+		partial[(2 * chunk + 1) * v.cols + col] = s2;
+	}
+}
+
 /* --- matrix products --- */
 
 /* c(i,j) [+]= sum_p a(i,p) b(p,j), as in the CPU backend. */
@@ -238,6 +251,9 @@ void wl_cuda_epilogue(struct cuda *c, float *y, const float *bias, enum wl_act a
 void wl_cuda_colsum(struct cuda *c, const float *x, int64_t rows, int64_t cols, float *out,
 	void *scratch);
 size_t wl_cuda_colsum_scratch(int64_t rows, int64_t cols);
+/* Its second half: out[n] += the sum over the chunks of partial [chunks, n]. */
+void wl_cuda_colsum_end(
+	struct cuda *c, const float *partial, int64_t chunks, int64_t n, float *out);
 
 /* --- kernels, by file --- */
 #define CUDA_RUN(name)                                                                             \

@@ -93,6 +93,12 @@ static __global__ void k_colsum_end(int64_t n, const float *partial, int64_t chu
 	}
 }
 
+void wl_cuda_colsum_end(
+	struct cuda *c, const float *partial, int64_t chunks, int64_t n, float *out)
+{
+	CUDA_EACH(c, n, k_colsum_end, partial, chunks, out);
+}
+
 size_t wl_cuda_colsum_scratch(int64_t rows, int64_t cols)
 {
 	struct columns v = columns_of(rows, cols);
@@ -105,7 +111,7 @@ void wl_cuda_colsum(
 	struct columns v = columns_of(rows, cols);
 	float *partial = (float *)scratch;
 	CUDA_BLOCKS(c, v.chunks * v.tiles, k_colsum, v, x, partial);
-	CUDA_EACH(c, cols, k_colsum_end, partial, v.chunks, out);
+	wl_cuda_colsum_end(c, partial, v.chunks, cols, out);
 }
 
 /* --- linear --- */

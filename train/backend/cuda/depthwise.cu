@@ -100,17 +100,6 @@ static __global__ void k_weights(
 	}
 }
 
-static __global__ void k_weights_end(int64_t n, const float *partial, int64_t chunks, float *gw)
-{
-	EACH(j, n)
-	{
-		double s = 0;
-		for (int64_t k = 0; k < chunks; k++)
-			s += (double)partial[k * n + j];
-		gw[j] += (float)s;
-	}
-}
-
 size_t wl_cuda_depthwise_bwd_scratch(const struct wl_op *op)
 {
 	struct dw d = dw_of(op, op->in[0], op->in[2]);
@@ -149,6 +138,6 @@ CUDA_RUN(wl_cuda_depthwise_bwd)
 			" and 7, not %d",
 			d.k);
 	}
-	CUDA_EACH(c, taps, k_weights_end, partial, v.chunks, gw);
+	wl_cuda_colsum_end(c, partial, v.chunks, taps, gw);
 	return 0;
 }

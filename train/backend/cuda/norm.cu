@@ -78,12 +78,7 @@ static __global__ void k_bn_sums(
 		s1 += d;
 		s2 += d * d;
 	}
-	s1 = lane_sum(s1);
-	s2 = lane_sum(s2);
-	if (threadIdx.x < COLUMN_WIDTH && col < v.cols) {
-		partial[2 * chunk * v.cols + col] = s1;
-		partial[(2 * chunk + 1) * v.cols + col] = s2;
-	}
+	put_sums(v, chunk, col, s1, s2, partial);
 }
 
 /* sums [c, 2]: of x and its square, where ranks share statistics; else of x - shift. */
@@ -224,12 +219,7 @@ static __global__ void k_bn_bwd_sums(struct bn v, const float *x, const float *g
 		s1 += g;
 		s2 += g * (at - saved[col]) * saved[ch + col];
 	}
-	s1 = lane_sum(s1);
-	s2 = lane_sum(s2);
-	if (threadIdx.x < COLUMN_WIDTH && col < ch) {
-		partial[2 * chunk * ch + col] = s1;
-		partial[(2 * chunk + 1) * ch + col] = s2;
-	}
+	put_sums(v.at, chunk, col, s1, s2, partial);
 }
 
 static __global__ void k_bn_bwd_params(
@@ -378,12 +368,7 @@ static __global__ void k_ln_params(struct columns v, const float *sum, const flo
 		s1 += g;
 		s2 += g * (sum[r * v.cols + col] - saved[2 * r]) * saved[2 * r + 1];
 	}
-	s1 = lane_sum(s1);
-	s2 = lane_sum(s2);
-	if (threadIdx.x < COLUMN_WIDTH && col < v.cols) {
-		partial[2 * chunk * v.cols + col] = s1;
-		partial[(2 * chunk + 1) * v.cols + col] = s2;
-	}
+	put_sums(v, chunk, col, s1, s2, partial);
 }
 
 static __global__ void k_ln_params_end(
