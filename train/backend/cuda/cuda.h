@@ -127,6 +127,101 @@ static __device__ inline float block_max(float v)
 	return v;
 }
 
+/*
+ * An activation or its gradient as it lies in memory, f32 or bf16 (the tensor's type).  Kernels
+ * compute in f32 and go through these; what else they touch (weights, their gradients, statistics,
+ * masks, boxes) is f32 always.
+ */
+#ifdef WL_CUDA_EMULATED
+struct uint4 {
+	uint32_t x, y, z, w;
+};
+#endif
+
+struct cuda_act {
+	void *p; /* NULL: absent */
+	bool half;
+};
+
+static inline struct cuda_act cuda_act_of(const struct wl_tensor *t)
+{
+	struct cuda_act a = {t ? t->data : NULL, t && t->dtype == WL_BF16};
+
+	return a;
+}
+
+static __host__ __device__ inline float bf16_to_float(uint32_t bits)
+{
+	return wl_float_of_bits(bits << 16);
+}
+
+/* Rounds to nearest, ties to even; a NaN stays one. */
+static __host__ __device__ inline uint32_t bf16_of_float(float f)
+{
+	uint32_t u = wl_bits_of_float(f);
+
+	if ((u & 0x7fffffffu) > 0x7f800000u)
+		return (u >> 16) | 0x40u;
+	return (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+}
+
+static __device__ inline float act_load(struct cuda_act a, int64_t i)
+{
+	return a.half ? bf16_to_float(((const uint16_t *)a.p)[i]) : ((const float *)a.p)[i];
+}
+
+static __device__ inline void act_store(struct cuda_act a, int64_t i, float v)
+{
+	if (a.half)
+		((uint16_t *)a.p)[i] = (uint16_t)bf16_of_float(v);
+	else
+		((float *)a.p)[i] = v;
+}
+
+/* Elements i..i+7, i a multiple of 8: one transaction of 16 bytes in bf16, two in f32. */
+static __device__ inline void act_load8(struct cuda_act a, int64_t i, float v[8])
+{
+	if (a.half) {
+		uint4 u = *(const uint4 *)((const uint16_t *)a.p + i);
+		uint32_t w[4] = {u.x, u.y, u.z, u.w};
+
+		for (int k = 0; k < 4; k++) {
+			v[2 * k] = bf16_to_float(w[k] & 0xffffu);
+			v[2 * k + 1] = bf16_to_float(w[k] >> 16);
+		}
+		return;
+	}
+	for (int k = 0; k < 2; k++) {
+		uint4 u = *(const uint4 *)((const float *)a.p + i + 4 * k);
+
+		v[4 * k] = wl_float_of_bits(u.x);
+		v[4 * k + 1] = wl_float_of_bits(u.y);
+		v[4 * k + 2] = wl_float_of_bits(u.z);
+		v[4 * k + 3] = wl_float_of_bits(u.w);
+	}
+}
+
+static __device__ inline void act_store8(struct cuda_act a, int64_t i, const float v[8])
+{
+	if (a.half) {
+		uint32_t w[4];
+		uint4 u;
+
+		for (int k = 0; k < 4; k++)
+			w[k] = bf16_of_float(v[2 * k]) | bf16_of_float(v[2 * k + 1]) << 16;
+		u.x = w[0], u.y = w[1], u.z = w[2], u.w = w[3];
+		*(uint4 *)((uint16_t *)a.p + i) = u;
+		return;
+	}
+	for (int k = 0; k < 2; k++) {
+		uint4 u;
+
+		u.x = wl_bits_of_float(v[4 * k]), u.y = wl_bits_of_float(v[4 * k + 1]);
+		u.z = wl_bits_of_float(v[4 * k + 2]), u.w = wl_bits_of_float(v[4 * k + 3]);
+		*(uint4 *)((float *)a.p + i + 4 * k) = u;
+	}
+}
+
 /* The old value where the output is added to. */
 static __device__ inline float old(const float *y, int64_t i, bool acc)
 {
