@@ -369,10 +369,11 @@ CUDA_RUN(wl_cuda_slice_bwd);
 CUDA_RUN(wl_cuda_concat);
 CUDA_RUN(wl_cuda_dot);
 CUDA_RUN(wl_cuda_dot_bwd);
+double wl_cuda_sum_squares(struct wl_backend *be, const float *x, int64_t n);
+/* optim.cu */
 void wl_cuda_adamw(struct wl_backend *be, float *w, const float *grad, void *m, void *v,
 	const struct wl_adamw_range *ranges, int n_ranges, const struct wl_adamw *how);
 void wl_cuda_ema(struct wl_backend *be, float *k, const float *q, int64_t n, float momentum);
-double wl_cuda_sum_squares(struct wl_backend *be, const float *x, int64_t n);
 /* dense.cu */
 CUDA_SCRATCH(wl_cuda_linear_scratch);
 CUDA_SCRATCH(wl_cuda_linear_bwd_scratch);
@@ -388,9 +389,10 @@ CUDA_RUN(wl_cuda_depthwise);
 CUDA_RUN(wl_cuda_depthwise_bwd);
 /* norm.cu */
 CUDA_SCRATCH(wl_cuda_bn_scratch);
-CUDA_SCRATCH(wl_cuda_ln_bwd_scratch);
 CUDA_RUN(wl_cuda_bn);
 CUDA_RUN(wl_cuda_bn_bwd);
+/* layer_norm.cu */
+CUDA_SCRATCH(wl_cuda_ln_bwd_scratch);
 CUDA_RUN(wl_cuda_ln);
 CUDA_RUN(wl_cuda_ln_bwd);
 CUDA_RUN(wl_cuda_l2norm);
