@@ -6,6 +6,7 @@
 #include "ops/file.h"
 #include "ops/hash.h"
 #include "ops/json.h"
+#include "tests/support/pictures.h"
 
 #include <png.h>
 #include <setjmp.h>
@@ -16,42 +17,6 @@
 #include <webp/encode.h>
 
 #include <cmocka.h>
-
-#define MISC "../shared/data/images-misc"
-
-static bool have_misc(void)
-{
-	if (wl_exists(MISC))
-		return true;
-	print_message("SKIPPED: %s is not here\n", MISC);
-	return false;
-}
-
-static struct wl_buf slurp(const char *path)
-{
-	struct wl_buf b;
-	struct wl_err err = WL_ERR_INIT;
-	wl_buf_init(&b, 16 << 20);
-	if (wl_read_file(path, &b, &err) < 0)
-		fail_msg("%s", err.msg);
-	return b;
-}
-
-/* The picture of tests/golden/image_resize.py. */
-static struct wl_image picture(int w, int h, int ch, uint32_t seed, bool smooth)
-{
-	struct wl_image im = {.width = w, .height = h, .channels = ch};
-	uint8_t *p = im.data = malloc((size_t)w * (size_t)h * (size_t)ch);
-	assert_non_null(p);
-	for (int y = 0; y < h; y++) {
-		for (int i = 0; i < w * ch; i++) {
-			seed = 1664525u * seed + 1013904223u;
-			unsigned v = seed >> 24;
-			*p++ = (uint8_t)(smooth ? (unsigned)(i * 5 + y * 3) + (v & 7) : v);
-		}
-	}
-	return im;
-}
 
 static void hash_of(const struct wl_image *im, char hex[65])
 {
@@ -83,7 +48,8 @@ static void test_lanczos_is_pillows(void **state)
 		assert_int_equal(wl_json_int(k, "out_height", "golden", &oh, &err), 0);
 		assert_int_equal(wl_json_str(k, "sha256", "golden", &want, &err), 0);
 		assert_int_equal(wl_json_str_or(k, "grey_sha256", "golden", "", &grey, &err), 0);
-		struct wl_image im = picture((int)w, (int)h, (int)ch, (uint32_t)seed, smooth), out;
+		struct wl_image im = pictures_make((int)w, (int)h, (int)ch, (uint32_t)seed, smooth),
+				out;
 		assert_int_equal(wl_image_resize_lanczos(&im, (int)ow, (int)oh, &out, &err), 0);
 		hash_of(&out, hex);
 		if (strcmp(hex, want) != 0)
@@ -155,7 +121,7 @@ static void test_png_grey_and_damage(void **state)
 {
 	(void)state;
 	struct wl_err err = WL_ERR_INIT;
-	struct wl_image grey = picture(40, 30, 1, 5, false), im;
+	struct wl_image grey = pictures_make(40, 30, 1, 5, false), im;
 	struct wl_buf png = make_png(grey.data, 40, 30, PNG_FORMAT_GRAY);
 	assert_int_equal(wl_image_decode(png.data, png.len, &im, &err), 0);
 	assert_int_equal(im.channels, 3);
@@ -177,23 +143,12 @@ static void test_png_grey_and_damage(void **state)
 	wl_image_release(&grey);
 }
 
-static struct wl_buf make_jpeg(int w, int h, int ch, int quality)
-{
-	struct wl_err err = WL_ERR_INIT;
-	struct wl_image im = picture(w, h, ch, 77, true);
-	struct wl_buf b;
-	wl_buf_init(&b, 16 << 20);
-	assert_int_equal(wl_image_encode_jpeg(&im, quality, &b, &err), 0);
-	wl_image_release(&im);
-	return b;
-}
-
 static void test_jpeg_round_and_cut(void **state)
 {
 	(void)state;
 	struct wl_err err = WL_ERR_INIT;
-	struct wl_image im, orig = picture(60, 44, 3, 77, true);
-	struct wl_buf jpg = make_jpeg(60, 44, 3, 95), out;
+	struct wl_image im, orig = pictures_make(60, 44, 3, 77, true);
+	struct wl_buf jpg = pictures_jpeg(60, 44, 3, 95), out;
 	struct wl_image_info info;
 	assert_int_equal(wl_image_probe(jpg.data, jpg.len, &info, &err), 0);
 	assert_int_equal(info.width, 60);
@@ -216,7 +171,7 @@ static void test_jpeg_round_and_cut(void **state)
 	assert_memory_equal(out.data, jpg.data, jpg.len);
 	wl_buf_release(&out);
 	wl_buf_release(&jpg);
-	jpg = make_jpeg(17, 9, 1, 80);
+	jpg = pictures_jpeg(17, 9, 1, 80);
 	assert_int_equal(wl_image_decode(jpg.data, jpg.len, &im, &err), 0);
 	assert_int_equal(im.channels, 3);
 	wl_image_release(&im);
@@ -405,10 +360,10 @@ static void test_more_bombs(void **state)
 static void test_all_misc(void **state)
 {
 	(void)state;
-	static const char *const dirs[] = {MISC "/dali", MISC "/dali/misnamed",
-		MISC "/exif-orientation", MISC "/libjpeg-turbo"};
+	static const char *const dirs[] = {PICTURES_MISC "/dali", PICTURES_MISC "/dali/misnamed",
+		PICTURES_MISC "/exif-orientation", PICTURES_MISC "/libjpeg-turbo"};
 	size_t pictures = 0, others = 0;
-	if (!have_misc())
+	if (!pictures_misc())
 		skip();
 	for (size_t d = 0; d < sizeof dirs / sizeof *dirs; d++) {
 		struct wl_names names = {0};
@@ -419,7 +374,7 @@ static void test_all_misc(void **state)
 			struct wl_image_info info;
 			struct wl_image im;
 			snprintf(path, sizeof path, "%s/%s", dirs[d], names.v[i]);
-			struct wl_buf b = slurp(path);
+			struct wl_buf b = pictures_read(path);
 			/* Told by content: PBM, PPM and text are not ours. */
 			bool is_other = strstr(path, "/pbm.") || strstr(path, ".ppm") ||
 					strstr(path, ".txt");
@@ -448,7 +403,7 @@ static void test_all_misc(void **state)
 static void test_bombs_and_strangers(void **state)
 {
 	(void)state;
-	struct wl_image grey = picture(4, 4, 1, 5, false);
+	struct wl_image grey = pictures_make(4, 4, 1, 5, false);
 	struct wl_buf png = make_png(grey.data, 4, 4, PNG_FORMAT_GRAY);
 	const uint32_t sides[][2] = {{30000, 4}, {15000, 15000}, {0x7fffffff, 0x7fffffff}};
 	for (size_t i = 0; i < sizeof sides / sizeof *sides; i++) {
@@ -494,7 +449,7 @@ static void test_exif_upright(void **state)
 	(void)state;
 	const char *const kinds[] = {"Landscape", "Portrait"};
 	struct wl_err err = WL_ERR_INIT;
-	if (!have_misc())
+	if (!pictures_misc())
 		skip();
 	for (size_t k = 0; k < 2; k++) {
 		struct wl_image first = {0};
@@ -502,9 +457,9 @@ static void test_exif_upright(void **state)
 			char path[256];
 			struct wl_image_info info;
 			struct wl_image im;
-			snprintf(
-				path, sizeof path, MISC "/exif-orientation/%s_%d.jpg", kinds[k], o);
-			struct wl_buf b = slurp(path), jpg;
+			snprintf(path, sizeof path, PICTURES_MISC "/exif-orientation/%s_%d.jpg",
+				kinds[k], o);
+			struct wl_buf b = pictures_read(path), jpg;
 			assert_int_equal(wl_image_probe(b.data, b.len, &info, &err), 0);
 			assert_int_equal(info.orientation, o ? o : 1);
 			assert_int_equal(info.jpeg_plain, o <= 1);
@@ -538,12 +493,12 @@ static void test_reference_decode(void **state)
 	struct wl_err err = WL_ERR_INIT;
 	struct wl_image im, ari, t;
 	struct wl_image_info info;
-	if (!have_misc())
+	if (!pictures_misc())
 		skip();
 	/* Expected output that comes with libjpeg-turbo (P6, 227 x 149); it was made by the IJG's
 	 * old decoder, whose rounding differs by a few grey levels. */
-	struct wl_buf jpg = slurp(MISC "/libjpeg-turbo/testorig.jpg");
-	struct wl_buf ppm = slurp(MISC "/libjpeg-turbo/testorig.ppm");
+	struct wl_buf jpg = pictures_read(PICTURES_MISC "/libjpeg-turbo/testorig.jpg");
+	struct wl_buf ppm = pictures_read(PICTURES_MISC "/libjpeg-turbo/testorig.ppm");
 	assert_int_equal(wl_image_decode(jpg.data, jpg.len, &im, &err), 0);
 	size_t n = (size_t)im.width * (size_t)im.height * 3;
 	assert_true(ppm.len > n);
@@ -552,14 +507,14 @@ static void test_reference_decode(void **state)
 		assert_in_range(im.data[i] + 4, want, want + 8);
 	}
 	/* Arithmetic coding decodes, and is not copied into shards as it is. */
-	struct wl_buf a = slurp(MISC "/libjpeg-turbo/testimgari.jpg");
+	struct wl_buf a = pictures_read(PICTURES_MISC "/libjpeg-turbo/testimgari.jpg");
 	assert_int_equal(wl_image_probe(a.data, a.len, &info, &err), 0);
 	assert_false(info.jpeg_plain);
 	assert_int_equal(wl_image_decode(a.data, a.len, &ari, &err), 0);
 	assert_int_equal(ari.width, im.width);
 	wl_image_release(&ari);
 	wl_image_release(&im);
-	struct wl_buf m = slurp(MISC "/libjpeg-turbo/monkey12.jpg");
+	struct wl_buf m = pictures_read(PICTURES_MISC "/libjpeg-turbo/monkey12.jpg");
 	assert_int_equal(wl_image_decode(m.data, m.len, &t, &err), 0);
 	/* The monkey's brow, from libjpeg-turbo's 12-bit decoder. */
 	assert_int_equal(t.width, 149);
@@ -572,13 +527,15 @@ static void test_reference_decode(void **state)
 	for (size_t c = 0; c < 3; c++)
 		assert_in_range(sum[c] / (28 * 18) + 1, brow[c], brow[c] + 2);
 	wl_image_release(&t);
-	struct wl_buf pbm = slurp(MISC "/dali/misnamed/pbm.jpeg");
+	struct wl_buf pbm = pictures_read(PICTURES_MISC "/dali/misnamed/pbm.jpeg");
 	refused(pbm.data, pbm.len, "no image");
-	struct wl_buf tiff = slurp(MISC "/dali/misnamed/jpeg.tiff");
+	struct wl_buf tiff = pictures_read(PICTURES_MISC "/dali/misnamed/jpeg.tiff");
 	assert_int_equal(wl_image_probe(tiff.data, tiff.len, &info, &err), 0);
 	assert_int_equal(info.format, WL_IMAGE_JPEG);
-	struct wl_buf turned = slurp(MISC "/dali/cat-lossy-2184682_640_rotate_90_cw.webp");
-	struct wl_buf webp = slurp(MISC "/dali/cat-lossy-2184682_640_original.webp");
+	struct wl_buf turned =
+		pictures_read(PICTURES_MISC "/dali/cat-lossy-2184682_640_rotate_90_cw.webp");
+	struct wl_buf webp =
+		pictures_read(PICTURES_MISC "/dali/cat-lossy-2184682_640_original.webp");
 	struct wl_image_info a1, a2;
 	assert_int_equal(wl_image_probe(turned.data, turned.len, &a1, &err), 0);
 	assert_int_equal(wl_image_probe(webp.data, webp.len, &a2, &err), 0);
@@ -602,12 +559,12 @@ static void test_real_files_poked(void **state)
 	struct wl_err err = WL_ERR_INIT;
 	struct wl_image im;
 	size_t cut_ok = 0;
-	if (!have_misc())
+	if (!pictures_misc())
 		skip();
 	for (size_t f = 0; f < sizeof files / sizeof *files; f++) {
 		char path[256];
-		snprintf(path, sizeof path, MISC "%s", files[f]);
-		struct wl_buf b = slurp(path);
+		snprintf(path, sizeof path, PICTURES_MISC "%s", files[f]);
+		struct wl_buf b = pictures_read(path);
 		/* Exactly-sized copies, so that one byte too far is seen. */
 		for (size_t n = 1; n < b.len; n += b.len / 13 + 1) {
 			void *copy = malloc(n);
@@ -632,164 +589,6 @@ static void test_real_files_poked(void **state)
 	assert_int_equal(cut_ok, 0);
 }
 
-/* Pokes and cuts a file in many ways; wl_image_check must find what wl_image_decode finds. */
-static void check_as_decode(const struct wl_buf *b, int rounds)
-{
-	struct wl_err e1, e2;
-	struct wl_image im;
-	struct wl_image_info info;
-	int good = 0, bad = 0;
-	for (int r = 0; r < rounds; r++) {
-		size_t n = r % 3 ? b->len : b->len * (size_t)r / (size_t)rounds + 1;
-		char *copy = malloc(n);
-		assert_non_null(copy);
-		memcpy(copy, b->data, n);
-		for (int k = 0; r % 3 && k < 1 + r % 4; k++) {
-			uint64_t x = wl_rand64(21, (uint64_t)r, (uint64_t)k);
-			copy[x % n] = (char)(x >> 32);
-		}
-		e1 = e2 = (struct wl_err)WL_ERR_INIT;
-		int a = wl_image_decode(copy, n, &im, &e1);
-		int c = wl_image_check(copy, n, &info, &e2);
-		if (a == 0)
-			wl_image_release(&im);
-		if (a != c || strcmp(e1.msg, e2.msg) != 0)
-			fail_msg(
-				"round %d: decode %d (%s), check %d (%s)", r, a, e1.msg, c, e2.msg);
-		*(a == 0 ? &good : &bad) += 1;
-		free(copy);
-	}
-	assert_true(bad > rounds / 4);
-	assert_true(good > 0);
-}
-
-static void test_check_is_decode(void **state)
-{
-	(void)state;
-	const char *const files[] = {"/libjpeg-turbo/testimgint.jpg",
-		"/libjpeg-turbo/testimgari.jpg", "/libjpeg-turbo/testorig.jpg",
-		"/dali/422-odd-width.jpg"};
-	struct wl_buf b = make_jpeg(70, 50, 3, 90);
-	check_as_decode(&b, 600);
-	wl_buf_release(&b);
-	b = make_jpeg(33, 31, 1, 70);
-	check_as_decode(&b, 300);
-	wl_buf_release(&b);
-	if (!have_misc())
-		skip();
-	for (size_t f = 0; f < sizeof files / sizeof *files; f++) {
-		char path[256];
-		snprintf(path, sizeof path, MISC "%s", files[f]);
-		if (!wl_exists(path))
-			continue;
-		b = slurp(path);
-		check_as_decode(&b, 90);
-		wl_buf_release(&b);
-	}
-}
-
-/* Whatever decodes is whole by its structure, and the same picture; whatever is cut is not. */
-static void structure_of(const char *path)
-{
-	struct wl_err e1 = WL_ERR_INIT, e2 = WL_ERR_INIT;
-	struct wl_image_info a, b;
-	struct wl_buf f = slurp(path);
-	bool good = wl_image_check(f.data, f.len, &a, &e1) == 0;
-	int whole = wl_image_check_by(f.data, f.len, WL_IMAGE_STRUCTURE, &b, &e2);
-
-	if (good && whole < 0)
-		fail_msg("%s decodes, but: %s", path, e2.msg);
-	if (good && (a.width != b.width || a.height != b.height || a.format != b.format ||
-			    a.orientation != b.orientation || a.has_alpha != b.has_alpha))
-		fail_msg("%s is another picture by its structure", path);
-	/* Of an animation the first frame counts. */
-	for (int k = 1; good && k < 8 && a.format != WL_IMAGE_GIF; k++) {
-		size_t n = f.len * (size_t)k / 8;
-		char *copy = malloc(n);
-		assert_non_null(copy);
-		memcpy(copy, f.data, n);
-		struct wl_image im;
-		bool decodes = wl_image_decode(copy, n, &im, &e1) == 0;
-		if (decodes)
-			wl_image_release(&im);
-		if (!decodes && wl_image_check_by(copy, n, WL_IMAGE_STRUCTURE, &b, &e1) == 0)
-			fail_msg("%s, cut to %zu of %zu bytes, passes for whole", path, n, f.len);
-		free(copy);
-	}
-	wl_buf_release(&f);
-}
-
-static void structure_of_tree(const char *dir, size_t *n)
-{
-	struct wl_err err = WL_ERR_INIT;
-	struct wl_names names;
-	char path[600];
-
-	if (wl_list_dir(dir, "*", &names, &err) < 0)
-		fail_msg("%s", err.msg);
-	for (size_t i = 0; i < names.n; i++) {
-		snprintf(path, sizeof path, "%s/%s", dir, names.v[i]);
-		struct stat st;
-		if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
-			structure_of_tree(path, n);
-		else if (wl_file_size(path, NULL) < 4 << 20)
-			structure_of(path), ++*n;
-	}
-	wl_names_release(&names);
-}
-
-static void test_structure_of_real_files(void **state)
-{
-	size_t n = 0;
-	(void)state;
-	if (!have_misc())
-		skip();
-	structure_of_tree(MISC, &n);
-	assert_true(n > 30);
-}
-
-/* Cut and poked: the decoder's friends are the structure's, and cut files never are. */
-static void test_structure_of_damage(void **state)
-{
-	struct wl_err err = WL_ERR_INIT;
-	struct wl_image_info info;
-	struct wl_image im;
-	size_t found = 0, poked = 0;
-	(void)state;
-	struct wl_buf b = make_jpeg(70, 50, 3, 90);
-	for (size_t n = 0; n < b.len; n++)
-		if (wl_image_check_by(b.data, n, WL_IMAGE_STRUCTURE, &info, &err) == 0)
-			fail_msg("%zu of %zu bytes pass for a whole picture", n, b.len);
-	for (uint64_t r = 0; r < 3000; r++) {
-		uint64_t x = wl_rand64(77, r, 0);
-		char *at = &b.data[x % b.len], was = *at;
-		*at = (char)(x >> 32);
-		int whole = wl_image_check_by(b.data, b.len, WL_IMAGE_STRUCTURE, &info, &err);
-		if (wl_image_decode(b.data, b.len, &im, &err) == 0) {
-			if (whole < 0)
-				fail_msg(
-					"byte %zu: decodes, but: %s", (size_t)(x % b.len), err.msg);
-			wl_image_release(&im);
-		} else {
-			poked++;
-			found += whole < 0;
-		}
-		*at = was;
-	}
-	print_message("structure finds %zu of %zu\n", found, poked);
-	assert_true(found > poked / 20);
-	wl_buf_release(&b);
-	/* What is known and not decoded is refused at each level. */
-	static const char bmp[] =
-		"BM\x46\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\1\0\0\0\1\0\0\0\1\0\x18";
-	for (int level = WL_IMAGE_STRUCTURE; level <= WL_IMAGE_DECODE; level++) {
-		assert_int_equal(
-			wl_image_check_by(bmp, sizeof bmp, (enum wl_image_level)level, &info, &err),
-			-1);
-		assert_non_null(strstr(err.msg, "bmp is not decoded"));
-	}
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -806,9 +605,6 @@ int main(void)
 		cmocka_unit_test(test_exif_upright),
 		cmocka_unit_test(test_reference_decode),
 		cmocka_unit_test(test_real_files_poked),
-		cmocka_unit_test(test_check_is_decode),
-		cmocka_unit_test(test_structure_of_real_files),
-		cmocka_unit_test(test_structure_of_damage),
 	};
 	return cmocka_run_group_tests_name("image", tests, NULL, NULL);
 }
