@@ -1,11 +1,12 @@
 /*
  * See bygroup.h.
  *
- * Where a record goes is told by a mix of its key's first bits, from the top: rank, slice, then
- * one of 1024 buckets.  Each thread fills buckets of its own, in chunks, by way of a cache line
- * for each: a record goes to a line that is at hand, and four at a time to where they belong.  A
- * bucket is small enough for the cache, is sorted there by the rest of the mix, and its runs of
- * equal keys are the groups.
+ * Where a record goes is told by its key's place (wl_place), from the top: rank, slice, then one
+ * of 1024 buckets.  Each thread fills buckets of its own, in chunks, by way of a cache line for
+ * each: a record goes to a line that is at hand, and four at a time to where they belong.  A
+ * bucket is small enough for the cache.  Where keys have few first bits, the rest of the place
+ * tells the groups, and one pass over the bucket brings them together; otherwise it is sorted by
+ * a mix of these bits, and its runs of equal keys are the groups.
  */
 #include "clean/bygroup.h"
 
@@ -13,15 +14,21 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 enum {
 	BUCKETS = 1024,
 	LINE = 4,	    /* records that are 64 bytes */
-	CHUNK = 256,	    /* records */
-	SLAB = 1000,	    /* chunks allocated at once: just under two huge pages */
+	CHUNK_BYTES = 4096,
+	CHUNK = CHUNK_BYTES / 16 - LINE, /* records: all lines of a chunk but its head */
+	SLAB = 511,	    /* chunks allocated at once: with its head a huge page */
 	HUGE_PAGE = 2 << 20,
 	DIGIT = 10,	    /* bits of the mix that a bucket is sorted by at a time */
 	ONE_DIGIT = 1024,   /* records for which one digit is enough */
 	SMALL = 24,	    /* records sorted by insertion */
+	PLACE_MAX = 12,	    /* bits of a place that one pass brings together */
 	BYTES_A_RECORD = 17 /* with heads of chunks, and a bucket's copy */
 };
 
@@ -95,19 +102,19 @@ int wl_values_gather(struct wl_values *l, struct wl_comm *c, struct wl_err *err)
 /* ---- emitting ---- */
 
 struct chunk {
-	struct chunk *next;
-	uint32_t n;
+	_Alignas(CHUNK_BYTES) struct chunk *next;
+	uint32_t n; /* CHUNK in all but a bucket's first one, whose number is set in the end */
 	_Alignas(64) struct wl_rec v[CHUNK];
 };
 
 struct bucket {
 	struct chunk *first;
-	size_t n;
+	size_t n; /* set in the end */
 };
 
 struct slab {
-	struct slab *next;
 	struct chunk v[SLAB];
+	struct slab *next;
 };
 
 struct line {
@@ -119,6 +126,7 @@ struct wl_emitter {
 	uint32_t rank;
 	struct bucket *buckets;	    /* [BUCKETS] of this rank, then one for each rank */
 	struct line *lines;	    /* [BUCKETS] what is on its way there */
+	struct wl_rec **to;	    /* [BUCKETS] where the line goes; at a chunk's end: nowhere */
 	uint8_t *held;		    /* [BUCKETS] records in the line */
 	struct slab *slabs, *spare; /* in use, the first one up to `used`; kept for the next pass */
 	size_t used;
@@ -156,53 +164,85 @@ static struct chunk *chunk_new(struct wl_emitter *e)
 	return &s->v[e->used++];
 }
 
-static void bucket_add(struct wl_emitter *e, struct bucket *b, const struct wl_rec *r, uint32_t n)
+/* A new first chunk, full but for what is said later; false: no memory. */
+static bool bucket_grow(struct wl_emitter *e, struct bucket *b)
 {
-	while (n) {
-		struct chunk *c = b->first;
-		uint32_t m;
-		if (!c || c->n == CHUNK) {
-			c = e->no_memory ? NULL : chunk_new(e);
-			if (!c) {
-				e->no_memory = true;
-				return;
-			}
-			c->next = b->first;
-			c->n = 0;
-			b->first = c;
-		}
-		m = n < CHUNK - c->n ? n : CHUNK - c->n;
-		memcpy(c->v + c->n, r, m * sizeof(*r));
-		c->n += m;
-		b->n += m;
-		r += m;
-		n -= m;
+	struct chunk *c = e->no_memory ? NULL : chunk_new(e);
+
+	if (!c) {
+		e->no_memory = true;
+		return false;
 	}
+	c->next = b->first;
+	c->n = CHUNK;
+	b->first = c;
+	return true;
 }
 
-/* The same for a whole line, which is what nearly all are. */
-static inline void bucket_add_line(struct wl_emitter *e, struct bucket *b, const struct line *l)
+/* One of another rank. */
+static void bucket_add(struct wl_emitter *e, struct bucket *b, const struct wl_rec *r)
 {
-	struct chunk *c = b->first;
-
-	if (__builtin_expect(!c || c->n > CHUNK - LINE, 0)) {
-		bucket_add(e, b, l->v, LINE);
-		return;
+	if (!b->first || b->first->n == CHUNK) {
+		if (!bucket_grow(e, b))
+			return;
+		b->first->n = 0;
 	}
-	memcpy(c->v + c->n, l->v, sizeof(l->v));
-	c->n += LINE;
-	b->n += LINE;
-	/* Where the next one goes, some thousand records later, is fetched until then. */
-	__builtin_prefetch(c->v + c->n, 1);
+	b->first->v[b->first->n++] = *r;
+	b->n++;
 }
 
-/* What is still in lines goes to the buckets. */
+/* Past the caches, for it is long until this is read: what is written over need not be read
+ * first, and lines stay where they are. */
+static inline void put_line(struct wl_rec *to, const struct line *l, const struct wl_rec *last)
+{
+#if defined(__SSE2__)
+	for (int i = 0; i < LINE - 1; i++)
+		_mm_stream_si128((__m128i *)(void *)&to[i],
+			_mm_load_si128((const __m128i *)(const void *)&l->v[i]));
+	_mm_stream_si128((__m128i *)(void *)&to[LINE - 1],
+		_mm_loadu_si128((const __m128i *)(const void *)last));
+#else
+	memcpy(to, l->v, (LINE - 1) * sizeof(*to));
+	to[LINE - 1] = *last;
+#endif
+}
+
+static bool at_end(const struct wl_rec *to)
+{
+	return (uintptr_t)to % CHUNK_BYTES == 0; /* NULL too */
+}
+
+/* What is still in lines goes to the buckets, and these are counted. */
 static void emitter_flush(struct wl_emitter *e)
 {
 	for (size_t i = 0; i < BUCKETS; i++) {
-		bucket_add(e, &e->buckets[i], e->lines[i].v, e->held[i]);
-		e->held[i] = 0;
+		struct bucket *b = &e->buckets[i];
+		if (e->held[i] && at_end(e->to[i])) {
+			if (!bucket_grow(e, b))
+				return;
+			e->to[i] = b->first->v;
+		}
+		if (e->held[i])
+			memcpy(e->to[i], e->lines[i].v, e->held[i] * sizeof(struct wl_rec));
+		if (b->first)
+			b->first->n = at_end(e->to[i])
+					      ? CHUNK
+					      : (uint32_t)(e->to[i] - b->first->v) + e->held[i];
+		b->n = 0;
+		for (const struct chunk *c = b->first; c; c = c->next)
+			b->n += c->n;
 	}
+#if defined(__SSE2__)
+	_mm_sfence(); /* other threads will read */
+#endif
+}
+
+/* After emitter_flush: more may come to the same lines. */
+static void emitter_again(struct wl_emitter *e)
+{
+	for (size_t i = 0; i < BUCKETS; i++)
+		if (e->buckets[i].first)
+			e->buckets[i].first->n = CHUNK;
 }
 
 static inline uint64_t mix_of(uint64_t key, int bits)
@@ -212,18 +252,29 @@ static inline uint64_t mix_of(uint64_t key, int bits)
 
 void wl_emit_taken(struct wl_emitter *e, struct wl_rec r, uint64_t mix, uint32_t rank)
 {
-	uint32_t b;
+	uint32_t b, held;
 
 	if (rank != e->rank) {
-		bucket_add(e, &e->buckets[BUCKETS + rank], &r, 1);
+		bucket_add(e, &e->buckets[BUCKETS + rank], &r);
 		return;
 	}
 	b = wl_digit(&mix, BUCKETS);
-	e->lines[b].v[e->held[b]] = r;
-	if (++e->held[b] < LINE)
+	held = e->held[b];
+	if (held < LINE - 1) {
+		e->lines[b].v[held] = r;
+		e->held[b] = (uint8_t)(held + 1);
 		return;
+	}
 	e->held[b] = 0;
-	bucket_add_line(e, &e->buckets[b], &e->lines[b]);
+	if (__builtin_expect(at_end(e->to[b]), 0)) {
+		if (!bucket_grow(e, &e->buckets[b])) {
+			e->to[b] = NULL;
+			return;
+		}
+		e->to[b] = e->buckets[b].first->v;
+	}
+	put_line(e->to[b], &e->lines[b], &r);
+	e->to[b] += LINE;
 }
 
 /* All slabs are spare again. */
@@ -236,11 +287,17 @@ static void emitter_reset(struct wl_emitter *e)
 		e->slabs = next;
 	}
 	e->used = 0;
+	memset(e->to, 0, BUCKETS * sizeof(*e->to));
+	memset(e->held, 0, BUCKETS);
 }
 
 static void emitter_release(struct wl_emitter *e)
 {
-	emitter_reset(e);
+	while (e->slabs) {
+		struct slab *next = e->slabs->next;
+		free(e->slabs);
+		e->slabs = next;
+	}
 	while (e->spare) {
 		struct slab *next = e->spare->next;
 		free(e->spare);
@@ -248,6 +305,7 @@ static void emitter_release(struct wl_emitter *e)
 	}
 	free(e->buckets);
 	free(e->lines);
+	free(e->to);
 	free(e->held);
 }
 
@@ -342,10 +400,68 @@ static void show_run(
 	}
 }
 
+/* What a place is multiplied by so that what told the bucket falls off its top. */
+static uint64_t beyond_bucket(const struct pass *p)
+{
+	return (uint64_t)BUCKETS * p->ranks * (p->job->sliced ? 1 : p->slices);
+}
+
+/* How many more bits of a place tell all groups of a bucket; -1: more than one pass brings
+ * together. */
+static int place_bits(const struct pass *p)
+{
+	int bits = 0;
+
+	if (p->job->bits > WL_FEW_BITS)
+		return -1;
+	while (bits <= PLACE_MAX && beyond_bucket(p) << bits < (uint64_t)1 << p->job->bits)
+		bits++;
+	return bits <= PLACE_MAX ? bits : -1;
+}
+
+static void fetch_chunk(const struct chunk *c)
+{
+	for (const char *p = (const char *)c; c && p < (const char *)&c->v[8 * LINE]; p += 64)
+		__builtin_prefetch(p);
+}
+
+/* The groups of a bucket whose next `next` bits of the place tell them, by way of
+ * v [records of the bucket]. */
+static void show_places(const struct pass *p, size_t i, int next, struct wl_rec *v)
+{
+	uint32_t at[(1 << PLACE_MAX) + 1], from = 0, places = (uint32_t)1 << next;
+	const uint64_t beyond = beyond_bucket(p);
+	const int bits = p->job->bits, shift = 63 - next;
+
+	memset(at, 0, (places + 1) * sizeof(*at));
+	for (size_t k = 0; k < p->parts; k++)
+		for (struct chunk *c = p->e[k].buckets[i].first; c; c = c->next) {
+			fetch_chunk(c->next);
+			for (uint32_t j = 0; j < c->n; j++)
+				at[1 + (wl_place(c->v[j].key, bits) * beyond >> 1 >> shift)]++;
+		}
+	for (uint32_t k = 1; k < places; k++)
+		at[k] += at[k - 1];
+	/* at[k]: where the next of place k goes; in the end, where place k + 1 begins. */
+	for (size_t k = 0; k < p->parts; k++)
+		for (struct chunk *c = p->e[k].buckets[i].first; c; c = c->next)
+			for (uint32_t j = 0; j < c->n; j++)
+				v[at[wl_place(c->v[j].key, bits) * beyond >> 1 >> shift]++] =
+					c->v[j];
+	for (uint32_t k = 0; k < places; from = at[k++]) {
+		uint32_t n = at[k] - from;
+		if (n < 2)
+			continue;
+		if (n >= p->job->sort_from)
+			sort_run(v + from, n);
+		p->job->group(p->job->ctx, &p->out[i], v + from, n);
+	}
+}
+
 static void show_bucket(void *ctx, size_t i)
 {
 	struct pass *p = ctx;
-	int bits = p->job->bits;
+	int bits = p->job->bits, next = place_bits(p);
 	struct wl_rec *v, *r;
 	uint64_t low, first = 0;
 	size_t n = 0, from = 0;
@@ -354,10 +470,16 @@ static void show_bucket(void *ctx, size_t i)
 		n += p->e[k].buckets[i].n;
 	if (n < 2)
 		return;
-	v = malloc(2 * n * sizeof(*v));
+	v = malloc((next < 0 ? 2 : 1) * n * sizeof(*v));
 	if (!v || n > UINT32_MAX) {
 		free(v);
 		p->out[i].no_memory = true;
+		return;
+	}
+	if (next >= 0) {
+		show_places(p, i, next, v);
+		free(v);
+		wl_values_unique(&p->out[i]);
 		return;
 	}
 	n = 0;
@@ -421,6 +543,7 @@ static int exchange(struct pass *p, struct wl_comm *comm, struct wl_err *err)
 	for (size_t r = 0; r < ranks; r++)
 		got += send[ranks + r];
 	at = in;
+	emitter_again(&p->e[0]);
 	for (size_t i = 0; i < got / sizeof(*at); i++)
 		wl_emit(&p->e[0], at[i].key, at[i].idx, at[i].aux);
 	emitter_flush(&p->e[0]);
@@ -518,12 +641,13 @@ int wl_bygroup(const struct wl_bygroup *job, struct wl_comm *comm, struct wl_poo
 	}
 	for (size_t i = 0; i < p.parts; i++) {
 		p.e[i] = (struct wl_emitter){
-			.pass = {job->bits, p.ranks, p.slices, 0},
+			.pass = {job->bits, p.ranks, p.slices, 0, job->sliced},
 			.rank = (uint32_t)wl_comm_rank(comm)};
 		p.e[i].buckets = calloc(BUCKETS + p.ranks, sizeof(*p.e[i].buckets));
 		p.e[i].lines = aligned_alloc(64, BUCKETS * sizeof(*p.e[i].lines));
+		p.e[i].to = calloc(BUCKETS, sizeof(*p.e[i].to));
 		p.e[i].held = calloc(BUCKETS, 1);
-		if (!p.e[i].buckets || !p.e[i].lines || !p.e[i].held) {
+		if (!p.e[i].buckets || !p.e[i].lines || !p.e[i].to || !p.e[i].held) {
 			wl_err_nomem(err, job->what, BUCKETS * sizeof(*p.e[i].buckets));
 			goto out;
 		}

@@ -52,8 +52,22 @@ struct wl_emitter;
 struct wl_pass {
 	int bits;
 	uint32_t ranks, slices, slice;
+	bool sliced;
 };
+static inline const struct wl_pass *wl_emitter_pass(const struct wl_emitter *e)
+{
+	return (const struct wl_pass *)e;
+}
 __extension__ typedef unsigned __int128 wl_wide;
+/* What tells keys' places, 64 bits behind the point, of their first bits alone: for few bits a
+ * one-to-one map, so that each group has a place of its own. */
+enum { WL_FEW_BITS = 32 };
+static inline uint64_t wl_place(uint64_t key, int bits)
+{
+	uint64_t k = key >> (64 - bits);
+
+	return bits > WL_FEW_BITS ? wl_mix64(k) : k * 0x9e3779b97f4a7c15u << (64 - bits);
+}
 /* The next digit of a number in [0, 1) of which *m are the bits behind the point: in 0..n-1. */
 static inline uint32_t wl_digit(uint64_t *m, uint32_t n)
 {
@@ -65,11 +79,11 @@ static inline uint32_t wl_digit(uint64_t *m, uint32_t n)
 void wl_emit_taken(struct wl_emitter *e, struct wl_rec r, uint64_t mix, uint32_t rank);
 static inline void wl_emit(struct wl_emitter *e, uint64_t key, uint32_t idx, uint32_t aux)
 {
-	const struct wl_pass *p = (const struct wl_pass *)e;
-	uint64_t m = wl_mix64(key >> (64 - p->bits));
+	const struct wl_pass *p = wl_emitter_pass(e);
+	uint64_t m = wl_place(key, p->bits);
 	uint32_t rank = p->ranks > 1 ? wl_digit(&m, p->ranks) : 0;
 
-	if (p->slices == 1 || wl_digit(&m, p->slices) == p->slice)
+	if (p->slices == 1 || p->sliced || wl_digit(&m, p->slices) == p->slice)
 		wl_emit_taken(e, (struct wl_rec){key, idx, aux}, m, rank);
 }
 
@@ -79,6 +93,9 @@ struct wl_bygroup {
 	uint64_t records; /* how many this rank will emit, about */
 	/* Emits the records of part `part` of `parts`; called by several threads at once. */
 	int (*emit)(void *ctx, struct wl_emitter *e, size_t part, size_t parts, struct wl_err *err);
+	/* Whether emit leaves out by itself, by what tells groups, all that is not of the pass's
+	 * slice (wl_emitter_pass). */
+	bool sliced;
 	/* Groups of fewer records come in any order; 0: all are sorted. */
 	size_t sort_from;
 	/* r: [n], n >= 2.  Any thread, several at once. */

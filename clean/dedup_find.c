@@ -382,11 +382,8 @@ static int each_window(
 		w = at;
 		for (size_t k = 0; k < n; k++, w++) {
 			uint32_t idx = d->own[from + k];
-			for (uint32_t left = searched(d, idx) ? w->present : 0; left;
-				left &= left - 1) {
-				int i = __builtin_ctz(left);
-				wl_near_put(&p->s, e, w->hash[i], idx, (uint32_t)i);
-			}
+			if (searched(d, idx))
+				wl_near_put_row(&p->s, e, w->hash, WL_WINDOWS, w->present, idx);
 		}
 	}
 	ret = 0;

@@ -6,23 +6,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__BMI2__)
+#if defined(__BMI2__) || defined(__AVX512DQ__)
 #include <immintrin.h>
 #endif
 
 enum {
-	BLOCKS_MAX = 24,
+	BLOCKS_MAX = 25,
+	LINES_MAX = 30,	  /* of the largest plane */
 	NEIGHBOURS = 128, /* that a hash of too large a group is compared with */
+	LANES = 16,	  /* hashes compared at once */
 };
 
 /* One choice of blocks. */
 struct wl_near_table {
 	uint64_t mask; /* the chosen blocks' bits */
 	int bits;      /* how many */
-	/* In permuted hashes: the blocks not chosen that come before the last one chosen.  A pair
-	 * that agrees in one of them is found under an earlier choice. */
-	uint64_t earlier[BLOCKS_MAX];
+	/* In permuted hashes: what a pair that is found under an earlier choice agrees in. */
+	uint64_t earlier[LINES_MAX];
 	int n_earlier;
+};
+
+/* Which choices there are: any c of the blocks (plane 0), or the lines of a plane. */
+struct design {
+	int blocks, c, plane;
 };
 
 static uint64_t extract(uint64_t v, uint64_t mask)
@@ -43,10 +49,58 @@ static uint64_t permute(const struct wl_near_table *t, uint64_t v)
 	return extract(v, t->mask) << (64 - t->bits) | extract(v, ~t->mask);
 }
 
+/* Which slice of the hashes one belongs to: of its chosen bits where they stand, so that the many
+ * hashes of other slices are left out before anything else is done with them. */
+enum { SPREAD_FROM = 32 };
+static const uint64_t SPREAD = 0xd1342543de82ef95u; /* odd; not what wl_place multiplies by */
+
+static inline uint32_t slice_of(uint64_t chosen, uint32_t slices)
+{
+	return (uint32_t)((chosen * SPREAD >> SPREAD_FROM) * slices >> 32);
+}
+
 void wl_near_put(const struct wl_near_search *s, struct wl_emitter *e, uint64_t hash, uint32_t idx,
 	uint32_t aux)
 {
-	wl_emit(e, permute(s->table, hash), idx, aux);
+	const struct wl_pass *p = wl_emitter_pass(e);
+
+	if (p->slices == 1 || slice_of(hash & s->table->mask, p->slices) == p->slice)
+		wl_emit(e, permute(s->table, hash), idx, aux);
+}
+
+/* Bit i: hash i is of the slice. */
+static uint32_t in_slice(const uint64_t *hash, size_t n, uint64_t mask, const struct wl_pass *p)
+{
+	uint32_t in = 0;
+	size_t i = 0;
+
+#if defined(__AVX512DQ__)
+	const __m512i chosen = _mm512_set1_epi64((long long)mask);
+	const __m512i spread = _mm512_set1_epi64((long long)SPREAD);
+	const __m512i slices = _mm512_set1_epi64(p->slices), slice = _mm512_set1_epi64(p->slice);
+	for (; i + 8 <= n; i += 8) {
+		__m512i v = _mm512_and_si512(_mm512_loadu_si512(hash + i), chosen);
+		v = _mm512_srli_epi64(_mm512_mullo_epi64(v, spread), SPREAD_FROM);
+		v = _mm512_srli_epi64(_mm512_mul_epu32(v, slices), 32);
+		in |= (uint32_t)_mm512_cmpeq_epi64_mask(v, slice) << i;
+	}
+#endif
+	for (; i < n; i++)
+		in |= (uint32_t)(slice_of(hash[i] & mask, p->slices) == p->slice) << i;
+	return in;
+}
+
+void wl_near_put_row(const struct wl_near_search *s, struct wl_emitter *e, const uint64_t *hash,
+	size_t n, uint32_t present, uint32_t idx)
+{
+	const struct wl_pass *p = wl_emitter_pass(e);
+
+	if (p->slices > 1)
+		present &= in_slice(hash, n, s->table->mask, p);
+	for (; present; present &= present - 1) {
+		uint32_t i = (uint32_t)__builtin_ctz(present);
+		wl_emit(e, permute(s->table, hash[i]), idx, i);
+	}
 }
 
 struct group_ctx {
@@ -70,37 +124,44 @@ static void consider(const struct wl_near_search *s, struct wl_values *out, cons
 					   : (uint64_t)b->idx << 32 | a->idx);
 }
 
-/* Compares key with those of r[from .. to): eight at a time, for nearly none is near. */
+/* Compares hash i with those behind it: many at a time, for nearly none is near.  low: the last
+ * 32 bits of each, which are those that may differ, or most of them; LANES more may be read. */
 static void compare(const struct wl_near_search *s, struct wl_values *out, const struct wl_rec *r,
-	const uint64_t *keys, size_t i, size_t to)
+	const uint32_t *low, size_t i, size_t to)
 {
-	enum { STEP = 8 };
-	uint64_t key = keys[i];
-	size_t k = i + 1;
-
-	for (; k + STEP <= to; k += STEP) {
-		int near = 0;
-		for (int j = 0; j < STEP; j++)
-			near += __builtin_popcountll(keys[k + j] ^ key) <= s->radius;
-		for (int j = 0; near && j < STEP; j++)
-			if (__builtin_popcountll(keys[k + j] ^ key) <= s->radius)
-				consider(s, out, &r[i], &r[k + j]);
+	for (size_t k = i + 1; k < to; k += LANES) {
+		uint32_t near = 0;
+#if defined(__AVX512VPOPCNTDQ__)
+		__m512i v = _mm512_xor_si512(
+			_mm512_loadu_si512(low + k), _mm512_set1_epi32((int)low[i]));
+		near = _mm512_cmple_epu32_mask(
+			_mm512_popcnt_epi32(v), _mm512_set1_epi32(s->radius));
+#else
+		for (uint32_t j = 0; j < LANES; j++)
+			near |= (uint32_t)(__builtin_popcount(low[k + j] ^ low[i]) <= s->radius)
+				<< j;
+#endif
+		if (to - k < LANES)
+			near &= (1u << (to - k)) - 1;
+		for (; near; near &= near - 1) {
+			const struct wl_rec *other = &r[k + (size_t)__builtin_ctz(near)];
+			if (__builtin_popcountll(r[i].key ^ other->key) <= s->radius)
+				consider(s, out, &r[i], other);
+		}
 	}
-	for (; k < to; k++)
-		if (__builtin_popcountll(keys[k] ^ key) <= s->radius)
-			consider(s, out, &r[i], &r[k]);
 }
 
 static void compare_group(void *ctx, struct wl_values *out, const struct wl_rec *r, size_t n)
 {
 	struct group_ctx *g = ctx;
-	uint64_t keys[WL_NEAR_GROUP];
+	uint32_t low[WL_NEAR_GROUP + LANES];
 
 	if (n <= WL_NEAR_GROUP) {
 		for (size_t i = 0; i < n; i++)
-			keys[i] = r[i].key;
+			low[i] = (uint32_t)r[i].key;
+		memset(low + n, 0, LANES * sizeof(*low));
 		for (size_t i = 0; i + 1 < n; i++)
-			compare(g->s, out, r, keys, i, n);
+			compare(g->s, out, r, low, i, n);
 		return;
 	}
 	/* Sorted: equal hashes stand side by side, and near ones often do. */
@@ -109,9 +170,10 @@ static void compare_group(void *ctx, struct wl_values *out, const struct wl_rec 
 		const struct wl_rec *part = r + from;
 		size_t m = n - from < WL_NEAR_GROUP ? n - from : WL_NEAR_GROUP;
 		for (size_t i = 0; i < m; i++)
-			keys[i] = part[i].key;
+			low[i] = (uint32_t)part[i].key;
+		memset(low + m, 0, LANES * sizeof(*low));
 		for (size_t i = 0; i < m && i < WL_NEAR_GROUP - NEIGHBOURS; i++)
-			compare(g->s, out, part, keys, i,
+			compare(g->s, out, part, low, i,
 				i + 1 + NEIGHBOURS < m ? i + 1 + NEIGHBOURS : m);
 	}
 }
@@ -141,22 +203,38 @@ static double choose(int n, int k)
 	return c;
 }
 
-/* How many blocks must agree, so that sorting for every choice and comparing within the groups
- * cost least: about 20 ns to bring a record to its group, 0.3 to compare two. */
-static int blocks_agreeing(int radius, double n)
+static int choices(const struct design *d)
 {
-	double best = INFINITY;
-	int c = 1;
+	return d->plane ? d->plane * (d->plane + 1) : (int)choose(d->blocks, d->c);
+}
 
-	for (int k = 1; k <= 5 && radius + k <= BLOCKS_MAX; k++) {
-		double bits = 64.0 * k / (radius + k);
-		double cost = choose(radius + k, k) * n * (20 + .3 * n / exp2(bits + 1));
-		if (cost < best) {
-			best = cost;
-			c = k;
+/* The design by which bringing together for every choice and comparing within the groups cost
+ * least: about 20 ns to bring a record to its group, and so much to compare two. */
+static struct design design_for(int radius, double n)
+{
+#if defined(__AVX512VPOPCNTDQ__)
+	const double each = .08;
+#else
+	const double each = .5;
+#endif
+	const double room = WL_NEAR_GROUP / 8; /* groups of real pictures are not even */
+	struct design best = {radius + 1, 1, 0};
+	double least = INFINITY;
+
+	for (int k = -3; k <= 5; k++) {
+		int q = 2 - k; /* 5, 4, 3 */
+		struct design d = k > 0 ? (struct design){radius + k, k, 0}
+					: (struct design){q * q, q, q};
+		double group = n / exp2(64.0 * d.c / d.blocks), cost;
+		if (k == 0 || d.blocks > BLOCKS_MAX || (d.plane && radius > 2 * d.plane - 2))
+			continue;
+		cost = choices(&d) * (20 + each * group / 2) * (1 + group / room);
+		if (cost < least) {
+			least = cost;
+			best = d;
 		}
 	}
-	return c;
+	return best;
 }
 
 static uint64_t block_mask(int blocks, int i)
@@ -166,7 +244,44 @@ static uint64_t block_mask(int blocks, int i)
 	return (to - from == 64 ? ~0ull : (1ull << (to - from)) - 1) << from;
 }
 
-static void table_make(struct wl_near_table *t, const int *chosen, int c, int blocks)
+/* The field of q elements: addition and multiplication modulo q, of polynomials for 4. */
+static int field_add(int q, int a, int b)
+{
+	return q == 4 ? a ^ b : (a + b) % q;
+}
+
+static int field_times(int q, int a, int b)
+{
+	static const int four[4][4] = {{0, 0, 0, 0}, {0, 1, 2, 3}, {0, 2, 3, 1}, {0, 3, 1, 2}};
+
+	return q == 4 ? four[a][b] : a * b % q;
+}
+
+/* Bits of the blocks on a line: q slopes of q lines y = slope x + at, then the lines x = at. */
+static uint64_t line_mask(int q, int line)
+{
+	int slope = line / q, at = line % q;
+	uint64_t mask = 0;
+
+	for (int x = 0; x < q; x++) {
+		int y = slope < q ? field_add(q, field_times(q, slope, x), at) : x;
+		mask |= block_mask(q * q, (slope < q ? x : at) * q + y);
+	}
+	return mask;
+}
+
+static void table_of_line(struct wl_near_table *t, int q, int line)
+{
+	memset(t, 0, sizeof(*t));
+	t->mask = line_mask(q, line);
+	t->bits = __builtin_popcountll(t->mask);
+	for (int i = 0; i < line; i++)
+		t->earlier[t->n_earlier++] = permute(t, line_mask(q, i));
+}
+
+/* A pair that agrees in one of the blocks not chosen that come before the last one chosen is
+ * found under an earlier choice. */
+static void table_of_blocks(struct wl_near_table *t, const int *chosen, int c, int blocks)
 {
 	memset(t, 0, sizeof(*t));
 	for (int i = 0; i < c; i++)
@@ -177,32 +292,32 @@ static void table_make(struct wl_near_table *t, const int *chosen, int c, int bl
 			t->earlier[t->n_earlier++] = permute(t, block_mask(blocks, b));
 }
 
-/* The next choice in lexicographic order; false after the last. */
-static bool next_choice(int *chosen, int c, int blocks)
+/* The next choice in lexicographic order. */
+static void next_choice(int *chosen, int c, int blocks)
 {
 	int i = c - 1;
 
 	while (i >= 0 && chosen[i] == blocks - c + i)
 		i--;
 	if (i < 0)
-		return false;
+		return;
 	chosen[i]++;
 	for (int k = i + 1; k < c; k++)
 		chosen[k] = chosen[k - 1] + 1;
-	return true;
 }
 
 int wl_near_run(struct wl_near_search *s, struct wl_comm *comm, struct wl_pool *pool, size_t memory,
 	struct wl_err *err)
 {
 	uint64_t n = s->records;
-	int chosen[BLOCKS_MAX], c, blocks;
 	struct wl_near_table *t = malloc(sizeof *t);
-	int rc = 0;
+	int chosen[BLOCKS_MAX], rc = 0;
+	struct design d;
 	struct group_ctx g = {.s = s};
 	struct wl_bygroup job = {.what = "image hashes",
 		.records = s->records,
 		.emit = emit_all,
+		.sliced = true,
 		.group = compare_group,
 		.sort_from = WL_NEAR_GROUP + 1,
 		.take = take_pairs,
@@ -212,17 +327,20 @@ int wl_near_run(struct wl_near_search *s, struct wl_comm *comm, struct wl_pool *
 	if (!t)
 		return wl_err_nomem(err, "a search of hashes", sizeof *t);
 	rc = wl_comm_all_reduce(comm, &n, 1, WL_COMM_U64, WL_COMM_SUM, err);
-	c = blocks_agreeing(s->radius, (double)n);
-	blocks = s->radius + c;
-	for (int i = 0; i < c; i++)
+	d = design_for(s->radius, (double)n);
+	for (int i = 0; i < d.c; i++)
 		chosen[i] = i;
 	s->table = t;
-	do {
-		table_make(t, chosen, c, blocks);
+	for (int i = 0; rc == 0 && i < choices(&d); i++) {
+		if (d.plane) {
+			table_of_line(t, d.plane, i);
+		} else {
+			table_of_blocks(t, chosen, d.c, d.blocks);
+			next_choice(chosen, d.c, d.blocks);
+		}
 		job.bits = t->bits;
-		if (rc == 0)
-			rc = wl_bygroup(&job, comm, pool, memory, err);
-	} while (rc == 0 && next_choice(chosen, c, blocks));
+		rc = wl_bygroup(&job, comm, pool, memory, err);
+	}
 	s->table = NULL;
 	free(t);
 	s->cut = atomic_load(&g.cut);

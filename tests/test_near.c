@@ -23,6 +23,7 @@ struct search {
 	uint64_t h[N];
 	int threads, radius;
 	bool ranks_alone; /* then no table may give a pair that another one gave */
+	uint64_t claimed; /* hashes that a rank is said to have; 0: as it has */
 	size_t memory;
 	struct wl_values found; /* of all ranks */
 };
@@ -65,7 +66,7 @@ static int search_rank(struct wl_comm *c, void *user, struct wl_err *e)
 
 	if (!pool)
 		return -1;
-	r.s = (struct wl_near_search){.radius = s->radius, .records = N / (uint64_t)r.ranks + 1,
+	r.s = (struct wl_near_search){.radius = s->radius, .records = s->claimed ? s->claimed : N / (uint64_t)r.ranks + 1,
 		.each = each_hash, .take = take_pairs, .ctx = &r};
 	ret = wl_near_run(&r.s, c, pool, s->memory, e);
 	if (ret == 0 && r.s.cut)
@@ -116,6 +117,42 @@ static void near_equals_brute_force(void **state)
 			if (s.found.n != want.n || memcmp(s.found.v, want.v, 8 * want.n) != 0)
 				fail_msg("radius %d, way %zu: %zu pairs, brute force finds %zu",
 					s.radius, w, s.found.n, want.n);
+			wl_values_release(&s.found);
+		}
+		wl_values_release(&want);
+	}
+}
+
+/* As for very many: the lines of planes are taken where they cost less, in several slices. */
+static void planes_equal_brute_force(void **state)
+{
+	static const int radii[] = {3, 4, 5, 6, 7, 8};
+	static struct search s;
+
+	(void)state;
+	for (uint64_t i = 0; i < N; i++) {
+		s.h[i] = wl_rand64(2, 2, i);
+		for (uint64_t k = i % 10; i % 2 && k > 0; k--)
+			s.h[i] = (k == i % 10 ? s.h[i - 1] : s.h[i]) ^
+				 1ull << (wl_rand64(2, 5 + k, i) % 64);
+	}
+	s.claimed = (uint64_t)26e7;
+	for (size_t k = 0; k < sizeof(radii) / sizeof(*radii); k++) {
+		struct wl_values want = {0};
+		s.radius = radii[k];
+		for (uint64_t i = 0; i < N; i++)
+			for (uint64_t j = i + 1; j < N; j++)
+				if (__builtin_popcountll(s.h[i] ^ s.h[j]) <= s.radius)
+					wl_values_add(&want, i << 32 | j);
+		assert_true(want.n > 50);
+		for (int ranks = 1; ranks <= 2; ranks++) {
+			s.threads = 3 - ranks;
+			s.ranks_alone = ranks == 1;
+			s.memory = (size_t)(ranks == 1 ? 5 : 3) << 30;
+			OK(wl_comm_simulate(ranks, search_rank, &s, &err));
+			if (s.found.n != want.n || memcmp(s.found.v, want.v, 8 * want.n) != 0)
+				fail_msg("radius %d, %d ranks: %zu pairs, brute force finds %zu",
+					s.radius, ranks, s.found.n, want.n);
 			wl_values_release(&s.found);
 		}
 		wl_values_release(&want);
@@ -324,6 +361,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(near_equals_brute_force),
+		cmocka_unit_test(planes_equal_brute_force),
 		cmocka_unit_test(sets),
 		cmocka_unit_test(rows),
 		cmocka_unit_test(jaccard),

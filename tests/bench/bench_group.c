@@ -102,13 +102,13 @@ static int each_row(struct bench *b, const struct wl_rows *rows, bool near, stru
 			return -1;
 		}
 		v = at;
-		for (size_t k = 0; k < n; k++, v += words)
-			for (size_t w = 0; w < words; w++)
-				if (near)
-					wl_near_put(
-						&b->s, e, v[w], (uint32_t)(from + k), (uint32_t)w);
-				else
-					wl_emit(e, v[w], (uint32_t)(from + k), 0);
+		for (size_t k = 0; k < n; k++, v += words) {
+			if (near)
+				wl_near_put_row(&b->s, e, v, words, (1u << words) - 1,
+					(uint32_t)(from + k));
+			for (size_t w = 0; !near && w < words; w++)
+				wl_emit(e, v[w], (uint32_t)(from + k), 0);
+		}
 	}
 	free(room);
 	return 0;
