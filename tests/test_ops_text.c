@@ -380,7 +380,9 @@ static void test_glue(void **state)
 		.n_in = 2,
 		.build = glue_build,
 		.ref = glue_ref,
-		.shape = {WL_SHAPE(2, 2, 6), WL_SHAPE(2, 3, 6)}});
+		.shape = {WL_SHAPE(2, 2, 6), WL_SHAPE(2, 3, 6)},
+		.store_bf16 = true,
+		.acts = 3});
 }
 
 struct nce {

@@ -39,6 +39,8 @@ int wl_encoder_start(struct wl_encoder *e, struct wl_backend *be, struct wl_err 
 	struct wl_shape s = wl_g_shape(e->image, e->image_out);
 
 	e->backend = be;
+	wl_graph_store_for(e->image, be);
+	wl_graph_store_for(e->text, be);
 	e->dim = wl_shape_last(&s);
 	if (wl_graph_compile(e->image, be, err) < 0 || wl_graph_compile(e->text, be, err) < 0) {
 		wl_encoder_release(e);

@@ -19,6 +19,8 @@ struct world {
 	double *value[OPCHECK_IN]; /* operands in double */
 	double *ref, *r;	   /* reference value; weights of the loss */
 	int64_t n_out;
+	bool store; /* activations in bf16 */
+	double tolerance;
 };
 
 void opcheck_normals(uint64_t seed, float *to, int64_t n, float scale, float offset)
@@ -48,20 +50,42 @@ static void must(int rc, const struct wl_err *err)
  * `make test-gpu`, itself. */
 struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err) __attribute__((weak));
 
-enum { ON_GPU = 0 }; /* in place of a number of threads */
+enum { ON_GPU = 0, ON_GPU_STORED = -1 }; /* in place of a number of threads */
+
+/* Operand i is given as a bf16 tensor: an operation makes it of the parameter. */
+static bool is_act(const struct world *w, int i)
+{
+	return w->store && ((w->c->acts ? w->c->acts : 1u) >> i & 1);
+}
+
+/* To the nearest bf16, in place. */
+static void narrow(float *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint32_t u;
+		memcpy(&u, &v[i], sizeof(u));
+		u = (u + 0x7fffu + ((u >> 16) & 1u)) & 0xffff0000u;
+		memcpy(&v[i], &u, sizeof(u));
+	}
+}
 
 static void make(struct world *w, const struct opcheck *c, int threads)
 {
 	struct wl_err err = WL_ERR_INIT;
 	memset(w, 0, sizeof(*w));
 	w->c = c;
-	w->be = threads == ON_GPU ? wl_backend_cuda_open(0, &err)
+	w->store = threads == ON_GPU_STORED;
+	w->tolerance = w->store ? (c->store_tolerance > 0 ? c->store_tolerance : 3e-5)
+				: (c->tolerance > 0 ? c->tolerance : 1e-7);
+	w->be = threads <= ON_GPU ? wl_backend_cuda_open(0, &err)
 				  : wl_backend_cpu_open(threads, &err);
 	if (!w->be)
 		fail_msg("%s", err.msg);
 	wl_params_init(&w->params);
 	struct wl_graph_options opts = {
-		.train = !c->infer, .poison = true, .compute_dtype = c->bf16 ? WL_BF16 : WL_F32};
+		.train = !c->infer, .poison = true,
+		.compute_dtype = c->bf16 || w->store ? WL_BF16 : WL_F32,
+		.store = w->store ? WL_BF16 : WL_F32};
 	w->g = wl_graph_new(c->name, &w->params, &opts, &err);
 	assert_non_null(w->g);
 	for (int i = 0; i < c->n_in; i++) {
@@ -70,7 +94,12 @@ static void make(struct world *w, const struct opcheck *c, int threads)
 		w->in[i] = wl_g_param(w->g, name, c->layout[i], c->shape[i],
 			(c->buffers >> i) & 1 ? WL_PARAM_BUFFER : WL_PARAM_WEIGHT);
 	}
-	w->out = c->build(w->g, w->in, c->ctx);
+	wl_tid in[OPCHECK_IN];
+	for (int i = 0; i < c->n_in; i++)
+		in[i] = is_act(w, i) ? wl_g_scale(w->g, w->in[i], 1) : w->in[i];
+	w->out = c->build(w->g, in, c->ctx);
+	if (w->store)
+		w->out = wl_g_scale(w->g, w->out, 1);
 	struct wl_shape shape = wl_g_shape(w->g, w->out);
 	w->n_out = wl_shape_count(&shape);
 	w->weights = wl_g_input(w->g, "weights", WL_F32, shape);
@@ -88,6 +117,8 @@ static void fill(struct world *w)
 		float *v = w->params.value + e->offset;
 		float scale = w->c->scale[i] != 0 ? w->c->scale[i] : 1;
 		opcheck_normals((uint64_t)i + 1, v, e->count, scale, w->c->offset[i]);
+		if (w->store)
+			narrow(v, (size_t)e->count);
 		if (!w->value[i])
 			w->value[i] = calloc((size_t)e->count, sizeof(double));
 		for (int64_t j = 0; j < e->count; j++)
@@ -95,6 +126,8 @@ static void fill(struct world *w)
 	}
 	float *r = wl_graph_data(w->g, w->weights);
 	opcheck_normals(99, r, w->n_out, 1, 0);
+	if (w->store)
+		narrow(r, (size_t)w->n_out);
 	if (!w->r) {
 		w->r = calloc((size_t)w->n_out, sizeof(double));
 		w->ref = calloc((size_t)w->n_out, sizeof(double));
@@ -116,7 +149,7 @@ static double loss(struct world *w)
 
 static void check_value(struct world *w)
 {
-	double tol = w->c->tolerance > 0 ? w->c->tolerance : 1e-7;
+	double tol = w->tolerance;
 	const float *y = wl_graph_data(w->g, w->out);
 	double *got = calloc((size_t)w->n_out, sizeof(double));
 	for (int64_t i = 0; i < w->n_out; i++)
@@ -131,7 +164,7 @@ static void check_value(struct world *w)
 
 static void check_grad(struct world *w, int i)
 {
-	double tol = w->c->tolerance > 0 ? w->c->tolerance : 1e-7;
+	double tol = w->tolerance;
 	const struct wl_param *e = &w->params.item[i];
 	const float *grad = w->params.grad + e->offset;
 	double got[PROBES], want[PROBES];
@@ -175,10 +208,10 @@ static void run(struct world *w)
 }
 
 /* The same by the GPU's kernels. */
-static void check_gpu(const struct opcheck *c)
+static void check_gpu(const struct opcheck *c, int how)
 {
 	struct world w;
-	make(&w, c, ON_GPU);
+	make(&w, c, how);
 	fill(&w);
 	run(&w);
 	check_value(&w);
@@ -222,5 +255,7 @@ void opcheck(const struct opcheck *c)
 	drop(&one);
 	drop(&three);
 	if (wl_backend_cuda_open)
-		check_gpu(c);
+		check_gpu(c, ON_GPU);
+	if (wl_backend_cuda_open && c->store_bf16)
+		check_gpu(c, ON_GPU_STORED);
 }

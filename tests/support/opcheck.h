@@ -21,6 +21,13 @@ struct opcheck {
 	unsigned buffers; /* bit i: operand i is a buffer (no gradient, may change) */
 	bool infer;	  /* graph not in training mode */
 	bool bf16;	  /* products of bf16 operands */
+	/* Also on the GPU's backend with activations stored in bf16: the operand and the result,
+	 * and the gradients by both, are bf16 tensors (operands' values are rounded first, so that
+	 * only what the operation itself rounds counts).  Bit i of acts: operand i is an
+	 * activation; operand 0 where acts is 0. */
+	bool store_bf16;
+	unsigned acts;
+	double store_tolerance; /* 3e-5 when 0: two roundings of 2^-9, with room for a sum */
 	/* The operation on the operands; may add inputs of its own through `more`. */
 	wl_tid (*build)(struct wl_graph *g, const wl_tid *in, const void *ctx);
 	/* The value in double; operands in the library's layout. */

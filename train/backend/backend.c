@@ -42,6 +42,61 @@ void wl_backend_close(struct wl_backend *be)
 		be->close(be);
 }
 
+/* Bit k: slot k is an activation. */
+struct halves {
+	unsigned char in, out;
+};
+
+static const struct halves halves[WL_OP_KINDS] = {
+	[WL_OP_CONV] = {1, 1},
+	[WL_OP_CONV_BWD] = {1 | 4, 1},
+	[WL_OP_DEPTHWISE] = {1, 1},
+	[WL_OP_DEPTHWISE_BWD] = {1 | 4, 1},
+	[WL_OP_BATCH_NORM] = {1 | 32, 1},
+	[WL_OP_BATCH_NORM_BWD] = {1 | 16, 1},
+	[WL_OP_LINEAR] = {1, 1 | 2},
+	[WL_OP_LINEAR_BWD] = {1 | 4 | 8 | 16, 1},
+	[WL_OP_LAYER_NORM] = {1 | 8, 1 | 4},
+	[WL_OP_LAYER_NORM_BWD] = {1 | 8, 1 | 8},
+	[WL_OP_ATTENTION] = {1 | 2 | 4, 1},
+	[WL_OP_ATTENTION_BWD] = {1 | 2 | 4 | 16, 1 | 2 | 4},
+	[WL_OP_EMBED] = {0, 1},
+	[WL_OP_EMBED_BWD] = {2, 0},
+	[WL_OP_MEAN_HW] = {1, 1},
+	[WL_OP_MEAN_HW_BWD] = {1, 1},
+	[WL_OP_CHANNEL_SCALE] = {1 | 2, 1},
+	[WL_OP_CHANNEL_SCALE_BWD] = {1 | 2 | 4, 1 | 2},
+	[WL_OP_ADD] = {1 | 2, 1},
+	[WL_OP_SCALE] = {1, 1},
+	[WL_OP_ACT] = {1, 1},
+	[WL_OP_ACT_BWD] = {1 | 2, 1},
+	[WL_OP_DROPOUT] = {1, 1},
+	[WL_OP_L2NORM] = {1, 1},
+	[WL_OP_L2NORM_BWD] = {1 | 4, 1},
+	[WL_OP_TOKENS] = {1, 1},
+	[WL_OP_TOKENS_BWD] = {1, 1},
+	[WL_OP_ROI_GRID] = {1, 1},
+	[WL_OP_ROI_GRID_BWD] = {2, 1},
+	[WL_OP_MASKED_MEAN] = {1, 1},
+	[WL_OP_MASKED_MEAN_BWD] = {2, 1},
+	[WL_OP_SLICE] = {1, 1},
+	[WL_OP_SLICE_BWD] = {1, 1},
+	[WL_OP_CONCAT] = {1 | 2, 1},
+	[WL_OP_COPY] = {1, 1},
+};
+
+bool wl_op_activation(enum wl_op_kind kind, bool out, int slot)
+{
+	const struct halves *h = &halves[kind];
+
+	return ((out ? h->out : h->in) >> slot) & 1;
+}
+
+enum wl_dtype wl_backend_store(const struct wl_backend *be, enum wl_dtype compute)
+{
+	return compute == WL_BF16 && be->stores ? WL_BF16 : WL_F32;
+}
+
 const char *wl_op_name(enum wl_op_kind kind)
 {
 	static const char *const names[WL_OP_KINDS] = {

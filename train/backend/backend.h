@@ -164,6 +164,8 @@ struct wl_run {
 	 * What fails in it shows in the graph's hooks. */
 	void (*sum)(void *peers, double *v, size_t n);
 	void *peers;
+	/* A backend's own, for its kernels: where seed and step are in its memory. */
+	const void *at_step;
 };
 
 /* AdamW over flat ranges of a store; see wl_backend.adamw. */
@@ -200,6 +202,9 @@ struct wl_backend {
 	/* Checks the operands, chooses kernels, sets scratch_bytes. Fails with WL_EUSAGE
 	 * and a sentence on shapes or types that it cannot do. */
 	int (*plan_op)(struct wl_backend *be, struct wl_op *op, struct wl_err *err);
+	/* Whether this operation reads and writes activations (wl_op_activation) of a type other
+	 * than f32; NULL: none does. */
+	bool (*stores)(enum wl_op_kind kind, enum wl_dtype dtype);
 	/* Computes. Allocates nothing. Fails only when the device does. */
 	int (*run_op)(struct wl_backend *be, const struct wl_op *op, const struct wl_run *run,
 		struct wl_err *err);
@@ -240,6 +245,12 @@ struct wl_backend *wl_backend_open(const char *device, int which, int threads, s
 
 /* Accepts NULL. */
 void wl_backend_close(struct wl_backend *be);
+
+/* Whether an operand (in[slot], or with `out` out[slot]) is an activation or the gradient by one,
+ * which a graph may store in a half type; all others are of the type written above. */
+bool wl_op_activation(enum wl_op_kind kind, bool out, int slot);
+/* How a graph whose products take `compute` best stores its activations on this backend. */
+enum wl_dtype wl_backend_store(const struct wl_backend *be, enum wl_dtype compute);
 
 const char *wl_op_name(enum wl_op_kind kind); /* "conv", "batch_norm_bwd", ... */
 

@@ -296,9 +296,11 @@ int wl_moco_start(struct wl_moco *m, struct wl_err *err)
 	m->stats = malloc(bytes + 1);
 	if (!m->stats)
 		return wl_err_nomem(err, "running statistics", bytes);
+	wl_graph_store_for(m->query, be);
 	WL_TRY(wl_graph_compile(m->query, be, err));
 	if (!wl_moco_has_keys(m))
 		return wl_clip_start(m, err);
+	wl_graph_store_for(m->key, be);
 	WL_TRY(wl_graph_compile(m->key, be, err));
 	m->image_keys = be->alloc(be, rows, err);
 	m->text_keys = m->image_keys ? be->alloc(be, rows, err) : NULL;

@@ -17,7 +17,8 @@
  *
  * A graph belongs to one batch size and one mode; several graphs share a store.
  * Not safe for use by several threads at once (it uses all threads itself).
- * All activations are f32 [.., channels last]; images are [N,H,W,C].
+ * Activations are [.., channels last], images [N,H,W,C]; f32 to whoever builds a graph and at its
+ * ends, and inside it in memory as options.store says.
  */
 #ifndef WL_TRAIN_NN_GRAPH_H
 #define WL_TRAIN_NN_GRAPH_H
@@ -37,6 +38,11 @@ struct wl_graph_options {
 	 * and sum in f32 (f32 altogether on a processor without AMX). Everything else, the loss
 	 * included, stays f32. */
 	enum wl_dtype compute_dtype;
+	/* WL_F32, or WL_BF16 where the backend can (GPUs; refused otherwise): how activations and
+	 * gradients by them lie in memory.  Computed in f32 and rounded when written.  What lasts
+	 * (inputs, outputs, wanted gradients), parameters, their gradients, statistics and what a
+	 * loss touches stay f32. */
+	enum wl_dtype store;
 	/* Blocks (wl_g_block) keep only what goes in and out of them; backward runs each forward
 	 * once more, to the same bits, before it goes through it (Chen et al., arXiv
 	 * 1604.06174). Less memory for a third more work. */
@@ -216,6 +222,9 @@ void wl_g_output(struct wl_graph *g, wl_tid t, const char *name);
 void wl_g_want_grad(struct wl_graph *g, wl_tid t);
 
 /* --- compile and run --- */
+
+/* Before compile: options.store as wl_backend_store finds best for the graph's compute_dtype. */
+void wl_graph_store_for(struct wl_graph *g, const struct wl_backend *be);
 
 /* Once, after building. Reports the first failure of the builders. */
 WL_MUST_CHECK int wl_graph_compile(struct wl_graph *g, struct wl_backend *be, struct wl_err *err);

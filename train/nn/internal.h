@@ -103,6 +103,7 @@ const char *wl_gi_label(struct wl_graph *g, wl_tid t);
 double wl_gi_op_flops(const struct wl_op *op);
 
 int wl_gi_backward(struct wl_graph *g, struct wl_err *err); /* appends the backward operations */
+int wl_gi_store(struct wl_graph *g, struct wl_err *err); /* the types that tensors are kept in */
 int wl_gi_plan(struct wl_graph *g, struct wl_err *err);	    /* lifetimes, offsets, allocation */
 
 #endif

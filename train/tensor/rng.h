@@ -36,12 +36,23 @@ WL_HD uint32_t wl_mix32(uint32_t x)
 	return x ^ (x >> 16);
 }
 
+/* What the keys of a step have in common, and the key of an operation from it. */
+WL_HD uint64_t wl_rng_of_step(uint64_t seed, uint64_t step)
+{
+	return wl_rng_mix64(wl_rng_mix64(seed) ^ step);
+}
+
+WL_HD struct wl_rng_key wl_rng_key_of_step(uint64_t of_step, uint64_t op)
+{
+	uint64_t k = wl_rng_mix64(of_step ^ op);
+	struct wl_rng_key key = {(uint32_t)k, (uint32_t)(k >> 32)};
+	return key;
+}
+
 /* The key of one use: seed of the run, step of the training, number of the operation. */
 WL_HD struct wl_rng_key wl_rng_key(uint64_t seed, uint64_t step, uint64_t op)
 {
-	uint64_t k = wl_rng_mix64(wl_rng_mix64(wl_rng_mix64(seed) ^ step) ^ op);
-	struct wl_rng_key key = {(uint32_t)k, (uint32_t)(k >> 32)};
-	return key;
+	return wl_rng_key_of_step(wl_rng_of_step(seed, step), op);
 }
 
 /* 32 random bits for the index-th element under a key. */

@@ -4,12 +4,14 @@
 /* A switch, because C++ has no array elements by name. */
 static struct cuda_kernel kernel_of(enum wl_op_kind kind)
 {
-	struct cuda_kernel none = {NULL, NULL};
-#define KERNEL(kind, scratch, run)                                                                 \
+	struct cuda_kernel none = {NULL, NULL, false};
+#define ROW(kind, scratch, run, half)                                                              \
 	case kind: {                                                                               \
-		struct cuda_kernel k = {scratch, run};                                             \
+		struct cuda_kernel k = {scratch, run, half};                                       \
 		return k;                                                                          \
 	}
+#define KERNEL(kind, scratch, run) ROW(kind, scratch, run, false) /* f32 only */
+#define HALF(kind, scratch, run) ROW(kind, scratch, run, true)
 	switch (kind) {
 		KERNEL(WL_OP_CONV, wl_cuda_conv_scratch, wl_cuda_conv)
 		KERNEL(WL_OP_CONV_BWD, wl_cuda_conv_bwd_scratch, wl_cuda_conv_bwd)
@@ -31,31 +33,33 @@ static struct cuda_kernel kernel_of(enum wl_op_kind kind)
 		KERNEL(WL_OP_MEAN_HW_BWD, NULL, wl_cuda_mean_hw_bwd)
 		KERNEL(WL_OP_CHANNEL_SCALE, NULL, wl_cuda_channel_scale)
 		KERNEL(WL_OP_CHANNEL_SCALE_BWD, NULL, wl_cuda_channel_scale_bwd)
-		KERNEL(WL_OP_ADD, NULL, wl_cuda_add)
-		KERNEL(WL_OP_SCALE, NULL, wl_cuda_scale)
-		KERNEL(WL_OP_ACT, NULL, wl_cuda_act)
-		KERNEL(WL_OP_ACT_BWD, NULL, wl_cuda_act_bwd)
-		KERNEL(WL_OP_DROPOUT, NULL, wl_cuda_dropout)
+		HALF(WL_OP_ADD, NULL, wl_cuda_add)
+		HALF(WL_OP_SCALE, NULL, wl_cuda_scale)
+		HALF(WL_OP_ACT, NULL, wl_cuda_act)
+		HALF(WL_OP_ACT_BWD, NULL, wl_cuda_act_bwd)
+		HALF(WL_OP_DROPOUT, NULL, wl_cuda_dropout)
 		KERNEL(WL_OP_L2NORM, NULL, wl_cuda_l2norm)
 		KERNEL(WL_OP_L2NORM_BWD, NULL, wl_cuda_l2norm_bwd)
 		KERNEL(WL_OP_ROI_GRID, NULL, wl_cuda_roi)
 		KERNEL(WL_OP_ROI_GRID_BWD, wl_cuda_roi_bwd_scratch, wl_cuda_roi_bwd)
 		KERNEL(WL_OP_MASKED_MEAN, NULL, wl_cuda_masked_mean)
 		KERNEL(WL_OP_MASKED_MEAN_BWD, NULL, wl_cuda_masked_mean_bwd)
-		KERNEL(WL_OP_SLICE, NULL, wl_cuda_slice)
-		KERNEL(WL_OP_SLICE_BWD, NULL, wl_cuda_slice_bwd)
-		KERNEL(WL_OP_CONCAT, NULL, wl_cuda_concat)
+		HALF(WL_OP_SLICE, NULL, wl_cuda_slice)
+		HALF(WL_OP_SLICE_BWD, NULL, wl_cuda_slice_bwd)
+		HALF(WL_OP_CONCAT, NULL, wl_cuda_concat)
 		KERNEL(WL_OP_INFONCE, wl_cuda_infonce_scratch, wl_cuda_infonce)
 		KERNEL(WL_OP_INFONCE_BWD, wl_cuda_infonce_scratch, wl_cuda_infonce_bwd)
 		KERNEL(WL_OP_BOTH_NEAR, wl_cuda_both_near_scratch, wl_cuda_both_near)
 		KERNEL(WL_OP_DOT, NULL, wl_cuda_dot)
 		KERNEL(WL_OP_DOT_BWD, NULL, wl_cuda_dot_bwd)
-		KERNEL(WL_OP_FILL, NULL, wl_cuda_fill)
-		KERNEL(WL_OP_COPY, NULL, wl_cuda_copy)
+		HALF(WL_OP_FILL, NULL, wl_cuda_fill)
+		HALF(WL_OP_COPY, NULL, wl_cuda_copy)
 	default:
 		return none;
 	}
+#undef HALF
 #undef KERNEL
+#undef ROW
 }
 
 static int failed(cudaError_t code, const char *what, struct wl_err *err)
@@ -114,12 +118,37 @@ static int cuda_plan_op(struct wl_backend *be, struct wl_op *op, struct wl_err *
 	return 0;
 }
 
+static bool cuda_stores(enum wl_op_kind kind, enum wl_dtype dtype)
+{
+	return dtype == WL_F32 || (dtype == WL_BF16 && kernel_of(kind).half);
+}
+
+static __global__ void k_step(int64_t n, struct cuda_step *to, struct cuda_step value)
+{
+	EACH(i, n)
+	to[i] = value;
+}
+
+void wl_cuda_at_step(struct cuda *c, uint64_t seed, uint64_t step)
+{
+	struct cuda_step value = {wl_rng_of_step(seed, step)};
+	if (c->has_step && seed == c->seed_now && step == c->step_now)
+		return;
+	CUDA_EACH(c, 1, k_step, c->step, value);
+	c->seed_now = seed;
+	c->step_now = step;
+	c->has_step = true;
+}
+
 static int cuda_run_op(
 	struct wl_backend *be, const struct wl_op *op, const struct wl_run *run, struct wl_err *err)
 {
 	struct cuda *c = (struct cuda *)be->impl;
+	struct wl_run here = *run;
 	cudaError_t code;
-	if (kernel_of(op->kind).run(c, op, run, err) < 0)
+	wl_cuda_at_step(c, run->seed, run->step);
+	here.at_step = c->step;
+	if (kernel_of(op->kind).run(c, op, &here, err) < 0)
 		return -1;
 	code = cudaGetLastError(); /* of the launch; the kernel itself may still fail later */
 	return code == cudaSuccess ? 0 : failed(code, wl_op_name(op->kind), err);
@@ -143,6 +172,7 @@ static void cuda_close(struct wl_backend *be)
 	struct cuda *c = (struct cuda *)be->impl;
 	wl_cuda_blas_close(c);
 	cudaFree(c->reduce);
+	cudaFree(c->step);
 	if (c->stream)
 		cudaStreamDestroy(c->stream);
 	free(c);
@@ -158,6 +188,7 @@ static void fill_table(struct wl_backend *be)
 	be->zero = cuda_zero;
 	be->discard = cuda_zero;
 	be->plan_op = cuda_plan_op;
+	be->stores = cuda_stores;
 	be->run_op = cuda_run_op;
 	be->release_op = cuda_release_op;
 	be->sync = cuda_sync;
@@ -175,6 +206,8 @@ static int start(struct cuda *c, int device, struct wl_err *err)
 	if (code == cudaSuccess)
 		code = cudaMalloc((void **)&c->reduce,
 			(CUDA_REDUCE_BLOCKS + 1) * sizeof *c->reduce);
+	if (code == cudaSuccess)
+		code = cudaMalloc((void **)&c->step, sizeof *c->step);
 	if (code != cudaSuccess)
 		return wl_err_set(err, WL_EUSAGE, "GPU %d cannot be used: %s", device,
 			cudaGetErrorString(code));

@@ -26,18 +26,34 @@ extern "C" {
 
 enum { CUDA_THREADS = 256, CUDA_REDUCE_BLOCKS = 1024 };
 
+/*
+ * What changes from step to step, in the device's memory, so that launches do not: a step that was
+ * recorded as a CUDA graph runs again with other values here.  Written by wl_cuda_at_step.
+ */
+struct cuda_step {
+	uint64_t of_step; /* wl_rng_of_step */
+};
+
 struct cuda {
 	struct wl_backend be;
 	cudaStream_t stream;
+	struct cuda_step *step; /* on the device */
+	uint64_t seed_now, step_now; /* what it was made of; valid once has_step */
+	bool has_step;
 	void *blas;	/* the library's handle, see nvidia.cu */
 	double *reduce; /* [CUDA_REDUCE_BLOCKS + 1] on the device: partial sums and their total */
 };
+
+/* Puts a seed and a step where kernels find them (wl_run.at_step), in the stream's order and with
+ * no host memory behind it.  Nothing when they are there already. */
+void wl_cuda_at_step(struct cuda *c, uint64_t seed, uint64_t step);
 
 struct cuda_kernel {
 	/* Bytes of scratch that a run needs; NULL for none. */
 	size_t (*scratch)(const struct wl_op *op);
 	int (*run)(struct cuda *c, const struct wl_op *op, const struct wl_run *run,
 		struct wl_err *err);
+	bool half; /* activations in bf16 too: all its operands go through act_load, act_store */
 };
 
 /*
@@ -228,9 +244,40 @@ static __device__ inline float old(const float *y, int64_t i, bool acc)
 	return acc ? y[i] : 0.0f;
 }
 
-/* The random numbers of an operation; see cpu_rng_index in the CPU backend. */
+/*
+ * Elements i..i+7 of n, i a multiple of 8, in f32.  wide (act_wide of all operands): at once; else
+ * one by one, and those from n on are 0 and never written.
+ */
+static inline bool act_wide(struct cuda_act a, int64_t n)
+{
+	return n % 8 == 0 && (uintptr_t)a.p % 16 == 0;
+}
+
+static __device__ inline void act_get8(
+	struct cuda_act a, int64_t i, int64_t n, bool wide, float v[8])
+{
+	if (wide)
+		act_load8(a, i, v);
+	else
+		for (int k = 0; k < 8; k++)
+			v[k] = i + k < n ? act_load(a, i + k) : 0.0f;
+}
+
+static __device__ inline void act_put8(
+	struct cuda_act a, int64_t i, int64_t n, bool wide, const float v[8])
+{
+	if (wide)
+		act_store8(a, i, v);
+	else
+		for (int k = 0; k < 8 && i + k < n; k++)
+			act_store(a, i + k, v[k]);
+}
+
+/* The random numbers of an operation; see cpu_rng_index in the CPU backend.  The key is made on the
+ * device, from what the step's values there are. */
 struct cuda_draw {
-	struct wl_rng_key key;
+	const struct cuda_step *at;
+	uint64_t op;
 	int64_t each, rank, world;
 	float p;
 };
@@ -240,7 +287,8 @@ static inline struct cuda_draw cuda_draw_of(
 {
 	struct cuda_draw d;
 
-	d.key = wl_rng_key(run->seed, run->step, op->attr.rng_op);
+	d.at = (const struct cuda_step *)run->at_step;
+	d.op = op->attr.rng_op;
 	d.each = each > 0 ? each : 1;
 	d.rank = run->rank;
 	d.world = run->world;
@@ -252,7 +300,7 @@ static __device__ inline float draw_keep(struct cuda_draw d, int64_t i)
 {
 	if (d.world > 1)
 		i += (i / d.each * (d.world - 1) + d.rank) * d.each;
-	return wl_keep_scale(d.key, (uint64_t)i, d.p);
+	return wl_keep_scale(wl_rng_key_of_step(d.at->of_step, d.op), (uint64_t)i, d.p);
 }
 
 /*

@@ -1,10 +1,24 @@
 /* Element-wise operations, copies and sums. */
 #include "train/backend/cuda/cuda.h"
 
-static __global__ void k_add(int64_t n, const float *a, const float *b, float *y)
+/* Eight elements a thread: 16 bytes of bf16. */
+static int64_t eights(int64_t n)
 {
-	EACH(i, n)
-	y[i] = a[i] + b[i];
+	return cuda_ceil_div(n, 8);
+}
+
+static __global__ void k_add(int64_t m, int64_t n, struct cuda_act a, struct cuda_act b,
+	struct cuda_act y, bool wide)
+{
+	EACH(j, m)
+	{
+		float u[8], v[8];
+		act_get8(a, 8 * j, n, wide, u);
+		act_get8(b, 8 * j, n, wide, v);
+		for (int k = 0; k < 8; k++)
+			u[k] += v[k];
+		act_put8(y, 8 * j, n, wide, u);
+	}
 }
 
 CUDA_RUN(wl_cuda_add)
@@ -12,51 +26,71 @@ CUDA_RUN(wl_cuda_add)
 	(void)run;
 	(void)err;
 	int64_t n = cuda_count(op->out[0]);
-	CUDA_EACH(c, n, k_add, cuda_f32(op->in[0]), cuda_f32(op->in[1]), cuda_f32(op->out[0]));
+	struct cuda_act a = cuda_act_of(op->in[0]), b = cuda_act_of(op->in[1]);
+	struct cuda_act y = cuda_act_of(op->out[0]);
+	CUDA_EACH(c, eights(n), k_add, n, a, b, y,
+		act_wide(a, n) && act_wide(b, n) && act_wide(y, n));
 	return 0;
 }
 
-/* y [+]= s * x + t; x may be NULL. */
-static __global__ void k_scale(int64_t n, const float *x, float s, float t, float *y, bool acc)
+/* y [+]= s * x + t; x may be absent. */
+static __global__ void k_scale(int64_t m, int64_t n, struct cuda_act x, float s, float t,
+	struct cuda_act y, bool acc, bool wide)
 {
-	EACH(i, n)
-	y[i] = old(y, i, acc) + (x ? s * x[i] : t);
+	EACH(j, m)
+	{
+		float v[8] = {0}, w[8] = {0};
+		if (x.p)
+			act_get8(x, 8 * j, n, wide, v);
+		if (acc)
+			act_get8(y, 8 * j, n, wide, w);
+		for (int k = 0; k < 8; k++)
+			w[k] += s * v[k] + t;
+		act_put8(y, 8 * j, n, wide, w);
+	}
+}
+
+static int scale(struct cuda *c, const struct wl_op *op, float s, float t)
+{
+	int64_t n = cuda_count(op->out[0]);
+	struct cuda_act x = cuda_act_of(op->in[0]), y = cuda_act_of(op->out[0]);
+	CUDA_EACH(c, eights(n), k_scale, n, x, s, t, y, cuda_acc(op, 0),
+		act_wide(x, n) && act_wide(y, n));
+	return 0;
 }
 
 CUDA_RUN(wl_cuda_scale)
 {
 	(void)run;
 	(void)err;
-	int64_t n = cuda_count(op->out[0]);
-	CUDA_EACH(c, n, k_scale, cuda_f32(op->in[0]), op->attr.scale, 0.0f, cuda_f32(op->out[0]),
-		cuda_acc(op, 0));
-	return 0;
+	return scale(c, op, op->attr.scale, 0);
 }
 
 CUDA_RUN(wl_cuda_fill)
 {
 	(void)run;
 	(void)err;
-	int64_t n = cuda_count(op->out[0]);
-	CUDA_EACH(c, n, k_scale, (const float *)NULL, 0.0f, op->attr.scale, cuda_f32(op->out[0]),
-		cuda_acc(op, 0));
-	return 0;
+	return scale(c, op, 0, op->attr.scale);
 }
 
 CUDA_RUN(wl_cuda_copy)
 {
 	(void)run;
 	(void)err;
-	int64_t n = cuda_count(op->out[0]);
-	CUDA_EACH(c, n, k_scale, cuda_f32(op->in[0]), 1.0f, 0.0f, cuda_f32(op->out[0]),
-		cuda_acc(op, 0));
-	return 0;
+	return scale(c, op, 1, 0);
 }
 
-static __global__ void k_act(int64_t n, enum wl_act act, const float *x, float *y)
+static __global__ void k_act(int64_t m, int64_t n, enum wl_act act, struct cuda_act x,
+	struct cuda_act y, bool wide)
 {
-	EACH(i, n)
-	y[i] = wl_act_value(act, x[i]);
+	EACH(j, m)
+	{
+		float v[8];
+		act_get8(x, 8 * j, n, wide, v);
+		for (int k = 0; k < 8; k++)
+			v[k] = wl_act_value(act, v[k]);
+		act_put8(y, 8 * j, n, wide, v);
+	}
 }
 
 CUDA_RUN(wl_cuda_act)
@@ -64,15 +98,25 @@ CUDA_RUN(wl_cuda_act)
 	(void)run;
 	(void)err;
 	int64_t n = cuda_count(op->out[0]);
-	CUDA_EACH(c, n, k_act, op->attr.act, cuda_f32(op->in[0]), cuda_f32(op->out[0]));
+	struct cuda_act x = cuda_act_of(op->in[0]), y = cuda_act_of(op->out[0]);
+	CUDA_EACH(c, eights(n), k_act, n, op->attr.act, x, y, act_wide(x, n) && act_wide(y, n));
 	return 0;
 }
 
-static __global__ void k_act_bwd(
-	int64_t n, enum wl_act act, const float *x, const float *gy, float *gx, bool acc)
+static __global__ void k_act_bwd(int64_t m, int64_t n, enum wl_act act, struct cuda_act x,
+	struct cuda_act gy, struct cuda_act gx, bool acc, bool wide)
 {
-	EACH(i, n)
-	gx[i] = old(gx, i, acc) + gy[i] * wl_act_grad(act, x[i]);
+	EACH(j, m)
+	{
+		float v[8], d[8], w[8] = {0};
+		act_get8(x, 8 * j, n, wide, v);
+		act_get8(gy, 8 * j, n, wide, d);
+		if (acc)
+			act_get8(gx, 8 * j, n, wide, w);
+		for (int k = 0; k < 8; k++)
+			w[k] += d[k] * wl_act_grad(act, v[k]);
+		act_put8(gx, 8 * j, n, wide, w);
+	}
 }
 
 CUDA_RUN(wl_cuda_act_bwd)
@@ -80,24 +124,36 @@ CUDA_RUN(wl_cuda_act_bwd)
 	(void)run;
 	(void)err;
 	int64_t n = cuda_count(op->out[0]);
-	CUDA_EACH(c, n, k_act_bwd, op->attr.act, cuda_f32(op->in[0]), cuda_f32(op->in[1]),
-		cuda_f32(op->out[0]), cuda_acc(op, 0));
+	struct cuda_act x = cuda_act_of(op->in[0]), gy = cuda_act_of(op->in[1]);
+	struct cuda_act gx = cuda_act_of(op->out[0]);
+	CUDA_EACH(c, eights(n), k_act_bwd, n, op->attr.act, x, gy, gx, cuda_acc(op, 0),
+		act_wide(x, n) && act_wide(gy, n) && act_wide(gx, n));
 	return 0;
 }
 
-static __global__ void k_dropout(
-	int64_t n, const float *x, float *y, struct cuda_draw draw, bool acc)
+static __global__ void k_dropout(int64_t m, int64_t n, struct cuda_act x, struct cuda_act y,
+	struct cuda_draw draw, bool acc, bool wide)
 {
-	EACH(i, n)
-	y[i] = old(y, i, acc) + x[i] * draw_keep(draw, i);
+	EACH(j, m)
+	{
+		float v[8], w[8] = {0};
+		act_get8(x, 8 * j, n, wide, v);
+		if (acc)
+			act_get8(y, 8 * j, n, wide, w);
+		for (int k = 0; k < 8; k++)
+			w[k] += v[k] * draw_keep(draw, 8 * j + k);
+		act_put8(y, 8 * j, n, wide, w);
+	}
 }
 
 CUDA_RUN(wl_cuda_dropout)
 {
 	(void)err;
 	int64_t n = cuda_count(op->out[0]), samples = op->out[0]->shape.dim[0];
-	CUDA_EACH(c, n, k_dropout, cuda_f32(op->in[0]), cuda_f32(op->out[0]),
-		cuda_draw_of(op, run, n / (samples > 0 ? samples : 1)), cuda_acc(op, 0));
+	struct cuda_act x = cuda_act_of(op->in[0]), y = cuda_act_of(op->out[0]);
+	CUDA_EACH(c, eights(n), k_dropout, n, x, y,
+		cuda_draw_of(op, run, n / (samples > 0 ? samples : 1)), cuda_acc(op, 0),
+		act_wide(x, n) && act_wide(y, n));
 	return 0;
 }
 
@@ -120,11 +176,11 @@ static struct split split_of(const struct wl_tensor *t, int axis)
 }
 
 /* y [outer, len] [+]= x [outer, row] from column `at`. */
-static __global__ void k_slice(
-	int64_t n, const float *x, int64_t row, int64_t at, int64_t len, float *y, bool acc)
+static __global__ void k_slice(int64_t n, struct cuda_act x, int64_t row, int64_t at, int64_t len,
+	struct cuda_act y, bool acc)
 {
 	EACH(i, n)
-	y[i] = old(y, i, acc) + x[i / len * row + at + i % len];
+	act_store(y, i, (acc ? act_load(y, i) : 0.0f) + act_load(x, i / len * row + at + i % len));
 }
 
 CUDA_RUN(wl_cuda_slice)
@@ -133,19 +189,20 @@ CUDA_RUN(wl_cuda_slice)
 	(void)err;
 	struct split s = split_of(op->in[0], op->attr.axis);
 	int64_t len = op->attr.len * s.inner, n = s.outer * len;
-	CUDA_EACH(c, n, k_slice, cuda_f32(op->in[0]), s.n * s.inner, op->attr.begin * s.inner, len,
-		cuda_f32(op->out[0]), cuda_acc(op, 0));
+	CUDA_EACH(c, n, k_slice, cuda_act_of(op->in[0]), s.n * s.inner, op->attr.begin * s.inner,
+		len, cuda_act_of(op->out[0]), cuda_acc(op, 0));
 	return 0;
 }
 
 /* gx [outer, row]: gy [outer, len] from column `at`, elsewhere 0 or what was there. */
-static __global__ void k_slice_bwd(
-	int64_t n, const float *gy, int64_t row, int64_t at, int64_t len, float *gx, bool acc)
+static __global__ void k_slice_bwd(int64_t n, struct cuda_act gy, int64_t row, int64_t at,
+	int64_t len, struct cuda_act gx, bool acc)
 {
 	EACH(i, n)
 	{
 		int64_t j = i % row - at;
-		gx[i] = old(gx, i, acc) + (j >= 0 && j < len ? gy[i / row * len + j] : 0.0f);
+		float v = acc ? act_load(gx, i) : 0.0f;
+		act_store(gx, i, v + (j >= 0 && j < len ? act_load(gy, i / row * len + j) : 0.0f));
 	}
 }
 
@@ -155,18 +212,18 @@ CUDA_RUN(wl_cuda_slice_bwd)
 	(void)err;
 	struct split s = split_of(op->out[0], op->attr.axis);
 	int64_t row = s.n * s.inner, n = s.outer * row;
-	CUDA_EACH(c, n, k_slice_bwd, cuda_f32(op->in[0]), row, op->attr.begin * s.inner,
-		op->attr.len * s.inner, cuda_f32(op->out[0]), cuda_acc(op, 0));
+	CUDA_EACH(c, n, k_slice_bwd, cuda_act_of(op->in[0]), row, op->attr.begin * s.inner,
+		op->attr.len * s.inner, cuda_act_of(op->out[0]), cuda_acc(op, 0));
 	return 0;
 }
 
-static __global__ void k_concat(
-	int64_t n, const float *a, int64_t la, const float *b, int64_t lb, float *y)
+static __global__ void k_concat(int64_t n, struct cuda_act a, int64_t la, struct cuda_act b,
+	int64_t lb, struct cuda_act y)
 {
 	EACH(i, n)
 	{
 		int64_t o = i / (la + lb), j = i % (la + lb);
-		y[i] = j < la ? a[o * la + j] : b[o * lb + j - la];
+		act_store(y, i, j < la ? act_load(a, o * la + j) : act_load(b, o * lb + j - la));
 	}
 }
 
@@ -176,8 +233,8 @@ CUDA_RUN(wl_cuda_concat)
 	(void)err;
 	struct split a = split_of(op->in[0], op->attr.axis), b = split_of(op->in[1], op->attr.axis);
 	int64_t la = a.n * a.inner, lb = b.n * b.inner, n = a.outer * (la + lb);
-	CUDA_EACH(c, n, k_concat, cuda_f32(op->in[0]), la, cuda_f32(op->in[1]), lb,
-		cuda_f32(op->out[0]));
+	CUDA_EACH(c, n, k_concat, cuda_act_of(op->in[0]), la, cuda_act_of(op->in[1]), lb,
+		cuda_act_of(op->out[0]));
 	return 0;
 }
 

@@ -1,0 +1,64 @@
+/*
+ * The types that tensors are kept in.  Builders know f32 alone; once all operations are there, a
+ * tensor is narrowed when every operation that touches it takes a half type in that place and
+ * nobody outside the graph sees it.  Kernels read the type of each operand, so narrow and wide
+ * ones mix, and an operation that knows f32 only costs its neighbours nothing but bandwidth.
+ */
+#include "train/nn/internal.h"
+
+#include <stdlib.h>
+
+void wl_graph_store_for(struct wl_graph *g, const struct wl_backend *be)
+{
+	g->opts.store = wl_backend_store(be, g->opts.compute_dtype);
+}
+
+static void mark(const struct wl_graph *g, const struct gop *op, bool out, int slot, bool *wide)
+{
+	wl_tid t = out ? op->out[slot] : op->in[slot];
+
+	if (t <= 0)
+		return;
+	if (!wl_op_activation(op->op.kind, out, slot) ||
+		!g->be->stores(op->op.kind, g->opts.store))
+		wide[wl_gi_root(g, t)] = true;
+}
+
+/* What must stay f32, by root. */
+static void find_wide(const struct wl_graph *g, bool *wide)
+{
+	for (int i = 0; i < g->n_ops; i++) {
+		for (int k = 0; k < WL_OP_IN; k++)
+			mark(g, &g->op[i], false, k, wide);
+		for (int k = 0; k < WL_OP_OUT; k++)
+			mark(g, &g->op[i], true, k, wide);
+	}
+	for (wl_tid t = 1; t < g->n; t++)
+		if (g->node[t].keep || g->node[t].want_grad)
+			wide[wl_gi_root(g, t)] = true;
+}
+
+int wl_gi_store(struct wl_graph *g, struct wl_err *err)
+{
+	enum wl_dtype store = g->opts.store;
+	bool *wide;
+
+	if (store == WL_F32)
+		return 0;
+	if (store != WL_BF16 || !g->be->stores)
+		return wl_err_set(err, WL_EUSAGE, "graph %s stores activations in %s, which the %s "
+			"backend does not: expected f32, or bf16 on a GPU", g->name,
+			wl_dtype_name(store), g->be->name);
+	wide = calloc((size_t)g->n, sizeof *wide);
+	if (!wide)
+		return wl_err_nomem(err, "the types of a graph's tensors", (size_t)g->n);
+	find_wide(g, wide);
+	for (wl_tid t = 1; t < g->n; t++)
+		if (g->node[t].kind == NODE_ACT && g->node[t].t.dtype == WL_F32 && !wide[t])
+			g->node[t].t.dtype = store;
+	for (wl_tid t = 1; t < g->n; t++)
+		if (g->node[t].kind == NODE_VIEW)
+			g->node[t].t.dtype = g->node[wl_gi_root(g, t)].t.dtype;
+	free(wide);
+	return 0;
+}
