@@ -286,6 +286,9 @@ static int check(const struct wl_embed_opts *o, struct wl_err *err)
 	if (o->batch < 1)
 		return wl_err_set(err, WL_EUSAGE, "batch is %lld: expected at least 1",
 			(long long)o->batch);
+	if (strcmp(o->device, "auto") && strcmp(o->device, "cpu") && strcmp(o->device, "cuda"))
+		return wl_err_set(err, WL_EUSAGE, "device is \"%s\": expected auto, cpu or cuda",
+			o->device);
 	if (strcmp(o->precision, "fp32") && strcmp(o->precision, "bf16"))
 		return wl_err_set(err, WL_EUSAGE, "precision is \"%s\": expected fp32 or bf16",
 			o->precision);
@@ -298,7 +301,7 @@ int wl_embed_run(const struct wl_embed_opts *o, struct wl_err *err)
 	int ret;
 
 	WL_TRY(check(o, err));
-	WL_TRY(wl_eval_model_open(&j.model, o->ckpt, o->batch, (int)o->threads,
+	WL_TRY(wl_eval_model_open(&j.model, o->ckpt, o->batch, o->device, (int)o->threads,
 		strcmp(o->precision, "bf16") ? WL_F32 : WL_BF16, err));
 	if (o->corpus) {
 		ret = wl_embed_corpus(&j.model, o, err);

@@ -18,7 +18,7 @@
 #include "ops/opt.h"
 
 struct wl_embed_opts {
-	const char *ckpt, *shards, *cache, *split, *texts, *corpus, *out, *precision;
+	const char *ckpt, *shards, *cache, *split, *texts, *corpus, *out, *precision, *device;
 	struct wl_strs images; /* files, directories or globs */
 	int64_t batch, threads, limit, cache_size;
 	bool replace; /* an out of another model, of a corpus */

@@ -10,7 +10,8 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 
 int main(int argc, char **argv)
 {
-	struct wl_embed_opts e = {.split = "test", .precision = "fp32", .batch = 64};
+	struct wl_embed_opts e = {.split = "test", .precision = "fp32", .device = "auto",
+		.batch = 64};
 	const struct wl_opt table[] = {
 		{"ckpt", WL_OPT_STR, &e.ckpt, "DIR", "a checkpoint, or a run (its newest one)",
 			true},
@@ -33,6 +34,7 @@ int main(int argc, char **argv)
 			true},
 		{"batch", WL_OPT_INT, &e.batch, "N", "rows computed at once", false},
 		{"threads", WL_OPT_INT, &e.threads, "N", "compute threads, 0: all cores", false},
+		{"device", WL_OPT_STR, &e.device, "NAME", "auto, cpu or cuda", false},
 		{"precision", WL_OPT_STR, &e.precision, "NAME", "fp32 or bf16", false},
 		{"limit", WL_OPT_INT, &e.limit, "N", "the first N samples of the split, 0: all",
 			false},

@@ -42,7 +42,7 @@ static int load_vocab(struct wl_eval_model *m, struct wl_err *err)
 	return m->vocab ? 0 : -1;
 }
 
-static int load_weights(struct wl_eval_model *m, int64_t batch, int threads,
+static int load_weights(struct wl_eval_model *m, int64_t batch, const char *device, int threads,
 	enum wl_dtype compute, struct wl_err *err)
 {
 	struct wl_store_array all = {.prefix = ""};
@@ -50,7 +50,7 @@ static int load_weights(struct wl_eval_model *m, int64_t batch, int threads,
 	char *path;
 	int ret;
 
-	m->backend = wl_backend_cpu_open(threads, err);
+	m->backend = wl_backend_open(device, 0, threads, err);
 	if (!m->backend)
 		return -1;
 	wl_brivl_towers(&towers, &m->config);
@@ -66,8 +66,8 @@ static int load_weights(struct wl_eval_model *m, int64_t batch, int threads,
 	return ret;
 }
 
-int wl_eval_model_open(struct wl_eval_model *m, const char *path, int64_t batch, int threads,
-	enum wl_dtype compute, struct wl_err *err)
+int wl_eval_model_open(struct wl_eval_model *m, const char *path, int64_t batch,
+	const char *device, int threads, enum wl_dtype compute, struct wl_err *err)
 {
 	json_t *state = NULL;
 	int ret = -1;
@@ -75,7 +75,7 @@ int wl_eval_model_open(struct wl_eval_model *m, const char *path, int64_t batch,
 	*m = (struct wl_eval_model){0};
 	wl_params_init(&m->params);
 	if (wl_ckpt_load(path, &m->dir, &state, err) < 0 || load_config(m, state, err) < 0 ||
-		load_vocab(m, err) < 0 || load_weights(m, batch, threads, compute, err) < 0)
+		load_vocab(m, err) < 0 || load_weights(m, batch, device, threads, compute, err) < 0)
 		goto out;
 	m->decoder = wl_decoder_new(err);
 	m->resizer = m->decoder ? wl_resizer_new(m->config.image.px, err) : NULL;

@@ -27,10 +27,10 @@ struct wl_eval_model {
 };
 
 /* path: a checkpoint, or a run's directory (its newest complete one).  batch: rows that the
- * encoder computes at once.  Every file is verified; WL_ECKPT when one is damaged or does
- * not fit. */
+ * encoder computes at once.  device, threads: as of wl_backend_open.  Every file is verified;
+ * WL_ECKPT when one is damaged or does not fit. */
 WL_MUST_CHECK int wl_eval_model_open(struct wl_eval_model *m, const char *path, int64_t batch,
-	int threads, enum wl_dtype compute, struct wl_err *err);
+	const char *device, int threads, enum wl_dtype compute, struct wl_err *err);
 void wl_eval_model_close(struct wl_eval_model *m);
 
 /* A picture's bytes (JPEG, PNG, WebP) as the encoder's row: pixels [S,S,3], the grid's boxes

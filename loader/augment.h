@@ -12,8 +12,6 @@
 
 #include "loader/loader.h"
 
-enum wl_jitter_part { WL_BRIGHTNESS, WL_CONTRAST, WL_SATURATION, WL_HUE, WL_JITTER_PARTS };
-
 /* Draws for (seed, epoch, sample); width and height of the upright picture, side = S.  The
  * crop is torchvision's RandomResizedCrop.get_params: ten tries, then the central crop.
  * blur_sigma_* are given for S = 224 and scaled with S. */
@@ -23,6 +21,11 @@ void wl_augment_draw(const struct wl_augment *a, int width, int height, int side
 void wl_augment_identity(int width, int height, struct wl_augment_params *out);
 /* Which of n captions of the sample this epoch shows: 0..n-1. */
 int64_t wl_caption_draw(int64_t n, uint64_t seed, int64_t epoch, int64_t sample);
+
+/* Half of the normalised Gaussian into kernel [side], centre first; returns its radius
+ * ceil(3 sigma), at most side - 1 (reflection needs that).  Beyond 3 sigma lie 0.3 % of the
+ * weight. */
+int wl_blur_kernel(float sigma, int side, float *kernel);
 
 /* One worker's pictures in the making: planes and scratch for S x S, allocated once. */
 struct wl_pixels;

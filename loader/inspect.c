@@ -279,8 +279,17 @@ struct measured {
 	struct wl_loader_stats before, after;
 	double wall_s, cpu_s; /* of the loader: elapsed, of all threads */
 	double bare_s;        /* CPU */
+	double picture_bytes; /* that the consumer is given, all pictures */
 	int64_t n;
 };
+
+/* What the consumer, such as a GPU, is given of row i. */
+static double picture_bytes(const struct wl_loader_opts *o, const struct wl_batch *b, int64_t i)
+{
+	double px = 3.0 * o->image_px * o->image_px;
+
+	return b->planes ? b->planes[i].bytes : b->crops ? px : px * sizeof(float);
+}
 
 static int measure(struct wl_loader *l, const struct wl_inspect *w, struct job *jobs,
 	struct measured *m, struct wl_err *err)
@@ -306,8 +315,10 @@ static int measure(struct wl_loader *l, const struct wl_inspect *w, struct job *
 			cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
 			continue;
 		}
-		for (i = 0; i < b->n && m->n < w->samples; i++)
+		for (i = 0; i < b->n && m->n < w->samples; i++) {
+			m->picture_bytes += picture_bytes(w->o, b, i);
 			jobs[m->n++] = (struct job){b->samples[i], b->params[i]};
+		}
 	}
 	if (m->n <= 0)
 		return wl_err_set(err, WL_EUSAGE,
@@ -326,14 +337,16 @@ static json_t *measured_json(const struct wl_inspect *w, const struct measured *
 	double cpu = a->read_s - b->read_s + a->decode_s - b->decode_s + a->augment_s -
 		b->augment_s + a->text_s - b->text_s;
 
-	return json_pack("{s:I, s:i, s:i, s:f, s:f, s:f, s:{s:f, s:f, s:f, s:f}, s:f, s:f}",
+	return json_pack("{s:I, s:i, s:i, s:f, s:f, s:f, s:{s:f, s:f, s:f, s:f}, s:f, s:f,"
+		"s:f}",
 		"images", (json_int_t)m->n, "threads", w->o->threads, "image_px", w->o->image_px,
 		"images_per_s", (double)m->n / m->wall_s, "images_per_cpu_s",
 		(double)m->n / m->cpu_s, "consumer_wait", (a->wait_s - b->wait_s) / m->wall_s,
 		"share", "read", (a->read_s - b->read_s) / cpu, "decode",
 		(a->decode_s - b->decode_s) / cpu, "augment", (a->augment_s - b->augment_s) / cpu,
 		"text", (a->text_s - b->text_s) / cpu, "crop_decode_per_cpu_s",
-		(double)m->n / m->bare_s, "of_crop_decode", m->bare_s / m->cpu_s);
+		(double)m->n / m->bare_s, "of_crop_decode", m->bare_s / m->cpu_s,
+		"bytes_per_image", m->picture_bytes / (double)m->n);
 }
 
 static double num(const json_t *v, const char *key)
@@ -350,8 +363,10 @@ static void print_measured(const json_t *v)
 		json_integer_value(json_object_get(v, "image_px")),
 		json_integer_value(json_object_get(v, "threads")));
 	printf("workers: read %.1f %%, decode %.1f %%, augment %.1f %%, text %.1f %%; "
-		"consumer waited %.1f %%\n", 100 * num(s, "read"), 100 * num(s, "decode"),
-		100 * num(s, "augment"), 100 * num(s, "text"), 100 * num(v, "consumer_wait"));
+		"consumer waited %.1f %% and was given %.0f KB a picture\n",
+		100 * num(s, "read"), 100 * num(s, "decode"),
+		100 * num(s, "augment"), 100 * num(s, "text"), 100 * num(v, "consumer_wait"),
+		num(v, "bytes_per_image") / 1000);
 	printf("per CPU second %.0f images; libjpeg-turbo alone decodes %.0f of the same regions: "
 		"%.2f of that is left\n", num(v, "images_per_cpu_s"),
 		num(v, "crop_decode_per_cpu_s"), num(v, "of_crop_decode"));

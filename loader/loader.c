@@ -75,6 +75,8 @@ static void row_of(const struct wl_loader *l, struct wl_slot *s, int64_t i, stru
 	*row = (struct wl_row){
 		.pixels = s->b.pixels ? s->b.pixels + i * pixels : NULL,
 		.crops = s->b.crops ? s->b.crops + i * pixels : NULL,
+		.area = s->b.areas ? s->b.areas + i * (int64_t)s->b.area_bytes : NULL,
+		.planes = s->b.planes ? s->b.planes + i : NULL,
 		.params = s->b.params + i,
 		.boxes = s->b.boxes + i * r * 4,
 		.region_mask = s->b.region_mask + i * r,
@@ -106,6 +108,8 @@ static int fill_row(struct wl_loader *l, struct wl_worker *w, struct wl_slot *s,
 		return 0;
 	}
 	row_of(l, s, i, &row);
+	if (row.planes)
+		row.planes->area = i;
 	for (tries = 0; tries < MAX_TRIES; tries++) {
 		struct wl_err why = WL_ERR_INIT;
 		int64_t showing, sample = wl_order_at(&l->order, epoch, at, &showing);
@@ -223,6 +227,8 @@ static void move_row(struct wl_loader *l, struct wl_slot *s, int64_t from, int64
 		memcpy(b.pixels, a.pixels, px * sizeof(float));
 	if (a.crops)
 		memcpy(b.crops, a.crops, px);
+	if (a.planes) /* which names its area, wherever it stands itself */
+		*b.planes = *a.planes;
 	*b.params = *a.params;
 	memcpy(b.boxes, a.boxes, r * 4 * sizeof(float));
 	memcpy(b.region_mask, a.region_mask, r * sizeof(float));
@@ -364,11 +370,11 @@ int wl_loader_next(struct wl_loader *l, const struct wl_batch **b, struct wl_err
 	if (past_end(l, seq))
 		return 0;
 	pthread_mutex_lock(&l->lock);
-	if (l->released < seq) { /* the batch given last is free again */
+	if (l->released < seq - (l->hold - 1)) { /* the oldest batch given is free again */
 		struct wl_slot *old = &l->slots[l->released % l->n_slots];
 
 		old->rows_done = 0;
-		l->released = seq;
+		l->released++;
 		pthread_cond_broadcast(&l->room);
 	}
 	while (s->rows_done < l->o.batch)

@@ -13,11 +13,12 @@
  * of the split while fewer were seen) the loader stops with WL_EDATA.
  *
  * Worker threads read, decode, crop, resize, augment and tokenise; batches come out in order.
- * Memory: (prefetch + 2) batches, allocated once.
+ * Memory: (prefetch + hold + 1) batches, allocated once.
  */
 #ifndef WL_LOADER_LOADER_H
 #define WL_LOADER_LOADER_H
 
+#include "loader/planes.h"
 #include "ops/err.h"
 
 #include <jansson.h>
@@ -40,21 +41,20 @@ struct wl_augment {
 	                                        * it is scaled by S / 224 */
 };
 
-/* What was drawn for one picture: enough to repeat it elsewhere (a GPU) bit for bit. */
-struct wl_augment_params {
-	int32_t crop_x, crop_y, crop_w, crop_h; /* pixels of the upright source */
-	int32_t flip;                           /* 1: mirrored left to right (crops are already) */
-	int32_t order[4];  /* enum wl_jitter_part in the order of application; -1: none */
-	float factor[4];   /* by part: brightness, contrast, saturation (1: none), hue (0: none) */
-	int32_t grey;      /* 1: grayed after the jitter */
-	float blur_sigma;  /* in output pixels; 0: no blur */
-};
 /* none: all probabilities 0, crop 1; paper: the paper's five (MoCo-v2's strengths); public: the
  * box-mode list (FACTS 5).  WL_EUSAGE for another name. */
 WL_MUST_CHECK int wl_augment_preset(const char *name, struct wl_augment *out,
 	struct wl_err *err);
 /* From a string (preset) or a mapping {preset, field: value, ...}. */
 WL_MUST_CHECK int wl_augment_parse(const json_t *v, struct wl_augment *out, struct wl_err *err);
+
+/* Where areas lie, such as memory that a GPU can fetch from while computing. */
+struct wl_loader_memory {
+	/* NULL on failure; free takes what alloc gave. */
+	void *(*alloc)(void *user, size_t bytes, struct wl_err *err);
+	void (*free)(void *user, void *p);
+	void *user;
+};
 
 struct wl_loader_opts {
 	const char *dir, *split; /* dir: may be a URL (shards/shard.h) */
@@ -80,13 +80,19 @@ struct wl_loader_opts {
 	                      * while opening */
 	int64_t limit;       /* use only the first `limit` samples of the split; 0: all */
 	bool crops_only;     /* for a GPU that does the rest: crops + params instead of pixels */
+	bool planes_only;    /* for a GPU that resizes too: stored samples (loader/planes.h) */
+	struct wl_loader_memory memory; /* for the areas of planes_only; zero: malloc's */
+	int hold;            /* batches given that stay valid; 0: 1, the last */
 };
 
 struct wl_batch {
 	int64_t n;           /* samples */
 	int64_t n_texts;     /* == n unless all_captions */
-	float *pixels;       /* [n, S, S, 3] normalised, NHWC; NULL with crops_only */
+	float *pixels;       /* [n, S, S, 3] normalised, NHWC; NULL with crops_only, planes_only */
 	uint8_t *crops;      /* [n, S, S, 3] cropped, resized, flipped; NULL without crops_only */
+	uint8_t *areas;      /* [batch][area_bytes] with planes_only, else NULL: pixels is too */
+	size_t area_bytes;
+	struct wl_planes *planes; /* [n] with planes_only */
 	struct wl_augment_params *params; /* [n] what was (or, with crops_only, is to be) done */
 	float *boxes;        /* [n, R, 4] x1 y1 x2 y2 in pixels of the S x S picture */
 	float *region_mask;  /* [n, R] 1 real, 0 padding; the whole image is the last real one */
@@ -108,8 +114,8 @@ void wl_loader_close(struct wl_loader *l);
 int64_t wl_loader_size(const struct wl_loader *l);
 /* Whole global batches that fit into an epoch (shuffle), or batches in all. */
 int64_t wl_loader_batches(const struct wl_loader *l);
-/* 1: *b is valid until the next call; 0: the end (never with shuffle: epochs follow each
- * other); -1.  The batch belongs to the loader. */
+/* 1: *b is valid until the next call (or the hold-th from now); 0: the end (never with shuffle:
+ * epochs follow each other); -1.  The batch belongs to the loader. */
 WL_MUST_CHECK int wl_loader_next(struct wl_loader *l, const struct wl_batch **b,
 	struct wl_err *err);
 

@@ -32,6 +32,10 @@ static int check_opts(const struct wl_loader_opts *o, struct wl_err *err)
 		what = "threads must lie between 0 and 256";
 	else if (o->prefetch < 0 || o->prefetch > 1024)
 		what = "prefetch must lie between 0 and 1024";
+	else if (o->hold < 0 || o->hold > 16)
+		what = "hold must lie between 0 and 16";
+	else if (o->crops_only && o->planes_only)
+		what = "crops_only and planes_only exclude each other";
 	else if (o->limit < 0)
 		what = "limit must not be negative";
 	else if (!(o->std[0] > 0 && o->std[1] > 0 && o->std[2] > 0))
@@ -57,6 +61,26 @@ static int open_shards(struct wl_loader *l, struct wl_err *err)
 	return 0;
 }
 
+/* The areas of planes_only. */
+static int alloc_areas(struct wl_loader *l, struct wl_slot *s, struct wl_err *err)
+{
+	const struct wl_loader_memory *m = &l->o.memory;
+	struct wl_batch *b = &s->b;
+	size_t n = (size_t)l->o.batch;
+
+	b->area_bytes = wl_planes_area(l->o.image_px);
+	b->planes = wl_arena_calloc(&l->arena, n, sizeof(*b->planes), err);
+	if (!b->planes)
+		return -1;
+	if (m->alloc) {
+		b->areas = m->alloc(m->user, n * b->area_bytes, err);
+		s->lent = b->areas != NULL;
+	} else {
+		b->areas = wl_arena_calloc(&l->arena, n, b->area_bytes, err);
+	}
+	return b->areas ? 0 : -1;
+}
+
 static int alloc_slot(struct wl_loader *l, struct wl_slot *s, struct wl_err *err)
 {
 	const struct wl_loader_opts *o = &l->o;
@@ -65,7 +89,9 @@ static int alloc_slot(struct wl_loader *l, struct wl_slot *s, struct wl_err *err
 	struct wl_arena *a = &l->arena;
 	struct wl_batch *b = &s->b;
 
-	if (o->crops_only)
+	if (o->planes_only)
+		WL_TRY(alloc_areas(l, s, err));
+	else if (o->crops_only)
 		b->crops = wl_arena_calloc(a, n, picture, err);
 	else
 		b->pixels = wl_arena_calloc(a, n, picture * sizeof(float), err);
@@ -76,7 +102,7 @@ static int alloc_slot(struct wl_loader *l, struct wl_slot *s, struct wl_err *err
 	b->samples = wl_arena_calloc(a, n, sizeof(int64_t), err);
 	s->notes = wl_arena_calloc(a, n, sizeof(*s->notes), err);
 	s->texts = wl_arena_calloc(a, n, sizeof(*s->texts), err);
-	if ((!b->crops && !b->pixels) || !b->params || !b->boxes || !b->region_mask ||
+	if ((!b->crops && !b->pixels && !b->areas) || !b->params || !b->boxes || !b->region_mask ||
 		!b->pair_ids || !b->samples || !s->notes || !s->texts)
 		return -1;
 	if (o->all_captions) /* as many as there are: grown when the batch is put together */
@@ -123,7 +149,8 @@ static int open_loader(struct wl_loader *l, struct wl_err *err)
 		return -1;
 	WL_TRY(open_shards(l, err));
 	l->n_threads = l->o.threads ? l->o.threads : (int)wl_cores();
-	l->n_slots = (l->o.prefetch ? l->o.prefetch : 2) + 2;
+	l->hold = l->o.hold ? l->o.hold : 1;
+	l->n_slots = (l->o.prefetch ? l->o.prefetch : 2) + 1 + l->hold;
 	l->slots = wl_arena_calloc(&l->arena, (size_t)l->n_slots, sizeof(*l->slots), err);
 	l->hands = wl_arena_calloc(&l->arena, (size_t)l->n_threads, sizeof(*l->hands), err);
 	if (!l->slots || !l->hands)
@@ -193,8 +220,11 @@ void wl_loader_close(struct wl_loader *l)
 		pthread_join(l->hands[i].thread, NULL);
 	for (i = 0; l->hands && i < l->n_threads; i++)
 		wl_worker_free(l->hands[i].w);
-	for (i = 0; l->slots && i < l->n_slots; i++)
+	for (i = 0; l->slots && i < l->n_slots; i++) {
 		free_texts(l, &l->slots[i]);
+		if (l->slots[i].lent)
+			l->o.memory.free(l->o.memory.user, l->slots[i].b.areas);
+	}
 	wl_order_release(&l->order);
 	wl_shardset_close(l->shards);
 	pthread_mutex_destroy(&l->lock);

@@ -21,6 +21,7 @@ struct wl_slot {
 	struct wl_texts *texts; /* [batch] */
 	int64_t rows_done;
 	struct wl_err fatal;    /* code WL_OK: none */
+	bool lent;              /* the areas are of o.memory */
 };
 
 struct wl_hand { /* a thread and its tools */
@@ -36,7 +37,7 @@ struct wl_loader {
 	char *dir, *split;
 	struct wl_order order;
 	struct wl_slot *slots;
-	int64_t n_slots;
+	int64_t n_slots, hold;
 	struct wl_hand *hands; /* [n_threads] */
 	int n_threads, started;
 

@@ -13,7 +13,7 @@ struct config {
 	int64_t cache_size, size, batch, threads, prefetch, seed, regions, grid, text_len;
 	int64_t samples, limit, epoch, position, rank, world;
 	double max_bad_rate;
-	bool boxes, shuffle, bench, crops;
+	bool boxes, shuffle, bench, crops, planes;
 };
 
 /* Without a vocabulary captions are shown, but no ids. */
@@ -36,6 +36,7 @@ static int loader_options(const struct config *c, struct wl_loader_opts *o, stru
 		.threads = c->threads ? (int)c->threads : (int)wl_cores(), .limit = c->limit,
 		.mix = c->mix, .world = (int)c->world, .rank = (int)c->rank,
 		.max_bad_rate = c->max_bad_rate, .crops_only = c->crops && c->bench,
+		.planes_only = c->planes && c->bench,
 	};
 	if (c->samples < 1 || c->samples > 1000000)
 		return wl_err_set(err, WL_EUSAGE,
@@ -121,6 +122,8 @@ int main(int argc, char **argv)
 		{"bench", WL_OPT_BOOL, &c.bench, NULL, "measure images a second", false},
 		{"crops", WL_OPT_BOOL, &c.crops, NULL,
 			"measure what a GPU is given: crops of bytes, colours not changed", false},
+		{"planes", WL_OPT_BOOL, &c.planes, NULL,
+			"measure what a GPU that resizes is given: decoded, and no more", false},
 		{NULL, WL_OPT_BOOL, NULL, NULL, NULL, false},
 	};
 	struct wl_opts o = {

@@ -81,18 +81,17 @@ void wl_pixels_free(struct wl_pixels *p)
 	free(p);
 }
 
-/* Half of the normalised Gaussian of radius ceil(3 sigma), at most side - 1 (reflection
- * needs that); beyond 3 sigma lie 0.3 % of its weight. */
-static void make_kernel(struct wl_pixels *p, float sigma)
+int wl_blur_kernel(float sigma, int side, float *kernel)
 {
 	double sum = 0, s = sigma;
 	int r = (int)ceil(3 * s), k;
 
-	p->radius = r < p->side - 1 ? r : p->side - 1;
-	for (k = 0; k <= p->radius; k++)
+	r = r < side - 1 ? r : side - 1;
+	for (k = 0; k <= r; k++)
 		sum += (k ? 2 : 1) * exp(-0.5 * (k / s) * (k / s));
-	for (k = 0; k <= p->radius; k++)
-		p->kernel[k] = (float)(exp(-0.5 * (k / s) * (k / s)) / sum);
+	for (k = 0; k <= r; k++)
+		kernel[k] = (float)(exp(-0.5 * (k / s) * (k / s)) / sum);
+	return r;
 }
 
 void wl_pixels_begin(struct wl_pixels *p, const struct wl_augment_params *params,
@@ -110,7 +109,7 @@ void wl_pixels_begin(struct wl_pixels *p, const struct wl_augment_params *params
 			p->contrast_at = i;
 	p->radius = -1;
 	if (params->blur_sigma > 0)
-		make_kernel(p, params->blur_sigma);
+		p->radius = wl_blur_kernel(params->blur_sigma, p->side, p->kernel);
 	for (i = 0; i < 3; i++) {
 		p->scale[i] = 1.0f / std[i];
 		p->shift[i] = mean[i] / std[i];

@@ -8,6 +8,7 @@
 #include "clean/wordpiece.h"
 #include "ingest/image.h"
 #include "loader/decode.h"
+#include "loader/planes_make.h"
 #include "loader/regions.h"
 #include "ops/hash.h"
 #include "ops/json.h"
@@ -28,6 +29,7 @@ struct wl_worker {
 	struct wl_decoder *decoder;
 	struct wl_resizer *resizer;
 	struct wl_pixels *pixels;
+	struct wl_plane_maker *maker; /* with planes_only */
 	struct wl_buf jpg, json;
 	struct wl_worker_times times;
 	double decode_s; /* of the picture in hand */
@@ -83,7 +85,9 @@ struct wl_worker *wl_worker_new(const struct wl_loader_opts *o, struct wl_shards
 	w->decoder = wl_decoder_new(err);
 	w->resizer = w->decoder ? wl_resizer_new(o->image_px, err) : NULL;
 	w->pixels = w->resizer ? wl_pixels_new(o->image_px, err) : NULL;
-	if (!w->pixels) {
+	if (w->pixels && o->planes_only)
+		w->maker = wl_plane_maker_new(o->image_px, err);
+	if (!w->pixels || (o->planes_only && !w->maker)) {
 		wl_worker_free(w);
 		return NULL;
 	}
@@ -97,6 +101,7 @@ void wl_worker_free(struct wl_worker *w)
 	wl_decoder_free(w->decoder);
 	wl_resizer_free(w->resizer);
 	wl_pixels_free(w->pixels);
+	wl_plane_maker_free(w->maker);
 	wl_buf_release(&w->jpg);
 	wl_buf_release(&w->json);
 	free(w);
@@ -144,6 +149,24 @@ static void to_crops(void *sink, int y, const float *const rgb[3])
 	}
 }
 
+static int make_pixels(struct wl_worker *w, const struct wl_region *region, struct wl_row *row,
+	struct wl_err *err)
+{
+	const struct wl_augment_params *p = row->params;
+
+	if (w->maker)
+		return wl_planes_make(w->maker, region, p, w->resizer, timed_strip, w, row->area,
+			row->planes, err);
+	w->crops = row->crops;
+	if (!row->crops)
+		wl_pixels_begin(w->pixels, p, w->o->mean, w->o->std, row->pixels);
+	WL_TRY(wl_resizer_run(w->resizer, region, p->flip, timed_strip, w,
+		row->crops ? to_crops : to_pixels, w, err));
+	if (!row->crops)
+		wl_pixels_finish(w->pixels);
+	return 0;
+}
+
 /* Draws the parameters, decodes what they ask for and makes the row's picture. */
 static int make_picture(struct wl_worker *w, int64_t epoch, int64_t sample, struct wl_row *row,
 	struct wl_err *err)
@@ -162,13 +185,7 @@ static int make_picture(struct wl_worker *w, int64_t epoch, int64_t sample, stru
 		o->image_px, whole ? 2 : 1, &region, err));
 	t1 = now();
 	w->decode_s = t1 - t0;
-	w->crops = row->crops;
-	if (!row->crops)
-		wl_pixels_begin(w->pixels, p, o->mean, o->std, row->pixels);
-	WL_TRY(wl_resizer_run(w->resizer, &region, p->flip, timed_strip, w,
-		row->crops ? to_crops : to_pixels, w, err));
-	if (!row->crops)
-		wl_pixels_finish(w->pixels);
+	WL_TRY(make_pixels(w, &region, row, err));
 	w->times.decode_s += w->decode_s;
 	w->times.augment_s += now() - t0 - w->decode_s;
 	return 0;

@@ -23,6 +23,8 @@ void wl_texts_release(struct wl_texts *t);
 struct wl_row {
 	float *pixels;  /* [S,S,3], or NULL with crops_only */
 	uint8_t *crops; /* [S,S,3], or NULL */
+	uint8_t *area;  /* [wl_planes_area(S)] and its picture with planes_only, or NULL */
+	struct wl_planes *planes;
 	struct wl_augment_params *params;
 	float *boxes;       /* [R,4] */
 	float *region_mask; /* [R] */

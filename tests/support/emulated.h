@@ -45,7 +45,8 @@ template <typename F> static inline void emulate(int64_t blocks, bool fibers, F 
 
 typedef void *cudaStream_t;
 typedef enum { cudaSuccess, cudaErrorMemoryAllocation } cudaError_t;
-enum { cudaMemcpyDefault };
+typedef void *cudaEvent_t;
+enum { cudaMemcpyDefault, cudaStreamNonBlocking, cudaEventDisableTiming, cudaHostAllocDefault };
 
 static inline cudaError_t cudaMalloc(void **p, size_t bytes)
 {
@@ -76,6 +77,40 @@ static inline cudaError_t cudaStreamCreate(cudaStream_t *s)
 {
 	*s = NULL;
 	return cudaSuccess;
+}
+static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, int)
+{
+	return cudaStreamCreate(s);
+}
+/* Everything is done when it is called, so that an event has always come. */
+static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, int)
+{
+	*e = NULL;
+	return cudaSuccess;
+}
+static inline cudaError_t cudaEventDestroy(cudaEvent_t)
+{
+	return cudaSuccess;
+}
+static inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t)
+{
+	return cudaSuccess;
+}
+static inline cudaError_t cudaEventSynchronize(cudaEvent_t)
+{
+	return cudaSuccess;
+}
+static inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned)
+{
+	return cudaSuccess;
+}
+static inline cudaError_t cudaHostAlloc(void **p, size_t bytes, int)
+{
+	return cudaMalloc(p, bytes);
+}
+static inline cudaError_t cudaFreeHost(void *p)
+{
+	return cudaFree(p);
 }
 static inline cudaError_t cudaStreamDestroy(cudaStream_t)
 {

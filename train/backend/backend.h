@@ -184,6 +184,8 @@ struct wl_adamw_range {
 	float lr, weight_decay; /* decoupled: w -= lr * decay * w, as torch.optim.AdamW */
 };
 
+struct wl_picture_ops;
+
 struct wl_backend {
 	const char *name; /* "cpu", "cuda" */
 	void *impl;	  /* the backend's own state */
@@ -220,6 +222,9 @@ struct wl_backend {
 	/* Sum of squares in double, in a fixed order: the same bits for any thread count.
 	 * A NaN or infinity anywhere makes the result not finite. */
 	double (*sum_squares)(struct wl_backend *be, const float *x, int64_t n);
+
+	/* Pictures made on the device (train/backend/pictures.h); NULL: there is no such thing. */
+	const struct wl_picture_ops *pictures;
 
 	void (*close)(struct wl_backend *be);
 };

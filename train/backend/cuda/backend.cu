@@ -195,6 +195,7 @@ static void fill_table(struct wl_backend *be)
 	be->adamw = wl_cuda_adamw;
 	be->ema = wl_cuda_ema;
 	be->sum_squares = wl_cuda_sum_squares;
+	be->pictures = wl_cuda_pictures();
 	be->close = cuda_close;
 }
 

@@ -404,6 +404,9 @@ void wl_cuda_colsum_end(
 		struct wl_err *err)
 #define CUDA_SCRATCH(name) size_t name(const struct wl_op *op)
 
+/* augment.cu: the making of pictures, train/backend/pictures.h */
+extern "C" const struct wl_picture_ops *wl_cuda_pictures(void);
+
 /* elementwise.cu */
 CUDA_RUN(wl_cuda_add);
 CUDA_RUN(wl_cuda_scale);

@@ -1,0 +1,19 @@
+/* Fills areas of planes.h: what a worker does in place of resizing. */
+#ifndef WL_LOADER_PLANES_MAKE_H
+#define WL_LOADER_PLANES_MAKE_H
+
+#include "loader/augment.h"
+#include "loader/resize.h"
+
+struct wl_plane_maker; /* one worker's; keeps its buffers between pictures */
+struct wl_plane_maker *wl_plane_maker_new(int side, struct wl_err *err);
+void wl_plane_maker_free(struct wl_plane_maker *m);
+
+/* The region's picture into area [wl_planes_area(side)]; out->area is left alone.  strips and
+ * source as of wl_resizer_run; `resizer` does what does not fit.  Fails with what the source said,
+ * or out of memory. */
+WL_MUST_CHECK int wl_planes_make(struct wl_plane_maker *m, const struct wl_region *region,
+	const struct wl_augment_params *params, struct wl_resizer *resizer, wl_strip_fn *strips,
+	void *source, uint8_t *area, struct wl_planes *out, struct wl_err *err);
+
+#endif

@@ -1,0 +1,525 @@
+/*
+ * Pictures as a GPU takes them (loader/planes.h) become what the loader makes itself: by a plain
+ * reading of the header here, and by the GPU's kernels where the program is linked with them
+ * (emulated, or under `make test-gpu` themselves).
+ */
+#include "clean/wordpiece.h"
+#include "ingest/image.h"
+#include "loader/augment.h"
+#include "loader/augment_formula.h"
+#include "loader/decode.h"
+#include "loader/loader.h"
+#include "loader/planes_make.h"
+#include "ops/file.h"
+#include "ops/hash.h"
+#include "tests/support/cm.h"
+#include "tests/support/shardset.h"
+#include "train/backend/pictures.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <jpeglib.h>
+
+enum { S = 40, PX = S * S, N = 30, R = 5, LEN = 8 };
+
+static const float mean[3] = {0.485f, 0.456f, 0.406f}, std[3] = {0.229f, 0.224f, 0.225f};
+
+/* A thousandth of a grey level: what the order of float sums makes, and no more. */
+static const double bound = 1e-3;
+static struct wl_err err;
+
+struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err) __attribute__((weak));
+
+static void must(int rc)
+{
+	if (rc < 0)
+		fail_msg("%s", err.msg);
+}
+
+/* The largest difference of two normalised pictures in grey levels. */
+static double apart(const float *a, const float *b)
+{
+	double worst = 0;
+
+	for (int i = 0; i < 3 * PX; i++) {
+		double d = fabs((double)a[i] - (double)b[i]) * 255 * (double)std[i % 3];
+
+		worst = d > worst || isnan(d) ? d : worst;
+	}
+	return worst;
+}
+
+/* --- the header, read plainly --- */
+
+static float weighted(const uint8_t *area, const struct wl_stored_plane *s, int x, int y)
+{
+	const int32_t *sx = (const void *)(area + s->across.start);
+	const int32_t *sy = (const void *)(area + s->down.start);
+	const float *wx = (const void *)(area + s->across.weight);
+	const float *wy = (const void *)(area + s->down.weight);
+	double sum = 0;
+
+	for (int j = 0; j < s->across.taps; j++)
+		for (int k = 0; k < s->down.taps; k++)
+			sum += (double)wx[x * s->across.taps + j] *
+			       (double)wy[y * s->down.taps + k] *
+			       area[s->data + (size_t)((sy[y] + k) * s->pitch + sx[x] + j)];
+	return (float)sum;
+}
+
+static void render(const struct wl_planes *p, const uint8_t *area, float *out)
+{
+	struct wl_pixels *px = wl_pixels_new(S, &err);
+	float row[3][S];
+	const float *const rgb[3] = {row[0], row[1], row[2]};
+
+	assert_non_null(px);
+	wl_pixels_begin(px, &p->params, mean, std, out);
+	for (int y = 0; y < S; y++) {
+		for (int x = 0; x < S; x++) {
+			for (int c = 0; c < 3; c++) {
+				int k = p->planes == 1 ? 0 : c;
+				const float *f = (const void *)(area + p->plane[0].data);
+
+				row[c][x] = p->planes ? weighted(area, &p->plane[k], x, y)
+						      : f[(c * S + y) * S + x];
+			}
+			if (p->ycc)
+				wl_aug_ycc(&row[0][x], &row[1][x], &row[2][x]);
+		}
+		wl_pixels_row(px, rgb);
+	}
+	wl_pixels_finish(px);
+	wl_pixels_free(px);
+}
+
+/* --- on the GPU --- */
+
+static float from_bf16(uint16_t bits)
+{
+	uint32_t u = (uint32_t)bits << 16;
+	float f;
+
+	memcpy(&f, &u, sizeof(f));
+	return f;
+}
+
+struct gpu {
+	struct wl_backend *be;
+	struct wl_pictures *pictures;
+	enum wl_dtype dtype;
+};
+
+static struct gpu gpu_open(int64_t batch, enum wl_dtype dtype)
+{
+	struct wl_pictures_opts o = {.batch = batch, .px = S, .dtype = dtype};
+	struct gpu g = {.dtype = dtype};
+
+	memcpy(o.mean, mean, sizeof(mean));
+	memcpy(o.std, std, sizeof(std));
+	g.be = wl_backend_cuda_open(0, &err);
+	if (!g.be)
+		fail_msg("%s", err.msg);
+	assert_non_null(g.be->pictures);
+	g.pictures = g.be->pictures->open(g.be, &o, &err);
+	if (!g.pictures)
+		fail_msg("%s", err.msg);
+	return g;
+}
+
+static void gpu_close(struct gpu *g)
+{
+	g->be->pictures->close(g->pictures);
+	wl_backend_close(g->be);
+}
+
+/* The oldest batch begun, n pictures of it, as floats. */
+static void gpu_take(struct gpu *g, int64_t n, float *out)
+{
+	size_t count = (size_t)n * 3 * PX;
+	uint16_t *half = malloc(count * sizeof(*half));
+	void *data;
+
+	must(g->be->pictures->take(g->pictures, &data, &err));
+	if (g->dtype == WL_F32) {
+		g->be->download(g->be, out, data, count * sizeof(float));
+	} else {
+		g->be->download(g->be, half, data, count * sizeof(*half));
+		for (size_t i = 0; i < count; i++)
+			out[i] = from_bf16(half[i]);
+	}
+	free(half);
+	must(g->be->sync(g->be, &err));
+}
+
+/* --- one picture of every form --- */
+
+struct form {
+	int w, h;          /* of the source */
+	int sub_h, sub_v;  /* luma sampling factors; 0: PNG's way, RGB in memory */
+	bool grey;
+	int x, y, cw, ch;  /* the crop; cw 0: whole */
+};
+
+static void draw(struct wl_image *im, int w, int h)
+{
+	*im = (struct wl_image){w, h, 3, malloc((size_t)w * (size_t)h * 3)};
+	assert_non_null(im->data);
+	for (int i = 0; i < w * h * 3; i++)
+		im->data[i] = (uint8_t)(128 + 90 * sin(i % 3 + i / 3 % w * 0.11) *
+						      cos(i / 3 / w * 0.17) +
+					(int)(wl_rand64(1, 2, (uint64_t)i) % 30));
+}
+
+static void encode(const struct wl_image *im, const struct form *f, uint8_t **out,
+	unsigned long *n)
+{
+	struct jpeg_compress_struct c;
+	struct jpeg_error_mgr e;
+
+	c.err = jpeg_std_error(&e);
+	jpeg_create_compress(&c);
+	*out = NULL;
+	*n = 0;
+	jpeg_mem_dest(&c, out, n);
+	c.image_width = (JDIMENSION)im->width;
+	c.image_height = (JDIMENSION)im->height;
+	c.input_components = 3;
+	c.in_color_space = JCS_RGB;
+	jpeg_set_defaults(&c);
+	if (f->grey) {
+		jpeg_set_colorspace(&c, JCS_GRAYSCALE);
+	} else {
+		c.comp_info[0].h_samp_factor = f->sub_h;
+		c.comp_info[0].v_samp_factor = f->sub_v;
+	}
+	jpeg_start_compress(&c, TRUE);
+	while (c.next_scanline < c.image_height) {
+		JSAMPROW row = im->data + (size_t)c.next_scanline * (size_t)im->width * 3;
+
+		jpeg_write_scanlines(&c, &row, 1);
+	}
+	jpeg_finish_compress(&c);
+	jpeg_destroy_compress(&c);
+}
+
+struct tools {
+	struct wl_decoder *d;
+	struct wl_resizer *r;
+	struct wl_pixels *px;
+	struct wl_plane_maker *m;
+};
+
+static void emit(void *sink, int y, const float *const rgb[3])
+{
+	(void)y;
+	wl_pixels_row(sink, rgb);
+}
+
+static void begin(struct tools *t, const struct form *f, const uint8_t *jpg, unsigned long n,
+	const struct wl_augment_params *p, struct wl_region *g)
+{
+	int w, h;
+
+	(void)f;
+	must(wl_decoder_open(t->d, jpg, n, &w, &h, &err));
+	must(wl_decoder_region(t->d, p->crop_x, p->crop_y, p->crop_w, p->crop_h, S, 1, g, &err));
+}
+
+/* The picture of form f both ways: `want` as the loader makes it, and its planes. */
+static void both_ways(struct tools *t, const struct form *f, uint64_t seed, float *want,
+	uint8_t *area, struct wl_planes *planes)
+{
+	struct wl_augment_params p;
+	struct wl_augment a;
+	struct wl_image im;
+	struct wl_region g;
+	unsigned long n;
+	uint8_t *jpg;
+
+	must(wl_augment_preset("paper", &a, &err));
+	a.jitter = a.blur = 0.8;
+	draw(&im, f->w, f->h);
+	encode(&im, f, &jpg, &n);
+	wl_augment_draw(&a, f->w, f->h, S, seed, 0, 0, &p);
+	if (f->cw)
+		p.crop_x = f->x, p.crop_y = f->y, p.crop_w = f->cw, p.crop_h = f->ch;
+	begin(t, f, jpg, n, &p, &g);
+	wl_pixels_begin(t->px, &p, mean, std, want);
+	must(wl_resizer_run(t->r, &g, p.flip, wl_decoder_strip, t->d, emit, t->px, &err));
+	wl_pixels_finish(t->px);
+	begin(t, f, jpg, n, &p, &g);
+	/* What is not written must not matter. */
+	memset(area, 0x55, wl_planes_area(S));
+	must(wl_planes_make(t->m, &g, &p, t->r, wl_decoder_strip, t->d, area, planes, &err));
+	assert_true(planes->bytes <= wl_planes_area(S));
+	free(jpg);
+	wl_image_release(&im);
+}
+
+static const struct form forms[] = {
+	{200, 150, 2, 2, false, 0, 0, 0, 0}, {200, 150, 2, 1, false, 0, 0, 0, 0},
+	{200, 150, 1, 1, false, 0, 0, 0, 0}, {200, 150, 1, 2, false, 0, 0, 0, 0},
+	{201, 151, 2, 2, false, 0, 0, 0, 0}, {201, 151, 1, 1, true, 0, 0, 0, 0},
+	{333, 77, 2, 2, false, 0, 0, 0, 0}, {33, 27, 2, 2, false, 0, 0, 0, 0},
+	{5, 3, 2, 2, false, 0, 0, 0, 0}, {1, 1, 1, 1, false, 0, 0, 1, 1},
+	{640, 480, 2, 2, false, 200, 100, 300, 280}, {640, 480, 4, 1, false, 639, 479, 1, 1},
+	{400, 300, 2, 2, false, 17, 33, 61, 59}, {400, 300, 2, 2, false, 399, 0, 1, 300},
+	/* A panorama: more samples than the area holds, so resized by the loader. */
+	{2000, 60, 1, 1, false, 0, 0, 2000, 60}, {2000, 60, 1, 1, true, 0, 0, 2000, 60},
+};
+enum { FORMS = sizeof(forms) / sizeof(*forms) };
+
+struct cases {
+	struct tools t;
+	float want[FORMS][3 * PX];
+	uint8_t *areas;
+	struct wl_planes planes[FORMS];
+};
+
+static struct cases *make_cases(uint64_t seed)
+{
+	struct cases *c = calloc(1, sizeof(*c));
+
+	assert_non_null(c);
+	c->areas = aligned_alloc(4096, FORMS * wl_planes_area(S));
+	c->t = (struct tools){wl_decoder_new(&err), wl_resizer_new(S, &err), wl_pixels_new(S, &err),
+		wl_plane_maker_new(S, &err)};
+	assert_true(c->areas && c->t.d && c->t.r && c->t.px && c->t.m);
+	for (int i = 0; i < FORMS; i++) {
+		c->planes[i].area = i;
+		both_ways(&c->t, &forms[i], seed + (uint64_t)i, c->want[i],
+			c->areas + (size_t)i * wl_planes_area(S), &c->planes[i]);
+	}
+	return c;
+}
+
+static void free_cases(struct cases *c)
+{
+	wl_decoder_free(c->t.d);
+	wl_resizer_free(c->t.r);
+	wl_pixels_free(c->t.px);
+	wl_plane_maker_free(c->t.m);
+	free(c->areas);
+	free(c);
+}
+
+static void compare(const char *by, int form, const float *want, const float *got, double limit)
+{
+	double worst = apart(want, got);
+
+	if (!(worst <= limit))
+		fail_msg("form %d (%d x %d) by %s: %g grey levels apart, over %g", form,
+			forms[form].w, forms[form].h, by, worst, limit);
+}
+
+static void planes_say_the_picture(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed < 200; seed += 60) {
+		struct cases *c = make_cases(seed);
+		float *got = malloc(3 * PX * sizeof(float));
+
+		for (int i = 0; i < FORMS; i++) {
+			render(&c->planes[i], c->areas + (size_t)i * wl_planes_area(S), got);
+			compare("the header", i, c->want[i], got, bound);
+		}
+		assert_int_equal(c->planes[FORMS - 2].planes, 0);
+		assert_int_equal(c->planes[5].planes, 1);
+		/* A broken weight must show. */
+		((float *)(void *)(c->areas + c->planes[0].plane[0].down.weight))[0] += 0.01f;
+		render(&c->planes[0], c->areas, got);
+		assert_true(apart(c->want[0], got) > bound);
+		free(got);
+		free_cases(c);
+	}
+}
+
+static void gpu_makes_the_picture(void **state)
+{
+	float *got;
+
+	(void)state;
+	if (!wl_backend_cuda_open) {
+		printf("SKIPPED: this build has no GPU kernels, nor their emulation\n");
+		skip();
+	}
+	got = malloc(FORMS * 3 * PX * sizeof(float));
+	for (int half = 0; half < 2; half++) {
+		struct gpu g = gpu_open(FORMS, half ? WL_BF16 : WL_F32);
+		struct cases *a = make_cases(7), *b = make_cases(77);
+
+		/* Two batches begun, the first taken, a third begun: each as it is. */
+		must(g.be->pictures->start(
+			g.pictures, a->areas, wl_planes_area(S), a->planes, FORMS, &err));
+		must(g.be->pictures->start(
+			g.pictures, b->areas, wl_planes_area(S), b->planes, FORMS, &err));
+		for (int turn = 0; turn < 3; turn++) {
+			const struct cases *c = turn % 2 ? b : a;
+
+			gpu_take(&g, FORMS, got);
+			if (turn == 0)
+				must(g.be->pictures->start(g.pictures, a->areas, wl_planes_area(S),
+					a->planes, FORMS, &err));
+			for (int i = 0; i < FORMS; i++) /* bf16: half of 2^-7 of at most 2.64 */
+				compare(half ? "the GPU in bf16" : "the GPU", i, c->want[i],
+					got + i * 3 * PX, half ? 255 * 0.229 * 0.011 : bound);
+		}
+		free_cases(a);
+		free_cases(b);
+		gpu_close(&g);
+	}
+	free(got);
+}
+
+/* --- through the loader --- */
+
+struct fixture {
+	char dir[64], set[96];
+	struct wl_vocab *vocab;
+};
+
+static int setup(void **state)
+{
+	static const char vocab[] = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n图\n片\n";
+	struct fixture *f = calloc(1, sizeof(*f));
+	struct wl_toy_set set;
+
+	assert_non_null(f);
+	snprintf(f->dir, sizeof(f->dir), "/tmp/wl-pictures-XXXXXX");
+	assert_non_null(mkdtemp(f->dir));
+	snprintf(f->set, sizeof(f->set), "%s/set", f->dir);
+	must(wl_mkdir_p(f->set, &err));
+	set = (struct wl_toy_set){f->set, "train", N, 10, 1, 3, 8, true, 0, false};
+	wl_toy_set_write(&set);
+	f->vocab = wl_vocab_parse(vocab, sizeof(vocab) - 1, "vocab", &err);
+	assert_non_null(f->vocab);
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	wl_vocab_free(f->vocab);
+	must(wl_remove_tree(f->dir, &err));
+	free(f);
+	return 0;
+}
+
+static struct wl_loader *open_loader(const struct fixture *f, bool shuffle, bool planes,
+	struct wl_loader_memory memory)
+{
+	struct wl_loader_opts o = {.dir = f->set, .split = "train", .batch = 7, .image_px = S,
+		.regions = R, .grid = 2, .use_boxes = true, .text_len = LEN, .vocab = f->vocab,
+		.shuffle = shuffle, .seed = 5, .world = 1, .threads = 2, .prefetch = 1,
+		.max_bad_rate = 0.5, .planes_only = planes, .hold = planes ? 2 : 0,
+		.memory = memory};
+	struct wl_loader *l;
+
+	memcpy(o.mean, mean, sizeof(mean));
+	memcpy(o.std, std, sizeof(std));
+	must(wl_augment_preset("paper", &o.augment, &err));
+	l = wl_loader_open(&o, &err);
+	if (!l)
+		fail_msg("%s", err.msg);
+	return l;
+}
+
+static void *lend(void *user, size_t bytes, struct wl_err *e)
+{
+	(void)e;
+	++*(int *)user;
+	return aligned_alloc(4096, bytes);
+}
+
+static void take_back(void *user, void *p)
+{
+	--*(int *)user;
+	free(p);
+}
+
+static void check_batch(const struct wl_batch *a, const struct wl_batch *b)
+{
+	float *got = malloc(3 * PX * sizeof(float));
+
+	assert_null(b->pixels);
+	assert_int_equal(a->n, b->n);
+	assert_memory_equal(a->samples, b->samples, (size_t)a->n * sizeof(*a->samples));
+	assert_memory_equal(a->params, b->params, (size_t)a->n * sizeof(*a->params));
+	assert_memory_equal(a->boxes, b->boxes, (size_t)a->n * R * 4 * sizeof(float));
+	for (int64_t i = 0; i < a->n; i++) {
+		double worst;
+
+		render(&b->planes[i], b->areas + (size_t)b->planes[i].area * b->area_bytes, got);
+		worst = apart(a->pixels + i * 3 * PX, got);
+		if (!(worst <= bound))
+			fail_msg("sample %lld: %g grey levels apart", (long long)a->samples[i],
+				worst);
+	}
+	free(got);
+}
+
+/* Shuffled and in order (where bad samples shorten batches), from borrowed memory. */
+static void loader_gives_planes(void **state)
+{
+	const struct fixture *f = *state;
+	int lent = 0;
+
+	for (int shuffle = 0; shuffle < 2; shuffle++) {
+		struct wl_loader *l =
+			open_loader(f, shuffle, false, (struct wl_loader_memory){0});
+		struct wl_loader *m = open_loader(
+			f, shuffle, true, (struct wl_loader_memory){lend, take_back, &lent});
+		const struct wl_batch *a, *b;
+		int more;
+
+		assert_int_equal(lent, 4); /* prefetch + 1 + hold */
+		for (int i = 0; i < 8; i++) {
+			more = wl_loader_next(l, &a, &err);
+			must(more);
+			assert_int_equal(wl_loader_next(m, &b, &err), more);
+			if (!more)
+				break;
+			check_batch(a, b);
+		}
+		wl_loader_close(l);
+		wl_loader_close(m);
+		assert_int_equal(lent, 0);
+	}
+}
+
+/* With hold 2 a batch is as it was when the next has come, and long enough for the threads to have
+ * written over it if they could. */
+static void held_batches_stay(void **state)
+{
+	struct wl_loader *m = open_loader(*state, true, true, (struct wl_loader_memory){0});
+	const struct wl_batch *first, *b;
+	uint64_t was;
+
+	must(wl_loader_next(m, &first, &err));
+	was = wl_hash64(first->areas, 7 * first->area_bytes, 0);
+	must(wl_loader_next(m, &b, &err));
+	assert_ptr_not_equal(first, b);
+	for (int i = 0; i < 50; i++)
+		usleep(1000);
+	assert_true(was == wl_hash64(first->areas, 7 * first->area_bytes, 0));
+	wl_loader_close(m);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(planes_say_the_picture),
+		cmocka_unit_test(gpu_makes_the_picture),
+		cmocka_unit_test(loader_gives_planes),
+		cmocka_unit_test(held_batches_stay),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
