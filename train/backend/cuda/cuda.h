@@ -459,6 +459,7 @@ CUDA_RUN(wl_cuda_embed_bwd);
 CUDA_RUN(wl_cuda_tokens);
 CUDA_RUN(wl_cuda_tokens_bwd);
 /* pool.cu */
+CUDA_SCRATCH(wl_cuda_pool_scratch);
 CUDA_SCRATCH(wl_cuda_roi_bwd_scratch);
 CUDA_RUN(wl_cuda_mean_hw);
 CUDA_RUN(wl_cuda_mean_hw_bwd);

@@ -1,157 +1,242 @@
-/* Batch norm with activation, drop path and residual in the same passes. */
-#include "train/backend/cuda/cuda.h"
+/*
+ * Batch norm with activation, drop path and residual in the same passes.
+ *
+ * Forward reads x twice (sums, then the result), backward x and g_y twice.  Where what reads the
+ * result normalises for itself (see cuda_norm), forward is the sums alone.  Where the result went
+ * into a squeeze-excite gate, backward takes the gradient of the gate's product and of the mean
+ * and makes g_y of them as it reads: g_y sigmoid(s) + g_mean / hw.
+ *
+ * Sums are of x less a rough mean, in f32 within a thread's rows (256 at most) and a block, in
+ * double over blocks, in a fixed order.
+ */
+#include "train/backend/cuda/image.h"
 
 struct bn {
-	struct columns at; /* rows of channels */
+	struct rows8 at;
+	struct cuda_act x, gy, residual, y; /* y: g_x in backward */
+	struct cuda_norm norm;
 	int64_t image_rows;
-	double all_rows;
 	struct cuda_draw draw; /* p: of a sample's branch to be dropped */
-	enum wl_act act;
+	struct cuda_act gate, g_mean; /* [N,C] */
+	const float *shift, *mean1, *mean2;
+	float *partial; /* [parts, 2, c] */
+	bool acc;
 };
+
+/* Scratch: sums [2 c]; shift, mean1, mean2 [c]; partial. */
+struct bn_scratch {
+	double *sums;
+	float *shift, *mean1, *mean2, *partial;
+};
+
+static struct bn_scratch bn_scratch_of(int64_t c, void *scratch)
+{
+	struct bn_scratch s;
+
+	s.sums = (double *)scratch;
+	s.shift = (float *)(s.sums + 2 * c);
+	s.mean1 = s.shift + c;
+	s.mean2 = s.mean1 + c;
+	s.partial = s.mean2 + c;
+	return s;
+}
+
+/* A chunk stays within an image where images are large, and where it must. */
+static struct rows8 bn_rows(const struct wl_op *op)
+{
+	const struct wl_shape *x = &op->in[0]->shape;
+	int64_t images = x->dim[0] > 0 ? x->dim[0] : 1, rows = wl_shape_rows(x) / images;
+	bool gated = op->kind == WL_OP_BATCH_NORM_BWD && op->in[5];
+
+	if (rows < 64 && !gated)
+		return rows8_of(1, images * rows, wl_shape_last(x));
+	return rows8_of(images, rows, wl_shape_last(x));
+}
 
 static struct bn bn_of(const struct wl_op *op, const struct wl_run *run)
 {
 	const struct wl_shape *x = &op->in[0]->shape;
-	struct wl_run none;
+	struct bn_scratch s = bn_scratch_of(wl_shape_last(x), run->scratch);
 	struct bn v;
 
-	memset(&none, 0, sizeof none);
-	v.at = columns_of(wl_shape_rows(x), wl_shape_last(x));
-	v.image_rows = v.at.rows / (x->dim[0] > 0 ? x->dim[0] : 1);
-	v.all_rows = (double)v.at.rows * (run && run->sum ? (double)run->world : 1);
-	v.draw = cuda_draw_of(op, run ? run : &none, 1);
-	v.act = op->attr.act;
+	memset(&v, 0, sizeof v);
+	v.at = bn_rows(op);
+	v.x = cuda_act_of(op->in[0]);
+	v.y = cuda_act_of(op->out[0]);
+	v.norm.gamma = cuda_f32(op->in[1]);
+	v.norm.beta = cuda_f32(op->in[2]);
+	v.norm.act = op->attr.act;
+	v.image_rows = wl_shape_rows(x) / (x->dim[0] > 0 ? x->dim[0] : 1);
+	v.draw = cuda_draw_of(op, run, 1);
+	v.shift = s.shift;
+	v.mean1 = s.mean1;
+	v.mean2 = s.mean2;
+	v.partial = s.partial;
+	v.acc = cuda_acc(op, 0);
 	return v;
 }
 
-/* Scratch: partial sums [chunks, 2, c]; shift, scale, offset, mean1, mean2 [c]; sums [2 c]. */
-struct bn_scratch {
-	double *sums;
-	float *partial, *shift, *a, *b, *mean1, *mean2;
-};
-
-static struct bn_scratch bn_scratch_of(const struct bn *v, void *scratch)
+static double all_rows(const struct wl_op *op, const struct wl_run *run)
 {
-	struct bn_scratch s;
-	s.sums = (double *)scratch;
-	s.shift = (float *)(s.sums + 2 * v->at.cols);
-	s.a = s.shift + v->at.cols;
-	s.b = s.a + v->at.cols;
-	s.mean1 = s.b + v->at.cols;
-	s.mean2 = s.mean1 + v->at.cols;
-	s.partial = s.mean2 + v->at.cols;
-	return s;
+	return (double)wl_shape_rows(&op->in[0]->shape) * (run->sum ? (double)run->world : 1);
 }
 
 size_t wl_cuda_bn_scratch(const struct wl_op *op)
 {
-	struct bn v = bn_of(op, NULL);
-	return (size_t)(v.at.cols * (2 * v.at.chunks + 5)) * sizeof(float) +
-	       (size_t)(2 * v.at.cols) * sizeof(double);
+	struct rows8 v = bn_rows(op);
+
+	return (size_t)(v.c * (2 * v.images * v.chunks + 3)) * sizeof(float) +
+	       (size_t)(2 * v.c) * sizeof(double);
 }
 
 /* A rough mean of each channel, so that no digits go in the difference of large numbers. */
-static __global__ void k_bn_shift(int64_t n, int64_t rows, const float *x, float *shift)
+static __global__ void k_bn_shift(int64_t n, int64_t rows, struct cuda_act x, float *shift)
 {
 	EACH(j, n)
 	{
 		int64_t take = rows < 16 ? rows : 16, step = rows / (take > 0 ? take : 1);
 		float s = 0;
+
 		for (int64_t i = 0; i < take; i++)
-			s += x[i * step * n + j] / (float)take;
+			s += act_load(x, i * step * n + j) / (float)take;
 		shift[j] = s;
 	}
 }
 
-static __global__ void k_bn_sums(
-	struct columns v, const float *x, const float *shift, float *partial)
+/* partial: of x - shift and its square.  Reads x once. */
+CUDA_INLINE void bn_sums(const struct bn f, const int W)
 {
-	COLUMN_PLACE(v);
-	float s1 = 0, s2 = 0;
-	for (int64_t r = row_first; r < row_end; r += COLUMN_LANES) {
-		float d = x[r * v.cols + col] - shift[col];
-		s1 += d;
-		s2 += d * d;
+	struct place8 p = place8_of(f.at);
+	float s1[8], s2[8], shift[8], x[8];
+
+	CUDA_UNROLL
+	for (int k = 0; k < W; k++)
+		s1[k] = s2[k] = shift[k] = 0;
+	if (p.first < p.end)
+		load_f32(f.shift + p.ch, W, 0, shift);
+	for (int64_t r = p.first; r < p.end; r += f.at.lanes) {
+		load_wide(f.x, r * f.at.c + p.ch, W, x);
+		CUDA_UNROLL
+		for (int k = 0; k < W; k++) {
+			float d = x[k] - shift[k];
+
+			s1[k] += d;
+			s2[k] += d * d;
+		}
 	}
-	put_sums(v, chunk, col, s1, s2, partial);
+	put_lanes(f.at, W, s1, f.partial + 2 * p.part * f.at.c);
+	put_lanes(f.at, W, s2, f.partial + (2 * p.part + 1) * f.at.c);
+}
+KERNEL_8_1(k_bn_sums, bn_sums, struct bn)
+
+/* The sums over the parts of partial [parts, 2, n] of a block's 32 columns, for threads below
+ * COLUMN_WIDTH; eight lanes, added in their order.  All threads. */
+CUDA_INLINE void sum_parts(
+	int64_t n, int64_t parts, const float *partial, int64_t col, double *s1, double *s2)
+{
+	__shared__ double lanes[2][CUDA_THREADS];
+
+	*s1 = *s2 = 0;
+	for (int64_t k = threadIdx.x / COLUMN_WIDTH; col < n && k < parts; k += COLUMN_LANES) {
+		*s1 += (double)partial[2 * k * n + col];
+		*s2 += (double)partial[(2 * k + 1) * n + col];
+	}
+	lanes[0][threadIdx.x] = *s1;
+	lanes[1][threadIdx.x] = *s2;
+	__syncthreads();
+	if (threadIdx.x >= COLUMN_WIDTH)
+		return;
+	for (int l = 1; l < COLUMN_LANES; l++) {
+		*s1 += lanes[0][l * COLUMN_WIDTH + threadIdx.x];
+		*s2 += lanes[1][l * COLUMN_WIDTH + threadIdx.x];
+	}
 }
 
 /* sums [c, 2]: of x and its square, where ranks share statistics; else of x - shift. */
-static __global__ void k_bn_gather(int64_t n, struct columns v, const float *shift,
+static __global__ void k_bn_gather(int64_t n, int64_t parts, double rows, const float *shift,
 	const float *partial, double *sums, bool shared)
 {
-	EACH(j, n)
-	{
-		double s1 = 0, s2 = 0, rows = (double)v.rows;
-		for (int64_t k = 0; k < v.chunks; k++) {
-			s1 += (double)partial[2 * k * n + j];
-			s2 += (double)partial[(2 * k + 1) * n + j];
-		}
-		if (shared) {
-			double mean = (double)shift[j] + s1 / rows;
-			s2 = s2 - s1 * s1 / rows + rows * mean * mean;
-			s1 = rows * mean;
-		}
-		sums[2 * j] = s1;
-		sums[2 * j + 1] = s2;
+	int64_t j = (int64_t)blockIdx.x * COLUMN_WIDTH + threadIdx.x % COLUMN_WIDTH;
+	double s1, s2;
+
+	sum_parts(n, parts, partial, j, &s1, &s2);
+	if (threadIdx.x >= COLUMN_WIDTH || j >= n)
+		return;
+	if (shared) {
+		double mean = (double)shift[j] + s1 / rows;
+
+		s2 = s2 - s1 * s1 / rows + rows * mean * mean;
+		s1 = rows * mean;
 	}
+	sums[2 * j] = s1;
+	sums[2 * j + 1] = s2;
 }
 
 struct bn_stats {
-	const float *gamma, *beta;
 	float *run_mean, *run_var, *saved;
 	double rows, momentum, eps;
 };
 
-/* mean and 1/std into saved, y = a x + b; the running statistics move. */
-static __global__ void k_bn_stats(int64_t n, struct bn_stats s, const double *sums,
-	const float *shift, float *a, float *b)
+/* mean and 1/std into saved; the running statistics move, or without sums serve. */
+static __global__ void k_bn_stats(
+	int64_t n, struct bn_stats s, const double *sums, const float *shift)
 {
 	EACH(j, n)
 	{
-		double m, rstd;
+		double m = (double)s.run_mean[j], var = (double)s.run_var[j];
+
 		if (sums) {
-			double d = sums[2 * j] / s.rows, var = sums[2 * j + 1] / s.rows - d * d;
+			double d = sums[2 * j] / s.rows, unbiased;
+
+			var = sums[2 * j + 1] / s.rows - d * d;
 			var = var > 0 ? var : 0;
 			m = (shift ? (double)shift[j] : 0) + d;
-			rstd = 1.0 / sqrt(var + s.eps);
-			var = s.rows > 1 ? var * s.rows / (s.rows - 1) : var;
+			unbiased = s.rows > 1 ? var * s.rows / (s.rows - 1) : var;
 			s.run_mean[j] = (float)((1 - s.momentum) * (double)s.run_mean[j] +
 						s.momentum * m);
 			s.run_var[j] = (float)((1 - s.momentum) * (double)s.run_var[j] +
-					       s.momentum * var);
-		} else {
-			m = (double)s.run_mean[j];
-			rstd = 1.0 / sqrt((double)s.run_var[j] + s.eps);
+					       s.momentum * unbiased);
 		}
 		s.saved[j] = (float)m;
-		s.saved[n + j] = (float)rstd;
-		a[j] = s.gamma[j] * (float)rstd;
-		b[j] = s.beta[j] - (float)m * a[j];
+		s.saved[n + j] = (float)(1.0 / sqrt(var + s.eps));
 	}
 }
 
-static __device__ inline float bn_keep(const struct bn *v, int64_t row)
+/* What the branch of a row's sample is multiplied by. */
+CUDA_INLINE float bn_keep(const struct bn *v, int64_t row)
 {
 	return v->draw.p > 0 ? draw_keep(v->draw, row / v->image_rows) : 1.0f;
 }
 
-static __global__ void k_bn_apply(int64_t n, struct bn v, const float *x, const float *a,
-	const float *b, const float *residual, float *y)
+/* y = act(a x + b) keep + residual.  Reads x (and the residual), writes y. */
+CUDA_INLINE void bn_apply(const struct bn f, const int W)
 {
-	EACH(i, n)
-	{
-		int64_t j = i % v.at.cols;
-		y[i] = wl_act_value(v.act, x[i] * a[j] + b[j]) * bn_keep(&v, i / v.at.cols) +
-		       (residual ? residual[i] : 0.0f);
+	struct place8 p = place8_of(f.at);
+	float a[8], b[8], x[8], res[8];
+
+	load_lines(f.norm, f.at.c, p.ch, W, a, b);
+	for (int64_t r = p.first; r < p.end; r += f.at.lanes) {
+		int64_t i = r * f.at.c + p.ch;
+		float keep = bn_keep(&f, r);
+
+		load_wide(f.x, i, W, x);
+		if (f.residual.p)
+			load_wide(f.residual, i, W, res);
+		CUDA_UNROLL
+		for (int k = 0; k < W; k++)
+			x[k] = norm_act(f.norm.act, x[k] * a[k] + b[k]) * keep +
+			       (f.residual.p ? res[k] : 0.0f);
+		store_wide(f.y, i, W, x);
 	}
 }
+KERNEL_8_1(k_bn_apply, bn_apply, struct bn)
 
 /* Sums over the ranks by way of the host, which is where the ranks meet. */
 static int sum_ranks(struct cuda *c, const struct wl_run *run, double *sums, int64_t n,
 	struct wl_err *err)
 {
 	double *host = (double *)malloc((size_t)n * sizeof *host);
+
 	if (!host)
 		return wl_err_nomem(err, "batch norm's sums", (size_t)n * sizeof *host);
 	c->be.download(&c->be, host, sums, (size_t)n * sizeof *host);
@@ -161,116 +246,221 @@ static int sum_ranks(struct cuda *c, const struct wl_run *run, double *sums, int
 	return 0;
 }
 
-/* a x + b: the value before the activation; saved: mean, 1/std. */
-static __global__ void k_bn_line(int64_t n, const float *gamma, const float *beta,
-	const float *saved, float *a, float *b)
+static int find_stats(struct cuda *c, const struct wl_op *op, const struct wl_run *run,
+	const struct bn *v, struct wl_err *err)
 {
-	EACH(j, n)
-	{
-		a[j] = gamma[j] * saved[n + j];
-		b[j] = beta[j] - saved[j] * a[j];
+	int64_t ch = v->at.c, rows = wl_shape_rows(&op->in[0]->shape);
+	struct bn_scratch s = bn_scratch_of(ch, run->scratch);
+	struct bn_stats stats = {cuda_f32(op->in[3]), cuda_f32(op->in[4]), cuda_f32(op->out[1]),
+		all_rows(op, run), (double)op->attr.momentum, (double)op->attr.eps};
+	bool shared = run->sum != NULL;
+
+	if (op->attr.use_running) {
+		CUDA_EACH(c, ch, k_bn_stats, stats, (const double *)NULL, (const float *)NULL);
+		return 0;
 	}
+	CUDA_EACH(c, ch, k_bn_shift, rows, v->x, s.shift);
+	RUN_8_1(c, v->at, k_bn_sums, *v);
+	CUDA_BLOCKS(c, cuda_ceil_div(ch, COLUMN_WIDTH), k_bn_gather, ch,
+		v->at.images * v->at.chunks, (double)rows, s.shift, s.partial, s.sums, shared);
+	if (shared)
+		WL_TRY(sum_ranks(c, run, s.sums, 2 * ch, err));
+	CUDA_EACH(c, ch, k_bn_stats, stats, s.sums, shared ? (const float *)NULL : s.shift);
+	return 0;
 }
 
 CUDA_RUN(wl_cuda_bn)
 {
 	struct bn v = bn_of(op, run);
-	struct bn_scratch s = bn_scratch_of(&v, run->scratch);
-	const float *x = cuda_f32(op->in[0]);
-	int64_t ch = v.at.cols, n = v.at.rows * ch;
-	struct bn_stats stats = {cuda_f32(op->in[1]), cuda_f32(op->in[2]), cuda_f32(op->in[3]),
-		cuda_f32(op->in[4]), cuda_f32(op->out[1]), v.all_rows, (double)op->attr.momentum,
-		(double)op->attr.eps};
-	if (op->attr.use_running) {
-		CUDA_EACH(c, ch, k_bn_stats, stats, (const double *)NULL, (const float *)NULL, s.a,
-			s.b);
-	} else if (op->attr.replay) { /* the statistics of this run are there already */
-		CUDA_EACH(c, ch, k_bn_line, stats.gamma, stats.beta, stats.saved, s.a, s.b);
-	} else {
-		bool shared = run->sum != NULL;
-		CUDA_EACH(c, ch, k_bn_shift, v.at.rows, x, s.shift);
-		CUDA_BLOCKS(c, v.at.chunks * v.at.tiles, k_bn_sums, v.at, x, s.shift, s.partial);
-		CUDA_EACH(c, ch, k_bn_gather, v.at, s.shift, s.partial, s.sums, shared);
-		if (shared)
-			WL_TRY(sum_ranks(c, run, s.sums, 2 * ch, err));
-		CUDA_EACH(c, ch, k_bn_stats, stats, s.sums, shared ? (const float *)NULL : s.shift,
-			s.a, s.b);
-	}
-	CUDA_EACH(c, n, k_bn_apply, v, x, s.a, s.b, cuda_f32(op->in[5]), cuda_f32(op->out[0]));
+
+	v.residual = cuda_act_of(op->in[5]);
+	v.norm.saved = cuda_f32(op->out[1]);
+	if (!op->attr.replay) /* else the statistics of this run are there already */
+		WL_TRY(find_stats(c, op, run, &v, err));
+	if (op->out[0])
+		RUN_8_1(c, v.at, k_bn_apply, v);
 	return 0;
 }
 
-/* Sums of g and g * xhat, g = g_y * keep * act'. */
-static __global__ void k_bn_bwd_sums(struct bn v, const float *x, const float *gy, const float *a,
-	const float *b, const float *saved, float *partial)
+/* --- backward --- */
+
+/* What a thread knows of its channels: a x + b is the value before the activation. */
+struct bn_line {
+	float a[8], b[8], gate[8], g_mean[8];
+};
+
+CUDA_INLINE void bn_lines(const struct bn *f, struct place8 p, const int W, struct bn_line *l)
 {
-	int64_t ch = v.at.cols;
-	COLUMN_PLACE(v.at);
-	float s1 = 0, s2 = 0;
-	for (int64_t r = row_first; r < row_end; r += COLUMN_LANES) {
-		float at = x[r * ch + col];
-		float g = gy[r * ch + col] * bn_keep(&v, r) *
-			  wl_act_grad(v.act, at * a[col] + b[col]);
-		s1 += g;
-		s2 += g * (at - saved[col]) * saved[ch + col];
-	}
-	put_sums(v.at, chunk, col, s1, s2, partial);
+	int64_t at = p.image * f->at.c + p.ch;
+
+	load_lines(f->norm, f->at.c, p.ch, W, l->a, l->b);
+	CUDA_UNROLL
+	for (int k = 0; k < 8; k++)
+		l->gate[k] = 1, l->g_mean[k] = 0;
+	if (!f->gate.p || p.first >= p.end)
+		return;
+	load_wide(f->gate, at, W, l->gate);
+	CUDA_UNROLL
+	for (int k = 0; k < W; k++)
+		l->gate[k] = wl_sigmoidf(l->gate[k]);
+	if (f->g_mean.p)
+		load_wide(f->g_mean, at, W, l->g_mean);
+	CUDA_UNROLL
+	for (int k = 0; k < W; k++)
+		l->g_mean[k] /= (float)f->image_rows;
 }
 
-static __global__ void k_bn_bwd_params(
-	int64_t n, const double *sums, float *g_gamma, float *g_beta)
+CUDA_CALL float norm_act_grad_any(enum wl_act act, float v)
+{
+	return wl_act_grad(act, v);
+}
+
+/* x and g = g_y keep act'(a x + b) of the row. */
+CUDA_INLINE void bn_grad(const struct bn *f, const struct bn_line *l, int64_t row, int64_t ch,
+	const int W, float x[8], float g[8])
+{
+	float keep = bn_keep(f, row);
+
+	load_wide(f->x, row * f->at.c + ch, W, x);
+	load_wide(f->gy, row * f->at.c + ch, W, g);
+	CUDA_UNROLL
+	for (int k = 0; k < W; k++) {
+		float z = x[k] * l->a[k] + l->b[k];
+
+		if (f->gate.p)
+			g[k] = g[k] * l->gate[k] + l->g_mean[k];
+		g[k] *= keep;
+		if (f->norm.act == WL_ACT_SILU)
+			g[k] *= wl_act_grad(WL_ACT_SILU, z);
+		else if (f->norm.act != WL_ACT_NONE)
+			g[k] *= norm_act_grad_any(f->norm.act, z);
+	}
+}
+
+/* partial: of g and g xhat.  Reads x and g_y. */
+CUDA_INLINE void bn_bwd_sums(const struct bn f, const int W)
+{
+	struct place8 p = place8_of(f.at);
+	struct bn_line l;
+	float s1[8], s2[8], mean[8], rstd[8], x[8], g[8];
+
+	CUDA_UNROLL
+	for (int k = 0; k < W; k++)
+		s1[k] = s2[k] = mean[k] = rstd[k] = 0;
+	bn_lines(&f, p, W, &l);
+	if (p.first < p.end) {
+		load_f32(f.norm.saved + p.ch, W, 0, mean);
+		load_f32(f.norm.saved + f.at.c + p.ch, W, 0, rstd);
+	}
+	for (int64_t r = p.first; r < p.end; r += f.at.lanes) {
+		bn_grad(&f, &l, r, p.ch, W, x, g);
+		CUDA_UNROLL
+		for (int k = 0; k < W; k++) {
+			s1[k] += g[k];
+			s2[k] += g[k] * (x[k] - mean[k]) * rstd[k];
+		}
+	}
+	put_lanes(f.at, W, s1, f.partial + 2 * p.part * f.at.c);
+	put_lanes(f.at, W, s2, f.partial + (2 * p.part + 1) * f.at.c);
+}
+KERNEL_8_1(k_bn_bwd_sums, bn_bwd_sums, struct bn)
+
+struct bn_ends {
+	int64_t parts;
+	const float *partial;
+	double *sums; /* of this rank, for the others; or NULL */
+	double rows;  /* 0: running statistics, which do not depend on x */
+	float *g_gamma, *g_beta, *mean1, *mean2;
+};
+
+CUDA_INLINE void bn_means(const struct bn_ends *e, int64_t j, double s1, double s2)
+{
+	e->mean1[j] = e->rows > 0 ? (float)(s1 / e->rows) : 0.0f;
+	e->mean2[j] = e->rows > 0 ? (float)(s2 / e->rows) : 0.0f;
+}
+
+static __global__ void k_bn_bwd_ends(int64_t n, struct bn_ends e)
+{
+	int64_t j = (int64_t)blockIdx.x * COLUMN_WIDTH + threadIdx.x % COLUMN_WIDTH;
+	double s1, s2;
+
+	sum_parts(n, e.parts, e.partial, j, &s1, &s2);
+	if (threadIdx.x >= COLUMN_WIDTH || j >= n)
+		return;
+	if (e.g_gamma)
+		e.g_gamma[j] += (float)s2;
+	if (e.g_beta)
+		e.g_beta[j] += (float)s1;
+	if (e.sums) {
+		e.sums[2 * j] = s1;
+		e.sums[2 * j + 1] = s2;
+	} else {
+		bn_means(&e, j, s1, s2);
+	}
+}
+
+static __global__ void k_bn_bwd_means(int64_t n, struct bn_ends e)
 {
 	EACH(j, n)
-	{
-		if (g_gamma)
-			g_gamma[j] += (float)sums[2 * j + 1];
-		if (g_beta)
-			g_beta[j] += (float)sums[2 * j];
-	}
+	bn_means(&e, j, e.sums[2 * j], e.sums[2 * j + 1]);
 }
 
-/* rows 0: running statistics, which do not depend on x. */
-static __global__ void k_bn_bwd_means(
-	int64_t n, const double *sums, double rows, float *mean1, float *mean2)
+/* gx [+]= a (g - mean(g) - xhat mean(g xhat)) = a g + q x + r.  Reads x and g_y, writes g_x, which
+ * may be g_y's memory: an element is read by the thread that writes it. */
+CUDA_INLINE void bn_bwd_data(const struct bn f, const int W)
 {
-	EACH(j, n)
-	{
-		mean1[j] = rows > 0 ? (float)(sums[2 * j] / rows) : 0.0f;
-		mean2[j] = rows > 0 ? (float)(sums[2 * j + 1] / rows) : 0.0f;
-	}
-}
+	struct place8 p = place8_of(f.at);
+	struct bn_line l;
+	float q[8], t[8], x[8], g[8], was[8];
 
-/* gx [+]= a (g - mean(g) - xhat mean(g xhat)) */
-static __global__ void k_bn_bwd_data(int64_t n, struct bn v, const float *x, const float *gy,
-	struct bn_scratch s, const float *saved, float *gx, bool acc)
-{
-	EACH(i, n)
-	{
-		int64_t ch = v.at.cols, j = i % ch;
-		float g = gy[i] * bn_keep(&v, i / ch) * wl_act_grad(v.act, x[i] * s.a[j] + s.b[j]);
-		float hat = (x[i] - saved[j]) * saved[ch + j];
-		gx[i] = old(gx, i, acc) + s.a[j] * (g - s.mean1[j] - hat * s.mean2[j]);
+	bn_lines(&f, p, W, &l);
+	CUDA_UNROLL
+	for (int k = 0; k < W; k++) {
+		q[k] = t[k] = 0;
+		if (p.first < p.end) {
+			int64_t j = p.ch + k;
+			float mean = f.norm.saved[j], rstd = f.norm.saved[f.at.c + j];
+
+			q[k] = -l.a[k] * rstd * f.mean2[j];
+			t[k] = -l.a[k] * (f.mean1[j] - mean * rstd * f.mean2[j]);
+		}
+	}
+	for (int64_t r = p.first; r < p.end; r += f.at.lanes) {
+		int64_t i = r * f.at.c + p.ch;
+
+		bn_grad(&f, &l, r, p.ch, W, x, g);
+		if (f.acc)
+			load_wide(f.y, i, W, was);
+		CUDA_UNROLL
+		for (int k = 0; k < W; k++)
+			g[k] = (f.acc ? was[k] : 0.0f) + l.a[k] * g[k] + q[k] * x[k] + t[k];
+		store_wide(f.y, i, W, g);
 	}
 }
+KERNEL_8_1(k_bn_bwd_data, bn_bwd_data, struct bn)
 
 CUDA_RUN(wl_cuda_bn_bwd)
 {
 	struct bn v = bn_of(op, run);
-	struct bn_scratch s = bn_scratch_of(&v, run->scratch);
-	const float *x = cuda_f32(op->in[0]), *saved = cuda_f32(op->in[3]),
-		    *gy = cuda_f32(op->in[4]);
-	int64_t ch = v.at.cols, n = v.at.rows * ch;
-	CUDA_EACH(c, ch, k_bn_line, cuda_f32(op->in[1]), cuda_f32(op->in[2]), saved, s.a, s.b);
-	CUDA_BLOCKS(c, v.at.chunks * v.at.tiles, k_bn_bwd_sums, v, x, gy, s.a, s.b, saved,
-		s.partial);
-	CUDA_EACH(c, ch, k_bn_gather, v.at, (const float *)NULL, s.partial, s.sums, false);
-	CUDA_EACH(c, ch, k_bn_bwd_params, s.sums, cuda_f32(op->out[1]), cuda_f32(op->out[2]));
+	int64_t ch = v.at.c;
+	struct bn_scratch s = bn_scratch_of(ch, run->scratch);
+	bool shared = run->sum && !op->attr.use_running && op->out[0];
+	struct bn_ends e = {v.at.images * v.at.chunks, s.partial, shared ? s.sums : NULL,
+		op->attr.use_running ? 0.0 : all_rows(op, run), cuda_f32(op->out[1]),
+		cuda_f32(op->out[2]), s.mean1, s.mean2};
+
+	v.norm.saved = cuda_f32(op->in[3]);
+	v.gy = cuda_act_of(op->in[4]);
+	v.gate = cuda_act_of(op->in[5]);
+	v.g_mean = cuda_act_of(op->in[6]);
+	RUN_8_1(c, v.at, k_bn_bwd_sums, v);
+	CUDA_BLOCKS(c, cuda_ceil_div(ch, COLUMN_WIDTH), k_bn_bwd_ends, ch, e);
 	if (!op->out[0])
 		return 0;
-	if (run->sum && !op->attr.use_running)
+	if (shared) {
 		WL_TRY(sum_ranks(c, run, s.sums, 2 * ch, err));
-	CUDA_EACH(c, ch, k_bn_bwd_means, s.sums, op->attr.use_running ? 0.0 : v.all_rows, s.mean1,
-		s.mean2);
-	CUDA_EACH(c, n, k_bn_bwd_data, v, x, gy, s, saved, cuda_f32(op->out[0]), cuda_acc(op, 0));
+		CUDA_EACH(c, ch, k_bn_bwd_means, e);
+	}
+	RUN_8_1(c, v.at, k_bn_bwd_data, v);
 	return 0;
 }

@@ -1,96 +1,183 @@
-/* Means over space or sequence, the squeeze-excite gate, RoI pooling. */
-#include "train/backend/cuda/cuda.h"
+/*
+ * Means over space or sequence, the squeeze-excite gate, RoI pooling.  The mean, the gate and its
+ * gradient take batch norm before them on load (see cuda_norm), so that a squeeze-excite block
+ * reads what the depthwise convolution wrote and writes what the next one reads, nothing between.
+ */
+#include "train/backend/cuda/image.h"
 
 #include "train/backend/roi.h"
 
-/* A thread a channel of an image: neighbours read neighbouring channels. */
-static __global__ void k_mean_hw(int64_t n, const float *x, int64_t hw, int64_t ch, float *y)
+/* --- mean over an image, and the gate --- */
+
+struct pool {
+	struct rows8 at;
+	struct cuda_act x, gy, y; /* [N,H,W,C] */
+	struct cuda_act s;	  /* [N,C] */
+	struct cuda_norm norm;	  /* of x */
+	float *partial;		  /* [N, chunks, C] */
+	bool acc;
+};
+
+static struct pool pool_of(const struct wl_tensor *x, const struct wl_run *run)
+{
+	const struct wl_shape *s = &x->shape;
+	struct pool v;
+
+	memset(&v, 0, sizeof v);
+	v.at = rows8_of(s->dim[0], s->dim[1] * s->dim[2], s->dim[3]);
+	v.partial = (float *)run->scratch;
+	return v;
+}
+
+size_t wl_cuda_pool_scratch(const struct wl_op *op)
+{
+	const struct wl_shape *s = &op->in[0]->shape;
+	struct rows8 v = rows8_of(s->dim[0], s->dim[1] * s->dim[2], s->dim[3]);
+
+	return (size_t)(v.images * v.chunks * v.c) * sizeof(float);
+}
+
+/* partial: sums of x, or of x g_y where that is there.  Reads each once. */
+CUDA_INLINE void pool_sums(const struct pool f, const int W)
+{
+	struct place8 p = place8_of(f.at);
+	float a[8], b[8], sum[8], x[8], g[8];
+
+	CUDA_UNROLL
+	for (int k = 0; k < W; k++)
+		sum[k] = 0;
+	load_lines(f.norm, f.at.c, p.ch, W, a, b);
+	for (int64_t r = p.first; r < p.end; r += f.at.lanes) {
+		load_wide(f.x, r * f.at.c + p.ch, W, x);
+		if (f.gy.p)
+			load_wide(f.gy, r * f.at.c + p.ch, W, g);
+		CUDA_UNROLL
+		for (int k = 0; k < W; k++) {
+			if (f.norm.gamma)
+				x[k] = norm_act(f.norm.act, x[k] * a[k] + b[k]);
+			sum[k] += f.gy.p ? x[k] * g[k] : x[k];
+		}
+	}
+	put_lanes(f.at, W, sum, f.partial + p.part * f.at.c);
+}
+KERNEL_8_1(k_pool_sums, pool_sums, struct pool)
+
+/* y [+]= by * the sum over an image's chunks; with gates s, by * sigmoid'(s). */
+static __global__ void k_pool_end(
+	int64_t n, struct pool f, struct cuda_act s, float by, struct cuda_act y, bool acc)
 {
 	EACH(e, n)
 	{
-		const float *at = x + e / ch * hw * ch + e % ch;
-		float s = 0;
-		for (int64_t r = 0; r < hw; r++)
-			s += at[r * ch];
-		y[e] = s / (float)hw;
+		const float *at = f.partial + e / f.at.c * f.at.chunks * f.at.c + e % f.at.c;
+		double sum = 0;
+		float v;
+
+		for (int64_t k = 0; k < f.at.chunks; k++)
+			sum += (double)at[k * f.at.c];
+		v = (float)sum * by;
+		if (s.p) {
+			float gate = wl_sigmoidf(act_load(s, e));
+
+			v *= gate * (1.0f - gate);
+		}
+		act_store(y, e, (acc ? act_load(y, e) : 0.0f) + v);
 	}
 }
 
 CUDA_RUN(wl_cuda_mean_hw)
 {
-	(void)run;
 	(void)err;
-	const struct wl_shape *s = &op->in[0]->shape;
-	int64_t n = s->dim[0] * s->dim[3];
-	CUDA_EACH(c, n, k_mean_hw, cuda_f32(op->in[0]), s->dim[1] * s->dim[2], s->dim[3],
-		cuda_f32(op->out[0]));
+	struct pool v = pool_of(op->in[0], run);
+	int64_t n = v.at.images * v.at.c;
+	struct cuda_act none = {NULL, false};
+
+	v.x = cuda_act_of(op->in[0]);
+	v.norm = cuda_norm_of(op, 1);
+	RUN_8_1(c, v.at, k_pool_sums, v);
+	CUDA_EACH(c, n, k_pool_end, v, none, 1.0f / (float)v.at.rows, cuda_act_of(op->out[0]),
+		false);
 	return 0;
 }
 
-static __global__ void k_mean_hw_bwd(
-	int64_t n, const float *gy, int64_t hw, int64_t ch, float *gx, bool acc)
+/* y [+]= g_y / hw of the image (x absent), or x sigmoid(s).  Reads x once, writes y. */
+CUDA_INLINE void pool_spread(const struct pool f, const int W)
 {
-	EACH(e, n)
-	gx[e] = old(gx, e, acc) + gy[e / (hw * ch) * ch + e % ch] * (1.0f / (float)hw);
+	struct place8 p = place8_of(f.at);
+	float a[8], b[8], s[8], x[8] = {0}, was[8];
+
+	if (p.first >= p.end)
+		return;
+	load_lines(f.norm, f.at.c, p.ch, W, a, b);
+	load_wide(f.s, p.image * f.at.c + p.ch, W, s);
+	CUDA_UNROLL
+	for (int k = 0; k < W; k++)
+		s[k] = f.x.p ? wl_sigmoidf(s[k]) : s[k] * (1.0f / (float)f.at.rows);
+	for (int64_t r = p.first; r < p.end; r += f.at.lanes) {
+		int64_t i = r * f.at.c + p.ch;
+
+		if (f.x.p)
+			load_wide(f.x, i, W, x);
+		if (f.acc)
+			load_wide(f.y, i, W, was);
+		CUDA_UNROLL
+		for (int k = 0; k < W; k++) {
+			if (f.norm.gamma)
+				x[k] = norm_act(f.norm.act, x[k] * a[k] + b[k]);
+			x[k] = (f.acc ? was[k] : 0.0f) + (f.x.p ? x[k] * s[k] : s[k]);
+		}
+		store_wide(f.y, i, W, x);
+	}
 }
+KERNEL_8_1(k_pool_spread, pool_spread, struct pool)
 
 CUDA_RUN(wl_cuda_mean_hw_bwd)
 {
-	(void)run;
 	(void)err;
-	const struct wl_shape *s = &op->out[0]->shape;
-	int64_t n = wl_shape_count(s);
-	CUDA_EACH(c, n, k_mean_hw_bwd, cuda_f32(op->in[0]), s->dim[1] * s->dim[2], s->dim[3],
-		cuda_f32(op->out[0]), cuda_acc(op, 0));
-	return 0;
-}
+	struct pool v = pool_of(op->out[0], run);
 
-/* y [+]= x * sigmoid(s) */
-static __global__ void k_gate(
-	int64_t n, const float *x, const float *s, int64_t hw, int64_t ch, float *y, bool acc)
-{
-	EACH(e, n)
-	y[e] = old(y, e, acc) + x[e] * wl_sigmoidf(s[e / (hw * ch) * ch + e % ch]);
+	v.s = cuda_act_of(op->in[0]);
+	v.y = cuda_act_of(op->out[0]);
+	v.acc = cuda_acc(op, 0);
+	RUN_8_1(c, v.at, k_pool_spread, v);
+	return 0;
 }
 
 CUDA_RUN(wl_cuda_channel_scale)
 {
-	(void)run;
 	(void)err;
-	const struct wl_shape *s = &op->in[0]->shape;
-	int64_t n = wl_shape_count(s);
-	CUDA_EACH(c, n, k_gate, cuda_f32(op->in[0]), cuda_f32(op->in[1]), s->dim[1] * s->dim[2],
-		s->dim[3], cuda_f32(op->out[0]), false);
-	return 0;
-}
+	struct pool v = pool_of(op->in[0], run);
 
-static __global__ void k_gate_bwd(int64_t n, const float *x, const float *s, const float *gy,
-	int64_t hw, int64_t ch, float *gs, bool acc)
-{
-	EACH(e, n)
-	{
-		int64_t at = e / ch * hw * ch + e % ch;
-		float gate = wl_sigmoidf(s[e]), sum = 0;
-		for (int64_t r = 0; r < hw; r++)
-			sum += gy[at + r * ch] * x[at + r * ch];
-		gs[e] = old(gs, e, acc) + sum * gate * (1.0f - gate);
-	}
+	v.x = cuda_act_of(op->in[0]);
+	v.s = cuda_act_of(op->in[1]);
+	v.norm = cuda_norm_of(op, 2);
+	v.y = cuda_act_of(op->out[0]);
+	RUN_8_1(c, v.at, k_pool_spread, v);
+	return 0;
 }
 
 CUDA_RUN(wl_cuda_channel_scale_bwd)
 {
-	(void)run;
 	(void)err;
-	const struct wl_shape *s = &op->in[0]->shape;
-	int64_t hw = s->dim[1] * s->dim[2], ch = s->dim[3], n = wl_shape_count(s);
-	int64_t gates = s->dim[0] * ch;
+	struct pool v = pool_of(op->in[0], run);
+	int64_t gates = v.at.images * v.at.c;
+
 	/* The gates first: g_x may be the memory of g_y. */
-	if (op->out[1])
-		CUDA_EACH(c, gates, k_gate_bwd, cuda_f32(op->in[0]), cuda_f32(op->in[1]),
-			cuda_f32(op->in[2]), hw, ch, cuda_f32(op->out[1]), cuda_acc(op, 1));
-	if (op->out[0])
-		CUDA_EACH(c, n, k_gate, cuda_f32(op->in[2]), cuda_f32(op->in[1]), hw, ch,
-			cuda_f32(op->out[0]), cuda_acc(op, 0));
+	if (op->out[1]) {
+		v.x = cuda_act_of(op->in[0]);
+		v.norm = cuda_norm_of(op, 3);
+		v.gy = cuda_act_of(op->in[2]);
+		RUN_8_1(c, v.at, k_pool_sums, v);
+		CUDA_EACH(c, gates, k_pool_end, v, cuda_act_of(op->in[1]), 1.0f,
+			cuda_act_of(op->out[1]), cuda_acc(op, 1));
+	}
+	if (op->out[0]) {
+		memset(&v.norm, 0, sizeof v.norm);
+		v.x = cuda_act_of(op->in[2]);
+		v.s = cuda_act_of(op->in[1]);
+		v.y = cuda_act_of(op->out[0]);
+		v.acc = cuda_acc(op, 0);
+		RUN_8_1(c, v.at, k_pool_spread, v);
+	}
 	return 0;
 }
 
@@ -124,21 +211,22 @@ static __device__ inline float roi_weight(bool align, float lo, float hi, int64_
 
 /* A thread a channel of a region. */
 static __global__ void k_roi(
-	int64_t n, struct roi v, const float *map, const float *boxes, float *y)
+	int64_t n, struct roi v, struct cuda_act map, const float *boxes, struct cuda_act y)
 {
 	EACH(e, n)
 	{
 		int64_t i = e / v.c;
 		const float *box = boxes + 4 * i;
-		const float *x = map + i / v.regions * v.h * v.w * v.c + e % v.c;
+		int64_t image = i / v.regions * v.h * v.w * v.c + e % v.c;
 		struct wl_roi_axis ax = wl_roi_axis(v.align, box[0] * v.sx, box[2] * v.sx, v.w);
 		struct wl_roi_axis ay = wl_roi_axis(v.align, box[1] * v.sy, box[3] * v.sy, v.h);
 		float s = 0;
 		for (int a = 0; a < ay.n; a++)
 			for (int b = 0; b < ax.n; b++)
 				s += ay.weight[a] * ax.weight[b] *
-				     x[(ay.at[a] * v.w + ax.at[b]) * v.c];
-		y[e] = s;
+				     act_load(map,
+					     image + (ay.at[a] * v.w + ax.at[b]) * v.c);
+		act_store(y, e, s);
 	}
 }
 
@@ -148,7 +236,8 @@ CUDA_RUN(wl_cuda_roi)
 	(void)err;
 	struct roi v = roi_of(op, op->in[0], op->in[1]);
 	int64_t n = v.n * v.regions * v.c;
-	CUDA_EACH(c, n, k_roi, v, cuda_f32(op->in[0]), cuda_f32(op->in[1]), cuda_f32(op->out[0]));
+	CUDA_EACH(c, n, k_roi, v, cuda_act_of(op->in[0]), cuda_f32(op->in[1]),
+		cuda_act_of(op->out[0]));
 	return 0;
 }
 
@@ -166,7 +255,8 @@ static __global__ void k_roi_weights(int64_t n, struct roi v, const float *boxes
 }
 
 static __global__ void k_roi_bwd(
-	int64_t n, struct roi v, const float *weights, const float *gy, float *gx, bool acc)
+	int64_t n, struct roi v, const float *weights, struct cuda_act gy, struct cuda_act gx,
+	bool acc)
 {
 	EACH(e, n)
 	{
@@ -176,9 +266,10 @@ static __global__ void k_roi_bwd(
 		for (int64_t i = first; i < first + v.regions; i++) {
 			float w = weights[i * (v.h + v.w) + y];
 			if (w != 0)
-				s += w * weights[i * (v.h + v.w) + v.h + x] * gy[i * v.c + ch];
+				s += w * weights[i * (v.h + v.w) + v.h + x] *
+				     act_load(gy, i * v.c + ch);
 		}
-		gx[e] = old(gx, e, acc) + s;
+		act_store(gx, e, (acc ? act_load(gx, e) : 0.0f) + s);
 	}
 }
 
@@ -195,8 +286,8 @@ CUDA_RUN(wl_cuda_roi_bwd)
 	int64_t sides = v.n * v.regions * (v.h + v.w), n = v.n * v.h * v.w * v.c;
 	float *weights = (float *)run->scratch;
 	CUDA_EACH(c, sides, k_roi_weights, v, cuda_f32(op->in[0]), weights);
-	CUDA_EACH(c, n, k_roi_bwd, v, weights, cuda_f32(op->in[1]), cuda_f32(op->out[0]),
-		cuda_acc(op, 0));
+	CUDA_EACH(c, n, k_roi_bwd, v, weights, cuda_act_of(op->in[1]),
+		cuda_act_of(op->out[0]), cuda_acc(op, 0));
 	return 0;
 }
 
@@ -212,7 +303,7 @@ static __device__ inline float mask_share(const float *mask, int64_t len)
 }
 
 static __global__ void k_masked_mean(
-	int64_t n, const float *x, const float *mask, int64_t len, int64_t d, float *y)
+	int64_t n, struct cuda_act x, const float *mask, int64_t len, int64_t d, struct cuda_act y)
 {
 	EACH(e, n)
 	{
@@ -221,8 +312,8 @@ static __global__ void k_masked_mean(
 		float s = 0;
 		for (int64_t i = 0; i < len; i++)
 			if (!keep || keep[i] != 0)
-				s += x[(b * len + i) * d + e % d];
-		y[e] = s * mask_share(keep, len);
+				s += act_load(x, (b * len + i) * d + e % d);
+		act_store(y, e, s * mask_share(keep, len));
 	}
 }
 
@@ -232,20 +323,21 @@ CUDA_RUN(wl_cuda_masked_mean)
 	(void)err;
 	const struct wl_shape *s = &op->in[0]->shape;
 	int64_t n = s->dim[0] * s->dim[2];
-	CUDA_EACH(c, n, k_masked_mean, cuda_f32(op->in[0]), cuda_f32(op->in[1]), s->dim[1],
-		s->dim[2], cuda_f32(op->out[0]));
+	CUDA_EACH(c, n, k_masked_mean, cuda_act_of(op->in[0]), cuda_f32(op->in[1]), s->dim[1],
+		s->dim[2], cuda_act_of(op->out[0]));
 	return 0;
 }
 
-static __global__ void k_masked_mean_bwd(int64_t n, const float *mask, const float *gy, int64_t len,
-	int64_t d, float *gx, bool acc)
+static __global__ void k_masked_mean_bwd(int64_t n, const float *mask, struct cuda_act gy,
+	int64_t len, int64_t d, struct cuda_act gx, bool acc)
 {
 	EACH(e, n)
 	{
 		int64_t b = e / (d * len), i = e / d % len;
 		const float *keep = mask ? mask + b * len : NULL;
 		float w = keep && keep[i] == 0 ? 0.0f : mask_share(keep, len);
-		gx[e] = old(gx, e, acc) + w * gy[b * d + e % d];
+		act_store(gx, e,
+			(acc ? act_load(gx, e) : 0.0f) + w * act_load(gy, b * d + e % d));
 	}
 }
 
@@ -255,7 +347,7 @@ CUDA_RUN(wl_cuda_masked_mean_bwd)
 	(void)err;
 	const struct wl_shape *s = &op->out[0]->shape;
 	int64_t n = wl_shape_count(s);
-	CUDA_EACH(c, n, k_masked_mean_bwd, cuda_f32(op->in[0]), cuda_f32(op->in[1]), s->dim[1],
-		s->dim[2], cuda_f32(op->out[0]), cuda_acc(op, 0));
+	CUDA_EACH(c, n, k_masked_mean_bwd, cuda_f32(op->in[0]), cuda_act_of(op->in[1]), s->dim[1],
+		s->dim[2], cuda_act_of(op->out[0]), cuda_acc(op, 0));
 	return 0;
 }

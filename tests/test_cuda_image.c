@@ -1,0 +1,300 @@
+/*
+ * The GPU's kernels of the convolutional tower one by one, at sizes that cross the borders of their
+ * tiles, with activations in f32 and in bf16 and with batch norm applied where a tensor is read;
+ * against sums in double precision over the very values that were stored.
+ */
+#include "tests/support/opcheck.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err) __attribute__((weak));
+
+/* Squares of relative errors: 24 bits of sums in f32; 8 bits where the result is stored in bf16. */
+static const double f32_bound = 1e-11, bf16_bound = 6e-6;
+
+static void must(int rc, const struct wl_err *err)
+{
+	if (rc < 0)
+		fail_msg("%s", err->msg);
+}
+
+/* A tensor of the backend, and what it holds. */
+struct held {
+	struct wl_tensor t;
+	int64_t n;
+	double *v;
+};
+
+static uint16_t half_of(float f)
+{
+	union {
+		float f;
+		uint32_t u;
+	} x = {f};
+
+	return (uint16_t)((x.u + 0x7fffu + (x.u >> 16 & 1u)) >> 16);
+}
+
+static float float_of(uint16_t h)
+{
+	union {
+		uint32_t u;
+		float f;
+	} x = {(uint32_t)h << 16};
+
+	return x.f;
+}
+
+static void put(struct wl_backend *be, struct held *h)
+{
+	float *f = malloc((size_t)h->n * sizeof *f);
+	uint16_t *b = malloc((size_t)h->n * sizeof *b);
+
+	assert_non_null(f);
+	assert_non_null(b);
+	for (int64_t i = 0; i < h->n; i++) {
+		f[i] = (float)h->v[i];
+		b[i] = half_of(f[i]);
+		if (h->t.dtype == WL_BF16)
+			h->v[i] = (double)float_of(b[i]);
+	}
+	be->upload(be, h->t.data, h->t.dtype == WL_BF16 ? (void *)b : f,
+		(size_t)h->n * (h->t.dtype == WL_BF16 ? 2 : 4));
+	free(f);
+	free(b);
+}
+
+static void get(struct wl_backend *be, const struct held *h, double *to)
+{
+	float *f = malloc((size_t)h->n * sizeof *f);
+
+	assert_non_null(f);
+	be->download(be, f, h->t.data, (size_t)h->n * (h->t.dtype == WL_BF16 ? 2 : 4));
+	for (int64_t i = 0; i < h->n; i++)
+		to[i] = (double)(h->t.dtype == WL_BF16 ? float_of(((uint16_t *)f)[i]) : f[i]);
+	free(f);
+}
+
+/* Normal numbers * scale + offset. */
+static struct held hold(struct wl_backend *be, enum wl_dtype dtype, struct wl_shape shape,
+	uint64_t seed, float scale, float offset)
+{
+	struct wl_err err = WL_ERR_INIT;
+	struct held h = {.t = {.dtype = dtype, .shape = shape}};
+	float *f;
+
+	h.n = wl_shape_count(&shape);
+	h.v = calloc((size_t)h.n, sizeof *h.v);
+	f = calloc((size_t)h.n, sizeof *f);
+	assert_non_null(h.v);
+	assert_non_null(f);
+	h.t.data = be->alloc(be, (size_t)h.n * 4, &err);
+	assert_non_null(h.t.data);
+	opcheck_normals(seed, f, h.n, scale, offset);
+	for (int64_t i = 0; i < h.n; i++)
+		h.v[i] = (double)f[i];
+	free(f);
+	put(be, &h);
+	return h;
+}
+
+static void let_go(struct wl_backend *be, struct held *h)
+{
+	be->free_mem(be, h->t.data);
+	free(h->v);
+}
+
+static void run(struct wl_backend *be, struct wl_op *op)
+{
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_run r = {.seed = 7, .step = 1, .world = 1};
+
+	must(be->plan_op(be, op, &err), &err);
+	if (op->scratch_bytes) {
+		r.scratch = be->alloc(be, op->scratch_bytes, &err);
+		assert_non_null(r.scratch);
+	}
+	must(be->run_op(be, op, &r, &err), &err);
+	must(be->sync(be, &err), &err);
+	be->release_op(be, op);
+	be->free_mem(be, r.scratch);
+}
+
+static void check(struct wl_backend *be, const char *what, const struct held *got,
+	const double *want)
+{
+	double *v = calloc((size_t)got->n, sizeof *v), e;
+	double bound = got->t.dtype == WL_BF16 ? bf16_bound : f32_bound;
+
+	assert_non_null(v);
+	get(be, got, v);
+	e = opcheck_nmse(v, want, got->n);
+	if (!(e <= bound))
+		fail_msg("%s: NMSE %g, at most %g is allowed (first: %g, expected %g)", what, e,
+			bound, v[0], want[0]);
+	free(v);
+}
+
+/* --- depthwise --- */
+
+struct dw {
+	int n, h, w, c, k, stride;
+	bool norm; /* silu(gamma (x - mean) rstd + beta) in x's place */
+	bool acc;  /* the gradients are added to */
+};
+
+static int before(int n, int k, int s)
+{
+	int total = ((n + s - 1) / s - 1) * s + k - n;
+
+	return total > 0 ? total / 2 : 0;
+}
+
+static double silu(double v)
+{
+	return v / (1 + exp(-v));
+}
+
+/* What the convolution reads. */
+static double *read_through(const struct held *x, const struct held *norm, int64_t c)
+{
+	double *z = calloc((size_t)x->n, sizeof *z);
+
+	assert_non_null(z);
+	for (int64_t i = 0; i < x->n; i++) {
+		int64_t j = i % c;
+
+		z[i] = norm ? silu((x->v[i] - norm[2].v[j]) * norm[2].v[c + j] * norm[0].v[j] +
+				   norm[1].v[j])
+			    : x->v[i];
+	}
+	return z;
+}
+
+/* y, g_x and g_w of one pass over outputs and taps. */
+static void dw_reference(const struct dw *v, const double *z, const double *w, const double *gy,
+	double *y, double *gx, double *gw)
+{
+	int oh = (v->h + v->stride - 1) / v->stride, ow = (v->w + v->stride - 1) / v->stride;
+	int pt = before(v->h, v->k, v->stride), pl = before(v->w, v->k, v->stride);
+
+	for (int r = 0; r < v->n * oh * ow; r++)
+		for (int t = 0; t < v->k * v->k; t++) {
+			int a = r / ow % oh * v->stride - pt + t / v->k;
+			int b = r % ow * v->stride - pl + t % v->k;
+			int64_t at = ((int64_t)(r / (oh * ow) * v->h + a) * v->w + b) * v->c;
+
+			if (a < 0 || a >= v->h || b < 0 || b >= v->w)
+				continue;
+			for (int c = 0; c < v->c; c++) {
+				double g = gy[(int64_t)r * v->c + c];
+
+				y[(int64_t)r * v->c + c] += w[t * v->c + c] * z[at + c];
+				gx[at + c] += w[t * v->c + c] * g;
+				gw[t * v->c + c] += z[at + c] * g;
+			}
+		}
+}
+
+static void one_depthwise(struct wl_backend *be, const struct dw *v, enum wl_dtype dtype)
+{
+	int oh = (v->h + v->stride - 1) / v->stride, ow = (v->w + v->stride - 1) / v->stride;
+	struct wl_shape in = WL_SHAPE(v->n, v->h, v->w, v->c), out = WL_SHAPE(v->n, oh, ow, v->c);
+	struct held x = hold(be, dtype, in, 1, 1, 0.3f), gy = hold(be, dtype, out, 2, 1, 0.1f);
+	struct held w = hold(be, WL_F32, WL_SHAPE(v->k, v->k, v->c), 3, 1, 0);
+	struct held y = hold(be, dtype, out, 4, 1, 0), gx = hold(be, dtype, in, 5, 1, 0);
+	struct held gw = hold(be, WL_F32, w.t.shape, 6, 1, 0);
+	struct held norm[] = {hold(be, WL_F32, WL_SHAPE(v->c), 7, 0.5f, 1),
+		hold(be, WL_F32, WL_SHAPE(v->c), 8, 0.5f, 0),
+		hold(be, WL_F32, WL_SHAPE(2, v->c), 9, 0.5f, 1)};
+	double *z = read_through(&x, v->norm ? norm : NULL, v->c);
+	double *want[3] = {calloc((size_t)y.n, 8), calloc((size_t)x.n, 8), calloc((size_t)w.n, 8)};
+	struct wl_op_attr attr = {.kh = v->k, .kw = v->k, .stride = v->stride,
+		.pad_top = before(v->h, v->k, v->stride), .pad_left = before(v->w, v->k, v->stride),
+		.act = WL_ACT_SILU};
+	struct wl_op fwd = {.kind = WL_OP_DEPTHWISE, .label = "t", .in = {&x.t, &w.t},
+		.out = {&y.t}, .attr = attr};
+	struct wl_op bwd = {.kind = WL_OP_DEPTHWISE_BWD, .label = "t", .in = {&x.t, &w.t, &gy.t},
+		.out = {&gx.t, &gw.t}, .acc = v->acc ? 3 : 2, .attr = attr};
+	char what[100];
+
+	for (int i = 0; v->norm && i < 3; i++)
+		fwd.in[2 + i] = bwd.in[3 + i] = &norm[i].t;
+	for (int64_t i = 0; v->acc && i < x.n; i++)
+		want[1][i] = gx.v[i];
+	for (int64_t i = 0; i < w.n; i++)
+		want[2][i] = gw.v[i];
+	dw_reference(v, z, w.v, gy.v, want[0], want[1], want[2]);
+	snprintf(what, sizeof what, "%dx%dx%dx%d, kernel %d, stride %d, %s", v->n, v->h, v->w, v->c,
+		v->k, v->stride, dtype == WL_BF16 ? "bf16" : "f32");
+	run(be, &fwd);
+	run(be, &bwd);
+	print_message("depthwise %s\n", what);
+	check(be, what, &y, want[0]);
+	check(be, what, &gx, want[1]);
+	check(be, what, &gw, want[2]);
+	for (int i = 0; i < 3; i++) {
+		free(want[i]);
+		let_go(be, &norm[i]);
+	}
+	free(z);
+	let_go(be, &x), let_go(be, &gy), let_go(be, &w);
+	let_go(be, &y), let_go(be, &gx), let_go(be, &gw);
+}
+
+static struct wl_backend *open_gpu(void)
+{
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_backend *be;
+
+	if (!wl_backend_cuda_open) {
+		print_message("SKIPPED: this build has neither a GPU's kernels nor their "
+			      "emulation\n");
+		skip();
+		return NULL;
+	}
+	be = wl_backend_cuda_open(0, &err);
+	if (!be)
+		fail_msg("%s", err.msg);
+	return be;
+}
+
+static void test_depthwise(void **state)
+{
+	/* Columns and rows over one tile; slabs of channels full, in part, several; strips that
+	 * end within a thread's columns; maps smaller than the kernel. */
+	static const struct dw all[] = {
+		{1, 21, 41, 72, 3, 1, true, false},
+		{2, 13, 37, 72, 5, 1, false, true},
+		{1, 43, 70, 40, 3, 2, false, true},
+		{1, 38, 77, 72, 5, 2, true, false},
+		{2, 7, 6, 136, 5, 1, true, true},
+		{2, 6, 7, 136, 5, 2, true, true},
+		{3, 2, 1, 8, 5, 2, true, false},
+		{1, 2, 3, 16, 5, 1, true, false},
+		{2, 9, 11, 19, 5, 2, true, true},
+		{1, 8, 7, 6, 3, 1, true, false},
+	};
+	struct wl_backend *be = open_gpu();
+
+	(void)state;
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+		one_depthwise(be, &all[i], WL_F32);
+		one_depthwise(be, &all[i], WL_BF16);
+	}
+	wl_backend_close(be);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_depthwise),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
