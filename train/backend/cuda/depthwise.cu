@@ -1,229 +1,11 @@
 /*
- * Depthwise convolution, NHWC, 3x3 and 5x5 with strides 1 and 2 (any other by a plain kernel at the
- * end), and batch norm with its activation applied where the input is read.
+ * Depthwise convolution, NHWC, 3x3 and 5x5 with strides 1 and 2 as walks (see depthwise.h), any
+ * other by a plain kernel at the end.  Forward takes batch norm before it on load.
  *
- * These layers are bound by memory as long as an input is read about once, and by instructions soon
- * after: 25 multiplications for each pair of bytes pairs.  So a block takes a slab of up to 64
- * channels and a strip of columns, and walks down the rows of one image.  Each input row passes
- * through shared memory once, as floats, normalised on its way; copies of the next RAW rows are
- * under way meanwhile.  A thread has two channels of TW neighbouring outputs and adds a row to all
- * the output rows that it belongs to, whose sums, like the taps, stay in registers; rings of
- * registers have fixed places because the walk is unrolled over their period.
- *
- * Read from DRAM: an input about once; the K - 1 rows and columns that neighbouring tiles share
- * (1/16 to 1/8 of the input) come from L2 mostly, as those blocks run at the same time.
+ * Bytes: forward reads x and writes y; the gradient by x reads g_y and writes g_x (and reads it
+ * where it is added to); that by the taps reads x and g_y.
  */
-#include "train/backend/cuda/image.h"
-
-enum {
-	LANE_CH = 2,	    /* channels of a thread */
-	SLAB = 64,	    /* channels of a block, at most */
-	WIDE = 4,	    /* columns of a thread at stride 1 */
-	RAW = 3,	    /* rows that are copied ahead */
-	STAGE = 2048 + 256, /* floats of a row in shared memory: see tile_of */
-	UNITS = STAGE / 8,
-	MAX_K = 5,
-	ROWS_MOST = 64, ROWS_LEAST = 8, /* output rows of a tile */
-	BLOCKS_WANTED = 2048,		/* several for each place on the GPU */
-	PARTS_WANTED = 1024		/* blocks of the weight gradient */
-};
-
-struct dw {
-	int n, h, w, oh, ow, c;
-	int k, stride, pt, pl;
-};
-
-static struct dw dw_of(const struct wl_op *op, const struct wl_tensor *x, const struct wl_tensor *y)
-{
-	const struct wl_op_attr *a = &op->attr;
-	struct dw d = {(int)x->shape.dim[0], (int)x->shape.dim[1], (int)x->shape.dim[2],
-		(int)y->shape.dim[1], (int)y->shape.dim[2], (int)x->shape.dim[3], a->kh, a->stride,
-		a->pad_top, a->pad_left};
-	return d;
-}
-
-static bool walks(const struct dw *d)
-{
-	return (d->k == 3 || d->k == 5) && (d->stride == 1 || d->stride == 2) && d->c % 8 == 0;
-}
-
-/* --- tiles --- */
-
-struct tile {
-	int lanes;  /* threads side by side over a slab of LANE_CH * lanes channels: a power of 2 */
-	int strips; /* of threads over the columns */
-	int rows, wide; /* of what the walk makes: rows of a tile, columns of a thread */
-	int row_tiles, col_tiles, slabs;
-};
-
-/* Tiles of maps of h x w; wide columns a thread, `even`: a tile begins at an even row. */
-static struct tile tile_of(const struct dw *d, int h, int w, int wide, bool even)
-{
-	struct tile t;
-	int strips = (int)cuda_ceil_div(w, wide), most;
-
-	for (t.lanes = 4; t.lanes * LANE_CH < d->c && t.lanes * LANE_CH < SLAB;)
-		t.lanes *= 2;
-	t.wide = wide;
-	t.slabs = (int)cuda_ceil_div(d->c, t.lanes * LANE_CH);
-	most = CUDA_THREADS / t.lanes;
-	t.col_tiles = (int)cuda_ceil_div(strips, most);
-	t.strips = (int)cuda_ceil_div(strips, t.col_tiles);
-	for (t.rows = ROWS_MOST; t.rows > ROWS_LEAST; t.rows /= 2)
-		if (cuda_ceil_div(h, t.rows) * t.col_tiles * t.slabs * d->n >= BLOCKS_WANTED)
-			break;
-	t.row_tiles = (int)cuda_ceil_div(h, t.rows);
-	t.rows = (int)cuda_ceil_div(h, t.row_tiles);
-	t.rows += even && t.rows % 2;
-	return t;
-}
-
-static int64_t tiles_in(const struct tile *t, int n)
-{
-	return (int64_t)t->row_tiles * t->col_tiles * n;
-}
-
-/* Where a thread stands. */
-struct place {
-	int lane, strip, slab; /* slab: its first channel */
-	int ch;		       /* the thread's first channel */
-	bool works;	       /* has columns and channels */
-	int n, row, col;       /* image; first row and column of the tile */
-};
-
-CUDA_INLINE struct place place_of(struct tile t, int c, int64_t tile, int slab)
-{
-	struct place p;
-
-	p.lane = (int)threadIdx.x & (t.lanes - 1);
-	p.strip = (int)threadIdx.x / t.lanes;
-	p.slab = slab * t.lanes * LANE_CH;
-	p.ch = p.slab + p.lane * LANE_CH;
-	p.works = p.strip < t.strips && p.ch < c;
-	p.col = (int)(tile % t.col_tiles) * t.strips * t.wide;
-	p.row = (int)(tile / t.col_tiles % t.row_tiles) * t.rows;
-	p.n = (int)(tile / t.col_tiles / t.row_tiles);
-	return p;
-}
-
-/* --- rows on their way through shared memory --- */
-
-/* `cols` columns from `col` and the slab's channels of rows row, row + 1, ... of an image; what
- * lies outside is 0. */
-struct feed {
-	struct cuda_act x;
-	int64_t image; /* element of the image's first pixel, of the slab's first channel */
-	int h, w, c, row, col, cols;
-	int groups, left; /* of 8 channels: places, and those that exist */
-	struct cuda_norm norm;
-};
-
-struct shared_rows {
-	float stage[2][STAGE];	   /* [column][channel of the slab] */
-	uint4 raw[RAW][2 * UNITS]; /* each thread's own */
-	float a[SLAB], b[SLAB];	   /* of the norm */
-};
-
-CUDA_INLINE struct feed feed_of(struct cuda_act x, int h, int w, int c, struct cuda_norm norm,
-	struct tile t, struct place p, int row, int col, int cols)
-{
-	struct feed f;
-
-	f.x = x;
-	f.image = (int64_t)p.n * h * w * c + p.slab;
-	f.h = h, f.w = w, f.c = c;
-	f.row = row, f.col = col, f.cols = cols;
-	f.groups = t.lanes * LANE_CH / 8;
-	f.left = (c - p.slab) / 8;
-	f.norm = norm;
-	return f;
-}
-
-/* The norm's line of each channel of the slab; read after the next barrier. */
-CUDA_INLINE void feed_norm(const struct feed *f, int slab, struct shared_rows *s)
-{
-	int j = (int)threadIdx.x;
-
-	if (f->norm.gamma && j < SLAB && slab + j < f->c)
-		norm_line(f->norm, f->c, slab + j, &s->a[j], &s->b[j]);
-}
-
-CUDA_INLINE bool feed_has(const struct feed *f, int t, int unit)
-{
-	int col = f->col + unit / f->groups, row = f->row + t;
-
-	return row >= 0 && row < f->h && col >= 0 && col < f->w && unit % f->groups < f->left;
-}
-
-CUDA_INLINE void feed_fetch(const struct feed *f, int t, struct shared_rows *s)
-{
-	uint4 *raw = s->raw[t % RAW];
-
-	for (int u = (int)threadIdx.x; u < f->cols * f->groups; u += CUDA_THREADS) {
-		int64_t at = f->image +
-			     ((int64_t)(f->row + t) * f->w + f->col + u / f->groups) * f->c +
-			     u % f->groups * 8;
-
-		if (!feed_has(f, t, u))
-			continue;
-		if (f->x.half) {
-			ahead_copy(raw + 2 * u, (const uint16_t *)f->x.p + at);
-		} else {
-			ahead_copy(raw + 2 * u, (const float *)f->x.p + at);
-			ahead_copy(raw + 2 * u + 1, (const float *)f->x.p + at + 4);
-		}
-	}
-}
-
-/* Row t, copied, to its stage. */
-CUDA_INLINE void feed_settle(const struct feed *f, int t, struct shared_rows *s)
-{
-	for (int u = (int)threadIdx.x; u < f->cols * f->groups; u += CUDA_THREADS) {
-		int first = u % f->groups * 8;
-		float v[8], *to = s->stage[t & 1] + u / f->groups * f->groups * 8 + first;
-		bool has = feed_has(f, t, u);
-		struct raw8 r = {s->raw[t % RAW][2 * u], s->raw[t % RAW][2 * u + 1]};
-
-		raw8_floats(r, f->x.half, v);
-		CUDA_UNROLL
-		for (int k = 0; k < 8; k++) {
-			if (f->norm.gamma)
-				v[k] = norm_act(f->norm.act,
-					v[k] * s->a[first + k] + s->b[first + k]);
-			v[k] = has ? v[k] : 0.0f;
-		}
-		store_floats8(to, v);
-	}
-}
-
-/* Rows 0 .. RAW - 1 on their way, row 0 in its stage.  All threads; ends with a barrier. */
-CUDA_INLINE void feed_start(const struct feed *f, struct shared_rows *s)
-{
-	__syncthreads(); /* the norm's lines are there */
-	for (int t = 0; t < RAW; t++) {
-		feed_fetch(f, t, s);
-		ahead_commit();
-	}
-	AHEAD_WAIT(RAW - 1);
-	feed_settle(f, 0, s);
-	feed_fetch(f, RAW, s);
-	ahead_commit();
-	__syncthreads();
-}
-
-/* After row t was used: the next one in its stage, of `total`.  All threads; ends with a barrier,
- * before which nobody may write where others still read: hence two stages. */
-CUDA_INLINE void feed_next(const struct feed *f, int t, int total, struct shared_rows *s)
-{
-	if (t + 1 < total) {
-		AHEAD_WAIT(RAW - 1);
-		feed_settle(f, t + 1, s);
-		if (t + 1 + RAW < total)
-			feed_fetch(f, t + 1 + RAW, s);
-		ahead_commit();
-	}
-	__syncthreads();
-}
+#include "train/backend/cuda/depthwise.h"
 
 /* --- forward; and the gradient by x at stride 1, which is a convolution of g_y with the taps
  * turned round --- */
@@ -247,20 +29,6 @@ CUDA_INLINE void load_taps(
 		CUDA_UNROLL
 		for (int v = 0; v < LANE_CH; v++)
 			to[i][v] = p.works ? at[v] : 0.0f;
-	}
-}
-
-/* n columns of the thread's channels from the stage. */
-CUDA_INLINE void load_columns(
-	const float *stage, struct tile t, struct place p, int first, int n, float to[][LANE_CH])
-{
-	const float2 *at = (const float2 *)stage + first * t.lanes + p.lane;
-
-	CUDA_UNROLL
-	for (int k = 0; k < n; k++) {
-		float2 f = at[k * t.lanes];
-
-		to[k][0] = f.x, to[k][1] = f.y;
 	}
 }
 
@@ -406,154 +174,20 @@ CUDA_INLINE void back_walk(const struct back f, const int K)
 	}
 }
 
-/* --- the gradient by the taps: forward's walk, with rows of g_y in the ring and the taps' sums in
- * registers from the first tile of a block to its last --- */
-
-struct weights {
-	struct dw d;
-	struct tile t;
-	struct cuda_act x, gy;
-	struct cuda_norm norm;
-	float *partial; /* [parts, taps, c] */
-	int parts;
-	int64_t tiles;
-};
-
-/* The sums of a block's strips, in their order. */
-CUDA_INLINE void put_taps(const struct weights *f, struct place p, int part, const int TAPS,
-	float g[][LANE_CH], float *shared)
-{
-	enum { AT_ONCE = 2 * STAGE / (CUDA_THREADS * LANE_CH) };
-	const int slab = f->t.lanes * LANE_CH;
-
-	CUDA_UNROLL
-	for (int first = 0; first < TAPS; first += AT_ONCE) {
-		const int n = TAPS - first < AT_ONCE ? TAPS - first : AT_ONCE;
-
-		CUDA_UNROLL
-		for (int i = 0; i < n; i++)
-			CUDA_UNROLL
-			for (int v = 0; v < LANE_CH; v++)
-				shared[(i * CUDA_THREADS + (int)threadIdx.x) * LANE_CH + v] =
-					g[first + i][v];
-		__syncthreads();
-		for (int e = (int)threadIdx.x; e < n * slab; e += CUDA_THREADS) {
-			const float *at = shared + e / slab * CUDA_THREADS * LANE_CH + e % slab;
-			float sum = 0;
-
-			for (int k = 0; k < f->t.strips; k++)
-				sum += at[k * slab];
-			if (p.slab + e % slab < f->d.c)
-				f->partial[((int64_t)part * TAPS + first + e / slab) * f->d.c +
-					   p.slab + e % slab] = sum;
-		}
-		__syncthreads();
-	}
-}
-
-/* Row o of g_y of the thread's columns, 0 outside. */
-CUDA_INLINE void load_gy(const struct weights *f, struct place p, int rows, int o, int col,
-	const int TW, uint2 to[])
-{
-	CUDA_UNROLL
-	for (int k = 0; k < TW; k++) {
-		to[k].x = to[k].y = 0;
-		if (p.works && o < rows && col + k < f->d.ow)
-			to[k] = act_raw2(f->gy,
-				(((int64_t)p.n * f->d.oh + p.row + o) * f->d.ow + col + k) * f->d.c +
-					p.ch);
-	}
-}
-
-CUDA_INLINE void weights_walk(const struct weights f, const int K, const int S)
-{
-	const int TW = WIDE / S, XW = (TW - 1) * S + K, RING = (K + S - 1) / S, PERIOD = S * RING;
-	__shared__ struct shared_rows s;
-	int part = (int)(blockIdx.x / f.t.slabs), slab = (int)(blockIdx.x % f.t.slabs);
-	struct place p = place_of(f.t, f.d.c, part, slab);
-	float g[MAX_K * MAX_K][LANE_CH], gy[MAX_K][WIDE][LANE_CH], x[WIDE + MAX_K][LANE_CH];
-	uint2 next[WIDE];
-
-	CUDA_UNROLL
-	for (int i = 0; i < K * K; i++)
-		g[i][0] = g[i][1] = 0.0f;
-	for (int64_t tile = part; tile < f.tiles; tile += f.parts) {
-		p = place_of(f.t, f.d.c, tile, slab);
-		int rows = f.d.oh - p.row < f.t.rows ? f.d.oh - p.row : f.t.rows;
-		int total = (rows - 1) * S + K, col = p.col + p.strip * TW;
-		struct feed in = feed_of(f.x, f.d.h, f.d.w, f.d.c, f.norm, f.t, p,
-			p.row * S - f.d.pt, p.col * S - f.d.pl, f.t.strips * TW * S + K - S);
-
-		if (tile == part)
-			feed_norm(&in, p.slab, &s);
-		load_gy(&f, p, rows, 0, col, TW, next);
-		CUDA_UNROLL
-		for (int r = 0; r < RING; r++)
-			CUDA_UNROLL
-			for (int o = 0; o < TW; o++)
-				gy[r][o][0] = gy[r][o][1] = 0.0f;
-		feed_start(&in, &s);
-		for (int base = 0; base < total; base += PERIOD) {
-			CUDA_UNROLL
-			for (int u = 0; u < PERIOD; u++) {
-				int t = base + u;
-
-				if (t >= total)
-					break;
-				if (u % S == 0) {
-					CUDA_UNROLL
-					for (int o = 0; o < TW; o++)
-						raw2_floats(next[o], f.gy.half, gy[u / S][o]);
-					load_gy(&f, p, rows, t / S + 1, col, TW, next);
-				}
-				if (p.works) {
-					load_columns(s.stage[t & 1], f.t, p, p.strip * TW * S, XW, x);
-					CUDA_UNROLL
-					for (int i = 0; i < K; i++) {
-						const int ring = (u - i + PERIOD) / S % RING;
-
-						if ((u - i + PERIOD) % S)
-							continue;
-						CUDA_UNROLL
-						for (int j = 0; j < K; j++)
-							CUDA_UNROLL
-							for (int o = 0; o < TW; o++) {
-								float *to = g[i * K + j];
-
-								to[0] += gy[ring][o][0] *
-									 x[o * S + j][0];
-								to[1] += gy[ring][o][1] *
-									 x[o * S + j][1];
-							}
-					}
-				}
-				feed_next(&in, t, total, &s);
-			}
-		}
-	}
-	put_taps(&f, p, part, K * K, g, &s.stage[0][0]);
-}
-
+/* Two blocks on a multiprocessor: 128 registers a thread. */
+#define BOUNDS __launch_bounds__(CUDA_THREADS, 2)
 #define KERNELS(K)                                                                                 \
-	static __global__ void __launch_bounds__(CUDA_THREADS) k_forward_##K##_1(struct forward f) \
+	static __global__ void BOUNDS k_forward_##K##_1(struct forward f)                          \
 	{                                                                                          \
 		forward_walk(f, K, 1);                                                             \
 	}                                                                                          \
-	static __global__ void __launch_bounds__(CUDA_THREADS) k_forward_##K##_2(struct forward f) \
+	static __global__ void BOUNDS k_forward_##K##_2(struct forward f)                          \
 	{                                                                                          \
 		forward_walk(f, K, 2);                                                             \
 	}                                                                                          \
-	static __global__ void __launch_bounds__(CUDA_THREADS) k_back_##K(struct back f)           \
+	static __global__ void BOUNDS k_back_##K(struct back f)                                    \
 	{                                                                                          \
 		back_walk(f, K);                                                                   \
-	}                                                                                          \
-	static __global__ void __launch_bounds__(CUDA_THREADS) k_weights_##K##_1(struct weights f) \
-	{                                                                                          \
-		weights_walk(f, K, 1);                                                             \
-	}                                                                                          \
-	static __global__ void __launch_bounds__(CUDA_THREADS) k_weights_##K##_2(struct weights f) \
-	{                                                                                          \
-		weights_walk(f, K, 2);                                                             \
 	}
 KERNELS(3)
 KERNELS(5)
@@ -582,33 +216,6 @@ static void run_back(struct cuda *c, struct back f)
 		CUDA_BLOCKS(c, blocks, k_back_3, f);
 	else
 		CUDA_BLOCKS(c, blocks, k_back_5, f);
-}
-
-static struct weights weights_of(const struct dw *d)
-{
-	struct weights f;
-
-	memset(&f, 0, sizeof f);
-	f.d = *d;
-	f.t = tile_of(d, d->oh, d->ow, WIDE / d->stride, false);
-	f.tiles = tiles_in(&f.t, d->n);
-	f.parts = (int)cuda_ceil_div(PARTS_WANTED, f.t.slabs);
-	f.parts = f.parts < f.tiles ? f.parts : (int)f.tiles;
-	return f;
-}
-
-static void run_weights(struct cuda *c, struct weights f)
-{
-	int64_t blocks = (int64_t)f.parts * f.t.slabs;
-
-	if (f.d.k == 3 && f.d.stride == 1)
-		CUDA_BLOCKS(c, blocks, k_weights_3_1, f);
-	else if (f.d.k == 3)
-		CUDA_BLOCKS(c, blocks, k_weights_3_2, f);
-	else if (f.d.stride == 1)
-		CUDA_BLOCKS(c, blocks, k_weights_5_1, f);
-	else
-		CUDA_BLOCKS(c, blocks, k_weights_5_2, f);
 }
 
 /* --- any other kernel, stride or number of channels: a thread an element --- */
@@ -664,48 +271,6 @@ static __global__ void k_back_any(int64_t n, struct dw d, struct cuda_act gy, co
 	}
 }
 
-/* A tap at a time: partial [chunk, tap, channel] of chunks of output positions. */
-static __global__ void k_weights_any(struct columns v, struct dw d, struct cuda_act x,
-	struct cuda_norm norm, struct cuda_act gy, float *partial)
-{
-	COLUMN_PLACE(v);
-	for (int t = 0; t < d.k * d.k; t++) {
-		float s = 0;
-
-		for (int64_t r = row_first; r < row_end; r += COLUMN_LANES) {
-			int ih = (int)(r / d.ow % d.oh) * d.stride - d.pt + t / d.k;
-			int iw = (int)(r % d.ow) * d.stride - d.pl + t % d.k;
-			int64_t image = r / ((int64_t)d.ow * d.oh) * d.h;
-
-			if (ih >= 0 && ih < d.h && iw >= 0 && iw < d.w)
-				s += act_load(gy, r * d.c + col) *
-				     norm_load(norm, x, ((image + ih) * d.w + iw) * d.c + col, d.c,
-					     col);
-		}
-		s = lane_sum(s);
-		if (threadIdx.x < COLUMN_WIDTH && col < d.c)
-			partial[(chunk * d.k * d.k + t) * d.c + col] = s;
-	}
-}
-
-/* out[n] += the sum over the parts of partial [parts, n], in double, by eight lanes. */
-static __global__ void k_parts_end(int64_t n, const float *partial, int64_t parts, float *out)
-{
-	__shared__ double sums[CUDA_THREADS];
-	int64_t col = (int64_t)blockIdx.x * COLUMN_WIDTH + threadIdx.x % COLUMN_WIDTH;
-	double s = 0;
-
-	for (int64_t k = threadIdx.x / COLUMN_WIDTH; col < n && k < parts; k += COLUMN_LANES)
-		s += (double)partial[k * n + col];
-	sums[threadIdx.x] = s;
-	__syncthreads();
-	if (threadIdx.x >= COLUMN_WIDTH || col >= n)
-		return;
-	for (int l = 1; l < COLUMN_LANES; l++)
-		s += sums[l * COLUMN_WIDTH + threadIdx.x];
-	out[col] += (float)s;
-}
-
 /* --- the operations --- */
 
 CUDA_RUN(wl_cuda_depthwise)
@@ -754,38 +319,17 @@ static void data_bwd(struct cuda *c, const struct wl_op *op, struct dw d)
 size_t wl_cuda_depthwise_bwd_scratch(const struct wl_op *op)
 {
 	struct dw d = dw_of(op, op->in[0], op->in[2]);
-	int64_t parts = walks(&d) ? weights_of(&d).parts
-				  : columns_of((int64_t)d.n * d.oh * d.ow, d.c).chunks;
 
-	return op->out[1] ? (size_t)(parts * d.k * d.k * d.c) * sizeof(float) : 0;
+	return op->out[1] ? wl_cuda_depthwise_weights_scratch(&d) : 0;
 }
 
 CUDA_RUN(wl_cuda_depthwise_bwd)
 {
 	(void)err;
 	struct dw d = dw_of(op, op->in[0], op->in[2]);
-	struct columns v = columns_of((int64_t)d.n * d.oh * d.ow, d.c);
-	float *partial = (float *)run->scratch;
-	int64_t taps = (int64_t)d.k * d.k * d.c, parts = v.chunks;
 
-	if (op->out[1]) {
-		if (walks(&d)) {
-			struct weights f = weights_of(&d);
-
-			f.x = cuda_act_of(op->in[0]);
-			f.gy = cuda_act_of(op->in[2]);
-			f.norm = cuda_norm_of(op, 3);
-			f.partial = partial;
-			parts = f.parts;
-			run_weights(c, f);
-		} else {
-			CUDA_BLOCKS(c, v.chunks * v.tiles, k_weights_any, v, d,
-				cuda_act_of(op->in[0]), cuda_norm_of(op, 3), cuda_act_of(op->in[2]),
-				partial);
-		}
-		CUDA_BLOCKS(c, cuda_ceil_div(taps, COLUMN_WIDTH), k_parts_end, taps, partial,
-			parts, cuda_f32(op->out[1]));
-	}
+	if (op->out[1])
+		wl_cuda_depthwise_weights(c, op, &d, (float *)run->scratch);
 	if (op->out[0])
 		data_bwd(c, op, d);
 	return 0;

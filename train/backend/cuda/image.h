@@ -15,7 +15,7 @@ struct uint2 {
 struct float2 {
 	float x, y;
 };
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 #define CUDA_UNROLL
 #define CUDA_INLINE static inline __attribute__((always_inline))
 #define CUDA_CALL static __attribute__((noinline))
@@ -279,9 +279,10 @@ CUDA_INLINE void put_lanes(struct rows8 v, const int W, const float s[8], float 
 	__syncthreads();
 }
 
-/* Two kernels of one body: of eight channels a thread, and of one. */
+/* Two kernels of one body: of eight channels a thread, and of one.  Three blocks on a
+ * multiprocessor, so that enough reads are under way. */
 #define KERNEL_8_1(name, body, type)                                                               \
-	static __global__ void name##_8(type f)                                                    \
+	static __global__ void __launch_bounds__(CUDA_THREADS, 3) name##_8(type f)                 \
 	{                                                                                          \
 		body(f, 8);                                                                        \
 	}                                                                                          \

@@ -342,24 +342,25 @@ CUDA_INLINE void bn_bwd_sums(const struct bn f, const int W)
 {
 	struct place8 p = place8_of(f.at);
 	struct bn_line l;
-	float s1[8], s2[8], mean[8], rstd[8], x[8], g[8];
+	float s1[8], s2[8], mean[8], x[8], g[8];
 
 	CUDA_UNROLL
 	for (int k = 0; k < W; k++)
-		s1[k] = s2[k] = mean[k] = rstd[k] = 0;
+		s1[k] = s2[k] = mean[k] = 0;
 	bn_lines(&f, p, W, &l);
-	if (p.first < p.end) {
+	if (p.first < p.end)
 		load_f32(f.norm.saved + p.ch, W, 0, mean);
-		load_f32(f.norm.saved + f.at.c + p.ch, W, 0, rstd);
-	}
 	for (int64_t r = p.first; r < p.end; r += f.at.lanes) {
 		bn_grad(&f, &l, r, p.ch, W, x, g);
 		CUDA_UNROLL
 		for (int k = 0; k < W; k++) {
 			s1[k] += g[k];
-			s2[k] += g[k] * (x[k] - mean[k]) * rstd[k];
+			s2[k] += g[k] * (x[k] - mean[k]);
 		}
 	}
+	CUDA_UNROLL
+	for (int k = 0; k < W; k++)
+		s2[k] *= p.ch < f.at.c ? f.norm.saved[f.at.c + p.ch + k] : 0.0f;
 	put_lanes(f.at, W, s1, f.partial + 2 * p.part * f.at.c);
 	put_lanes(f.at, W, s2, f.partial + (2 * p.part + 1) * f.at.c);
 }
