@@ -123,6 +123,7 @@ static void test_depthwise(void **state)
 			.build = depthwise_build,
 			.ref = depthwise_ref,
 			.ctx = v,
+			.store_bf16 = true,
 			.layout = {WL_LAYOUT_PLAIN, WL_LAYOUT_DEPTHWISE},
 			.shape = {WL_SHAPE(v->n, v->h, v->w, v->i), WL_SHAPE(v->i, 1, v->k, v->k)}};
 		opcheck(&c);
@@ -194,6 +195,9 @@ static struct opcheck bn_check(const struct norm *v)
 		.build = bn_build,
 		.ref = bn_ref,
 		.ctx = v,
+		.store_bf16 = true,
+		.acts = 1u | 1u << 5,
+		.store_tolerance = 1e-4,
 		.shape = {x, c, c, c, c, x},
 		.buffers = 1u << 3 | 1u << 4,
 		.offset = {3, 1, 0, 0.5f, 6},
@@ -315,18 +319,22 @@ static void test_squeeze_excite(void **state)
 		.build = gate_build,
 		.ref = gate_ref,
 		.ctx = &v,
+		.store_bf16 = true,
+		.acts = 3,
 		.shape = {x, s}});
 	opcheck(&(struct opcheck){.name = "mean_hw",
 		.n_in = 1,
 		.build = mean_build,
 		.ref = mean_ref,
 		.ctx = &v,
+		.store_bf16 = true,
 		.shape = {x}});
 	opcheck(&(struct opcheck){.name = "squeeze_excite",
 		.n_in = 1,
 		.build = se_build,
 		.ref = se_ref,
 		.ctx = &v,
+		.store_bf16 = true,
 		.shape = {x},
 		.offset = {1}});
 	opcheck(&(struct opcheck){.name = "channel_scale",
@@ -334,6 +342,8 @@ static void test_squeeze_excite(void **state)
 		.build = gate_build,
 		.ref = gate_ref,
 		.ctx = &big,
+		.store_bf16 = true,
+		.acts = 3,
 		.shape = {WL_SHAPE(2, 3, 2, 300), WL_SHAPE(2, 300)}});
 }
 
@@ -401,6 +411,7 @@ static void test_roi(void **state)
 		.ref = roi_ref,
 		.fill = roi_fill,
 		.ctx = &v,
+		.store_bf16 = true,
 		.shape = {WL_SHAPE(2, 4, 5, 19)}});
 }
 
