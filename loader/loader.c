@@ -387,6 +387,18 @@ int wl_loader_next(struct wl_loader *l, const struct wl_batch **b, struct wl_err
 	return 1;
 }
 
+bool wl_loader_ready(struct wl_loader *l)
+{
+	bool ready;
+
+	if (past_end(l, l->given))
+		return true;
+	pthread_mutex_lock(&l->lock);
+	ready = l->slots[l->given % l->n_slots].rows_done >= l->o.batch;
+	pthread_mutex_unlock(&l->lock);
+	return ready;
+}
+
 /* ---- position ---- */
 
 void wl_loader_tell(const struct wl_loader *l, struct wl_loader_pos *pos)

@@ -119,6 +119,9 @@ int64_t wl_loader_batches(const struct wl_loader *l);
 WL_MUST_CHECK int wl_loader_next(struct wl_loader *l, const struct wl_batch **b,
 	struct wl_err *err);
 
+/* Whether wl_loader_next would give its batch, or the end, without waiting for it. */
+bool wl_loader_ready(struct wl_loader *l);
+
 /* The split's samples, for keys and members of what a batch holds (shards/shard.h). */
 struct wl_shardset;
 struct wl_shardset *wl_loader_shards(const struct wl_loader *l);

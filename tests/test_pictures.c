@@ -15,6 +15,7 @@
 #include "tests/support/cm.h"
 #include "tests/support/shardset.h"
 #include "train/backend/pictures.h"
+#include "train/feed.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -412,19 +413,28 @@ static int teardown(void **state)
 	return 0;
 }
 
-static struct wl_loader *open_loader(const struct fixture *f, bool shuffle, bool planes,
-	struct wl_loader_memory memory)
+static struct wl_loader_opts options(const struct fixture *f, bool shuffle)
 {
 	struct wl_loader_opts o = {.dir = f->set, .split = "train", .batch = 7, .image_px = S,
 		.regions = R, .grid = 2, .use_boxes = true, .text_len = LEN, .vocab = f->vocab,
 		.shuffle = shuffle, .seed = 5, .world = 1, .threads = 2, .prefetch = 1,
-		.max_bad_rate = 0.5, .planes_only = planes, .hold = planes ? 2 : 0,
-		.memory = memory};
-	struct wl_loader *l;
+		.max_bad_rate = 0.5};
 
 	memcpy(o.mean, mean, sizeof(mean));
 	memcpy(o.std, std, sizeof(std));
 	must(wl_augment_preset("paper", &o.augment, &err));
+	return o;
+}
+
+static struct wl_loader *open_loader(const struct fixture *f, bool shuffle, bool planes,
+	struct wl_loader_memory memory)
+{
+	struct wl_loader_opts o = options(f, shuffle);
+	struct wl_loader *l;
+
+	o.planes_only = planes;
+	o.hold = planes ? 2 : 0;
+	o.memory = memory;
 	l = wl_loader_open(&o, &err);
 	if (!l)
 		fail_msg("%s", err.msg);
@@ -512,6 +522,109 @@ static void held_batches_stay(void **state)
 	wl_loader_close(m);
 }
 
+static struct wl_feed *open_feed(const struct wl_loader_opts *o, struct wl_backend *be)
+{
+	struct wl_feed *f = wl_feed_open(o, be, &err);
+
+	if (!f)
+		fail_msg("%s", err.msg);
+	return f;
+}
+
+/* The next batch of both feeds is the same, and so is where they then stand; false: the end. */
+static bool same_step(struct wl_feed *plain, struct wl_feed *gpu, struct wl_backend *be)
+{
+	struct wl_loader_pos p, q;
+	const struct wl_batch *a, *b;
+	const float *want, *made;
+	int more = wl_feed_next(plain, &a, &want, &err);
+	float *got;
+
+	must(more);
+	assert_int_equal(wl_feed_next(gpu, &b, &made, &err), more);
+	wl_feed_tell(plain, &p);
+	wl_feed_tell(gpu, &q);
+	assert_int_equal(p.epoch, q.epoch);
+	assert_int_equal(p.position, q.position);
+	assert_int_equal(p.skipped, q.skipped);
+	if (!more)
+		return false;
+	assert_int_equal(a->n, b->n);
+	assert_int_equal(a->position, b->position);
+	assert_memory_equal(a->samples, b->samples, (size_t)a->n * sizeof(*a->samples));
+	assert_memory_equal(a->ids, b->ids, (size_t)a->n * LEN * sizeof(*a->ids));
+	got = malloc((size_t)a->n * 3 * PX * sizeof(float));
+	be->download(be, got, made, (size_t)a->n * 3 * PX * sizeof(float));
+	for (int64_t i = 0; i < a->n; i++)
+		assert_true(apart(want + i * 3 * PX, got + i * 3 * PX) <= bound);
+	free(got);
+	return true;
+}
+
+/* With a GPU the trainer is fed what it is fed without: pictures, order, positions to save, and
+ * going on from one of them while a batch has been begun. */
+static void feeds_are_the_same(void **state)
+{
+	const struct fixture *f = *state;
+	struct wl_loader_pos pos = {0};
+	struct wl_backend *be;
+
+	if (!wl_backend_cuda_open) {
+		printf("SKIPPED: this build has no GPU kernels, nor their emulation\n");
+		skip();
+	}
+	be = wl_backend_cuda_open(0, &err);
+	assert_non_null(be);
+	for (int shuffle = 0; shuffle < 2; shuffle++) {
+		struct wl_loader_opts o = options(f, shuffle);
+		struct wl_feed *plain = open_feed(&o, NULL), *gpu = open_feed(&o, be);
+
+		for (int i = 0; i < 7; i++) {
+			if (!same_step(plain, gpu, be))
+				break;
+			if (i == 2)
+				wl_feed_tell(gpu, &pos);
+			usleep(2000); /* so that the next is ready, mostly */
+		}
+		must(wl_feed_seek(plain, &pos, &err));
+		must(wl_feed_seek(gpu, &pos, &err));
+		assert_true(same_step(plain, gpu, be));
+		wl_feed_close(plain);
+		wl_feed_close(gpu);
+	}
+	wl_backend_close(be);
+}
+
+/* A batch that cannot be had is told when it is asked for, not while the one before is in use. */
+static void errors_come_in_their_place(void **state)
+{
+	struct wl_loader_opts o = options(*state, false);
+	struct wl_backend *be;
+	struct wl_feed *f;
+	const struct wl_batch *b;
+	const float *pictures;
+
+	if (!wl_backend_cuda_open) {
+		printf("SKIPPED: this build has no GPU kernels, nor their emulation\n");
+		skip();
+	}
+	be = wl_backend_cuda_open(0, &err);
+	assert_non_null(be);
+	o.batch = 3; /* sample 3 is bad: in the second batch */
+	o.max_bad_rate = 0.01;
+	f = open_feed(&o, be);
+	for (int i = 0; i < 200 && !wl_loader_ready(wl_feed_loader(f)); i++)
+		usleep(1000);
+	assert_int_equal(wl_feed_next(f, &b, &pictures, &err), 1);
+	assert_int_equal(b->n, 3);
+	assert_int_equal(wl_feed_next(f, &b, &pictures, &err), -1);
+	assert_int_equal(err.code, WL_EDATA);
+	assert_non_null(strstr(err.msg, "train-000000_000003"));
+	err = (struct wl_err)WL_ERR_INIT;
+	wl_feed_close(f);
+	wl_backend_close(be);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -519,6 +632,8 @@ int main(void)
 		cmocka_unit_test(gpu_makes_the_picture),
 		cmocka_unit_test(loader_gives_planes),
 		cmocka_unit_test(held_batches_stay),
+		cmocka_unit_test(feeds_are_the_same),
+		cmocka_unit_test(errors_come_in_their_place),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -18,6 +18,7 @@
 #include "shards/manifest.h"
 #include "shards/shard.h"
 #include "train/checkpoint/ckpt.h"
+#include "train/feed.h"
 #include "train/report.h"
 #include "train/saver.h"
 #include "train/trainer.h"
@@ -39,7 +40,8 @@ struct run {
 	struct wl_trainer trainer;
 	struct wl_saver *saver;
 	struct wl_encoder encoder;
-	struct wl_loader *train, *val; /* val NULL: no validation */
+	struct wl_feed *train;
+	struct wl_loader *val; /* NULL: no validation */
 	struct wl_jsonl metrics;
 	struct wl_progress *progress;
 	struct wl_train_report *report; /* rank 0 */
@@ -116,10 +118,10 @@ static int open_data(struct run *r, struct wl_err *err)
 
 	WL_TRY(c->augment ? wl_augment_parse(c->augment, &o.augment, err)
 			  : wl_augment_preset("paper", &o.augment, err));
-	r->train = wl_loader_open(&o, err);
+	r->train = wl_feed_open(&o, c->gpu_augment ? r->backend : NULL, err);
 	if (!r->train)
 		return -1;
-	r->epoch_steps = wl_loader_batches(r->train);
+	r->epoch_steps = wl_loader_batches(wl_feed_loader(r->train));
 	r->total_steps = c->epochs * r->epoch_steps;
 	if (c->max_steps && c->max_steps < r->total_steps)
 		r->total_steps = c->max_steps;
@@ -140,7 +142,7 @@ static int open_data(struct run *r, struct wl_err *err)
 	return r->val ? 0 : -1;
 }
 
-static int open_model(struct run *r, struct wl_err *err)
+static int open_backend(struct run *r, struct wl_err *err)
 {
 	const struct wl_train_config *c = r->config;
 
@@ -156,8 +158,15 @@ static int open_model(struct run *r, struct wl_err *err)
 	if (c->moco.compute_dtype == WL_BF16 && !strcmp(r->backend->name, "cpu") &&
 		!wl_backend_cpu_has_bf16())
 		wl_warn("this processor has no bf16 products: precision bf16 computes in fp32");
+	return 0;
+}
+
+static int open_model(struct run *r, struct wl_err *err)
+{
+	const struct wl_train_config *c = r->config;
+
 	WL_TRY(wl_trainer_init(&r->trainer, c, &r->job->towers, r->backend, r->dist,
-		r->total_steps, wl_loader_size(r->train), err));
+		r->total_steps, wl_loader_size(wl_feed_loader(r->train)), err));
 	if (!r->val)
 		return 0;
 	WL_TRY(wl_encoder_init(&r->encoder, &r->job->towers, &r->trainer.params, c->batch,
@@ -285,7 +294,7 @@ static int resume(struct run *r, int64_t step, struct wl_err *err)
 		wl_json_int(extra, "metrics_bytes", dir, &bytes, err) < 0)
 		goto out;
 	share_skipped(r, &pos);
-	WL_TRY_OUT(wl_loader_seek(r->train, &pos, err));
+	WL_TRY_OUT(wl_feed_seek(r->train, &pos, err));
 	WL_TRY_OUT(open_metrics(r, bytes, err));
 	wl_info("going on from %s (step %lld of %lld)%s", dir, (long long)r->trainer.step,
 		(long long)r->total_steps, r->config->init.n ? "; --init is not used" : "");
@@ -335,7 +344,7 @@ static int save(struct run *r, bool last, struct wl_err *err)
 	int64_t bytes;
 	int ret = -1;
 
-	wl_loader_tell(r->train, &pos);
+	wl_feed_tell(r->train, &pos);
 	if (first_rank(r) && fsync(r->metrics.fd) < 0)
 		return wl_err_errno(err, "%s: sync failed", r->metrics_path);
 	bytes = first_rank(r) ? wl_file_size(r->metrics_path, err) : 0;
@@ -460,9 +469,10 @@ static int one_step(struct run *r, struct wl_err *err)
 {
 	double begin = now_s(), loaded, end;
 	const struct wl_batch *b;
+	const float *pictures;
 	struct wl_step_report report = {0};
 	json_t *val, *line;
-	int got = wl_loader_next(r->train, &b, err), stepped, ret;
+	int got = wl_feed_next(r->train, &b, &pictures, err), stepped, ret;
 
 	if (got <= 0)
 		return got < 0 ? -1
@@ -476,7 +486,7 @@ static int one_step(struct run *r, struct wl_err *err)
 			"for",
 			r->config->shards, (long long)b->n, (long long)r->config->batch);
 	loaded = now_s();
-	struct wl_moco_batch mb = {b->pixels, b->boxes, b->region_mask, b->ids, b->text_mask,
+	struct wl_moco_batch mb = {pictures, b->boxes, b->region_mask, b->ids, b->text_mask,
 		b->pair_ids, b->text_hash};
 	stepped = wl_trainer_step(&r->trainer, &mb, &report, err);
 	end = now_s();
@@ -527,7 +537,7 @@ static int open_report(struct run *r, struct wl_err *err)
 	snprintf(about, sizeof about, "%s, %s: %lld trainable parameters, %lld pairs, %.0f pairs a "
 		"step on %d rank%s; the processor reaches %.0f GFLOP/s a rank.", c->run,
 		c->objective, (long long)wl_params_trainable_count(&r->trainer.params),
-		(long long)wl_loader_size(r->train), pairs_of_step(r), wl_comm_size(r->comm),
+		(long long)wl_loader_size(wl_feed_loader(r->train)), pairs_of_step(r), wl_comm_size(r->comm),
 		r->dist ? "s" : "", peak);
 	r->report = wl_train_report_open(c->run, about, r->total_steps, err);
 	return r->report ? wl_train_report_read(r->report, r->metrics_path, err) : -1;
@@ -574,9 +584,9 @@ static void close_run(struct run *r)
 		wl_jsonl_close(&r->metrics);
 	wl_encoder_release(&r->encoder);
 	wl_trainer_release(&r->trainer);
-	wl_backend_close(r->backend);
 	wl_loader_close(r->val);
-	wl_loader_close(r->train);
+	wl_feed_close(r->train);
+	wl_backend_close(r->backend);
 	free(r->metrics_path);
 	if (r->lock >= 0)
 		close(r->lock);
@@ -588,12 +598,13 @@ int wl_train_run(const struct wl_train_job *job, struct wl_err *err)
 	struct run r = {.job = job, .config = job->config, .lock = -1};
 	int ret = -1;
 
-	if (open_ranks(&r, err) < 0 || open_data(&r, err) < 0 || open_model(&r, err) < 0 ||
-		start(&r, err) < 0 || open_saver(&r, err) < 0 || open_report(&r, err) < 0)
+	if (open_ranks(&r, err) < 0 || open_backend(&r, err) < 0 || open_data(&r, err) < 0 ||
+		open_model(&r, err) < 0 || start(&r, err) < 0 || open_saver(&r, err) < 0 ||
+		open_report(&r, err) < 0)
 		goto out;
 	wl_info("%lld trainable parameters, %lld pairs, %lld steps an epoch, %lld steps in all",
 		(long long)wl_params_trainable_count(&r.trainer.params),
-		(long long)wl_loader_size(r.train), (long long)r.epoch_steps,
+		(long long)wl_loader_size(wl_feed_loader(r.train)), (long long)r.epoch_steps,
 		(long long)r.total_steps);
 	if (first_rank(&r))
 		r.progress = wl_progress_new("training", "pairs",

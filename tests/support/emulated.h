@@ -46,7 +46,7 @@ template <typename F> static inline void emulate(int64_t blocks, bool fibers, F 
 typedef void *cudaStream_t;
 typedef enum { cudaSuccess, cudaErrorMemoryAllocation } cudaError_t;
 typedef void *cudaEvent_t;
-enum { cudaMemcpyDefault, cudaStreamNonBlocking, cudaEventDisableTiming, cudaHostAllocDefault };
+enum { cudaMemcpyDefault, cudaStreamNonBlocking, cudaEventDisableTiming };
 
 static inline cudaError_t cudaMalloc(void **p, size_t bytes)
 {
@@ -104,7 +104,7 @@ static inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigne
 {
 	return cudaSuccess;
 }
-static inline cudaError_t cudaHostAlloc(void **p, size_t bytes, int)
+static inline cudaError_t cudaMallocHost(void **p, size_t bytes)
 {
 	return cudaMalloc(p, bytes);
 }

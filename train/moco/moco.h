@@ -84,7 +84,7 @@ struct wl_moco_config {
 /* The name of the log scale in stores and checkpoints (CLIP's, holding log(1 / tau)). */
 #define WL_MOCO_SCALE "logit_scale"
 
-/* One batch in host memory, the loader's layout. */
+/* One batch in host memory (images: or in the backend's), the loader's layout. */
 struct wl_moco_batch {
 	const float *images, *boxes, *region_mask; /* [B,S,S,3], [B,R,4], [B,R] */
 	const int32_t *ids;                        /* [B,L] */

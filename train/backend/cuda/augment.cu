@@ -281,7 +281,7 @@ static int gpu_failed(cudaError_t code, const char *what, struct wl_err *err)
 static void *pictures_alloc_host(void *be, size_t bytes, struct wl_err *err)
 {
 	void *p = NULL;
-	cudaError_t code = cudaHostAlloc(&p, bytes ? bytes : 1, cudaHostAllocDefault);
+	cudaError_t code = cudaMallocHost(&p, bytes ? bytes : 1);
 
 	(void)be;
 	if (code == cudaSuccess)
