@@ -10,6 +10,8 @@
  */
 #include "clean/bygroup.h"
 
+#include "ops/signals.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -20,10 +22,10 @@
 
 enum {
 	BUCKETS = 1024,
-	LINE = 4,	    /* records that are 64 bytes */
+	LINE = 4, /* records that are 64 bytes */
 	CHUNK_BYTES = 4096,
 	CHUNK = CHUNK_BYTES / 16 - LINE, /* records: all lines of a chunk but its head */
-	SLAB = 511,	    /* chunks allocated at once: with its head a huge page */
+	SLAB = 511,			 /* chunks allocated at once: with its head a huge page */
 	HUGE_PAGE = 2 << 20,
 	DIGIT = 10,	    /* bits of the mix that a bucket is sorted by at a time */
 	ONE_DIGIT = 1024,   /* records for which one digit is enough */
@@ -620,6 +622,19 @@ out:
 	return ret;
 }
 
+/* A rank that was asked to stop takes the others with it: none waits for it in a pass. */
+static int agree_to_go_on(const struct pass *p, struct wl_comm *comm, struct wl_err *err)
+{
+	int64_t stop = wl_stop_requested();
+
+	WL_TRY(wl_comm_all_reduce(comm, &stop, 1, WL_COMM_I64, WL_COMM_MAX, err));
+	return stop ? wl_err_set(err, WL_ERETRY,
+			      "stopped while %s were compared; what was computed of each pair is "
+			      "kept, run the same command again",
+			      p->job->what)
+		    : 0;
+}
+
 int wl_bygroup(const struct wl_bygroup *job, struct wl_comm *comm, struct wl_pool *pool,
 	size_t memory, struct wl_err *err)
 {
@@ -640,8 +655,7 @@ int wl_bygroup(const struct wl_bygroup *job, struct wl_comm *comm, struct wl_poo
 		goto out;
 	}
 	for (size_t i = 0; i < p.parts; i++) {
-		p.e[i] = (struct wl_emitter){
-			.pass = {job->bits, p.ranks, p.slices, 0, job->sliced},
+		p.e[i] = (struct wl_emitter){.pass = {job->bits, p.ranks, p.slices, 0, job->sliced},
 			.rank = (uint32_t)wl_comm_rank(comm)};
 		p.e[i].buckets = calloc(BUCKETS + p.ranks, sizeof(*p.e[i].buckets));
 		p.e[i].lines = aligned_alloc(64, BUCKETS * sizeof(*p.e[i].lines));
@@ -652,8 +666,10 @@ int wl_bygroup(const struct wl_bygroup *job, struct wl_comm *comm, struct wl_poo
 			goto out;
 		}
 	}
-	for (; p.slice < p.slices; p.slice++)
+	for (; p.slice < p.slices; p.slice++) {
+		WL_TRY_OUT(agree_to_go_on(&p, comm, err));
 		WL_TRY_OUT(run_pass(&p, comm, pool, err));
+	}
 	ret = 0;
 out:
 	for (size_t i = 0; p.e && i < p.parts; i++)

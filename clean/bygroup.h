@@ -106,7 +106,8 @@ struct wl_bygroup {
 	void *ctx;
 };
 
-/* memory: bytes for records.  Collective. */
+/* memory: bytes for records.  Collective.  Where a rank is asked to stop (ops/signals.h), all fail
+ * with WL_ERETRY before the next slice. */
 WL_MUST_CHECK int wl_bygroup(const struct wl_bygroup *job, struct wl_comm *comm,
 	struct wl_pool *pool, size_t memory, struct wl_err *err);
 

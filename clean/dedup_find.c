@@ -407,6 +407,7 @@ static int find_pictures(struct dedup *d, struct wl_err *err)
 	p.c.edges = &d->image_edges;
 	p.s = (struct wl_near_search){.take = take_candidates, .old = is_old, .ctx = &p};
 	if (d->o->image_radius >= 0) {
+		p.s.what = "hashes of pictures";
 		p.s.radius = d->o->image_radius;
 		p.s.records = d->n_own;
 		p.s.each = each_whole;
@@ -414,6 +415,7 @@ static int find_pictures(struct dedup *d, struct wl_err *err)
 		cut += p.s.cut;
 	}
 	if (d->o->image_radius >= 0 && d->o->window_radius >= 0) {
+		p.s.what = "hashes of windows";
 		p.s.radius = d->o->window_radius;
 		p.s.records = d->n_own * WL_WINDOWS;
 		p.s.each = each_window;

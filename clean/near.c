@@ -1,6 +1,8 @@
 /* See near.h. */
 #include "clean/near.h"
 
+#include "ops/progress.h"
+
 #include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -223,8 +225,8 @@ static struct design design_for(int radius, double n)
 
 	for (int k = -3; k <= 5; k++) {
 		int q = 2 - k; /* 5, 4, 3 */
-		struct design d = k > 0 ? (struct design){radius + k, k, 0}
-					: (struct design){q * q, q, q};
+		struct design d =
+			k > 0 ? (struct design){radius + k, k, 0} : (struct design){q * q, q, q};
 		double group = n / exp2(64.0 * d.c / d.blocks), cost;
 		if (k == 0 || d.blocks > BLOCKS_MAX || (d.plane && radius > 2 * d.plane - 2))
 			continue;
@@ -314,7 +316,8 @@ int wl_near_run(struct wl_near_search *s, struct wl_comm *comm, struct wl_pool *
 	int chosen[BLOCKS_MAX], rc = 0;
 	struct design d;
 	struct group_ctx g = {.s = s};
-	struct wl_bygroup job = {.what = "image hashes",
+	struct wl_progress *progress = NULL;
+	struct wl_bygroup job = {.what = s->what,
 		.records = s->records,
 		.emit = emit_all,
 		.sliced = true,
@@ -331,6 +334,8 @@ int wl_near_run(struct wl_near_search *s, struct wl_comm *comm, struct wl_pool *
 	for (int i = 0; i < d.c; i++)
 		chosen[i] = i;
 	s->table = t;
+	if (wl_comm_rank(comm) == 0)
+		progress = wl_progress_new(s->what, "choices", (uint64_t)choices(&d));
 	for (int i = 0; rc == 0 && i < choices(&d); i++) {
 		if (d.plane) {
 			table_of_line(t, d.plane, i);
@@ -340,7 +345,9 @@ int wl_near_run(struct wl_near_search *s, struct wl_comm *comm, struct wl_pool *
 		}
 		job.bits = t->bits;
 		rc = wl_bygroup(&job, comm, pool, memory, err);
+		wl_progress_add(progress, rc == 0);
 	}
+	wl_progress_free(progress);
 	s->table = NULL;
 	free(t);
 	s->cut = atomic_load(&g.cut);

@@ -22,6 +22,7 @@ enum {
 };
 
 struct wl_near_search {
+	const char *what; /* for progress and errors: "hashes of windows" */
 	int radius;
 	uint64_t records; /* of this rank, about */
 	/* Calls wl_near_put or wl_near_put_row for each hash of a part; any thread. */

@@ -4,6 +4,7 @@
 #include "clean/near.h"
 #include "clean/rows.h"
 #include "ops/hash.h"
+#include "ops/signals.h"
 #include "tests/support/cm.h"
 #include "tests/support/tmp.h"
 
@@ -12,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static struct wl_err err;
 
@@ -66,8 +69,12 @@ static int search_rank(struct wl_comm *c, void *user, struct wl_err *e)
 
 	if (!pool)
 		return -1;
-	r.s = (struct wl_near_search){.radius = s->radius, .records = s->claimed ? s->claimed : N / (uint64_t)r.ranks + 1,
-		.each = each_hash, .take = take_pairs, .ctx = &r};
+	r.s = (struct wl_near_search){.what = "hashes",
+		.radius = s->radius,
+		.records = s->claimed ? s->claimed : N / (uint64_t)r.ranks + 1,
+		.each = each_hash,
+		.take = take_pairs,
+		.ctx = &r};
 	ret = wl_near_run(&r.s, c, pool, s->memory, e);
 	if (ret == 0 && r.s.cut)
 		ret = wl_err_set(e, WL_EFAIL, "groups were cut");
@@ -357,10 +364,32 @@ static void minhash_estimates(void **state)
 	assert_true(sqrt(squares / T) < .055);
 }
 
+/* In a child, since what was asked for cannot be taken back. */
+static void asked_to_stop_it_stops(void **state)
+{
+	static struct search s = {
+		.radius = 3, .threads = 1, .ranks_alone = true, .memory = 1 << 20};
+	int status = 0;
+	pid_t child;
+
+	(void)state;
+	fflush(NULL);
+	child = fork();
+	assert_int_not_equal(child, -1);
+	if (child == 0) {
+		wl_stop_request();
+		_exit(search_rank(NULL, &s, &err) < 0 ? err.code : 0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), WL_ERETRY);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(near_equals_brute_force),
+		cmocka_unit_test(asked_to_stop_it_stops),
 		cmocka_unit_test(planes_equal_brute_force),
 		cmocka_unit_test(sets),
 		cmocka_unit_test(rows),

@@ -218,14 +218,19 @@ int main(int argc, char **argv)
 	report(&b, "equal", start, cpu);
 	start = now();
 	cpu = used();
-	b.s = (struct wl_near_search){
-		.radius = 6, .records = b.n, .each = each_whole, .take = take, .ctx = &b};
+	b.s = (struct wl_near_search){.what = "whole hashes",
+		.radius = 6,
+		.records = b.n,
+		.each = each_whole,
+		.take = take,
+		.ctx = &b};
 	if (wl_near_run(&b.s, NULL, pool, memory * 7 / 8, &err) < 0)
 		die();
 	report(&b, "whole hashes within 6 bits", start, cpu);
 	start = now();
 	cpu = used();
-	b.s = (struct wl_near_search){.radius = WL_DEDUP_WINDOW_RADIUS,
+	b.s = (struct wl_near_search){.what = "hashes of windows",
+		.radius = WL_DEDUP_WINDOW_RADIUS,
 		.records = b.n * WL_WINDOWS,
 		.each = each_window,
 		.meet = meet,
