@@ -43,11 +43,13 @@ static double pixel_taps(int i, double off, double scale, int lo, int hi, double
 	double centre = off + scale * (i + 0.5);
 	int j;
 
-	*a = (int)floor(centre - support + 0.5);
-	*b = (int)floor(centre + support + 0.5);
+	/* Those whose centre is less than the support away: Pillow's range without its ends where
+	 * the triangle has come down to 0. */
+	*a = (int)floor(centre - support - 0.5) + 1;
+	*b = (int)ceil(centre + support - 0.5);
 	*a = *a < lo ? lo : *a;
 	*b = *b > hi ? hi : *b;
-	/* The outermost pixels may lie just where the triangle has come down to 0. */
+	/* What rounding left of such ends. */
 	while (*b - *a > 1 && wl_aug_triangle((*b - 0.5 - centre) * inv) <= 0)
 		--*b;
 	while (*b - *a > 1 && wl_aug_triangle((*a + 0.5 - centre) * inv) <= 0)

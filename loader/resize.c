@@ -4,6 +4,10 @@
  * time: their samples lie within 32 floats when the picture shrinks to no less than 0.55 (in
  * training the DCT has scaled down before), so a two-register permutation fetches a tap of all
  * 16; where they lie wider apart the fetch is one by one, and the sums are the same.
+ *
+ * A plane that has fewer rows than the picture (all at 600 px, chroma nearly always) goes the
+ * other way round, along the row first: that is the dearer half, and so it is done once for a row
+ * of the source instead of once for a row of the picture.
  */
 #include "loader/resize.h"
 
@@ -58,14 +62,19 @@ struct lane {
 	size_t strip_cap;
 	float *line; /* one combined row, finite numbers behind it */
 	size_t line_cap;
+	bool across_first; /* along the row before down the columns */
+	float *wide;       /* [wide_rows, side rounded up to 16] rows that went along already */
+	size_t wide_cap;
+	int wide_rows, wide_have; /* wide_have: as have */
 	float *out; /* [side, rounded up to 16] */
 };
 
 struct wl_resizer {
 	int side, blocks;
 	struct lane lane[WL_PLANES_MAX];
-	const uint8_t **row; /* [taps down] */
-	size_t row_cap;
+	const uint8_t **row;    /* [taps down] */
+	const float **wide_row; /* [taps down] */
+	size_t row_cap, wide_row_cap;
 };
 
 struct wl_resizer *wl_resizer_new(int side, struct wl_err *err)
@@ -109,10 +118,23 @@ void wl_resizer_free(struct wl_resizer *r)
 		free(l->ring);
 		free(l->strip);
 		free(l->line);
+		free(l->wide);
 		free(l->out);
 	}
 	free(r->row);
+	free(r->wide_row);
 	free(r);
+}
+
+/* Weights of output pixel i without the zeros that fill up. */
+static int taps_of(const struct wl_filter *f, int i)
+{
+	const float *w = f->weight + (size_t)i * (size_t)f->taps;
+	int taps = f->taps;
+
+	while (taps > 1 && w[taps - 1] == 0)
+		taps--;
+	return taps;
 }
 
 /* ---- down the columns ---- */
@@ -144,18 +166,21 @@ static inline __attribute__((always_inline)) void combine_taps(float *line,
 	}
 }
 
+/* Column x.lo of row i of the plane. */
+static const uint8_t *source_row(const struct lane *l, int i)
+{
+	return l->ring + (size_t)(i % l->ring_rows) * l->pitch + l->x->lo;
+}
+
 /* Columns x.lo .. x.hi of output row y into l->line, which starts with column x.lo. */
 static void combine_rows(struct wl_resizer *r, const struct lane *l, int y)
 {
 	const float *w = l->y->weight + (size_t)y * (size_t)l->y->taps;
 	size_t bytes = (size_t)(l->x->hi - l->x->lo);
-	int taps = l->y->taps, j;
+	int taps = taps_of(l->y, y), j;
 
-	while (taps > 1 && w[taps - 1] == 0)
-		taps--;
 	for (j = 0; j < taps; j++)
-		r->row[j] = l->ring + (size_t)((l->y->start[y] + j) % l->ring_rows) * l->pitch +
-			l->x->lo;
+		r->row[j] = source_row(l, l->y->start[y] + j);
 	switch (taps) {
 	case 1:
 		combine_taps(l->line, r->row, w, 1, bytes);
@@ -213,34 +238,111 @@ static inline __attribute__((always_inline)) v16 fetch_near(const float *line,
 }
 
 static inline __attribute__((always_inline)) void combine_blocks(const struct lane *l,
-	const float *line, int blocks, int taps)
+	const float *line, float *to, int blocks, int taps)
 {
 	int b;
 
 	for (b = 0; b < blocks; b++) {
 		const float *w = l->spread_used + (size_t)b * (size_t)taps * LANES;
 		const int32_t *offset = l->offset_used + b * LANES;
-		v16 *out = (v16 *)(void *)(l->out + b * LANES);
+		v16 *out = (v16 *)(void *)(to + b * LANES);
 
 		*out = l->base_used[b] >= 0 ? fetch_near(line + l->base_used[b], offset, w, taps)
 					    : fetch_wide(line, offset, w, taps);
 	}
 }
 
-static void combine_columns(const struct wl_resizer *r, const struct lane *l)
+/* l->line along the row into out[0 .. side, rounded up to 16). */
+static void combine_columns(const struct wl_resizer *r, const struct lane *l, float *out)
 {
 	switch (l->x->taps) {
 	case 2:
-		combine_blocks(l, l->line, r->blocks, 2);
+		combine_blocks(l, l->line, out, r->blocks, 2);
 		break;
 	case 3:
-		combine_blocks(l, l->line, r->blocks, 3);
+		combine_blocks(l, l->line, out, r->blocks, 3);
 		break;
 	case 4:
-		combine_blocks(l, l->line, r->blocks, 4);
+		combine_blocks(l, l->line, out, r->blocks, 4);
 		break;
 	default:
-		combine_blocks(l, l->line, r->blocks, l->x->taps);
+		combine_blocks(l, l->line, out, r->blocks, l->x->taps);
+	}
+}
+
+/* ---- along the row first ---- */
+
+static float *wide_row(const struct wl_resizer *r, const struct lane *l, int i)
+{
+	return l->wide + (size_t)(i % l->wide_rows) * (size_t)r->blocks * LANES;
+}
+
+/* Takes rows of the source along until output row y has all of its own, a row of each plane at a
+ * time: a load that spans two stores which have not left the store buffer waits for both, so the
+ * floats of all planes are written before those of the first are read. */
+static void widen(struct wl_resizer *r, int planes, int y)
+{
+	const float one = 1;
+	bool turn[WL_PLANES_MAX], any = true;
+	int p;
+
+	while (any) {
+		any = false;
+		for (p = 0; p < planes; p++) {
+			struct lane *l = &r->lane[p];
+			const uint8_t *row;
+
+			turn[p] = l->across_first &&
+				l->wide_have < l->y->start[y] + taps_of(l->y, y);
+			if (!turn[p])
+				continue;
+			row = source_row(l, l->wide_have);
+			combine_taps(l->line, &row, &one, 1, (size_t)(l->x->hi - l->x->lo));
+			any = true;
+		}
+		for (p = 0; p < planes; p++) {
+			struct lane *l = &r->lane[p];
+
+			if (turn[p])
+				combine_columns(r, l, wide_row(r, l, l->wide_have++));
+		}
+	}
+}
+
+static inline __attribute__((always_inline)) void mix_taps(float *out, const float *const *row,
+	const float *w, int taps, int blocks)
+{
+	int b, j;
+
+	for (b = 0; b < blocks; b++) {
+		v16 sum = *(const v16 *)(const void *)(row[0] + b * LANES) * w[0];
+
+		for (j = 1; j < taps; j++)
+			sum += *(const v16 *)(const void *)(row[j] + b * LANES) * w[j];
+		*(v16 *)(void *)(out + b * LANES) = sum;
+	}
+}
+
+/* Output row y from the rows that went along. */
+static void mix_rows(struct wl_resizer *r, const struct lane *l, int y)
+{
+	const float *w = l->y->weight + (size_t)y * (size_t)l->y->taps;
+	int taps = taps_of(l->y, y), j;
+
+	for (j = 0; j < taps; j++)
+		r->wide_row[j] = wide_row(r, l, l->y->start[y] + j);
+	switch (taps) {
+	case 1:
+		mix_taps(l->out, r->wide_row, w, 1, r->blocks);
+		break;
+	case 2:
+		mix_taps(l->out, r->wide_row, w, 2, r->blocks);
+		break;
+	case 3:
+		mix_taps(l->out, r->wide_row, w, 3, r->blocks);
+		break;
+	default:
+		mix_taps(l->out, r->wide_row, w, taps, r->blocks);
 	}
 }
 
@@ -338,6 +440,19 @@ static int prepare_ring(struct lane *l, const struct wl_plane *s, struct wl_err 
 	return l->ring && l->strip ? 0 : -1;
 }
 
+/* Room for the rows that went along, where that comes first. */
+static int prepare_wide(struct wl_resizer *r, struct lane *l, struct wl_err *err)
+{
+	l->across_first = l->y->hi - l->y->lo < r->side;
+	if (!l->across_first)
+		return 0;
+	l->wide_rows = l->y->taps;
+	l->wide_have = l->y->start[0];
+	l->wide = wl_filter_grow(l->wide, &l->wide_cap,
+		(size_t)l->wide_rows * (size_t)r->blocks * LANES * sizeof(float), err);
+	return l->wide ? 0 : -1;
+}
+
 static int prepare(struct wl_resizer *r, const struct wl_region *g, bool flip,
 	struct wl_err *err)
 {
@@ -349,6 +464,7 @@ static int prepare(struct wl_resizer *r, const struct wl_region *g, bool flip,
 
 		WL_TRY(build_filters(r, g, p, flip, err));
 		WL_TRY(prepare_ring(l, &g->plane[p], err));
+		WL_TRY(prepare_wide(r, l, err));
 		/* Taps of weight 0 and a permutation's second half read on behind the row: what an
 		 * earlier, longer one left there is finite. */
 		n = (size_t)(l->x->hi - l->x->lo + CHUNK + l->x->taps + 2 * LANES);
@@ -358,21 +474,20 @@ static int prepare(struct wl_resizer *r, const struct wl_region *g, bool flip,
 		down = (size_t)l->y->taps > down ? (size_t)l->y->taps : down;
 	}
 	r->row = wl_filter_grow(r->row, &r->row_cap, down * sizeof(*r->row), err);
-	return r->row ? 0 : -1;
+	r->wide_row = wl_filter_grow(r->wide_row, &r->wide_row_cap, down * sizeof(*r->wide_row),
+		err);
+	return r->row && r->wide_row ? 0 : -1;
 }
 
 /* Does some plane lack a row that output row y needs? */
 static bool lacks(const struct wl_resizer *r, const struct wl_region *g, int y)
 {
-	int p, j;
+	int p;
 
 	for (p = 0; p < g->planes; p++) {
 		const struct wl_filter *f = r->lane[p].y;
-		const float *w = f->weight + (size_t)y * (size_t)f->taps;
 
-		for (j = f->taps; j > 1 && w[j - 1] == 0; j--)
-			;
-		if (r->lane[p].have < f->start[y] + j)
+		if (r->lane[p].have < f->start[y] + taps_of(f, y))
 			return true;
 	}
 	return false;
@@ -420,16 +535,23 @@ int wl_resizer_run(struct wl_resizer *r, const struct wl_region *g, bool flip,
 	for (y = 0; y < r->side; y++) {
 		while (lacks(r, g, y))
 			WL_TRY(pull(r, g, strips, source, err));
+		widen(r, g->planes, y);
 		for (p = 0; p < g->planes; p++) {
 			struct lane *l = &r->lane[p];
 
 			WL_ASSERT(l->have - l->y->start[y] <= l->ring_rows);
-			combine_rows(r, l, y);
+			if (!l->across_first)
+				combine_rows(r, l, y);
 		}
-		/* Only now, when the first line has left the store buffer: a load that spans two
-		 * stores still in it waits for both. */
-		for (p = 0; p < g->planes; p++)
-			combine_columns(r, &r->lane[p]);
+		/* Only now, when the first line has left the store buffer (see widen). */
+		for (p = 0; p < g->planes; p++) {
+			struct lane *l = &r->lane[p];
+
+			if (l->across_first)
+				mix_rows(r, l, y);
+			else
+				combine_columns(r, l, l->out);
+		}
 		if (g->ycc)
 			to_rgb(r);
 		emit(sink, y, rgb);

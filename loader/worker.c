@@ -17,6 +17,10 @@
 #include <string.h>
 #include <time.h>
 
+#ifdef __AVX512VBMI__
+#include <immintrin.h>
+#endif
+
 enum {
 	MAX_JSON_BYTES = 16 * 1024 * 1024,
 	/* A caption longer than this cannot matter to 512 ids; it is cut before tokenising. */
@@ -135,6 +139,43 @@ static void to_pixels(void *sink, int y, const float *const rgb[3])
 	wl_pixels_row(w->pixels, rgb);
 }
 
+#ifdef __AVX512VBMI__
+/* 16 values as 0 .. 255, in 32 bits each. */
+static inline __m512i to_bytes(const float *v)
+{
+	const __m512 full = _mm512_set1_ps(255.0f), half = _mm512_set1_ps(0.5f);
+
+	return _mm512_cvttps_epi32(_mm512_fmadd_ps(_mm512_loadu_ps(v), full, half));
+}
+
+/* Whole vectors of pixels as bytes side by side; returns how many pixels that was.  gcc 12 takes
+ * four times as long for what follows in C. */
+static int pack_bytes(const float *r, const float *g, const float *b, uint8_t *out, int n)
+{
+	const __m512i three_of_four = _mm512_setr_epi32(0x04020100, 0x09080605, 0x0e0d0c0a,
+		0x14121110, 0x19181615, 0x1e1d1c1a, 0x24222120, 0x29282625, 0x2e2d2c2a, 0x34323130,
+		0x39383635, 0x3e3d3c3a, 0, 0, 0, 0);
+	const __mmask64 used = ((__mmask64)1 << 48) - 1;
+	int i;
+
+	for (i = 0; i + 16 <= n; i += 16) {
+		__m512i px = _mm512_or_epi32(to_bytes(r + i),
+			_mm512_or_epi32(_mm512_slli_epi32(to_bytes(g + i), 8),
+			_mm512_slli_epi32(to_bytes(b + i), 16)));
+
+		_mm512_mask_storeu_epi8(out + 3 * i, used,
+			_mm512_permutexvar_epi8(three_of_four, px));
+	}
+	return i;
+}
+#else
+static int pack_bytes(const float *r, const float *g, const float *b, uint8_t *out, int n)
+{
+	(void)r, (void)g, (void)b, (void)out, (void)n;
+	return 0;
+}
+#endif
+
 static void to_crops(void *sink, int y, const float *const rgb[3])
 {
 	struct wl_worker *w = sink;
@@ -142,7 +183,7 @@ static void to_crops(void *sink, int y, const float *const rgb[3])
 	int side = w->o->image_px, i;
 	uint8_t *restrict out = w->crops + (size_t)y * (size_t)side * 3;
 
-	for (i = 0; i < side; i++) {
+	for (i = pack_bytes(r, g, b, out, side); i < side; i++) {
 		out[3 * i] = (uint8_t)(r[i] * 255.0f + 0.5f);
 		out[3 * i + 1] = (uint8_t)(g[i] * 255.0f + 0.5f);
 		out[3 * i + 2] = (uint8_t)(b[i] * 255.0f + 0.5f);
