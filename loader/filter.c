@@ -43,6 +43,16 @@ static double pixel_taps(int i, double off, double scale, int lo, int hi, double
 	double centre = off + scale * (i + 0.5);
 	int j;
 
+	if (scale <= 1) { /* two neighbours, unless at an edge */
+		double left = floor(centre - 0.5);
+
+		*a = (int)left;
+		*b = *a + 2;
+		w[1] = centre - 0.5 - left;
+		w[0] = 1 - w[1];
+		if (*a >= lo && *b <= hi && w[1] > 0)
+			return 1;
+	}
 	/* Those whose centre is less than the support away: Pillow's range without its ends where
 	 * the triangle has come down to 0. */
 	*a = (int)floor(centre - support - 0.5) + 1;
@@ -79,9 +89,10 @@ static void sample_taps(const struct wl_sampling *p, const double *w, int a, int
 
 	*from = clamp((a - p->smooth) / p->per, p->samples);
 	*to = clamp((b - 1 + p->smooth) / p->per, p->samples) + 1;
-	memset(s, 0, (size_t)(*to - *from) * sizeof(*s));
+	for (j = 0; j < *to - *from; j++)
+		s[j] = 0;
 	for (j = a; j < b; j++) {
-		int k = clamp(j / p->per, p->samples);
+		int k = clamp(p->per == 2 ? j / 2 : j / p->per, p->samples);
 
 		if (!p->smooth) {
 			s[k - *from] += w[j - a];

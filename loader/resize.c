@@ -66,15 +66,16 @@ struct lane {
 	float *wide;       /* [wide_rows, side rounded up to 16] rows that went along already */
 	size_t wide_cap;
 	int wide_rows, wide_have; /* wide_have: as have */
+	const float **mix_row;    /* [taps down, or 1] what finish_row combines */
+	size_t mix_row_cap;
 	float *out; /* [side, rounded up to 16] */
 };
 
 struct wl_resizer {
 	int side, blocks;
 	struct lane lane[WL_PLANES_MAX];
-	const uint8_t **row;    /* [taps down] */
-	const float **wide_row; /* [taps down] */
-	size_t row_cap, wide_row_cap;
+	const uint8_t **row; /* [taps down] */
+	size_t row_cap;
 };
 
 struct wl_resizer *wl_resizer_new(int side, struct wl_err *err)
@@ -119,10 +120,10 @@ void wl_resizer_free(struct wl_resizer *r)
 		free(l->strip);
 		free(l->line);
 		free(l->wide);
+		free(l->mix_row);
 		free(l->out);
 	}
 	free(r->row);
-	free(r->wide_row);
 	free(r);
 }
 
@@ -309,40 +310,129 @@ static void widen(struct wl_resizer *r, int planes, int y)
 	}
 }
 
-static inline __attribute__((always_inline)) void mix_taps(float *out, const float *const *row,
-	const float *w, int taps, int blocks)
+/* ---- planes to colours ---- */
+
+/* Rows of one plane that make up output row y, and their weights: those that went along, or the
+ * finished one.  Filling weights are 0, and what then is read is an older row, finite. */
+struct mix {
+	const float **row;
+	const float *w;
+	int taps;
+};
+
+static void mix_of(struct wl_resizer *r, int p, int y, struct mix *m)
 {
-	int b, j;
+	static const float whole = 1;
+	struct lane *l = &r->lane[p];
+	int j;
 
-	for (b = 0; b < blocks; b++) {
-		v16 sum = *(const v16 *)(const void *)(row[0] + b * LANES) * w[0];
+	if (!l->across_first) {
+		l->mix_row[0] = l->out;
+		*m = (struct mix){l->mix_row, &whole, 1};
+		return;
+	}
+	*m = (struct mix){l->mix_row, l->y->weight + (size_t)y * (size_t)l->y->taps, l->y->taps};
+	for (j = 0; j < m->taps; j++)
+		l->mix_row[j] = wide_row(r, l, l->y->start[y] + j);
+}
 
-		for (j = 1; j < taps; j++)
-			sum += *(const v16 *)(const void *)(row[j] + b * LANES) * w[j];
-		*(v16 *)(void *)(out + b * LANES) = sum;
+static inline __attribute__((always_inline)) v16 mix_block(const struct mix *m, int taps, int at)
+{
+	v16 sum = *(const v16 *)(const void *)(m->row[0] + at) * m->w[0];
+	int j;
+
+	for (j = 1; j < taps; j++)
+		sum += *(const v16 *)(const void *)(m->row[j] + at) * m->w[j];
+	return sum;
+}
+
+/* One plane's rows into out. */
+static void mix_one(const struct mix *m, float *out, int n)
+{
+	int i;
+
+	for (i = 0; i < n; i += LANES)
+		*(v16 *)(void *)(out + i) = mix_block(m, m->taps, i);
+}
+
+enum { MIX_MOST = 4 }; /* taps of which mix_colours has its own copies */
+
+/* Luma of ty taps, chroma of tc taps, to red, green and blue.  A block is read before it is
+ * written, for a plane's row may be where its colour goes. */
+static inline __attribute__((always_inline)) void mix_colours(const struct mix m[3],
+	float *const out[3], int ty, int tc, int n)
+{
+	const float *row[3][MIX_MOST];
+	float w[3][MIX_MOST], *red = out[0], *green = out[1], *blue = out[2];
+	int i, j, k, p;
+
+	for (p = 0; p < 3; p++)
+		for (j = 0; j < (p ? tc : ty); j++) {
+			row[p][j] = m[p].row[j];
+			w[p][j] = m[p].w[j];
+		}
+	for (i = 0; i < n; i += LANES) {
+		float v[3][LANES];
+
+		for (p = 0; p < 3; p++) {
+			v16 sum = *(const v16 *)(const void *)(row[p][0] + i) * w[p][0];
+
+			for (j = 1; j < (p ? tc : ty); j++)
+				sum += *(const v16 *)(const void *)(row[p][j] + i) * w[p][j];
+			*(v16 *)(void *)v[p] = sum;
+		}
+		for (k = 0; k < LANES; k++)
+			wl_aug_ycc(&v[0][k], &v[1][k], &v[2][k]);
+		*(v16 *)(void *)(red + i) = *(v16 *)(void *)v[0];
+		*(v16 *)(void *)(green + i) = *(v16 *)(void *)v[1];
+		*(v16 *)(void *)(blue + i) = *(v16 *)(void *)v[2];
 	}
 }
 
-/* Output row y from the rows that went along. */
-static void mix_rows(struct wl_resizer *r, const struct lane *l, int y)
+static void to_rgb(float *const out[3], int n)
 {
-	const float *w = l->y->weight + (size_t)y * (size_t)l->y->taps;
-	int taps = taps_of(l->y, y), j;
+	float *restrict y = out[0], *restrict u = out[1], *restrict v = out[2];
+	int i;
 
-	for (j = 0; j < taps; j++)
-		r->wide_row[j] = wide_row(r, l, l->y->start[y] + j);
-	switch (taps) {
-	case 1:
-		mix_taps(l->out, r->wide_row, w, 1, r->blocks);
-		break;
-	case 2:
-		mix_taps(l->out, r->wide_row, w, 2, r->blocks);
-		break;
-	case 3:
-		mix_taps(l->out, r->wide_row, w, 3, r->blocks);
-		break;
-	default:
-		mix_taps(l->out, r->wide_row, w, taps, r->blocks);
+	for (i = 0; i < n; i++)
+		wl_aug_ycc(&y[i], &u[i], &v[i]);
+}
+
+/* The finished colours of output row y, from planes that went along first and others. */
+static void finish_row(struct wl_resizer *r, const struct wl_region *g, int y)
+{
+	float *const out[3] = {r->lane[0].out, r->lane[1].out, r->lane[2].out};
+	int n = r->blocks * LANES, p, ty, tc;
+	struct mix m[3];
+
+	for (p = 0; p < g->planes; p++)
+		mix_of(r, p, y, &m[p]);
+	ty = m[0].taps;
+	tc = g->planes == 3 && m[1].taps == m[2].taps ? m[1].taps : 0;
+	if (g->ycc && ty == 2 && tc == 3) /* enlarged, chroma halved */
+		mix_colours(m, out, 2, 3, n);
+	else if (g->ycc && ty == 2 && tc == 2) /* enlarged */
+		mix_colours(m, out, 2, 2, n);
+	else if (g->ycc && ty == 1 && tc >= 1 && tc <= MIX_MOST)
+		switch (tc) { /* shrunk, chroma by less than its own size */
+		case 1:
+			mix_colours(m, out, 1, 1, n);
+			break;
+		case 2:
+			mix_colours(m, out, 1, 2, n);
+			break;
+		case 3:
+			mix_colours(m, out, 1, 3, n);
+			break;
+		default:
+			mix_colours(m, out, 1, 4, n);
+		}
+	else {
+		for (p = 0; p < g->planes; p++)
+			if (r->lane[p].across_first)
+				mix_one(&m[p], out[p], n);
+		if (g->ycc)
+			to_rgb(out, n);
 	}
 }
 
@@ -443,6 +533,10 @@ static int prepare_ring(struct lane *l, const struct wl_plane *s, struct wl_err 
 /* Room for the rows that went along, where that comes first. */
 static int prepare_wide(struct wl_resizer *r, struct lane *l, struct wl_err *err)
 {
+	l->mix_row = wl_filter_grow(l->mix_row, &l->mix_row_cap,
+		(size_t)l->y->taps * sizeof(*l->mix_row), err);
+	if (!l->mix_row)
+		return -1;
 	l->across_first = l->y->hi - l->y->lo < r->side;
 	if (!l->across_first)
 		return 0;
@@ -474,9 +568,7 @@ static int prepare(struct wl_resizer *r, const struct wl_region *g, bool flip,
 		down = (size_t)l->y->taps > down ? (size_t)l->y->taps : down;
 	}
 	r->row = wl_filter_grow(r->row, &r->row_cap, down * sizeof(*r->row), err);
-	r->wide_row = wl_filter_grow(r->wide_row, &r->wide_row_cap, down * sizeof(*r->wide_row),
-		err);
-	return r->row && r->wide_row ? 0 : -1;
+	return r->row ? 0 : -1;
 }
 
 /* Does some plane lack a row that output row y needs? */
@@ -512,16 +604,6 @@ static int pull(struct wl_resizer *r, const struct wl_region *g, wl_strip_fn *st
 	return 0;
 }
 
-static void to_rgb(struct wl_resizer *r)
-{
-	float *restrict y = r->lane[0].out, *restrict u = r->lane[1].out;
-	float *restrict v = r->lane[2].out;
-	int n = r->blocks * LANES, i;
-
-	for (i = 0; i < n; i++)
-		wl_aug_ycc(&y[i], &u[i], &v[i]);
-}
-
 int wl_resizer_run(struct wl_resizer *r, const struct wl_region *g, bool flip,
 	wl_strip_fn *strips, void *source, wl_emit_fn *emit, void *sink, struct wl_err *err)
 {
@@ -547,13 +629,10 @@ int wl_resizer_run(struct wl_resizer *r, const struct wl_region *g, bool flip,
 		for (p = 0; p < g->planes; p++) {
 			struct lane *l = &r->lane[p];
 
-			if (l->across_first)
-				mix_rows(r, l, y);
-			else
+			if (!l->across_first)
 				combine_columns(r, l, l->out);
 		}
-		if (g->ycc)
-			to_rgb(r);
+		finish_row(r, g, y);
 		emit(sink, y, rgb);
 	}
 	return 0;
