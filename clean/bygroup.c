@@ -622,8 +622,7 @@ out:
 	return ret;
 }
 
-/* A rank that was asked to stop takes the others with it: none waits for it in a pass. */
-static int agree_to_go_on(const struct pass *p, struct wl_comm *comm, struct wl_err *err)
+int wl_bygroup_go_on(const char *what, struct wl_comm *comm, struct wl_err *err)
 {
 	int64_t stop = wl_stop_requested();
 
@@ -631,7 +630,7 @@ static int agree_to_go_on(const struct pass *p, struct wl_comm *comm, struct wl_
 	return stop ? wl_err_set(err, WL_ERETRY,
 			      "stopped while %s were compared; what was computed of each pair is "
 			      "kept, run the same command again",
-			      p->job->what)
+			      what)
 		    : 0;
 }
 
@@ -667,7 +666,7 @@ int wl_bygroup(const struct wl_bygroup *job, struct wl_comm *comm, struct wl_poo
 		}
 	}
 	for (; p.slice < p.slices; p.slice++) {
-		WL_TRY_OUT(agree_to_go_on(&p, comm, err));
+		WL_TRY_OUT(wl_bygroup_go_on(job->what, comm, err));
 		WL_TRY_OUT(run_pass(&p, comm, pool, err));
 	}
 	ret = 0;

@@ -111,4 +111,8 @@ struct wl_bygroup {
 WL_MUST_CHECK int wl_bygroup(const struct wl_bygroup *job, struct wl_comm *comm,
 	struct wl_pool *pool, size_t memory, struct wl_err *err);
 
+/* For long work between ranks: fails with WL_ERETRY on all when one of them was asked to stop, so
+ * that none waits for it.  what: what was being done, for the sentence.  Collective. */
+WL_MUST_CHECK int wl_bygroup_go_on(const char *what, struct wl_comm *comm, struct wl_err *err);
+
 #endif

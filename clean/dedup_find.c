@@ -6,6 +6,7 @@
 
 #include "clean/near.h"
 #include "ops/log.h"
+#include "ops/progress.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -291,6 +292,7 @@ out:
 static int compare_waiting(struct compare *c, struct wl_err *err)
 {
 	size_t batch = dedup_memory(c->d, 20) / (2 * sizeof(struct wl_view));
+	struct wl_progress *progress = NULL;
 	uint64_t batches;
 	int ret = -1;
 
@@ -304,15 +306,21 @@ static int compare_waiting(struct compare *c, struct wl_err *err)
 		wl_err_nomem(err, "pictures to compare", batch * sizeof(*c->want));
 		goto out;
 	}
+	if (wl_comm_rank(c->d->comm) == 0)
+		progress = wl_progress_new(c->kind == KIND_TEXT ? "near texts" : "near pictures",
+			"comparisons", c->waiting.n);
 	for (size_t k = 0; k < batches; k++) {
 		size_t from = k * batch < c->waiting.n ? k * batch : c->waiting.n;
+		WL_TRY_OUT(wl_bygroup_go_on("pictures and texts", c->d->comm, err));
 		c->pairs = c->waiting.v + from;
 		c->n = c->waiting.n - from < batch ? c->waiting.n - from : batch;
 		WL_TRY_OUT(compare_batch(c, err));
+		wl_progress_add(progress, c->n);
 	}
 	c->waiting.n = 0;
 	ret = 0;
 out:
+	wl_progress_free(progress);
 	free(c->want);
 	free(c->alike);
 	c->want = NULL;
