@@ -8,6 +8,7 @@
 #include "ops/log.h"
 #include "ops/progress.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -291,7 +292,8 @@ out:
 /* Compares all that waits, in batches that all ranks go through together. */
 static int compare_waiting(struct compare *c, struct wl_err *err)
 {
-	size_t batch = dedup_memory(c->d, 20) / (2 * sizeof(struct wl_view));
+	/* Two views a pair, each as it was read and as it came from its rank. */
+	size_t batch = dedup_memory(c->d, 20) / (4 * sizeof(struct wl_view));
 	struct wl_progress *progress = NULL;
 	uint64_t batches;
 	int ret = -1;
@@ -431,6 +433,7 @@ static int find_pictures(struct dedup *d, struct wl_err *err)
 		WL_TRY_OUT(wl_near_run(&p.s, d->comm, d->pool, dedup_memory(d, 60), err));
 		cut += p.s.cut;
 	}
+	malloc_trim(0); /* the records' memory, which malloc would keep */
 	WL_TRY_OUT(compare_waiting(&p.c, err));
 	WL_TRY_OUT(wl_comm_all_reduce(d->comm, &cut, 1, WL_COMM_U64, WL_COMM_SUM, err));
 	d->counts->cut += (int64_t)cut;
@@ -508,6 +511,7 @@ static int find_texts(struct dedup *d, struct wl_err *err)
 
 	s.c.waiting_max = dedup_memory(d, 20) / sizeof(uint64_t);
 	WL_TRY_OUT(wl_bygroup(&job, d->comm, d->pool, dedup_memory(d, 60), err));
+	malloc_trim(0);
 	WL_TRY_OUT(compare_waiting(&s.c, err));
 	WL_TRY_OUT(wl_comm_all_reduce(d->comm, &s.cut, 1, WL_COMM_U64, WL_COMM_SUM, err));
 	d->counts->cut += (int64_t)s.cut;
