@@ -72,6 +72,7 @@ static void test_conv(void **state)
 		opcheck(&c);
 		c.bf16 = true;
 		c.tolerance = 3e-5;
+		c.store_bf16 = true;
 		opcheck(&c);
 	}
 }

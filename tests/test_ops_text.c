@@ -103,7 +103,8 @@ static void test_linear_bf16(void **state)
 			.offset = {0, 0.02f, 0},
 			.shape = {WL_SHAPE(v->rows, v->i), WL_SHAPE(v->o, v->i), WL_SHAPE(v->o)},
 			.bf16 = true,
-			.tolerance = 3e-5});
+			.tolerance = 3e-5,
+			.store_bf16 = true});
 	}
 }
 

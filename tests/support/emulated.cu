@@ -117,3 +117,110 @@ extern "C" int wl_cuda_blas(struct cuda *, const struct cuda_gemm *g, const void
 		}
 	return 0;
 }
+
+extern "C" int wl_cuda_product_plan(
+	struct cuda *, const struct cuda_product *p, void **plan, struct wl_err *err)
+{
+	*plan = NULL;
+	if (p->a.half != p->b.half || (p->bias.p && p->bias.half != p->c.half))
+		return wl_err_set(err, WL_EFAIL, "operands of a product have different types");
+	return 0;
+}
+
+extern "C" int wl_cuda_product(struct cuda *, const void *, const struct cuda_product *p, void *,
+	struct wl_err *)
+{
+	for (int64_t i = 0; i < p->m; i++) {
+		for (int64_t j = 0; j < p->n; j++) {
+			double s = p->add ? at(p->c.p, i * p->ldc + j, p->c.half) : 0;
+
+			for (int64_t k = 0; k < p->k; k++)
+				s += at(p->a.p, i * p->a_row + k * p->a_col, p->a.half) *
+				     at(p->b.p, k * p->b_row + j * p->b_col, p->b.half);
+			s += p->bias.p ? at(p->bias.p, j, p->bias.half) : 0;
+			act_store(p->c, i * p->ldc + j, (float)(p->relu && s < 0 ? 0 : s));
+		}
+		if (!p->rowsum)
+			continue;
+		double s = 0;
+		for (int64_t k = 0; k < p->k; k++)
+			s += at(p->a.p, i * p->a_row + k * p->a_col, p->a.half);
+		p->rowsum[i] = (float)s;
+	}
+	return 0;
+}
+
+extern "C" bool wl_cuda_product_sums(const void *)
+{
+	return true;
+}
+
+extern "C" void wl_cuda_product_release(struct cuda *, void *)
+{
+}
+
+/* The library's convolutions: of bf16 only, so that f32 ones go by patches and both ways are
+ * tested. */
+struct emulated_conv {
+	struct cuda_conv v;
+	enum cuda_conv_what what;
+};
+
+extern "C" int wl_cuda_conv_plan(struct cuda *, const struct cuda_conv *v,
+	enum cuda_conv_what what, void **plan, size_t *bytes, struct wl_err *)
+{
+	struct emulated_conv own = {*v, what};
+
+	*plan = v->half ? memcpy(malloc(sizeof own), &own, sizeof own) : NULL;
+	*bytes = 0;
+	return 0;
+}
+
+/* fn(index of x, of w, of y) for every product of a convolution. */
+template <typename F> static void each_product(const struct cuda_conv *v, F fn)
+{
+	for (int64_t y = 0; y < v->n * v->oh * v->ow * v->o; y++)
+		for (int64_t t = 0; t < v->kh * v->kw * v->i; t++) {
+			int64_t o = y % v->o, ow = y / v->o % v->ow, oh = y / (v->o * v->ow) % v->oh;
+			int64_t img = y / (v->o * v->ow * v->oh);
+			int64_t h = oh * v->stride - v->pad_h + t / (v->i * v->kw);
+			int64_t w = ow * v->stride - v->pad_w + t / v->i % v->kw;
+			if (h >= 0 && h < v->h && w >= 0 && w < v->w)
+				fn(((img * v->h + h) * v->w + w) * v->i + t % v->i,
+					o * v->kh * v->kw * v->i + t, y);
+		}
+}
+
+extern "C" int wl_cuda_conv_run(struct cuda *, const void *plan, const void *x, const void *w,
+	const void *y, void *, struct wl_err *)
+{
+	const struct emulated_conv *e = (const struct emulated_conv *)plan;
+	const struct cuda_conv *v = &e->v;
+	int64_t n[] = {v->n * v->oh * v->ow * v->o, v->n * v->h * v->w * v->i,
+		v->o * v->kh * v->kw * v->i};
+	struct cuda_act to = {
+		(void *)(e->what == CUDA_CONV_Y ? y : e->what == CUDA_CONV_X ? x : w), true};
+	double *sum = (double *)calloc((size_t)n[e->what], sizeof *sum);
+
+	each_product(v, [&](int64_t ix, int64_t iw, int64_t iy) {
+		if (e->what == CUDA_CONV_Y)
+			sum[iy] += at(x, ix, true) * at(w, iw, true);
+		else if (e->what == CUDA_CONV_X)
+			sum[ix] += at(y, iy, true) * at(w, iw, true);
+		else
+			sum[iw] += at(x, ix, true) * at(y, iy, true);
+	});
+	for (int64_t i = 0; i < n[e->what]; i++)
+		act_store(to, i, (float)sum[i]);
+	free(sum);
+	return 0;
+}
+
+extern "C" void wl_cuda_conv_release(struct cuda *, void *plan)
+{
+	free(plan);
+}
+
+extern "C" void wl_cuda_dnn_close(struct cuda *)
+{
+}

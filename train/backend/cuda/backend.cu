@@ -4,23 +4,29 @@
 /* A switch, because C++ has no array elements by name. */
 static struct cuda_kernel kernel_of(enum wl_op_kind kind)
 {
-	struct cuda_kernel none = {NULL, NULL, false};
+	struct cuda_kernel none = {NULL, NULL, false, NULL, NULL};
 #define ROW(kind, scratch, run, half)                                                              \
 	case kind: {                                                                               \
-		struct cuda_kernel k = {scratch, run, half};                                       \
+		struct cuda_kernel k = {scratch, run, half, NULL, NULL};                           \
 		return k;                                                                          \
 	}
 #define KERNEL(kind, scratch, run) ROW(kind, scratch, run, false) /* f32 only */
 #define HALF(kind, scratch, run) ROW(kind, scratch, run, true)
+#define DENSE(kind, run)                                                                           \
+	case kind: {                                                                               \
+		struct cuda_kernel k = {                                                           \
+			NULL, run, true, wl_cuda_dense_plan, wl_cuda_dense_release};               \
+		return k;                                                                          \
+	}
 	switch (kind) {
-		KERNEL(WL_OP_CONV, wl_cuda_conv_scratch, wl_cuda_conv)
-		KERNEL(WL_OP_CONV_BWD, wl_cuda_conv_bwd_scratch, wl_cuda_conv_bwd)
+		DENSE(WL_OP_CONV, wl_cuda_conv)
+		DENSE(WL_OP_CONV_BWD, wl_cuda_conv_bwd)
 		HALF(WL_OP_DEPTHWISE, NULL, wl_cuda_depthwise)
 		HALF(WL_OP_DEPTHWISE_BWD, wl_cuda_depthwise_bwd_scratch, wl_cuda_depthwise_bwd)
 		HALF(WL_OP_BATCH_NORM, wl_cuda_bn_scratch, wl_cuda_bn)
 		HALF(WL_OP_BATCH_NORM_BWD, wl_cuda_bn_scratch, wl_cuda_bn_bwd)
-		KERNEL(WL_OP_LINEAR, wl_cuda_linear_scratch, wl_cuda_linear)
-		KERNEL(WL_OP_LINEAR_BWD, wl_cuda_linear_bwd_scratch, wl_cuda_linear_bwd)
+		DENSE(WL_OP_LINEAR, wl_cuda_linear)
+		DENSE(WL_OP_LINEAR_BWD, wl_cuda_linear_bwd)
 		KERNEL(WL_OP_LAYER_NORM, NULL, wl_cuda_ln)
 		KERNEL(WL_OP_LAYER_NORM_BWD, wl_cuda_ln_bwd_scratch, wl_cuda_ln_bwd)
 		KERNEL(WL_OP_ATTENTION, wl_cuda_attention_scratch, wl_cuda_attention)
@@ -58,6 +64,7 @@ static struct cuda_kernel kernel_of(enum wl_op_kind kind)
 	default:
 		return none;
 	}
+#undef DENSE
 #undef HALF
 #undef KERNEL
 #undef ROW
@@ -74,10 +81,14 @@ static void *cuda_alloc(struct wl_backend *be, size_t bytes, struct wl_err *err)
 	struct cuda *c = (struct cuda *)be->impl;
 	void *p = NULL;
 	/* Memory that the host reaches too, for tests that write and read tensors in place. */
-	cudaError_t code = getenv("WL_CUDA_MANAGED") ? cudaMallocManaged(&p, bytes ? bytes : 1)
-						     : cudaMalloc(&p, bytes ? bytes : 1);
+	cudaError_t code = c->managed ? cudaMallocManaged(&p, bytes ? bytes : 1)
+				      : cudaMalloc(&p, bytes ? bytes : 1);
 	if (code == cudaSuccess)
 		code = cudaMemsetAsync(p, 0, bytes ? bytes : 1, c->stream);
+	if (code == cudaSuccess && wl_cuda_memory_add(c, p, bytes, err) < 0) {
+		cudaFree(p);
+		return NULL;
+	}
 	if (code != cudaSuccess) {
 		wl_err_set(err, WL_EFAIL, "the GPU has no %zu bytes of memory for tensors (%s); "
 			"use a smaller batch, or recomputation", bytes, cudaGetErrorString(code));
@@ -88,7 +99,8 @@ static void *cuda_alloc(struct wl_backend *be, size_t bytes, struct wl_err *err)
 
 static void cuda_free_mem(struct wl_backend *be, void *p)
 {
-	(void)be;
+	struct cuda *c = (struct cuda *)be->impl;
+	wl_cuda_memory_drop(c, p);
 	cudaFree(p);
 }
 
@@ -98,6 +110,7 @@ static void cuda_copy(struct wl_backend *be, void *to, const void *from, size_t 
 {
 	struct cuda *c = (struct cuda *)be->impl;
 	cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, c->stream);
+	wl_cuda_touched(c, to, bytes);
 	cudaStreamSynchronize(c->stream);
 }
 
@@ -105,18 +118,18 @@ static void cuda_zero(struct wl_backend *be, void *p, size_t bytes)
 {
 	struct cuda *c = (struct cuda *)be->impl;
 	cudaMemsetAsync(p, 0, bytes, c->stream);
+	wl_cuda_touched(c, p, bytes);
 }
 
 static int cuda_plan_op(struct wl_backend *be, struct wl_op *op, struct wl_err *err)
 {
 	struct cuda_kernel k = kernel_of(op->kind);
-	(void)be;
 	if (!k.run)
 		return wl_err_set(err, WL_EUSAGE, "the CUDA backend has no kernel for operation %s",
 			wl_op_name(op->kind));
 	op->scratch_bytes = k.scratch ? k.scratch(op) : 0;
 	op->plan = NULL;
-	return 0;
+	return k.plan ? k.plan((struct cuda *)be->impl, op, err) : 0;
 }
 
 static bool cuda_stores(enum wl_op_kind kind, enum wl_dtype dtype)
@@ -136,6 +149,7 @@ void wl_cuda_at_step(struct cuda *c, uint64_t seed, uint64_t step)
 	if (c->has_step && seed == c->seed_now && step == c->step_now)
 		return;
 	CUDA_EACH(c, 1, k_step, c->step, value);
+	wl_cuda_all_touched(c);
 	c->seed_now = seed;
 	c->step_now = step;
 	c->has_step = true;
@@ -157,7 +171,9 @@ static int cuda_run_op(
 
 static void cuda_release_op(struct wl_backend *be, struct wl_op *op)
 {
-	(void)be;
+	struct cuda_kernel k = kernel_of(op->kind);
+	if (k.release)
+		k.release((struct cuda *)be->impl, op);
 	op->plan = NULL;
 }
 
@@ -171,7 +187,9 @@ static int cuda_sync(struct wl_backend *be, struct wl_err *err)
 static void cuda_close(struct wl_backend *be)
 {
 	struct cuda *c = (struct cuda *)be->impl;
+	wl_cuda_dnn_close(c);
 	wl_cuda_blas_close(c);
+	wl_cuda_memory_release(c);
 	cudaFree(c->reduce);
 	cudaFree(c->step);
 	if (c->stream)
@@ -203,6 +221,7 @@ static void fill_table(struct wl_backend *be)
 static int start(struct cuda *c, int device, struct wl_err *err)
 {
 	cudaError_t code = cudaSetDevice(device);
+	c->managed = getenv("WL_CUDA_MANAGED") != NULL;
 	if (code == cudaSuccess)
 		code = cudaStreamCreate(&c->stream);
 	if (code == cudaSuccess)

@@ -41,6 +41,10 @@ struct cuda {
 	uint64_t seed_now, step_now; /* what it was made of; valid once has_step */
 	bool has_step;
 	void *blas;	/* the library's handle, see nvidia.cu */
+	void *dnn;	/* cuDNN's, see cudnn.cu; NULL until a convolution is planned */
+	struct cuda_memory *memory; /* what be.alloc gave, see weights.cu */
+	struct cuda_weight *weights;
+	bool managed; /* WL_CUDA_MANAGED: the host writes the device's memory in place */
 	double *reduce; /* [CUDA_REDUCE_BLOCKS + 1] on the device: partial sums and their total */
 };
 
@@ -48,12 +52,35 @@ struct cuda {
  * no host memory behind it.  Nothing when they are there already. */
 void wl_cuda_at_step(struct cuda *c, uint64_t seed, uint64_t step);
 
+/*
+ * bf16 copies of weights (weights.cu).  declare: when an operation is planned; weight_bf16: the copy
+ * while it runs, made in the stream if it is stale, NULL where w is in nothing that be.alloc gave.
+ * touched: p changed by other means than upload, zero and the optimiser (a collective), copies of it
+ * are stale; all_touched: all are (before a capture, after a replay).  A pass over a store may write
+ * the copies itself at wl_cuda_shadow(c, w) (NULL: there are none), element i of w at i, and then
+ * says so by shadow_written.
+ */
+int wl_cuda_weight_declare(struct cuda *c, const float *w, int64_t n, struct wl_err *err);
+const uint16_t *wl_cuda_weight_bf16(struct cuda *c, const float *w, int64_t n);
+void wl_cuda_touched(struct cuda *c, const void *p, size_t bytes);
+void wl_cuda_all_touched(struct cuda *c);
+uint16_t *wl_cuda_shadow(struct cuda *c, const float *w);
+void wl_cuda_shadow_written(struct cuda *c, const float *w, int64_t n);
+/* What be.alloc gave; whether a and b are in the same piece of it. */
+int wl_cuda_memory_add(struct cuda *c, void *base, size_t bytes, struct wl_err *err);
+void wl_cuda_memory_drop(struct cuda *c, const void *base);
+void wl_cuda_memory_release(struct cuda *c);
+bool wl_cuda_in_one(struct cuda *c, const void *a, const void *b);
+
 struct cuda_kernel {
 	/* Bytes of scratch that a run needs; NULL for none. */
 	size_t (*scratch)(const struct wl_op *op);
 	int (*run)(struct cuda *c, const struct wl_op *op, const struct wl_run *run,
 		struct wl_err *err);
 	bool half; /* activations in bf16 too: all its operands go through act_load, act_store */
+	/* In place of scratch: sets op->plan and op->scratch_bytes; release frees the plan. */
+	int (*plan)(struct cuda *c, struct wl_op *op, struct wl_err *err);
+	void (*release)(struct cuda *c, struct wl_op *op);
 };
 
 /*
@@ -387,11 +414,70 @@ int wl_cuda_blas(struct cuda *c, const struct cuda_gemm *g, const void *a, const
 	struct wl_err *err);
 }
 
-/* y = act(y + bias) over [rows, cols], z keeping the value before act; bias and z may be NULL. */
-void wl_cuda_epilogue(struct cuda *c, float *y, const float *bias, enum wl_act act, float *z,
-	int64_t rows, int64_t cols);
-/* out[c] += sum over rows of x [rows, cols]. */
+/*
+ * Products planned once, of operands as they lie (both f32 or both bf16; summed in f32), with what
+ * the library can do on the way out: c [+]= a b, then + bias, then ReLU; rowsum[i] = sum of a(i,p)
+ * over p.  plan: shapes, types and alignments of p count, its memory is not touched.
+ */
+struct cuda_product {
+	int64_t m, n, k;
+	struct cuda_act a;
+	int64_t a_row, a_col; /* as in struct cuda_gemm */
+	struct cuda_act b;
+	int64_t b_row, b_col;
+	struct cuda_act c;
+	int64_t ldc;
+	bool add;
+	struct cuda_act bias; /* [n], of c's type; absent: none */
+	bool relu;
+	float *rowsum; /* [m], or NULL */
+};
+#ifdef WL_CUDA_EMULATED
+enum { CUDA_WORKSPACE = 256 };
+#else
+enum { CUDA_WORKSPACE = 32 << 20 }; /* bytes that a product may need */
+#endif
+extern "C" {
+int wl_cuda_product_plan(
+	struct cuda *c, const struct cuda_product *p, void **plan, struct wl_err *err);
+int wl_cuda_product(struct cuda *c, const void *plan, const struct cuda_product *p,
+	void *workspace, struct wl_err *err);
+/* Whether the library does rowsum; the caller sums where not. */
+bool wl_cuda_product_sums(const void *plan);
+void wl_cuda_product_release(struct cuda *c, void *plan); /* accepts NULL */
+}
+
+/*
+ * Dense convolutions by cuDNN where it is installed (cudnn.cu): x [n,h,w,i], w [o,kh,kw,i],
+ * y [n,oh,ow,o], all f32 or all bf16, with as many rows of zeros after the image as before it.
+ * plan: *plan stays NULL where there is no cuDNN, or none of its algorithms will do; *bytes: of
+ * workspace.  run: writes the one of x, w, y that `what` says, from the two others.
+ */
+struct cuda_conv {
+	int64_t n, h, w, i, oh, ow, o;
+	int kh, kw, stride, pad_h, pad_w;
+	bool half;
+};
+enum cuda_conv_what { CUDA_CONV_Y, CUDA_CONV_X, CUDA_CONV_W };
+enum { CUDA_CONV_WORKSPACE = 256 << 20 };
+extern "C" {
+int wl_cuda_conv_plan(struct cuda *c, const struct cuda_conv *v, enum cuda_conv_what what,
+	void **plan, size_t *bytes, struct wl_err *err);
+int wl_cuda_conv_run(struct cuda *c, const void *plan, const void *x, const void *w, const void *y,
+	void *workspace, struct wl_err *err);
+void wl_cuda_conv_release(struct cuda *c, void *plan); /* accepts NULL */
+void wl_cuda_dnn_close(struct cuda *c);
+}
+
+/* y = act(x), n elements (elementwise.cu); y = x in y's type (weights.cu). */
+void wl_cuda_apply(
+	struct cuda *c, enum wl_act act, struct cuda_act x, struct cuda_act y, int64_t n);
+void wl_cuda_convert(struct cuda *c, struct cuda_act from, struct cuda_act to, int64_t n);
+/* out[c] += sum over rows of x [rows, cols], f32. */
 void wl_cuda_colsum(struct cuda *c, const float *x, int64_t rows, int64_t cols, float *out,
+	void *scratch);
+/* The same of x in either type. */
+void wl_cuda_colsum_act(struct cuda *c, struct cuda_act x, int64_t rows, int64_t cols, float *out,
 	void *scratch);
 size_t wl_cuda_colsum_scratch(int64_t rows, int64_t cols);
 /* Its second half: out[n] += the sum over the chunks of partial [chunks, n]. */
@@ -426,10 +512,8 @@ void wl_cuda_adamw(struct wl_backend *be, float *w, const float *grad, void *m, 
 	const struct wl_adamw_range *ranges, int n_ranges, const struct wl_adamw *how);
 void wl_cuda_ema(struct wl_backend *be, float *k, const float *q, int64_t n, float momentum);
 /* dense.cu */
-CUDA_SCRATCH(wl_cuda_linear_scratch);
-CUDA_SCRATCH(wl_cuda_linear_bwd_scratch);
-CUDA_SCRATCH(wl_cuda_conv_scratch);
-CUDA_SCRATCH(wl_cuda_conv_bwd_scratch);
+int wl_cuda_dense_plan(struct cuda *c, struct wl_op *op, struct wl_err *err);
+void wl_cuda_dense_release(struct cuda *c, struct wl_op *op);
 CUDA_RUN(wl_cuda_linear);
 CUDA_RUN(wl_cuda_linear_bwd);
 CUDA_RUN(wl_cuda_conv);

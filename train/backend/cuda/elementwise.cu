@@ -93,13 +93,18 @@ static __global__ void k_act(int64_t m, int64_t n, enum wl_act act, struct cuda_
 	}
 }
 
+void wl_cuda_apply(
+	struct cuda *c, enum wl_act act, struct cuda_act x, struct cuda_act y, int64_t n)
+{
+	CUDA_EACH(c, eights(n), k_act, n, act, x, y, act_wide(x, n) && act_wide(y, n));
+}
+
 CUDA_RUN(wl_cuda_act)
 {
 	(void)run;
 	(void)err;
-	int64_t n = cuda_count(op->out[0]);
-	struct cuda_act x = cuda_act_of(op->in[0]), y = cuda_act_of(op->out[0]);
-	CUDA_EACH(c, eights(n), k_act, n, op->attr.act, x, y, act_wide(x, n) && act_wide(y, n));
+	wl_cuda_apply(c, op->attr.act, cuda_act_of(op->in[0]), cuda_act_of(op->out[0]),
+		cuda_count(op->out[0]));
 	return 0;
 }
 

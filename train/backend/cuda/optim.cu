@@ -48,6 +48,7 @@ void wl_cuda_adamw(struct wl_backend *be, float *w, const float *grad, void *m, 
 		else if (n > 0)
 			CUDA_EACH(c, n, k_adamw, w + at, grad + at, (float *)m + at,
 				(float *)v + at, one);
+		wl_cuda_touched(c, w + at, n > 0 ? (size_t)n * sizeof *w : 0);
 	}
 }
 
@@ -61,4 +62,5 @@ void wl_cuda_ema(struct wl_backend *be, float *k, const float *q, int64_t n, flo
 {
 	struct cuda *c = (struct cuda *)be->impl;
 	CUDA_EACH(c, n, k_ema, k, q, momentum, 1.0f - momentum);
+	wl_cuda_touched(c, k, (size_t)n * sizeof *k);
 }

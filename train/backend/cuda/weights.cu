@@ -1,0 +1,178 @@
+/*
+ * bf16 copies of weights, as products take them.  Each lies in a shadow of the allocation that the
+ * weight is in (the store's values), at the same element, so that a pass over the whole store can
+ * write it too.  A copy is made when a product wants it and what it was made of has changed since:
+ * by an upload, a zeroing, the optimiser, or because a new step began.
+ */
+#include "train/backend/cuda/cuda.h"
+
+struct cuda_memory {
+	char *base;
+	size_t bytes;
+	uint16_t *shadow; /* [bytes / 4]; NULL until a weight in it is declared */
+	struct cuda_memory *next;
+};
+
+struct cuda_weight {
+	const float *w;
+	int64_t n;
+	uint16_t *half;
+	bool stale;
+	struct cuda_weight *next;
+};
+
+int wl_cuda_memory_add(struct cuda *c, void *base, size_t bytes, struct wl_err *err)
+{
+	struct cuda_memory *m = (struct cuda_memory *)calloc(1, sizeof *m);
+	if (!m)
+		return wl_err_nomem(err, "the list of the GPU's memory", sizeof *m);
+	m->base = (char *)base;
+	m->bytes = bytes;
+	m->next = c->memory;
+	c->memory = m;
+	return 0;
+}
+
+static bool within(const struct cuda_memory *m, const void *p)
+{
+	return (uintptr_t)p >= (uintptr_t)m->base && (uintptr_t)p < (uintptr_t)m->base + m->bytes;
+}
+
+static struct cuda_memory *memory_of(struct cuda *c, const void *p)
+{
+	struct cuda_memory *m = c->memory;
+	while (m && !within(m, p))
+		m = m->next;
+	return m;
+}
+
+void wl_cuda_memory_drop(struct cuda *c, const void *base)
+{
+	struct cuda_memory **at = &c->memory, *m;
+	while (*at && (*at)->base != base)
+		at = &(*at)->next;
+	m = *at;
+	if (!m)
+		return;
+	*at = m->next;
+	for (struct cuda_weight **w = &c->weights; *w;) {
+		struct cuda_weight *gone = *w;
+		if (!within(m, gone->w)) {
+			w = &gone->next;
+			continue;
+		}
+		*w = gone->next;
+		free(gone);
+	}
+	cudaFree(m->shadow);
+	free(m);
+}
+
+void wl_cuda_memory_release(struct cuda *c)
+{
+	while (c->memory)
+		wl_cuda_memory_drop(c, c->memory->base);
+}
+
+static struct cuda_weight *find(struct cuda *c, const float *w, int64_t n)
+{
+	struct cuda_weight *e = c->weights;
+	while (e && (e->w != w || e->n != n))
+		e = e->next;
+	return e;
+}
+
+int wl_cuda_weight_declare(struct cuda *c, const float *w, int64_t n, struct wl_err *err)
+{
+	struct cuda_memory *m = memory_of(c, w);
+	struct cuda_weight *e;
+	if (!m || find(c, w, n))
+		return 0;
+	if (!m->shadow && cudaMalloc((void **)&m->shadow, m->bytes / 2 + 2) != cudaSuccess)
+		return wl_err_set(err, WL_EFAIL, "the GPU has no %zu bytes of memory for bf16 "
+			"copies of weights; use a smaller batch, or recomputation", m->bytes / 2);
+	e = (struct cuda_weight *)calloc(1, sizeof *e);
+	if (!e)
+		return wl_err_nomem(err, "the list of weights", sizeof *e);
+	e->w = w;
+	e->n = n;
+	e->half = m->shadow + ((const char *)w - m->base) / (ptrdiff_t)sizeof *w;
+	e->stale = true;
+	e->next = c->weights;
+	c->weights = e;
+	return 0;
+}
+
+bool wl_cuda_in_one(struct cuda *c, const void *a, const void *b)
+{
+	const struct cuda_memory *m = memory_of(c, a);
+	return m && within(m, b);
+}
+
+static __global__ void k_narrow(int64_t m, int64_t n, struct cuda_act x, struct cuda_act y,
+	bool wide)
+{
+	EACH(j, m)
+	{
+		float v[8];
+		act_get8(x, 8 * j, n, wide, v);
+		act_put8(y, 8 * j, n, wide, v);
+	}
+}
+
+void wl_cuda_convert(struct cuda *c, struct cuda_act from, struct cuda_act to, int64_t n)
+{
+	if (n > 0)
+		CUDA_EACH(c, cuda_ceil_div(n, 8), k_narrow, n, from, to,
+			act_wide(from, n) && act_wide(to, n));
+}
+
+const uint16_t *wl_cuda_weight_bf16(struct cuda *c, const float *w, int64_t n)
+{
+	struct cuda_weight *e = find(c, w, n);
+	struct cuda_act from = {(void *)w, false}, to = {NULL, true};
+	if (!e)
+		return NULL;
+	if (e->stale) {
+		to.p = e->half;
+		wl_cuda_convert(c, from, to, n);
+		/* Tests that write the device's memory in place tell nobody. */
+		e->stale = c->managed;
+	}
+	return e->half;
+}
+
+uint16_t *wl_cuda_shadow(struct cuda *c, const float *w)
+{
+	const struct cuda_memory *m = memory_of(c, w);
+	return m && m->shadow ? m->shadow + ((const char *)w - m->base) / (ptrdiff_t)sizeof *w
+			      : NULL;
+}
+
+static void set_stale(struct cuda *c, const void *p, size_t bytes, bool stale)
+{
+	uintptr_t from = (uintptr_t)p;
+	for (struct cuda_weight *e = c->weights; e; e = e->next) {
+		uintptr_t first = (uintptr_t)e->w, end = first + (size_t)e->n * sizeof *e->w;
+		bool meets = first < from + bytes && from < end;
+		bool inside = first >= from && end <= from + bytes;
+		if (stale ? meets : inside)
+			e->stale = stale;
+	}
+}
+
+void wl_cuda_touched(struct cuda *c, const void *p, size_t bytes)
+{
+	set_stale(c, p, bytes, true);
+}
+
+void wl_cuda_shadow_written(struct cuda *c, const float *w, int64_t n)
+{
+	set_stale(c, w, (size_t)n * sizeof *w, false);
+}
+
+void wl_cuda_all_touched(struct cuda *c)
+{
+	for (struct cuda_weight *e = c->weights; e; e = e->next)
+		e->stale = true;
+}
