@@ -437,6 +437,14 @@ static void test_mistakes(void **state)
 	assert_non_null(strstr(err.msg, "graph bad"));
 	assert_non_null(strstr(err.msg, "weight w has shape [4,5]"));
 	wl_graph_free(g);
+	/* bf16 activations are a GPU's. */
+	g = wl_graph_new("narrow", &p, &(struct wl_graph_options){.store = WL_BF16}, &err);
+	wl_g_output(g, wl_g_scale(g, wl_g_input(g, "x", WL_F32, WL_SHAPE(2, 3)), 2), "y");
+	assert_int_equal(wl_graph_compile(g, be, &err), -1);
+	assert_int_equal(err.code, WL_EUSAGE);
+	assert_non_null(strstr(err.msg, "stores activations in bf16, which the cpu backend"));
+	assert_int_equal(wl_backend_store(be, WL_BF16), WL_F32);
+	wl_graph_free(g);
 	/* A name that is used twice, with another shape or after sealing. */
 	struct wl_shape shape = WL_SHAPE(5, 4);
 	assert_int_equal(wl_params_add(&p, "w", WL_LAYOUT_PLAIN, &shape, 0, &err), -1);

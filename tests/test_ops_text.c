@@ -108,6 +108,55 @@ static void test_linear_bf16(void **state)
 	}
 }
 
+struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err) __attribute__((weak));
+
+/* y = w x, 16 x 16, of ones and one weight w everywhere, as the GPU's backend gives it. */
+static float first_of(struct wl_graph *g, struct wl_backend *be)
+{
+	struct wl_err err = WL_ERR_INIT;
+	float y[16 * 16];
+	assert_int_equal(wl_graph_run(g, 1, 1, &err), 0);
+	be->download(be, y, wl_graph_data(g, wl_graph_find(g, "y")), sizeof(y));
+	return y[0];
+}
+
+/* Products read bf16 copies of weights: whatever changes a weight within a step must show. */
+static void test_kept_copies(void **state)
+{
+	(void)state;
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_params p;
+	float ones[256], twos[256];
+	if (!wl_backend_cuda_open)
+		skip();
+	struct wl_backend *be = wl_backend_cuda_open(0, &err);
+	assert_non_null(be);
+	assert_int_equal(wl_backend_store(be, WL_BF16), WL_BF16);
+	for (int i = 0; i < 256; i++)
+		ones[i] = 1, twos[i] = 2;
+	wl_params_init(&p);
+	struct wl_graph *g = wl_graph_new("kept", &p,
+		&(struct wl_graph_options){.compute_dtype = WL_BF16, .store = WL_BF16}, &err);
+	wl_tid x = wl_g_input(g, "x", WL_F32, WL_SHAPE(16, 16));
+	wl_tid w = wl_g_param(g, "w", WL_LAYOUT_PLAIN, WL_SHAPE(16, 16), WL_PARAM_WEIGHT);
+	wl_g_output(g, wl_g_linear(g, x, w, WL_NONE, WL_ACT_NONE), "y");
+	assert_int_equal(wl_params_seal(&p, be, true, &err), 0);
+	assert_int_equal(wl_graph_compile(g, be, &err), 0);
+	be->upload(be, wl_graph_data(g, x), ones, sizeof(ones));
+	be->upload(be, p.value, ones, sizeof(ones));
+	assert_true(first_of(g, be) == 16);
+	be->upload(be, p.value, twos, sizeof(twos));
+	assert_true(first_of(g, be) == 32);
+	be->upload(be, p.grad, ones, sizeof(ones));
+	be->ema(be, p.value, p.grad, 256, 0.5f);
+	assert_true(first_of(g, be) == 24);
+	be->zero(be, p.value, sizeof(ones));
+	assert_true(first_of(g, be) == 0);
+	wl_graph_free(g);
+	wl_params_release(&p);
+	wl_backend_close(be);
+}
+
 struct rows {
 	int n, c;
 	bool residual;
@@ -559,6 +608,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_linear),
 		cmocka_unit_test(test_linear_bf16),
+		cmocka_unit_test(test_kept_copies),
 		cmocka_unit_test(test_norms),
 		cmocka_unit_test(test_attention),
 		cmocka_unit_test(test_embedding),

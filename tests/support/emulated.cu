@@ -181,7 +181,8 @@ template <typename F> static void each_product(const struct cuda_conv *v, F fn)
 {
 	for (int64_t y = 0; y < v->n * v->oh * v->ow * v->o; y++)
 		for (int64_t t = 0; t < v->kh * v->kw * v->i; t++) {
-			int64_t o = y % v->o, ow = y / v->o % v->ow, oh = y / (v->o * v->ow) % v->oh;
+			int64_t o = y % v->o, ow = y / v->o % v->ow;
+			int64_t oh = y / (v->o * v->ow) % v->oh;
 			int64_t img = y / (v->o * v->ow * v->oh);
 			int64_t h = oh * v->stride - v->pad_h + t / (v->i * v->kw);
 			int64_t w = ow * v->stride - v->pad_w + t / v->i % v->kw;

@@ -53,12 +53,12 @@ struct cuda {
 void wl_cuda_at_step(struct cuda *c, uint64_t seed, uint64_t step);
 
 /*
- * bf16 copies of weights (weights.cu).  declare: when an operation is planned; weight_bf16: the copy
- * while it runs, made in the stream if it is stale, NULL where w is in nothing that be.alloc gave.
- * touched: p changed by other means than upload, zero and the optimiser (a collective), copies of it
- * are stale; all_touched: all are (before a capture, after a replay).  A pass over a store may write
- * the copies itself at wl_cuda_shadow(c, w) (NULL: there are none), element i of w at i, and then
- * says so by shadow_written.
+ * bf16 copies of weights (weights.cu).  declare: when an operation is planned; weight_bf16: the
+ * copy while it runs, made in the stream if it is stale, NULL where w is in nothing that be.alloc
+ * gave.  touched: p changed by other means than upload, zero and the optimiser (a collective), so
+ * copies of it are stale; all_touched: all are (before a capture, after a replay, at a new step).
+ * A pass over a store may write the copies itself at wl_cuda_shadow(c, w) (NULL: there are none),
+ * element i of w at i, and then says so by shadow_written.
  */
 int wl_cuda_weight_declare(struct cuda *c, const float *w, int64_t n, struct wl_err *err);
 const uint16_t *wl_cuda_weight_bf16(struct cuda *c, const float *w, int64_t n);
