@@ -269,6 +269,76 @@ static void test_recompute(void **state)
 	close_net(&again);
 }
 
+struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err) __attribute__((weak));
+
+static void open_gpu(struct net *n, enum wl_dtype type, bool recompute)
+{
+	struct wl_err err = WL_ERR_INIT;
+	memset(n, 0, sizeof(*n));
+	n->be = wl_backend_cuda_open(0, &err);
+	assert_non_null(n->be);
+	wl_params_init(&n->params);
+	n->g = wl_graph_new("net", &n->params,
+		&(struct wl_graph_options){.train = true, .poison = true, .recompute = recompute,
+			.compute_dtype = type}, &err);
+	assert_non_null(n->g);
+	build(n, true);
+	wl_graph_store_for(n->g, n->be);
+	if (wl_params_seal(&n->params, n->be, true, &err) < 0 ||
+		wl_graph_compile(n->g, n->be, &err) < 0)
+		fail_msg("%s", err.msg);
+	fill(n);
+}
+
+/* The normalised error of all gradients of a step against those of another net. */
+static double grad_error(struct net *n, const float *want)
+{
+	double d = 0, s = 0;
+	wl_params_zero_grad(&n->params);
+	run(n, 9);
+	for (int64_t i = 0; i < n->params.floats; i++) {
+		d += pow((double)n->params.grad[i] - (double)want[i], 2);
+		s += pow((double)want[i], 2);
+	}
+	return d / s;
+}
+
+/* The GPU's kernels: the processor's gradients; with activations in bf16 nearly so, in less memory,
+ * and to the same bits again and with blocks computed again. */
+static void test_gpu(void **state)
+{
+	(void)state;
+	struct net cpu, wide, narrow, again;
+	struct wl_graph_stats a, b;
+	double e;
+	if (!wl_backend_cuda_open)
+		skip();
+	open_net(&cpu, 2, true, false);
+	float loss = run(&cpu, 9);
+	open_gpu(&wide, WL_F32, false);
+	e = grad_error(&wide, cpu.params.grad);
+	if (!(e <= 1e-8))
+		fail_msg("gradients in f32 have NMSE %g, at most 1e-8 is allowed", e);
+	open_gpu(&narrow, WL_BF16, false);
+	e = grad_error(&narrow, cpu.params.grad);
+	print_message("          bf16 activations: gradients have NMSE %.2g\n", e);
+	if (!(e <= 3e-4))
+		fail_msg("gradients in bf16 have NMSE %g, at most 3e-4 is allowed", e);
+	assert_true(fabsf(run(&narrow, 9) / loss - 1) < 0.02f);
+	wl_graph_stats(wide.g, &a);
+	wl_graph_stats(narrow.g, &b);
+	print_message("          %zu bytes of activations, in f32 %zu\n", b.unshared_bytes,
+		a.unshared_bytes);
+	assert_true(b.unshared_bytes < a.unshared_bytes * 3 / 4);
+	open_gpu(&again, WL_BF16, true);
+	assert_true(grad_error(&narrow, cpu.params.grad) == e);
+	assert_true(grad_error(&again, narrow.params.grad) == 0);
+	close_net(&cpu);
+	close_net(&wide);
+	close_net(&narrow);
+	close_net(&again);
+}
+
 static void test_gradient_of_all(void **state)
 {
 	(void)state;
@@ -500,6 +570,7 @@ int main(void)
 		cmocka_unit_test(test_steady_state_allocates_nothing),
 		cmocka_unit_test(test_bits),
 		cmocka_unit_test(test_recompute),
+		cmocka_unit_test(test_gpu),
 		cmocka_unit_test(test_gradient_of_all),
 		cmocka_unit_test(test_memory_is_shared),
 		cmocka_unit_test(test_frozen),
