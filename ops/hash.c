@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
-#include <openssl/evp.h>
 #include <openssl/sha.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -23,34 +22,28 @@ void wl_sha256(const void *bytes, size_t n, uint8_t out[WL_SHA256_BYTES])
 
 int wl_sha256_init(struct wl_sha256 *h, struct wl_err *err)
 {
-	h->ctx = EVP_MD_CTX_new();
+	h->ctx = malloc(sizeof(SHA256_CTX));
 	if (!h->ctx)
-		return wl_err_nomem(err, "a SHA-256 state", 128);
-	if (!EVP_DigestInit_ex(h->ctx, EVP_sha256(), NULL)) {
-		wl_sha256_release(h);
-		return wl_err_set(err, WL_EFAIL, "libcrypto offers no SHA-256 here");
-	}
+		return wl_err_nomem(err, "a SHA-256 state", sizeof(SHA256_CTX));
+	SHA256_Init(h->ctx);
 	return 0;
 }
 
 void wl_sha256_add(struct wl_sha256 *h, const void *bytes, size_t n)
 {
-	/* libcrypto's software SHA-256 cannot fail once initialised. */
-	if (!EVP_DigestUpdate(h->ctx, bytes, n))
-		WL_BUG("SHA-256 update failed");
+	SHA256_Update(h->ctx, bytes, n);
 }
 
 void wl_sha256_final(struct wl_sha256 *h, uint8_t out[WL_SHA256_BYTES])
 {
-	if (!EVP_DigestFinal_ex(h->ctx, out, NULL))
-		WL_BUG("SHA-256 final failed");
+	SHA256_Final(out, h->ctx);
 }
 
 void wl_sha256_release(struct wl_sha256 *h)
 {
 	if (!h)
 		return;
-	EVP_MD_CTX_free(h->ctx);
+	free(h->ctx);
 	h->ctx = NULL;
 }
 

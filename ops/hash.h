@@ -17,10 +17,16 @@ void wl_sha256(const void *bytes, size_t n, uint8_t out[WL_SHA256_BYTES]);
 void wl_sha256_many(const void *const *bytes, const size_t *n, size_t count,
 	uint8_t (*out)[WL_SHA256_BYTES]);
 struct wl_sha256 {
-	void *ctx;
+	void *ctx; /* libcrypto's SHA256_CTX */
 };
 WL_MUST_CHECK int wl_sha256_init(struct wl_sha256 *h, struct wl_err *err);
 void wl_sha256_add(struct wl_sha256 *h, const void *bytes, size_t n);
+/* As wl_sha256_add of bytes[i] to h[i] for each i, but up to WL_SHA256_STREAMS streams side by
+ * side where the processor has SHA instructions: given as many, of like lengths, some 1.4 times
+ * as fast.  No state may be given twice. */
+enum { WL_SHA256_STREAMS = 3 };
+void wl_sha256_add_many(struct wl_sha256 *const *h, const void *const *bytes, const size_t *n,
+	size_t count);
 /* Gives the digest of what was added; the state may then only be released. */
 void wl_sha256_final(struct wl_sha256 *h, uint8_t out[WL_SHA256_BYTES]);
 void wl_sha256_release(struct wl_sha256 *h);

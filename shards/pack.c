@@ -22,7 +22,7 @@
  * bound it when pictures are large. */
 enum { JOBS_PER_THREAD = 32 };
 static const int64_t MAX_IN_FLIGHT_BYTES = 128 << 20;
-/* Samples hashed side by side, while others are read. */
+/* Samples hashed side by side, while others are read; also a shard's turn. */
 enum { BATCH = 32, MAX_BATCH_BYTES = 32 << 20 };
 
 /* ---- what is there already ---- */
@@ -186,22 +186,44 @@ static int open_partition(struct wl_packing *p, int part, struct wl_err *err)
 	return p->cursors[part] ? 0 : -1;
 }
 
-/* Steps over shards that are sealed; false when everything was submitted. */
-static bool more_to_submit(struct wl_packing *p)
+/* The next shards that are to be packed; false: there are none. */
+static bool next_group(const struct wl_packing *p, struct wl_pack_turns *t)
 {
-	while (p->next_shard < p->plan.n_shards &&
-		(p->sealed[p->next_shard] || !is_mine(p, p->next_shard) ||
-			p->next_pair == p->plan.shards[p->next_shard].n)) {
-		p->next_shard++;
-		p->next_pair = 0;
-	}
-	return p->next_shard < p->plan.n_shards;
+	t->n = t->at = t->in_turn = 0;
+	for (; t->next < p->plan.n_shards && t->n < WL_PACK_BESIDE; t->next++)
+		if (!p->sealed[t->next] && is_mine(p, t->next)) {
+			t->shard[t->n] = t->next;
+			t->done[t->n++] = 0;
+		}
+	return t->n > 0;
 }
 
-static int submit_one(struct wl_packing *p, struct wl_err *err)
+/* The place in the group of the shard that gets the next sample; -1: the group is done. */
+static int whose_turn(const struct wl_packing *p, struct wl_pack_turns *t)
 {
-	const struct wl_planned_shard *s = &p->plan.shards[p->next_shard];
-	const struct wl_shard_plan_pair *pair = &p->plan.pairs[s->first + p->next_pair];
+	for (size_t tried = 0; t->n && tried <= t->n; tried++) {
+		if (t->in_turn < BATCH && t->done[t->at] < p->plan.shards[t->shard[t->at]].n)
+			return (int)t->at;
+		t->at = (t->at + 1) % t->n;
+		t->in_turn = 0;
+	}
+	return -1;
+}
+
+/* False when everything was submitted. */
+static bool more_to_submit(struct wl_packing *p, int *at)
+{
+	while ((*at = whose_turn(p, &p->ahead)) < 0)
+		if (!next_group(p, &p->ahead))
+			return false;
+	return true;
+}
+
+static int submit_one(struct wl_packing *p, int at, struct wl_err *err)
+{
+	struct wl_pack_turns *t = &p->ahead;
+	const struct wl_planned_shard *s = &p->plan.shards[t->shard[at]];
+	const struct wl_shard_plan_pair *pair = &p->plan.pairs[s->first + t->done[at]];
 	struct wl_pack_job *j = p->idle[p->n_idle - 1];
 
 	WL_TRY(open_partition(p, (int)pair->partition, err));
@@ -209,17 +231,20 @@ static int submit_one(struct wl_packing *p, struct wl_err *err)
 		pair->group, err));
 	p->n_idle--;
 	p->in_flight_bytes += j->pair.length;
-	p->next_pair++;
+	t->done[at]++;
+	t->in_turn++;
 	wl_pool_submit(p->pool, wl_pack_job_run, j);
 	return 0;
 }
 
-/* The result of the next pair in plan order, with the pool kept full behind it. */
+/* The result of the next pair in the order of turns, with the pool kept full behind it. */
 static int next_result(struct wl_packing *p, struct wl_pack_job **out, struct wl_err *err)
 {
-	while (p->n_idle && more_to_submit(p) && wl_pool_has_room(p->pool) &&
+	int at;
+
+	while (p->n_idle && more_to_submit(p, &at) && wl_pool_has_room(p->pool) &&
 		(p->in_flight_bytes < MAX_IN_FLIGHT_BYTES || p->n_idle == p->n_jobs))
-		WL_TRY(submit_one(p, err));
+		WL_TRY(submit_one(p, at, err));
 	*out = wl_pool_take(p->pool);
 	WL_ASSERT(*out);
 	p->in_flight_bytes -= (*out)->pair.length;
@@ -298,49 +323,71 @@ static int put_batch(
 	return rc < 0 ? -1 : (int)n;
 }
 
-/* Waits for the shard that is being sealed, if any. */
+/* Waits for the shards that are being sealed, if any. */
 static int settle(struct wl_packing *p, struct wl_err *err)
 {
 	int rc = 0;
 
-	if (p->previous)
-		rc = wl_shard_writer_wait(p->previous, &p->infos[p->previous_shard], err);
-	if (rc == 0 && p->previous)
-		p->sealed[p->previous_shard] = true;
-	wl_shard_writer_free(p->previous);
-	p->previous = NULL;
+	for (size_t i = 0; i < p->n_previous; i++) {
+		size_t shard = p->previous_shard[i];
+
+		if (rc == 0)
+			rc = wl_shard_writer_wait(p->previous[i], &p->infos[shard], err);
+		if (rc == 0)
+			p->sealed[shard] = true;
+		wl_shard_writer_free(p->previous[i]);
+	}
+	p->n_previous = 0;
 	return rc;
 }
 
-/* 0, also when a signal stopped it half way (the shard is then dropped). */
-static int pack_shard(struct wl_packing *p, size_t i, struct wl_err *err)
+/* Fills the group's shards, turn by turn; stops early at a signal. */
+static int fill_group(struct wl_packing *p, struct wl_pack_turns *t,
+	struct wl_shard_writer *const *w, struct wl_err *err)
 {
-	const struct wl_planned_shard *s = &p->plan.shards[i];
-	struct wl_shard_writer *w = wl_shard_writer_new(
-		p->o->out, wl_split_names[s->split], s->number, p->plan.hash, err);
+	int at;
 
-	if (!w)
-		return -1;
-	for (size_t k = 0; k < s->n && !wl_stop_requested();) {
-		int n = put_batch(p, w, s->n - k, err);
+	while (!wl_stop_requested() && (at = whose_turn(p, t)) >= 0) {
+		size_t left = p->plan.shards[t->shard[at]].n - t->done[at];
+		size_t turn = BATCH - t->in_turn;
+		int n = put_batch(p, w[at], left < turn ? left : turn, err);
 
 		if (n < 0)
-			goto fail;
-		k += (size_t)n;
+			return -1;
+		t->done[at] += (size_t)n;
+		t->in_turn += (size_t)n;
+		if ((size_t)n == left)
+			wl_shard_writer_finish(w[at]);
 	}
-	if (wl_stop_requested()) {
-		wl_shard_writer_free(w);
-		return 0;
-	}
-	wl_shard_writer_finish(w);
-	if (settle(p, err) < 0)
-		goto fail;
-	p->previous = w;
-	p->previous_shard = i;
 	return 0;
-fail:
-	wl_shard_writer_free(w);
-	return -1;
+}
+
+/* 0, also when a signal stopped it half way (the group's shards are then dropped). */
+static int pack_group(struct wl_packing *p, struct wl_pack_turns *t, struct wl_err *err)
+{
+	struct wl_shard_writer *w[WL_PACK_BESIDE] = {0};
+	int rc = 0;
+
+	for (size_t i = 0; i < t->n && rc == 0; i++) {
+		const struct wl_planned_shard *s = &p->plan.shards[t->shard[i]];
+
+		w[i] = wl_shard_writer_new_beside(p->hasher, p->o->out, wl_split_names[s->split],
+			s->number, p->plan.hash, err);
+		rc = w[i] ? 0 : -1;
+	}
+	if (rc == 0)
+		rc = fill_group(p, t, w, err);
+	if (rc == 0 && !wl_stop_requested())
+		rc = settle(p, err);
+	if (rc < 0 || wl_stop_requested()) {
+		for (size_t i = 0; i < t->n; i++)
+			wl_shard_writer_free(w[i]);
+		return rc;
+	}
+	memcpy(p->previous, w, sizeof w);
+	memcpy(p->previous_shard, t->shard, sizeof t->shard);
+	p->n_previous = t->n;
+	return 0;
 }
 
 static int make_jobs(struct wl_packing *p, struct wl_err *err)
@@ -350,10 +397,11 @@ static int make_jobs(struct wl_packing *p, struct wl_err *err)
 
 	p->n_jobs = JOBS_PER_THREAD * threads + BATCH;
 	p->pool = wl_pool_new(threads, p->n_jobs, err);
+	p->hasher = p->pool ? wl_hasher_new(err) : NULL;
 	p->idle = calloc(p->n_jobs, sizeof(void *));
 	p->kept = calloc((size_t)parts, sizeof(void *));
 	p->cursors = calloc((size_t)parts, sizeof(void *));
-	if (!p->pool)
+	if (!p->hasher)
 		return -1;
 	if (!p->idle || !p->kept || !p->cursors)
 		return wl_err_nomem(err, "packing", p->n_jobs * sizeof(void *));
@@ -369,15 +417,15 @@ static int make_jobs(struct wl_packing *p, struct wl_err *err)
 
 static int pack_missing(struct wl_packing *p, struct wl_err *err)
 {
+	struct wl_pack_turns turns = {0};
 	uint64_t missing = 0;
 	int rc = 0;
 
 	for (size_t i = 0; i < p->plan.n_shards; i++)
 		missing += p->sealed[i] || !is_mine(p, i) ? 0 : p->plan.shards[i].n;
 	p->progress = wl_progress_new("packing", "pairs", missing);
-	for (size_t i = 0; i < p->plan.n_shards && rc == 0 && !wl_stop_requested(); i++)
-		if (!p->sealed[i] && is_mine(p, i))
-			rc = pack_shard(p, i, err);
+	while (rc == 0 && !wl_stop_requested() && next_group(p, &turns))
+		rc = pack_group(p, &turns, err);
 	if (rc == 0)
 		rc = settle(p, err);
 	wl_progress_free(p->progress);
@@ -490,7 +538,9 @@ static void release(struct wl_packing *p)
 	while (p->pool && (j = wl_pool_take(p->pool)) != NULL)
 		p->idle[p->n_idle++] = j;
 	wl_pool_free(p->pool);
-	wl_shard_writer_free(p->previous);
+	for (size_t i = 0; i < p->n_previous; i++)
+		wl_shard_writer_free(p->previous[i]);
+	wl_hasher_free(p->hasher);
 	for (size_t i = 0; i < p->n_idle; i++)
 		wl_pack_job_free(p->idle[i]);
 	for (int i = 0; p->corpus && i < wl_corpus_partitions(p->corpus); i++) {

@@ -1,14 +1,15 @@
 /*
- * Writing one shard.  The caller's thread makes headers and fills chunks; a second thread hashes
- * them; a third writes them, and at the end seals: sync
- * the tar, finish NAME.db, rename the database and then the tar (a tar under its final name has
- * its database beside it), sync the directory.  The ring bounds what is in flight; its hand-over
- * is the only thing shared.
+ * Writing one shard.  The caller's thread makes headers and fills chunks; a hasher, which other
+ * writers may share, hashes them; a thread of the writer's own writes them, and at the end seals:
+ * sync the tar, finish NAME.db, rename the database and then the tar (a tar under its final name
+ * has its database beside it), sync the directory.  The ring bounds what is in flight; its
+ * hand-over is the only thing shared.
  */
 #include "shards/write.h"
 
 #include "ops/file.h"
 #include "ops/hash.h"
+#include "shards/hasher.h"
 #include "shards/shard_db.h"
 #include "shards/tar.h"
 
@@ -39,58 +40,47 @@ struct wl_shard_writer {
 	struct wl_shard_db db;
 	int64_t pos; /* bytes handed over so far */
 
-	pthread_t writer, hasher;
-	bool writer_runs, hasher_runs;
+	pthread_t writer;
+	bool writer_runs;
 	pthread_mutex_t lock;
 	pthread_cond_t moved; /* one of the counts or flags below changed */
 	struct chunk ring[RING];
-	uint8_t *memory;		/* of the chunks, aligned */
-	size_t filled, hashed, written; /* chunks; both others <= filled <= each of them + RING */
+	uint8_t *memory;	/* of the chunks, aligned */
+	size_t filled, written; /* chunks; written <= filled <= written + RING */
 	bool ending, abandoned;
 	bool failed, sealed;
-	struct wl_err err; /* of the thread that failed first, valid once failed */
-	struct wl_sha256 sha;
+	struct wl_err err; /* of the thread, valid once failed */
+	struct wl_hasher *own_hasher; /* unless one is shared */
+	struct wl_hash_stream hash;
 };
 
-/* ---- the two threads ---- */
+/* ---- the thread ---- */
 
-/* Waits for chunk number *done; NULL: there are no more. */
-static struct chunk *next_chunk(struct wl_shard_writer *w, const size_t *done)
+/* Waits for the next chunk to be written; NULL: there are no more. */
+static struct chunk *next_chunk(struct wl_shard_writer *w)
 {
 	struct chunk *c = NULL;
 
 	pthread_mutex_lock(&w->lock);
-	while (*done == w->filled && !w->ending)
+	while (w->written == w->filled && !w->ending)
 		pthread_cond_wait(&w->moved, &w->lock);
-	if (*done < w->filled && !w->abandoned)
-		c = &w->ring[*done % RING];
+	if (w->written < w->filled && !w->abandoned)
+		c = &w->ring[w->written % RING];
 	pthread_mutex_unlock(&w->lock);
 	return c;
 }
 
 /* Counts a chunk as done; err: why it failed, or NULL. */
-static void done_with_chunk(struct wl_shard_writer *w, size_t *done, const struct wl_err *err)
+static void done_with_chunk(struct wl_shard_writer *w, const struct wl_err *err)
 {
 	pthread_mutex_lock(&w->lock);
 	if (err && !w->failed) {
 		w->err = *err;
 		w->failed = true;
 	}
-	++*done;
+	w->written++;
 	pthread_cond_broadcast(&w->moved);
 	pthread_mutex_unlock(&w->lock);
-}
-
-static void *hasher_thread(void *arg)
-{
-	struct wl_shard_writer *w = arg;
-	struct chunk *c;
-
-	while ((c = next_chunk(w, &w->hashed))) {
-		wl_sha256_add(&w->sha, c->bytes, c->used);
-		done_with_chunk(w, &w->hashed, NULL);
-	}
-	return NULL;
 }
 
 /* From here on through the page cache: this file system takes nothing else. */
@@ -157,26 +147,13 @@ static int seal(struct wl_shard_writer *w, struct wl_err *err)
 	w->fd = -1;
 	if (rc < 0)
 		return wl_err_errno(err, "%s: closing it failed", w->tar_tmp);
-	wl_sha256_final(&w->sha, digest);
+	wl_hash_stream_digest(&w->hash, digest);
 	wl_hex(digest, sizeof digest, w->info.sha256);
 	w->info.sealed_at = time(NULL);
 	WL_TRY(wl_shard_db_finish(&w->db, &w->info, w->plan, err));
 	WL_TRY(rename_or_err(w->db_tmp, w->db_path, err));
 	WL_TRY(rename_or_err(w->tar_tmp, w->tar, err));
 	return wl_fsync_dir(w->dir, err);
-}
-
-/* True when both threads did all chunks without a failure. */
-static bool all_is_well(struct wl_shard_writer *w)
-{
-	bool ok;
-
-	pthread_mutex_lock(&w->lock);
-	while (w->hashed < w->filled && !w->abandoned)
-		pthread_cond_wait(&w->moved, &w->lock);
-	ok = !w->failed && !w->abandoned;
-	pthread_mutex_unlock(&w->lock);
-	return ok;
 }
 
 static void *writer_thread(void *arg)
@@ -187,12 +164,15 @@ static void *writer_thread(void *arg)
 	int64_t at = 0;
 	bool ok = true;
 
-	while ((c = next_chunk(w, &w->written))) {
+	while ((c = next_chunk(w))) {
 		ok = ok && write_chunk(w, c, at, &err) == 0;
 		at += (int64_t)c->used;
-		done_with_chunk(w, &w->written, ok ? NULL : &err);
+		done_with_chunk(w, ok ? NULL : &err);
 	}
-	if (!all_is_well(w))
+	pthread_mutex_lock(&w->lock);
+	ok = !w->failed && !w->abandoned;
+	pthread_mutex_unlock(&w->lock);
+	if (!ok)
 		return NULL;
 	ok = seal(w, &err) == 0;
 	pthread_mutex_lock(&w->lock);
@@ -209,16 +189,18 @@ static void *writer_thread(void *arg)
 /* Hands the chunk that is being filled over and waits for a free one. */
 static int hand_over(struct wl_shard_writer *w, struct wl_err *err)
 {
-	struct chunk *c;
+	struct chunk *c = &w->ring[w->filled % RING];
 	bool failed;
 
+	wl_hash_stream_give(&w->hash, c->bytes, c->used);
 	pthread_mutex_lock(&w->lock);
 	w->filled++;
 	pthread_cond_broadcast(&w->moved);
-	while (w->filled - w->hashed >= RING || w->filled - w->written >= RING)
+	while (w->filled - w->written >= RING)
 		pthread_cond_wait(&w->moved, &w->lock);
 	failed = w->failed;
 	pthread_mutex_unlock(&w->lock);
+	wl_hash_stream_wait(&w->hash, RING - 1);
 	c = &w->ring[w->filled % RING];
 	c->used = 0;
 	if (failed)
@@ -315,8 +297,21 @@ static int open_files(struct wl_shard_writer *w, struct wl_err *err)
 	return wl_shard_db_create(&w->db, w->db_tmp, err);
 }
 
+static int open_hash(struct wl_shard_writer *w, struct wl_hasher *shared, struct wl_err *err)
+{
+	if (!shared)
+		shared = w->own_hasher = wl_hasher_new(err);
+	return shared ? wl_hash_stream_open(&w->hash, shared, err) : -1;
+}
+
 struct wl_shard_writer *wl_shard_writer_new(
 	const char *dir, const char *split, int64_t number, const char *plan, struct wl_err *err)
+{
+	return wl_shard_writer_new_beside(NULL, dir, split, number, plan, err);
+}
+
+struct wl_shard_writer *wl_shard_writer_new_beside(struct wl_hasher *hasher, const char *dir,
+	const char *split, int64_t number, const char *plan, struct wl_err *err)
 {
 	struct wl_shard_writer *w = calloc(1, sizeof *w);
 
@@ -341,11 +336,10 @@ struct wl_shard_writer *wl_shard_writer_new(
 	if (!w->dir || wl_shard_name(w->info.name, split, number, err) < 0)
 		goto fail;
 	snprintf(w->info.split, sizeof w->info.split, "%s", split);
-	if (wl_sha256_init(&w->sha, err) < 0 || open_files(w, err) < 0)
+	if (open_files(w, err) < 0 || open_hash(w, hasher, err) < 0)
 		goto fail;
 	w->writer_runs = !pthread_create(&w->writer, NULL, writer_thread, w);
-	w->hasher_runs = w->writer_runs && !pthread_create(&w->hasher, NULL, hasher_thread, w);
-	if (w->hasher_runs)
+	if (w->writer_runs)
 		return w;
 	wl_err_set(err, WL_EFAIL, "a thread to write shard %s cannot be started", w->info.name);
 fail:
@@ -366,9 +360,7 @@ static void join(struct wl_shard_writer *w)
 {
 	if (w->writer_runs)
 		pthread_join(w->writer, NULL);
-	if (w->hasher_runs)
-		pthread_join(w->hasher, NULL);
-	w->writer_runs = w->hasher_runs = false;
+	w->writer_runs = false;
 }
 
 void wl_shard_writer_finish(struct wl_shard_writer *w)
@@ -380,6 +372,7 @@ void wl_shard_writer_finish(struct wl_shard_writer *w)
 		rc = hand_over(w, NULL);
 	(void)rc; /* the thread that failed keeps its error for wl_shard_writer_wait */
 	w->info.bytes = w->pos;
+	wl_hash_stream_end(&w->hash);
 	end_input(w, false);
 }
 
@@ -398,6 +391,8 @@ void wl_shard_writer_free(struct wl_shard_writer *w)
 		return;
 	end_input(w, true);
 	join(w);
+	wl_hash_stream_close(&w->hash);
+	wl_hasher_free(w->own_hasher);
 	wl_shard_db_release(&w->db);
 	if (w->fd >= 0)
 		close(w->fd);
@@ -405,7 +400,6 @@ void wl_shard_writer_free(struct wl_shard_writer *w)
 		unlink(w->tar_tmp);
 	if (!w->sealed && w->db_tmp)
 		unlink(w->db_tmp);
-	wl_sha256_release(&w->sha);
 	pthread_cond_destroy(&w->moved);
 	pthread_mutex_destroy(&w->lock);
 	free(w->memory);

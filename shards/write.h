@@ -2,9 +2,10 @@
  * Writing one shard: NAME.tar and NAME.db appear together, whole and synced, or not at all.
  * The bytes depend on the samples and their order alone.
  *
- * Two threads of the writer's own work behind the caller's back on a ring of four 4 MiB chunks:
- * one hashes the tar, one writes it (past the page cache where the file system allows it) and does
- * the sealing, so that the next shard can be filled while this one is being synced.
+ * Two threads work behind the caller's back on a ring of four 4 MiB chunks: one hashes the tar,
+ * which several writers may share, and is then faster (hasher.h); one of the writer's own writes
+ * it (past the page cache where the file system allows it) and does the sealing, so that the next
+ * shard can be filled while this one is being synced.
  */
 #ifndef WL_SHARDS_WRITE_H
 #define WL_SHARDS_WRITE_H
@@ -49,6 +50,10 @@ struct wl_shard_writer;
  * in NAME.db and asked for on resuming), "" when nothing. */
 struct wl_shard_writer *wl_shard_writer_new(
 	const char *dir, const char *split, int64_t number, const char *plan, struct wl_err *err);
+/* The same, hashed by a hasher that other writers share, and that outlives them; NULL: its own. */
+struct wl_hasher;
+struct wl_shard_writer *wl_shard_writer_new_beside(struct wl_hasher *hasher, const char *dir,
+	const char *split, int64_t number, const char *plan, struct wl_err *err);
 /* Appends the sample as the next index.  An error of the writer's threads shows up here or in
  * wl_shard_writer_wait. */
 WL_MUST_CHECK int wl_shard_writer_add(

@@ -170,6 +170,50 @@ static void sha256_of_many(void **state)
 	}
 }
 
+/* Streams that grow by pieces of all lengths around a block's, up to four at a time, so that they
+ * start and end at different places in a block. */
+static void sha256_of_streams(void **state)
+{
+	enum { STREAMS = 4, PIECES = 400, MOST = 3 * 64 + 30 };
+	static uint8_t bytes[STREAMS][PIECES * MOST];
+	struct wl_sha256 h[STREAMS];
+	struct wl_err err = {0};
+	size_t total[STREAMS] = {0};
+
+	(void)state;
+	for (size_t s = 0; s < STREAMS; s++) {
+		for (size_t i = 0; i < sizeof bytes[s]; i++)
+			bytes[s][i] = (uint8_t)wl_rand64(3, s, i);
+		OK(wl_sha256_init(&h[s], &err));
+	}
+	for (size_t i = 0; i < PIECES; i++) {
+		struct wl_sha256 *to[STREAMS];
+		const void *p[STREAMS];
+		size_t n[STREAMS], count = i % STREAMS + 1;
+
+		for (size_t k = 0; k < count; k++) {
+			size_t s = (i + k) % STREAMS;
+
+			to[k] = &h[s];
+			p[k] = bytes[s] + total[s];
+			n[k] = (size_t)wl_rand64(4, s, i) % MOST;
+			if (i % 5 == 0) /* and whole blocks, from wherever the last piece ended */
+				n[k] = n[k] / 64 * 64;
+			total[s] += n[k];
+		}
+		wl_sha256_add_many(to, p, n, count);
+	}
+	for (size_t s = 0; s < STREAMS; s++) {
+		uint8_t got[WL_SHA256_BYTES], want[WL_SHA256_BYTES];
+
+		wl_sha256(bytes[s], total[s], want);
+		wl_sha256_final(&h[s], got);
+		wl_sha256_release(&h[s]);
+		assert_true(total[s] > PIECES * 64);
+		assert_memory_equal(got, want, sizeof want);
+	}
+}
+
 static void random_numbers(void **state)
 {
 	double sum = 0, square = 0, unit = 0;
@@ -398,6 +442,7 @@ int main(void)
 		cmocka_unit_test(buf_keeps_its_maximum),
 		cmocka_unit_test(sha256_known_answers),
 		cmocka_unit_test(sha256_of_many),
+		cmocka_unit_test(sha256_of_streams),
 		cmocka_unit_test(random_numbers),
 		cmocka_unit_test(shuffle_is_a_permutation),
 		cmocka_unit_test(pool_keeps_order),

@@ -3,6 +3,7 @@
 #include "ops/file.h"
 #include "ops/hash.h"
 #include "ops/json.h"
+#include "shards/hasher.h"
 #include "shards/index.h"
 #include "shards/manifest.h"
 #include "shards/shard.h"
@@ -299,6 +300,61 @@ static void test_abandoned_leaves_nothing(void **state)
 	assert_int_equal(err.code, WL_EUSAGE);
 }
 
+/* Four writers share a hasher; they grow unevenly, one is given up half-way and one ends early: the
+ * others' hashes are those of their files, and nobody waits for ever. */
+static void test_hashed_side_by_side(void **state)
+{
+	enum { WRITERS = 4, ROUNDS = 5, BYTES = 1 << 20 };
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_hasher *h = wl_hasher_new(&err);
+	struct wl_shard_writer *w[WRITERS];
+	uint8_t *jpg = malloc(BYTES), digest[WL_SHA256_BYTES];
+	char path[300], hex[WL_SHA256_HEX];
+
+	assert_ok(!h, &err, "wl_hasher_new");
+	assert_non_null(jpg);
+	for (int i = 0; i < WRITERS; i++) {
+		w[i] = wl_shard_writer_new_beside(h, *state, "train", i, "", &err);
+		assert_ok(!w[i], &err, "wl_shard_writer_new_beside");
+	}
+	for (int i = 0; i < WRITERS * ROUNDS * WRITERS; i++) {
+		int k = i / WRITERS % WRITERS, round = i / WRITERS / WRITERS;
+		struct wl_sample s = {.jpg = jpg, .txt = "y", .json = "{}"};
+
+		if (i % WRITERS > k || (k == 1 && round > 2) || (k == 2 && round > 1))
+			continue;
+		for (size_t b = 0; b < BYTES; b++)
+			jpg[b] = (uint8_t)(b * 31 + (b >> 8) + (size_t)i);
+		s.jpg_len = (size_t)(BYTES - i * 1000);
+		OK(wl_shard_writer_add(w[k], &s, &err));
+		if (k == 1 && round == 2 && i % WRITERS == k)
+			wl_shard_writer_finish(w[k]);
+		if (k == 2 && round == 1 && i % WRITERS == k) {
+			wl_shard_writer_free(w[k]);
+			w[k] = NULL;
+		}
+	}
+	for (int i = 0; i < WRITERS; i++) {
+		struct wl_shard_info info;
+
+		snprintf(path, sizeof path, "%s/train-%06d.tar", (char *)*state, i);
+		if (!w[i]) {
+			assert_false(wl_exists(path));
+			continue;
+		}
+		if (i != 1)
+			wl_shard_writer_finish(w[i]);
+		OK(wl_shard_writer_wait(w[i], &info, &err));
+		wl_shard_writer_free(w[i]);
+		OK(wl_sha256_file(path, digest, &err));
+		wl_hex(digest, sizeof digest, hex);
+		assert_string_equal(info.sha256, hex);
+		assert_true(info.bytes > (i == 1 ? 3 : 5 * (i + 1)) * (BYTES / 10 * 9));
+	}
+	wl_hasher_free(h);
+	free(jpg);
+}
+
 static void test_tombstones(void **state)
 {
 	struct wl_err err = WL_ERR_INIT;
@@ -525,7 +581,8 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {T(test_round_trip), T(test_offsets), T(test_libarchive),
 		T(test_tools),
-		T(test_same_bytes), T(test_abandoned_leaves_nothing), T(test_tombstones),
+		T(test_same_bytes), T(test_abandoned_leaves_nothing), T(test_hashed_side_by_side),
+		T(test_tombstones),
 		T(test_damage), T(test_tar_walk), T(test_tar_header_limits), T(test_sample_json)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
