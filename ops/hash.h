@@ -22,7 +22,7 @@ struct wl_sha256 {
 WL_MUST_CHECK int wl_sha256_init(struct wl_sha256 *h, struct wl_err *err);
 void wl_sha256_add(struct wl_sha256 *h, const void *bytes, size_t n);
 /* As wl_sha256_add of bytes[i] to h[i] for each i, but up to WL_SHA256_STREAMS streams side by
- * side where the processor has SHA instructions: given as many, of like lengths, some 1.4 times
+ * side where the processor has SHA instructions: given as many, of like lengths, some 1.3 times
  * as fast.  No state may be given twice. */
 enum { WL_SHA256_STREAMS = 3 };
 void wl_sha256_add_many(struct wl_sha256 *const *h, const void *const *bytes, const size_t *n,
