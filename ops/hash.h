@@ -14,8 +14,8 @@ enum { WL_SHA256_BYTES = 32, WL_SHA256_HEX = 65 };
 void wl_sha256(const void *bytes, size_t n, uint8_t out[WL_SHA256_BYTES]);
 /* Of `count` messages at once, faster than one by one where the processor has AVX-512: best
  * given some dozens, of like lengths. */
-void wl_sha256_many(const void *const *bytes, const size_t *n, size_t count,
-	uint8_t (*out)[WL_SHA256_BYTES]);
+void wl_sha256_many(
+	const void *const *bytes, const size_t *n, size_t count, uint8_t (*out)[WL_SHA256_BYTES]);
 struct wl_sha256 {
 	void *ctx; /* libcrypto's SHA256_CTX */
 };
@@ -25,13 +25,13 @@ void wl_sha256_add(struct wl_sha256 *h, const void *bytes, size_t n);
  * side where the processor has SHA instructions: given as many, of like lengths, some 1.3 times
  * as fast.  No state may be given twice. */
 enum { WL_SHA256_STREAMS = 3 };
-void wl_sha256_add_many(struct wl_sha256 *const *h, const void *const *bytes, const size_t *n,
-	size_t count);
+void wl_sha256_add_many(
+	struct wl_sha256 *const *h, const void *const *bytes, const size_t *n, size_t count);
 /* Gives the digest of what was added; the state may then only be released. */
 void wl_sha256_final(struct wl_sha256 *h, uint8_t out[WL_SHA256_BYTES]);
 void wl_sha256_release(struct wl_sha256 *h);
-WL_MUST_CHECK int wl_sha256_file(const char *path, uint8_t out[WL_SHA256_BYTES],
-	struct wl_err *err);
+WL_MUST_CHECK int wl_sha256_file(
+	const char *path, uint8_t out[WL_SHA256_BYTES], struct wl_err *err);
 void wl_hex(const uint8_t *bytes, size_t n, char *out /* [2n+1] */);
 
 /* A fast 64-bit mix of bytes for tables and shuffles (not against an adversary):

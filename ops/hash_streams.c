@@ -72,8 +72,8 @@ __attribute__((always_inline, target(SHA_TARGET))) static inline void blocks(
 				if (i < 12) { /* the words of sixteen rounds later */
 					__m128i t = _mm_sha256msg1_epu32(*now, w[k][(i + 1) & 3]);
 
-					t = _mm_add_epi32(t,
-						_mm_alignr_epi8(last, w[k][(i + 2) & 3], 4));
+					t = _mm_add_epi32(
+						t, _mm_alignr_epi8(last, w[k][(i + 2) & 3], 4));
 					*now = _mm_sha256msg2_epu32(t, last);
 				}
 				x = _mm_shuffle_epi32(x, 0x0e);
@@ -137,8 +137,8 @@ static size_t advance(struct stream *s, size_t busy)
 }
 
 /* count: at most WL_SHA256_STREAMS. */
-static void add_few(struct wl_sha256 *const *h, const void *const *bytes, const size_t *n,
-	size_t count)
+static void add_few(
+	struct wl_sha256 *const *h, const void *const *bytes, const size_t *n, size_t count)
 {
 	struct stream s[WL_SHA256_STREAMS];
 	size_t busy = 0;
@@ -171,8 +171,8 @@ static bool has_sha(void)
 	       __builtin_cpu_supports("sse4.1");
 }
 #else
-static void add_few(struct wl_sha256 *const *h, const void *const *bytes, const size_t *n,
-	size_t count)
+static void add_few(
+	struct wl_sha256 *const *h, const void *const *bytes, const size_t *n, size_t count)
 {
 	(void)h, (void)bytes, (void)n, (void)count;
 }
@@ -183,8 +183,8 @@ static bool has_sha(void)
 }
 #endif
 
-void wl_sha256_add_many(struct wl_sha256 *const *h, const void *const *bytes, const size_t *n,
-	size_t count)
+void wl_sha256_add_many(
+	struct wl_sha256 *const *h, const void *const *bytes, const size_t *n, size_t count)
 {
 	bool together = count > 1 && has_sha();
 

@@ -22,8 +22,8 @@ struct wl_hash_stream {
 		const void *bytes;
 		size_t n;
 	} queue[WL_HASH_QUEUE];
-	size_t given, hashed; /* pieces so far */
-	bool ended, wanted;   /* no more is coming; somebody waits */
+	size_t given, hashed;	  /* pieces so far */
+	bool ended, wanted;	  /* no more is coming; somebody waits */
 	struct wl_hasher *hasher; /* NULL: not open */
 	struct wl_hash_stream *next;
 };

@@ -15,9 +15,9 @@ enum { WL_PACK_BESIDE = WL_SHA256_STREAMS };
 /* A walk over the samples that are to be packed: they go round a group of shards, some to each in
  * turn.  Those who submit pairs and those who take the results walk alike. */
 struct wl_pack_turns {
-	size_t next;						/* the first shard after the group */
-	size_t shard[WL_PACK_BESIDE], done[WL_PACK_BESIDE], n;	/* samples done of each */
-	size_t at, in_turn;					/* whose turn, and samples of it */
+	size_t next;					       /* the first shard after the group */
+	size_t shard[WL_PACK_BESIDE], done[WL_PACK_BESIDE], n; /* samples done of each */
+	size_t at, in_turn;				       /* whose turn, and samples of it */
 };
 
 struct wl_packing {
@@ -34,9 +34,9 @@ struct wl_packing {
 	struct wl_pool *pool;
 	struct wl_pack_job **idle; /* jobs not in flight, a stack */
 	size_t n_idle, n_jobs;
-	int64_t in_flight_bytes;	  /* as received, of submitted pairs */
-	struct wl_hasher *hasher;	  /* of all tars */
-	struct wl_pack_turns ahead;	  /* of the next pair to submit */
+	int64_t in_flight_bytes;    /* as received, of submitted pairs */
+	struct wl_hasher *hasher;   /* of all tars */
+	struct wl_pack_turns ahead; /* of the next pair to submit */
 	/* Being sealed while the next ones are filled. */
 	struct wl_shard_writer *previous[WL_PACK_BESIDE];
 	size_t previous_shard[WL_PACK_BESIDE], n_previous;

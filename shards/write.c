@@ -49,7 +49,7 @@ struct wl_shard_writer {
 	size_t filled, written; /* chunks; written <= filled <= written + RING */
 	bool ending, abandoned;
 	bool failed, sealed;
-	struct wl_err err; /* of the thread, valid once failed */
+	struct wl_err err;	      /* of the thread, valid once failed */
 	struct wl_hasher *own_hasher; /* unless one is shared */
 	struct wl_hash_stream hash;
 };

@@ -580,10 +580,9 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {T(test_round_trip), T(test_offsets), T(test_libarchive),
-		T(test_tools),
-		T(test_same_bytes), T(test_abandoned_leaves_nothing), T(test_hashed_side_by_side),
-		T(test_tombstones),
-		T(test_damage), T(test_tar_walk), T(test_tar_header_limits), T(test_sample_json)};
+		T(test_tools), T(test_same_bytes), T(test_abandoned_leaves_nothing),
+		T(test_hashed_side_by_side), T(test_tombstones), T(test_damage), T(test_tar_walk),
+		T(test_tar_header_limits), T(test_sample_json)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
