@@ -38,6 +38,35 @@ static void find_wide(const struct wl_graph *g, bool *wide)
 			wide[wl_gi_root(g, t)] = true;
 }
 
+/* Both are wide when one is; whether that changed anything. */
+static bool couple(bool *wide, wl_tid a, wl_tid b)
+{
+	bool differ = a > 0 && b > 0 && wide[a] != wide[b];
+
+	if (differ)
+		wide[a] = wide[b] = true;
+	return differ;
+}
+
+/*
+ * What is computed again must be rounded as the first time, so that the bits are the same: the
+ * copies of a tensor have its type, and so has what a linear layer keeps from before its activation
+ * (where nothing is kept, that is rounded to the type of the result).
+ */
+static void spread(const struct wl_graph *g, bool *wide)
+{
+	bool again = true;
+
+	while (again) {
+		again = false;
+		for (wl_tid t = 1; t < g->n; t++)
+			again |= couple(wide, t, g->node[t].origin);
+		for (int i = 0; i < g->n_ops; i++)
+			if (g->op[i].op.kind == WL_OP_LINEAR)
+				again |= couple(wide, g->op[i].out[0], g->op[i].out[1]);
+	}
+}
+
 int wl_gi_store(struct wl_graph *g, struct wl_err *err)
 {
 	enum wl_dtype store = g->opts.store;
@@ -53,6 +82,7 @@ int wl_gi_store(struct wl_graph *g, struct wl_err *err)
 	if (!wide)
 		return wl_err_nomem(err, "the types of a graph's tensors", (size_t)g->n);
 	find_wide(g, wide);
+	spread(g, wide);
 	for (wl_tid t = 1; t < g->n; t++)
 		if (g->node[t].kind == NODE_ACT && g->node[t].t.dtype == WL_F32 && !wide[t])
 			g->node[t].t.dtype = store;
