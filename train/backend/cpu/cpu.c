@@ -9,7 +9,7 @@
 const struct cpu_kernel wl_cpu_kernels[WL_OP_KINDS] = {
 	[WL_OP_CONV] = {wl_cpu_conv_scratch, wl_cpu_conv},
 	[WL_OP_CONV_BWD] = {wl_cpu_conv_bwd_scratch, wl_cpu_conv_bwd},
-	[WL_OP_DEPTHWISE] = {NULL, wl_cpu_depthwise},
+	[WL_OP_DEPTHWISE] = {wl_cpu_depthwise_scratch, wl_cpu_depthwise},
 	[WL_OP_DEPTHWISE_BWD] = {wl_cpu_depthwise_bwd_scratch, wl_cpu_depthwise_bwd},
 	[WL_OP_BATCH_NORM] = {wl_cpu_bn_scratch, wl_cpu_bn},
 	[WL_OP_BATCH_NORM_BWD] = {wl_cpu_bn_scratch, wl_cpu_bn_bwd},

@@ -131,6 +131,7 @@ size_t wl_cpu_conv_scratch(const struct cpu *c, const struct wl_op *op);
 size_t wl_cpu_conv_bwd_scratch(const struct cpu *c, const struct wl_op *op);
 void wl_cpu_conv(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
 void wl_cpu_conv_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
+size_t wl_cpu_depthwise_scratch(const struct cpu *c, const struct wl_op *op);
 size_t wl_cpu_depthwise_bwd_scratch(const struct cpu *c, const struct wl_op *op);
 void wl_cpu_depthwise(struct cpu *c, const struct wl_op *op, const struct wl_run *run);
 void wl_cpu_depthwise_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run);

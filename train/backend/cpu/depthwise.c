@@ -1,13 +1,13 @@
 /*
- * Depthwise convolution, NHWC: a vector of channels at a time, the kernel's taps
- * in registers while it walks along a row.  Written here because oneDNN 2.6 falls
+ * Depthwise convolution, NHWC: blocks of a few outputs side by side, all their channels one vector
+ * after the other, so that memory is read as it lies.  Written here because oneDNN 2.6 falls
  * back to a reference kernel for the weight gradient of 5x5 with stride 2, and
  * because these are the memory-bound half of an EfficientNet.
  */
 #include "train/backend/cpu/cpu.h"
 #include "train/backend/cpu/vec.h"
 
-enum { GW_BLOCKS = 32 };
+enum { GW_BLOCKS = 32, P_MAX = 6 /* outputs at once */ };
 
 struct dw {
 	int64_t n, h, w, oh, ow, c;
@@ -47,73 +47,187 @@ WL_INLINE vf edge(const float *x, const float *w, int64_t row, int64_t c, int k,
 	return s;
 }
 
-/*
- * One row of outputs of one vector of channels. x: the image's channel vector at
- * (0,0); w at tap (0,0); y: the output row. K and STRIDE are constants.
- */
-WL_INLINE void row_of(const struct dw *d, const float *x, const float *w, float *y, int64_t oh,
-	const int K, const int STRIDE, int lanes, bool acc)
+/* Which rows of the kernel are inside for a row of outputs. */
+struct span {
+	int from, to;
+};
+
+static struct span rows_inside(const struct dw *d, int64_t oh)
 {
-	int64_t c = d->c, row = d->w * c, ih = oh * STRIDE - d->pt;
-	int kh0, kh1;
-	taps(ih, K, d->h, &kh0, &kh1);
-	x += ih * row;
-	/* Outputs [lo, hi) have all taps inside; the rest are edges. */
-	int64_t lo = cpu_min(d->ow, cpu_ceil_div(d->pl, STRIDE));
-	int64_t hi = d->w + d->pl >= K ? cpu_min(d->ow, (d->w + d->pl - K) / STRIDE + 1) : 0;
-	if (kh1 - kh0 < K || hi < lo)
-		lo = hi = d->ow;
-	for (int64_t ow = 0; ow < d->ow; ow++) {
-		if (ow == lo) {
-			ow = hi;
-			if (ow >= d->ow)
-				break;
+	struct span s;
+	taps(oh * d->stride - d->pt, d->k, d->h, &s.from, &s.to);
+	return s;
+}
+
+/* Outputs of a row whose columns of taps all are inside: [lo, hi); lo = hi where none has. */
+static void columns_inside(const struct dw *d, int64_t *lo, int64_t *hi)
+{
+	*lo = cpu_min(d->ow, cpu_ceil_div(d->pl, d->stride));
+	*hi = d->w + d->pl >= d->k ? cpu_min(d->ow, (d->w + d->pl - d->k) / d->stride + 1) : 0;
+	*hi = cpu_max(*hi, *lo);
+}
+
+/*
+ * P outputs side by side, one vector of channels: each input is loaded once for the outputs of a
+ * kernel row, each tap once for all. Callers go through the channels inside, so that memory is
+ * read along its lines. x: the input at the first output's tap (0,0); w: packed (pack_taps); kh:
+ * the kernel's rows, kw: the inputs of these rows that are inside, others count as 0.
+ */
+WL_INLINE void block_of(const float *x, const float *w, float *y, int64_t row, int64_t c,
+	struct span kh, struct span kw, const int P, const int K, const int STRIDE, int lanes,
+	bool acc)
+{
+	vf s[P_MAX], in[(P_MAX - 1) * 2 + 5];
+#pragma GCC unroll 6
+	for (int p = 0; p < P; p++)
+		s[p] = vset(0);
+	for (int i = kh.from; i < kh.to; i++) {
+#pragma GCC unroll 15
+		for (int q = 0; q < (P - 1) * STRIDE + K; q++)
+			in[q] = q >= kw.from && q < kw.to ? vget(x + i * row + q * c, lanes)
+							  : vset(0);
+#pragma GCC unroll 5
+		for (int j = 0; j < K; j++) {
+			vf tap = vload(w + (i * K + j) * VL);
+#pragma GCC unroll 6
+			for (int p = 0; p < P; p++)
+				s[p] += in[p * STRIDE + j] * tap;
 		}
-		int64_t iw = ow * STRIDE - d->pl;
-		int kw0, kw1;
-		taps(iw, K, d->w, &kw0, &kw1);
-		vf s = edge(x + iw * c, w, row, c, K, kh0, kh1, kw0, kw1, lanes);
-		vput(y + ow * c, acc ? s + vget(y + ow * c, lanes) : s, lanes);
 	}
-	if (lo >= hi)
-		return;
-	vf taps_w[5 * 5];
-#pragma GCC unroll 25
-	for (int t = 0; t < K * K; t++)
-		taps_w[t] = vget(w + t * c, lanes);
-	const float *p = x + (lo * STRIDE - d->pl) * c;
-	for (int64_t ow = lo; ow < hi; ow++, p += STRIDE * c) {
-		vf s = vset(0);
+#pragma GCC unroll 6
+	for (int p = 0; p < P; p++)
+		vput(y + p * c, acc ? s[p] + vget(y + p * c, lanes) : s[p], lanes);
+}
+
+/* The same for the outputs below as well, stride 1: rows of the input and taps serve both, which
+ * halves what comes from the second-level cache. */
+WL_INLINE void block2_of(const float *x, const float *w, float *y, int64_t row, int64_t out_row,
+	int64_t c, const int P, const int K, int lanes, bool acc)
+{
+	vf s[2][P_MAX], in[P_MAX - 1 + 5];
+#pragma GCC unroll 6
+	for (int p = 0; p < P; p++)
+		s[0][p] = s[1][p] = vset(0);
+#pragma GCC unroll 6
+	for (int i = 0; i <= K; i++) {
+#pragma GCC unroll 10
+		for (int q = 0; q < P - 1 + K; q++)
+			in[q] = vget(x + i * row + q * c, lanes);
+#pragma GCC unroll 2
+		for (int r = 0; r < 2; r++) {
+			if (i - r < 0 || i - r >= K)
+				continue;
 #pragma GCC unroll 5
-		for (int i = 0; i < K; i++)
-#pragma GCC unroll 5
-			for (int j = 0; j < K; j++)
-				s += vget(p + i * row + j * c, lanes) * taps_w[i * K + j];
-		vput(y + ow * c, acc ? s + vget(y + ow * c, lanes) : s, lanes);
+			for (int j = 0; j < K; j++) {
+				vf tap = vload(w + ((i - r) * K + j) * VL);
+#pragma GCC unroll 6
+				for (int p = 0; p < P; p++)
+					s[r][p] += in[p + j] * tap;
+			}
+		}
+	}
+#pragma GCC unroll 2
+	for (int r = 0; r < 2; r++, y += out_row)
+#pragma GCC unroll 6
+		for (int p = 0; p < P; p++)
+			vput(y + p * c, acc ? s[r][p] + vget(y + p * c, lanes) : s[r][p], lanes);
+}
+
+WL_INLINE void blocks2_of(const struct dw *d, const float *x, const float *w, float *y, const int P,
+	const int K, bool acc)
+{
+	int64_t k = 0;
+	for (; k + VL <= d->c; k += VL)
+		block2_of(x + k, w + k * K * K, y + k, d->w * d->c, d->ow * d->c, d->c, P, K, VL,
+			acc);
+	if (k < d->c)
+		block2_of(x + k, w + k * K * K, y + k, d->w * d->c, d->ow * d->c, d->c, P, K,
+			(int)(d->c - k), acc);
+}
+
+WL_INLINE void blocks_of(const struct dw *d, const float *x, const float *w, float *y,
+	struct span kh, struct span kw, const int P, const int K, const int STRIDE, bool acc)
+{
+	int64_t k = 0;
+	for (; k + VL <= d->c; k += VL)
+		block_of(x + k, w + k * K * K, y + k, d->w * d->c, d->c, kh, kw, P, K, STRIDE, VL,
+			acc);
+	if (k < d->c)
+		block_of(x + k, w + k * K * K, y + k, d->w * d->c, d->c, kh, kw, P, K, STRIDE,
+			(int)(d->c - k), acc);
+}
+
+/* Outputs [from, to) of row oh, some of whose taps are left or right of the picture. */
+WL_INLINE void edges_of(const struct dw *d, const float *x, const float *w, float *y, int64_t oh,
+	int64_t from, int64_t to, const int K, const int STRIDE, bool acc)
+{
+	const int64_t c = d->c, ih = oh * STRIDE - d->pt;
+	for (int64_t ow = from; ow < to; ow++) {
+		int64_t iw = ow * STRIDE - d->pl;
+		struct span kw;
+		taps(iw, K, d->w, &kw.from, &kw.to);
+		blocks_of(d, x + (ih * d->w + iw) * c, w, y + ow * c, rows_inside(d, oh), kw, 1, K,
+			STRIDE, acc);
 	}
 }
 
-typedef void row_fn(
-	const struct dw *d, const float *x, const float *w, float *y, int64_t oh, bool acc);
-
-/* All channels of a row, full vectors and the remainder. */
-#define ROW_FN(K, STRIDE)                                                                          \
-	static void row_##K##_##STRIDE(const struct dw *d, const float *x, const float *w,         \
-		float *y, int64_t oh, bool acc)                                                    \
-	{                                                                                          \
-		int64_t c = 0;                                                                     \
-		for (; c + VL <= d->c; c += VL)                                                    \
-			row_of(d, x + c, w + c, y + c, oh, K, STRIDE, VL, acc);                    \
-		if (c < d->c)                                                                      \
-			row_of(d, x + c, w + c, y + c, oh, K, STRIDE, (int)(d->c - c), acc);       \
+/* Row oh of outputs, and with `two` the one below. x: the image; y: output row oh. K and STRIDE
+ * are constants. */
+WL_INLINE void rows_of(const struct dw *d, const float *x, const float *w, float *y, int64_t oh,
+	bool two, const int K, const int STRIDE, bool acc)
+{
+	const int64_t c = d->c;
+	const struct span kh = rows_inside(d, oh), all = {0, (P_MAX - 1) * STRIDE + K};
+	int64_t lo, hi;
+	columns_inside(d, &lo, &hi);
+	const float *p = x + ((oh * STRIDE - d->pt) * d->w + lo * STRIDE - d->pl) * c;
+	edges_of(d, x, w, y, oh, 0, lo, K, STRIDE, acc);
+	edges_of(d, x, w, y, oh, hi, d->ow, K, STRIDE, acc);
+	if (two) {
+		edges_of(d, x, w, y + d->ow * c, oh + 1, 0, lo, K, STRIDE, acc);
+		edges_of(d, x, w, y + d->ow * c, oh + 1, hi, d->ow, K, STRIDE, acc);
 	}
-ROW_FN(3, 1)
-ROW_FN(3, 2)
-ROW_FN(5, 1)
-ROW_FN(5, 2)
+	for (; two && hi - lo >= P_MAX; lo += P_MAX, p += P_MAX * c)
+		blocks2_of(d, p, w, y + lo * c, P_MAX, K, acc);
+	for (; two && hi - lo >= 2; lo += 2, p += 2 * c)
+		blocks2_of(d, p, w, y + lo * c, 2, K, acc);
+	if (two && lo < hi)
+		blocks2_of(d, p, w, y + lo * c, 1, K, acc);
+	for (; !two && hi - lo >= P_MAX; lo += P_MAX, p += P_MAX * STRIDE * c)
+		blocks_of(d, p, w, y + lo * c, kh, all, P_MAX, K, STRIDE, acc);
+	for (; !two && hi - lo >= 2; lo += 2, p += 2 * STRIDE * c)
+		blocks_of(d, p, w, y + lo * c, kh, all, 2, K, STRIDE, acc);
+	if (!two && lo < hi)
+		blocks_of(d, p, w, y + lo * c, kh, all, 1, K, STRIDE, acc);
+}
 
-static void row_any(
-	const struct dw *d, const float *x, const float *w, float *y, int64_t oh, bool acc)
+/* Rows oh and, where `two`, oh + 1. */
+typedef void rows_fn(const struct dw *d, const float *x, const float *w, float *y, int64_t oh,
+	bool two, bool acc);
+
+/* Whether all rows of the kernel are inside. */
+static bool whole(const struct dw *d, int64_t oh)
+{
+	struct span s = rows_inside(d, oh);
+	return s.from == 0 && s.to == d->k;
+}
+
+#define ROWS_FN(K, STRIDE)                                                                         \
+	static void rows_##K##_##STRIDE(const struct dw *d, const float *x, const float *w,        \
+		float *y, int64_t oh, bool two, bool acc)                                          \
+	{                                                                                          \
+		const bool both = two && STRIDE == 1 && whole(d, oh) && whole(d, oh + 1);          \
+		rows_of(d, x, w, y, oh, both, K, STRIDE, acc);                                     \
+		if (two && !both)                                                                  \
+			rows_of(d, x, w, y + d->ow * d->c, oh + 1, false, K, STRIDE, acc);         \
+	}
+ROWS_FN(3, 1)
+ROWS_FN(3, 2)
+ROWS_FN(5, 1)
+ROWS_FN(5, 2)
+
+static void rows_any(const struct dw *d, const float *x, const float *w, float *y, int64_t oh,
+	bool two, bool acc)
 {
 	int64_t row = d->w * d->c, ih = oh * d->stride - d->pt;
 	int kh0, kh1;
@@ -130,27 +244,66 @@ static void row_any(
 			vput(to, acc ? s + vget(to, lanes) : s, lanes);
 		}
 	}
+	if (two)
+		rows_any(d, x, w, y + d->ow * d->c, oh + 1, false, acc);
 }
 
-static row_fn *row_fn_of(const struct dw *d)
+static rows_fn *rows_fn_of(const struct dw *d)
 {
 	if (d->k == 3 && d->stride <= 2)
-		return d->stride == 1 ? row_3_1 : row_3_2;
+		return d->stride == 1 ? rows_3_1 : rows_3_2;
 	if (d->k == 5 && d->stride <= 2)
-		return d->stride == 1 ? row_5_1 : row_5_2;
-	return row_any;
+		return d->stride == 1 ? rows_5_1 : rows_5_2;
+	return rows_any;
+}
+
+/* A kernel whose taps of one vector of channels lie together, zeros behind the last channel: rows
+ * of pictures are often a multiple of a page apart, and so are rows of the kernel, which would
+ * drive each other out of the first-level cache. flipped: turned round. */
+static void pack_taps(const struct dw *d, const float *w, bool flipped, float *out)
+{
+	const int n = d->k * d->k;
+	for (int64_t k = 0; k < d->c; k += VL)
+		for (int t = 0; t < n; t++, out += VL)
+			vstore(out, vget(w + (flipped ? n - 1 - t : t) * d->c + k,
+					    (int)cpu_min(VL, d->c - k)));
+}
+
+static size_t packed_bytes(const struct dw *d)
+{
+	return (size_t)(d->k * d->k * cpu_ceil_div(d->c, VL) * VL) * sizeof(float);
+}
+
+/* w: packed, or for rows_any as it is. */
+static void forward(
+	struct cpu *c, const struct dw *d, const float *x, const float *w, float *y, bool acc)
+{
+	rows_fn *fn = rows_fn_of(d);
+	int64_t pairs = (d->oh + 1) / 2;
+	CPU_FOR(c)
+	for (int64_t r = 0; r < d->n * pairs; r++) {
+		int64_t image = r / pairs, oh = r % pairs * 2;
+		fn(d, x + image * d->h * d->w * d->c, w, y + (image * d->oh + oh) * d->ow * d->c,
+			oh, oh + 1 < d->oh, acc);
+	}
+}
+
+size_t wl_cpu_depthwise_scratch(const struct cpu *c, const struct wl_op *op)
+{
+	(void)c;
+	struct dw d = dw_of(op, op->in[0], op->out[0]);
+	return packed_bytes(&d);
 }
 
 void wl_cpu_depthwise(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
-	(void)run;
 	struct dw d = dw_of(op, op->in[0], op->out[0]);
-	const float *x = cpu_f32(op->in[0]), *w = cpu_f32(op->in[1]);
-	float *y = cpu_f32(op->out[0]);
-	row_fn *fn = row_fn_of(&d);
-	CPU_FOR(c)
-	for (int64_t r = 0; r < d.n * d.oh; r++)
-		fn(&d, x + r / d.oh * d.h * d.w * d.c, w, y + r * d.ow * d.c, r % d.oh, false);
+	const float *w = cpu_f32(op->in[1]);
+	if (rows_fn_of(&d) != rows_any) {
+		pack_taps(&d, w, false, run->scratch);
+		w = run->scratch;
+	}
+	forward(c, &d, cpu_f32(op->in[0]), w, cpu_f32(op->out[0]), false);
 }
 
 /* Gradient of one input row where the stride is not 1: gathers the outputs it went into. */
@@ -262,10 +415,6 @@ static void data_bwd(struct cpu *c, const struct dw *d, const float *gy, const f
 		return;
 	}
 	/* Stride 1: a convolution of gy with the kernel turned round. */
-	int taps_n = d->k * d->k;
-	for (int t = 0; t < taps_n; t++)
-		memcpy(flipped + t * d->c, w + (taps_n - 1 - t) * d->c,
-			(size_t)d->c * sizeof(float));
 	struct dw back = *d;
 	back.h = d->oh;
 	back.w = d->ow;
@@ -273,75 +422,85 @@ static void data_bwd(struct cpu *c, const struct dw *d, const float *gy, const f
 	back.ow = d->w;
 	back.pt = d->k - 1 - d->pt;
 	back.pl = d->k - 1 - d->pl;
-	row_fn *fn = row_fn_of(&back);
-	CPU_FOR(c)
-	for (int64_t r = 0; r < d->n * d->h; r++)
-		fn(&back, gy + r / d->h * d->oh * d->ow * d->c, flipped, gx + r * d->w * d->c,
-			r % d->h, acc);
+	if (rows_fn_of(&back) != rows_any) {
+		pack_taps(d, w, true, flipped);
+	} else {
+		int taps_n = d->k * d->k;
+		for (int t = 0; t < taps_n; t++)
+			memcpy(flipped + t * d->c, w + (taps_n - 1 - t) * d->c,
+				(size_t)d->c * sizeof(float));
+	}
+	forward(c, &back, gy, flipped, gx, acc);
 }
 
-/* Adds one output row's part to the weight gradient of a channel vector. */
-WL_INLINE void gw_row(const struct dw *d, const float *x, const float *gy, float *gw, int64_t oh,
-	const int K, const int STRIDE, int lanes)
+/* Adds the part of P outputs side by side to the weight gradient of a vector of channels, packed
+ * as pack_taps does; as block_of. */
+WL_INLINE void gw_block_of(const float *x, const float *gy, float *gw, int64_t row, int64_t c,
+	struct span kh, struct span kw, const int P, const int K, const int STRIDE, int lanes)
 {
-	int64_t c = d->c, row = d->w * c, ih = oh * STRIDE - d->pt;
-	int kh0, kh1;
-	taps(ih, K, d->h, &kh0, &kh1);
-	x += ih * row;
-	int64_t lo = cpu_min(d->ow, cpu_ceil_div(d->pl, STRIDE));
-	int64_t hi = d->w + d->pl >= K ? cpu_min(d->ow, (d->w + d->pl - K) / STRIDE + 1) : 0;
-	if (kh1 - kh0 < K || hi < lo)
-		lo = hi = d->ow;
-	for (int64_t ow = 0; ow < d->ow; ow++) {
-		if (ow == lo) {
-			ow = hi;
-			if (ow >= d->ow)
-				break;
+	vf g[P_MAX], in[(P_MAX - 1) * 2 + 5];
+#pragma GCC unroll 6
+	for (int p = 0; p < P; p++)
+		g[p] = vget(gy + p * c, lanes);
+	for (int i = kh.from; i < kh.to; i++) {
+#pragma GCC unroll 15
+		for (int q = 0; q < (P - 1) * STRIDE + K; q++)
+			in[q] = q >= kw.from && q < kw.to ? vget(x + i * row + q * c, lanes)
+							  : vset(0);
+#pragma GCC unroll 5
+		for (int j = 0; j < K; j++) {
+			vf s = vload(gw + (i * K + j) * VL);
+#pragma GCC unroll 6
+			for (int p = 0; p < P; p++)
+				s += g[p] * in[p * STRIDE + j];
+			vstore(gw + (i * K + j) * VL, s);
 		}
-		int64_t iw = ow * STRIDE - d->pl;
-		int kw0, kw1;
-		taps(iw, K, d->w, &kw0, &kw1);
-		vf g = vget(gy + ow * c, lanes);
-		for (int i = kh0; i < kh1; i++)
-			for (int j = kw0; j < kw1; j++) {
-				float *to = gw + (i * K + j) * c;
-				vput(to,
-					vget(to, lanes) +
-						g * vget(x + i * row + (iw + j) * c, lanes),
-					lanes);
-			}
 	}
-	if (lo >= hi)
-		return;
-	vf s[5 * 5];
-#pragma GCC unroll 25
-	for (int t = 0; t < K * K; t++)
-		s[t] = vget(gw + t * c, lanes);
-	const float *p = x + (lo * STRIDE - d->pl) * c;
-	for (int64_t ow = lo; ow < hi; ow++, p += STRIDE * c) {
-		vf g = vget(gy + ow * c, lanes);
-#pragma GCC unroll 5
-		for (int i = 0; i < K; i++)
-#pragma GCC unroll 5
-			for (int j = 0; j < K; j++)
-				s[i * K + j] += g * vget(p + i * row + j * c, lanes);
-	}
-#pragma GCC unroll 25
-	for (int t = 0; t < K * K; t++)
-		vput(gw + t * c, s[t], lanes);
 }
 
+WL_INLINE void gw_blocks_of(const struct dw *d, const float *x, const float *gy, float *gw,
+	struct span kh, struct span kw, const int P, const int K, const int STRIDE)
+{
+	int64_t k = 0;
+	for (; k + VL <= d->c; k += VL)
+		gw_block_of(
+			x + k, gy + k, gw + k * K * K, d->w * d->c, d->c, kh, kw, P, K, STRIDE, VL);
+	if (k < d->c)
+		gw_block_of(x + k, gy + k, gw + k * K * K, d->w * d->c, d->c, kh, kw, P, K, STRIDE,
+			(int)(d->c - k));
+}
+
+/* Adds one output row's part to the weight gradient. x: the image; gy: the row. */
+WL_INLINE void gw_row(const struct dw *d, const float *x, const float *gy, float *gw, int64_t oh,
+	const int K, const int STRIDE)
+{
+	const int64_t c = d->c;
+	const struct span kh = rows_inside(d, oh), all = {0, (P_MAX - 1) * STRIDE + K};
+	int64_t lo, hi;
+	columns_inside(d, &lo, &hi);
+	x += (oh * STRIDE - d->pt) * d->w * c;
+	for (int64_t ow = 0; ow < d->ow;) {
+		const float *p = x + (ow * STRIDE - d->pl) * c;
+		if (ow >= lo && hi - ow >= P_MAX) {
+			gw_blocks_of(d, p, gy + ow * c, gw, kh, all, P_MAX, K, STRIDE);
+			ow += P_MAX;
+		} else {
+			struct span kw;
+			taps(ow * STRIDE - d->pl, K, d->w, &kw.from, &kw.to);
+			gw_blocks_of(d, p, gy + ow * c, gw, kh, kw, 1, K, STRIDE);
+			ow++;
+		}
+	}
+}
+
+/* gw: packed, or for gw_any as the kernel itself. */
 typedef void gw_fn(const struct dw *d, const float *x, const float *gy, float *gw, int64_t oh);
 
 #define GW_FN(K, STRIDE)                                                                           \
 	static void gw_##K##_##STRIDE(                                                             \
 		const struct dw *d, const float *x, const float *gy, float *gw, int64_t oh)        \
 	{                                                                                          \
-		int64_t c = 0;                                                                     \
-		for (; c + VL <= d->c; c += VL)                                                    \
-			gw_row(d, x + c, gy + c, gw + c, oh, K, STRIDE, VL);                       \
-		if (c < d->c)                                                                      \
-			gw_row(d, x + c, gy + c, gw + c, oh, K, STRIDE, (int)(d->c - c));          \
+		gw_row(d, x, gy, gw, oh, K, STRIDE);                                               \
 	}
 GW_FN(3, 1)
 GW_FN(3, 2)
@@ -382,15 +541,29 @@ size_t wl_cpu_depthwise_bwd_scratch(const struct cpu *c, const struct wl_op *op)
 	(void)c;
 	struct dw d = dw_of(op, op->in[0], op->in[2]);
 	int64_t blocks = cpu_min(GW_BLOCKS, d.n * d.oh);
-	return (size_t)((blocks + 1) * d.k * d.k * d.c) * sizeof(float);
+	return (size_t)(blocks + 1) * packed_bytes(&d);
+}
+
+/* Adds a packed kernel to one as it is. */
+static void add_packed(const struct dw *d, const float *from, float *gw)
+{
+	const int n = d->k * d->k;
+	for (int64_t k = 0; k < d->c; k += VL)
+		for (int t = 0; t < n; t++, from += VL) {
+			int lanes = (int)cpu_min(VL, d->c - k);
+			float *to = gw + t * d->c + k;
+			vput(to, vget(to, lanes) + vload(from), lanes);
+		}
 }
 
 static void weights_bwd(struct cpu *c, const struct dw *d, const float *x, const float *gy,
 	float *gw, float *partial)
 {
+	gw_fn *fn = gw_fn_of(d);
 	int64_t rows = d->n * d->oh, size = d->k * d->k * d->c;
 	int64_t blocks = cpu_min(GW_BLOCKS, rows), per = cpu_ceil_div(rows, blocks);
-	gw_fn *fn = gw_fn_of(d);
+	if (fn != gw_any)
+		size = (int64_t)(packed_bytes(d) / sizeof(float));
 	CPU_FOR(c)
 	for (int64_t b = 0; b < blocks; b++) {
 		float *sum = partial + b * size;
@@ -401,6 +574,10 @@ static void weights_bwd(struct cpu *c, const struct dw *d, const float *x, const
 	}
 	for (int64_t b = 0; b < blocks; b++) {
 		const float *restrict from = partial + b * size;
+		if (fn != gw_any) {
+			add_packed(d, from, gw);
+			continue;
+		}
 #pragma omp simd
 		for (int64_t i = 0; i < size; i++)
 			gw[i] += from[i];

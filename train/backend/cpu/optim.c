@@ -1,7 +1,7 @@
 /* Updates of flat parameter memory. */
 #include "train/backend/cpu/cpu.h"
 
-enum { BLOCK = 16384 };
+enum { BLOCK = 16384, ROUND = 1024 /* blocks */, STRETCHES = 8, SUMS = 16 };
 
 /* Elements [from, end) with f32 moments. */
 static void adamw_f32(float *restrict w, const float *restrict grad, float *restrict m,
@@ -26,8 +26,8 @@ static void adamw_bf16(float *restrict w, const float *restrict grad, uint16_t *
 	for (int64_t j = from; j < end; j++) {
 		uint32_t random = wl_rng_u32(key, (uint64_t)j);
 		float mj = wl_bf16_value(m[j]), vj = wl_bf16_value(v[j]);
-		w[j] = wl_adamw_one(w[j], grad[j] * scale, &mj, &vj, b1, b2, eps, step, root,
-			decay);
+		w[j] = wl_adamw_one(
+			w[j], grad[j] * scale, &mj, &vj, b1, b2, eps, step, root, decay);
 		m[j] = wl_bf16_round(mj, random);
 		v[j] = wl_bf16_round(vj, random >> 16);
 	}
@@ -68,22 +68,40 @@ void wl_cpu_ema(struct wl_backend *be, float *k, const float *q, int64_t n, floa
 	}
 }
 
+/* Several stretches side by side, each with sums of its own: an addition need not wait for the one
+ * before it, and memory is fetched from as many pages at once. */
+static double squares(const float *x, int64_t n)
+{
+	double s[STRETCHES][SUMS] = {{0}}, total = 0;
+	const int64_t each = n / STRETCHES / SUMS * SUMS;
+	for (int64_t j = 0; j < each; j += SUMS)
+#pragma GCC unroll 8
+		for (int k = 0; k < STRETCHES; k++) {
+			const float *v = x + k * each + j;
+#pragma omp simd
+			for (int l = 0; l < SUMS; l++)
+				s[k][l] += (double)v[l] * (double)v[l];
+		}
+	for (int64_t j = STRETCHES * each; j < n; j++)
+		s[0][0] += (double)x[j] * (double)x[j];
+	for (int k = 0; k < STRETCHES; k++)
+		for (int l = 0; l < SUMS; l++)
+			total += s[k][l];
+	return total;
+}
+
 double wl_cpu_sum_squares(struct wl_backend *be, const float *x, int64_t n)
 {
 	struct cpu *c = be->impl;
-	/* Rounds of 64 blocks, so that partial sums fit on the stack for any n. */
+	/* Rounds of blocks, so that partial sums fit on the stack for any n. */
 	double total = 0;
-	for (int64_t from = 0; from < n; from += 64 * BLOCK) {
-		double partial[64];
-		int64_t blocks = cpu_min(64, cpu_ceil_div(n - from, BLOCK));
+	for (int64_t from = 0; from < n; from += ROUND * BLOCK) {
+		double partial[ROUND];
+		int64_t blocks = cpu_min(ROUND, cpu_ceil_div(n - from, BLOCK));
 		CPU_FOR(c)
 		for (int64_t b = 0; b < blocks; b++) {
 			int64_t at = from + b * BLOCK, end = cpu_min(n, at + BLOCK);
-			double s = 0;
-#pragma omp simd reduction(+ : s)
-			for (int64_t j = at; j < end; j++)
-				s += (double)x[j] * (double)x[j];
-			partial[b] = s;
+			partial[b] = squares(x + at, end - at);
 		}
 		for (int64_t b = 0; b < blocks; b++)
 			total += partial[b];
