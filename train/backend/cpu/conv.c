@@ -1,9 +1,10 @@
 /*
  * Dense convolution as a matrix product: directly for 1x1 with stride 1 (nearly
  * all of an EfficientNet), else over patches gathered block by block (im2col of a
- * few rows at a time, in a thread's own buffer; in this family only the stem).
+ * few rows at a time, in a thread's own buffer). A stem's forward is done as it lies.
  */
 #include "train/backend/cpu/cpu.h"
+#include "train/backend/cpu/vec.h"
 
 #include <omp.h>
 
@@ -45,20 +46,41 @@ static bool is_product(const struct conv *v)
 	return v->kh == 1 && v->kw == 1 && v->stride == 1;
 }
 
-/* Patches of output rows [r0, r1) -> out [r1-r0, patch]; zeros outside the image. */
+/* n floats, which are few. */
+WL_INLINE void copy_run(float *to, const float *from, int64_t n)
+{
+	for (; n > VL; n -= VL, from += VL, to += VL)
+		vstore(to, vload(from));
+	vput(to, vget(from, (int)n), (int)n);
+}
+
+/* Patches of output rows [r0, r1) -> out [r1-r0, patch]; zeros outside the image. A row of a patch
+ * is one run of the picture's memory. */
 static void gather(const struct conv *v, const float *x, int64_t r0, int64_t r1, float *out)
 {
+	const int64_t run = v->kw * v->i;
+	int64_t ow = r0 % v->ow, oh = r0 / v->ow % v->oh, n = r0 / (v->ow * v->oh);
 	for (int64_t r = r0; r < r1; r++) {
-		int64_t ow = r % v->ow, oh = r / v->ow % v->oh, n = r / (v->ow * v->oh);
-		for (int kh = 0; kh < v->kh; kh++) {
+		int64_t iw = ow * v->stride - v->pl;
+		bool columns = iw >= 0 && iw + v->kw <= v->w;
+		for (int kh = 0; kh < v->kh; kh++, out += run) {
 			int64_t ih = oh * v->stride - v->pt + kh;
-			for (int kw = 0; kw < v->kw; kw++, out += v->i) {
-				int64_t iw = ow * v->stride - v->pl + kw;
-				bool inside = ih >= 0 && ih < v->h && iw >= 0 && iw < v->w;
-				const float *from = x + ((n * v->h + ih) * v->w + iw) * v->i;
-				for (int64_t c = 0; c < v->i; c++)
-					out[c] = inside ? from[c] : 0;
+			bool row = ih >= 0 && ih < v->h;
+			const float *from = x + ((n * v->h + ih) * v->w + iw) * v->i;
+			if (row && columns) {
+				copy_run(out, from, run);
+				continue;
 			}
+			for (int64_t kw = 0; kw < v->kw; kw++)
+				for (int64_t c = 0; c < v->i; c++)
+					out[kw * v->i + c] = row && iw + kw >= 0 && iw + kw < v->w
+								     ? from[kw * v->i + c]
+								     : 0;
+		}
+		if (++ow == v->ow) {
+			ow = 0;
+			n += ++oh == v->oh;
+			oh %= v->oh;
 		}
 	}
 }
@@ -82,6 +104,119 @@ static void scatter(const struct conv *v, const float *in, int64_t r0, int64_t r
 	}
 }
 
+/*
+ * A stem: so few channels come in that gathering patches costs more than the products. Outputs of
+ * P pixels side by side and NV vectors of channels stay in registers while taps are broadcast from
+ * the picture itself; always in f32.
+ */
+enum { STEM_PATCH = 80, STEM_PIXELS = 6, STEM_VECTORS = 3 };
+
+static bool is_stem(const struct conv *v)
+{
+	return v->patch <= STEM_PATCH && !is_product(v);
+}
+
+static int64_t stem_vectors(const struct conv *v)
+{
+	return cpu_ceil_div(v->o, VL);
+}
+
+/* w [o, patch] -> [vectors, patch, VL], zeros behind the last channel. */
+static void stem_pack(const struct conv *v, const float *w, float *out)
+{
+	for (int64_t o = 0; o < stem_vectors(v) * VL; o++)
+		for (int64_t t = 0; t < v->patch; t++)
+			out[(o / VL * v->patch + t) * VL + o % VL] =
+				o < v->o ? w[o * v->patch + t] : 0;
+}
+
+/* What of a patch lies inside: rows of the kernel and floats of their runs. */
+struct stem_span {
+	int kh0, kh1;
+	int64_t t0, t1;
+};
+
+WL_INLINE void stem_block(const struct conv *v, const float *x, const float *w, const float *bias,
+	float *y, struct stem_span in, const int P, const int NV, int lanes)
+{
+	const int64_t step = v->stride * v->i, run = v->kw * v->i;
+	vf s[STEM_PIXELS][STEM_VECTORS];
+#pragma GCC unroll 6
+	for (int p = 0; p < P; p++)
+#pragma GCC unroll 3
+		for (int k = 0; k < NV; k++)
+			s[p][k] = vset(0);
+	for (int kh = in.kh0; kh < in.kh1; kh++) {
+		const float *from = x + kh * v->w * v->i, *taps = w + kh * run * VL;
+		for (int64_t t = in.t0; t < in.t1; t++)
+#pragma GCC unroll 3
+			for (int k = 0; k < NV; k++) {
+				vf tap = vload(taps + (k * v->patch + t) * VL);
+#pragma GCC unroll 6
+				for (int p = 0; p < P; p++)
+					s[p][k] += vset(from[p * step + t]) * tap;
+			}
+	}
+#pragma GCC unroll 6
+	for (int p = 0; p < P; p++)
+#pragma GCC unroll 3
+		for (int k = 0; k < NV; k++) {
+			int n = k + 1 < NV ? VL : lanes;
+			vf b = bias ? vget(bias + k * VL, n) : vset(0);
+			vput(y + p * v->o + k * VL, s[p][k] + b, n);
+		}
+}
+
+/* All channels of P pixels. */
+WL_INLINE void stem_pixels(const struct conv *v, const float *x, const float *w, const float *bias,
+	float *y, struct stem_span in, const int P)
+{
+	for (int64_t o = 0; o < v->o; o += STEM_VECTORS * VL) {
+		const float *taps = w + o * v->patch, *b = bias ? bias + o : NULL;
+		int64_t left = v->o - o;
+		if (left > 2 * VL)
+			stem_block(v, x, taps, b, y + o, in, P, 3, (int)cpu_min(VL, left - 2 * VL));
+		else if (left > VL)
+			stem_block(v, x, taps, b, y + o, in, P, 2, (int)(left - VL));
+		else
+			stem_block(v, x, taps, b, y + o, in, P, 1, (int)left);
+	}
+}
+
+/* Row r of outputs, of all pictures. */
+static void stem_row(const struct conv *v, const float *x, const float *w, const float *bias,
+	float *y, int64_t r)
+{
+	int64_t ih = r % v->oh * v->stride - v->pt, run = v->kw * v->i;
+	struct stem_span in = {.kh0 = ih < 0 ? (int)cpu_min(v->kh, -ih) : 0};
+	in.kh1 = (int)cpu_max(in.kh0, cpu_min(v->kh, v->h - ih));
+	x += (r / v->oh * v->h + ih) * v->w * v->i;
+	y += r * v->ow * v->o;
+	for (int64_t ow = 0; ow < v->ow;) {
+		int64_t iw = ow * v->stride - v->pl;
+		int64_t last = iw + (STEM_PIXELS - 1) * v->stride + v->kw;
+		const float *from = x + iw * v->i;
+		in.t0 = cpu_max(0, cpu_min(run, -iw * v->i));
+		in.t1 = cpu_max(in.t0, cpu_min(run, (v->w - iw) * v->i));
+		if (iw >= 0 && last <= v->w && ow + STEM_PIXELS <= v->ow) {
+			stem_pixels(v, from, w, bias, y + ow * v->o, in, STEM_PIXELS);
+			ow += STEM_PIXELS;
+		} else {
+			stem_pixels(v, from, w, bias, y + ow * v->o, in, 1);
+			ow++;
+		}
+	}
+}
+
+static void stem(struct cpu *c, const struct conv *v, const float *x, const float *w,
+	const float *bias, float *y, float *packed)
+{
+	stem_pack(v, w, packed);
+	CPU_FOR(c)
+	for (int64_t r = 0; r < v->n * v->oh; r++)
+		stem_row(v, x, packed, bias, y, r);
+}
+
 static size_t patch_bytes(const struct cpu *c, const struct conv *v)
 {
 	return (size_t)(c->threads * v->block * v->patch) * sizeof(float);
@@ -90,6 +225,8 @@ static size_t patch_bytes(const struct cpu *c, const struct conv *v)
 size_t wl_cpu_conv_scratch(const struct cpu *c, const struct wl_op *op)
 {
 	struct conv v = conv_of(op, op->in[0], op->out[0]);
+	if (is_stem(&v))
+		return (size_t)(stem_vectors(&v) * v.patch * VL) * sizeof(float);
 	return is_product(&v) ? wl_gemm_scratch(v.rows, v.o, v.i) : patch_bytes(c, &v);
 }
 
@@ -113,6 +250,10 @@ void wl_cpu_conv(struct cpu *c, const struct wl_op *op, const struct wl_run *run
 		.bias = cpu_f32(op->in[2])};
 	if (is_product(&v)) {
 		wl_gemm(c, &g, run->scratch);
+		return;
+	}
+	if (is_stem(&v)) {
+		stem(c, &v, x, w, g.bias, g.c, run->scratch);
 		return;
 	}
 	int64_t blocks = cpu_ceil_div(v.rows, v.block);
