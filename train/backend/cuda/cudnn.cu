@@ -6,6 +6,7 @@
  */
 #include "train/backend/cuda/cuda.h"
 
+#if __has_include(<cudnn.h>) /* it is not part of the toolkit */
 #include <cudnn.h>
 #include <dlfcn.h>
 #include <stdio.h>
@@ -245,3 +246,32 @@ extern "C" void wl_cuda_conv_release(struct cuda *c, void *plan)
 		d->conv_destroy(p->conv);
 	free(p);
 }
+
+#else
+
+extern "C" int wl_cuda_conv_plan(struct cuda *c, const struct cuda_conv *v,
+	enum cuda_conv_what what, void **plan, size_t *bytes, struct wl_err *err)
+{
+	(void)c, (void)v, (void)what, (void)err;
+	*plan = NULL;
+	*bytes = 0;
+	return 0;
+}
+
+extern "C" int wl_cuda_conv_run(struct cuda *c, const void *plan, const void *x, const void *w,
+	const void *y, void *workspace, struct wl_err *err)
+{
+	(void)c, (void)plan, (void)x, (void)w, (void)y, (void)workspace;
+	return wl_err_set(err, WL_EFAIL, "this build has no cuDNN (cudnn.h was not found)");
+}
+
+extern "C" void wl_cuda_conv_release(struct cuda *c, void *plan)
+{
+	(void)c, (void)plan;
+}
+
+extern "C" void wl_cuda_dnn_close(struct cuda *c)
+{
+	(void)c;
+}
+#endif
