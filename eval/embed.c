@@ -28,7 +28,7 @@ struct job {
 static int embed_shards(struct job *j, struct wl_err *err)
 {
 	struct wl_loader_opts lo;
-	struct wl_loader *l;
+	struct wl_feed *f;
 	int ret;
 
 	WL_TRY(wl_eval_model_loader_opts(&j->model, &lo, err));
@@ -38,11 +38,11 @@ static int embed_shards(struct job *j, struct wl_err *err)
 	lo.split = j->o->split;
 	lo.batch = j->o->batch;
 	lo.limit = j->o->limit;
-	l = wl_loader_open(&lo, err);
-	if (!l)
+	f = wl_feed_open(&lo, j->model.backend, err);
+	if (!f)
 		return -1;
-	ret = wl_encode_split(&j->model.encoder, l, true, &j->out, err);
-	wl_loader_close(l);
+	ret = wl_encode_split(&j->model.encoder, f, true, &j->out, err);
+	wl_feed_close(f);
 	return ret;
 }
 

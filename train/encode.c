@@ -174,13 +174,13 @@ static int64_t chunks(const struct wl_encoder *e, int64_t n)
 }
 
 /* image_runs, text_runs: how often each graph runs at least. */
-static int encode_batch(struct wl_encoder *e, const struct wl_batch *b, int64_t image_runs,
-	int64_t text_runs, struct wl_embeddings *v, struct wl_err *err)
+static int encode_batch(struct wl_encoder *e, const struct wl_batch *b, const float *pictures,
+	int64_t image_runs, int64_t text_runs, struct wl_embeddings *v, struct wl_err *err)
 {
 	int64_t i;
 
 	WL_TRY(wl_embeddings_reserve(v, b->n, b->n_texts, err));
-	WL_TRY(wl_encoder_images(e, b->pixels, b->boxes, b->region_mask, b->n,
+	WL_TRY(wl_encoder_images(e, pictures, b->boxes, b->region_mask, b->n,
 		v->images + v->n_images * v->dim, err));
 	WL_TRY(idle(e->image, image_runs - chunks(e, b->n), err));
 	WL_TRY(wl_encoder_texts(e, b->ids, b->text_mask, b->n_texts,
@@ -196,30 +196,32 @@ static int encode_batch(struct wl_encoder *e, const struct wl_batch *b, int64_t 
 	return 0;
 }
 
-int wl_encode_split(struct wl_encoder *e, struct wl_loader *l, bool stoppable,
+int wl_encode_split(struct wl_encoder *e, struct wl_feed *f, bool stoppable,
 	struct wl_embeddings *out, struct wl_err *err)
 {
 	const struct wl_batch *b;
+	const float *pictures;
 	int more;
 
 	out->dim = e->dim;
-	while ((more = wl_loader_next(l, &b, err)) > 0) {
+	while ((more = wl_feed_next(f, &b, &pictures, err)) > 0) {
 		if (stoppable && wl_stop_requested())
 			return 1;
-		WL_TRY(encode_batch(e, b, 0, 0, out, err));
+		WL_TRY(encode_batch(e, b, pictures, 0, 0, out, err));
 	}
 	return more;
 }
 
-int wl_encode_share(struct wl_encoder *e, struct wl_loader *l, struct wl_dist *dist,
+int wl_encode_share(struct wl_encoder *e, struct wl_feed *f, struct wl_dist *dist,
 	struct wl_embeddings *out, struct wl_err *err)
 {
 	static const struct wl_batch none;
 	const struct wl_batch *b;
+	const float *pictures = NULL;
 
 	out->dim = e->dim;
 	for (;;) {
-		int more = wl_loader_next(l, &b, err);
+		int more = wl_feed_next(f, &b, &pictures, err);
 		int64_t runs[3];
 
 		if (more < 0)
@@ -233,7 +235,7 @@ int wl_encode_share(struct wl_encoder *e, struct wl_loader *l, struct wl_dist *d
 			err));
 		if (!runs[0])
 			return 0;
-		WL_TRY(encode_batch(e, b, runs[1], runs[2], out, err));
+		WL_TRY(encode_batch(e, b, pictures, runs[1], runs[2], out, err));
 	}
 }
 

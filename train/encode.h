@@ -6,8 +6,8 @@
 #ifndef WL_TRAIN_ENCODE_H
 #define WL_TRAIN_ENCODE_H
 
-#include "loader/loader.h"
 #include "train/dist/dist.h"
+#include "train/feed.h"
 #include "train/moco/moco.h"
 
 struct wl_encoder {
@@ -29,7 +29,8 @@ WL_MUST_CHECK int wl_encoder_start(struct wl_encoder *e, struct wl_backend *be,
 	struct wl_err *err);
 void wl_encoder_release(struct wl_encoder *e);
 
-/* n pictures (any n): images [n,S,S,3], boxes [n,R,4], mask [n,R] -> out [n,D]. */
+/* n pictures (any n): images [n,S,S,3] (in the host's memory or the backend's), boxes [n,R,4],
+ * mask [n,R] -> out [n,D]. */
 WL_MUST_CHECK int wl_encoder_images(struct wl_encoder *e, const float *images,
 	const float *boxes, const float *mask, int64_t n, float *out, struct wl_err *err);
 /* n texts: ids [n,L], mask [n,L] -> out [n,D]. */
@@ -50,14 +51,14 @@ WL_MUST_CHECK int wl_embeddings_reserve(struct wl_embeddings *v, int64_t images,
 	struct wl_err *err);
 void wl_embeddings_release(struct wl_embeddings *v);
 
-/* Everything that the loader still gives (shuffle off), appended to *out.  With stoppable, a stop
+/* Everything that the feed still gives (shuffle off), appended to *out.  With stoppable, a stop
  * asked for by signal ends it early: 1; else 0. */
-WL_MUST_CHECK int wl_encode_split(struct wl_encoder *e, struct wl_loader *l, bool stoppable,
+WL_MUST_CHECK int wl_encode_split(struct wl_encoder *e, struct wl_feed *f, bool stoppable,
 	struct wl_embeddings *out, struct wl_err *err);
 
-/* The same on several ranks, each of which has its share of the split in its loader: every rank
+/* The same on several ranks, each of which has its share of the split in its feed: every rank
  * runs the graphs equally often, since weights may have to come from the others. */
-WL_MUST_CHECK int wl_encode_share(struct wl_encoder *e, struct wl_loader *l, struct wl_dist *dist,
+WL_MUST_CHECK int wl_encode_share(struct wl_encoder *e, struct wl_feed *f, struct wl_dist *dist,
 	struct wl_embeddings *out, struct wl_err *err);
 /* What all ranks have, by rank, in place of this one's. */
 WL_MUST_CHECK int wl_embeddings_join(struct wl_embeddings *v, struct wl_comm *comm,

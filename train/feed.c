@@ -55,7 +55,8 @@ struct wl_feed *wl_feed_open(const struct wl_loader_opts *o, struct wl_backend *
 		}
 		lo.planes_only = true;
 		lo.hold = 2;
-		lo.memory = (struct wl_loader_memory){f->ops->alloc_host, f->ops->free_host, backend};
+		lo.memory = (struct wl_loader_memory){.alloc = f->ops->alloc_host,
+			.free = f->ops->free_host, .user = backend};
 	}
 	f->loader = wl_loader_open(&lo, err);
 	if (!f->loader) {

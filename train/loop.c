@@ -40,8 +40,7 @@ struct run {
 	struct wl_trainer trainer;
 	struct wl_saver *saver;
 	struct wl_encoder encoder;
-	struct wl_feed *train;
-	struct wl_loader *val; /* NULL: no validation */
+	struct wl_feed *train, *val; /* val NULL: no validation */
 	struct wl_jsonl metrics;
 	struct wl_progress *progress;
 	struct wl_train_report *report; /* rank 0 */
@@ -138,7 +137,7 @@ static int open_data(struct run *r, struct wl_err *err)
 	}
 	o = loader_opts(r, false);
 	WL_TRY(wl_augment_preset("none", &o.augment, err));
-	r->val = wl_loader_open(&o, err);
+	r->val = wl_feed_open(&o, c->gpu_augment ? r->backend : NULL, err);
 	return r->val ? 0 : -1;
 }
 
@@ -584,7 +583,7 @@ static void close_run(struct run *r)
 		wl_jsonl_close(&r->metrics);
 	wl_encoder_release(&r->encoder);
 	wl_trainer_release(&r->trainer);
-	wl_loader_close(r->val);
+	wl_feed_close(r->val);
 	wl_feed_close(r->train);
 	wl_backend_close(r->backend);
 	free(r->metrics_path);

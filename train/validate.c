@@ -44,7 +44,7 @@ json_t *wl_retrieval_json(const struct wl_embeddings *v, struct wl_err *err)
 	return o;
 }
 
-int wl_validate(struct wl_encoder *e, struct wl_loader *l, struct wl_dist *dist, json_t **out,
+int wl_validate(struct wl_encoder *e, struct wl_feed *f, struct wl_dist *dist, json_t **out,
 	struct wl_err *err)
 {
 	struct wl_loader_pos start = {0};
@@ -52,12 +52,12 @@ int wl_validate(struct wl_encoder *e, struct wl_loader *l, struct wl_dist *dist,
 	int ret = -1;
 
 	*out = NULL;
-	WL_TRY_OUT(wl_loader_seek(l, &start, err));
+	WL_TRY_OUT(wl_feed_seek(f, &start, err));
 	if (dist) {
-		WL_TRY_OUT(wl_encode_share(e, l, dist, &v, err));
+		WL_TRY_OUT(wl_encode_share(e, f, dist, &v, err));
 		WL_TRY_OUT(wl_embeddings_join(&v, wl_dist_comm(dist), err));
 	} else {
-		WL_TRY_OUT(wl_encode_split(e, l, false, &v, err));
+		WL_TRY_OUT(wl_encode_split(e, f, false, &v, err));
 	}
 	if (wl_dist_rank(dist) == 0)
 		*out = wl_retrieval_json(&v, err);

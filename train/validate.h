@@ -14,9 +14,9 @@
  * reference, NULL without memory. */
 json_t *wl_retrieval_json(const struct wl_embeddings *v, struct wl_err *err);
 
-/* Runs the loader from its start to its end.  With dist every rank calls it, each with its share
- * in its loader. *out: a new reference on rank 0, NULL on others. */
-WL_MUST_CHECK int wl_validate(struct wl_encoder *e, struct wl_loader *l, struct wl_dist *dist,
+/* Runs the feed from its start to its end.  With dist every rank calls it, each with its share
+ * in its feed. *out: a new reference on rank 0, NULL on others. */
+WL_MUST_CHECK int wl_validate(struct wl_encoder *e, struct wl_feed *f, struct wl_dist *dist,
 	json_t **out, struct wl_err *err);
 
 #endif

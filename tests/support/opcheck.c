@@ -46,10 +46,6 @@ static void must(int rc, const struct wl_err *err)
 		fail_msg("%s", err->msg);
 }
 
-/* The GPU's backend where the program is linked with it: emulated (support/emulated.h), or, by
- * `make test-gpu`, itself. */
-struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err) __attribute__((weak));
-
 enum { ON_GPU = 0, ON_GPU_STORED = -1 }; /* in place of a number of threads */
 
 /* Operand i is given as a bf16 tensor: an operation makes it of the parameter. */
@@ -254,8 +250,9 @@ void opcheck(const struct opcheck *c)
 	free(second);
 	drop(&one);
 	drop(&three);
-	if (wl_backend_cuda_open)
+	/* Emulated (support/emulated.h), or, by `make test-gpu`, itself; else there is none. */
+	if (wl_backend_cuda_count())
 		check_gpu(c, ON_GPU);
-	if (wl_backend_cuda_open && c->store_bf16)
+	if (wl_backend_cuda_count() && c->store_bf16)
 		check_gpu(c, ON_GPU_STORED);
 }

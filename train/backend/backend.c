@@ -7,12 +7,13 @@
 static const char none[] = "this machine has no GPU that the driver shows";
 #else
 static const char none[] = "this build has no CUDA backend (nvcc was not found when it was built)";
-int wl_backend_cuda_count(void)
+/* Weak: tests bring an emulated one (tests/support/emulated.h). */
+__attribute__((weak)) int wl_backend_cuda_count(void)
 {
 	return 0;
 }
 
-struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err)
+__attribute__((weak)) struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err)
 {
 	(void)device;
 	wl_err_set(err, WL_EUSAGE, "%s", none);
