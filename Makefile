@@ -139,7 +139,8 @@ ifeq ($(GPU_TESTS),1)
 $(OP_TESTS): LDFLAGS += -Wl,-u,wl_backend_cuda_open
 else ifeq ($(VARIANT)$(if $(CXX_FOUND),,-no),release)
 EMULATED := $(patsubst %.cu,$(B)/emulated/%.o,tests/support/emulated.cu \
-	$(filter-out %/nvidia.cu %/cudnn.cu,$(sort $(wildcard train/backend/cuda/*.cu))))
+	tests/support/emulated_jpeg.cu $(filter-out %/nvidia.cu %/nvjpeg.cu %/cudnn.cu,\
+	$(sort $(wildcard train/backend/cuda/*.cu))))
 $(OP_TESTS): $(EMULATED)
 $(OP_TESTS): LDLIBS := $(LDLIBS) -lstdc++
 endif

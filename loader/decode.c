@@ -207,6 +207,22 @@ int wl_decoder_open(struct wl_decoder *d, const void *bytes, size_t n, int *widt
 	return 0;
 }
 
+bool wl_decoder_plain(const struct wl_decoder *d)
+{
+	const struct jpeg_decompress_struct *c = &d->c;
+	bool grey = c->jpeg_color_space == JCS_GRAYSCALE;
+	int i;
+
+	if (d->slow || c->progressive_mode || c->arith_code || c->data_precision != 8 ||
+		(!grey && c->jpeg_color_space != JCS_YCbCr) || c->max_h_samp_factor > 2 ||
+		c->max_v_samp_factor > 2)
+		return false;
+	for (i = 1; i < c->num_components; i++)
+		if (c->comp_info[i].h_samp_factor != 1 || c->comp_info[i].v_samp_factor != 1)
+			return false;
+	return !grey || c->max_h_samp_factor * c->max_v_samp_factor == 1;
+}
+
 /* What component i of the started decoder gives. */
 static void plane_of(const struct wl_decoder *d, int i, struct wl_plane *p)
 {

@@ -24,6 +24,10 @@ void wl_decoder_free(struct wl_decoder *d);
 WL_MUST_CHECK int wl_decoder_open(struct wl_decoder *d, const void *bytes, size_t n, int *width,
 	int *height, struct wl_err *err);
 
+/* Whether the picture is a JPEG that decoders in hardware take as well: 8-bit baseline Huffman,
+ * upright, grey or YCbCr with chroma of full or half size each way. */
+bool wl_decoder_plain(const struct wl_decoder *d);
+
 /* Starts decoding the rectangle (pixels of the upright picture).  DCT scaling is used while
  * both sides of the rectangle stay >= reserve * side: reserve 1 for training; 2 keeps the
  * result visually equal to filtering the full decode (Pillow's reducing_gap); 0: never. */

@@ -81,6 +81,7 @@ struct wl_loader_opts {
 	int64_t limit;       /* use only the first `limit` samples of the split; 0: all */
 	bool crops_only;     /* for a GPU that does the rest: crops + params instead of pixels */
 	bool planes_only;    /* for a GPU that resizes too: stored samples (loader/planes.h) */
+	bool jpegs;          /* with planes_only: JPEGs as they are, where a GPU may decode them */
 	struct wl_loader_memory memory; /* for the areas of planes_only; zero: malloc's */
 	int hold;            /* batches given that stay valid; 0: 1, the last */
 };

@@ -36,6 +36,8 @@ static int check_opts(const struct wl_loader_opts *o, struct wl_err *err)
 		what = "hold must lie between 0 and 16";
 	else if (o->crops_only && o->planes_only)
 		what = "crops_only and planes_only exclude each other";
+	else if (o->jpegs && !o->planes_only)
+		what = "jpegs needs planes_only";
 	else if (o->limit < 0)
 		what = "limit must not be negative";
 	else if (!(o->std[0] > 0 && o->std[1] > 0 && o->std[2] > 0))

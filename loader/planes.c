@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGN = 16 };
+enum { ALIGN = 16, WHOLE_PITCH = 64 /* of planes that a GPU decodes */ };
 
 /* One plane while its picture passes. */
 struct lane {
@@ -110,8 +110,8 @@ static bool place_axis(struct wl_planes *out, size_t limit, const struct wl_filt
 		place(out, limit, n * (size_t)f->taps * sizeof(float), &axis->weight);
 }
 
-/* Where everything goes; false: the area is too small. */
-static bool lay_out(struct wl_plane_maker *m, const struct wl_region *g, size_t limit,
+/* Where the tables go; false: the area is too small. */
+static bool lay_tables(struct wl_plane_maker *m, const struct wl_region *g, size_t limit,
 	struct wl_planes *out)
 {
 	int p;
@@ -124,9 +124,6 @@ static bool lay_out(struct wl_plane_maker *m, const struct wl_region *g, size_t 
 		struct wl_stored_plane *s = &out->plane[p];
 		struct lane *l = &m->lane[p];
 
-		s->pitch = (l->x->hi - l->x->lo + ALIGN - 1) / ALIGN * ALIGN;
-		if (!place(out, limit, (size_t)s->pitch * (size_t)(l->y->hi - l->y->lo), &s->data))
-			return false;
 		if (l->x != &l->fx) { /* the tables of the plane before */
 			s->across = s[-1].across;
 			s->down = s[-1].down;
@@ -134,6 +131,25 @@ static bool lay_out(struct wl_plane_maker *m, const struct wl_region *g, size_t 
 			!place_axis(out, limit, l->y, &s->down)) {
 			return false;
 		}
+	}
+	return true;
+}
+
+/* The same of the tables and the samples. */
+static bool lay_out(struct wl_plane_maker *m, const struct wl_region *g, size_t limit,
+	struct wl_planes *out)
+{
+	int p;
+
+	if (!lay_tables(m, g, limit, out))
+		return false;
+	for (p = 0; p < g->planes; p++) {
+		struct wl_stored_plane *s = &out->plane[p];
+		const struct lane *l = &m->lane[p];
+
+		s->pitch = (l->x->hi - l->x->lo + ALIGN - 1) / ALIGN * ALIGN;
+		if (!place(out, limit, (size_t)s->pitch * (size_t)(l->y->hi - l->y->lo), &s->data))
+			return false;
 	}
 	return true;
 }
@@ -155,6 +171,21 @@ static void write_axis(const struct wl_filter *f, const struct wl_axis *axis, ui
 		memset(to, 0, (size_t)back * sizeof(float));
 		memcpy(to + back, w, (size_t)(taps - back) * sizeof(float));
 	}
+}
+
+static void write_tables(const struct wl_plane_maker *m, const struct wl_region *g, uint8_t *area,
+	const struct wl_planes *out)
+{
+	int p;
+
+	for (p = 0; p < g->planes; p++) {
+		if (m->lane[p].x != &m->lane[p].fx)
+			continue;
+		write_axis(m->lane[p].x, &out->plane[p].across, area);
+		write_axis(m->lane[p].y, &out->plane[p].down, area);
+	}
+	if (out->radius >= 0)
+		memcpy(area + out->kernel, m->kernel, (size_t)(out->radius + 1) * sizeof(float));
 }
 
 static int pull(struct wl_plane_maker *m, const struct wl_region *g, wl_strip_fn *strips,
@@ -228,12 +259,7 @@ static int copy_planes(struct wl_plane_maker *m, const struct wl_region *g, wl_s
 			m->lane[p].have += g->plane[p].strip;
 		}
 	}
-	for (p = 0; p < g->planes; p++) {
-		if (m->lane[p].x != &m->lane[p].fx)
-			continue;
-		write_axis(m->lane[p].x, &out->plane[p].across, area);
-		write_axis(m->lane[p].y, &out->plane[p].down, area);
-	}
+	write_tables(m, g, area, out);
 	return 0;
 }
 
@@ -262,12 +288,13 @@ static int resize_here(struct wl_plane_maker *m, const struct wl_region *g, bool
 		(out->radius < 0 ||
 			place(out, limit, (size_t)(out->radius + 1) * sizeof(float), &out->kernel));
 	WL_ASSERT(fits && out->plane[0].data == 0);
+	if (out->radius >= 0)
+		memcpy(area + out->kernel, m->kernel, (size_t)(out->radius + 1) * sizeof(float));
 	return wl_resizer_run(resizer, g, flip, strips, source, keep_floats, m, err);
 }
 
-int wl_planes_make(struct wl_plane_maker *m, const struct wl_region *g,
-	const struct wl_augment_params *params, struct wl_resizer *resizer, wl_strip_fn *strips,
-	void *source, uint8_t *area, struct wl_planes *out, struct wl_err *err)
+static int begin(struct wl_plane_maker *m, const struct wl_region *g,
+	const struct wl_augment_params *params, struct wl_planes *out, struct wl_err *err)
 {
 	int p;
 
@@ -277,11 +304,55 @@ int wl_planes_make(struct wl_plane_maker *m, const struct wl_region *g,
 		out->radius = wl_blur_kernel(params->blur_sigma, m->side, m->kernel);
 	for (p = 0; p < g->planes; p++)
 		WL_TRY(build_filters(m, g, p, params->flip, err));
+	return 0;
+}
+
+int wl_planes_make(struct wl_plane_maker *m, const struct wl_region *g,
+	const struct wl_augment_params *params, struct wl_resizer *resizer, wl_strip_fn *strips,
+	void *source, uint8_t *area, struct wl_planes *out, struct wl_err *err)
+{
+	WL_TRY(begin(m, g, params, out, err));
 	if (lay_out(m, g, wl_planes_area(m->side), out))
-		WL_TRY(copy_planes(m, g, strips, source, area, out, err));
-	else
-		WL_TRY(resize_here(m, g, params->flip, resizer, strips, source, area, out, err));
-	if (out->radius >= 0)
-		memcpy(area + out->kernel, m->kernel, (size_t)(out->radius + 1) * sizeof(float));
+		return copy_planes(m, g, strips, source, area, out, err);
+	return resize_here(m, g, params->flip, resizer, strips, source, area, out, err);
+}
+
+/* The whole planes' places in the GPU's memory. */
+static bool place_whole(const struct wl_region *g, size_t limit, struct wl_planes *out)
+{
+	struct wl_planes there = {0};
+	int p;
+
+	for (p = 0; p < g->planes; p++) {
+		struct wl_stored_plane *s = &out->plane[p];
+
+		s->pitch = (g->plane[p].width + WHOLE_PITCH - 1) / WHOLE_PITCH * WHOLE_PITCH;
+		if (!place(&there, limit, (size_t)s->pitch * (size_t)g->plane[p].height, &s->data))
+			return false;
+	}
+	return true;
+}
+
+int wl_planes_keep_jpeg(struct wl_plane_maker *m, const struct wl_region *g,
+	const struct wl_augment_params *params, const void *bytes, size_t n, uint8_t *area,
+	struct wl_planes *out, bool *fits, struct wl_err *err)
+{
+	size_t limit = wl_planes_area(m->side);
+	int p;
+
+	WL_TRY(begin(m, g, params, out, err));
+	/* All of a plane is there, so places are counted from its edge. */
+	for (p = 0; p < g->planes; p++) {
+		m->lane[p].fx.lo = m->lane[p].fy.lo = 0;
+		m->lane[p].fx.hi = g->plane[p].width;
+		m->lane[p].fy.hi = g->plane[p].height;
+	}
+	*fits = lay_tables(m, g, limit, out) && place(out, limit, n, &out->jpeg) &&
+		place_whole(g, limit, out);
+	if (!*fits)
+		return 0;
+	out->jpeg_bytes = (uint32_t)n;
+	memcpy(area + out->jpeg, bytes, n);
+	write_tables(m, g, area, out);
 	return 0;
 }

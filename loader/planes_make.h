@@ -16,4 +16,10 @@ WL_MUST_CHECK int wl_planes_make(struct wl_plane_maker *m, const struct wl_regio
 	const struct wl_augment_params *params, struct wl_resizer *resizer, wl_strip_fn *strips,
 	void *source, uint8_t *area, struct wl_planes *out, struct wl_err *err);
 
+/* The JPEG itself (bytes [n], wl_decoder_plain) in place of its samples, for a GPU that decodes;
+ * region: unscaled.  *fits false: it or its samples are too large; *out is then undefined. */
+WL_MUST_CHECK int wl_planes_keep_jpeg(struct wl_plane_maker *m, const struct wl_region *region,
+	const struct wl_augment_params *params, const void *bytes, size_t n, uint8_t *area,
+	struct wl_planes *out, bool *fits, struct wl_err *err);
+
 #endif

@@ -190,6 +190,25 @@ static void to_crops(void *sink, int y, const float *const rgb[3])
 	}
 }
 
+/* Leaves the decoding to a GPU where it can be. */
+static int keep_jpeg(struct wl_worker *w, struct wl_row *row, bool *kept, struct wl_err *err)
+{
+	const struct wl_augment_params *p = row->params;
+	struct wl_region whole;
+	int width, height;
+
+	*kept = false;
+	if (!w->o->jpegs || !wl_decoder_plain(w->decoder))
+		return 0;
+	WL_TRY(wl_decoder_region(w->decoder, p->crop_x, p->crop_y, p->crop_w, p->crop_h,
+		w->o->image_px, 0, &whole, err));
+	WL_TRY(wl_planes_keep_jpeg(w->maker, &whole, p, w->jpg.data, w->jpg.len, row->area,
+		row->planes, kept, err));
+	/* Else decoding begins anew, at the scale that suits it. */
+	return *kept ? 0
+		     : wl_decoder_open(w->decoder, w->jpg.data, w->jpg.len, &width, &height, err);
+}
+
 static int make_pixels(struct wl_worker *w, const struct wl_region *region, struct wl_row *row,
 	struct wl_err *err)
 {
@@ -217,10 +236,15 @@ static int make_picture(struct wl_worker *w, int64_t epoch, int64_t sample, stru
 	struct wl_region region;
 	int width, height;
 	double t0 = now(), t1;
-	bool whole;
+	bool whole, kept;
 
 	WL_TRY(wl_decoder_open(w->decoder, w->jpg.data, w->jpg.len, &width, &height, err));
 	wl_augment_draw(&o->augment, width, height, o->image_px, o->seed, epoch, sample, p);
+	WL_TRY(keep_jpeg(w, row, &kept, err));
+	if (kept) {
+		w->times.augment_s += now() - t0;
+		return 0;
+	}
 	whole = p->crop_w == width && p->crop_h == height;
 	WL_TRY(wl_decoder_region(w->decoder, p->crop_x, p->crop_y, p->crop_w, p->crop_h,
 		o->image_px, whole ? 2 : 1, &region, err));

@@ -69,6 +69,8 @@ void wl_train_config_init(struct wl_train_config *c, struct wl_opt *table)
 			"regions from the samples' boxes where present, else the grid", false},
 		{"data.gpu-augment", WL_OPT_BOOL, &c->gpu_augment, NULL,
 			"no-: with a GPU, too, the processor resizes and colours pictures", false},
+		{"data.nvjpeg", WL_OPT_BOOL, &c->nvjpeg, NULL,
+			"the GPU decodes JPEGs too, where it can (nvJPEG)", false},
 		{"data.train-split", WL_OPT_STR, &c->train_split, "NAME", "split to train on",
 			false},
 		{"data.val-split", WL_OPT_STR, &c->val_split, "NAME", "split to validate on",

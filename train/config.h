@@ -24,7 +24,7 @@ struct wl_train_config {
 	int64_t cache_size, batch, loader_threads, prefetch, limit;
 	double max_bad_rate;
 	json_t *augment, *mix;
-	bool use_boxes, gpu_augment;
+	bool use_boxes, gpu_augment, nvjpeg;
 
 	struct wl_moco_config moco;
 	const char *objective, *positive;

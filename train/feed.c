@@ -29,7 +29,8 @@ struct wl_feed {
 static int open_pictures(struct wl_feed *f, const struct wl_loader_opts *o,
 	struct wl_backend *backend, struct wl_err *err)
 {
-	struct wl_pictures_opts po = {.batch = o->batch, .px = o->image_px, .dtype = WL_F32};
+	struct wl_pictures_opts po = {.batch = o->batch, .px = o->image_px, .dtype = WL_F32,
+		.jpegs = o->jpegs};
 
 	memcpy(po.mean, o->mean, sizeof po.mean);
 	memcpy(po.std, o->std, sizeof po.std);
@@ -48,6 +49,7 @@ struct wl_feed *wl_feed_open(const struct wl_loader_opts *o, struct wl_backend *
 		wl_err_nomem(err, "the loader's batches", sizeof *f);
 		return NULL;
 	}
+	lo.jpegs = o->jpegs && backend && backend->pictures;
 	if (backend && backend->pictures) {
 		if (open_pictures(f, o, backend, err) < 0) {
 			wl_feed_close(f);

@@ -14,8 +14,8 @@
 
 struct wl_feed;
 
-/* o as for the loader; backend (borrowed, must outlive the feed) may be NULL: floats.  NULL on
- * failure. */
+/* o as for the loader; jpegs counts only with pictures made on the device.  backend (borrowed, must
+ * outlive the feed) may be NULL: floats.  NULL on failure. */
 struct wl_feed *wl_feed_open(const struct wl_loader_opts *o, struct wl_backend *backend,
 	struct wl_err *err);
 void wl_feed_close(struct wl_feed *f);

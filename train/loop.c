@@ -117,6 +117,9 @@ static int open_data(struct run *r, struct wl_err *err)
 
 	WL_TRY(c->augment ? wl_augment_parse(c->augment, &o.augment, err)
 			  : wl_augment_preset("paper", &o.augment, err));
+	o.jpegs = c->nvjpeg;
+	if (c->nvjpeg && !(c->gpu_augment && r->backend->pictures))
+		wl_warn("data.nvjpeg does nothing without a GPU and data.gpu-augment");
 	r->train = wl_feed_open(&o, c->gpu_augment ? r->backend : NULL, err);
 	if (!r->train)
 		return -1;
@@ -536,7 +539,8 @@ static int open_report(struct run *r, struct wl_err *err)
 	snprintf(about, sizeof about, "%s, %s: %lld trainable parameters, %lld pairs, %.0f pairs a "
 		"step on %d rank%s; the processor reaches %.0f GFLOP/s a rank.", c->run,
 		c->objective, (long long)wl_params_trainable_count(&r->trainer.params),
-		(long long)wl_loader_size(wl_feed_loader(r->train)), pairs_of_step(r), wl_comm_size(r->comm),
+		(long long)wl_loader_size(wl_feed_loader(r->train)), pairs_of_step(r),
+		wl_comm_size(r->comm),
 		r->dist ? "s" : "", peak);
 	r->report = wl_train_report_open(c->run, about, r->total_steps, err);
 	return r->report ? wl_train_report_read(r->report, r->metrics_path, err) : -1;

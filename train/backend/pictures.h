@@ -20,6 +20,7 @@ struct wl_pictures_opts {
 	int px;        /* S */
 	float mean[3], std[3];
 	enum wl_dtype dtype; /* of the result: WL_F32, WL_BF16 */
+	bool jpegs;          /* JPEGs come undecoded; WL_EUSAGE without nvJPEG */
 };
 
 struct wl_pictures; /* the backend's own */

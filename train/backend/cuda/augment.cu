@@ -30,6 +30,7 @@ enum {
 struct group {
 	const struct wl_planes *table; /* [pictures] */
 	const uint8_t *areas;	       /* [pictures][area_bytes] */
+	const uint8_t *decoded;	       /* the same of what nvJPEG decoded; NULL: nothing */
 	int64_t area_bytes;
 	int side;
 	float scale[3], shift[3]; /* normalised = v * scale - shift */
@@ -52,10 +53,10 @@ static __device__ inline const float *floats(const uint8_t *area, uint32_t at)
 
 /* Down the columns, then along the row: the resizer's order of sums. */
 static __device__ float resize(
-	const uint8_t *area, const struct wl_stored_plane *s, int x, int y)
+	const uint8_t *area, const uint8_t *samples, const struct wl_stored_plane *s, int x, int y)
 {
 	const struct wl_axis *ax = &s->across, *ay = &s->down;
-	const uint8_t *from = area + s->data + (int64_t)ints(area, ay->start)[y] * s->pitch +
+	const uint8_t *from = samples + s->data + (int64_t)ints(area, ay->start)[y] * s->pitch +
 			      ints(area, ax->start)[x];
 	const float *wx = floats(area, ax->weight) + (int64_t)x * ax->taps;
 	const float *wy = floats(area, ay->weight) + (int64_t)y * ay->taps;
@@ -72,17 +73,22 @@ static __device__ float resize(
 }
 
 static __device__ void fetch(
-	const struct wl_planes *p, const uint8_t *area, int side, int x, int y, float v[3])
+	const struct group *g, const struct wl_planes *p, int64_t picture, int x, int y, float v[3])
 {
+	const uint8_t *area = g->areas + picture * g->area_bytes, *samples = area;
+	int64_t side = g->side;
+
 	if (p->planes == 0) {
-		const float *at = floats(area, p->plane[0].data) + (int64_t)y * side + x;
+		const float *at = floats(area, p->plane[0].data) + y * side + x;
 
 		for (int k = 0; k < 3; k++)
-			v[k] = at[(int64_t)k * side * side];
+			v[k] = at[k * side * side];
 		return;
 	}
+	if (p->jpeg_bytes)
+		samples = g->decoded + picture * g->area_bytes;
 	for (int k = 0; k < p->planes; k++)
-		v[k] = resize(area, &p->plane[k], x, y);
+		v[k] = resize(area, samples, &p->plane[k], x, y);
 	if (p->planes == 1)
 		v[1] = v[2] = v[0];
 	else if (p->ycc)
@@ -159,7 +165,7 @@ static __global__ void resize_kernel(int64_t n, struct group g)
 		int contrast = contrast_at(&p->params);
 		float v[3];
 
-		fetch(p, g.areas + picture * g.area_bytes, g.side, at % g.side, at / g.side, v);
+		fetch(&g, p, picture, at % g.side, at / g.side, v);
 		jitter(&p->params, 0, contrast < 0 ? WL_JITTER_PARTS : contrast, 0, v);
 		if (contrast < 0)
 			colours_done(&g, p, i, v);
@@ -263,6 +269,9 @@ struct wl_pictures {
 	struct wl_pictures_opts o;
 	size_t area_bytes;
 	uint8_t *areas;		      /* device [batch][area_bytes] */
+	uint8_t *decoded;	      /* the same for nvJPEG; NULL: JPEGs do not come */
+	struct cuda_jpegs *jpegs;
+	struct cuda_jpeg *list; /* [batch] */
 	struct wl_planes *table;      /* device [batch] */
 	struct wl_planes *sent[BEGUN]; /* pinned [batch]: what is uploaded into table */
 	void *out[BEGUN];	      /* device [batch,S,S,3] */
@@ -317,6 +326,9 @@ static void pictures_close(struct wl_pictures *p)
 		if (p->used[k])
 			cudaEventDestroy(p->used[k]);
 	}
+	wl_cuda_jpegs_close(p->jpegs);
+	free(p->list);
+	cudaFree(p->decoded);
 	cudaFree(p->areas);
 	cudaFree(p->table);
 	cudaFree(p->work);
@@ -339,9 +351,10 @@ static cudaError_t allocate(struct wl_pictures *p)
 	cudaError_t code = cudaStreamCreateWithFlags(&p->side.stream, cudaStreamNonBlocking);
 
 #define GET(call)                                                                                  \
-	if (code == cudaSuccess)                                                                   \
-		code = call
+	code = code == cudaSuccess ? call : code
 	GET(cudaMalloc((void **)&p->areas, n * p->area_bytes));
+	if (p->o.jpegs)
+		GET(cudaMalloc((void **)&p->decoded, n * p->area_bytes));
 	GET(cudaMalloc((void **)&p->table, n * sizeof *p->table));
 	GET(cudaMalloc((void **)&p->work, together * picture * sizeof(float)));
 	GET(cudaMalloc((void **)&p->blurred, together * picture * sizeof(float)));
@@ -379,6 +392,15 @@ static struct wl_pictures *pictures_open(
 		pictures_close(p);
 		return NULL;
 	}
+	if (o->jpegs) {
+		p->list = (struct cuda_jpeg *)calloc((size_t)o->batch, sizeof *p->list);
+		if (!p->list)
+			wl_err_nomem(err, "JPEGs on the GPU", (size_t)o->batch * sizeof *p->list);
+		if (!p->list || wl_cuda_jpegs_open(&p->jpegs, o->batch, err) < 0) {
+			pictures_close(p);
+			return NULL;
+		}
+	}
 	for (int k = 0; k < BEGUN; k++) {
 		p->sent[k] = (struct wl_planes *)pictures_alloc_host(
 			NULL, (size_t)o->batch * sizeof *p->sent[k], err);
@@ -401,6 +423,7 @@ static void make(struct wl_pictures *p, void *out, int64_t first, int64_t n)
 	memset(&g, 0, sizeof g);
 	g.table = p->table + first;
 	g.areas = p->areas + (size_t)first * p->area_bytes;
+	g.decoded = p->decoded ? p->decoded + (size_t)first * p->area_bytes : NULL;
 	g.area_bytes = (int64_t)p->area_bytes;
 	g.side = p->o.px;
 	for (int k = 0; k < 3; k++) {
@@ -432,6 +455,29 @@ static cudaError_t upload(struct wl_pictures *p, int k, const uint8_t *areas, in
 	return code == cudaSuccess ? cudaEventRecord(p->uploaded[k], stream) : code;
 }
 
+/* Those of n pictures that came as JPEGs. */
+static int decode(struct wl_pictures *p, int k, const uint8_t *areas, int64_t n, struct wl_err *err)
+{
+	int64_t count = 0;
+
+	for (int64_t i = 0; i < n; i++) {
+		const struct wl_planes *s = &p->sent[k][i];
+		struct cuda_jpeg *j = &p->list[count];
+
+		if (!s->jpeg_bytes)
+			continue;
+		j->bytes = areas + (size_t)s->area * p->area_bytes + s->jpeg;
+		j->n = s->jpeg_bytes;
+		j->planes = s->planes;
+		for (int c = 0; c < s->planes; c++) {
+			j->plane[c] = p->decoded + (size_t)i * p->area_bytes + s->plane[c].data;
+			j->pitch[c] = (size_t)s->plane[c].pitch;
+		}
+		count++;
+	}
+	return count ? wl_cuda_jpegs_decode(p->jpegs, p->list, count, p->side.stream, err) : 0;
+}
+
 static int pictures_start(struct wl_pictures *p, const uint8_t *areas, size_t area_bytes,
 	const struct wl_planes *planes, int64_t n, struct wl_err *err)
 {
@@ -446,6 +492,8 @@ static int pictures_start(struct wl_pictures *p, const uint8_t *areas, size_t ar
 	memcpy(p->sent[k], planes, (size_t)n * sizeof *planes);
 	if (code == cudaSuccess)
 		code = upload(p, k, areas, n);
+	if (code == cudaSuccess && p->jpegs)
+		WL_TRY(decode(p, k, areas, n, err));
 	for (i = 0; i < n && code == cudaSuccess; i += TOGETHER) {
 		make(p, p->out[k], i, group_of(n - i));
 		code = cudaGetLastError();

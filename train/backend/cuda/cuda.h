@@ -493,6 +493,23 @@ void wl_cuda_colsum_end(
 /* augment.cu: the making of pictures, train/backend/pictures.h */
 extern "C" const struct wl_picture_ops *wl_cuda_pictures(void);
 
+/* nvJPEG, loaded when it is asked for: nvjpeg.cu, or the tests' own.  decode: n <= batch whole
+ * baseline JPEGs on the host, their planes to device memory, in order on the stream. */
+struct cuda_jpeg {
+	const unsigned char *bytes;
+	size_t n;
+	unsigned char *plane[3];
+	size_t pitch[3];
+	int planes;
+};
+struct cuda_jpegs;
+extern "C" {
+int wl_cuda_jpegs_open(struct cuda_jpegs **to, int64_t batch, struct wl_err *err);
+void wl_cuda_jpegs_close(struct cuda_jpegs *j); /* accepts NULL */
+int wl_cuda_jpegs_decode(struct cuda_jpegs *j, const struct cuda_jpeg *list, int64_t n,
+	cudaStream_t stream, struct wl_err *err);
+}
+
 /* elementwise.cu */
 CUDA_RUN(wl_cuda_add);
 CUDA_RUN(wl_cuda_scale);
