@@ -32,6 +32,66 @@ size_t wl_gemm_pack_floats(void)
 	return (size_t)cpu_max(KC * NC, (int64_t)wl_gemm_bf16_pack_floats());
 }
 
+#ifdef __AVX512F__
+/* from [VL rows, VL], rows `stride` apart -> to [VL, VL] turned, rows NR apart. */
+static void turn(const float *from, int64_t stride, float *to)
+{
+	__m512 r[16], t[16];
+#pragma GCC unroll 8
+	for (int i = 0; i < 16; i += 2) {
+		__m512 a = _mm512_loadu_ps(from + i * stride);
+		__m512 b = _mm512_loadu_ps(from + (i + 1) * stride);
+		t[i] = _mm512_unpacklo_ps(a, b);
+		t[i + 1] = _mm512_unpackhi_ps(a, b);
+	}
+#pragma GCC unroll 4
+	for (int i = 0; i < 16; i += 4) {
+		r[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
+		r[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
+		r[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+		r[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+	}
+#pragma GCC unroll 4
+	for (int i = 0; i < 4; i++) {
+		t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88);
+		t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
+		t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88);
+		t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
+	}
+#pragma GCC unroll 4
+	for (int i = 0; i < 4; i++) {
+		_mm512_storeu_ps(to + i * NR, _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88));
+		_mm512_storeu_ps(to + (i + 8) * NR, _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd));
+		_mm512_storeu_ps(
+			to + (i + 4) * NR, _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0x88));
+		_mm512_storeu_ps(
+			to + (i + 12) * NR, _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xdd));
+	}
+}
+#endif
+
+/* Columns jj.. of a panel, each a run of kc floats in memory. */
+static void pack_runs(const float *b, int64_t stride, int64_t kc, int w, float *out)
+{
+	int jj = 0;
+#ifdef __AVX512F__
+	for (; jj + VL <= w; jj += VL) {
+		int64_t p = 0;
+		for (; p + VL <= kc; p += VL)
+			turn(b + jj * stride + p, stride, out + p * NR + jj);
+		for (; p < kc; p++)
+			for (int k = jj; k < jj + VL; k++)
+				out[p * NR + k] = b[p + k * stride];
+	}
+#endif
+	for (; jj < w; jj++)
+		for (int64_t p = 0; p < kc; p++)
+			out[p * NR + jj] = b[p + jj * stride];
+	for (; jj < NR; jj++)
+		for (int64_t p = 0; p < kc; p++)
+			out[p * NR + jj] = 0;
+}
+
 /* b(p0.., j0..) [kc, n] -> panels [n / NR][kc][NR], zeros beyond n. */
 static void pack_b(const struct gemm *g, int64_t p0, int64_t kc, int64_t j0, int64_t n, float *out)
 {
@@ -46,12 +106,7 @@ static void pack_b(const struct gemm *g, int64_t p0, int64_t kc, int64_t j0, int
 				vstore(out + p * NR + VL, hi ? vget(row + VL, hi) : vset(0));
 			}
 		} else {
-			for (int jj = 0; jj < w; jj++)
-				for (int64_t p = 0; p < kc; p++)
-					out[p * NR + jj] = b[p * g->b_row + jj * g->b_col];
-			for (int jj = w; jj < NR; jj++)
-				for (int64_t p = 0; p < kc; p++)
-					out[p * NR + jj] = 0;
+			pack_runs(b, g->b_col, kc, w, out);
 		}
 		out += kc * NR;
 	}
@@ -129,7 +184,9 @@ typedef void micro_fn(int64_t kc, const float *a, int64_t a_row, int64_t a_col, 
 	}
 
 MICRO_BOTH(1)
-MICRO_BOTH(2) MICRO_BOTH(3) MICRO_BOTH(4) MICRO_BOTH(5) MICRO_BOTH(6)
+MICRO_BOTH(2)
+MICRO_BOTH(3)
+MICRO_BOTH(4) MICRO_BOTH(5) MICRO_BOTH(6)
 #if defined(__AVX512F__)
 	MICRO_BOTH(7) MICRO_BOTH(8) MICRO_BOTH(9) MICRO_BOTH(10) MICRO_BOTH(11) MICRO_BOTH(12)
 #define MICRO_ROWS(kind)                                                                           \
@@ -190,6 +247,29 @@ void wl_gemm_epilogue(const struct gemm *g, int64_t i0, int64_t rows, int64_t j0
 	}
 }
 
+/* How many columns are packed at once beside `depth` steps of k. */
+static int64_t width_of(int64_t depth)
+{
+	return cpu_min(NC, cpu_max(NR, KC * NC / cpu_max(1, depth) / NR * NR));
+}
+
+/* How many steps of k are packed at once: with many, a block of C takes them one after the other
+ * while it is in the cache; with few, more columns fit, and A is read less often. The one that
+ * moves least. No sum depends on it. */
+static int64_t group_of(int64_t m, int64_t n, int64_t steps, int64_t step)
+{
+	int64_t best = 1, least = INT64_MAX;
+	for (int64_t g = 1; g <= cpu_min(steps, GROUP); g++) {
+		int64_t a = m * steps * step * cpu_ceil_div(n, width_of(g * step));
+		int64_t moved = a + 2 * m * n * cpu_ceil_div(steps, g);
+		if (moved <= least) {
+			least = moved;
+			best = g;
+		}
+	}
+	return best;
+}
+
 /* Rows [m0,m1), columns [n0,n1), all of p in [k0,k1), into out (which is c, or a partial c). */
 static void part(const struct gemm *g, int64_t m0, int64_t m1, int64_t n0, int64_t n1, int64_t k0,
 	int64_t k1, float *out, int64_t ldc, bool add, bool finish, float *pack)
@@ -198,12 +278,10 @@ static void part(const struct gemm *g, int64_t m0, int64_t m1, int64_t n0, int64
 		wl_gemm_bf16_part(g, m0, m1, n0, n1, k0, k1, out, ldc, add, finish, pack);
 		return;
 	}
-	/* Steps of k of equal length (a short last one would cost a pass over C), and as many
-	 * steps packed at once as fit with a panel or more of columns: a block of C then takes
-	 * them one after the other while it is in the cache. */
+	/* Steps of k of equal length: a short last one would cost a pass over C. */
 	int64_t steps = cpu_max(1, cpu_ceil_div(k1 - k0, KC)), step = cpu_ceil_div(k1 - k0, steps);
-	int64_t group = cpu_min(steps, GROUP) * step;
-	int64_t width = cpu_min(NC, cpu_max(NR, KC * NC / cpu_max(1, group) / NR * NR));
+	int64_t group = group_of(m1 - m0, n1 - n0, steps, step) * step;
+	int64_t width = width_of(group);
 	for (int64_t j = n0; j < n1; j += width) {
 		int64_t n = cpu_min(width, n1 - j), padded = cpu_ceil_div(n, NR) * NR;
 		for (int64_t p0 = k0; p0 < k1; p0 += group) {
