@@ -46,7 +46,7 @@ struct wl_train_config {
 	double peak_gflops;
 };
 
-enum { WL_TRAIN_OPTIONS = 64 };
+enum { WL_TRAIN_OPTIONS = 80 };
 
 /* Sets the defaults and fills table[WL_TRAIN_OPTIONS] with options that write into c. */
 void wl_train_config_init(struct wl_train_config *c, struct wl_opt *table);
