@@ -16,6 +16,8 @@
 
 enum {
 	MAX_SCANS = 200, /* a progressive bomb has thousands of scans over one tiny file */
+	STATE_SCANNING = 205, /* libjpeg's DSTATE_SCANNING, the same since its version 5 */
+	LEAST_BLOCKS = 4,     /* a narrower part is not cut out: libjpeg then changes its upsampler */
 };
 
 struct wl_decoder {
@@ -254,6 +256,31 @@ static void need_components(struct wl_decoder *d, bool needed)
 		d->c.comp_info[i].component_needed = needed;
 }
 
+/* Blocks left and right of the region are read and not transformed.  libjpeg-turbo has a call for
+ * that; it refuses those who take planes as they are stored, for no other reason than that the
+ * state has another number then. */
+static void cut_columns(struct wl_decoder *d, unsigned denom, struct wl_region *g)
+{
+	struct jpeg_decompress_struct *c = &d->c;
+	JDIMENSION block = (JDIMENSION)(c->max_h_samp_factor * c->min_DCT_scaled_size);
+	int state = c->global_state, i;
+	double x0 = g->x / denom, x1 = (g->x + g->w) / denom;
+	/* Smoothing looks one sample of chroma aside. */
+	int margin = 2 * c->max_h_samp_factor, from = (int)x0 - margin, to = (int)x1 + 1 + margin;
+	JDIMENSION left = from > 0 ? (JDIMENSION)from : 0, width;
+
+	if (to > (int)c->output_width)
+		to = (int)c->output_width;
+	width = (JDIMENSION)to - left;
+	if (width < LEAST_BLOCKS * block || c->output_width - width < block)
+		return;
+	c->global_state = STATE_SCANNING;
+	jpeg_crop_scanline(c, &left, &width);
+	c->global_state = state;
+	for (i = 0; i < g->planes; i++)
+		g->plane[i].left = (int)left / g->plane[i].h;
+}
+
 static int start(struct wl_decoder *d, int y, unsigned denom, struct wl_region *g)
 {
 	int i, per_strip, strips;
@@ -276,6 +303,7 @@ static int start(struct wl_decoder *d, int y, unsigned denom, struct wl_region *
 		plane_of(d, i, &g->plane[i]);
 		g->plane[i].first = strips * g->plane[i].strip;
 	}
+	cut_columns(d, denom, g);
 	d->skip = strips;
 	return 0;
 }

@@ -57,6 +57,7 @@ struct lane {
 	size_t spread_cap, offset_cap, base_cap;
 	uint8_t *ring; /* [ring_rows, pitch] the source rows still needed */
 	size_t ring_cap, pitch;
+	int left;            /* the column that rows in it begin with */
 	int ring_rows, have; /* have: rows that came, counted from the plane's top */
 	uint8_t **strip;     /* [strip rows] where the next strip goes */
 	size_t strip_cap;
@@ -170,7 +171,7 @@ static inline __attribute__((always_inline)) void combine_taps(float *line,
 /* Column x.lo of row i of the plane. */
 static const uint8_t *source_row(const struct lane *l, int i)
 {
-	return l->ring + (size_t)(i % l->ring_rows) * l->pitch + l->x->lo;
+	return l->ring + (size_t)(i % l->ring_rows) * l->pitch + (l->x->lo - l->left);
 }
 
 /* Columns x.lo .. x.hi of output row y into l->line, which starts with column x.lo. */
@@ -527,6 +528,8 @@ static int prepare_ring(struct lane *l, const struct wl_plane *s, struct wl_err 
 	l->strip = wl_filter_grow(l->strip, &l->strip_cap, (size_t)s->strip * sizeof(*l->strip),
 		err);
 	l->have = s->first;
+	l->left = s->left;
+	WL_ASSERT(l->left <= l->x->lo && l->x->hi - l->left <= s->stride);
 	return l->ring && l->strip ? 0 : -1;
 }
 

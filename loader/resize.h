@@ -31,6 +31,7 @@ struct wl_plane {
 	int stride;          /* bytes of a row as the source writes it, >= width */
 	int strip;           /* rows a call */
 	int first;           /* the row that comes first, a multiple of strip */
+	int left;            /* the column that a row begins with */
 	int h, v;            /* pixels that a sample stands for, across and down: 1, 2, ... */
 	bool smooth_x, smooth_y; /* h or v is 2, and between samples is their 3:1 mean (libjpeg's
 	                          * "fancy" upsampling), not the nearest sample */
