@@ -296,6 +296,10 @@ static void test_attention(void **state)
 		{2, 7, 24, 3, true, NULL},
 		{3, 5, 8, 1, true, mask},
 		{2, 40, 36, 2, false, NULL},
+		{1, 80, 64, 1, true, NULL},   /* several tiles every way */
+		{1, 33, 80, 2, false, NULL},  /* a strip of one row; columns in part */
+		{1, 128, 16, 1, false, NULL}, /* the longest that is one strip's business */
+		{1, 130, 8, 1, true, NULL},   /* and beyond */
 	};
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
 		const struct attn *v = &all[i];
@@ -315,7 +319,10 @@ static void test_attention(void **state)
 			.ctx = v,
 			.shape = {x, x, x},
 			.bf16 = true,
-			.tolerance = 1e-4});
+			.tolerance = 1e-4,
+			.store_bf16 = true,
+			.acts = 7,
+			.store_tolerance = 1e-4});
 	}
 }
 
@@ -603,6 +610,154 @@ static void test_optimiser(void **state)
 	wl_backend_close(be);
 }
 
+/* The GPU's backend, where the program is linked with it (see opcheck.c). */
+struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err) __attribute__((weak));
+
+enum { N_PARAMS = 5000, SETS = 8 };
+
+/* What an update reads and writes; all of one allocation. */
+struct state {
+	float *w, *g, *k;
+	void *m, *v;
+	uint16_t *w_half, *k_half;
+	double *squares;
+	char *all;
+	size_t bytes;
+};
+
+static void state_of(struct wl_backend *be, struct state *s)
+{
+	struct wl_err err = WL_ERR_INIT;
+	size_t each = (N_PARAMS * sizeof(float) + 63) / 64 * 64;
+	s->bytes = SETS * each;
+	s->all = be->alloc(be, s->bytes, &err);
+	assert_non_null(s->all);
+	s->w = (float *)s->all;
+	s->k = (float *)(s->all + each);
+	s->m = s->all + 2 * each;
+	s->v = s->all + 3 * each;
+	s->w_half = (uint16_t *)(s->all + 4 * each);
+	s->k_half = (uint16_t *)(s->all + 5 * each);
+	s->g = (float *)(s->all + 6 * each);
+	s->squares = (double *)(s->all + 7 * each);
+	opcheck_normals(1, s->w, N_PARAMS, 1, 0);
+	opcheck_normals(2, s->g, N_PARAMS, 1, 0);
+	opcheck_normals(3, s->k, N_PARAMS, 1, 0);
+}
+
+static float value_of_half(uint16_t h)
+{
+	uint32_t u = (uint32_t)h << 16;
+	float f;
+	memcpy(&f, &u, sizeof f);
+	return f;
+}
+
+/* Three updates in one pass each and in several passes: the same bits of everything.  Ranges begin
+ * and end anywhere, and there are more than a launch takes. */
+static void check_fused(struct wl_backend *be, enum wl_dtype dtype, bool finite)
+{
+	enum { RANGES = 230 };
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_adamw_range r[RANGES];
+	struct wl_adamw how = {.beta1 = 0.9f, .beta2 = 0.98f, .eps = 1e-6f, .grad_scale = 0.5f,
+		.state = dtype, .seed = 11, .clip = 3};
+	struct state one, two;
+	double norm;
+
+	state_of(be, &one);
+	state_of(be, &two);
+	if (!finite)
+		one.g[77] = two.g[77] = INFINITY;
+	for (int i = 0; i < RANGES; i++) /* the last element belongs to none */
+		r[i] = (struct wl_adamw_range){i * (N_PARAMS - 1) / RANGES,
+			(i + 1) * (N_PARAMS - 1) / RANGES, 1e-2f * (float)(i % 3), i % 2 ? 0.1f : 0};
+	float last = one.w[N_PARAMS - 1];
+	for (how.step = 1; how.step <= 3; how.step++) {
+		how.k = one.k;
+		how.momentum = 0.9f;
+		how.w_half = one.w_half;
+		how.k_half = one.k_half;
+		how.squares = one.squares;
+		how.grad_scale = 0.5f;
+		be->squares(be, one.g, N_PARAMS / 2, one.squares, false);
+		be->squares(be, one.g + N_PARAMS / 2, N_PARAMS - N_PARAMS / 2, one.squares, true);
+		be->adamw(be, one.w, one.g, one.m, one.v, r, RANGES, &how);
+		assert_int_equal(be->sync(be, &err), 0);
+		how.k = NULL;
+		how.w_half = how.k_half = NULL;
+		norm = sqrt(*one.squares);
+		assert_true(isfinite(norm) == finite);
+		how.grad_scale = 0.5f * (float)(3 / (norm + 1e-6));
+		how.squares = NULL;
+		if (finite)
+			be->adamw(be, two.w, two.g, two.m, two.v, r, RANGES, &how);
+		be->ema(be, two.k, two.w, N_PARAMS - 1, 0.9f);
+		assert_int_equal(be->sync(be, &err), 0);
+		assert_memory_equal(one.w, two.w, 4 * (one.k - one.w) * sizeof(float));
+	}
+	assert_true(one.w[N_PARAMS - 1] == last);
+	for (int i = 0; i < N_PARAMS - 1; i++) {
+		assert_true(fabsf(value_of_half(one.w_half[i]) - one.w[i]) <=
+			    fabsf(one.w[i]) / 256);
+		assert_true(fabsf(value_of_half(one.k_half[i]) - one.k[i]) <=
+			    fabsf(one.k[i]) / 256);
+	}
+	be->free_mem(be, one.all);
+	be->free_mem(be, two.all);
+}
+
+static void test_fused_update(void **state)
+{
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_backend *be[2] = {wl_backend_cpu_open(2, &err),
+		wl_backend_cuda_open ? wl_backend_cuda_open(0, &err) : NULL};
+
+	(void)state;
+	for (int i = 0; i < 2 && be[i]; i++) {
+		check_fused(be[i], WL_F32, true);
+		check_fused(be[i], WL_BF16, true);
+		check_fused(be[i], WL_F32, false);
+		wl_backend_close(be[i]);
+	}
+}
+
+/* The same update by both backends; moments in bf16 are rounded alike but for a last bit. */
+static void test_update_of_backends(void **state)
+{
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_adamw how = {.beta1 = 0.9f, .beta2 = 0.98f, .eps = 1e-6f, .grad_scale = 1,
+		.step = 1, .seed = 4, .momentum = 0.99f};
+	struct wl_adamw_range all = {0, N_PARAMS, 1e-2f, 0.1f};
+	struct wl_backend *be[2];
+	struct state s[2];
+
+	(void)state;
+	if (!wl_backend_cuda_open) {
+		print_message("SKIPPED: the program is built without the GPU's kernels\n");
+		skip();
+	}
+	be[0] = wl_backend_cpu_open(1, &err);
+	be[1] = wl_backend_cuda_open(0, &err);
+	for (int d = 0; d < 2; d++) {
+		how.state = d ? WL_BF16 : WL_F32;
+		for (int i = 0; i < 2; i++) {
+			state_of(be[i], &s[i]);
+			how.k = s[i].k;
+			be[i]->adamw(be[i], s[i].w, s[i].g, s[i].m, s[i].v, &all, 1, &how);
+			assert_int_equal(be[i]->sync(be[i], &err), 0);
+		}
+		for (int j = 0; j < N_PARAMS; j++) {
+			assert_true(fabsf(s[0].w[j] - s[1].w[j]) < 1e-5f);
+			assert_true(fabsf(s[0].k[j] - s[1].k[j]) < 1e-5f);
+		}
+		for (int i = 0; i < 2; i++)
+			be[i]->free_mem(be[i], s[i].all);
+	}
+	wl_backend_close(be[0]);
+	wl_backend_close(be[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -616,6 +771,8 @@ int main(void)
 		cmocka_unit_test(test_glue),
 		cmocka_unit_test(test_infonce),
 		cmocka_unit_test(test_optimiser),
+		cmocka_unit_test(test_fused_update),
+		cmocka_unit_test(test_update_of_backends),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

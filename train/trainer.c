@@ -146,7 +146,11 @@ static int tell_tau(struct wl_trainer *t, double *tau, struct wl_err *err)
 
 static int update(struct wl_trainer *t, const struct wl_step_report *r, struct wl_err *err)
 {
-	wl_optim_step(&t->optim, r->lr, r->grad_norm);
+	/* MoCo's momentum update begins the next step; here the weights are at hand.  A step that
+	 * is skipped leaves it to the next one. */
+	t->moco.followed = wl_moco_has_keys(&t->moco);
+	wl_optim_step_with(&t->optim, r->lr, r->grad_norm,
+		t->moco.followed ? t->moco.momentum.value : NULL, t->config->moco.momentum);
 	wl_moco_clamp_tau(&t->moco); /* where the log scale is not owned it is never too large */
 	return t->dist ? wl_dist_updated(t->dist, err) : 0;
 }

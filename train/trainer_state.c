@@ -58,7 +58,8 @@ json_t *wl_trainer_state(const struct wl_trainer *t, json_t *extra)
 
 	if (!s)
 		return NULL;
-	return json_pack("{s:I,s:o?,s:o,s:I,s:I,s:s,s:O?}", "updates", (json_int_t)t->optim.updates,
+	return json_pack("{s:I,s:b,s:o?,s:o,s:I,s:I,s:s,s:O?}", "updates",
+		(json_int_t)t->optim.updates, "followed", t->moco.followed,
 		"guard", wl_guard_save(&t->guard), "settings", s, "world_size",
 		(json_int_t)wl_dist_world(t->dist),
 		"seed", (json_int_t)t->seed, "build", WL_BUILD_ID, "run", extra);
@@ -132,5 +133,7 @@ int wl_trainer_load(struct wl_trainer *t, const char *dir, const json_t *state,
 		say_changes(t, json_object_get(state, "settings"));
 	t->step = step;
 	t->optim.updates = updates;
+	/* Older checkpoints: the next step begins with the momentum update. */
+	t->moco.followed = json_is_true(json_object_get(state, "followed"));
 	return 0;
 }

@@ -6,6 +6,7 @@
 #include <ucontext.h>
 
 struct emulated_index threadIdx, blockIdx, blockDim, gridDim;
+double emulated_lane[1024];
 
 enum { STACK = 32768 };
 
@@ -15,6 +16,7 @@ static jmp_buf scheduler, fiber[CUDA_THREADS];
 static char stacks[CUDA_THREADS][STACK] __attribute__((aligned(64)));
 static bool done[CUDA_THREADS], in_fibers;
 static int current;
+static enum place { RUNS, AT_BARRIER, AT_WARP } place[CUDA_THREADS];
 static void (*body)(void *);
 static void *body_arg;
 
@@ -25,26 +27,63 @@ static void enter(void)
 	_longjmp(scheduler, 1);
 }
 
-extern "C" void emulated_barrier(void)
+static void wait_for(enum place where)
 {
 	if (!in_fibers) {
 		fprintf(stderr, "emulated: a kernel launched by CUDA_EACH has a barrier\n");
 		abort();
 	}
+	place[current] = where;
 	if (!_setjmp(fiber[current]))
 		_longjmp(scheduler, 1);
 }
 
-/* Every thread of the block up to its next barrier, until all have returned; threads that return
- * while others wait would hang on a GPU only if those others counted on them, which ours never do.
- */
+extern "C" void emulated_barrier(void)
+{
+	wait_for(AT_BARRIER);
+}
+
+extern "C" void emulated_warp(void)
+{
+	wait_for(AT_WARP);
+}
+
+/* Lets threads [from, to) go on when all of them that have not returned wait at `where`. */
+static bool let_go(int from, int to, enum place where)
+{
+	int i, waiting = 0;
+
+	for (i = from; i < to; i++) {
+		if (!done[i] && place[i] != where)
+			return false;
+		waiting += !done[i];
+	}
+	for (i = from; i < to; i++)
+		place[i] = RUNS;
+	return waiting > 0;
+}
+
+/* Opens the barriers that all have reached; false: some thread waits for ever. */
+static bool open_barriers(void)
+{
+	bool any = false;
+
+	if (let_go(0, CUDA_THREADS, AT_BARRIER))
+		return true;
+	for (int w = 0; w < CUDA_THREADS; w += 32)
+		any = let_go(w, w + 32, AT_WARP) || any;
+	return any;
+}
+
+/* Every thread of the block up to its next barrier, until all have returned. */
 static void run_fibers(void)
 {
 	static int left, t; /* static: they outlive the jumps */
-	static bool started;
+	static bool started[CUDA_THREADS];
 
 	for (t = 0; t < CUDA_THREADS; t++) {
-		done[t] = false;
+		done[t] = started[t] = false;
+		place[t] = RUNS;
 		getcontext(&first[t]);
 		first[t].uc_stack.ss_sp = stacks[t];
 		first[t].uc_stack.ss_size = STACK;
@@ -53,19 +92,25 @@ static void run_fibers(void)
 	}
 	in_fibers = true;
 	left = CUDA_THREADS;
-	for (started = false; left; started = true)
+	while (left) {
 		for (t = 0; t < CUDA_THREADS; t++) {
-			if (done[t])
+			if (done[t] || place[t] != RUNS)
 				continue;
 			current = t;
 			threadIdx.x = (unsigned)t;
 			if (!_setjmp(scheduler)) {
-				if (started)
+				if (started[t])
 					_longjmp(fiber[t], 1);
+				started[t] = true;
 				swapcontext(&start, &first[t]);
 			}
 			left -= done[t];
 		}
+		if (left && !open_barriers()) {
+			fprintf(stderr, "emulated: threads wait at different barriers\n");
+			abort();
+		}
+	}
 	in_fibers = false;
 }
 

@@ -26,7 +26,11 @@ extern "C" {
 extern struct emulated_index threadIdx, blockIdx, blockDim, gridDim;
 /* Runs fn(arg) as every thread of `blocks` blocks; fibers: the threads may meet at barriers. */
 void emulated_run(int64_t blocks, bool fibers, void (*fn)(void *arg), void *arg);
+/* Waits for the threads of the block, or of the warp, that have not returned; a thread that never
+ * comes ends the program. */
 void emulated_barrier(void);
+void emulated_warp(void);
+extern double emulated_lane[1024]; /* what lanes show each other */
 struct wl_err;
 struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err);
 #ifdef __cplusplus
@@ -37,6 +41,28 @@ struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err);
 #define __host__
 #define __shared__ static
 #define __syncthreads emulated_barrier
+#define __syncwarp emulated_warp
+
+template <typename T> static inline T __shfl_sync(unsigned, T v, int lane)
+{
+	T got;
+
+	memcpy(&emulated_lane[threadIdx.x], &v, sizeof v);
+	emulated_warp();
+	memcpy(&got, &emulated_lane[threadIdx.x / 32 * 32 + (unsigned)lane % 32], sizeof got);
+	emulated_warp();
+	return got;
+}
+template <typename T> static inline T __shfl_xor_sync(unsigned mask, T v, int by)
+{
+	return __shfl_sync(mask, v, (int)(threadIdx.x % 32) ^ by);
+}
+template <typename T> static inline T __shfl_down_sync(unsigned mask, T v, unsigned by)
+{
+	unsigned lane = threadIdx.x % 32;
+
+	return __shfl_sync(mask, v, (int)(lane + by < 32 ? lane + by : lane));
+}
 
 template <typename F> static inline void emulate(int64_t blocks, bool fibers, F f)
 {

@@ -53,9 +53,10 @@ enum wl_op_kind {
 	WL_OP_LAYER_NORM,
 	/* sum (x where no residual), gamma, saved, g_y -> (g_sum), (g_gamma), (g_beta), (g_x) */
 	WL_OP_LAYER_NORM_BWD,
-	/* q, k, v [B,S,*], (key mask [B,S] f32) -> o [B,S,D], p [B,heads,S,S] */
+	/* q, k, v [B,S,*], (key mask [B,S] f32) -> o [B,S,D], p [B,heads,S,S]: what backward wants,
+	 * probabilities or, at its beginning, the log-sum-exp of rows */
 	WL_OP_ATTENTION,
-	/* q, k, v, p, g_o -> g_q, g_k, g_v (the same tensor thrice when packed) */
+	/* q, k, v, p, g_o, (key mask) -> g_q, g_k, g_v (the same tensor thrice when packed) */
 	WL_OP_ATTENTION_BWD,
 	/* ids [B,S] i32, word [V,D], (pos [P,D]), (type [T,D]) -> y [B,S,D] */
 	WL_OP_EMBED,
@@ -178,6 +179,17 @@ struct wl_adamw {
 	 * function of seed, step and j alone. */
 	enum wl_dtype state;
 	uint64_t seed;
+	/* The gradients' sum of squares in the backend's memory, from squares(), NULL: grad_scale is
+	 * all.  Gradients are multiplied by min(1, clip / (its root + 1e-6)) too where clip is above
+	 * 0, and where it is not finite w, m and v stay: a step that the host need not wait for. */
+	const double *squares;
+	float clip;
+	/* In the same pass over the ranges, once w is new: k = momentum * k + (1 - momentum) * w, the
+	 * bits of ema() after this.  NULL: none. */
+	float *k;
+	float momentum;
+	/* bf16 copies of w and k (rounded to nearest), written in the same pass; NULL: none. */
+	uint16_t *w_half, *k_half;
 };
 struct wl_adamw_range {
 	int64_t begin, end;	/* floats of the store */
@@ -222,6 +234,8 @@ struct wl_backend {
 	/* Sum of squares in double, in a fixed order: the same bits for any thread count.
 	 * A NaN or infinity anywhere makes the result not finite. */
 	double (*sum_squares)(struct wl_backend *be, const float *x, int64_t n);
+	/* The same into *to, or added to it: backend memory, so that nobody waits. */
+	void (*squares)(struct wl_backend *be, const float *x, int64_t n, double *to, bool add);
 
 	/* Pictures made on the device (train/backend/pictures.h); NULL: there is no such thing. */
 	const struct wl_picture_ops *pictures;

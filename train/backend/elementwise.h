@@ -184,6 +184,13 @@ WL_HD float wl_adamw_one(float w, float g, float *m, float *v, float beta1, floa
 	return w * decay - step * *m / (sqrtf(*v) / root + eps);
 }
 
+/* The factor of gradients whose squares sum to `squares`: torch.nn.utils.clip_grad_norm_'s. */
+WL_HD float wl_clip_factor(double squares, float clip)
+{
+	double by = clip > 0.0f ? (double)clip / (sqrt(squares) + 1e-6) : 1.0;
+	return by < 1.0 ? (float)by : 1.0f;
+}
+
 /* bf16 to f32 and back, rounded up with the probability of what is cut off (16 random bits); an
  * infinity or NaN stays one. */
 WL_HD float wl_bf16_value(uint16_t half)
@@ -203,6 +210,14 @@ WL_HD uint16_t wl_bf16_round(float value, uint32_t random16)
 	} x = {value};
 	uint32_t finite = (x.u & 0x7f800000u) != 0x7f800000u;
 	return (uint16_t)((x.u + (finite ? random16 & 0xffffu : 0)) >> 16);
+}
+
+/* To the nearest bf16, ties to even; a NaN stays one. */
+WL_HD uint16_t wl_bf16_nearest(float value)
+{
+	uint32_t u = wl_bits_of_float(value);
+	uint32_t up = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+	return (uint16_t)((u & 0x7fffffffu) > 0x7f800000u ? (u >> 16) | 0x40u : up);
 }
 
 /* Generates `case ACT: body` for each activation, with act a constant inside. */

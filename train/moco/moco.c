@@ -491,7 +491,9 @@ static int moco_step(struct wl_moco *m, const struct wl_moco_batch *b, uint64_t 
 	int64_t p;
 
 	wl_moco_fill_ids(m, b, m->row_ids);
-	each_owned(m, average_part);
+	if (!m->followed)
+		each_owned(m, average_part);
+	m->followed = false;
 	wl_params_zero_grad(m->online);
 	for (p = 0; p < parts; p++) {
 		if (m->config.dist)

@@ -100,6 +100,7 @@ struct wl_moco {
 	struct wl_queue image_queue, text_queue; /* CLIP: empty */
 	struct wl_graph *key, *query; /* CLIP: no key graph, and query ends at the embeddings */
 	struct wl_graph *loss;       /* CLIP: both losses over the embeddings of all ranks */
+	bool followed;               /* the momentum weights are those of the next step already */
 	int64_t batch, part;         /* pairs of a step on this rank, and of a graph */
 	int64_t dim;                 /* D */
 	int64_t *row_ids;            /* [batch,2], owned; CLIP: [ranks * batch,2], all ranks' */
@@ -140,8 +141,9 @@ void wl_moco_release(struct wl_moco *m);
 /* True when there are momentum towers and queues. */
 bool wl_moco_has_keys(const struct wl_moco *m);
 
-/* Momentum update, keys, losses, gradients (the store's are zeroed first).  Nothing is updated
- * but the momentum parameters and running statistics. */
+/* Momentum update (unless m->followed: the optimiser did it in its pass), keys, losses, gradients
+ * (the store's are zeroed first).  Nothing is updated but the momentum parameters and running
+ * statistics. */
 WL_MUST_CHECK int wl_moco_step(struct wl_moco *m, const struct wl_moco_batch *b, uint64_t seed,
 	uint64_t step, struct wl_moco_result *out, struct wl_err *err);
 /* Running statistics become what they were before the last step, whose activations were not

@@ -209,18 +209,17 @@ static void from_gy(struct wl_graph *g, const struct gop *f, enum wl_op_kind kin
 	EMIT(g, f, kind, in, out, acc);
 }
 
+/* Packed: one gradient, three ranges of columns. */
 static void attention_bwd(struct wl_graph *g, const struct gop *f, wl_tid gy)
 {
-	const wl_tid *in = f->in;
-	if (in[0] != in[1]) {
-		PLAIN(WL_OP_ATTENTION_BWD, 3, in[0], in[1], in[2], f->out[1]);
-		return;
-	}
-	/* Packed: one gradient, three ranges of columns. */
+	const wl_tid *in = f->in, from[] = {in[0], in[1], in[2], f->out[1], gy, in[3]};
+	bool packed = in[0] == in[1];
 	unsigned acc = 0;
-	wl_tid gp = contribute(g, in[0], 0, &acc);
-	const wl_tid from[] = {in[0], in[1], in[2], f->out[1], gy}, to[] = {gp, gp, gp};
-	EMIT(g, f, WL_OP_ATTENTION_BWD, from, to, acc ? 7u : 0u);
+	wl_tid to[3];
+
+	for (int i = 0; i < 3; i++)
+		to[i] = packed && i ? to[0] : contribute(g, in[i], i, &acc);
+	EMIT(g, f, WL_OP_ATTENTION_BWD, from, to, packed && acc ? 7u : acc);
 }
 
 static void embed_bwd(struct wl_graph *g, const struct gop *f, wl_tid gy)

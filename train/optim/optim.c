@@ -206,9 +206,32 @@ double wl_optim_grad_norm(const struct wl_optim *o)
 	return sqrt(wl_optim_grad_squares(o));
 }
 
+/* k follows what lies in [begin, end) and in no range, which the update did not touch. */
+static void follow_rest(const struct wl_optim *o, float *k, float momentum, struct wl_span s)
+{
+	const struct wl_params *p = o->params;
+	int64_t at = s.begin, to;
+	int i;
+
+	for (i = 0; i <= o->n_ranges; i++) { /* ranges lie in the order of the store */
+		to = i < o->n_ranges && o->ranges[i].begin < s.end ? o->ranges[i].begin : s.end;
+		if (at < to)
+			p->backend->ema(p->backend, k + at, p->value + at, to - at, momentum);
+		if (to == s.end)
+			return;
+		at = o->ranges[i].end > at ? o->ranges[i].end : at;
+	}
+}
+
 void wl_optim_step(struct wl_optim *o, double lr, double norm)
 {
+	wl_optim_step_with(o, lr, norm, NULL, 0);
+}
+
+void wl_optim_step_with(struct wl_optim *o, double lr, double norm, float *k, double momentum)
+{
 	struct wl_params *p = o->params;
+	const struct wl_cut *cut = o->config.update_all ? NULL : o->config.cut;
 	double clip = o->config.clip_norm, scale = clip > 0 ? clip / (norm + 1e-6) : 1;
 	struct wl_adamw how = {
 		.beta1 = (float)o->config.beta1,
@@ -218,12 +241,20 @@ void wl_optim_step(struct wl_optim *o, double lr, double norm)
 		.grad_scale = scale < 1 ? (float)scale : 1,
 		.state = o->config.state,
 		.seed = o->config.seed,
+		.k = k,
+		.momentum = (float)momentum,
 	};
+	struct wl_span s;
 	int i;
 
 	for (i = 0; i < o->n_ranges; i++)
 		o->ranges[i].lr = (float)(lr * o->lr_factor[i]);
 	p->backend->adamw(p->backend, p->value, p->grad, o->m, o->v, o->ranges, o->n_ranges, &how);
+	if (!k)
+		return;
+	for (s = wl_cut_next(cut, 0, p->weights); s.begin < s.end;
+		s = wl_cut_next(cut, s.end, p->weights))
+		follow_rest(o, k, (float)momentum, s);
 }
 
 const char *wl_optim_blame(const struct wl_optim *o)

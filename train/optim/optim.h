@@ -59,6 +59,10 @@ double wl_optim_grad_squares(const struct wl_optim *o);
  * torch.nn.utils.clip_grad_norm_ does.  norm: what wl_optim_grad_norm gave. */
 void wl_optim_step(struct wl_optim *o, double lr, double norm);
 
+/* The same, and the momentum weights k (the layout of the store) follow all weights, frozen ones
+ * too, in the same pass: k = momentum * k + (1 - momentum) * w over what this rank updates. */
+void wl_optim_step_with(struct wl_optim *o, double lr, double norm, float *k, double momentum);
+
 /* The first parameter with a gradient that is not finite, NULL when there is none: for the
  * message about a skipped step. */
 const char *wl_optim_blame(const struct wl_optim *o);

@@ -176,6 +176,7 @@ static const struct wl_backend cpu_table = {
 	.adamw = wl_cpu_adamw,
 	.ema = wl_cpu_ema,
 	.sum_squares = wl_cpu_sum_squares,
+	.squares = wl_cpu_squares,
 	.close = cpu_close,
 };
 

@@ -33,39 +33,73 @@ static void adamw_bf16(float *restrict w, const float *restrict grad, uint16_t *
 	}
 }
 
+static void ema(float *restrict k, const float *restrict q, int64_t from, int64_t end,
+	float momentum, float rest)
+{
+#pragma omp simd
+	for (int64_t j = from; j < end; j++)
+		k[j] = momentum * k[j] + rest * q[j];
+}
+
+/* To the nearest bf16, ties to even. */
+static void halve(const float *restrict x, uint16_t *restrict to, int64_t from, int64_t end)
+{
+#pragma omp simd
+	for (int64_t j = from; j < end; j++)
+		to[j] = wl_bf16_nearest(x[j]);
+}
+
+/* One range's share of an update. */
+struct share {
+	float step, root, decay;
+	bool skip; /* the gradients are not finite: only the copies follow */
+};
+
+/* Elements [at, end), which stay in the cache between the passes over them. */
+static void adamw_block(float *w, const float *grad, void *m, void *v, int64_t at, int64_t end,
+	const struct wl_adamw *how, const struct share *s)
+{
+	if (!s->skip && how->state == WL_BF16)
+		adamw_bf16(w, grad, m, v, at, end, how, s->step, s->root, s->decay);
+	else if (!s->skip)
+		adamw_f32(w, grad, m, v, at, end, how, s->step, s->root, s->decay);
+	if (how->w_half)
+		halve(w, how->w_half, at, end);
+	if (how->k)
+		ema(how->k, w, at, end, how->momentum, 1.0f - how->momentum);
+	if (how->k && how->k_half)
+		halve(how->k, how->k_half, at, end);
+}
+
 void wl_cpu_adamw(struct wl_backend *be, float *w, const float *grad, void *m, void *v,
 	const struct wl_adamw_range *ranges, int n_ranges, const struct wl_adamw *how)
 {
 	struct cpu *c = be->impl;
 	double c1 = 1.0 - pow((double)how->beta1, (double)how->step);
 	double c2 = 1.0 - pow((double)how->beta2, (double)how->step);
-	float root = (float)sqrt(c2);
+	struct wl_adamw own = *how;
+	struct share s = {.root = (float)sqrt(c2)};
+
+	if (how->squares) {
+		s.skip = !isfinite(*how->squares);
+		own.grad_scale *= wl_clip_factor(*how->squares, how->clip);
+	}
 	for (int i = 0; i < n_ranges; i++) {
 		const struct wl_adamw_range *r = &ranges[i];
-		float step = (float)((double)r->lr / c1);
-		float decay = 1.0f - r->lr * r->weight_decay;
+		s.step = (float)((double)r->lr / c1);
+		s.decay = 1.0f - r->lr * r->weight_decay;
 		CPU_FOR(c)
-		for (int64_t at = r->begin; at < r->end; at += BLOCK) {
-			int64_t end = cpu_min(r->end, at + BLOCK);
-			if (how->state == WL_BF16)
-				adamw_bf16(w, grad, m, v, at, end, how, step, root, decay);
-			else
-				adamw_f32(w, grad, m, v, at, end, how, step, root, decay);
-		}
+		for (int64_t at = r->begin; at < r->end; at += BLOCK)
+			adamw_block(w, grad, m, v, at, cpu_min(r->end, at + BLOCK), &own, &s);
 	}
 }
 
 void wl_cpu_ema(struct wl_backend *be, float *k, const float *q, int64_t n, float momentum)
 {
 	struct cpu *c = be->impl;
-	float rest = 1.0f - momentum;
 	CPU_FOR(c)
-	for (int64_t at = 0; at < n; at += BLOCK) {
-		int64_t end = cpu_min(n, at + BLOCK);
-#pragma omp simd
-		for (int64_t j = at; j < end; j++)
-			k[j] = momentum * k[j] + rest * q[j];
-	}
+	for (int64_t at = 0; at < n; at += BLOCK)
+		ema(k, q, at, cpu_min(n, at + BLOCK), momentum, 1.0f - momentum);
 }
 
 /* Several stretches side by side, each with sums of its own: an addition need not wait for the one
@@ -107,4 +141,9 @@ double wl_cpu_sum_squares(struct wl_backend *be, const float *x, int64_t n)
 			total += partial[b];
 	}
 	return total;
+}
+
+void wl_cpu_squares(struct wl_backend *be, const float *x, int64_t n, double *to, bool add)
+{
+	*to = (add ? *to : 0) + wl_cpu_sum_squares(be, x, n);
 }

@@ -1,322 +1,502 @@
 /*
- * Softmax attention for short sequences, and the embedding tables.  Probabilities before dropout
- * are kept for backward; dropout's mask is drawn again.
+ * Softmax attention for short sequences, up to KEYS tokens, where a block takes a strip of 32
+ * queries (or keys) of a head against all of the head's keys (queries): the strip's scores stay in
+ * shared memory and nothing of [S,S] is ever written.  Forward keeps the log-sum-exp of a row, at
+ * the beginning of `p`; backward computes probabilities again from it, first by strips of queries
+ * (dq, and the row sums that the softmax's derivative needs), then by strips of keys (dk, dv), so
+ * every gradient has one writer.  Longer sequences: attention_long.cu.
+ *
+ * Products are of bf16 on tensor cores where the graph computes in bf16, else of f32.
  */
-#include "train/backend/cuda/cuda.h"
+#include "train/backend/cuda/attention.h"
 
-struct attn {
-	int64_t b, s, d, dh, heads;
-	int64_t ld_q, ld_k, ld_v;
-	float scale;
+#include "train/backend/cuda/tile.h"
+
+enum {
+	STRIP = 32,
+	KEYS = CUDA_ATTENTION_KEYS,
+	PITCH = 80,		  /* bytes of a staged row: 64 and 16 that spread the banks */
+	HALF_COLS = 32,		  /* columns of a staged row */
+	FLOAT_COLS = 16,
+	LD_SCORES = KEYS + 4,	  /* floats of a row of scores */
+	LD_HALF = 2 * LD_SCORES,  /* the same row as bf16, in place */
+	LD_STAGED = PITCH / 2,	  /* halves */
+	LD_OUT = HALF_COLS + 4,
+	LANES = CUDA_THREADS / WARP,
 };
+
+#define ALIGNED __attribute__((aligned(32)))
+
+/* Rows of one head: element (r, t) is number first + r * ld + t of the tensor. */
+struct rows {
+	struct cuda_act at;
+	int64_t first, ld;
+	int n, dh;
+	bool wide; /* eight neighbours at a time */
+};
+
+/* Shared memory of a block but its scores: rows of the strip, and of what meets it. */
+struct staged {
+	char *x, *y;
+	bool half; /* staged as bf16 */
+};
+
+static __device__ inline struct rows rows_of(
+	const struct attn *a, struct cuda_act t, int col, int64_t ld, int64_t head)
+{
+	struct rows r;
+
+	r.at = t;
+	r.ld = ld;
+	r.first = head / a->heads * a->s * ld + col + head % a->heads * a->dh;
+	r.n = (int)a->s;
+	r.dh = (int)a->dh;
+	r.wide = ld % 8 == 0 && col % 8 == 0 && a->dh % 8 == 0;
+	return r;
+}
+
+static __device__ inline int whole_tiles(int n)
+{
+	return (n + TILE - 1) / TILE * TILE;
+}
+
+static __device__ inline void take8(const struct rows *r, int row, int col, float v[8])
+{
+	int64_t i = r->first + row * r->ld + col;
+
+	if (row < r->n && r->wide && col < r->dh) {
+		act_load8(r->at, i, v);
+		return;
+	}
+	for (int k = 0; k < 8; k++)
+		v[k] = row < r->n && col + k < r->dh ? act_load(r->at, i + k) : 0.0f;
+}
+
+/* `count` rows from `from` on, columns from `col` on, zeros beyond the last ones. */
+static __device__ inline void stage(
+	char *to, const struct rows *r, int from, int count, int col, bool half)
+{
+	int groups = (half ? HALF_COLS : FLOAT_COLS) / 8;
+
+	for (int g = threadIdx.x; g < count * groups; g += CUDA_THREADS) {
+		int row = g / groups, at = g % groups * 8;
+		struct cuda_act dst;
+		float v[8];
+
+		take8(r, from + row, col + at, v);
+		dst.p = to + row * PITCH;
+		dst.half = half;
+		act_store8(dst, at, v);
+	}
+}
+
+/* scores [STRIP, whole tiles of y] = the strip's rows of x times y's, both over dh. */
+static __device__ inline void strip_products(
+	struct staged m, float *scores, const struct rows *x, int x0, const struct rows *y)
+{
+	int warp = threadIdx.x / WARP, down = warp % 2 * TILE, across = warp / 2 * TILE;
+	int row = threadIdx.x / 8, width = m.half ? HALF_COLS : FLOAT_COLS;
+	struct tile_sum sum[2];
+	float own[KEYS / 8];
+
+	for (int u = 0; u < 2; u++)
+		tile_zero(&sum[u]);
+	for (int k = 0; k < KEYS / 8; k++)
+		own[k] = 0;
+	for (int t0 = 0; t0 < x->dh; t0 += width) {
+		stage(m.x, x, x0, STRIP, t0, m.half);
+		stage(m.y, y, 0, whole_tiles(y->n), t0, m.half);
+		__syncthreads();
+		for (int k = 0; m.half && k < HALF_COLS; k += TILE) {
+			const uint16_t *xs = (const uint16_t *)m.x, *ys = (const uint16_t *)m.y;
+			struct tile_left a;
+
+			tile_load_left(&a, xs + down * LD_STAGED + k, LD_STAGED);
+			for (int u = 0; u < 2 && across + u * KEYS / 2 < y->n; u++) {
+				struct tile_right_turned b;
+
+				tile_load_turned(&b,
+					ys + (across + u * KEYS / 2) * LD_STAGED + k, LD_STAGED);
+				TILE_ADD(sum[u], a, b);
+			}
+		}
+		for (int k = 0; !m.half && k < KEYS / 8; k++) {
+			const float *xs = (const float *)(m.x + row * PITCH);
+			const float *ys = (const float *)(m.y + (threadIdx.x % 8 + 8 * k) * PITCH);
+
+			for (int t = 0; 8 * k < y->n && t < FLOAT_COLS; t++)
+				own[k] += xs[t] * ys[t];
+		}
+		__syncthreads();
+	}
+	for (int u = 0; m.half && u < 2 && across + u * KEYS / 2 < y->n; u++)
+		tile_store(scores + down * LD_SCORES + across + u * KEYS / 2, &sum[u], LD_SCORES);
+	for (int k = 0; !m.half && k < KEYS / 8; k++)
+		scores[row * LD_SCORES + threadIdx.x % 8 + 8 * k] = own[k];
+	__syncthreads();
+}
+
+/* Row `row` of a strip, four columns a lane, becomes the left operand of a product in place: all
+ * lanes have read theirs. */
+static __device__ inline void put_row(float *scores, int row, const float v[4], bool half)
+{
+	int lane = threadIdx.x % WARP;
+
+	__syncwarp();
+	for (int k = 0; k < KEYS / WARP; k++) {
+		int j = lane + k * WARP;
+
+		if (half)
+			((uint16_t *)scores)[row * LD_HALF + j] = wl_bf16_nearest(v[k]);
+		else
+			scores[row * LD_SCORES + j] = v[k];
+	}
+}
+
+/* Where a strip's results go: row x0 + r of `to`. */
+struct result {
+	struct rows to;
+	int x0;
+	bool acc;
+};
+
+static __device__ inline void put_result(const struct result *o, int r, int col, float v)
+{
+	int64_t i = o->to.first + (o->x0 + r) * o->to.ld + col;
+
+	if (o->x0 + r < o->to.n && col < o->to.dh)
+		act_store(o->to.at, i, v + (o->acc ? act_load(o->to.at, i) : 0.0f));
+}
+
+/* One 32 x 32 piece of weights [STRIP, keys] (bf16) times the staged columns of y: two warps a
+ * tile, one the even tiles of keys and one the odd, added at the end. */
+static __device__ inline void piece_half(
+	struct staged m, const float *weights, int keys, const struct result *o, int col)
+{
+	int warp = threadIdx.x / WARP, part = warp / 4;
+	int down = warp % 2 * TILE, across = warp / 2 % 2 * TILE;
+	float *out = (float *)m.y;
+	struct tile_sum sum;
+
+	tile_zero(&sum);
+	for (int j = part * TILE; j < keys; j += 2 * TILE) {
+		struct tile_left a;
+		struct tile_right b;
+
+		tile_load_left(&a, (const uint16_t *)weights + down * LD_HALF + j, LD_HALF);
+		tile_load_right(&b, (const uint16_t *)m.y + j * LD_STAGED + across, LD_STAGED);
+		TILE_ADD(sum, a, b);
+	}
+	__syncthreads(); /* y is read */
+	tile_store(out + (part * STRIP + down) * LD_OUT + across, &sum, LD_OUT);
+	__syncthreads();
+	for (int e = threadIdx.x; e < STRIP * HALF_COLS; e += CUDA_THREADS) {
+		int r = e / HALF_COLS, c = e % HALF_COLS;
+
+		put_result(o, r, col + c, out[r * LD_OUT + c] + out[(STRIP + r) * LD_OUT + c]);
+	}
+}
+
+static __device__ inline void piece_float(
+	struct staged m, const float *weights, int keys, const struct result *o, int col)
+{
+	for (int e = threadIdx.x; e < STRIP * FLOAT_COLS; e += CUDA_THREADS) {
+		int r = e / FLOAT_COLS, c = e % FLOAT_COLS;
+		float s = 0;
+
+		for (int j = 0; j < keys; j++)
+			s += weights[r * LD_SCORES + j] * ((const float *)(m.y + j * PITCH))[c];
+		put_result(o, r, col + c, s);
+	}
+}
+
+/* The strip's weights times y, to the strip's rows of the result. */
+static __device__ inline void strip_weighted(
+	struct staged m, const float *weights, const struct rows *y, const struct result *o)
+{
+	int width = m.half ? HALF_COLS : FLOAT_COLS;
+
+	__syncthreads();
+	for (int t0 = 0; t0 < y->dh; t0 += width) {
+		stage(m.y, y, 0, whole_tiles(y->n), t0, m.half);
+		__syncthreads();
+		if (m.half)
+			piece_half(m, weights, y->n, o, t0);
+		else
+			piece_float(m, weights, y->n, o, t0);
+		__syncthreads();
+	}
+}
+
+/* The random numbers of a head's probabilities from `first` on. */
+struct mask {
+	struct wl_rng_key key;
+	uint64_t first;
+	float p;
+};
+
+static __device__ inline struct mask mask_of(
+	const struct attn *a, const struct cuda_draw *d, int64_t head)
+{
+	struct mask m;
+	int64_t i = head * a->s * a->s;
+
+	if (d->world > 1)
+		i += (i / d->each * (d->world - 1) + d->rank) * d->each;
+	m.key.a = m.key.b = 0;
+	if (d->p > 0)
+		m.key = wl_rng_key_of_step(d->at->of_step, d->op);
+	m.first = (uint64_t)i;
+	m.p = d->p;
+	return m;
+}
+
+static __device__ inline float mask_keep(const struct mask *m, const struct attn *a, int i, int j)
+{
+	return m->p > 0 ? wl_keep_scale(m->key, m->first + (uint64_t)(i * a->s + j), m->p) : 1.0f;
+}
+
+/* Whether the head's key j takes part. */
+static __device__ inline bool seen(const struct attn *a, int64_t head, int j)
+{
+	return j < a->s && !(a->mask && a->mask[head / a->heads * a->s + j] == 0);
+}
+
+/* A warp, row i of the scores: probabilities under dropout, in place; the row's log-sum-exp.
+ * Infinite where no key takes part. */
+static __device__ inline void softmax_row(const struct attn *a, float *scores, int r, int i,
+	int64_t head, const struct mask *mask, bool half)
+{
+	int lane = threadIdx.x % WARP;
+	float v[KEYS / WARP], most = -INFINITY, sum = 0;
+
+	for (int k = 0; k < KEYS / WARP; k++) {
+		int j = lane + k * WARP;
+
+		v[k] = seen(a, head, j) ? scores[r * LD_SCORES + j] * a->scale : -INFINITY;
+		most = v[k] > most ? v[k] : most;
+	}
+	most = warp_max(most);
+	for (int k = 0; k < KEYS / WARP; k++) {
+		v[k] = v[k] == -INFINITY ? 0.0f : wl_expf(v[k] - most);
+		sum += v[k];
+	}
+	sum = warp_sum(sum);
+	if (lane == 0 && i < a->s)
+		a->lse[head * a->s + i] = sum > 0 ? most + logf(sum) : INFINITY;
+	for (int k = 0; k < KEYS / WARP; k++)
+		v[k] = v[k] == 0 ? 0.0f : v[k] / sum * mask_keep(mask, a, i, lane + k * WARP);
+	put_row(scores, r, v, half);
+}
+
+static __global__ void k_attention(struct attn a, struct cuda_draw draw, bool half)
+{
+	__shared__ ALIGNED float scores[STRIP * LD_SCORES];
+	__shared__ ALIGNED char xs[STRIP * PITCH], ys[KEYS * PITCH];
+	int strips = (int)((a.s + STRIP - 1) / STRIP), x0 = (int)(blockIdx.x % strips) * STRIP;
+	int64_t head = blockIdx.x / strips;
+	struct rows q = rows_of(&a, a.q, a.q_col, a.ld_q, head);
+	struct rows k = rows_of(&a, a.k, a.k_col, a.ld_k, head);
+	struct rows v = rows_of(&a, a.v, a.v_col, a.ld_v, head);
+	struct result out = {rows_of(&a, a.o, 0, a.d, head), x0, false};
+	struct mask mask = mask_of(&a, &draw, head);
+	struct staged m = {xs, ys, half};
+
+	strip_products(m, scores, &q, x0, &k);
+	for (int r = threadIdx.x / WARP; r < STRIP; r += LANES)
+		softmax_row(&a, scores, r, x0 + r, head, &mask, half);
+	strip_weighted(m, scores, &v, &out);
+}
+
+/* The probability of a score, once its row's log-sum-exp is known. */
+static __device__ inline float prob(const struct attn *a, float score, float lse)
+{
+	return lse < INFINITY ? wl_expf(score * a->scale - lse) : 0.0f;
+}
+
+/* A warp, row i: scores become the gradients of scores; their row's sum of p dp is kept. */
+static __device__ inline void slopes_row(const struct attn *a, float *scores, const float *dp, int r,
+	int i, int64_t head, const struct mask *mask, bool half)
+{
+	int lane = threadIdx.x % WARP;
+	float lse = i < a->s ? a->lse[head * a->s + i] : INFINITY;
+	float p[KEYS / WARP], g[KEYS / WARP], dot = 0;
+
+	for (int k = 0; k < KEYS / WARP; k++) {
+		int j = lane + k * WARP;
+		bool in = seen(a, head, j);
+
+		p[k] = in ? prob(a, scores[r * LD_SCORES + j], lse) : 0.0f;
+		g[k] = p[k] > 0 ? dp[r * LD_SCORES + j] * mask_keep(mask, a, i, j) : 0.0f;
+		dot += p[k] * g[k];
+	}
+	dot = warp_sum(dot);
+	if (lane == 0 && i < a->s)
+		a->dot[head * a->s + i] = dot;
+	for (int k = 0; k < KEYS / WARP; k++)
+		g[k] = p[k] * (g[k] - dot) * a->scale;
+	put_row(scores, r, g, half);
+}
+
+/* Gradients of queries by strips of them. */
+static __global__ void k_attention_dq(
+	struct attn a, struct attn_grads g, struct cuda_draw draw, bool half)
+{
+	__shared__ ALIGNED float scores[STRIP * LD_SCORES], dp[STRIP * LD_SCORES];
+	__shared__ ALIGNED char xs[STRIP * PITCH], ys[KEYS * PITCH];
+	int strips = (int)((a.s + STRIP - 1) / STRIP), x0 = (int)(blockIdx.x % strips) * STRIP;
+	int64_t head = blockIdx.x / strips;
+	struct rows q = rows_of(&a, a.q, a.q_col, a.ld_q, head);
+	struct rows k = rows_of(&a, a.k, a.k_col, a.ld_k, head);
+	struct rows v = rows_of(&a, a.v, a.v_col, a.ld_v, head);
+	struct rows go = rows_of(&a, a.o, 0, a.d, head);
+	struct result dq = {rows_of(&a, g.q, a.q_col, a.ld_q, head), x0, g.acc_q};
+	struct mask mask = mask_of(&a, &draw, head);
+	struct staged m = {xs, ys, half};
+
+	strip_products(m, scores, &q, x0, &k);
+	strip_products(m, dp, &go, x0, &v);
+	for (int r = threadIdx.x / WARP; r < STRIP; r += LANES)
+		slopes_row(&a, scores, dp, r, x0 + r, head, &mask, half);
+	if (g.q.p)
+		strip_weighted(m, scores, &k, &dq);
+}
+
+/* A warp, row j of the transposed scores: they become dropped probabilities, and dp the gradients
+ * of scores. */
+static __device__ inline void turned_row(const struct attn *a, float *scores, float *dp, int r,
+	int j, int64_t head, const struct mask *mask, bool half)
+{
+	int lane = threadIdx.x % WARP;
+	float p[KEYS / WARP], ds[KEYS / WARP];
+	bool in = seen(a, head, j);
+
+	for (int k = 0; k < KEYS / WARP; k++) {
+		int i = lane + k * WARP;
+		bool both = in && i < a->s;
+		float lse = both ? a->lse[head * a->s + i] : INFINITY;
+		float dot = both ? a->dot[head * a->s + i] : 0.0f, keep;
+
+		p[k] = both ? prob(a, scores[r * LD_SCORES + i], lse) : 0.0f;
+		keep = p[k] > 0 ? mask_keep(mask, a, i, j) : 0.0f;
+		ds[k] = p[k] > 0 ? p[k] * (dp[r * LD_SCORES + i] * keep - dot) * a->scale : 0.0f;
+		p[k] *= keep;
+	}
+	put_row(scores, r, p, half);
+	put_row(dp, r, ds, half);
+}
+
+/* Gradients of keys and values by strips of them. */
+static __global__ void k_attention_dkv(
+	struct attn a, struct attn_grads g, struct cuda_draw draw, bool half)
+{
+	__shared__ ALIGNED float scores[STRIP * LD_SCORES], dp[STRIP * LD_SCORES];
+	__shared__ ALIGNED char xs[STRIP * PITCH], ys[KEYS * PITCH];
+	int strips = (int)((a.s + STRIP - 1) / STRIP), x0 = (int)(blockIdx.x % strips) * STRIP;
+	int64_t head = blockIdx.x / strips;
+	struct rows q = rows_of(&a, a.q, a.q_col, a.ld_q, head);
+	struct rows k = rows_of(&a, a.k, a.k_col, a.ld_k, head);
+	struct rows v = rows_of(&a, a.v, a.v_col, a.ld_v, head);
+	struct rows go = rows_of(&a, a.o, 0, a.d, head);
+	struct result dk = {rows_of(&a, g.k, a.k_col, a.ld_k, head), x0, g.acc_k};
+	struct result dv = {rows_of(&a, g.v, a.v_col, a.ld_v, head), x0, g.acc_v};
+	struct mask mask = mask_of(&a, &draw, head);
+	struct staged m = {xs, ys, half};
+
+	strip_products(m, scores, &k, x0, &q);
+	strip_products(m, dp, &v, x0, &go);
+	for (int r = threadIdx.x / WARP; r < STRIP; r += LANES)
+		turned_row(&a, scores, dp, r, x0 + r, head, &mask, half);
+	if (g.v.p)
+		strip_weighted(m, scores, &go, &dv);
+	if (g.k.p)
+		strip_weighted(m, dp, &q, &dk);
+}
+
+/* --- operations --- */
 
 static struct attn attn_of(const struct wl_op *op, const struct wl_tensor *o)
 {
-	struct attn a = {o->shape.dim[0], o->shape.dim[1], o->shape.dim[2], 0, op->attr.heads,
-		wl_shape_last(&op->in[0]->shape), wl_shape_last(&op->in[1]->shape),
-		wl_shape_last(&op->in[2]->shape), 0};
+	struct attn a;
+
+	memset(&a, 0, sizeof a);
+	a.b = o->shape.dim[0];
+	a.s = o->shape.dim[1];
+	a.d = o->shape.dim[2];
+	a.heads = op->attr.heads;
 	a.dh = a.d / a.heads;
+	a.ld_q = wl_shape_last(&op->in[0]->shape);
+	a.ld_k = wl_shape_last(&op->in[1]->shape);
+	a.ld_v = wl_shape_last(&op->in[2]->shape);
+	a.q_col = op->attr.q_col;
+	a.k_col = op->attr.k_col;
+	a.v_col = op->attr.v_col;
 	a.scale = 1.0f / sqrtf((float)a.dh);
+	a.q = cuda_act_of(op->in[0]);
+	a.k = cuda_act_of(op->in[1]);
+	a.v = cuda_act_of(op->in[2]);
+	a.o = cuda_act_of(o);
 	return a;
 }
 
-static int64_t scores_of(const struct attn *a)
+static int64_t blocks_of(const struct attn *a)
 {
-	return a->b * a->heads * a->s * a->s;
+	return a->b * a->heads * cuda_ceil_div(a->s, STRIP);
 }
 
-/* out [b,heads,s,s] = x_i . y_j of a head; x and y are [b,s,*] from the operand's column on. */
-static __global__ void k_products(int64_t n, struct attn a, const float *x, int64_t ld_x,
-	const float *y, int64_t ld_y, float *out)
+/* Whether products are of bf16: always where activations are stored so. */
+static bool half_of(const struct wl_op *op)
 {
-	EACH(e, n)
-	{
-		int64_t j = e % a.s, i = e / a.s % a.s, head = e / (a.s * a.s);
-		int64_t row = head / a.heads * a.s, col = head % a.heads * a.dh;
-		const float *p = x + (row + i) * ld_x + col, *q = y + (row + j) * ld_y + col;
-		float s = 0;
-		for (int64_t t = 0; t < a.dh; t++)
-			s += p[t] * q[t];
-		out[e] = s;
-	}
-}
-
-/* A block a row of scores. */
-static __global__ void k_softmax(struct attn a, const float *mask, float *p)
-{
-	int64_t head = blockIdx.x / a.s;
-	float *row = p + (int64_t)blockIdx.x * a.s, most = -INFINITY;
-	const float *keep = mask ? mask + head / a.heads * a.s : NULL;
-	double sum = 0;
-	for (int64_t j = threadIdx.x; j < a.s; j += blockDim.x) {
-		row[j] = keep && keep[j] == 0 ? -INFINITY : row[j] * a.scale;
-		most = row[j] > most ? row[j] : most;
-	}
-	most = block_max(most);
-	for (int64_t j = threadIdx.x; j < a.s; j += blockDim.x) {
-		bool out = most == -INFINITY || (keep && keep[j] == 0);
-		row[j] = out ? 0.0f : wl_expf(row[j] - most);
-		sum += (double)row[j];
-	}
-	float by = (float)block_sum(sum);
-	for (int64_t j = threadIdx.x; j < a.s && by > 0; j += blockDim.x)
-		row[j] /= by;
-}
-
-static __global__ void k_drop(int64_t n, const float *p, struct cuda_draw draw, float *out)
-{
-	EACH(i, n)
-	out[i] = p[i] * draw_keep(draw, i);
-}
-
-/*
- * out (b, i, head's columns) [+]= sum_j w(i,j) y_j, w [b,heads,s,s] taken as it is or transposed.
- */
-static __global__ void k_weighted(int64_t n, struct attn a, const float *w, bool transposed,
-	const float *y, int64_t ld_y, float *out, int64_t ld_out, bool acc)
-{
-	EACH(e, n)
-	{
-		int64_t col = e % a.d, i = e / a.d % a.s, b = e / (a.d * a.s);
-		const float *m = w + (b * a.heads + col / a.dh) * a.s * a.s;
-		float s = 0;
-		for (int64_t j = 0; j < a.s; j++)
-			s += (transposed ? m[j * a.s + i] : m[i * a.s + j]) *
-			     y[(b * a.s + j) * ld_y + col];
-		int64_t to = (b * a.s + i) * ld_out + col;
-		out[to] = old(out, to, acc) + s;
-	}
+	return op->attr.compute == WL_BF16 || op->in[0]->dtype == WL_BF16;
 }
 
 size_t wl_cuda_attention_scratch(const struct wl_op *op)
 {
 	struct attn a = attn_of(op, op->out[0]);
-	return op->attr.p > 0 ? (size_t)scores_of(&a) * sizeof(float) : 0;
+
+	return a.s > KEYS ? wl_cuda_long_scratch(&a, op->attr.p > 0) : 0;
 }
 
 CUDA_RUN(wl_cuda_attention)
 {
-	(void)err;
 	struct attn a = attn_of(op, op->out[0]);
-	const float *q = cuda_f32(op->in[0]) + op->attr.q_col;
-	const float *k = cuda_f32(op->in[1]) + op->attr.k_col;
-	const float *v = cuda_f32(op->in[2]) + op->attr.v_col;
-	float *p = cuda_f32(op->out[1]), *dropped = p;
-	int64_t n = scores_of(&a), outputs = a.b * a.s * a.d;
-	CUDA_EACH(c, n, k_products, a, q, a.ld_q, k, a.ld_k, p);
-	CUDA_BLOCKS(c, a.b * a.heads * a.s, k_softmax, a, cuda_f32(op->in[3]), p);
-	if (op->attr.p > 0) {
-		dropped = (float *)run->scratch;
-		CUDA_EACH(c, n, k_drop, p, cuda_draw_of(op, run, a.heads * a.s * a.s), dropped);
-	}
-	CUDA_EACH(c, outputs, k_weighted, a, dropped, false, v, a.ld_v, cuda_f32(op->out[0]), a.d,
-		false);
-	return 0;
-}
+	struct cuda_draw draw = cuda_draw_of(op, run, a.heads * a.s * a.s);
 
-/* ds: in, the gradient of the dropped probabilities; out, that of the scores before scaling
- * (times the scale).  A block a row. */
-static __global__ void k_softmax_bwd(
-	struct attn a, const float *p, struct cuda_draw draw, float *ds)
-{
-	int64_t at = (int64_t)blockIdx.x * a.s;
-	double dot = 0;
-	for (int64_t j = threadIdx.x; j < a.s; j += blockDim.x) {
-		if (draw.p > 0)
-			ds[at + j] *= draw_keep(draw, at + j);
-		dot += (double)(p[at + j] * ds[at + j]);
-	}
-	float mean = (float)block_sum(dot);
-	for (int64_t j = threadIdx.x; j < a.s; j += blockDim.x)
-		ds[at + j] = p[at + j] * (ds[at + j] - mean) * a.scale;
+	(void)err;
+	a.mask = cuda_f32(op->in[3]);
+	a.lse = cuda_f32(op->out[1]);
+	if (a.s > KEYS)
+		wl_cuda_long_attention(c, &a, draw, run->scratch);
+	else
+		CUDA_BLOCKS(c, blocks_of(&a), k_attention, a, draw, half_of(op));
+	return 0;
 }
 
 size_t wl_cuda_attention_bwd_scratch(const struct wl_op *op)
 {
 	struct attn a = attn_of(op, op->in[4]);
-	return (size_t)scores_of(&a) * (op->attr.p > 0 ? 2 : 1) * sizeof(float);
+
+	if (a.s > KEYS)
+		return wl_cuda_long_bwd_scratch(&a, op->attr.p > 0);
+	return (size_t)(a.b * a.heads * a.s) * sizeof(float);
 }
 
 CUDA_RUN(wl_cuda_attention_bwd)
 {
-	(void)err;
 	struct attn a = attn_of(op, op->in[4]);
-	const float *q = cuda_f32(op->in[0]) + op->attr.q_col;
-	const float *k = cuda_f32(op->in[1]) + op->attr.k_col;
-	const float *v = cuda_f32(op->in[2]) + op->attr.v_col;
-	const float *p = cuda_f32(op->in[3]), *go = cuda_f32(op->in[4]), *dropped = p;
-	int64_t n = scores_of(&a), outputs = a.b * a.s * a.d;
 	struct cuda_draw draw = cuda_draw_of(op, run, a.heads * a.s * a.s);
-	float *ds = (float *)run->scratch;
-	if (op->attr.p > 0) {
-		float *own = ds + n;
-		CUDA_EACH(c, n, k_drop, p, draw, own);
-		dropped = own;
-	}
-	CUDA_EACH(c, n, k_products, a, go, a.d, v, a.ld_v, ds);
-	CUDA_BLOCKS(c, a.b * a.heads * a.s, k_softmax_bwd, a, p, draw, ds);
-	if (op->out[0])
-		CUDA_EACH(c, outputs, k_weighted, a, ds, false, k, a.ld_k,
-			cuda_f32(op->out[0]) + op->attr.q_col, a.ld_q, cuda_acc(op, 0));
-	if (op->out[1])
-		CUDA_EACH(c, outputs, k_weighted, a, ds, true, q, a.ld_q,
-			cuda_f32(op->out[1]) + op->attr.k_col, a.ld_k, cuda_acc(op, 1));
-	if (op->out[2])
-		CUDA_EACH(c, outputs, k_weighted, a, dropped, true, go, a.d,
-			cuda_f32(op->out[2]) + op->attr.v_col, a.ld_v, cuda_acc(op, 2));
-	return 0;
-}
+	struct attn_grads g = {cuda_act_of(op->out[0]), cuda_act_of(op->out[1]),
+		cuda_act_of(op->out[2]), cuda_acc(op, 0), cuda_acc(op, 1), cuda_acc(op, 2)};
 
-/* --- embeddings --- */
-
-static __device__ inline int64_t id_of(const int32_t *ids, int64_t i, int64_t vocab)
-{
-	return ids[i] >= 0 && ids[i] < vocab ? ids[i] : 0;
-}
-
-struct embed {
-	int64_t rows, len, vocab, d;
-	const int32_t *ids;
-};
-
-static __global__ void k_embed(int64_t n, struct embed v, const float *word, const float *pos,
-	const float *type, float *y)
-{
-	EACH(e, n)
-	{
-		int64_t r = e / v.d, j = e % v.d;
-		y[e] = word[id_of(v.ids, r, v.vocab) * v.d + j] + (type ? type[j] : 0.0f) +
-		       (pos ? pos[r % v.len * v.d + j] : 0.0f);
-	}
-}
-
-CUDA_RUN(wl_cuda_embed)
-{
-	(void)run;
 	(void)err;
-	const struct wl_shape *ids = &op->in[0]->shape, *word = &op->in[1]->shape;
-	struct embed v = {wl_shape_count(ids), ids->dim[1], word->dim[0], word->dim[1],
-		(const int32_t *)op->in[0]->data};
-	int64_t n = v.rows * v.d;
-	CUDA_EACH(c, n, k_embed, v, cuda_f32(op->in[1]), cuda_f32(op->in[2]), cuda_f32(op->in[3]),
-		cuda_f32(op->out[0]));
-	return 0;
-}
-
-/*
- * A block a token.  Where no earlier token has its id, the block adds the gradients of all tokens
- * with it in their order: every row of the table has one writer, and its bits do not change from
- * run to run.
- */
-static __global__ void k_embed_word(struct embed v, const float *gy, float *g_word)
-{
-	int64_t me = blockIdx.x, id = id_of(v.ids, me, v.vocab);
-	double earlier = 0;
-	for (int64_t r = threadIdx.x; r < me; r += blockDim.x)
-		earlier += id_of(v.ids, r, v.vocab) == id;
-	if (block_sum(earlier) > 0)
-		return;
-	for (int64_t j = threadIdx.x; j < v.d; j += blockDim.x) {
-		float s = g_word[id * v.d + j];
-		for (int64_t r = me; r < v.rows; r++)
-			if (id_of(v.ids, r, v.vocab) == id)
-				s += gy[r * v.d + j];
-		g_word[id * v.d + j] = s;
+	a.lse = cuda_f32(op->in[3]);
+	if (a.s > KEYS) {
+		wl_cuda_long_attention_bwd(c, &a, &g, draw, run->scratch);
+		return 0;
 	}
-}
-
-static __global__ void k_embed_pos(int64_t n, struct embed v, const float *gy, float *g_pos)
-{
-	EACH(e, n)
-	{
-		float s = g_pos[e];
-		for (int64_t r = e / v.d; r < v.rows; r += v.len)
-			s += gy[r * v.d + e % v.d];
-		g_pos[e] = s;
-	}
-}
-
-size_t wl_cuda_embed_bwd_scratch(const struct wl_op *op)
-{
-	return wl_cuda_colsum_scratch(
-		wl_shape_count(&op->in[0]->shape), wl_shape_last(&op->in[1]->shape));
-}
-
-CUDA_RUN(wl_cuda_embed_bwd)
-{
-	(void)err;
-	const struct wl_shape *ids = &op->in[0]->shape;
-	const float *gy = cuda_f32(op->in[1]);
-	struct embed v = {wl_shape_count(ids), ids->dim[1],
-		op->out[0] ? op->out[0]->shape.dim[0] : 0, wl_shape_last(&op->in[1]->shape),
-		(const int32_t *)op->in[0]->data};
-	int64_t places = v.len * v.d;
-	if (op->out[0])
-		CUDA_BLOCKS(c, v.rows, k_embed_word, v, gy, cuda_f32(op->out[0]));
-	if (op->out[1])
-		CUDA_EACH(c, places, k_embed_pos, v, gy, cuda_f32(op->out[1]));
-	if (op->out[2])
-		wl_cuda_colsum(c, gy, v.rows, v.d, cuda_f32(op->out[2]), run->scratch);
-	return 0;
-}
-
-/* --- a ViT's tokens: a class token before the patches, positions added --- */
-
-static __global__ void k_tokens(int64_t n, const float *x, const float *cls, const float *pos,
-	int64_t len, int64_t d, float *y)
-{
-	EACH(e, n)
-	{
-		int64_t j = e % d, t = e / d % len, b = e / (d * len);
-		y[e] = (t ? x[(b * (len - 1) + t - 1) * d + j] : cls[j]) + pos[t * d + j];
-	}
-}
-
-CUDA_RUN(wl_cuda_tokens)
-{
-	(void)run;
-	(void)err;
-	const struct wl_shape *s = &op->out[0]->shape;
-	int64_t n = wl_shape_count(s);
-	CUDA_EACH(c, n, k_tokens, cuda_f32(op->in[0]), cuda_f32(op->in[1]), cuda_f32(op->in[2]),
-		s->dim[1], s->dim[2], cuda_f32(op->out[0]));
-	return 0;
-}
-
-/* gx [b, len - 1, d] */
-static __global__ void k_tokens_x(
-	int64_t n, const float *gy, int64_t len, int64_t d, float *gx, bool acc)
-{
-	EACH(e, n)
-	gx[e] = old(gx, e, acc) + gy[e + (e / (d * (len - 1)) + 1) * d];
-}
-
-/* g [n] gains the sums over the batch of the first n numbers of its samples. */
-static __global__ void k_tokens_params(
-	int64_t n, const float *gy, int64_t batch, int64_t each, float *g)
-{
-	EACH(e, n)
-	{
-		float s = g[e];
-		for (int64_t b = 0; b < batch; b++)
-			s += gy[b * each + e];
-		g[e] = s;
-	}
-}
-
-CUDA_RUN(wl_cuda_tokens_bwd)
-{
-	(void)run;
-	(void)err;
-	const struct wl_shape *s = &op->in[0]->shape;
-	int64_t batch = s->dim[0], len = s->dim[1], d = s->dim[2], each = len * d;
-	int64_t n = batch * (len - 1) * d;
-	const float *gy = cuda_f32(op->in[0]);
-	if (op->out[0])
-		CUDA_EACH(c, n, k_tokens_x, gy, len, d, cuda_f32(op->out[0]), cuda_acc(op, 0));
-	if (op->out[1])
-		CUDA_EACH(c, d, k_tokens_params, gy, batch, each, cuda_f32(op->out[1]));
-	if (op->out[2])
-		CUDA_EACH(c, each, k_tokens_params, gy, batch, each, cuda_f32(op->out[2]));
+	a.mask = cuda_f32(op->in[5]);
+	a.dot = (float *)run->scratch;
+	CUDA_BLOCKS(c, blocks_of(&a), k_attention_dq, a, g, draw, half_of(op));
+	CUDA_BLOCKS(c, blocks_of(&a), k_attention_dkv, a, g, draw, half_of(op));
 	return 0;
 }

@@ -523,11 +523,12 @@ CUDA_RUN(wl_cuda_slice_bwd);
 CUDA_RUN(wl_cuda_concat);
 CUDA_RUN(wl_cuda_dot);
 CUDA_RUN(wl_cuda_dot_bwd);
-double wl_cuda_sum_squares(struct wl_backend *be, const float *x, int64_t n);
 /* optim.cu */
 void wl_cuda_adamw(struct wl_backend *be, float *w, const float *grad, void *m, void *v,
 	const struct wl_adamw_range *ranges, int n_ranges, const struct wl_adamw *how);
 void wl_cuda_ema(struct wl_backend *be, float *k, const float *q, int64_t n, float momentum);
+double wl_cuda_sum_squares(struct wl_backend *be, const float *x, int64_t n);
+void wl_cuda_squares(struct wl_backend *be, const float *x, int64_t n, double *to, bool add);
 /* dense.cu */
 int wl_cuda_dense_plan(struct cuda *c, struct wl_op *op, struct wl_err *err);
 void wl_cuda_dense_release(struct cuda *c, struct wl_op *op);
@@ -552,9 +553,10 @@ CUDA_RUN(wl_cuda_l2norm_bwd);
 /* attention.cu */
 CUDA_SCRATCH(wl_cuda_attention_scratch);
 CUDA_SCRATCH(wl_cuda_attention_bwd_scratch);
-CUDA_SCRATCH(wl_cuda_embed_bwd_scratch);
 CUDA_RUN(wl_cuda_attention);
 CUDA_RUN(wl_cuda_attention_bwd);
+/* embed.cu */
+CUDA_SCRATCH(wl_cuda_embed_bwd_scratch);
 CUDA_RUN(wl_cuda_embed);
 CUDA_RUN(wl_cuda_embed_bwd);
 CUDA_RUN(wl_cuda_tokens);

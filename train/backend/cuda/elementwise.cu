@@ -305,12 +305,3 @@ CUDA_RUN(wl_cuda_dot_bwd)
 				cuda_f32(op->out[k]), cuda_acc(op, k));
 	return 0;
 }
-
-double wl_cuda_sum_squares(struct wl_backend *be, const float *x, int64_t n)
-{
-	struct cuda *c = (struct cuda *)be->impl;
-	double total = NAN; /* stays where the device fails, which sync reports */
-	dot(c, x, x, n, NULL);
-	be->download(be, &total, c->reduce + CUDA_REDUCE_BLOCKS, sizeof total);
-	return total;
-}
