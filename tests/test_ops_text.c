@@ -296,10 +296,6 @@ static void test_attention(void **state)
 		{2, 7, 24, 3, true, NULL},
 		{3, 5, 8, 1, true, mask},
 		{2, 40, 36, 2, false, NULL},
-		{1, 80, 64, 1, true, NULL},   /* several tiles every way */
-		{1, 33, 80, 2, false, NULL},  /* a strip of one row; columns in part */
-		{1, 128, 16, 1, false, NULL}, /* the longest that is one strip's business */
-		{1, 130, 8, 1, true, NULL},   /* and beyond */
 	};
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
 		const struct attn *v = &all[i];
