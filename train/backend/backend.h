@@ -28,21 +28,26 @@ enum wl_act {
  * parentheses may be absent (NULL).  "g_x" is the gradient of the loss by x.
  * Gradients of parameters are always added to; every other output is written,
  * or added to when its bit in wl_op.acc is set.
+ *
+ * (norm): three operands gamma, beta [C] and saved [2,C] of a batch norm whose result x would be,
+ * with attr.act behind it: the operation reads act(gamma (x - mean) / std + beta) in x's place (and
+ * g_x is the gradient by that).  Only given to backends whose `fuses` says so.
  */
 enum wl_op_kind {
 	/* x [N,H,W,I], w [O,kh,kw,I], (b [O]) -> y [N,OH,OW,O] */
 	WL_OP_CONV,
 	/* x, w, g_y -> (g_x), (g_w), (g_b) */
 	WL_OP_CONV_BWD,
-	/* x [N,H,W,C], w [kh,kw,C] -> y [N,OH,OW,C] */
+	/* x [N,H,W,C], w [kh,kw,C], (norm) -> y [N,OH,OW,C] */
 	WL_OP_DEPTHWISE,
-	/* x, w, g_y -> (g_x), (g_w) */
+	/* x, w, g_y, (norm) -> (g_x), (g_w) */
 	WL_OP_DEPTHWISE_BWD,
 	/* x [...,C], gamma, beta, run_mean, run_var [C], (residual [...,C])
-	 * -> y, saved [2,C] (mean, 1/std); the running statistics are updated in place
+	 * -> (y), saved [2,C] (mean, 1/std); the running statistics are updated in place
 	 * y = act(bn(x)) * keep(n) + residual; keep: drop path of the sample */
 	WL_OP_BATCH_NORM,
-	/* x, gamma, beta, saved, g_y -> (g_x), (g_gamma), (g_beta) */
+	/* x, gamma, beta, saved, g_y, (s [N,C], g_m [N,C]) -> (g_x), (g_gamma), (g_beta); with s, where
+	 * the backend fuses it, the gradient by y is g_y * sigmoid(s) + g_m / (H W) */
 	WL_OP_BATCH_NORM_BWD,
 	/* x [...,I], w [O,I], (b [O]) -> y [...,O], (z: the value before the activation) */
 	WL_OP_LINEAR,
@@ -62,13 +67,13 @@ enum wl_op_kind {
 	WL_OP_EMBED,
 	/* ids, g_y -> (g_word), (g_pos), (g_type) */
 	WL_OP_EMBED_BWD,
-	/* x [N,H,W,C] -> y [N,C] */
+	/* x [N,H,W,C], (norm) -> y [N,C] */
 	WL_OP_MEAN_HW,
 	/* g_y -> g_x [N,H,W,C] */
 	WL_OP_MEAN_HW_BWD,
-	/* x [N,H,W,C], s [N,C] -> y = x * sigmoid(s) */
+	/* x [N,H,W,C], s [N,C], (norm) -> y = x * sigmoid(s) */
 	WL_OP_CHANNEL_SCALE,
-	/* x, s, g_y -> (g_x), (g_s) */
+	/* x, s, g_y, (norm) -> (g_x), (g_s) */
 	WL_OP_CHANNEL_SCALE_BWD,
 	/* a, b -> a + b */
 	WL_OP_ADD,
@@ -219,6 +224,9 @@ struct wl_backend {
 	/* Whether this operation reads and writes activations (wl_op_activation) of a type other
 	 * than f32; NULL: none does. */
 	bool (*stores)(enum wl_op_kind kind, enum wl_dtype dtype);
+	/* Whether this operation takes the operands that stand for a neighbour: (norm) where it has
+	 * them, batch norm the absence of y, its backward s and g_m; NULL: none does. */
+	bool (*fuses)(enum wl_op_kind kind);
 	/* Computes. Allocates nothing. Fails only when the device does. */
 	int (*run_op)(struct wl_backend *be, const struct wl_op *op, const struct wl_run *run,
 		struct wl_err *err);

@@ -102,6 +102,7 @@ int wl_graph_compile(struct wl_graph *g, struct wl_backend *be, struct wl_err *e
 			g->name);
 	g->be = be;
 	WL_TRY(wl_gi_backward(g, err));
+	wl_gi_fuse(g);
 	WL_TRY(wl_gi_store(g, err));
 	WL_TRY(wl_gi_plan(g, err));
 	for (int i = 0; i < g->n_ops; i++)

@@ -103,6 +103,8 @@ const char *wl_gi_label(struct wl_graph *g, wl_tid t);
 double wl_gi_op_flops(const struct wl_op *op);
 
 int wl_gi_backward(struct wl_graph *g, struct wl_err *err); /* appends the backward operations */
+/* Takes operations into their neighbours where the backend can (fuse.c). */
+void wl_gi_fuse(struct wl_graph *g);
 int wl_gi_store(struct wl_graph *g, struct wl_err *err); /* the types that tensors are kept in */
 int wl_gi_plan(struct wl_graph *g, struct wl_err *err);	    /* lifetimes, offsets, allocation */
 

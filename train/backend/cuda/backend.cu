@@ -137,6 +137,13 @@ static bool cuda_stores(enum wl_op_kind kind, enum wl_dtype dtype)
 	return dtype == WL_F32 || (dtype == WL_BF16 && kernel_of(kind).half);
 }
 
+static bool cuda_fuses(enum wl_op_kind kind)
+{
+	return kind == WL_OP_DEPTHWISE || kind == WL_OP_DEPTHWISE_BWD || kind == WL_OP_MEAN_HW ||
+	       kind == WL_OP_CHANNEL_SCALE || kind == WL_OP_CHANNEL_SCALE_BWD ||
+	       kind == WL_OP_BATCH_NORM || kind == WL_OP_BATCH_NORM_BWD;
+}
+
 static __global__ void k_step(int64_t n, struct cuda_step *to, struct cuda_step value)
 {
 	EACH(i, n)
@@ -208,6 +215,7 @@ static void fill_table(struct wl_backend *be)
 	be->discard = cuda_zero;
 	be->plan_op = cuda_plan_op;
 	be->stores = cuda_stores;
+	be->fuses = cuda_fuses;
 	be->run_op = cuda_run_op;
 	be->release_op = cuda_release_op;
 	be->sync = cuda_sync;

@@ -1,0 +1,200 @@
+/*
+ * Operations taken into their neighbours, where the backend says that it can (wl_backend.fuses).
+ * Runs once all operations are there; what it changes is where numbers are computed, never which.
+ *
+ * Batch norm on load: a normalised tensor whose every reader can normalise for itself is never
+ * written.  Readers get the norm's input in its place, and gamma, beta and the statistics; backward
+ * recomputes it from what backward of the norm needs anyway, so it takes no memory either.  In an
+ * EfficientNet that is the expanded tensor before each depthwise convolution, and the one behind it
+ * that the squeeze-excite mean and gate read.
+ *
+ * The gate's gradient: where g_y of a batch norm is the gradient by x of a squeeze-excite gate plus
+ * that of its mean, batch norm's backward makes it as it reads.
+ */
+#include "train/nn/internal.h"
+
+#include <stdlib.h>
+
+/* The first of the three slots for a norm before in[0]; 0: this operation has none. */
+static int norm_slots(enum wl_op_kind kind)
+{
+	switch (kind) {
+	case WL_OP_MEAN_HW:
+		return 1;
+	case WL_OP_DEPTHWISE:
+	case WL_OP_CHANNEL_SCALE:
+		return 2;
+	case WL_OP_DEPTHWISE_BWD:
+	case WL_OP_CHANNEL_SCALE_BWD:
+		return 3;
+	default:
+		return 0;
+	}
+}
+
+/* A tensor of the graph's own that nobody outside sees and that no view shows. */
+static bool is_hidden(const struct wl_graph *g, wl_tid t)
+{
+	const struct node *n = &g->node[t];
+
+	if (t <= 0 || n->kind != NODE_ACT || n->keep || n->want_grad)
+		return false;
+	for (wl_tid v = 1; v < g->n; v++)
+		if (g->node[v].kind == NODE_VIEW && g->node[v].root == t)
+			return false;
+	return true;
+}
+
+static bool reads(const struct gop *op, wl_tid t)
+{
+	for (int k = 0; k < WL_OP_IN; k++)
+		if (op->in[k] == t)
+			return true;
+	return false;
+}
+
+static bool writes(const struct wl_graph *g, const struct gop *op, wl_tid root)
+{
+	for (int k = 0; k < WL_OP_OUT; k++)
+		if (op->out[k] > 0 && wl_gi_root(g, op->out[k]) == root)
+			return true;
+	return false;
+}
+
+/* Whether this operation can take the norm that makes t into its reading of t. */
+static bool takes_norm(const struct wl_graph *g, const struct gop *op, wl_tid t)
+{
+	if (!norm_slots(op->op.kind) || !g->be->fuses(op->op.kind) || op->in[0] != t)
+		return false;
+	for (int k = 1; k < WL_OP_IN; k++)
+		if (op->in[k] == t)
+			return false;
+	return op->in[norm_slots(op->op.kind)] <= 0;
+}
+
+/* Whether all that read the result of batch norm `at` can do without it. */
+static bool norm_can_go(const struct wl_graph *g, int at)
+{
+	const struct gop *bn = &g->op[at];
+	wl_tid z = bn->out[0];
+	int readers = 0;
+
+	if (bn->in[5] > 0 || bn->op.attr.p > 0 || (bn->op.acc & 1) || !is_hidden(g, z))
+		return false;
+	for (int i = 0; i < g->n_ops; i++) {
+		const struct gop *op = &g->op[i];
+
+		if (i != at && writes(g, op, z))
+			return false;
+		if (!reads(op, z))
+			continue;
+		if (!takes_norm(g, op, z))
+			return false;
+		readers++;
+	}
+	return readers > 0;
+}
+
+static void norm_on_load(struct wl_graph *g, int at)
+{
+	struct gop *bn = &g->op[at];
+	wl_tid z = bn->out[0];
+
+	for (int i = 0; i < g->n_ops; i++) {
+		struct gop *op = &g->op[i];
+		int slot = norm_slots(op->op.kind);
+
+		if (!reads(op, z))
+			continue;
+		op->in[0] = bn->in[0];
+		op->in[slot] = bn->in[1];
+		op->in[slot + 1] = bn->in[2];
+		op->in[slot + 2] = bn->out[1];
+		op->op.attr.act = bn->op.attr.act;
+	}
+	bn->out[0] = WL_NONE;
+}
+
+/* Whether t has the same value before operations `from` and `to`. */
+static bool unchanged(const struct wl_graph *g, wl_tid t, int from, int to)
+{
+	for (int i = from; i < to; i++)
+		if (writes(g, &g->op[i], wl_gi_root(g, t)))
+			return false;
+	return true;
+}
+
+/* The first operation after `at` that reads or writes t; -1: none. */
+static int next_touch(const struct wl_graph *g, wl_tid t, int at)
+{
+	for (int i = at + 1; i < g->n_ops; i++)
+		if (reads(&g->op[i], t) || writes(g, &g->op[i], t))
+			return i;
+	return -1;
+}
+
+/* Operation `at` is the gate's backward: takes its g_x, and the mean's, into batch norm's. */
+static void gate_on_load(struct wl_graph *g, int at)
+{
+	struct gop *gate = &g->op[at], *mean, *bn;
+	wl_tid gz = gate->out[0];
+	int i, j;
+
+	if ((gate->op.acc & 1) || !is_hidden(g, gz))
+		return;
+	i = next_touch(g, gz, at);
+	j = i < 0 ? -1 : next_touch(g, gz, i);
+	if (j < 0 || next_touch(g, gz, j) >= 0)
+		return;
+	mean = &g->op[i];
+	bn = &g->op[j];
+	if (mean->op.kind != WL_OP_MEAN_HW_BWD || mean->out[0] != gz || !(mean->op.acc & 1) ||
+		bn->op.kind != WL_OP_BATCH_NORM_BWD || bn->in[4] != gz || writes(g, bn, gz) ||
+		bn->in[5] > 0)
+		return;
+	if (!unchanged(g, gate->in[1], at, j) || !unchanged(g, gate->in[2], at, j) ||
+		!unchanged(g, mean->in[0], i, j))
+		return;
+	bn->in[4] = gate->in[2];
+	bn->in[5] = gate->in[1];
+	bn->in[6] = mean->in[0];
+	gate->out[0] = WL_NONE;
+	mean->out[0] = WL_NONE;
+}
+
+/* Operations that were left without a result go. */
+static void drop_empty(struct wl_graph *g)
+{
+	int kept = 0, forward = 0;
+
+	for (int i = 0; i < g->n_ops; i++) {
+		bool any = false;
+
+		for (int k = 0; k < WL_OP_OUT; k++)
+			any |= g->op[i].out[k] > 0;
+		/* A replayed norm has nothing to do but its result. */
+		if (g->op[i].replay && g->op[i].op.kind == WL_OP_BATCH_NORM)
+			any = g->op[i].out[0] > 0;
+		if (!any)
+			continue;
+		forward += i < g->n_forward;
+		g->op[kept++] = g->op[i];
+	}
+	g->n_ops = kept;
+	g->n_forward = forward;
+}
+
+void wl_gi_fuse(struct wl_graph *g)
+{
+	if (!g->be->fuses)
+		return;
+	if (g->be->fuses(WL_OP_BATCH_NORM))
+		for (int i = 0; i < g->n_ops; i++)
+			if (g->op[i].op.kind == WL_OP_BATCH_NORM && norm_can_go(g, i))
+				norm_on_load(g, i);
+	if (g->be->fuses(WL_OP_BATCH_NORM_BWD))
+		for (int i = g->n_forward; i < g->n_ops; i++)
+			if (g->op[i].op.kind == WL_OP_CHANNEL_SCALE_BWD && g->op[i].out[0] > 0)
+				gate_on_load(g, i);
+	drop_empty(g);
+}
