@@ -121,6 +121,11 @@ int wl_comm_local_size(const struct wl_comm *c)
 	return alone(c) ? 1 : c->local_size;
 }
 
+int wl_comm_local_rank(const struct wl_comm *c)
+{
+	return alone(c) ? 0 : c->local_rank;
+}
+
 int wl_comm_share_of_cores(const struct wl_comm *c, int64_t asked)
 {
 	int local = wl_comm_local_size(c), cores = (int)sysconf(_SC_NPROCESSORS_ONLN);

@@ -70,6 +70,8 @@ WL_MUST_CHECK int wl_comm_timeout(struct wl_comm *c, double seconds, struct wl_e
 
 /* Ranks on this machine (c NULL: 1). */
 int wl_comm_local_size(const struct wl_comm *c);
+/* This rank's number among them. */
+int wl_comm_local_rank(const struct wl_comm *c);
 /* Threads of one kind on this rank: what was asked for; else, where several ranks share the machine
  * and the launcher has not given each its cores, this rank's share of them; 0: all. */
 int wl_comm_share_of_cores(const struct wl_comm *c, int64_t asked);

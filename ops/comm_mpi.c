@@ -165,6 +165,7 @@ static int count_local(struct wl_comm *c, struct wl_err *err)
 			      &local),
 		"grouping by machine", err));
 	MPI_Comm_size(local, &c->local_size);
+	MPI_Comm_rank(local, &c->local_rank);
 	MPI_Comm_free(&local);
 	return 0;
 }

@@ -24,7 +24,7 @@ struct comm_ops {
 
 struct wl_comm {
 	const struct comm_ops *ops; /* NULL: a world of one */
-	int rank, size, local_size;
+	int rank, size, local_size, local_rank;
 	void *state;
 	double timeout_s;          /* 0: none */
 	struct comm_watch *watch;  /* NULL: none, or the kind of world has its own way */

@@ -294,7 +294,7 @@ int wl_comm_simulate_faults(int n, int (*fn)(struct wl_comm *c, void *user, stru
 	for (; started < n; started++) {
 		struct sim_rank *r = &v[started];
 		r->comm = (struct wl_comm){.ops = &sim_ops, .rank = started, .size = n,
-			.local_size = n, .state = &s,
+			.local_size = n, .local_rank = started, .state = &s,
 			.timeout_s = faults ? faults->timeout_s : 0};
 		r->fn = fn;
 		r->user = user;

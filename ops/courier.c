@@ -195,7 +195,8 @@ struct wl_courier *wl_courier_open(struct wl_comm *comm, struct wl_err *err)
 	}
 	c->comm = comm;
 	c->front = (struct wl_comm){.ops = comm->ops ? &front_ops : NULL, .rank = comm->rank,
-		.size = comm->size, .local_size = comm->local_size, .state = c};
+		.size = comm->size, .local_size = comm->local_size, .local_rank = comm->local_rank,
+		.state = c};
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_cond_init(&c->posted, NULL);
 	pthread_cond_init(&c->finished, NULL);

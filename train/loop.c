@@ -144,17 +144,36 @@ static int open_data(struct run *r, struct wl_err *err)
 	return r->val ? 0 : -1;
 }
 
+/* Of several ranks each has a GPU of its own, or none has one. */
+static int choose_device(const struct run *r, const char **device, struct wl_err *err)
+{
+	int gpus = 0, local = wl_comm_local_size(r->comm);
+	int64_t enough;
+
+	*device = r->config->device;
+	if (!r->dist || strcmp(*device, "cpu") == 0)
+		return 0;
+	gpus = wl_backend_cuda_count();
+	enough = gpus >= local;
+	if (strcmp(*device, "cuda") == 0)
+		return enough || !gpus ? 0 : wl_err_set(err, WL_EUSAGE, "device is \"cuda\": %d "
+			"ranks are on this machine, and it has %d GPU%s; start one rank a GPU",
+			local, gpus, gpus == 1 ? "" : "s");
+	WL_TRY(wl_comm_all_reduce(wl_dist_comm(r->dist), &enough, 1, WL_COMM_I64, WL_COMM_MIN,
+		err));
+	if (!enough)
+		*device = "cpu";
+	return 0;
+}
+
 static int open_backend(struct run *r, struct wl_err *err)
 {
 	const struct wl_train_config *c = r->config;
+	const char *device;
 
-	/* Ranks meet in the processor's memory. */
-	if (r->dist && strcmp(c->device, "cuda") == 0)
-		return wl_err_set(err, WL_EUSAGE, "device is \"cuda\" with %d ranks: several ranks "
-			"train on processors only so far; use --device cpu, or one rank",
-			wl_comm_size(r->comm));
-	r->backend = wl_backend_open(
-		r->dist ? "cpu" : c->device, 0, wl_comm_share_of_cores(r->comm, c->threads), err);
+	WL_TRY(choose_device(r, &device, err));
+	r->backend = wl_backend_open(device, wl_comm_local_rank(r->comm),
+		wl_comm_share_of_cores(r->comm, c->threads), err);
 	if (!r->backend)
 		return -1;
 	if (c->moco.compute_dtype == WL_BF16 && !strcmp(r->backend->name, "cpu") &&
@@ -188,6 +207,7 @@ static bool first_rank(const struct run *r)
 static int open_ranks(struct run *r, struct wl_err *err)
 {
 	const struct wl_train_config *c = r->config;
+	struct wl_dist_config dist;
 
 	r->comm = wl_comm_open(err);
 	if (!r->comm)
@@ -197,7 +217,9 @@ static int open_ranks(struct run *r, struct wl_err *err)
 	if (!first_rank(r) && wl_log_level() > WL_LOG_WARN)
 		wl_log_init("wenlan-train", WL_LOG_WARN);
 	WL_TRY(wl_comm_timeout(r->comm, c->dist_timeout, err));
-	r->dist = wl_dist_open(r->comm, &c->dist, err);
+	dist = c->dist;
+	dist.timeout_s = c->dist_timeout;
+	r->dist = wl_dist_open(r->comm, &dist, err);
 	if (!r->dist)
 		return -1;
 	wl_info("%d ranks, %lld pairs a step on each; zero stage %lld%s", wl_comm_size(r->comm),

@@ -86,8 +86,8 @@ int wl_moments_save(const struct wl_moments *s, const char *dir, struct wl_names
 	struct wl_err *err)
 {
 	struct wl_store_array arrays[2] = {
-		{prefixes[0], s->m, WL_PARAM_TRAINABLE, WL_PARAM_BUFFER, NULL},
-		{prefixes[1], s->v, WL_PARAM_TRAINABLE, WL_PARAM_BUFFER, NULL}};
+		{prefixes[0], s->m, WL_PARAM_TRAINABLE, WL_PARAM_BUFFER, NULL, true},
+		{prefixes[1], s->v, WL_PARAM_TRAINABLE, WL_PARAM_BUFFER, NULL, true}};
 	char *path = file_name(dir, s->cut ? s->cut->rank : 0, s->cut ? s->cut->world : 1, err);
 	int ret;
 

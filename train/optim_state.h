@@ -15,7 +15,8 @@
 
 #include <jansson.h>
 
-/* Two arrays laid out as the store's values: Adam's m and v. */
+/* Two arrays laid out as the store's values: Adam's m and v; saved from the host's memory, loaded
+ * into the backend's. */
 struct wl_moments {
 	const struct wl_params *params;
 	void *m, *v;

@@ -116,39 +116,28 @@ static int get_queue(struct wl_safetensors *st, struct wl_queue *q, const struct
 static int load_queues(const char *path, struct wl_moco *m, struct wl_err *err)
 {
 	struct wl_safetensors *st = wl_safetensors_open(path, err);
-	int ret = -1;
+	struct wl_queue *to[2] = {&m->image_queue, &m->text_queue}, host[2] = {{0}, {0}};
+	int ret = -1, i;
 
 	if (!st)
 		return -1;
-	if (get_queue(st, &m->image_queue, &image_names, err) == 0 &&
-		get_queue(st, &m->text_queue, &text_names, err) == 0)
+	for (i = 0; i < 2; i++)
+		WL_TRY_OUT(wl_queue_take(&host[i], to[i], err));
+	if (get_queue(st, &host[0], &image_names, err) == 0 &&
+		get_queue(st, &host[1], &text_names, err) == 0)
 		ret = 0;
 	else
 		wl_err_prefix(err, "%s", path);
+	for (i = 0; i < 2 && ret == 0; i++)
+		wl_queue_put(to[i], &host[i]);
+out:
+	wl_queue_release(&host[0]);
+	wl_queue_release(&host[1]);
 	wl_safetensors_close(st);
 	return ret;
 }
 
 /* --- taking --- */
-
-static int queue_copy(struct wl_queue *to, const struct wl_queue *from, struct wl_err *err)
-{
-	size_t keys = from->size * from->dim * sizeof *to->keys;
-	size_t ids = from->size * WL_QUEUE_IDS * sizeof *to->ids;
-
-	if (!to->keys) {
-		to->keys = malloc(keys);
-		to->ids = malloc(ids);
-	}
-	if (!to->keys || !to->ids)
-		return wl_err_nomem(err, "a copy of the queues", keys + ids);
-	memcpy(to->keys, from->keys, keys);
-	memcpy(to->ids, from->ids, ids);
-	to->size = from->size;
-	to->dim = from->dim;
-	to->next = from->next;
-	return 0;
-}
 
 /* A copy of the store's values, collected from all ranks, in *to on the rank `mine`. */
 static int take_store(const struct wl_trainer *t, struct wl_params *store, bool mine, float **to,
@@ -158,7 +147,7 @@ static int take_store(const struct wl_trainer *t, struct wl_params *store, bool 
 	size_t bytes = (size_t)store->floats * sizeof **to;
 
 	if (mine && !*to) {
-		*to = be->alloc(be, bytes, err);
+		*to = be->alloc_host(be, bytes, err);
 		if (!*to)
 			return -1;
 	}
@@ -178,7 +167,7 @@ static int take_moment(struct wl_snapshot *s, const void *from, void **to, struc
 	struct wl_span p;
 
 	if (!*to) {
-		*to = be->alloc(be, (size_t)t->params.floats * each, err);
+		*to = be->alloc_host(be, (size_t)t->params.floats * each, err);
 		if (!*to)
 			return -1;
 	}
@@ -197,7 +186,7 @@ static void free_copies(struct wl_snapshot *s)
 
 	for (int i = 0; i < 4; i++)
 		if (s->copied && v[i])
-			be->free_mem(be, v[i]);
+			be->free_host(be, v[i]);
 	s->model = s->momentum = NULL;
 	s->moments.m = s->moments.v = NULL;
 	if (s->copied) {
@@ -223,8 +212,8 @@ static int take_copies(struct wl_snapshot *s, struct wl_trainer *t, struct wl_er
 	WL_TRY(take_moment(s, t->optim.v, &s->moments.v, err));
 	if (!keys || rank > 0)
 		return 0;
-	WL_TRY(queue_copy(&s->image_queue, &t->moco.image_queue, err));
-	return queue_copy(&s->text_queue, &t->moco.text_queue, err);
+	WL_TRY(wl_queue_take(&s->image_queue, &t->moco.image_queue, err));
+	return wl_queue_take(&s->text_queue, &t->moco.text_queue, err);
 }
 
 int wl_snapshot_take(struct wl_snapshot *s, struct wl_trainer *t, bool copy, json_t *extra,
@@ -239,7 +228,7 @@ int wl_snapshot_take(struct wl_snapshot *s, struct wl_trainer *t, bool copy, jso
 	s->state = wl_trainer_state(t, extra);
 	if (!s->state)
 		return wl_err_nomem(err, "state.json", 0);
-	if (copy || t->dist)
+	if (copy || t->dist || t->backend->apart)
 		return take_copies(s, t, err);
 	free_copies(s);
 	s->model = t->params.value;
@@ -262,7 +251,7 @@ void wl_snapshot_drop(struct wl_snapshot *s)
 	if (!s->copied)
 		free_copies(s);
 	for (int i = 0; s->copied && i < 4; i++)
-		if (v[i])
+		if (v[i] && !be->apart) /* pinned pages stay */
 			be->discard(be, v[i], (size_t)s->t->params.floats *
 				(i < 2 ? sizeof(float) : each));
 }
@@ -279,7 +268,7 @@ void wl_snapshot_release(struct wl_snapshot *s)
 static int put_store(const char *dir, const char *name, const struct wl_params *params,
 	float *values, struct wl_err *err)
 {
-	struct wl_store_array all = {"", values, 0, 0, NULL};
+	struct wl_store_array all = {.prefix = "", .data = values, .host = true};
 	char *path = wl_path_join(dir, name, err);
 	int ret = path ? wl_store_save(path, params, &all, 1, err) : -1;
 
@@ -316,7 +305,7 @@ int wl_snapshot_write(const struct wl_snapshot *s, const char *dir, struct wl_na
 static int get_store(const char *dir, const char *name, struct wl_params *p,
 	const struct wl_cut *cut, struct wl_err *err)
 {
-	struct wl_store_array all = {"", p->value, 0, 0, cut};
+	struct wl_store_array all = {.prefix = "", .data = p->value, .cut = cut};
 	char *path = wl_path_join(dir, name, err);
 	int ret = path ? wl_store_load(path, p, &all, 1, err) : -1;
 

@@ -148,8 +148,7 @@ static double at(const void *p, int64_t i, bool bf16)
 		    : (double)((const float *)p)[i];
 }
 
-extern "C" int wl_cuda_blas(struct cuda *, const struct cuda_gemm *g, const void *a, const void *b,
-	struct wl_err *)
+static void product(const struct cuda_gemm *g, const void *a, const void *b)
 {
 	for (int64_t i = 0; i < g->m; i++)
 		for (int64_t j = 0; j < g->n; j++) {
@@ -160,6 +159,14 @@ extern "C" int wl_cuda_blas(struct cuda *, const struct cuda_gemm *g, const void
 				     at(b, p * g->b_row + j * g->b_col, g->bf16);
 			g->c[i * g->ldc + j] = (float)s;
 		}
+}
+
+extern "C" int wl_cuda_blas(struct cuda *, const struct cuda_gemm *g, const void *a, const void *b,
+	struct wl_err *)
+{
+	const struct cuda_gemm copy = *g;
+
+	emulated_give([=] { product(&copy, a, b); });
 	return 0;
 }
 

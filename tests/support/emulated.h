@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/emulated_runtime.h"
+
 struct emulated_index {
 	unsigned x;
 };
@@ -64,104 +66,16 @@ template <typename T> static inline T __shfl_down_sync(unsigned mask, T v, unsig
 	return __shfl_sync(mask, v, (int)(lane + by < 32 ? lane + by : lane));
 }
 
-template <typename F> static inline void emulate(int64_t blocks, bool fibers, F f)
+/* A launch: its arguments are those of this moment, whenever it runs. */
+template <typename... P, typename... A>
+static inline void emulate(int64_t blocks, bool fibers, void (*kernel)(P...), A... args)
 {
-	emulated_run(blocks, fibers, [](void *arg) { (*(F *)arg)(); }, &f);
-}
+	emulated_give([=] {
+		auto run = [&] { kernel((P)args...); };
 
-typedef void *cudaStream_t;
-typedef enum { cudaSuccess, cudaErrorMemoryAllocation } cudaError_t;
-typedef void *cudaEvent_t;
-enum { cudaMemcpyDefault, cudaStreamNonBlocking, cudaEventDisableTiming };
-
-static inline cudaError_t cudaMalloc(void **p, size_t bytes)
-{
-	*p = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
-	return *p ? cudaSuccess : cudaErrorMemoryAllocation;
-}
-static inline cudaError_t cudaMallocManaged(void **p, size_t bytes)
-{
-	return cudaMalloc(p, bytes);
-}
-static inline cudaError_t cudaFree(void *p)
-{
-	free(p);
-	return cudaSuccess;
-}
-static inline cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t)
-{
-	memset(p, value, bytes);
-	return cudaSuccess;
-}
-static inline cudaError_t cudaMemcpyAsync(
-	void *to, const void *from, size_t bytes, int, cudaStream_t)
-{
-	memcpy(to, from, bytes);
-	return cudaSuccess;
-}
-static inline cudaError_t cudaStreamCreate(cudaStream_t *s)
-{
-	*s = NULL;
-	return cudaSuccess;
-}
-static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, int)
-{
-	return cudaStreamCreate(s);
-}
-/* Everything is done when it is called, so that an event has always come. */
-static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, int)
-{
-	*e = NULL;
-	return cudaSuccess;
-}
-static inline cudaError_t cudaEventDestroy(cudaEvent_t)
-{
-	return cudaSuccess;
-}
-static inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t)
-{
-	return cudaSuccess;
-}
-static inline cudaError_t cudaEventSynchronize(cudaEvent_t)
-{
-	return cudaSuccess;
-}
-static inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned)
-{
-	return cudaSuccess;
-}
-static inline cudaError_t cudaMallocHost(void **p, size_t bytes)
-{
-	return cudaMalloc(p, bytes);
-}
-static inline cudaError_t cudaFreeHost(void *p)
-{
-	return cudaFree(p);
-}
-static inline cudaError_t cudaStreamDestroy(cudaStream_t)
-{
-	return cudaSuccess;
-}
-static inline cudaError_t cudaStreamSynchronize(cudaStream_t)
-{
-	return cudaSuccess;
-}
-static inline cudaError_t cudaSetDevice(int)
-{
-	return cudaSuccess;
-}
-static inline cudaError_t cudaGetDeviceCount(int *n)
-{
-	*n = 1;
-	return cudaSuccess;
-}
-static inline cudaError_t cudaGetLastError(void)
-{
-	return cudaSuccess;
-}
-static inline const char *cudaGetErrorString(cudaError_t)
-{
-	return "no memory";
+		emulated_run(
+			blocks, fibers, [](void *arg) { (*(decltype(run) *)arg)(); }, &run);
+	});
 }
 #endif
 

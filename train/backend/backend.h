@@ -166,8 +166,9 @@ struct wl_run {
 	/* Of several ranks (world > 1), sample i here is sample i * world + rank of the whole
 	 * batch: random numbers are those of one rank that holds all of it. */
 	int64_t rank, world;
-	/* Sums v[n] over the ranks, for batch norm over the whole batch; NULL: each for itself.
-	 * What fails in it shows in the graph's hooks. */
+	/* Sums v[n], of the backend's memory, over the ranks, in order with the work given to it, for
+	 * batch norm over the whole batch; NULL: each for itself.  What fails in it shows in the
+	 * graph's hooks. */
 	void (*sum)(void *peers, double *v, size_t n);
 	void *peers;
 	/* A backend's own, for its kernels: where seed and step are in its memory. */
@@ -203,6 +204,33 @@ struct wl_adamw_range {
 
 struct wl_picture_ops;
 
+enum { WL_WIRE_ID = 128 }; /* bytes that name a meeting of ranks */
+
+/*
+ * Exchanges between ranks whose memory is on devices (NCCL), given in the background and not waited
+ * for: what stands between begin and end is one job, which comes after all work that the backend
+ * had been given; work given after a wait comes after that job.  Every rank gives the same jobs
+ * in the same order.  A rank that is lost ends the process with WL_ERETRY's exit code: the others
+ * cannot be waited for any more.
+ */
+struct wl_wire {
+	void *impl;
+	int (*begin)(struct wl_wire *w, struct wl_err *err);
+	/* v[world * n]: rank r's part, at r * n, becomes the mean over the ranks (else the sum). */
+	int (*reduce_scatter)(struct wl_wire *w, float *v, size_t n, bool mean, struct wl_err *err);
+	/* out[world * bytes] by rank; in may stand at its place in out. */
+	int (*all_gather)(struct wl_wire *w, const void *in, void *out, size_t bytes,
+		struct wl_err *err);
+	/* Of floats, their mean; of doubles, their sum. */
+	int (*all_mean)(struct wl_wire *w, float *v, size_t n, struct wl_err *err);
+	int (*all_sum)(struct wl_wire *w, double *v, size_t n, struct wl_err *err);
+	/* The job's number. */
+	int (*end)(struct wl_wire *w, uint64_t *job, struct wl_err *err);
+	int (*wait)(struct wl_wire *w, uint64_t job, struct wl_err *err);
+	/* Accepts jobs under way: it waits for them. */
+	void (*close)(struct wl_wire *w);
+};
+
 struct wl_backend {
 	const char *name; /* "cpu", "cuda" */
 	void *impl;	  /* the backend's own state */
@@ -217,6 +245,20 @@ struct wl_backend {
 	void (*zero)(struct wl_backend *be, void *p, size_t bytes);
 	/* Zero as well, and whole pages of it take no memory until they are written again. */
 	void (*discard)(struct wl_backend *be, void *p, size_t bytes);
+
+	/* The processor cannot reach alloc's memory in place: everything goes through upload,
+	 * download and what follows. */
+	bool apart;
+	/* Host memory between which and the device's copies run at full speed (pinned); where
+	 * nothing is apart, alloc's. */
+	void *(*alloc_host)(struct wl_backend *be, size_t bytes, struct wl_err *err);
+	void (*free_host)(struct wl_backend *be, void *p);
+	/* Rows of `bytes` within the backend's memory, one every `step` bytes on each side, in order
+	 * with the work given to it; the sides do not overlap. */
+	void (*copy)(struct wl_backend *be, void *dst, size_t dst_step, const void *src,
+		size_t src_step, size_t bytes, size_t rows);
+	/* y = y + x over n floats. */
+	void (*add)(struct wl_backend *be, float *y, const float *x, int64_t n);
 
 	/* Checks the operands, chooses kernels, sets scratch_bytes. Fails with WL_EUSAGE
 	 * and a sentence on shapes or types that it cannot do. */
@@ -247,6 +289,25 @@ struct wl_backend {
 
 	/* Pictures made on the device (train/backend/pictures.h); NULL: there is no such thing. */
 	const struct wl_picture_ops *pictures;
+
+	/* --- several ranks on devices; NULL: ranks meet in the host's memory --- */
+
+	/* Rank 0 makes an id and gives it to all by other means; then all open the wire with it
+	 * (which waits for all).  timeout_s: how long a job may take, 0: for ever. */
+	int (*wire_id)(struct wl_backend *be, char id[WL_WIRE_ID], struct wl_err *err);
+	struct wl_wire *(*wire)(struct wl_backend *be, int rank, int world,
+		const char id[WL_WIRE_ID], double timeout_s, struct wl_err *err);
+
+	/* --- recordings: work that is given again as one; NULL: the backend has none --- */
+
+	/* Between record and recorded nothing is computed: operations (run with this seed and step),
+	 * copies and zeroes are kept.  recorded gives them as one piece of work, or NULL and why. */
+	int (*record)(struct wl_backend *be, uint64_t seed, uint64_t step, struct wl_err *err);
+	void *(*recorded)(struct wl_backend *be, struct wl_err *err);
+	/* Does it, with the random numbers of this seed and step. */
+	int (*replay)(struct wl_backend *be, void *recording, uint64_t seed, uint64_t step,
+		struct wl_err *err);
+	void (*forget)(struct wl_backend *be, void *recording);
 
 	void (*close)(struct wl_backend *be);
 };

@@ -80,7 +80,10 @@ static int write_one(struct visit *v, const struct wl_store_array *a, const stru
 	size_t bytes = (size_t)e->count * sizeof(float);
 
 	(void)name;
-	be->download(be, v->own, a->data + e->offset, bytes);
+	if (a->host) /* a thread may write it while the device computes */
+		memcpy(v->own, a->data + e->offset, bytes);
+	else
+		be->download(be, v->own, a->data + e->offset, bytes);
 	wl_layout_to_torch(e, v->own, v->torch);
 	return wl_safetensors_write(v->w, v->handle, v->torch, bytes, err);
 }

@@ -17,6 +17,7 @@ struct wl_store_array {
 	unsigned flags, without;
 	/* Loading keeps of the weights only what this rank owns; NULL: all. */
 	const struct wl_cut *cut;
+	bool host; /* data is a copy in the host's memory, to be saved */
 };
 
 /* Writes the arrays into one file (temporary name, sync, rename). */

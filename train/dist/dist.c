@@ -48,6 +48,8 @@ void wl_dist_close(struct wl_dist *d)
 {
 	if (!d)
 		return;
+	if (d->wire)
+		d->wire->close(d->wire);
 	wl_courier_close(d->courier);
 	for (int i = 0; i < WL_DIST_GRAPHS; i++)
 		wl_schedule_release(&d->at[i].schedule);
@@ -118,6 +120,7 @@ int wl_dist_start(struct wl_dist *d, struct wl_params *online, struct wl_params 
 	size_t piece, stats;
 
 	d->be = be;
+	WL_TRY(wl_dist_open_wire(d, err));
 	WL_ASSERT(online->sealed && online->unit == wl_cut_unit(world));
 	wl_cut_init(&d->cut, online->weights, d->config.bucket_mb << 18, wl_comm_rank(d->comm),
 		world);
@@ -137,8 +140,41 @@ int wl_dist_start(struct wl_dist *d, struct wl_params *online, struct wl_params 
 	d->n_stats = momentum ? 2 * stats : stats;
 	if (d->config.sync_bn || d->n_stats == 0)
 		return 0;
+	d->averages = true;
+	if (d->wire)
+		return 0;
 	d->stats = malloc(d->n_stats * sizeof(float));
 	return d->stats ? 0 : wl_err_nomem(err, "running statistics", d->n_stats * 4);
+}
+
+/* --- jobs --- */
+
+/* The courier does it in time; the wire is given it at once (c is NULL then). */
+static uint64_t post(struct wl_dist *d, wl_courier_fn fn, void *user, int bucket)
+{
+	struct wl_wire *w = d->wire;
+
+	if (!w)
+		return wl_courier_post(d->courier, fn, user, bucket);
+	if (!d->failed && (w->begin(w, &d->err) < 0 || fn(NULL, user, bucket, &d->err) < 0 ||
+				  w->end(w, &d->last, &d->err) < 0))
+		d->failed = true;
+	d->given = true;
+	return d->last;
+}
+
+int wl_dist_wire_wait(struct wl_dist *d, uint64_t job, struct wl_err *err)
+{
+	if (!d->failed)
+		return d->wire->wait(d->wire, job, err);
+	if (err)
+		*err = d->err;
+	return -1;
+}
+
+static int wait_for(struct wl_dist *d, uint64_t job, struct wl_err *err)
+{
+	return d->wire ? wl_dist_wire_wait(d, job, err) : wl_courier_wait(d->courier, job, err);
 }
 
 /* --- values --- */
@@ -148,7 +184,11 @@ static int gather_job(struct wl_comm *c, void *user, int64_t bucket, struct wl_e
 	struct wl_share *s = user;
 	struct wl_span b = wl_cut_bucket(&s->d->cut, (int)bucket);
 	size_t bytes = (size_t)(b.end - b.begin) / (size_t)s->d->cut.world * sizeof(float);
+	struct wl_wire *w = s->d->wire;
+	char *v = (char *)(s->params->value + b.begin);
 
+	if (w)
+		return w->all_gather(w, v + (size_t)s->d->cut.rank * bytes, v, bytes, err);
 	return wl_comm_all_gather_in_place(c, s->params->value + b.begin, bytes, err);
 }
 
@@ -156,7 +196,7 @@ static void ask(struct wl_share *s, int bucket)
 {
 	struct wl_span b = wl_cut_bucket(&s->d->cut, bucket);
 
-	s->job[bucket] = wl_courier_post(s->d->courier, gather_job, s, bucket);
+	s->job[bucket] = post(s->d, gather_job, s, bucket);
 	s->coming[bucket] = true;
 	s->d->sent += (double)(b.end - b.begin) * sizeof(float) *
 		      (1 - 1.0 / (double)s->d->cut.world);
@@ -173,7 +213,7 @@ static void come(struct wl_share *s, int bucket)
 
 static int arrived(struct wl_share *s, int bucket, struct wl_err *err)
 {
-	return s->coming[bucket] ? wl_courier_wait(s->d->courier, s->job[bucket], err) : 0;
+	return s->coming[bucket] ? wait_for(s->d, s->job[bucket], err) : 0;
 }
 
 /* Gives back the part of array that other ranks own in this bucket. */
@@ -183,6 +223,8 @@ static void discard_others(const struct wl_dist *d, struct wl_backend *be, float
 	struct wl_span b = wl_cut_bucket(&d->cut, bucket);
 	struct wl_span mine = wl_cut_piece(&d->cut, bucket, d->cut.rank);
 
+	if (be->apart)
+		return; /* a device's memory stays: giving it back would wait for all its work */
 	be->discard(be, array + b.begin, (size_t)(mine.begin - b.begin) * sizeof *array);
 	be->discard(be, array + mine.end, (size_t)(b.end - mine.end) * sizeof *array);
 }
@@ -236,7 +278,14 @@ static int reduce_job(struct wl_comm *c, void *user, int64_t bucket, struct wl_e
 	struct wl_params *p = d->online.params;
 	int64_t n = mine.end - mine.begin;
 	float by = 1.0f / (float)d->cut.world, *to = p->grad + mine.begin;
+	struct wl_wire *w = d->wire;
 
+	if (w) {
+		WL_TRY(w->reduce_scatter(w, p->grad + b.begin, (size_t)n, true, err));
+		return d->config.zero > 0 ? 0
+					  : w->all_gather(w, to, p->grad + b.begin,
+						    (size_t)n * sizeof *to, err);
+	}
 	WL_TRY(wl_comm_reduce_scatter(c, p->grad + b.begin, d->piece, (size_t)n, WL_COMM_F32,
 		err));
 	for (int64_t i = 0; i < n; i++)
@@ -261,7 +310,7 @@ static void post_reduction(struct wl_dist *d, int bucket)
 	if (!d->trains[bucket] || d->reduced[bucket])
 		return;
 	d->reduced[bucket] = true;
-	wl_courier_post(d->courier, reduce_job, d, bucket);
+	post(d, reduce_job, d, bucket);
 	d->sent += (double)(b.end - b.begin) * sizeof(float) * (1 - 1.0 / (double)d->cut.world) *
 		   (d->config.zero ? 1 : 2);
 }
@@ -272,6 +321,8 @@ int wl_dist_reduced(struct wl_dist *d, struct wl_err *err)
 	for (int b = 0; b < d->cut.n; b++)
 		post_reduction(d, b);
 	memset(d->reduced, 0, (size_t)d->cut.n);
+	if (d->wire)
+		return d->given ? wl_dist_wire_wait(d, d->last, err) : 0;
 	return wl_courier_drain(d->courier, err);
 }
 
@@ -317,8 +368,13 @@ static int after(void *user, int op, struct wl_err *err)
 static void sum_in_graph(void *user, double *v, size_t n)
 {
 	struct wl_dist *d = ((struct wl_attached *)user)->d;
+	struct wl_wire *w = d->wire;
 
-	if (!d->failed &&
+	if (w && !d->failed && (w->begin(w, &d->err) < 0 || w->all_sum(w, v, n, &d->err) < 0 ||
+				       w->end(w, &d->last, &d->err) < 0 ||
+				       w->wait(w, d->last, &d->err) < 0))
+		d->failed = true;
+	if (!w && !d->failed &&
 		wl_comm_all_reduce(d->comm, v, n, WL_COMM_F64, WL_COMM_SUM, &d->err) < 0)
 		d->failed = true;
 }

@@ -21,6 +21,10 @@
  *              and momentum weights (stages 1 to 3, around their use) come back
  *              bucket by bucket, a few ahead of the operation that needs them
  *
+ * On GPUs the same jobs go to the backend's wire (NCCL), which orders them against the work of the
+ * step by events, and nobody waits on the host.  There memory stays where it is at every stage:
+ * what stages 1 to 3 share on GPUs so far is the update's work and the exchange, not the memory.
+ *
  * Running statistics of batch norm are in no piece: with sync_bn they are equal on
  * all ranks anyway, without it they are averaged after each step.
  */
@@ -37,6 +41,7 @@ struct wl_dist_config {
 	int64_t zero;      /* 0 .. 3 */
 	bool sync_bn;      /* batch norm over all ranks' samples */
 	int64_t bucket_mb; /* size of a bucket */
+	double timeout_s;  /* of exchanges between devices; 0: for ever (comm has its own) */
 };
 
 /* For a world of more than one rank; comm is borrowed, and nobody else's until close.  WL_EUSAGE
@@ -77,6 +82,13 @@ WL_MUST_CHECK int wl_dist_updated(struct wl_dist *d, struct wl_err *err);
 WL_MUST_CHECK int wl_dist_mean_stats(struct wl_dist *d, struct wl_err *err);
 /* Gives back what this rank does not keep of both stores' values. */
 void wl_dist_shed(struct wl_dist *d);
+
+/* As wl_comm_all_gather and wl_comm_reduce_scatter (of floats; `in` is used up), between arrays of the backend's
+ * memory, in order with the work given to it. */
+WL_MUST_CHECK int wl_dist_gather(struct wl_dist *d, const void *in, size_t bytes, void *out,
+	struct wl_err *err);
+WL_MUST_CHECK int wl_dist_scatter(struct wl_dist *d, float *in, float *out, size_t n,
+	struct wl_err *err);
 
 /* A store's values, whole, into out[floats] where out is not NULL: every rank calls it. */
 WL_MUST_CHECK int wl_dist_collect(struct wl_dist *d, struct wl_params *store, float *out,

@@ -3,6 +3,53 @@
 
 #include <string.h>
 
+int wl_dist_open_wire(struct wl_dist *d, struct wl_err *err)
+{
+	struct wl_backend *be = d->be;
+	struct {
+		char id[WL_WIRE_ID];
+		int32_t made;
+	} m = {.made = 0};
+	int rank = wl_comm_rank(d->comm);
+	int ret = 0;
+
+	if (!be->wire)
+		return 0;
+	if (rank == 0)
+		ret = be->wire_id(be, m.id, err);
+	m.made = ret == 0;
+	if (wl_comm_broadcast(d->comm, &m, sizeof m, 0, ret < 0 ? NULL : err) < 0 || ret < 0)
+		return -1;
+	if (!m.made)
+		return wl_err_set(err, WL_EUSAGE, "rank 0 cannot bring the GPUs together; its own "
+			"message says why");
+	d->wire = be->wire(be, rank, wl_comm_size(d->comm), m.id, d->config.timeout_s, err);
+	return d->wire ? 0 : -1;
+}
+
+/* What a call given to the wire returns: in order, and not waited for on the host. */
+static int in_order(struct wl_dist *d, int ret, struct wl_err *err)
+{
+	struct wl_wire *w = d->wire;
+
+	if (ret < 0 || w->end(w, &d->last, err) < 0)
+		return -1;
+	return w->wait(w, d->last, err);
+}
+
+static int wire_mean_stats(struct wl_dist *d, const struct wl_params *const p[2], size_t n,
+	struct wl_err *err)
+{
+	struct wl_wire *w = d->wire;
+	int ret;
+
+	WL_TRY(w->begin(w, err));
+	ret = w->all_mean(w, p[0]->value + p[0]->weights, n, err);
+	if (ret == 0 && p[1])
+		ret = w->all_mean(w, p[1]->value + p[1]->weights, n, err);
+	return in_order(d, ret, err);
+}
+
 int wl_dist_mean_stats(struct wl_dist *d, struct wl_err *err)
 {
 	const struct wl_params *p[2] = {d->online.params, d->momentum.params};
@@ -10,8 +57,10 @@ int wl_dist_mean_stats(struct wl_dist *d, struct wl_err *err)
 	float by = 1.0f / (float)d->cut.world;
 	struct wl_backend *be = p[0]->backend;
 
-	if (!d->stats)
+	if (!d->averages)
 		return 0;
+	if (d->wire)
+		return wire_mean_stats(d, p, n, err);
 	for (int k = 0; k < 2 && p[k]; k++)
 		be->download(be, d->stats + (size_t)k * n, p[k]->value + p[k]->weights,
 			n * sizeof(float));
@@ -24,12 +73,36 @@ int wl_dist_mean_stats(struct wl_dist *d, struct wl_err *err)
 	return 0;
 }
 
+int wl_dist_gather(struct wl_dist *d, const void *in, size_t bytes, void *out, struct wl_err *err)
+{
+	struct wl_wire *w = d->wire;
+
+	if (!w)
+		return wl_comm_all_gather(d->comm, in, bytes, out, err);
+	WL_TRY(w->begin(w, err));
+	return in_order(d, w->all_gather(w, in, out, bytes, err), err);
+}
+
+int wl_dist_scatter(struct wl_dist *d, float *in, float *out, size_t n, struct wl_err *err)
+{
+	struct wl_wire *w = d->wire;
+	struct wl_backend *be = d->be;
+
+	if (!w)
+		return wl_comm_reduce_scatter(d->comm, in, out, n, WL_COMM_F32, err);
+	WL_TRY(w->begin(w, err));
+	WL_TRY(in_order(d, w->reduce_scatter(w, in, n, false, err), err));
+	be->copy(be, out, 0, in + (size_t)d->cut.rank * n, 0, n * sizeof *out, 1);
+	return 0;
+}
+
 int wl_dist_collect(struct wl_dist *d, struct wl_params *store, float *out, struct wl_err *err)
 {
 	struct wl_share *s = store == d->momentum.params ? &d->momentum : &d->online;
 	struct wl_backend *be = store->backend;
 
-	WL_TRY(wl_courier_drain(d->courier, err));
+	if (!d->wire)
+		WL_TRY(wl_courier_drain(d->courier, err));
 	for (int b = 0; b < d->cut.n; b++) {
 		struct wl_span at = wl_cut_bucket(&d->cut, b);
 

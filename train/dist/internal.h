@@ -31,13 +31,17 @@ struct wl_attached {
 struct wl_dist {
 	struct wl_courier *courier;
 	struct wl_comm *comm; /* through the courier */
+	struct wl_wire *wire; /* where stores are on devices; NULL: the courier does all */
+	uint64_t last;        /* job given to the wire */
+	bool given;           /* one was */
 	struct wl_dist_config config;
 	struct wl_backend *be; /* of the stores; borrowed */
 	struct wl_cut cut;
 	struct wl_share online, momentum;
 	struct wl_attached at[WL_DIST_GRAPHS];
 	float *piece; /* what a reduction gives; one piece of a bucket */
-	float *stats; /* running statistics of both stores; NULL: not averaged */
+	bool averages; /* running statistics, after each step */
+	float *stats;  /* of both stores, on the way to the other ranks */
 	size_t n_stats;
 	bool *trains; /* [n] the bucket holds something trainable */
 	bool *reduced; /* [n] in this step */
@@ -45,6 +49,11 @@ struct wl_dist {
 	struct wl_err err; /* of a sum inside an operation */
 	double sent;
 };
+
+/* Work given to the backend from now on comes after this job of the wire. */
+int wl_dist_wire_wait(struct wl_dist *d, uint64_t job, struct wl_err *err);
+/* The ranks' devices meet, where the backend is one that meets by itself. */
+int wl_dist_open_wire(struct wl_dist *d, struct wl_err *err);
 
 /* One bucket of a store comes (and is waited for), and goes again where it does not stay. */
 int wl_share_hold(struct wl_share *s, int bucket, struct wl_err *err);

@@ -10,8 +10,6 @@
  */
 #include "train/moco/internal.h"
 
-#include <stdlib.h>
-#include <string.h>
 
 /* Both losses: each modality's queries of this rank against all keys of the other. */
 static void build_losses(struct wl_moco *m)
@@ -47,8 +45,7 @@ static void build_losses(struct wl_moco *m)
 
 int wl_clip_init(struct wl_moco *m, struct wl_err *err)
 {
-	struct wl_graph_options opts = {.train = true};
-	size_t all = (size_t)m->batch * (size_t)wl_comm_size(m->config.comm);
+	struct wl_graph_options opts = {.train = true, .no_wait = true};
 	struct wl_shape part = WL_SHAPE(m->part, m->dim);
 
 	wl_g_seed(m->query, m->image, wl_g_external(m->query, "image_grad", WL_F32, part));
@@ -57,10 +54,6 @@ int wl_clip_init(struct wl_moco *m, struct wl_err *err)
 	if (!m->loss)
 		return -1;
 	build_losses(m);
-	/* All ranks', and a copy of this one's to gather from. */
-	m->row_ids = calloc(all + (size_t)m->batch, WL_QUEUE_IDS * sizeof *m->row_ids);
-	if (!m->row_ids)
-		return wl_err_nomem(err, "a batch's identities", all * 16);
 	return 0;
 }
 
@@ -68,13 +61,18 @@ int wl_clip_start(struct wl_moco *m, struct wl_err *err)
 {
 	struct wl_backend *be = m->online->backend;
 	size_t own = (size_t)(m->batch * m->dim), at = own * (size_t)wl_comm_rank(m->config.comm);
-	size_t all = own * (size_t)wl_comm_size(m->config.comm) * sizeof(float);
+	size_t world = (size_t)wl_comm_size(m->config.comm), bytes = own * sizeof(float);
+	const struct wl_moco_room v[] = {
+		{(void **)&m->image_keys, world * bytes},
+		{(void **)&m->text_keys, world * bytes},
+		{(void **)&m->image_grad, bytes},
+		{(void **)&m->text_grad, bytes},
+		/* all ranks', and this one's to gather from */
+		{(void **)&m->row_ids,
+			(world + 1) * (size_t)m->batch * WL_QUEUE_IDS * sizeof *m->row_ids},
+	};
 
-	if (!(m->image_keys = be->alloc(be, all, err)) ||
-		!(m->text_keys = be->alloc(be, all, err)) ||
-		!(m->image_grad = be->alloc(be, own * sizeof(float), err)) ||
-		!(m->text_grad = be->alloc(be, own * sizeof(float), err)))
-		return -1;
+	WL_TRY(wl_moco_alloc(m, v, sizeof v / sizeof *v, err));
 	WL_TRY(wl_graph_compile(m->loss, be, err));
 	wl_graph_bind(m->loss, wl_graph_find(m->loss, "row_ids"), m->row_ids);
 	wl_graph_bind(m->loss, wl_graph_find(m->loss, "image_all"), m->image_keys);
@@ -97,8 +95,10 @@ static int embed(struct wl_moco *m, const struct wl_moco_batch *b, int64_t p, ui
 
 	wl_moco_fill(m, b, p);
 	WL_TRY(wl_graph_forward(m->query, seed, step, err));
-	be->upload(be, m->image_keys + at, wl_graph_data(m->query, m->image), n * sizeof(float));
-	be->upload(be, m->text_keys + at, wl_graph_data(m->query, m->text), n * sizeof(float));
+	be->copy(be, m->image_keys + at, 0, wl_graph_data(m->query, m->image), 0,
+		n * sizeof(float), 1);
+	be->copy(be, m->text_keys + at, 0, wl_graph_data(m->query, m->text), 0,
+		n * sizeof(float), 1);
 	return 0;
 }
 
@@ -106,35 +106,45 @@ static int embed(struct wl_moco *m, const struct wl_moco_batch *b, int64_t p, ui
  * collective wants its input apart from its output. */
 static int gather(struct wl_moco *m, struct wl_err *err)
 {
-	struct wl_comm *c = m->config.comm;
-	size_t rank = (size_t)wl_comm_rank(c), n = (size_t)(m->batch * m->dim);
-	size_t ids = (size_t)m->batch * WL_QUEUE_IDS;
-	int64_t *own = m->row_ids + ids * (size_t)wl_comm_size(c);
+	struct wl_backend *be = m->online->backend;
+	size_t rank = (size_t)wl_comm_rank(m->config.comm), n = (size_t)(m->batch * m->dim);
+	size_t ids = (size_t)m->batch * WL_QUEUE_IDS, bytes = n * sizeof(float);
+	int64_t *own = m->row_ids + ids * (size_t)wl_comm_size(m->config.comm);
 
-	if (wl_comm_size(c) == 1)
+	if (wl_comm_size(m->config.comm) == 1)
 		return 0;
-	memcpy(m->image_grad, m->image_keys + rank * n, n * sizeof(float));
-	memcpy(m->text_grad, m->text_keys + rank * n, n * sizeof(float));
-	memcpy(own, m->row_ids + rank * ids, ids * sizeof *own);
-	WL_TRY(wl_comm_all_gather(c, m->image_grad, n * sizeof(float), m->image_keys, err));
-	WL_TRY(wl_comm_all_gather(c, m->text_grad, n * sizeof(float), m->text_keys, err));
-	return wl_comm_all_gather(c, own, ids * sizeof *own, m->row_ids, err);
+	be->copy(be, m->image_grad, 0, m->image_keys + rank * n, 0, bytes, 1);
+	be->copy(be, m->text_grad, 0, m->text_keys + rank * n, 0, bytes, 1);
+	be->copy(be, own, 0, m->row_ids + rank * ids, 0, ids * sizeof *own, 1);
+	WL_TRY(wl_moco_gather(m, m->image_grad, bytes, m->image_keys, err));
+	WL_TRY(wl_moco_gather(m, m->text_grad, bytes, m->text_keys, err));
+	return wl_moco_gather(m, own, ids * sizeof *own, m->row_ids, err);
+}
+
+/* The sum over the ranks of what their losses say of this rank's embeddings as keys. */
+static int scatter(struct wl_moco *m, float *key, float *to, struct wl_err *err)
+{
+	size_t n = (size_t)(m->batch * m->dim);
+
+	return m->config.dist ? wl_dist_scatter(m->config.dist, key, to, n, err)
+			      : wl_comm_reduce_scatter(m->config.comm, key, to, n, WL_COMM_F32, err);
 }
 
 /* The gradient by this rank's embeddings: as queries here, as keys everywhere. */
 static int gradient_of(struct wl_moco *m, bool text, struct wl_err *err)
 {
-	struct wl_comm *c = m->config.comm;
-	size_t n = (size_t)(m->batch * m->dim), i;
+	struct wl_backend *be = m->online->backend;
 	float *to = text ? m->text_grad : m->image_grad;
 	const float *query = wl_graph_grad(m->loss,
 		wl_graph_find(m->loss, text ? "text_query" : "image_query"));
-	const float *key = wl_graph_grad(m->loss,
+	float *key = wl_graph_grad(m->loss,
 		wl_graph_find(m->loss, text ? "text_all" : "image_all"));
 
-	WL_TRY(wl_comm_reduce_scatter(c, key, to, n, WL_COMM_F32, err));
-	for (i = 0; i < n; i++)
-		to[i] += query[i];
+	if (wl_comm_size(m->config.comm) == 1)
+		be->copy(be, to, 0, key, 0, (size_t)(m->batch * m->dim) * sizeof *to, 1);
+	else
+		WL_TRY(scatter(m, key, to, err));
+	be->add(be, to, query, m->batch * m->dim);
 	return 0;
 }
 
@@ -169,7 +179,8 @@ int wl_clip_step(struct wl_moco *m, const struct wl_moco_batch *b, uint64_t seed
 			wl_dist_reduce(m->config.dist, p == parts - 1);
 		WL_TRY(wl_graph_backward(m->query, err));
 	}
-	wl_moco_add_result(m, m->loss, 1, out);
+	wl_moco_score(m, m->loss, 0);
+	WL_TRY(wl_moco_read_scores(m, 1, out, err));
 	out->loss = 0.5 * (out->loss_i2t + out->loss_t2i);
 	return 0;
 }

@@ -8,11 +8,23 @@
 wl_tid wl_moco_scale_param(struct wl_graph *g, const struct wl_moco_config *c);
 /* Part p of the batch into the query graph's inputs. */
 void wl_moco_fill(struct wl_moco *m, const struct wl_moco_batch *b, int64_t p);
-/* The batch's identities [batch,2], none of them 0. */
-void wl_moco_fill_ids(const struct wl_moco *m, const struct wl_moco_batch *b, int64_t *ids);
-/* Adds the losses and accuracies that lie in g, weighted. */
-void wl_moco_add_result(const struct wl_moco *m, struct wl_graph *g, double weight,
-	struct wl_moco_result *r);
+/* The batch's identities [batch,2], none of them 0, into ids of the backend's memory. */
+void wl_moco_fill_ids(struct wl_moco *m, const struct wl_moco_batch *b, int64_t *ids);
+/* Puts the losses and accuracies that lie in g aside, as those of part p. */
+void wl_moco_score(const struct wl_moco *m, struct wl_graph *g, int64_t p);
+/* The mean of the first `parts` of them. */
+WL_MUST_CHECK int wl_moco_read_scores(const struct wl_moco *m, int64_t parts,
+	struct wl_moco_result *r, struct wl_err *err);
+/* `bytes` from each rank, by rank, into `to`, both backend memory that does not overlap. */
+WL_MUST_CHECK int wl_moco_gather(const struct wl_moco *m, const void *from, size_t bytes, void *to,
+	struct wl_err *err);
+/* Allocates n arrays of these bytes into *at; those of 0 bytes are left NULL. */
+struct wl_moco_room {
+	void **at;
+	size_t bytes;
+};
+WL_MUST_CHECK int wl_moco_alloc(const struct wl_moco *m, const struct wl_moco_room *v, size_t n,
+	struct wl_err *err);
 
 /* CLIP's parts of init (after the query graph's towers), start (after its compile) and step. */
 WL_MUST_CHECK int wl_clip_init(struct wl_moco *m, struct wl_err *err);

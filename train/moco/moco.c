@@ -183,18 +183,6 @@ static int init_moco(struct wl_moco *m, const struct wl_towers *towers,
 	if (!m->key)
 		return -1;
 	build_key(m, towers);
-	m->row_ids = calloc((size_t)m->batch, WL_QUEUE_IDS * sizeof *m->row_ids);
-	if (!m->row_ids)
-		return wl_err_nomem(err, "a batch's identities", (size_t)m->batch * 16);
-	if (wl_comm_size(m->config.comm) > 1) {
-		size_t all = (size_t)m->batch * (size_t)wl_comm_size(m->config.comm);
-
-		m->peer_image = malloc(all * d * sizeof *m->peer_image);
-		m->peer_text = malloc(all * d * sizeof *m->peer_text);
-		m->peer_ids = malloc(all * WL_QUEUE_IDS * sizeof *m->peer_ids);
-		if (!m->peer_image || !m->peer_text || !m->peer_ids)
-			return wl_err_nomem(err, "the keys of all ranks", 2 * all * d * 4);
-	}
 	/* Streams of their own, so that the two queues start different. */
 	WL_TRY(wl_queue_init(&m->image_queue, k, d, seed * 2 + 1, err));
 	return wl_queue_init(&m->text_queue, k, d, seed * 2 + 2, err);
@@ -210,7 +198,7 @@ int wl_moco_init(struct wl_moco *m, const struct wl_towers *towers,
 	uint64_t seed, struct wl_err *err)
 {
 	struct wl_graph_options opts = {.train = true, .compute_dtype = config->compute_dtype,
-		.recompute = config->recompute};
+		.recompute = config->recompute, .no_wait = true};
 	int ret = -1;
 
 	*m = (struct wl_moco){.config = *config, .online = online, .batch = batch};
@@ -223,8 +211,12 @@ int wl_moco_init(struct wl_moco *m, const struct wl_towers *towers,
 	if (!m->query)
 		goto out;
 	build_towers(m, towers);
-	ret = wl_moco_has_keys(m) ? init_moco(m, towers, &opts, seed, err)
-				  : wl_clip_init(m, err);
+	m->host_ids = calloc((size_t)m->batch, WL_QUEUE_IDS * sizeof *m->host_ids);
+	if (!m->host_ids)
+		wl_err_nomem(err, "a batch's identities", (size_t)m->batch * 16);
+	else
+		ret = wl_moco_has_keys(m) ? init_moco(m, towers, &opts, seed, err)
+					  : wl_clip_init(m, err);
 out:
 	if (ret < 0)
 		wl_moco_release(m);
@@ -254,59 +246,82 @@ static void bind_all(struct wl_moco *m)
 		all_negatives(m) ? m->peer_text : wl_graph_data(k, m->text_key));
 }
 
-/* Copies every buffer of both stores to m->stats or, with `back`, from there; nothing unless
- * `copy`.  Returns the number of floats. */
-static size_t copy_stats(struct wl_moco *m, bool copy, bool back)
+/* The buffers of both stores to m->stats or, with `back`, from there: they stand together, after
+ * the weights. */
+static void copy_stats(struct wl_moco *m, bool back)
 {
 	struct wl_params *stores[2] = {m->online, &m->momentum};
 	struct wl_backend *be = m->online->backend;
-	size_t at = 0, bytes;
-	int s, i;
+	int64_t n = m->online->floats - m->online->weights;
 
-	for (s = 0; s < (wl_moco_has_keys(m) ? 2 : 1); s++)
-		for (i = 0; i < stores[s]->n; i++) {
-			const struct wl_param *e = &stores[s]->item[i];
+	for (int s = 0; s < (wl_moco_has_keys(m) ? 2 : 1); s++) {
+		float *here = stores[s]->value + stores[s]->weights, *there = m->stats + s * n;
 
-			if (!(e->flags & WL_PARAM_BUFFER))
-				continue;
-			bytes = (size_t)e->count * sizeof(float);
-			if (copy && back)
-				be->upload(be, stores[s]->value + e->offset, m->stats + at, bytes);
-			else if (copy)
-				be->download(be, m->stats + at, stores[s]->value + e->offset,
-					bytes);
-			at += (size_t)e->count;
-		}
-	return at;
+		be->copy(be, back ? here : there, 0, back ? there : here, 0,
+			(size_t)n * sizeof(float), 1);
+	}
 }
 
 void wl_moco_undo_stats(struct wl_moco *m)
 {
-	copy_stats(m, true, true);
+	copy_stats(m, true);
+}
+
+int wl_moco_alloc(const struct wl_moco *m, const struct wl_moco_room *v, size_t n,
+	struct wl_err *err)
+{
+	struct wl_backend *be = m->online->backend;
+
+	for (size_t i = 0; i < n; i++)
+		if (v[i].bytes && !(*v[i].at = be->alloc(be, v[i].bytes, err)))
+			return -1;
+	return 0;
+}
+
+/* MoCo's own memory. */
+static int make_room(struct wl_moco *m, struct wl_err *err)
+{
+	size_t row = (size_t)m->dim * sizeof(float), id = WL_QUEUE_IDS * sizeof *m->row_ids;
+	size_t n = (size_t)m->batch, world = (size_t)wl_comm_size(m->config.comm);
+	size_t all = world > 1 ? n * world : 0;
+	const struct wl_moco_room v[] = {
+		{(void **)&m->row_ids, n * id},
+		{(void **)&m->image_keys, n * row},
+		{(void **)&m->text_keys, n * row},
+		{(void **)&m->peer_image, all * row},
+		{(void **)&m->peer_text, all * row},
+		{(void **)&m->mixed, all * row},
+		{(void **)&m->peer_ids, all * id},
+		{(void **)&m->mixed_ids, all * id},
+	};
+
+	return wl_moco_alloc(m, v, sizeof v / sizeof *v, err);
 }
 
 int wl_moco_start(struct wl_moco *m, struct wl_err *err)
 {
 	struct wl_backend *be = m->online->backend;
-	size_t rows = (size_t)m->batch * (size_t)m->dim * sizeof(float), bytes;
+	size_t stats = (size_t)(m->online->floats - m->online->weights) * sizeof(float);
+	const struct wl_moco_room v[] = {
+		{(void **)&m->stats, stats * (wl_moco_has_keys(m) ? 2 : 1)},
+		{(void **)&m->scores, (size_t)m->config.accumulate * 4 * sizeof(float)},
+	};
 
 	if (wl_moco_has_keys(m))
 		WL_TRY(wl_params_seal(&m->momentum, be, false, err));
-	bytes = copy_stats(m, false, false) * sizeof(float);
-	m->stats = malloc(bytes + 1);
-	if (!m->stats)
-		return wl_err_nomem(err, "running statistics", bytes);
+	WL_TRY(wl_moco_alloc(m, v, sizeof v / sizeof *v, err));
 	wl_graph_store_for(m->query, be);
 	WL_TRY(wl_graph_compile(m->query, be, err));
 	if (!wl_moco_has_keys(m))
 		return wl_clip_start(m, err);
 	wl_graph_store_for(m->key, be);
 	WL_TRY(wl_graph_compile(m->key, be, err));
-	m->image_keys = be->alloc(be, rows, err);
-	m->text_keys = m->image_keys ? be->alloc(be, rows, err) : NULL;
-	if (!m->text_keys)
-		return -1;
+	WL_TRY(make_room(m, err));
+	WL_TRY(wl_queue_move(&m->image_queue, be, err));
+	WL_TRY(wl_queue_move(&m->text_queue, be, err));
 	bind_all(m);
+	wl_graph_record(m->key, m->config.record);
+	wl_graph_record(m->query, m->config.record && m->config.accumulate == 1);
 	return 0;
 }
 
@@ -338,7 +353,8 @@ static void copy_part(struct wl_moco *m, int64_t at, int64_t n)
 {
 	struct wl_backend *be = m->online->backend;
 
-	be->upload(be, m->momentum.value + at, m->online->value + at, (size_t)n * sizeof(float));
+	be->copy(be, m->momentum.value + at, 0, m->online->value + at, 0,
+		(size_t)n * sizeof(float), 1);
 }
 
 static void average_part(struct wl_moco *m, int64_t at, int64_t n)
@@ -361,9 +377,9 @@ void wl_moco_copy(struct wl_moco *m)
 		return;
 	}
 	each_owned(m, copy_part);
-	be->upload(be, m->momentum.value + m->momentum.weights,
-		m->online->value + m->online->weights,
-		(size_t)(m->online->floats - m->online->weights) * sizeof(float));
+	be->copy(be, m->momentum.value + m->momentum.weights, 0,
+		m->online->value + m->online->weights, 0,
+		(size_t)(m->online->floats - m->online->weights) * sizeof(float), 1);
 }
 
 double wl_moco_tau(const struct wl_moco *m)
@@ -381,16 +397,12 @@ void wl_moco_clamp_tau(struct wl_moco *m)
 
 void wl_moco_release(struct wl_moco *m)
 {
-	float *owned[4];
-	size_t i;
-
 	if (!m)
 		return;
-	owned[0] = m->image_keys;
-	owned[1] = m->text_keys;
-	owned[2] = m->image_grad;
-	owned[3] = m->text_grad;
-	for (i = 0; i < 4; i++)
+	void *owned[] = {m->image_keys, m->text_keys, m->image_grad, m->text_grad, m->peer_image,
+		m->peer_text, m->mixed, m->row_ids, m->peer_ids, m->mixed_ids, m->stats, m->scores};
+
+	for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
 		if (owned[i])
 			m->online->backend->free_mem(m->online->backend, owned[i]);
 	wl_graph_free(m->key);
@@ -399,11 +411,7 @@ void wl_moco_release(struct wl_moco *m)
 	wl_params_release(&m->momentum);
 	wl_queue_release(&m->image_queue);
 	wl_queue_release(&m->text_queue);
-	free(m->row_ids);
-	free(m->peer_image);
-	free(m->peer_text);
-	free(m->peer_ids);
-	free(m->stats);
+	free(m->host_ids);
 	*m = (struct wl_moco){0};
 }
 
@@ -426,41 +434,59 @@ void wl_moco_fill(struct wl_moco *m, const struct wl_moco_batch *b, int64_t p)
 	fill(m, m->text_mask, b->text_mask, sizeof *b->text_mask, p);
 }
 
-void wl_moco_fill_ids(const struct wl_moco *m, const struct wl_moco_batch *b, int64_t *ids)
+void wl_moco_fill_ids(struct wl_moco *m, const struct wl_moco_batch *b, int64_t *ids)
 {
-	int64_t i;
+	struct wl_backend *be = m->online->backend;
+	int64_t *v = m->host_ids, i;
 
 	for (i = 0; i < m->batch; i++) { /* 0 means nobody */
-		ids[2 * i] = b->pair_ids[i] ? b->pair_ids[i] : 1;
-		ids[2 * i + 1] = b->text_hash[i] ? (int64_t)b->text_hash[i] : 1;
+		v[2 * i] = b->pair_ids[i] ? b->pair_ids[i] : 1;
+		v[2 * i + 1] = b->text_hash[i] ? (int64_t)b->text_hash[i] : 1;
 	}
+	be->upload(be, ids, v, (size_t)m->batch * WL_QUEUE_IDS * sizeof *ids);
 }
 
-void wl_moco_add_result(const struct wl_moco *m, struct wl_graph *g, double weight,
-	struct wl_moco_result *r)
+void wl_moco_score(const struct wl_moco *m, struct wl_graph *g, int64_t p)
 {
 	const wl_tid from[4] = {m->loss_of[0], m->loss_of[1], m->accuracy[0], m->accuracy[1]};
+	struct wl_backend *be = m->online->backend;
+
+	for (int i = 0; i < 4; i++)
+		be->copy(be, m->scores + 4 * p + i, 0, wl_graph_data(g, from[i]), 0,
+			sizeof *m->scores, 1);
+}
+
+int wl_moco_read_scores(const struct wl_moco *m, int64_t parts, struct wl_moco_result *r,
+	struct wl_err *err)
+{
 	double *to[4] = {&r->loss_i2t, &r->loss_t2i, &r->acc_i2t, &r->acc_t2i};
 	struct wl_backend *be = m->online->backend;
-	float v;
-	int i;
+	float v[4];
 
-	for (i = 0; i < 4; i++) {
-		be->download(be, &v, wl_graph_data(g, from[i]), sizeof v);
-		*to[i] += weight * (double)v;
+	for (int64_t p = 0; p < parts; p++) {
+		be->download(be, v, m->scores + 4 * p, sizeof v);
+		for (int i = 0; i < 4; i++)
+			*to[i] += 1 / (double)parts * (double)v[i];
 	}
+	return be->sync(be, err);
+}
+
+int wl_moco_gather(const struct wl_moco *m, const void *from, size_t bytes, void *to,
+	struct wl_err *err)
+{
+	return m->config.dist ? wl_dist_gather(m->config.dist, from, bytes, to, err)
+			      : wl_comm_all_gather(m->config.comm, from, bytes, to, err);
 }
 
 /* Keys and identities of all ranks. */
 static int gather_keys(struct wl_moco *m, struct wl_err *err)
 {
-	struct wl_comm *c = m->config.comm;
 	size_t keys = (size_t)(m->batch * m->dim) * sizeof(float);
 
-	WL_TRY(wl_comm_all_gather(c, m->row_ids,
+	WL_TRY(wl_moco_gather(m, m->row_ids,
 		(size_t)m->batch * WL_QUEUE_IDS * sizeof *m->row_ids, m->peer_ids, err));
-	WL_TRY(wl_comm_all_gather(c, m->image_keys, keys, m->peer_image, err));
-	return wl_comm_all_gather(c, m->text_keys, keys, m->peer_text, err);
+	WL_TRY(wl_moco_gather(m, m->image_keys, keys, m->peer_image, err));
+	return wl_moco_gather(m, m->text_keys, keys, m->peer_text, err);
 }
 
 /* A part's keys, then its losses and gradients. */
@@ -472,10 +498,10 @@ static int step_part(struct wl_moco *m, const struct wl_moco_batch *b, int64_t p
 
 	wl_moco_fill(m, b, p);
 	WL_TRY(wl_graph_run(m->key, seed, step, err));
-	be->upload(be, m->image_keys + (size_t)p * n, wl_graph_data(m->key, m->image_key),
-		n * sizeof(float));
-	be->upload(be, m->text_keys + (size_t)p * n, wl_graph_data(m->key, m->text_key),
-		n * sizeof(float));
+	be->copy(be, m->image_keys + (size_t)p * n, 0, wl_graph_data(m->key, m->image_key), 0,
+		n * sizeof(float), 1);
+	be->copy(be, m->text_keys + (size_t)p * n, 0, wl_graph_data(m->key, m->text_key), 0,
+		n * sizeof(float), 1);
 	if (all_negatives(m))
 		WL_TRY(gather_keys(m, err));
 	if (m->config.accumulate > 1)
@@ -499,8 +525,9 @@ static int moco_step(struct wl_moco *m, const struct wl_moco_batch *b, uint64_t 
 		if (m->config.dist)
 			wl_dist_reduce(m->config.dist, p == parts - 1);
 		WL_TRY(step_part(m, b, p, seed, step * (uint64_t)parts + (uint64_t)p, err));
-		wl_moco_add_result(m, m->query, 1 / (double)parts, out);
+		wl_moco_score(m, m->query, p);
 	}
+	WL_TRY(wl_moco_read_scores(m, parts, out, err));
 	out->loss = out->loss_i2t + out->loss_t2i;
 	return 0;
 }
@@ -509,20 +536,28 @@ int wl_moco_step(struct wl_moco *m, const struct wl_moco_batch *b, uint64_t seed
 	uint64_t step, struct wl_moco_result *out, struct wl_err *err)
 {
 	*out = (struct wl_moco_result){0};
-	copy_stats(m, true, false);
+	copy_stats(m, false);
 	return wl_moco_has_keys(m) ? moco_step(m, b, seed, step, out, err)
 				   : wl_clip_step(m, b, seed, step, out, err);
 }
 
-/* Keys of all ranks into one queue, in the order of one rank that holds the whole batch. */
+/* Rows by rank become rows in the order of one rank that holds the whole batch: sample i of rank r
+ * is sample i * world + r of all. */
+static void mix(const struct wl_moco *m, void *to, const void *from, size_t row)
+{
+	struct wl_backend *be = m->online->backend;
+	size_t n = (size_t)m->batch, world = (size_t)wl_comm_size(m->config.comm);
+
+	for (size_t r = 0; r < world; r++)
+		be->copy(be, (char *)to + r * row, world * row, (const char *)from + r * n * row,
+			row, row, n);
+}
+
 static void push_all(const struct wl_moco *m, struct wl_queue *q, const float *keys)
 {
-	size_t n = (size_t)m->batch, world = (size_t)wl_comm_size(m->config.comm), i, r;
-
-	for (i = 0; i < n; i++) /* sample i of rank r is sample i * world + r of all */
-		for (r = 0; r < world; r++)
-			wl_queue_push(q, keys + (r * n + i) * q->dim,
-				m->peer_ids + (r * n + i) * WL_QUEUE_IDS, 1);
+	mix(m, m->mixed, keys, (size_t)m->dim * sizeof *keys);
+	wl_queue_push(q, m->mixed, m->mixed_ids,
+		(size_t)m->batch * (size_t)wl_comm_size(m->config.comm));
 }
 
 int wl_moco_push(struct wl_moco *m, struct wl_err *err)
@@ -534,6 +569,7 @@ int wl_moco_push(struct wl_moco *m, struct wl_err *err)
 	if (m->peer_ids) {
 		if (!all_negatives(m)) /* else they were gathered before the losses */
 			WL_TRY(gather_keys(m, err));
+		mix(m, m->mixed_ids, m->peer_ids, WL_QUEUE_IDS * sizeof *m->peer_ids);
 		push_all(m, &m->image_queue, m->peer_image);
 		push_all(m, &m->text_queue, m->peer_text);
 		return 0;

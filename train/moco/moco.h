@@ -75,6 +75,7 @@ struct wl_moco_config {
 	                        * its positives too (the published code's "multi-label"); 0: none */
 	enum wl_dtype compute_dtype;
 	bool recompute;        /* see wl_graph_options */
+	bool record;           /* see wl_graph_record */
 	/* The ranks that share a step, borrowed, NULL: alone.  With dist (whose comm it then is)
 	 * the stores are shared out; the caller starts it after wl_moco_start. */
 	struct wl_comm *comm;
@@ -103,16 +104,19 @@ struct wl_moco {
 	bool followed;               /* the momentum weights are those of the next step already */
 	int64_t batch, part;         /* pairs of a step on this rank, and of a graph */
 	int64_t dim;                 /* D */
-	int64_t *row_ids;            /* [batch,2], owned; CLIP: [ranks * batch,2], all ranks' */
-	/* Backend memory, owned.  MoCo: the keys of the last step.  CLIP: the embeddings of all
-	 * ranks, [ranks * batch, D], this rank's at rank * batch, then their gradients. */
+	int64_t *host_ids;           /* [batch,2] of this rank's batch, owned */
+	/* The rest, is backend memory, owned. */
+	int64_t *row_ids;            /* [batch,2]; CLIP: [ranks * batch,2], all ranks' */
+	/* MoCo: the keys of the last step.  CLIP: the embeddings of all ranks, [ranks * batch, D],
+	 * this rank's at rank * batch, then their gradients. */
 	float *image_keys, *text_keys; /* [batch,D] */
 	float *image_grad, *text_grad;
 	/* MoCo on several ranks: keys of all, [ranks * batch, D], and identities,
-	 * [ranks * batch, 2], by rank; owned. */
-	float *peer_image, *peer_text;
-	int64_t *peer_ids;
-	float *stats;                /* running statistics of both stores before the step, owned */
+	 * [ranks * batch, 2], by rank; mixed: one array of them in the order of the whole batch. */
+	float *peer_image, *peer_text, *mixed;
+	int64_t *peer_ids, *mixed_ids;
+	float *stats;                /* running statistics of both stores before the step */
+	float *scores;               /* [accumulate,4] losses and accuracies of the step */
 	/* tensors of the query graph (losses with CLIP: of the loss graph), then of the key
 	 * graph */
 	wl_tid images, boxes, region_mask, ids, text_mask, image, text;

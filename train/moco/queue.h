@@ -15,9 +15,7 @@
 #ifndef WL_TRAIN_MOCO_QUEUE_H
 #define WL_TRAIN_MOCO_QUEUE_H
 
-#include "ops/err.h"
-
-#include <stdint.h>
+#include "train/backend/backend.h"
 
 enum { WL_QUEUE_IDS = 2 }; /* identities a row: pair, caption */
 
@@ -26,6 +24,7 @@ struct wl_queue {
 	float *keys;      /* [K,D], unit rows, owned */
 	int64_t *ids;     /* [K,2] pair and caption, 0 where nothing was written; owned */
 	size_t next;      /* the row that the next key overwrites */
+	struct wl_backend *be; /* whose memory keys and ids are in; NULL: the host's */
 };
 
 /* The largest useful K: no larger than asked, nor than the number of training pairs less one
@@ -37,13 +36,20 @@ size_t wl_queue_clamp(size_t asked, size_t pairs, size_t batch);
 WL_MUST_CHECK int wl_queue_init(struct wl_queue *q, size_t size, size_t dim, uint64_t seed,
 	struct wl_err *err);
 void wl_queue_release(struct wl_queue *q);
+/* Where the backend's memory is apart, keys and ids move there; elsewhere nothing happens. */
+WL_MUST_CHECK int wl_queue_move(struct wl_queue *q, struct wl_backend *be, struct wl_err *err);
 
 /* Writes n keys [n,D] and their identities [n,2] (never 0) from `next` on, wrapping as often
- * as needed: with n > K the last K stay. */
+ * as needed: with n > K the last K stay.  All are in the queue's memory. */
 void wl_queue_push(struct wl_queue *q, const float *keys, const int64_t *ids, size_t n);
 
-/* Copies keys to or from the published layout [D,K]. */
+/* Copies keys to or from the published layout [D,K], of a queue in the host's memory. */
 void wl_queue_to_torch(const struct wl_queue *q, float *dk);
 void wl_queue_from_torch(struct wl_queue *q, const float *dk);
+
+/* `to`, in the host's memory (zeroed before its first use), becomes equal to `from`; and back. */
+WL_MUST_CHECK int wl_queue_take(struct wl_queue *to, const struct wl_queue *from,
+	struct wl_err *err);
+void wl_queue_put(struct wl_queue *to, const struct wl_queue *from);
 
 #endif

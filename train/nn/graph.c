@@ -1,6 +1,8 @@
 /* A graph's life: making, compiling, running, asking. */
 #include "train/nn/internal.h"
 
+#include "ops/log.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -31,6 +33,8 @@ void wl_graph_free(struct wl_graph *g)
 {
 	if (!g)
 		return;
+	if (g->be)
+		wl_graph_record(g, false);
 	for (int i = 0; g->be && i < g->n_ops; i++)
 		g->be->release_op(g->be, &g->op[i].op);
 	if (g->be) {
@@ -131,9 +135,14 @@ float *wl_graph_grad(struct wl_graph *g, wl_tid t)
 	return lasting && root->grad > 0 ? g->node[root->grad].t.data : NULL;
 }
 
+static void forget(struct wl_graph *g);
+
 void wl_graph_bind(struct wl_graph *g, wl_tid t, void *data)
 {
 	WL_ASSERT(t > 0 && t < g->n && g->node[t].kind == NODE_EXTERNAL);
+	if (g->node[t].t.data == data)
+		return;
+	forget(g); /* recordings hold pointers */
 	g->node[t].t.data = data;
 	for (wl_tid v = 1; v < g->n; v++)
 		if (g->node[v].kind == NODE_VIEW && g->node[v].root == t)
@@ -276,6 +285,78 @@ static int check_ready(const struct wl_graph *g, struct wl_err *err)
 	return 0;
 }
 
+/* --- recordings --- */
+
+static void forget(struct wl_graph *g)
+{
+	for (int i = 0; i < 2; i++) {
+		if (g->recording[i])
+			g->be->forget(g->be, g->recording[i]);
+		g->recording[i] = NULL;
+		g->ran[i] = false;
+	}
+}
+
+void wl_graph_record(struct wl_graph *g, bool yes)
+{
+	g->record = yes;
+	if (!yes && g->be)
+		forget(g);
+}
+
+/* The half's operations are kept by the backend; false: it cannot, and is not asked again. */
+static bool make_recording(struct wl_graph *g, int half, int from, int to)
+{
+	struct wl_err why = {0};
+	double spent[WL_SECTIONS], flops[WL_SECTIONS];
+	int ret;
+
+	memcpy(spent, g->spent_s, sizeof spent);
+	memcpy(flops, g->spent_flops, sizeof flops);
+	ret = g->be->record(g->be, g->run.seed, g->run.step, &why);
+	if (ret == 0) {
+		ret = run_range(g, from, to, false, &why);
+		g->recording[half] = g->be->recorded(g->be, ret < 0 ? NULL : &why);
+	}
+	for (int i = 0; i < WL_SECTIONS; i++) { /* nothing was computed */
+		g->half_flops[half][i] = g->spent_flops[i] - flops[i];
+		g->spent_s[i] = spent[i];
+		g->spent_flops[i] = flops[i];
+	}
+	if (g->recording[half] && ret == 0)
+		return true;
+	wl_info("graph %s is not recorded, its operations are given one by one: %s", g->name,
+		why.msg);
+	wl_graph_record(g, false);
+	return false;
+}
+
+/* Forward (half 0) or backward, from a recording from the third time on: the first one lets
+ * libraries make what they need, the second one records. */
+static int run_half(struct wl_graph *g, int half, struct wl_err *err)
+{
+	int from = half ? g->n_forward : 0, to = half ? g->n_ops : g->n_forward;
+	bool may = g->record && g->be->record && !g->hooks.before && !g->hooks.after &&
+		   !g->opts.poison && from < to;
+
+	if (may && g->ran[half] && !g->recording[half])
+		may = make_recording(g, half, from, to);
+	if (!may || !g->recording[half]) {
+		g->ran[half] = true;
+		return run_range(g, from, to, false, err);
+	}
+	for (int i = 0; i < WL_SECTIONS; i++)
+		g->spent_flops[i] += g->half_flops[half][i];
+	if (g->be->replay(g->be, g->recording[half], g->run.seed, g->run.step, err) < 0)
+		return wl_err_prefix(err, "graph %s", g->name);
+	return 0;
+}
+
+static int settle(struct wl_graph *g, struct wl_err *err)
+{
+	return g->opts.no_wait ? 0 : g->be->sync(g->be, err);
+}
+
 int wl_graph_forward(struct wl_graph *g, uint64_t seed, uint64_t step, struct wl_err *err)
 {
 	WL_TRY(check_ready(g, err));
@@ -283,14 +364,14 @@ int wl_graph_forward(struct wl_graph *g, uint64_t seed, uint64_t step, struct wl
 	g->run.step = step;
 	if (g->opts.poison)
 		poison_dead(g, -1);
-	WL_TRY(run_range(g, 0, g->n_forward, false, err));
-	return g->be->sync(g->be, err);
+	WL_TRY(run_half(g, 0, err));
+	return settle(g, err);
 }
 
 int wl_graph_backward(struct wl_graph *g, struct wl_err *err)
 {
-	WL_TRY(run_range(g, g->n_forward, g->n_ops, false, err));
-	return g->be->sync(g->be, err);
+	WL_TRY(run_half(g, 1, err));
+	return settle(g, err);
 }
 
 int wl_graph_run(struct wl_graph *g, uint64_t seed, uint64_t step, struct wl_err *err)

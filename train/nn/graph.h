@@ -47,6 +47,9 @@ struct wl_graph_options {
 	 * once more, to the same bits, before it goes through it (Chen et al., arXiv
 	 * 1604.06174). Less memory for a third more work. */
 	bool recompute;
+	/* A run returns once all is given to the backend; who reads results waits (a download does,
+	 * wl_backend.sync does). false: it returns when all is computed. */
+	bool no_wait;
 	/* Debug: every byte whose lifetime ended is filled with NaN, so that a wrong
 	 * plan shows itself. Slow. */
 	bool poison;
@@ -268,6 +271,11 @@ WL_MUST_CHECK int wl_graph_run(
 WL_MUST_CHECK int wl_graph_forward(
 	struct wl_graph *g, uint64_t seed, uint64_t step, struct wl_err *err);
 WL_MUST_CHECK int wl_graph_backward(struct wl_graph *g, struct wl_err *err);
+
+/* Runs are recorded and given as one piece of work where the backend can, as soon as nothing but
+ * the contents of memory and seed and step change from one to the next (no hooks, and no external
+ * bound anew).  The same bits; where it fails a line in the log says why. */
+void wl_graph_record(struct wl_graph *g, bool yes);
 
 struct wl_graph_stats {
 	int ops_forward, ops_backward, tensors;

@@ -120,6 +120,21 @@ static void cpu_discard(struct wl_backend *be, void *p, size_t bytes)
 	memset((void *)to, 0, end - to);
 }
 
+static void cpu_copy(struct wl_backend *be, void *dst, size_t dst_step, const void *src,
+	size_t src_step, size_t bytes, size_t rows)
+{
+	(void)be;
+	for (size_t r = 0; bytes && r < rows; r++)
+		memcpy((char *)dst + r * dst_step, (const char *)src + r * src_step, bytes);
+}
+
+static void cpu_add(struct wl_backend *be, float *y, const float *x, int64_t n)
+{
+	(void)be;
+	for (int64_t i = 0; i < n; i++)
+		y[i] += x[i];
+}
+
 static int cpu_plan_op(struct wl_backend *be, struct wl_op *op, struct wl_err *err)
 {
 	const struct cpu_kernel *k = &wl_cpu_kernels[op->kind];
@@ -169,6 +184,10 @@ static const struct wl_backend cpu_table = {
 	.download = cpu_upload,
 	.zero = cpu_zero,
 	.discard = cpu_discard,
+	.alloc_host = cpu_alloc,
+	.free_host = cpu_free_mem,
+	.copy = cpu_copy,
+	.add = cpu_add,
 	.plan_op = cpu_plan_op,
 	.run_op = cpu_run_op,
 	.release_op = cpu_release_op,

@@ -225,12 +225,14 @@ static void fill_table(struct wl_backend *be)
 	be->pictures = wl_cuda_pictures();
 	be->squares = wl_cuda_squares;
 	be->close = cuda_close;
+	wl_cuda_stream_table(be);
 }
 
 static int start(struct cuda *c, int device, struct wl_err *err)
 {
 	cudaError_t code = cudaSetDevice(device);
 	c->managed = getenv("WL_CUDA_MANAGED") != NULL;
+	c->device = device;
 	if (code == cudaSuccess)
 		code = cudaStreamCreate(&c->stream);
 	if (code == cudaSuccess)

@@ -36,6 +36,7 @@ struct cuda_step {
 
 struct cuda {
 	struct wl_backend be;
+	int device;
 	cudaStream_t stream;
 	struct cuda_step *step; /* on the device */
 	uint64_t seed_now, step_now; /* what it was made of; valid once has_step */
@@ -72,6 +73,12 @@ void wl_cuda_memory_drop(struct cuda *c, const void *base);
 void wl_cuda_memory_release(struct cuda *c);
 bool wl_cuda_in_one(struct cuda *c, const void *a, const void *b);
 
+/* stream.cu: the table's entries for copies, pinned memory, recordings; nccl.cu: for ranks. */
+void wl_cuda_stream_table(struct wl_backend *be);
+int wl_cuda_wire_id(struct wl_backend *be, char id[WL_WIRE_ID], struct wl_err *err);
+struct wl_wire *wl_cuda_wire(struct wl_backend *be, int rank, int world, const char id[WL_WIRE_ID],
+	double timeout_s, struct wl_err *err);
+
 struct cuda_kernel {
 	/* Bytes of scratch that a run needs; NULL for none. */
 	size_t (*scratch)(const struct wl_op *op);
@@ -89,9 +96,9 @@ struct cuda_kernel {
  */
 #ifdef WL_CUDA_EMULATED
 #define CUDA_EACH(c, n, kernel, ...)                                                               \
-	((void)(c), emulate(cuda_blocks(n), false, [&] { kernel(n, __VA_ARGS__); }))
+	((void)(c), emulate(cuda_blocks(n), false, kernel, n, __VA_ARGS__))
 #define CUDA_BLOCKS(c, blocks, kernel, ...)                                                        \
-	((void)(c), emulate(blocks, true, [&] { kernel(__VA_ARGS__); }))
+	((void)(c), emulate(blocks, true, kernel, __VA_ARGS__))
 #else
 #define CUDA_EACH(c, n, kernel, ...)                                                               \
 	kernel<<<(unsigned)cuda_blocks(n), CUDA_THREADS, 0, (c)->stream>>>(n, __VA_ARGS__)

@@ -231,18 +231,10 @@ CUDA_INLINE void bn_apply(const struct bn f, const int W)
 }
 KERNEL_8_1(k_bn_apply, bn_apply, struct bn)
 
-/* Sums over the ranks by way of the host, which is where the ranks meet. */
-static int sum_ranks(struct cuda *c, const struct wl_run *run, double *sums, int64_t n,
-	struct wl_err *err)
+/* Sums over the ranks, in the device's memory and the stream's order. */
+static int sum_ranks(struct cuda *, const struct wl_run *run, double *sums, int64_t n, struct wl_err *)
 {
-	double *host = (double *)malloc((size_t)n * sizeof *host);
-
-	if (!host)
-		return wl_err_nomem(err, "batch norm's sums", (size_t)n * sizeof *host);
-	c->be.download(&c->be, host, sums, (size_t)n * sizeof *host);
-	run->sum(run->peers, host, (size_t)n);
-	c->be.upload(&c->be, sums, host, (size_t)n * sizeof *host);
-	free(host);
+	run->sum(run->peers, sums, (size_t)n);
 	return 0;
 }
 

@@ -1,0 +1,181 @@
+/* See emulated_runtime.h. */
+#include <mutex>
+#include <new>
+#include <vector>
+
+#include <stdio.h>
+#include <sys/mman.h>
+
+/* Device memory is taken from one stretch of addresses, so that one call opens and closes all. */
+enum { BLOCK = 4096 };
+static const size_t SPACE = (size_t)1 << 36;
+
+static std::recursive_mutex device;
+static char *base;
+static size_t used;
+static int depth;
+static bool apart, stuck;
+static int64_t given, replayed;
+
+struct emulated_graph {
+	std::vector<std::function<void()>> work;
+};
+static thread_local emulated_graph *recording;
+
+static void open_memory(bool yes)
+{
+	if (apart && base && used)
+		mprotect(base, used, yes ? PROT_READ | PROT_WRITE : PROT_NONE);
+}
+
+extern "C" void emulated_enter(void)
+{
+	device.lock();
+	if (depth++ == 0)
+		open_memory(true);
+}
+
+extern "C" void emulated_leave(void)
+{
+	if (--depth == 0)
+		open_memory(false);
+	device.unlock();
+}
+
+extern "C" void emulated_apart(bool yes)
+{
+	std::lock_guard<std::recursive_mutex> hold(device);
+
+	if (apart && !yes)
+		open_memory(true);
+	apart = yes;
+	open_memory(false);
+}
+
+extern "C" void emulated_stuck(bool yes)
+{
+	stuck = yes;
+}
+
+extern "C" int64_t emulated_given(void)
+{
+	return given;
+}
+
+extern "C" int64_t emulated_replayed(void)
+{
+	return replayed;
+}
+
+void emulated_give(std::function<void()> work)
+{
+	if (recording) {
+		recording->work.push_back(std::move(work));
+		return;
+	}
+	emulated_enter();
+	given++;
+	work();
+	emulated_leave();
+}
+
+/* Addresses are used once, so that a touch after free is found too. */
+cudaError_t cudaMalloc(void **p, size_t bytes)
+{
+	std::lock_guard<std::recursive_mutex> hold(device);
+	size_t whole = (bytes + 2 * BLOCK - 1) / BLOCK * BLOCK;
+
+	if (!base) {
+		void *m = mmap(NULL, SPACE, PROT_NONE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+		base = m == MAP_FAILED ? NULL : (char *)m;
+	}
+	if (!base || used + whole > SPACE)
+		return cudaErrorMemoryAllocation;
+	*p = base + used + BLOCK;
+	used += whole + BLOCK;
+	mprotect(base, used, PROT_READ | PROT_WRITE);
+	*(size_t *)((char *)*p - BLOCK) = whole;
+	if (!depth)
+		open_memory(false);
+	return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *p)
+{
+	if (!p)
+		return cudaSuccess;
+	emulated_enter();
+	madvise((char *)p - BLOCK, *(size_t *)((char *)p - BLOCK) + BLOCK, MADV_DONTNEED);
+	emulated_leave();
+	return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t)
+{
+	emulated_give([=] { memset(p, value, bytes); });
+	return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, int, cudaStream_t)
+{
+	emulated_give([=] { memcpy(to, from, bytes); });
+	return cudaSuccess;
+}
+
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_step, const void *from, size_t from_step,
+	size_t bytes, size_t rows, int, cudaStream_t)
+{
+	emulated_give([=] {
+		for (size_t r = 0; r < rows; r++)
+			memcpy((char *)to + r * to_step, (const char *)from + r * from_step, bytes);
+	});
+	return cudaSuccess;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t)
+{
+	return stuck ? cudaErrorNotReady : cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t, int)
+{
+	recording = new emulated_graph;
+	return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *graph)
+{
+	*graph = recording;
+	recording = NULL;
+	return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, int)
+{
+	*exec = new emulated_graph(*graph);
+	return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t)
+{
+	emulated_enter();
+	replayed++;
+	for (const std::function<void()> &work : exec->work)
+		work();
+	emulated_leave();
+	return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+	delete graph;
+	return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
+{
+	delete exec;
+	return cudaSuccess;
+}

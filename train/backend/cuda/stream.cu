@@ -1,0 +1,125 @@
+/*
+ * The backend's memory as seen from the host, and its stream: copies that keep their place among
+ * kernels, pinned memory, and steps recorded as CUDA graphs.
+ *
+ * A graph of operations launches thousands of kernels a step.  Recorded, they are one launch: the
+ * host then has nothing to do but the next batch, and the device no gaps between small kernels.
+ * What differs from step to step is read from device memory (struct cuda_step), so a recording
+ * stays good as long as no pointer and no shape changes.
+ */
+#include "train/backend/cuda/cuda.h"
+
+static int failed(cudaError_t code, const char *what, struct wl_err *err)
+{
+	return wl_err_set(err, WL_EFAIL, "the GPU failed in %s: %s", what, cudaGetErrorString(code));
+}
+
+static void *cuda_alloc_host(struct wl_backend *be, size_t bytes, struct wl_err *err)
+{
+	void *p = NULL;
+	cudaError_t code = cudaMallocHost(&p, bytes ? bytes : 1);
+
+	(void)be;
+	if (code == cudaSuccess) {
+		memset(p, 0, bytes);
+		return p;
+	}
+	wl_err_set(err, WL_EFAIL, "%zu bytes of pinned host memory cannot be had (%s); free memory, "
+		"or raise the limit of locked memory (ulimit -l)", bytes, cudaGetErrorString(code));
+	return NULL;
+}
+
+static void cuda_free_host(struct wl_backend *be, void *p)
+{
+	(void)be;
+	cudaFreeHost(p);
+}
+
+static void cuda_move(struct wl_backend *be, void *dst, size_t dst_step, const void *src,
+	size_t src_step, size_t bytes, size_t rows)
+{
+	struct cuda *c = (struct cuda *)be->impl;
+
+	if (!bytes || !rows)
+		return;
+	if (rows == 1)
+		cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDefault, c->stream);
+	else
+		cudaMemcpy2DAsync(dst, dst_step, src, src_step, bytes, rows, cudaMemcpyDefault,
+			c->stream);
+}
+
+static __global__ void k_add(int64_t n, float *y, const float *x)
+{
+	EACH(i, n)
+	y[i] += x[i];
+}
+
+static void cuda_add(struct wl_backend *be, float *y, const float *x, int64_t n)
+{
+	struct cuda *c = (struct cuda *)be->impl;
+
+	CUDA_EACH(c, n, k_add, y, x);
+}
+
+/* --- recordings --- */
+
+static int cuda_record(struct wl_backend *be, uint64_t seed, uint64_t step, struct wl_err *err)
+{
+	struct cuda *c = (struct cuda *)be->impl;
+	cudaError_t code;
+
+	wl_cuda_at_step(c, seed, step); /* not a part of what is recorded */
+	code = cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeThreadLocal);
+	return code == cudaSuccess ? 0 : failed(code, "beginning to record", err);
+}
+
+static void *cuda_recorded(struct wl_backend *be, struct wl_err *err)
+{
+	struct cuda *c = (struct cuda *)be->impl;
+	cudaGraph_t graph = NULL;
+	cudaGraphExec_t exec = NULL;
+	cudaError_t code = cudaStreamEndCapture(c->stream, &graph);
+
+	if (code == cudaSuccess)
+		code = cudaGraphInstantiate(&exec, graph, 0);
+	if (graph)
+		cudaGraphDestroy(graph);
+	if (code == cudaSuccess)
+		return exec;
+	cudaGetLastError(); /* it is told here */
+	failed(code, "recording a step", err);
+	return NULL;
+}
+
+static int cuda_replay(struct wl_backend *be, void *recording, uint64_t seed, uint64_t step,
+	struct wl_err *err)
+{
+	struct cuda *c = (struct cuda *)be->impl;
+	cudaError_t code;
+
+	wl_cuda_at_step(c, seed, step);
+	code = cudaGraphLaunch((cudaGraphExec_t)recording, c->stream);
+	return code == cudaSuccess ? 0 : failed(code, "a recorded step", err);
+}
+
+static void cuda_forget(struct wl_backend *be, void *recording)
+{
+	(void)be;
+	cudaGraphExecDestroy((cudaGraphExec_t)recording);
+}
+
+void wl_cuda_stream_table(struct wl_backend *be)
+{
+	be->apart = true;
+	be->alloc_host = cuda_alloc_host;
+	be->free_host = cuda_free_host;
+	be->copy = cuda_move;
+	be->add = cuda_add;
+	be->record = cuda_record;
+	be->recorded = cuda_recorded;
+	be->replay = cuda_replay;
+	be->forget = cuda_forget;
+	be->wire_id = wl_cuda_wire_id;
+	be->wire = wl_cuda_wire;
+}
