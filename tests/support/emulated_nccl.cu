@@ -5,6 +5,7 @@
 #include "train/backend/cuda/nccl.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { RANKS = 16, MEETINGS = 64 };

@@ -13,6 +13,7 @@
 #include "train/backend/cuda/nccl.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <time.h>
 #include <unistd.h>
 

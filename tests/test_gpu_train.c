@@ -1,0 +1,420 @@
+/*
+ * Training through the CUDA backend: the trainer and all that is under it, against the same on the
+ * processor.  The kernels run emulated (tests/support/emulated.h), with the device's memory taken
+ * away from the host between kernels, and several ranks meet through the emulation of NCCL; under
+ * `make test-gpu` the first half runs on the GPU.
+ */
+#include "ops/file.h"
+#include "tests/support/cm.h"
+#include "tests/support/tiny_towers.h"
+#include "tests/support/wide_towers.h"
+#include "train/checkpoint/ckpt.h"
+#include "train/trainer.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The emulation's, absent where the backend is a GPU's or none was built. */
+struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err) __attribute__((weak));
+void emulated_apart(bool yes) __attribute__((weak));
+void emulated_stuck(bool yes) __attribute__((weak));
+int64_t emulated_replayed(void) __attribute__((weak));
+void emulated_nccl_fails(int code) __attribute__((weak));
+
+enum { STEPS = 10 };
+
+static struct wl_err err;
+
+static struct wl_backend *open_device(bool gpu, struct wl_err *e)
+{
+	return gpu ? wl_backend_cuda_open(0, e) : wl_backend_cpu_open(1, e);
+}
+
+static bool have_device;
+
+static void find_device(void)
+{
+	struct wl_backend *be = wl_backend_cuda_open ? wl_backend_cuda_open(0, &err) : NULL;
+
+	have_device = be != NULL;
+	wl_backend_close(be);
+	if (have_device && emulated_apart)
+		emulated_apart(true);
+}
+
+#define NEEDS_DEVICE                                                                               \
+	do {                                                                                       \
+		if (!have_device)                                                                  \
+			SKIP("no CUDA backend in this build, or no GPU");                          \
+	} while (0)
+
+static struct wl_train_config base_config(void)
+{
+	struct wl_opt table[WL_TRAIN_OPTIONS];
+	struct wl_train_config c;
+
+	wl_train_config_init(&c, table);
+	c.batch = TINY_BATCH;
+	c.moco.queue = 24;
+	c.moco.momentum = 0.9;
+	c.moco.tau = 0.1;
+	c.schedule.lr = 2e-3;
+	c.schedule.warmup_steps = 5;
+	OK(wl_train_config_check(&c, &err));
+	return c;
+}
+
+struct rig {
+	struct wl_train_config config;
+	struct wl_backend *be;
+	struct wl_trainer t;
+};
+
+static void open_rig(struct rig *r, const struct wl_train_config *c, bool gpu)
+{
+	struct wl_towers towers;
+
+	tiny_towers(&towers);
+	r->config = *c;
+	r->be = open_device(gpu, &err);
+	assert_non_null(r->be);
+	OK(wl_trainer_init(&r->t, &r->config, &towers, r->be, NULL, 100, TINY_PAIRS, &err));
+	OK(towers.init(&r->t.params, NULL, r->t.seed, &err));
+	wl_trainer_start(&r->t);
+}
+
+static void close_rig(struct rig *r)
+{
+	wl_trainer_release(&r->t);
+	wl_backend_close(r->be);
+}
+
+/* Loss, norm and tau of each step. */
+struct course {
+	double loss[2 * STEPS], norm[2 * STEPS], tau[2 * STEPS];
+};
+
+static void steps(struct rig *r, int n, struct course *to)
+{
+	for (int i = 0; i < n; i++) {
+		struct wl_step_report report;
+		int64_t s = r->t.step;
+
+		OK(wl_trainer_step(&r->t, tiny_batch(s), &report, &err));
+		assert_int_equal(report.verdict, WL_GUARD_OK);
+		to->loss[s] = report.moco.loss;
+		to->norm[s] = report.grad_norm;
+		to->tau[s] = report.tau;
+	}
+}
+
+static void run(const struct wl_train_config *c, bool gpu, int n, struct course *to)
+{
+	struct rig r;
+
+	open_rig(&r, c, gpu);
+	steps(&r, n, to);
+	close_rig(&r);
+}
+
+/* Rounding, and what ten steps make of it. */
+static void close_courses(const struct course *a, const struct course *b, int n, double bound)
+{
+	for (int s = 0; s < n; s++) {
+		double loss = fabs(a->loss[s] - b->loss[s]) / fabs(a->loss[s]);
+		double norm = fabs(a->norm[s] - b->norm[s]) / fabs(a->norm[s]);
+
+		if (!(loss < bound && norm < 10 * bound && fabs(a->tau[s] - b->tau[s]) < bound))
+			fail_msg("step %d: loss %.9g and %.9g, norm %.9g and %.9g, tau %.9g and %.9g",
+				s, a->loss[s], b->loss[s], a->norm[s], b->norm[s], a->tau[s],
+				b->tau[s]);
+	}
+}
+
+static void ten_steps_are_the_processors(void **state)
+{
+	static struct course cpu, gpu;
+	struct wl_train_config c;
+
+	(void)state;
+	NEEDS_DEVICE;
+	for (int kind = 0; kind < 5; kind++) {
+		c = base_config();
+		c.moco.in_batch = kind == 1;
+		c.moco.accumulate = kind == 2 ? 2 : 1;
+		c.optim_state = kind == 2 ? "bf16" : "fp32";
+		c.moco.extra_positives = kind == 3 ? 2 : 0;
+		c.objective = kind == 4 ? "clip" : "moco";
+		OK(wl_train_config_check(&c, &err));
+		run(&c, false, STEPS, &cpu);
+		run(&c, true, STEPS, &gpu);
+		close_courses(&cpu, &gpu, STEPS, kind == 2 ? 1e-3 : 1e-5);
+	}
+}
+
+static void recorded_steps_are_the_same(void **state)
+{
+	static struct course plain, recorded;
+	struct wl_train_config c = base_config();
+	int64_t before;
+
+	(void)state;
+	NEEDS_DEVICE;
+	c.moco.record = false;
+	run(&c, true, STEPS, &plain);
+	c.moco.record = true;
+	before = emulated_replayed ? emulated_replayed() : 0;
+	run(&c, true, STEPS, &recorded);
+	assert_memory_equal(&plain, &recorded, sizeof plain);
+	if (emulated_replayed) /* three halves of two graphs, all steps but the first */
+		assert_int_equal(emulated_replayed() - before, 3 * (STEPS - 1));
+	c.moco.record = true; /* and once more, with CLIP, whose graphs bind other arrays */
+	c.objective = "clip";
+	c.moco.accumulate = 2;
+	OK(wl_train_config_check(&c, &err));
+	run(&c, true, STEPS, &recorded);
+	c.moco.record = false;
+	run(&c, true, STEPS, &plain);
+	assert_memory_equal(&plain, &recorded, sizeof plain);
+}
+
+static void resumes_to_the_last_bit(void **state)
+{
+	static struct course straight, resumed;
+	struct wl_train_config c = base_config();
+	char run_dir[] = "/tmp/wl-gpu-train-XXXXXX", *dir;
+	struct rig r;
+	json_t *found;
+
+	(void)state;
+	NEEDS_DEVICE;
+	assert_non_null(mkdtemp(run_dir));
+	run(&c, true, 2 * STEPS, &straight);
+	open_rig(&r, &c, true);
+	steps(&r, STEPS, &resumed);
+	OK(wl_trainer_save(&r.t, run_dir, NULL, NULL, NULL, &err));
+	close_rig(&r);
+	open_rig(&r, &c, true);
+	OK(wl_ckpt_load(run_dir, &dir, &found, &err));
+	OK(wl_trainer_load(&r.t, dir, found, &err));
+	json_decref(found);
+	free(dir);
+	steps(&r, STEPS, &resumed);
+	close_rig(&r);
+	assert_memory_equal(&straight, &resumed, sizeof straight);
+	OK(wl_remove_tree(run_dir, &err));
+}
+
+/* --- ranks --- */
+
+struct job {
+	struct wl_train_config config;
+	bool gpu;
+	struct course course;
+	uint64_t hash;
+	pthread_mutex_t lock;
+};
+
+/* Rows rank, rank + world, ... of a batch of the tiny pairs. */
+struct rows {
+	float pixels[TINY_BATCH][TINY_PX * TINY_PX * 3], boxes[TINY_BATCH][TINY_REGIONS * 4];
+	float mask[TINY_BATCH][TINY_REGIONS], text_mask[TINY_BATCH][TINY_LEN];
+	int32_t ids[TINY_BATCH][TINY_LEN];
+	int64_t pairs[TINY_BATCH];
+	uint64_t hashes[TINY_BATCH];
+};
+
+static struct wl_moco_batch take_rows(struct job *j, struct rows *r, int64_t step, int rank,
+	int world)
+{
+	const struct wl_moco_batch *b;
+	int n = 0;
+
+	pthread_mutex_lock(&j->lock);
+	b = tiny_batch(step);
+	for (int i = rank; i < TINY_BATCH; i += world, n++) {
+		memcpy(r->pixels[n], b->images + i * TINY_PX * TINY_PX * 3, sizeof r->pixels[0]);
+		memcpy(r->boxes[n], b->boxes + i * TINY_REGIONS * 4, sizeof r->boxes[0]);
+		memcpy(r->mask[n], b->region_mask + i * TINY_REGIONS, sizeof r->mask[0]);
+		memcpy(r->text_mask[n], b->text_mask + i * TINY_LEN, sizeof r->text_mask[0]);
+		memcpy(r->ids[n], b->ids + i * TINY_LEN, sizeof r->ids[0]);
+		r->pairs[n] = b->pair_ids[i];
+		r->hashes[n] = b->text_hash[i];
+	}
+	pthread_mutex_unlock(&j->lock);
+	return (struct wl_moco_batch){r->pixels[0], r->boxes[0], r->mask[0], r->ids[0],
+		r->text_mask[0], r->pairs, r->hashes};
+}
+
+static int rank_steps(struct job *j, struct wl_trainer *t, struct wl_err *e)
+{
+	int rank = wl_dist_rank(t->dist), world = wl_dist_world(t->dist);
+	struct rows *rows = calloc(1, sizeof *rows);
+	struct wl_step_report r;
+
+	while (t->step < STEPS) {
+		struct wl_moco_batch b = take_rows(j, rows, t->step, rank, world);
+
+		if (wl_trainer_step(t, &b, &r, e) < 0) {
+			free(rows);
+			return -1;
+		}
+		if (rank)
+			continue;
+		j->course.loss[t->step - 1] = r.moco.loss;
+		j->course.norm[t->step - 1] = r.grad_norm;
+		j->course.tau[t->step - 1] = r.tau;
+	}
+	free(rows);
+	return 0;
+}
+
+/* A number that stands for all values of the store, the same on every rank. */
+static int hash_values(struct job *j, struct wl_trainer *t, struct wl_err *e)
+{
+	float *whole = malloc((size_t)t->params.floats * sizeof *whole);
+	int rank = wl_dist_rank(t->dist), ret;
+	uint64_t h = 0xcbf29ce484222325u;
+
+	ret = wl_dist_collect(t->dist, &t->params, rank ? NULL : whole, e);
+	for (int64_t i = 0; ret == 0 && rank == 0 && i < t->params.floats; i++) {
+		uint32_t bits;
+
+		memcpy(&bits, whole + i, sizeof bits);
+		h = (h ^ bits) * 0x100000001b3u;
+	}
+	if (rank == 0)
+		j->hash = h;
+	free(whole);
+	return ret;
+}
+
+static int rank_main(struct wl_comm *comm, void *user, struct wl_err *e)
+{
+	static const struct wide wide = {512, 5}; /* 6 buckets of 1 MiB */
+	struct job *j = user;
+	struct wl_towers towers;
+	struct wl_trainer t;
+	struct wl_backend *be = open_device(j->gpu, e);
+	int world = wl_comm_size(comm), ret = -1;
+	struct wl_train_config c = j->config;
+	struct wl_dist *dist = world > 1 ? wl_dist_open(comm, &c.dist, e) : NULL;
+
+	wide_towers(&towers, &wide);
+	c.batch = TINY_BATCH / world;
+	if (!be || (world > 1 && !dist) ||
+		wl_trainer_init(&t, &c, &towers, be, dist, 100, TINY_PAIRS, e) < 0)
+		return -1;
+	if (towers.init(&t.params, towers.model, t.seed, e) == 0) {
+		wl_trainer_start(&t);
+		ret = rank_steps(j, &t, e);
+	}
+	if (ret == 0 && dist)
+		ret = hash_values(j, &t, e);
+	wl_dist_close(dist);
+	wl_trainer_release(&t);
+	wl_backend_close(be);
+	return ret;
+}
+
+static void run_ranks(struct job *j, const struct wl_train_config *c, bool gpu, int ranks, int zero)
+{
+	memset(j, 0, sizeof *j);
+	pthread_mutex_init(&j->lock, NULL);
+	j->config = *c;
+	j->config.dist.zero = zero;
+	j->config.dist.bucket_mb = 1;
+	j->gpu = gpu;
+	if (ranks == 1)
+		OK(rank_main(NULL, j, &err));
+	else
+		OK(wl_comm_simulate(ranks, rank_main, j, &err));
+}
+
+/* All stages give the same bits, and the processor's ranks the same course. */
+static void ranks_meet_on_devices(void **state)
+{
+	static struct job cpu, first, other;
+	struct wl_train_config c = base_config();
+
+	(void)state;
+	NEEDS_DEVICE;
+	if (!emulated_nccl_fails)
+		SKIP("ranks as threads need the emulation of NCCL");
+	for (int sync = 0; sync < 2; sync++) {
+		c.dist.sync_bn = sync;
+		c.moco.in_batch = sync;
+		run_ranks(&cpu, &c, false, 2, 1);
+		for (int zero = 0; zero <= 3; zero++) {
+			run_ranks(&other, &c, true, 2, zero);
+			if (zero == 0)
+				first = other;
+			assert_memory_equal(&first.course, &other.course, sizeof first.course);
+			assert_true(first.hash == other.hash);
+		}
+		close_courses(&cpu.course, &first.course, STEPS, 1e-5);
+	}
+	c.objective = "clip";
+	OK(wl_train_config_check(&c, &err));
+	run_ranks(&cpu, &c, false, 2, 1);
+	run_ranks(&other, &c, true, 2, 1);
+	close_courses(&cpu.course, &other.course, STEPS, 1e-5);
+}
+
+/* The exit code of a process that waits for an exchange that goes wrong in this way. */
+static int lost(bool stuck, int code)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		struct wl_backend *be = wl_backend_cuda_open(0, NULL);
+		char id[WL_WIRE_ID];
+		struct wl_wire *w;
+		uint64_t job;
+
+		fclose(stderr);
+		if (!be || be->wire_id(be, id, NULL) < 0 ||
+			!(w = be->wire(be, 0, 1, id, 0.3, NULL)))
+			_exit(99);
+		emulated_stuck(stuck);
+		emulated_nccl_fails(code);
+		if (w->begin(w, NULL) < 0 || w->end(w, &job, NULL) < 0)
+			_exit(98);
+		sleep(2);
+		_exit(97);
+	}
+	waitpid(pid, &status, 0);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void a_lost_peer_ends_the_process(void **state)
+{
+	(void)state;
+	NEEDS_DEVICE;
+	if (!emulated_nccl_fails)
+		SKIP("a peer is lost in the emulation only");
+	assert_int_equal(lost(true, 0), WL_ERETRY);
+	assert_int_equal(lost(false, 6), WL_ERETRY);
+	assert_int_equal(lost(false, 0), 97);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(ten_steps_are_the_processors),
+		cmocka_unit_test(recorded_steps_are_the_same),
+		cmocka_unit_test(resumes_to_the_last_bit),
+		cmocka_unit_test(ranks_meet_on_devices),
+		cmocka_unit_test(a_lost_peer_ends_the_process),
+	};
+
+	find_device();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
