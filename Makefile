@@ -202,6 +202,7 @@ help:
 #: make test-long  fuzzing (FUZZ_SECONDS=30 a target), thread sanitizer, repeated kills
 #: make fuzz        FUZZ="html warc" FUZZ_SECONDS=600: those targets only, so long each
 #: make test-gpu   the tests that need a GPU
+#: make bench-gpu  the figures of a GPU; make gpu-pack: programs for a machine that has one
 #: make bench      speed and memory against public tools, as ratios in one run
 #: make lint       include direction, line lengths, cppcheck, clang-format
 #: make install    PREFIX=/usr/local DESTDIR=   (and: uninstall)
@@ -244,6 +245,16 @@ test-gpu:
 		&& rm -f $(OP_TESTS),echo "SKIPPED: no nvcc"),\
 		echo "SKIPPED: there is no GPU here (nvidia-smi is missing)")
 
+# Programs whose CUDA backend is the GPU's own, for a machine with a GPU and little else.
+gpu-pack:
+	@rm -f $(OP_TESTS)
+	@$(SUB) GPU_TESTS=1 all $(OP_TESTS) $(B)/tests/bench/bench_gpu
+	@WL_BUILD=$(B) sh tests/gpu.sh pack $(OP_TESTS) && rm -f $(OP_TESTS)
+
+bench-gpu:
+	@$(SUB) all $(B)/tests/bench/bench_gpu
+	@$(RUN) tests/bench/bench_gpu.sh
+
 bench:
 	@sh ops/setup.sh test
 	@$(SUB) all bench-build
@@ -271,5 +282,5 @@ clean-build:
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 .PHONY: all found tests-build e2e-build bench-build fuzz-build fuzz help setup demo test test-asan \
-	test-programs test-long test-gpu bench lint install uninstall clean-build force
+	test-programs test-long test-gpu gpu-pack bench-gpu bench lint install uninstall clean-build force
 .SECONDARY:
