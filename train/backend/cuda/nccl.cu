@@ -153,6 +153,7 @@ static int wire_all_gather(struct wl_wire *w, const void *in, void *out, size_t 
 	struct nccl *n = self(w);
 	bool floats = bytes % sizeof(float) == 0;
 
+	wl_cuda_touched(n->c, out, (size_t)n->world * bytes);
 	return failed(n, n->lib.all_gather(in, out, floats ? bytes / sizeof(float) : bytes,
 				 floats ? NCCL_F32 : NCCL_U8, n->comm, n->stream),
 		"all-gather", err);

@@ -232,7 +232,8 @@ CUDA_INLINE void bn_apply(const struct bn f, const int W)
 KERNEL_8_1(k_bn_apply, bn_apply, struct bn)
 
 /* Sums over the ranks, in the device's memory and the stream's order. */
-static int sum_ranks(struct cuda *, const struct wl_run *run, double *sums, int64_t n, struct wl_err *)
+static int sum_ranks(
+	struct cuda *, const struct wl_run *run, double *sums, int64_t n, struct wl_err *)
 {
 	run->sum(run->peers, sums, (size_t)n);
 	return 0;

@@ -42,6 +42,7 @@ static void cuda_move(struct wl_backend *be, void *dst, size_t dst_step, const v
 
 	if (!bytes || !rows)
 		return;
+	wl_cuda_touched(c, dst, (rows - 1) * dst_step + bytes);
 	if (rows == 1)
 		cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDefault, c->stream);
 	else
@@ -69,7 +70,9 @@ static int cuda_record(struct wl_backend *be, uint64_t seed, uint64_t step, stru
 	struct cuda *c = (struct cuda *)be->impl;
 	cudaError_t code;
 
-	wl_cuda_at_step(c, seed, step); /* not a part of what is recorded */
+	/* Not a part of what is recorded; the weights' bf16 copies that it takes are. */
+	wl_cuda_at_step(c, seed, step);
+	wl_cuda_all_touched(c);
 	code = cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeThreadLocal);
 	return code == cudaSuccess ? 0 : failed(code, "beginning to record", err);
 }
@@ -100,6 +103,7 @@ static int cuda_replay(struct wl_backend *be, void *recording, uint64_t seed, ui
 
 	wl_cuda_at_step(c, seed, step);
 	code = cudaGraphLaunch((cudaGraphExec_t)recording, c->stream);
+	wl_cuda_all_touched(c);
 	return code == cudaSuccess ? 0 : failed(code, "a recorded step", err);
 }
 
