@@ -179,8 +179,7 @@ extern "C" int wl_cuda_product_plan(
 	return 0;
 }
 
-extern "C" int wl_cuda_product(struct cuda *, const void *, const struct cuda_product *p, void *,
-	struct wl_err *)
+static void activation_product(const struct cuda_product *p)
 {
 	for (int64_t i = 0; i < p->m; i++) {
 		for (int64_t j = 0; j < p->n; j++) {
@@ -199,6 +198,14 @@ extern "C" int wl_cuda_product(struct cuda *, const void *, const struct cuda_pr
 			s += at(p->a.p, i * p->a_row + k * p->a_col, p->a.half);
 		p->rowsum[i] = (float)s;
 	}
+}
+
+extern "C" int wl_cuda_product(struct cuda *, const void *, const struct cuda_product *p, void *,
+	struct wl_err *)
+{
+	const struct cuda_product copy = *p;
+
+	emulated_give([=] { activation_product(&copy); });
 	return 0;
 }
 
@@ -244,10 +251,8 @@ template <typename F> static void each_product(const struct cuda_conv *v, F fn)
 		}
 }
 
-extern "C" int wl_cuda_conv_run(struct cuda *, const void *plan, const void *x, const void *w,
-	const void *y, void *, struct wl_err *)
+static void convolve(const struct emulated_conv *e, const void *x, const void *w, const void *y)
 {
-	const struct emulated_conv *e = (const struct emulated_conv *)plan;
 	const struct cuda_conv *v = &e->v;
 	int64_t n[] = {v->n * v->oh * v->ow * v->o, v->n * v->h * v->w * v->i,
 		v->o * v->kh * v->kw * v->i};
@@ -266,6 +271,14 @@ extern "C" int wl_cuda_conv_run(struct cuda *, const void *plan, const void *x, 
 	for (int64_t i = 0; i < n[e->what]; i++)
 		act_store(to, i, (float)sum[i]);
 	free(sum);
+}
+
+extern "C" int wl_cuda_conv_run(struct cuda *, const void *plan, const void *x, const void *w,
+	const void *y, void *, struct wl_err *)
+{
+	const struct emulated_conv *e = (const struct emulated_conv *)plan;
+
+	emulated_give([=] { convolve(e, x, w, y); });
 	return 0;
 }
 
