@@ -83,8 +83,8 @@ WL_MUST_CHECK int wl_dist_mean_stats(struct wl_dist *d, struct wl_err *err);
 /* Gives back what this rank does not keep of both stores' values. */
 void wl_dist_shed(struct wl_dist *d);
 
-/* As wl_comm_all_gather and wl_comm_reduce_scatter (of floats; `in` is used up), between arrays of the backend's
- * memory, in order with the work given to it. */
+/* As wl_comm_all_gather and wl_comm_reduce_scatter (of floats; `in` is used up), between arrays of
+ * the backend's memory, in order with the work given to it. */
 WL_MUST_CHECK int wl_dist_gather(struct wl_dist *d, const void *in, size_t bytes, void *out,
 	struct wl_err *err);
 WL_MUST_CHECK int wl_dist_scatter(struct wl_dist *d, float *in, float *out, size_t n,
