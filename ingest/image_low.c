@@ -18,6 +18,7 @@
 enum {
 	LOOK = 11,  /* bits that a step looks at */
 	FIRST = 11, /* and the look-up of a symbol */
+	SYMBOLS = 3, /* that a step goes over at most */
 	COEFFICIENTS = 64,
 	LOW_END = 5,	/* the place behind the last coefficient that counts at 1/4 */
 	END = 128,	/* what "end of block" adds to the place */
@@ -101,36 +102,40 @@ static inline int extend(uint64_t v, int size)
 }
 
 /* One symbol with all that is behind it: the code must be in the entry, its value need not. */
-static inline wl_step step_one(unsigned look)
+static inline uint32_t step_one(uint32_t look)
 {
-	unsigned run = look >> 12, size = look >> 8 & 15;
-	unsigned bits = (look & 0xff) + size, go = size || run ? run + 1 : END;
-	bool bad = !look || (!size && run && run != 15);
+	uint32_t run = look >> 12, size = look >> 8 & 15;
+	uint32_t bits = (look & 0xff) + size, go = size | run ? run + 1 : END;
+	bool bad = (look == 0) | ((size == 0) & (run != 0) & (run != 15));
 
-	return bad ? 0 : (bits | go << 8) * 0x10001u;
+	return bad ? 0 : bits | go << 8;
 }
 
-/* The first half of each entry goes on by one more symbol where it is all in the bits that are
- * known.  Without branches: nothing here can be foretold. */
-static void steps_extend(wl_step *steps)
+/* Steps go on by one more symbol where it is all in the bits that are known.  Without branches,
+ * for nothing here can be foretold, and such that a compiler takes many at once. */
+static void steps_extend(const uint32_t *restrict first, uint32_t *restrict steps)
 {
 	enum { MASK = (1 << LOOK) - 1 };
 
-	for (unsigned i = 0; i <= MASK; i++) {
-		unsigned bits = steps[i] & 0xff, go = steps[i] >> 8 & 0xff;
-		wl_step next = steps[(i << (bits & 15)) & MASK] >> 16;
+	for (uint32_t i = 0; i <= MASK; i++) {
+		uint32_t s = steps[i], bits = s & 0xff, go = s >> 8;
+		uint32_t next = first[(i << (bits & 31)) & MASK];
 		bool fits = (bits != 0) & (next != 0) & (go <= SAFE_GO) &
 			    (bits + (next & 0xff) <= LOOK);
-		steps[i] += fits ? next : 0;
+		steps[i] = s + (fits ? next : 0);
 	}
 }
 
 static void steps_make(const struct huffman *h, wl_step *out)
 {
-	for (unsigned i = 0; i < 1 << LOOK; i++)
-		out[i] = step_one(h->look[i >> (LOOK - FIRST)]);
-	steps_extend(out);
-	steps_extend(out);
+	uint32_t first[1 << LOOK];
+
+	for (uint32_t i = 0; i < 1 << LOOK; i++)
+		out[i] = first[i] = step_one(h->look[i >> (LOOK - FIRST)]);
+	for (int more = 1; more < SYMBOLS; more++)
+		steps_extend(first, out);
+	for (uint32_t i = 0; i < 1 << LOOK; i++)
+		out[i] |= first[i] << 16;
 }
 
 /* ---- headers ---- */
@@ -339,8 +344,8 @@ static inline void drop(struct bits *b, int n)
 	b->n -= n;
 }
 
-/* A symbol whose code may be long, or -1. */
-static int symbol_slow(const struct huffman *h, struct bits *b)
+/* A symbol whose code is long, or -1. */
+static __attribute__((noinline, cold)) int symbol_long(const struct huffman *h, struct bits *b)
 {
 	for (int len = FIRST + 1; len <= 16; len++) {
 		int32_t code = (int32_t)(b->v >> (64 - len));
@@ -351,6 +356,16 @@ static int symbol_slow(const struct huffman *h, struct bits *b)
 		}
 	}
 	return -1;
+}
+
+/* By way of a copy, for what a call is given the address of cannot stay in registers. */
+static inline int symbol_slow(const struct huffman *h, struct bits *b)
+{
+	struct bits copy = *b;
+	int s = symbol_long(h, &copy);
+
+	*b = copy;
+	return s;
 }
 
 static inline int symbol(const struct huffman *h, struct bits *b)
@@ -366,14 +381,22 @@ static inline int symbol(const struct huffman *h, struct bits *b)
 /* The difference of means; false for a bad code. */
 static inline bool read_mean(const struct huffman *h, struct bits *b, int *diff)
 {
-	int size;
+	unsigned e;
+	int size, code;
 
 	fill(b);
-	size = symbol(h, b);
-	if (size < 0 || size > 15)
-		return false;
-	*diff = extend(b->v, size);
-	drop(b, size);
+	e = h->look[b->v >> (64 - FIRST)];
+	if (__builtin_expect(!e, 0)) {
+		size = symbol_slow(h, b);
+		if (size < 0 || size > 15)
+			return false;
+		code = 0;
+	} else {
+		size = (int)(e >> 8); /* 15 at most: read_huffman */
+		code = (int)(e & 0xff);
+	}
+	*diff = extend(b->v << code, size);
+	drop(b, code + size);
 	return true;
 }
 
@@ -400,7 +423,8 @@ static inline int read_low(const struct huffman *h, struct bits *b, int16_t *low
 }
 
 /* A symbol that is in no entry, 31 bits at most: the place after it, -1 for a bad code. */
-static int step_slow(const struct huffman *h, struct bits *b, int k)
+static __attribute__((noinline, cold)) int step_long(
+	const struct huffman *h, struct bits *b, int k)
 {
 	int s = symbol(h, b), run = s >> 4, size = s & 15;
 
@@ -409,6 +433,15 @@ static int step_slow(const struct huffman *h, struct bits *b, int k)
 	drop(b, size);
 	fill(b);
 	return k + (s ? run + 1 : END);
+}
+
+static inline int step_slow(const struct huffman *h, struct bits *b, int k)
+{
+	struct bits copy = *b;
+
+	k = step_long(h, &copy, k);
+	*b = copy;
+	return k;
 }
 
 /* One look-up over symbols whose values do not matter, FIRST + 15 bits at most. */
@@ -481,41 +514,48 @@ static void put_quarters(
 	put(im, x + 1, y + 1, (int)((m - h - v + d) >> 13));
 }
 
-/* Block (x, y) of component c. */
-static bool read_block(struct low *l, struct component *c, const uint16_t *q, struct bits *io,
-	int x, int y, bool quarters)
+/* What a component's blocks are read with. */
+struct reader {
+	struct component *c;
+	const struct huffman *dc, *ac;
+	const wl_step *steps;
+	const uint16_t *quant;
+	bool quarters;
+};
+
+/* Block (x, y).  The bits are given and taken by value, so that they stay in registers. */
+static inline bool read_block(const struct reader *r, struct bits *io, int x, int y)
 {
-	const struct huffman *h = &l->ac[c->ac];
-	const wl_step *steps = l->step[c->ac];
-	struct bits b = *io; /* so that it stays in registers */
-	int16_t low[COEFFICIENTS + END + 1];
+	struct component *c = r->c;
+	struct bits b = *io;
 	int diff, k = 1, mean;
 
-	if (!read_mean(&l->dc[c->dc], &b, &diff))
+	if (!read_mean(r->dc, &b, &diff))
 		return false;
 	c->last = (int16_t)(c->last + diff);
-	mean = c->last * q[0];
-	if (quarters) {
-		k = read_low(h, &b, low);
-		put_quarters(c->plane, 2 * x, 2 * y, mean, low[1] * q[1], low[2] * q[2],
-			low[4] * q[4]);
+	mean = c->last * r->quant[0];
+	if (r->quarters) {
+		int16_t low[COEFFICIENTS + END + 1];
+		k = read_low(r->ac, &b, low);
+		put_quarters(c->plane, 2 * x, 2 * y, mean, low[1] * r->quant[1],
+			low[2] * r->quant[2], low[4] * r->quant[4]);
 	} else {
 		put(c->plane, x, y, ((mean + 4) >> 3) + 128);
 	}
-	if (k < 0 || !skip_rest(h, steps, &b, k))
+	if (k < 0 || !skip_rest(r->ac, r->steps, &b, k))
 		return false;
 	*io = b;
 	return true;
 }
 
-static bool read_mcu(struct low *l, const uint16_t *q[3], struct bits *b, int mx, int my)
+static bool read_mcu(const struct reader *r, int components, struct bits *b, int mx, int my)
 {
-	for (int i = 0; i < l->components; i++) {
-		struct component *c = &l->c[i];
-		for (int k = 0; k < c->h * c->v; k++)
-			if (!read_block(l, c, q[i], b, mx * c->h + k % c->h,
-				    my * c->v + k / c->h, i == 0 && l->by == 4))
-				return false;
+	for (int i = 0; i < components; i++, r++) {
+		int h = r->c->h, v = r->c->v;
+		for (int y = my * v; y < (my + 1) * v; y++)
+			for (int x = mx * h; x < (mx + 1) * h; x++)
+				if (!read_block(r, b, x, y))
+					return false;
 	}
 	return true;
 }
@@ -524,21 +564,28 @@ static bool read_mcu(struct low *l, const uint16_t *q[3], struct bits *b, int mx
 static bool read_mcus(struct low *l, const uint16_t *q[3])
 {
 	int wide = (l->width + 8 * l->c[0].h - 1) / (8 * l->c[0].h);
-	int high = (l->height + 8 * l->c[0].v - 1) / (8 * l->c[0].v);
+	int high = (l->height + 8 * l->c[0].v - 1) / (8 * l->c[0].v), x = 0, y = 0;
 	int64_t total = (int64_t)wide * high, each = l->restart ? l->restart : total, at = 0;
+	struct reader r[3];
 
 	if ((total + each - 1) / each != (int64_t)l->segments)
 		return false;
+	for (int i = 0; i < l->components; i++)
+		r[i] = (struct reader){&l->c[i], &l->dc[l->c[i].dc], &l->ac[l->c[i].ac],
+			l->step[l->c[i].ac], q[i], i == 0 && l->by == 4};
 	for (size_t s = 0; s < l->segments; s++) {
 		const uint8_t *from = l->bytes + l->segment[s];
 		int64_t bits = (int64_t)(l->segment[s + 1] - l->segment[s]) * 8, used;
 		struct bits b = {from, 0, 0};
 		for (int i = 0; i < l->components; i++)
 			l->c[i].last = 0;
-		for (int64_t to = at + each; at < to && at < total; at++)
+		for (int64_t to = at + each; at < to && at < total; at++) {
 			if ((b.p - from) * 8 - b.n > bits ||
-				!read_mcu(l, q, &b, (int)(at % wide), (int)(at / wide)))
+				!read_mcu(r, l->components, &b, x, y))
 				return false;
+			y += x + 1 == wide;
+			x = x + 1 == wide ? 0 : x + 1;
+		}
 		used = (b.p - from) * 8 - b.n;
 		if (used > bits || bits - used >= 8)
 			return false;
