@@ -44,7 +44,7 @@ $(B)/loader/%.o: CFLAGS += -fno-math-errno -fno-trapping-math \
 	$(if $(filter x86_64,$(shell uname -m)),-mprefer-vector-width=512)
 # Pixels are for the model, like the numbers of train/.
 # There is no NaN in them, so that a clamp may be two instructions.
-$(B)/loader/resize.o $(B)/loader/pixels.o $(B)/loader/worker.o: CFLAGS += -ffp-contract=fast \
+$(addprefix $(B)/loader/,resize.o mix.o pixels.o worker.o): CFLAGS += -ffp-contract=fast \
 	-ffinite-math-only -fno-signed-zeros
 CFLAGS  += -ffp-contract=off
 LDLIBS  += $(PKG_LIBS) -ldnnl -lmodest -lm -lpthread -ldl

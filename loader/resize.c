@@ -11,8 +11,8 @@
  */
 #include "loader/resize.h"
 
-#include "loader/augment_formula.h"
 #include "loader/filter.h"
+#include "loader/mix.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -315,126 +315,31 @@ static void widen(struct wl_resizer *r, int planes, int y)
 
 /* Rows of one plane that make up output row y, and their weights: those that went along, or the
  * finished one.  Filling weights are 0, and what then is read is an older row, finite. */
-struct mix {
-	const float **row;
-	const float *w;
-	int taps;
-};
-
-static void mix_of(struct wl_resizer *r, int p, int y, struct mix *m)
+static void mix_of(struct wl_resizer *r, int p, int y, struct wl_mix *m)
 {
 	static const float whole = 1;
 	struct lane *l = &r->lane[p];
 	int j;
 
-	if (!l->across_first) {
-		l->mix_row[0] = l->out;
-		*m = (struct mix){l->mix_row, &whole, 1};
+	*m = (struct wl_mix){l->mix_row, &whole, 1, l->out};
+	l->mix_row[0] = l->out;
+	if (!l->across_first)
 		return;
-	}
-	*m = (struct mix){l->mix_row, l->y->weight + (size_t)y * (size_t)l->y->taps, l->y->taps};
+	m->w = l->y->weight + (size_t)y * (size_t)l->y->taps;
+	m->taps = l->y->taps;
 	for (j = 0; j < m->taps; j++)
 		l->mix_row[j] = wide_row(r, l, l->y->start[y] + j);
-}
-
-static inline __attribute__((always_inline)) v16 mix_block(const struct mix *m, int taps, int at)
-{
-	v16 sum = *(const v16 *)(const void *)(m->row[0] + at) * m->w[0];
-	int j;
-
-	for (j = 1; j < taps; j++)
-		sum += *(const v16 *)(const void *)(m->row[j] + at) * m->w[j];
-	return sum;
-}
-
-/* One plane's rows into out. */
-static void mix_one(const struct mix *m, float *out, int n)
-{
-	int i;
-
-	for (i = 0; i < n; i += LANES)
-		*(v16 *)(void *)(out + i) = mix_block(m, m->taps, i);
-}
-
-enum { MIX_MOST = 4 }; /* taps of which mix_colours has its own copies */
-
-/* Luma of ty taps, chroma of tc taps, to red, green and blue.  A block is read before it is
- * written, for a plane's row may be where its colour goes. */
-static inline __attribute__((always_inline)) void mix_colours(const struct mix m[3],
-	float *const out[3], int ty, int tc, int n)
-{
-	const float *row[3][MIX_MOST];
-	float w[3][MIX_MOST], *red = out[0], *green = out[1], *blue = out[2];
-	int i, j, k, p;
-
-	for (p = 0; p < 3; p++)
-		for (j = 0; j < (p ? tc : ty); j++) {
-			row[p][j] = m[p].row[j];
-			w[p][j] = m[p].w[j];
-		}
-	for (i = 0; i < n; i += LANES) {
-		float v[3][LANES];
-
-		for (p = 0; p < 3; p++) {
-			v16 sum = *(const v16 *)(const void *)(row[p][0] + i) * w[p][0];
-
-			for (j = 1; j < (p ? tc : ty); j++)
-				sum += *(const v16 *)(const void *)(row[p][j] + i) * w[p][j];
-			*(v16 *)(void *)v[p] = sum;
-		}
-		for (k = 0; k < LANES; k++)
-			wl_aug_ycc(&v[0][k], &v[1][k], &v[2][k]);
-		*(v16 *)(void *)(red + i) = *(v16 *)(void *)v[0];
-		*(v16 *)(void *)(green + i) = *(v16 *)(void *)v[1];
-		*(v16 *)(void *)(blue + i) = *(v16 *)(void *)v[2];
-	}
-}
-
-static void to_rgb(float *const out[3], int n)
-{
-	float *restrict y = out[0], *restrict u = out[1], *restrict v = out[2];
-	int i;
-
-	for (i = 0; i < n; i++)
-		wl_aug_ycc(&y[i], &u[i], &v[i]);
 }
 
 /* The finished colours of output row y, from planes that went along first and others. */
 static void finish_row(struct wl_resizer *r, const struct wl_region *g, int y)
 {
-	float *const out[3] = {r->lane[0].out, r->lane[1].out, r->lane[2].out};
-	int n = r->blocks * LANES, p, ty, tc;
-	struct mix m[3];
+	struct wl_mix m[WL_PLANES_MAX];
+	int p;
 
 	for (p = 0; p < g->planes; p++)
 		mix_of(r, p, y, &m[p]);
-	ty = m[0].taps;
-	tc = g->planes == 3 && m[1].taps == m[2].taps ? m[1].taps : 0;
-	if (g->ycc && ty == 2 && tc == 3) /* enlarged, chroma halved */
-		mix_colours(m, out, 2, 3, n);
-	else if (g->ycc && ty == 2 && tc == 2) /* enlarged */
-		mix_colours(m, out, 2, 2, n);
-	else if (g->ycc && ty == 1 && tc >= 1 && tc <= MIX_MOST)
-		switch (tc) { /* shrunk, chroma by less than its own size */
-		case 1:
-			mix_colours(m, out, 1, 1, n);
-			break;
-		case 2:
-			mix_colours(m, out, 1, 2, n);
-			break;
-		case 3:
-			mix_colours(m, out, 1, 3, n);
-			break;
-		default:
-			mix_colours(m, out, 1, 4, n);
-		}
-	else {
-		for (p = 0; p < g->planes; p++)
-			if (r->lane[p].across_first)
-				mix_one(&m[p], out[p], n);
-		if (g->ycc)
-			to_rgb(out, n);
-	}
+	wl_mix(m, g->planes, g->ycc, r->blocks * LANES);
 }
 
 /* The weights of 16 pixels side by side, and where their samples lie. */
