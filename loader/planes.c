@@ -211,7 +211,7 @@ static void keep(const struct lane *l, const struct wl_plane *s, const struct wl
 
 		if (y >= l->y->lo && y < l->y->hi)
 			memcpy(area + to->data + (size_t)(y - l->y->lo) * (size_t)to->pitch,
-				l->rows[k] + l->x->lo, bytes);
+				l->rows[k] + (l->x->lo - s->left), bytes);
 	}
 }
 
