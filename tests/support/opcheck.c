@@ -80,7 +80,9 @@ static void make(struct world *w, const struct opcheck *c, int threads)
 	wl_params_init(&w->params);
 	struct wl_graph_options opts = {
 		.train = !c->infer, .poison = true,
-		.compute_dtype = c->bf16 || w->store ? WL_BF16 : WL_F32,
+		.compute_dtype = c->bf16 || w->store ? WL_BF16
+				 : c->fp16	     ? WL_F16
+						     : WL_F32,
 		.store = w->store ? WL_BF16 : WL_F32};
 	w->g = wl_graph_new(c->name, &w->params, &opts, &err);
 	assert_non_null(w->g);

@@ -21,6 +21,7 @@ struct opcheck {
 	unsigned buffers; /* bit i: operand i is a buffer (no gradient, may change) */
 	bool infer;	  /* graph not in training mode */
 	bool bf16;	  /* products of bf16 operands */
+	bool fp16;	  /* products of fp16 operands; on processors only */
 	/* Also on the GPU's backend with activations stored in bf16: the operand and the result,
 	 * and the gradients by both, are bf16 tensors (operands' values are rounded first, so that
 	 * only what the operation itself rounds counts).  Bit i of acts: operand i is an

@@ -144,7 +144,7 @@ struct wl_op_attr {
 	bool use_running;	/* batch norm: running statistics instead of the batch's */
 	bool replay;		/* batch norm: `saved` holds this run's statistics already */
 	bool in_batch;		/* InfoNCE: keys of other rows are negatives too */
-	enum wl_dtype compute;	/* what matrix products take as inputs: WL_F32, WL_BF16 */
+	enum wl_dtype compute;	/* what matrix products take as inputs: WL_F32, WL_BF16, WL_F16 */
 	uint64_t rng_op;	/* number of the operation for the random generator */
 };
 

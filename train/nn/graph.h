@@ -34,9 +34,9 @@ struct wl_graph_options {
 	/* true: batch statistics in batch norm (running ones updated), dropout active.
 	 * false: running statistics, no dropout. */
 	bool train;
-	/* WL_F32, or WL_BF16: matrix products and dense convolutions round their operands to bf16
-	 * and sum in f32 (f32 altogether on a processor without AMX). Everything else, the loss
-	 * included, stays f32. */
+	/* WL_F32, WL_BF16, or WL_F16 on processors: matrix products and dense convolutions round
+	 * their operands to it and sum in f32 (bf16: f32 altogether on a processor without AMX).
+	 * Everything else, the loss included, stays f32. */
 	enum wl_dtype compute_dtype;
 	/* WL_F32, or WL_BF16 where the backend can (GPUs; refused otherwise): how activations and
 	 * gradients by them lie in memory.  Computed in f32 and rounded when written.  What lasts

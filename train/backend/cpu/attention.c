@@ -12,7 +12,7 @@ struct attn {
 	int64_t b, s, d, dh, heads;
 	int64_t ld_q, ld_k, ld_v;
 	float scale, p;
-	bool bf16;
+	enum wl_dtype operands;
 	struct wl_rng_key key;
 	const struct wl_run *run; /* NULL while planning */
 };
@@ -28,7 +28,7 @@ static struct attn attn_of(const struct cpu *c, const struct wl_op *op, const st
 		.ld_k = wl_shape_last(&op->in[1]->shape),
 		.ld_v = wl_shape_last(&op->in[2]->shape),
 		.p = op->attr.p,
-		.bf16 = cpu_bf16(c, op)};
+		.operands = cpu_operands(c, op)};
 	a.dh = a.d / a.heads;
 	a.scale = 1.0f / sqrtf((float)a.dh);
 	a.run = run;
@@ -86,7 +86,7 @@ struct view {
 static void product(const struct attn *a, float *pack, int64_t m, int64_t n, int64_t k,
 	struct view x, struct view y, float *out, int64_t ld, bool add)
 {
-	struct gemm g = {.m = m, .n = n, .k = k, .c = out, .ldc = ld, .add = add, .bf16 = a->bf16};
+	struct gemm g = {.m = m, .n = n, .k = k, .c = out, .ldc = ld, .add = add, .operands = a->operands};
 	g.a = x.at;
 	g.a_row = x.row;
 	g.a_col = x.col;

@@ -16,7 +16,7 @@ struct conv {
 	int64_t rows;  /* n * oh * ow */
 	int64_t block; /* rows gathered at a time */
 	int kh, kw, stride, pt, pl;
-	bool bf16;
+	enum wl_dtype operands;
 };
 
 static struct conv conv_of(
@@ -234,8 +234,8 @@ void wl_cpu_conv(struct cpu *c, const struct wl_op *op, const struct wl_run *run
 {
 	struct conv v = conv_of(op, op->in[0], op->out[0]);
 	const float *x = cpu_f32(op->in[0]), *w = cpu_f32(op->in[1]);
-	v.bf16 = cpu_bf16(c, op);
-	struct gemm g = {.bf16 = v.bf16,
+	v.operands = cpu_operands(c, op);
+	struct gemm g = {.operands = v.operands,
 		.m = v.rows,
 		.n = v.o,
 		.k = v.patch,
@@ -304,7 +304,7 @@ static void weights_bwd(struct cpu *c, const struct conv *v, const float *x, con
 		for (int64_t r0 = i * per; r0 < end; r0 += v->block) {
 			int64_t r1 = cpu_min(end, r0 + v->block);
 			gather(v, x, r0, r1, patches);
-			struct gemm g = {.bf16 = v->bf16,
+			struct gemm g = {.operands = v->operands,
 				.m = v->o,
 				.n = v->patch,
 				.k = r1 - r0,
@@ -338,7 +338,7 @@ static void data_bwd(struct cpu *c, const struct conv *v, const float *w, const 
 			memset(gx + n * image, 0, (size_t)image * sizeof(float));
 		for (int64_t r0 = n * out_rows; r0 < (n + 1) * out_rows; r0 += v->block) {
 			int64_t r1 = cpu_min((n + 1) * out_rows, r0 + v->block);
-			struct gemm g = {.bf16 = v->bf16,
+			struct gemm g = {.operands = v->operands,
 				.m = r1 - r0,
 				.n = v->patch,
 				.k = v->o,
@@ -361,9 +361,9 @@ void wl_cpu_conv_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run 
 	struct conv v = conv_of(op, op->in[0], op->in[2]);
 	const float *x = cpu_f32(op->in[0]), *w = cpu_f32(op->in[1]), *gy = cpu_f32(op->in[2]);
 	float *gx = cpu_f32(op->out[0]), *gw = cpu_f32(op->out[1]), *gb = cpu_f32(op->out[2]);
-	v.bf16 = cpu_bf16(c, op);
+	v.operands = cpu_operands(c, op);
 	if (gw && is_product(&v)) {
-		struct gemm g = {.bf16 = v.bf16,
+		struct gemm g = {.operands = v.operands,
 			.m = v.o,
 			.n = v.i,
 			.k = v.rows,
@@ -381,7 +381,7 @@ void wl_cpu_conv_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run 
 		weights_bwd(c, &v, x, gy, gw, run->scratch);
 	}
 	if (gx && is_product(&v)) {
-		struct gemm g = {.bf16 = v.bf16,
+		struct gemm g = {.operands = v.operands,
 			.m = v.rows,
 			.n = v.i,
 			.k = v.o,

@@ -42,8 +42,10 @@ struct gemm {
 	bool add;
 	const float *bias; /* [n] or NULL */
 	enum wl_act act;
-	float *z;  /* as c, or NULL */
-	bool bf16; /* operands rounded to bf16; only where gemm_bf16_available */
+	float *z; /* as c, or NULL */
+	/* What operands are rounded to before they are multiplied; sums are f32 in all.  WL_BF16
+	 * only where gemm_bf16_available. */
+	enum wl_dtype operands;
 };
 
 /* All threads. scratch: gemm_scratch bytes (0 unless k is far larger than m and n), or NULL:
@@ -105,10 +107,10 @@ size_t wl_cpu_colsum_scratch(int64_t rows, int64_t cols);
 void wl_cpu_act_grad(struct cpu *c, enum wl_act act, const float *y, const float *z,
 	const float *gy, float *gz, int64_t n);
 
-/* Whether this operation's products take bf16 operands. */
-static inline bool cpu_bf16(const struct cpu *c, const struct wl_op *op)
+/* What this operation's products round their operands to. */
+static inline enum wl_dtype cpu_operands(const struct cpu *c, const struct wl_op *op)
 {
-	return c->bf16 && op->attr.compute == WL_BF16;
+	return op->attr.compute == WL_BF16 && !c->bf16 ? WL_F32 : op->attr.compute;
 }
 
 /* The index of element `first` of an operation for its random numbers, where a sample has

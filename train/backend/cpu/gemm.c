@@ -10,6 +10,10 @@
  * sum in an order fixed by KC, so cutting M and N among threads changes nothing.
  * Where K is far larger than M and N (gradients of weights), K is cut into
  * chunks by a rule on shapes, each with its own partial C, added in order.
+ *
+ * Operands in fp16 are rounded when they are packed (A is then packed too), and multiplied and
+ * summed in f32, which is what a unit for fp16 with f32 sums gives: a product of two fp16 numbers
+ * is exact in f32.  The vector unit's own fp16 arithmetic sums in fp16 and is of no use here.
  */
 #include "train/backend/cpu/cpu.h"
 #include "train/backend/cpu/vec.h"
@@ -29,7 +33,7 @@ enum {
 
 size_t wl_gemm_pack_floats(void)
 {
-	return (size_t)cpu_max(KC * NC, (int64_t)wl_gemm_bf16_pack_floats());
+	return (size_t)cpu_max(KC * NC + MC * KC, (int64_t)wl_gemm_bf16_pack_floats());
 }
 
 #ifdef __AVX512F__
@@ -110,6 +114,43 @@ static void pack_b(const struct gemm *g, int64_t p0, int64_t kc, int64_t j0, int
 		}
 		out += kc * NR;
 	}
+}
+
+__extension__ typedef _Float16 half; /* gcc 12's on x86: by instructions where there are some */
+
+/* To the nearest fp16, ties to even; beyond 65504 infinite. */
+static inline float to_half(float x)
+{
+	return (float)(half)x;
+}
+
+static void round_panels(float *v, int64_t n)
+{
+#pragma omp simd
+	for (int64_t i = 0; i < n; i++)
+		v[i] = to_half(v[i]);
+}
+
+/* g with a(i0.., p0..) [rows, kc] as its A, rounded, copied to out in the same order. */
+static struct gemm half_a(const struct gemm *g, int64_t i0, int64_t rows, int64_t p0, int64_t kc,
+	float *out)
+{
+	bool by_rows = g->a_col == 1;
+	int64_t lines = by_rows ? rows : kc, n = by_rows ? kc : rows;
+	int64_t step = by_rows ? g->a_row : g->a_col;
+	const float *a = g->a + i0 * g->a_row + p0 * g->a_col;
+	struct gemm h = *g;
+	for (int64_t l = 0; l < lines; l++) {
+		const float *restrict from = a + l * step;
+		float *restrict to = out + l * n;
+#pragma omp simd
+		for (int64_t j = 0; j < n; j++)
+			to[j] = to_half(from[j]);
+	}
+	h.a = out;
+	h.a_row = by_rows ? n : 1;
+	h.a_col = by_rows ? 1 : n;
+	return h;
 }
 
 /* mr x (nv * VL) of C: c [+]= a * panel. Constants after inlining: mr, nv, a_col or a_row. */
@@ -222,6 +263,18 @@ static void block(const struct gemm *g, int64_t i0, int64_t rows, int64_t p0, in
 	}
 }
 
+/* block, on A's operands as they are or, with half_pack [MC * KC], on their rounded copies. */
+static void steps_of_k(const struct gemm *g, int64_t i, int64_t rows, int64_t p, int64_t kc,
+	const float *packed, int64_t n, float *c, int64_t ldc, bool add, float *half_pack)
+{
+	if (!half_pack) {
+		block(g, i, rows, p, kc, packed, n, c, ldc, add);
+		return;
+	}
+	struct gemm h = half_a(g, i, rows, p, kc, half_pack);
+	block(&h, 0, rows, 0, kc, packed, n, c, ldc, add);
+}
+
 /* act(c + bias) on a finished block. */
 void wl_gemm_epilogue(const struct gemm *g, int64_t i0, int64_t rows, int64_t j0, int64_t n)
 {
@@ -274,7 +327,7 @@ static int64_t group_of(int64_t m, int64_t n, int64_t steps, int64_t step)
 static void part(const struct gemm *g, int64_t m0, int64_t m1, int64_t n0, int64_t n1, int64_t k0,
 	int64_t k1, float *out, int64_t ldc, bool add, bool finish, float *pack)
 {
-	if (g->bf16) {
+	if (g->operands == WL_BF16) {
 		wl_gemm_bf16_part(g, m0, m1, n0, n1, k0, k1, out, ldc, add, finish, pack);
 		return;
 	}
@@ -282,18 +335,21 @@ static void part(const struct gemm *g, int64_t m0, int64_t m1, int64_t n0, int64
 	int64_t steps = cpu_max(1, cpu_ceil_div(k1 - k0, KC)), step = cpu_ceil_div(k1 - k0, steps);
 	int64_t group = group_of(m1 - m0, n1 - n0, steps, step) * step;
 	int64_t width = width_of(group);
+	float *half_pack = g->operands == WL_F16 ? pack + KC * NC : NULL;
 	for (int64_t j = n0; j < n1; j += width) {
 		int64_t n = cpu_min(width, n1 - j), padded = cpu_ceil_div(n, NR) * NR;
 		for (int64_t p0 = k0; p0 < k1; p0 += group) {
 			int64_t p1 = cpu_min(k1, p0 + group);
 			for (int64_t p = p0; p < p1; p += step)
 				pack_b(g, p, cpu_min(step, p1 - p), j, n, pack + (p - p0) * padded);
+			if (half_pack)
+				round_panels(pack, (p1 - p0) * padded);
 			for (int64_t i = m0; i < m1; i += MC) {
 				int64_t rows = cpu_min(MC, m1 - i);
 				for (int64_t p = p0; p < p1; p += step)
-					block(g, i, rows, p, cpu_min(step, p1 - p),
+					steps_of_k(g, i, rows, p, cpu_min(step, p1 - p),
 						pack + (p - p0) * padded, n, out + i * ldc + j, ldc,
-						add || p > k0);
+						add || p > k0, half_pack);
 				if (p1 == k1 && finish)
 					wl_gemm_epilogue(g, i, rows, j, n);
 			}
@@ -357,9 +413,9 @@ void wl_gemm(struct cpu *c, const struct gemm *g, void *scratch)
 	}
 	/* Threads take ranges of rows, or of columns where there are few rows. */
 	bool by_rows = g->m >= g->n || g->m >= MR * 4 * c->threads;
-	int64_t unit = g->bf16	 ? 32
-		       : by_rows ? MR
-				 : NR,
+	int64_t unit = g->operands == WL_BF16 ? 32
+		       : by_rows	      ? MR
+					      : NR,
 		units = cpu_ceil_div(by_rows ? g->m : g->n, unit);
 #pragma omp parallel num_threads(c->threads)
 	{

@@ -12,7 +12,7 @@ void wl_cpu_linear(struct cpu *c, const struct wl_op *op, const struct wl_run *r
 {
 	const struct wl_shape *x = &op->in[0]->shape, *y = &op->out[0]->shape;
 	int64_t i = wl_shape_last(x), o = wl_shape_last(y);
-	struct gemm g = {.bf16 = cpu_bf16(c, op),
+	struct gemm g = {.operands = cpu_operands(c, op),
 		.m = wl_shape_rows(x),
 		.n = o,
 		.k = i,
@@ -60,7 +60,7 @@ void wl_cpu_linear_bwd(struct cpu *c, const struct wl_op *op, const struct wl_ru
 		gz = own;
 	}
 	if (gw) {
-		struct gemm g = {.bf16 = cpu_bf16(c, op),
+		struct gemm g = {.operands = cpu_operands(c, op),
 			.m = o,
 			.n = i,
 			.k = rows,
@@ -78,7 +78,7 @@ void wl_cpu_linear_bwd(struct cpu *c, const struct wl_op *op, const struct wl_ru
 	if (gb)
 		wl_cpu_colsum(c, gz, rows, o, gb, scratch);
 	if (gx) {
-		struct gemm g = {.bf16 = cpu_bf16(c, op),
+		struct gemm g = {.operands = cpu_operands(c, op),
 			.m = rows,
 			.n = i,
 			.k = o,
