@@ -14,6 +14,7 @@
 #include "ops/json.h"
 #include "tests/support/fill.h"
 #include "train/checkpoint/import.h"
+#include "train/checkpoint/positions.h"
 #include "train/checkpoint/safetensors.h"
 #include "train/model/brivl.h"
 #include "train/model/efficientnet.h"
@@ -184,6 +185,81 @@ static void test_timm(void **state)
 
 /* EfficientNet-PyTorch numbers blocks through all stages. With depth 0.5 there are 1, 1, 1, 2,
  * 2, 2, 1 blocks. */
+/* Grids of positions against timm's resampling (tests/golden/positions.py). */
+static void test_positions_equal_timm(void **state)
+{
+	enum { D = 3 };
+	struct wl_err err = WL_ERR_INIT;
+	json_t *all = wl_json_load("tests/golden/positions.json", &err), *g;
+	size_t i;
+
+	(void)state;
+	assert_true(json_array_size(all) > 5);
+	json_array_foreach(all, i, g) {
+		int64_t side = json_integer_value(json_object_get(g, "side")), a, b;
+		int64_t to = json_integer_value(json_object_get(g, "to"));
+		json_t *want = json_object_get(g, "out");
+		float in[(1 + 14 * 14) * D], out[(1 + 14 * 14) * D];
+
+		assert_true(wl_positions_fit(1 + side * side, 1 + to * to, &a, &b));
+		assert_true(a == side && b == to);
+		assert_int_equal(json_array_size(want), (1 + to * to) * D);
+		for (int64_t k = 0; k < (1 + side * side) * D; k++)
+			in[k] = (float)sin((double)(k * k));
+		ok(wl_positions_resample(in, side, out, to, D, &err), &err);
+		for (size_t k = 0; k < json_array_size(want); k++) {
+			double w = json_number_value(json_array_get(want, k));
+
+			if (!(fabs(out[k] - w) < 2e-6))
+				fail_msg("%lld to %lld, [%zu]: %.8g, timm %.8g", (long long)side,
+					(long long)to, k, (double)out[k], w);
+		}
+	}
+	json_decref(all);
+	assert_false(wl_positions_fit(12, 10, &(int64_t){0}, &(int64_t){0}));
+	assert_false(wl_positions_fit(10, 1, &(int64_t){0}, &(int64_t){0}));
+}
+
+/* A ViT's file for another picture size is taken, and said to be interpolated; a table that is no
+ * square grid is listed as of another shape. */
+static void test_vit_of_another_size(void **state)
+{
+	struct fixture *f = *state;
+	const char name[] = "imgencoder.backbone.pos_embed";
+	struct wl_shape grid = {3, {1, 10, 2}};
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_import_report r;
+	struct wl_params p;
+	char path[128];
+	float v[20];
+
+	wl_params_init(&p);
+	ok(wl_params_add(&p, name, WL_LAYOUT_PLAIN, &grid, WL_PARAM_GAIN, &err), &err);
+	ok(wl_params_add(&p, "imgencoder.backbone.patch_embed.proj.weight", WL_LAYOUT_PLAIN,
+		&(struct wl_shape){1, {2}}, WL_PARAM_WEIGHT, &err), &err);
+	ok(wl_params_seal(&p, f->be, false, &err), &err);
+	struct item items[] = {{"pos_embed", 3, {1, 26, 2}, 5},
+		{"patch_embed.proj.weight", 1, {2}, 1}};
+	ok(wl_import(&p, write_file(f, items, 2, path), NULL, &r, &err), &err);
+	assert_int_equal(r.matched, 2);
+	assert_int_equal(r.reshaped.n, 0);
+	assert_true(listed(&r.resampled, "([1, 26, 2] in the file, [1, 10, 2] in the model)"));
+	wl_param_to_torch(&p, wl_params_find(&p, name), v);
+	assert_true(v[0] == 5 && v[1] == 6); /* the class token */
+	/* The file's grid is a plane, 10 a row and 2 a column from 7: its middle stays, and what is
+	 * symmetric about it. */
+	assert_true(fabsf(v[2 + 2 * 4] - 31) < 1e-4f);
+	assert_true(fabsf(v[2] + v[2 + 2 * 8] - 62) < 1e-4f && v[2] > 7 && v[2] < 20);
+	wl_import_report_release(&r);
+
+	items[0].shape[1] = 12;
+	ok(wl_import(&p, write_file(f, items, 2, path), NULL, &r, &err), &err);
+	assert_int_equal(r.resampled.n, 0);
+	assert_true(listed(&r.reshaped, "([1, 12, 2] in the file"));
+	wl_import_report_release(&r);
+	wl_params_release(&p);
+}
+
 static void test_effnet_names(void **state)
 {
 	static const char *const pairs[][2] = {
@@ -391,6 +467,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_timm, setup, teardown),
+		cmocka_unit_test(test_positions_equal_timm),
+		cmocka_unit_test_setup_teardown(test_vit_of_another_size, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_effnet_names, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bert, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_brivl, setup, teardown),

@@ -3,6 +3,7 @@
 
 #include "ops/file.h"
 #include "ops/log.h"
+#include "train/checkpoint/positions.h"
 #include "train/checkpoint/pth.h"
 #include "train/checkpoint/safetensors.h"
 
@@ -110,21 +111,35 @@ static bool longer_positions(const struct wl_saved_tensor *t, const struct wl_pa
 	       t->shape[0] > e->torch_shape.dim[0];
 }
 
-static int note_reshaped(struct wl_import_report *r, const struct wl_saved_tensor *t,
+/* A vision transformer's positions on another grid of patches. */
+static bool other_grid(const struct wl_saved_tensor *t, const struct wl_param *e, int64_t *side,
+	int64_t *to_side)
+{
+	const struct wl_shape *s = &e->torch_shape;
+	const char *dot = strrchr(e->name, '.');
+
+	return dot && !strcmp(dot, ".pos_embed") && t->rank == 3 && s->rank == 3 &&
+	       t->shape[0] == 1 && t->shape[2] == s->dim[2] &&
+	       wl_positions_fit(t->shape[1], s->dim[1], side, to_side);
+}
+
+static int note_shapes(struct wl_import_names *names, const struct wl_saved_tensor *t,
 	const struct wl_param *e, struct wl_err *err)
 {
 	char theirs[128], ours[128];
 
 	wl_saved_shape_text(t->rank, t->shape, theirs, sizeof theirs);
 	wl_saved_shape_text(e->torch_shape.rank, e->torch_shape.dim, ours, sizeof ours);
-	return add_name(&r->reshaped,
+	return add_name(names,
 		wl_strf(err, "%s (%s in the file, %s in the model)", e->name, theirs, ours), err);
 }
 
 static int copy_tensor(struct wl_params *p, int i, const struct wl_saved_tensor *t,
 	const char *path, struct wl_err *err)
 {
-	float *host = malloc((size_t)t->count * sizeof *host + 1);
+	float *host = malloc((size_t)t->count * sizeof *host + 1), *grid = NULL;
+	const struct wl_param *e = &p->item[i];
+	int64_t side, to_side;
 	int ret = -1;
 
 	if (!host)
@@ -141,9 +156,18 @@ static int copy_tensor(struct wl_params *p, int i, const struct wl_saved_tensor 
 				path, (long long)k, t->name);
 			goto out;
 		}
-	wl_param_from_torch(p, i, host);
+	if (other_grid(t, e, &side, &to_side) && side != to_side) {
+		grid = malloc((size_t)e->count * sizeof *grid + 1);
+		if (!grid) {
+			wl_err_nomem(err, t->name, (size_t)e->count * sizeof *grid);
+			goto out;
+		}
+		WL_TRY_OUT(wl_positions_resample(host, side, grid, to_side, t->shape[2], err));
+	}
+	wl_param_from_torch(p, i, grid ? grid : host);
 	ret = 0;
 out:
+	free(grid);
 	free(host);
 	return ret;
 }
@@ -153,6 +177,8 @@ static int take_tensor(struct wl_params *p, const struct wl_names_map *map,
 	struct wl_import_report *r, struct wl_err *err)
 {
 	char name[WL_NAMES_BYTES];
+	int64_t side, to;
+	bool grid;
 	int i;
 
 	if (!wl_names_translate(map, t->name, name) ||
@@ -168,9 +194,13 @@ static int take_tensor(struct wl_params *p, const struct wl_names_map *map,
 			"%s: two tensors of the file are both \"%s\" of the model; it mixes two "
 			"models",
 			path, name);
-	if (!same_shape(t, &p->item[i].torch_shape) && !longer_positions(t, &p->item[i])) {
+	grid = !same_shape(t, &p->item[i].torch_shape) && other_grid(t, &p->item[i], &side, &to);
+	if (grid)
+		WL_TRY(note_shapes(&r->resampled, t, &p->item[i], err));
+	if (!grid && !same_shape(t, &p->item[i].torch_shape) &&
+		!longer_positions(t, &p->item[i])) {
 		seen[i] = true;
-		return note_reshaped(r, t, &p->item[i], err);
+		return note_shapes(&r->reshaped, t, &p->item[i], err);
 	}
 	WL_TRY(copy_tensor(p, i, t, path, err));
 	seen[i] = true;
@@ -247,6 +277,8 @@ void wl_import_log(const char *path, const struct wl_import_report *r)
 	wl_info("%s: %d tensors taken (%s names), %d missing, %d unexpected, %d of another shape",
 		path, r->matched, wl_names_style_text(r->style), r->missing.n, r->unexpected.n,
 		r->reshaped.n);
+	for (int i = 0; i < r->resampled.n; i++)
+		wl_info("%s: %s is interpolated", path, r->resampled.v[i]);
 	log_names(path, "differs in shape and was not taken", &r->reshaped);
 	log_names(path, "is not in the file and keeps its start", &r->missing);
 	log_names(path, "is not in the model", &r->unexpected);
@@ -267,4 +299,5 @@ void wl_import_report_release(struct wl_import_report *r)
 	release_names(&r->missing);
 	release_names(&r->unexpected);
 	release_names(&r->reshaped);
+	release_names(&r->resampled);
 }

@@ -25,11 +25,12 @@ struct wl_import_report {
 	int unused;                       /* in the file, and of no use to any tower by design */
 	struct wl_import_names missing;   /* of the part of the model that the file is about */
 	struct wl_import_names unexpected; /* in the file, and not in the model */
+	struct wl_import_names resampled; /* position embeddings of another grid, interpolated */
 	struct wl_import_names reshaped;  /* in both with another shape: not copied; with shapes */
 };
 
 /* Copies into the sealed store p. Position embeddings of a longer table are cut to the model's
- * length. only: NULL, or the beginning of the names that may be set ("textencoder."). Fails with
+ * length, those of another grid of patches interpolated (positions.h). only: NULL, or the beginning of the names that may be set ("textencoder."). Fails with
  * WL_ECKPT when the file is damaged, holds NaN or infinity, or matches nothing; the store may
  * then be half-filled. The report is valid on success; release it. */
 WL_MUST_CHECK int wl_import(struct wl_params *p, const char *path, const char *only,
