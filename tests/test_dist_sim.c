@@ -3,8 +3,10 @@
  * stages give the same bits, one rank with the whole batch the same losses, each rank keeps the
  * memory that the plan says, and delays, lost messages and killed ranks end as they should.
  */
+#include "ops/file.h"
 #include "tests/support/cm.h"
 #include "tests/support/wide_towers.h"
+#include "train/checkpoint/ckpt.h"
 #include "train/trainer.h"
 
 #include <math.h>
@@ -27,6 +29,7 @@ static struct wl_err err;
 struct job {
 	struct wl_train_config config;
 	int64_t steps;
+	const char *run; /* a checkpoint is read from there first, and written at the end */
 	/* what rank 0 saw, and all ranks' memory */
 	double loss[STEPS], norm[STEPS], tau[STEPS];
 	uint64_t hash;
@@ -148,6 +151,23 @@ static int finish(struct job *j, struct wl_trainer *t, struct wl_err *e)
 	return ret;
 }
 
+/* Continues from the checkpoint in j->run, where there is one. */
+static int resume(struct job *j, struct wl_trainer *t, struct wl_err *e)
+{
+	int64_t newest = wl_ckpt_newest(j->run, e);
+	char dir[4096];
+	json_t *state;
+	int ret;
+
+	if (newest < 0)
+		return newest == -1 ? 0 : -1;
+	snprintf(dir, sizeof dir, "%s/ckpt-%08lld", j->run, (long long)newest);
+	state = wl_ckpt_state(dir, e);
+	ret = state ? wl_trainer_load(t, dir, state, e) : -1;
+	json_decref(state);
+	return ret;
+}
+
 static int rank_main(struct wl_comm *comm, void *user, struct wl_err *e)
 {
 	struct job *j = user;
@@ -168,8 +188,12 @@ static int rank_main(struct wl_comm *comm, void *user, struct wl_err *e)
 		return -1;
 	if (towers.init(&t.params, towers.model, t.seed, e) == 0) {
 		wl_trainer_start(&t);
-		ret = steps(j, &t, e);
+		ret = j->run ? resume(j, &t, e) : 0;
 	}
+	if (ret == 0)
+		ret = steps(j, &t, e);
+	if (ret == 0 && j->run)
+		ret = wl_trainer_save(&t, j->run, NULL, NULL, NULL, e);
 	if (ret == 0)
 		ret = finish(j, &t, e);
 	wl_dist_close(dist);
@@ -245,6 +269,62 @@ static void in_batch_negatives_are_all_ranks(void **state)
 		run(&two, ranks);
 		for (int s = 0; s < STEPS; s++)
 			assert_true(fabs(one.loss[s] - two.loss[s]) < 1e-4 * one.loss[s]);
+	}
+}
+
+/* A run that stops after half of its steps and goes on at another stage: the losses, and at the end
+ * every weight, momentum weight and so moment, are those of a run that never stopped. */
+static void stages_go_on_from_each_other(void **state)
+{
+	static struct job straight, half;
+
+	(void)state;
+	prepare(&straight, 1);
+	run(&straight, 2);
+	for (int from = 0; from <= 3; from++)
+		for (int to = 0; to <= 3; to++) {
+			char dir[] = "/tmp/wl-stages-XXXXXX";
+
+			assert_non_null(mkdtemp(dir));
+			prepare(&half, from);
+			half.run = dir;
+			half.steps = STEPS / 2;
+			run(&half, 2);
+			half.config.dist.zero = to;
+			half.steps = STEPS;
+			half.hash = 0;
+			run(&half, 2);
+			assert_memory_equal(straight.loss, half.loss, sizeof half.loss);
+			assert_memory_equal(straight.norm, half.norm, sizeof half.norm);
+			assert_memory_equal(straight.tau, half.tau, sizeof half.tau);
+			if (straight.hash != half.hash)
+				fail_msg("stage %d to %d: the weights differ", from, to);
+			OK(wl_remove_tree(dir, &err));
+		}
+}
+
+/* fp16 with a scale that overflows at first: all ranks halve it together at every stage. */
+static void loss_scale_is_the_same_everywhere(void **state)
+{
+	static struct job first, other;
+
+	(void)state;
+	for (int zero = 0; zero <= 3; zero++) {
+		prepare(&other, zero);
+		other.config.precision = "fp16";
+		other.config.loss_scale = 0x1p100;
+		other.config.loss_scale_interval = 100;
+		OK(wl_train_config_check(&other.config, &err));
+		run(&other, 3);
+		if (zero == 0)
+			first = other;
+		assert_false(isfinite(other.norm[0]));
+		assert_true(isfinite(other.loss[0]));
+		assert_memory_equal(first.loss, other.loss, sizeof first.loss);
+		assert_true(first.hash == other.hash);
+		other.config.loss_scale = 16;
+		run(&other, 3);
+		assert_true(isfinite(other.norm[0]) && isfinite(other.norm[STEPS - 1]));
 	}
 }
 
@@ -371,6 +451,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		 cmocka_unit_test(stages_and_ranks_agree),
 		cmocka_unit_test(in_batch_negatives_are_all_ranks),
+		cmocka_unit_test(stages_go_on_from_each_other),
+		cmocka_unit_test(loss_scale_is_the_same_everywhere),
 		cmocka_unit_test(clip_agrees),
 		cmocka_unit_test(memory_is_as_planned),
 		cmocka_unit_test(delays_change_nothing),

@@ -4,6 +4,7 @@
 #include "train/optim/depth.h"
 #include "train/optim/guard.h"
 #include "train/optim/optim.h"
+#include "train/optim/scaler.h"
 #include "train/optim/schedule.h"
 
 #include <math.h>
@@ -218,6 +219,83 @@ static void adamw_equals_torch(void **state)
 	close_store(&r);
 }
 
+/* --- the loss scale against torch.amp.GradScaler (tests/golden/scaler.py) --- */
+
+static void one_scaler(const json_t *g)
+{
+	struct wl_optim_config c = golden_config;
+	struct wl_scaler s = {.scale = (float)json_number_value(json_object_get(g, "init")),
+		.interval = json_integer_value(json_object_get(g, "interval"))};
+	size_t n = json_array_size(json_object_get(g, "bad")), i, j;
+	int64_t bad_so_far = 0;
+	struct rig r;
+
+	open_store(&r);
+	c.clip_norm = 1e-3;
+	must(wl_optim_init(&r.o, &r.p, &c, &err));
+	fill(at(&r, "w", false), 24, 1, 0, 2);
+	for (i = 0; i < n; i++) {
+		bool bad = json_is_true(json_array_get(json_object_get(g, "bad"), i));
+		float *grad = at(&r, "w", true);
+		double norm;
+
+		r.o.loss_scale = wl_scaler_scale(&s);
+		fill(grad, 24, 2, i, 1e-3);
+		for (j = 0; j < 24; j++)
+			grad[j] *= s.scale;
+		if (bad)
+			grad[i % 24] = i % 2 ? INFINITY : NAN;
+		norm = wl_optim_grad_norm(&r.o);
+		assert_int_equal(isfinite(norm), !bad);
+		assert_int_equal(wl_scaler_overflowed(&s, 1, norm), bad && s.scale > 1);
+		assert_false(wl_scaler_overflowed(&s, NAN, norm));
+		wl_scaler_update(&s, isfinite(norm));
+		if (!bad)
+			wl_optim_step(&r.o, 1e-2, norm);
+		bad_so_far += bad;
+		assert_true((double)s.scale == item(g, "scale", i));
+		assert_int_equal(s.good, item(g, "good", i));
+		assert_int_equal(s.overflows, bad_so_far);
+		close_to("w[0] after a scaled step", i, at(&r, "w", false)[0], item(g, "w0", i),
+			1e-5);
+	}
+	for (i = 0; i < 24; i++)
+		close_to("w", i, at(&r, "w", false)[i], item(g, "w", i), 1e-5);
+	close_store(&r);
+}
+
+static void loss_scale_equals_torch(void **state)
+{
+	json_t *all = wl_json_load("tests/golden/scaler.json", &err), *g;
+	size_t i;
+
+	(void)state;
+	assert_int_equal(json_array_size(all), 3);
+	json_array_foreach(all, i, g)
+		one_scaler(g);
+	json_decref(all);
+}
+
+static void loss_scale_survives_a_checkpoint(void **state)
+{
+	struct wl_scaler s = {.scale = 0x1p17f, .interval = 5, .good = 3, .overflows = 2};
+	struct wl_scaler t = {.scale = 65536, .interval = 5}, none = {0};
+	json_t *saved = wl_scaler_save(&s);
+
+	(void)state;
+	assert_int_equal(wl_scaler_restore(&t, saved, &err), 0);
+	assert_memory_equal(&s, &t, sizeof s);
+	assert_int_equal(wl_scaler_restore(&t, NULL, &err), 0); /* of another precision */
+	assert_memory_equal(&s, &t, sizeof s);
+	json_object_set_new(saved, "scale", json_real(-1));
+	assert_int_equal(wl_scaler_restore(&t, saved, &err), -1);
+	assert_int_equal(err.code, WL_ECKPT);
+	json_decref(saved);
+	wl_scaler_update(&none, false); /* fp32: there is none */
+	assert_true(wl_scaler_scale(&none) == 1 && none.overflows == 0);
+	assert_false(wl_scaler_overflowed(&none, 1, NAN));
+}
+
 static json_t *groups(const char *text)
 {
 	json_t *g = wl_json_parse(text, strlen(text), "groups", &err);
@@ -421,6 +499,8 @@ int main(void)
 		cmocka_unit_test(guard_skips_what_is_not_finite),
 		cmocka_unit_test(guard_finds_spikes_and_survives_a_checkpoint),
 		cmocka_unit_test(adamw_equals_torch),
+		cmocka_unit_test(loss_scale_equals_torch),
+		cmocka_unit_test(loss_scale_survives_a_checkpoint),
 		cmocka_unit_test(rates_fall_with_depth),
 		cmocka_unit_test(half_moments_are_unbiased),
 		cmocka_unit_test(half_moments_follow_torch),

@@ -23,6 +23,8 @@ static const struct wl_train_config defaults = {
 	.schedule = {.lr = 5e-4, .floor = 1e-6, .warmup_steps = 100},
 	.optim_state = "fp32",
 	.spike_z = 0,
+	.loss_scale = 65536, /* these two as torch.cuda.amp.GradScaler */
+	.loss_scale_interval = 2000,
 	.max_bad_steps = 10,
 	.dist = {.zero = 1, .bucket_mb = 8},
 	.dist_timeout = 600,
@@ -46,7 +48,7 @@ void wl_train_config_init(struct wl_train_config *c, struct wl_opt *table)
 		{"run", WL_OPT_STR, &c->run, "DIR", "where checkpoints and metrics.jsonl go", true},
 		{"device", WL_OPT_STR, &c->device, "NAME", "auto, cpu or cuda", false},
 		{"precision", WL_OPT_STR, &c->precision, "NAME",
-			"fp32, or bf16 for the inputs of matrix products", false},
+			"fp32; bf16 or fp16 for the inputs of matrix products", false},
 		{"recompute", WL_OPT_BOOL, &c->moco.recompute, NULL,
 			"run blocks again in backward instead of keeping their inside", false},
 		{"cuda-graph", WL_OPT_BOOL, &c->moco.record, NULL,
@@ -119,6 +121,10 @@ void wl_train_config_init(struct wl_train_config *c, struct wl_opt *table)
 			false},
 		{"optim.spike-z", WL_OPT_DOUBLE, &c->spike_z, "Z",
 			"skip gradient norms Z deviations above the last 128, 0: never", false},
+		{"optim.loss-scale", WL_OPT_DOUBLE, &c->loss_scale, "X",
+			"fp16: what the loss is multiplied by at first", false},
+		{"optim.loss-scale-interval", WL_OPT_INT, &c->loss_scale_interval, "N",
+			"fp16: good steps in a row that double it (an overflow halves it)", false},
 		{"optim.max-bad-steps", WL_OPT_INT, &c->max_bad_steps, "N",
 			"skipped steps in a row that end the run", false},
 		{"dist.zero", WL_OPT_INT, &c->dist.zero, "0..3",
@@ -167,26 +173,42 @@ static int one_of(const char *option, const char *value, const char *a, const ch
 		a, b);
 }
 
+static int check_precision(struct wl_train_config *c, struct wl_err *err)
+{
+	static const char *const names[] = {"fp32", "bf16", "fp16"};
+	static const enum wl_dtype types[] = {WL_F32, WL_BF16, WL_F16};
+	size_t i;
+
+	for (i = 0; i < 3 && strcmp(c->precision, names[i]); i++)
+		;
+	if (i == 3)
+		return wl_err_set(err, WL_EUSAGE, "precision is \"%s\": expected \"fp32\", "
+			"\"bf16\" or \"fp16\"", c->precision);
+	c->moco.compute_dtype = types[i];
+	c->moco.scaled = types[i] == WL_F16; /* bf16 has f32's range and needs no scale */
+	if (!(c->loss_scale >= 1 && c->loss_scale <= 0x1p100) || c->loss_scale_interval < 1)
+		return wl_err_set(err, WL_EUSAGE, "optim.loss-scale is %g and "
+			"optim.loss-scale-interval %lld: expected 1 to 2^100, and at least 1",
+			c->loss_scale, (long long)c->loss_scale_interval);
+	return 0;
+}
+
 int wl_train_config_check(struct wl_train_config *c, struct wl_err *err)
 {
-	int bf16, online, clip, half;
+	int online, clip, half;
 
 	if (strcmp(c->device, "auto") && strcmp(c->device, "cpu") && strcmp(c->device, "cuda"))
 		return wl_err_set(err, WL_EUSAGE, "device is \"%s\": expected auto, cpu or cuda",
 			c->device);
-	if (strcmp(c->precision, "fp16") == 0)
-		return wl_err_set(err, WL_EUSAGE, "precision is \"fp16\": the CPU backend computes "
-			"in fp32 and bf16, whose range needs no loss scale; use --precision bf16");
-	bf16 = one_of("precision", c->precision, "fp32", "bf16", err);
+	WL_TRY(check_precision(c, err));
 	online = one_of("moco.positive", c->positive, "momentum", "online", err);
 	clip = one_of("objective", c->objective, "moco", "clip", err);
 	half = one_of("optim.state", c->optim_state, "fp32", "bf16", err);
-	if (bf16 < 0 || online < 0 || clip < 0 || half < 0)
+	if (online < 0 || clip < 0 || half < 0)
 		return -1;
 	c->optim.state = half ? WL_BF16 : WL_F32;
 	c->optim.seed = (uint64_t)c->seed;
 	c->moco.objective = clip ? WL_OBJECTIVE_CLIP : WL_OBJECTIVE_MOCO;
-	c->moco.compute_dtype = bf16 ? WL_BF16 : WL_F32;
 	c->moco.online_positive = online;
 	c->optim.groups = c->groups;
 	if (c->batch < 1 || c->epochs < 1 || c->max_steps < 0 || c->ckpt_every < 1 ||

@@ -33,7 +33,8 @@ struct wl_train_config {
 	const char *optim_state;
 	json_t *groups;
 	struct wl_schedule schedule;
-	double spike_z;
+	double spike_z, loss_scale;
+	int64_t loss_scale_interval;
 	int64_t max_bad_steps;
 
 	struct wl_dist_config dist;

@@ -176,6 +176,9 @@ static int open_backend(struct run *r, struct wl_err *err)
 		wl_comm_share_of_cores(r->comm, c->threads), err);
 	if (!r->backend)
 		return -1;
+	if (c->moco.compute_dtype == WL_F16 && strcmp(r->backend->name, "cpu"))
+		return wl_err_set(err, WL_EUSAGE, "precision is \"fp16\" on a GPU, whose kernels "
+			"take fp32 and bf16: use --precision bf16, or --device cpu");
 	if (c->moco.compute_dtype == WL_BF16 && !strcmp(r->backend->name, "cpu") &&
 		!wl_backend_cpu_has_bf16())
 		wl_warn("this processor has no bf16 products: precision bf16 computes in fp32");
@@ -405,7 +408,7 @@ static double pairs_of_step(const struct run *r)
 static json_t *metrics_line(struct run *r, const struct wl_step_report *s, double wait,
 	double seconds, json_t *val)
 {
-	static const char *const verdicts[] = {"", "nonfinite", "spike"};
+	static const char *const verdicts[] = {"", "nonfinite", "spike", "overflow"};
 	int64_t step = r->trainer.step;
 	json_t *o = json_pack("{s:I,s:I}", "step", (json_int_t)step, "epoch",
 		(json_int_t)((step - 1) / r->epoch_steps));
@@ -420,6 +423,8 @@ static json_t *metrics_line(struct run *r, const struct wl_step_report *s, doubl
 	put(o, "tau", s->tau);
 	put(o, "lr", s->lr);
 	put(o, "grad_norm", s->grad_norm);
+	if (r->trainer.scaler.scale > 0)
+		put(o, "loss_scale", s->loss_scale);
 	put(o, "step_s", seconds);
 	put(o, "data_wait_s", wait);
 	put(o, "pairs_per_s", pairs_of_step(r) / seconds);
@@ -446,6 +451,8 @@ static void publish(struct run *r, const struct wl_step_report *s, double wait, 
 	wl_metric_set("wenlan_train_learning_rate", "rate of the last step", s->lr);
 	wl_metric_set("wenlan_train_grad_norm", "gradient norm before clipping", s->grad_norm);
 	wl_metric_set("wenlan_train_temperature", "tau", s->tau);
+	if (r->trainer.scaler.scale > 0)
+		wl_metric_set("wenlan_train_loss_scale", "of the last step", s->loss_scale);
 	wl_metric_add("wenlan_train_pairs_total", "pairs trained on", pairs_of_step(r));
 	wl_metric_add("wenlan_train_data_wait_seconds_total", "waiting for the loader", wait);
 	wl_metric_add("wenlan_train_seconds_total", "in steps, waiting included", seconds);
@@ -637,6 +644,9 @@ int wl_train_run(const struct wl_train_job *job, struct wl_err *err)
 	WL_TRY_OUT(loop(&r, err));
 	if (r.report)
 		WL_TRY_OUT(wl_train_report_write(r.report, true, err));
+	if (r.trainer.scaler.overflows)
+		wl_info("%lld steps were skipped for their loss scale, which ended at %g",
+			(long long)r.trainer.scaler.overflows, (double)r.trainer.scaler.scale);
 	if (r.trainer.guard.nonfinite + r.trainer.guard.spikes)
 		wl_warn("%lld steps were skipped as not finite, %lld as spikes",
 			(long long)r.trainer.guard.nonfinite, (long long)r.trainer.guard.spikes);

@@ -64,6 +64,9 @@ int wl_trainer_init(struct wl_trainer *t, const struct wl_train_config *config,
 		.seed = (uint64_t)config->seed,
 	};
 	t->schedule.total_steps = total_steps;
+	if (config->moco.scaled)
+		t->scaler = (struct wl_scaler){.scale = (float)config->loss_scale,
+			.interval = config->loss_scale_interval};
 	wl_params_init(&t->params);
 	if (wl_schedule_check(&t->schedule, err) < 0 || build(t, towers, pairs, err) < 0) {
 		wl_trainer_release(t);
@@ -93,8 +96,13 @@ static void say_skipped(const struct wl_trainer *t, const struct wl_step_report 
 {
 	const char *name;
 
-	if (r->verdict == WL_GUARD_SPIKE && wl_dist_rank(t->dist) > 0)
+	if (r->verdict != WL_GUARD_NONFINITE && wl_dist_rank(t->dist) > 0)
 		return;
+	if (r->verdict == WL_GUARD_OVERFLOW) {
+		wl_info("step %lld skipped: its gradients overflow at the loss scale %g; going on "
+			"with half of it", (long long)t->step, r->loss_scale);
+		return;
+	}
 	if (r->verdict == WL_GUARD_SPIKE) {
 		wl_warn("step %lld skipped: its gradient norm %.4g is a spike (loss %.4g)",
 			(long long)t->step, r->grad_norm, r->moco.loss);
@@ -155,11 +163,23 @@ static int update(struct wl_trainer *t, const struct wl_step_report *r, struct w
 	return t->dist ? wl_dist_updated(t->dist, err) : 0;
 }
 
+/* The step's verdict, and the next step's loss scale. */
+static enum wl_guard_verdict judge(struct wl_trainer *t, const struct wl_step_report *r)
+{
+	bool overflowed = wl_scaler_overflowed(&t->scaler, r->moco.loss, r->grad_norm);
+
+	wl_scaler_update(&t->scaler, isfinite(r->grad_norm));
+	return overflowed ? WL_GUARD_OVERFLOW
+			  : wl_guard_judge(&t->guard, r->moco.loss, r->grad_norm);
+}
+
 int wl_trainer_step(struct wl_trainer *t, const struct wl_moco_batch *batch,
 	struct wl_step_report *out, struct wl_err *err)
 {
 	double squares;
+	bool undo;
 
+	out->loss_scale = t->moco.loss_scale = t->optim.loss_scale = wl_scaler_scale(&t->scaler);
 	WL_TRY(wl_moco_step(&t->moco, batch, t->seed, (uint64_t)t->step, &out->moco, err));
 	if (t->dist)
 		WL_TRY(wl_dist_reduced(t->dist, err));
@@ -168,17 +188,18 @@ int wl_trainer_step(struct wl_trainer *t, const struct wl_moco_batch *batch,
 		WL_TRY(join_ranks(t, &out->moco, &squares, err));
 	out->lr = wl_schedule_lr(&t->schedule, t->step);
 	out->grad_norm = sqrt(squares);
-	out->verdict = wl_guard_judge(&t->guard, out->moco.loss, out->grad_norm);
+	out->verdict = judge(t, out);
 	if (out->verdict == WL_GUARD_OK)
 		WL_TRY(update(t, out, err));
 	else
 		say_skipped(t, out);
 	/* Keys are finite whenever the loss is: the positives are among its terms. */
-	if (out->verdict == WL_GUARD_NONFINITE)
+	undo = out->verdict == WL_GUARD_NONFINITE || out->verdict == WL_GUARD_OVERFLOW;
+	if (undo)
 		wl_moco_undo_stats(&t->moco);
-	else
+	if (out->verdict != WL_GUARD_NONFINITE)
 		WL_TRY(wl_moco_push(&t->moco, err));
-	if (t->dist && out->verdict != WL_GUARD_NONFINITE)
+	if (t->dist && !undo)
 		WL_TRY(wl_dist_mean_stats(t->dist, err));
 	WL_TRY(tell_tau(t, &out->tau, err));
 	t->step++;

@@ -10,6 +10,7 @@
 
 #include "train/config.h"
 #include "train/moco/moco.h"
+#include "train/optim/scaler.h"
 
 struct wl_trainer {
 	const struct wl_train_config *config; /* borrowed */
@@ -19,6 +20,7 @@ struct wl_trainer {
 	struct wl_moco moco;
 	struct wl_optim optim;
 	struct wl_guard guard;
+	struct wl_scaler scaler; /* scale 0 unless the precision is fp16 */
 	struct wl_schedule schedule;
 	uint64_t seed;
 	int64_t step; /* done so far, skipped ones included */
@@ -27,6 +29,7 @@ struct wl_trainer {
 struct wl_step_report {
 	struct wl_moco_result moco;
 	double lr, grad_norm, tau; /* the same on every rank, as moco (means over the ranks) */
+	double loss_scale;         /* that this step had; 1 but in fp16 */
 	enum wl_guard_verdict verdict; /* not WL_GUARD_OK: nothing was updated */
 };
 
@@ -45,7 +48,8 @@ void wl_trainer_release(struct wl_trainer *t);
 void wl_trainer_start(struct wl_trainer *t);
 
 /* One step.  A loss or gradient that is not finite, or a spike, updates nothing and is said in
- * the log with the tensor's name; WL_ENUMERIC after too many in a row. */
+ * the log with the tensor's name; WL_ENUMERIC after too many in a row.  Gradients that overflow
+ * for their loss scale update nothing either, halve it, and do not count among those. */
 WL_MUST_CHECK int wl_trainer_step(struct wl_trainer *t, const struct wl_moco_batch *batch,
 	struct wl_step_report *out, struct wl_err *err);
 

@@ -7,7 +7,7 @@
  *                         *_queue_ids [K,2]
  *                         (neither of the two with the objective clip)
  *   optim-RRRRR-of-WWWWW.safetensors  Adam's moments, see optim_state.h
- *   state.json            step, optimiser updates, guard, seed, settings, world size, build
+ *   state.json            step, optimiser updates, guard, loss scale, seed, settings, world size, build
  *
  * There is no generator state: every random number is a function of the seed, the step and the
  * place of its use.
@@ -58,9 +58,10 @@ json_t *wl_trainer_state(const struct wl_trainer *t, json_t *extra)
 
 	if (!s)
 		return NULL;
-	return json_pack("{s:I,s:b,s:o?,s:o,s:I,s:I,s:s,s:O?}", "updates",
+	return json_pack("{s:I,s:b,s:o?,s:o*,s:o,s:I,s:I,s:s,s:O?}", "updates",
 		(json_int_t)t->optim.updates, "followed", t->moco.followed,
-		"guard", wl_guard_save(&t->guard), "settings", s, "world_size",
+		"guard", wl_guard_save(&t->guard), "scaler",
+		t->scaler.scale > 0 ? wl_scaler_save(&t->scaler) : NULL, "settings", s, "world_size",
 		(json_int_t)wl_dist_world(t->dist),
 		"seed", (json_int_t)t->seed, "build", WL_BUILD_ID, "run", extra);
 }
@@ -128,6 +129,8 @@ int wl_trainer_load(struct wl_trainer *t, const char *dir, const json_t *state,
 			"%lld: use that one, or another --run directory", (long long)t->seed, dir,
 			(long long)seed);
 	WL_TRY(wl_guard_restore(&t->guard, json_object_get(state, "guard"), err));
+	if (t->scaler.scale > 0)
+		WL_TRY(wl_scaler_restore(&t->scaler, json_object_get(state, "scaler"), err));
 	WL_TRY(wl_snapshot_load(t, dir, json_object_get(state, "files"), err));
 	if (wl_dist_rank(t->dist) == 0)
 		say_changes(t, json_object_get(state, "settings"));

@@ -39,7 +39,7 @@ static void build_losses(struct wl_moco *m)
 		m->loss_of[i] = wl_g_infonce(g, &loss, &m->accuracy[i]);
 		wl_g_output(g, m->loss_of[i], i ? "loss_t2i" : "loss_i2t");
 		wl_g_output(g, m->accuracy[i], i ? "accuracy_t2i" : "accuracy_i2t");
-		wl_g_loss(g, m->loss_of[i], 0.5f);
+		wl_moco_seed_loss(m, g, m->loss_of[i], 0.5f);
 	}
 }
 
@@ -161,6 +161,7 @@ int wl_clip_step(struct wl_moco *m, const struct wl_moco_batch *b, uint64_t seed
 		WL_TRY(embed(m, b, (int64_t)p, seed, step * parts + p, err));
 	WL_TRY(gather(m, err));
 	wl_params_zero_grad(m->online);
+	wl_moco_fill_seed(m, m->loss);
 	WL_TRY(wl_graph_run(m->loss, seed, step, err));
 	WL_TRY(gradient_of(m, false, err));
 	WL_TRY(gradient_of(m, true, err));

@@ -90,6 +90,27 @@ wl_tid wl_moco_scale_param(struct wl_graph *g, const struct wl_moco_config *c)
 		c->learn_tau ? WL_PARAM_GAIN : 0);
 }
 
+void wl_moco_seed_loss(struct wl_moco *m, struct wl_graph *g, wl_tid loss, float weight)
+{
+	if (!m->config.scaled) {
+		wl_g_loss(g, loss, weight);
+		return;
+	}
+	if (m->loss_seed == WL_NONE)
+		m->loss_seed = wl_g_input(g, "loss_scale", WL_F32, WL_SHAPE(1));
+	m->loss_weight = weight;
+	wl_g_seed(g, loss, m->loss_seed);
+}
+
+void wl_moco_fill_seed(struct wl_moco *m, struct wl_graph *g)
+{
+	float v = (float)(m->loss_scale * (double)m->loss_weight);
+	struct wl_backend *be = m->online->backend;
+
+	if (m->config.scaled)
+		be->upload(be, wl_graph_data(g, m->loss_seed), &v, sizeof v);
+}
+
 /* The keys of all ranks are in-batch negatives of each. */
 static bool all_negatives(const struct wl_moco *m)
 {
@@ -133,7 +154,7 @@ static void build_losses(struct wl_moco *m)
 		m->loss_of[i] = wl_g_infonce(g, &loss, &m->accuracy[i]);
 		wl_g_output(g, m->loss_of[i], i ? "loss_t2i" : "loss_i2t");
 		wl_g_output(g, m->accuracy[i], i ? "accuracy_t2i" : "accuracy_i2t");
-		wl_g_loss(g, m->loss_of[i], (float)m->part / (float)m->batch);
+		wl_moco_seed_loss(m, g, m->loss_of[i], (float)m->part / (float)m->batch);
 	}
 }
 
@@ -507,6 +528,7 @@ static int step_part(struct wl_moco *m, const struct wl_moco_batch *b, int64_t p
 	if (m->config.accumulate > 1)
 		wl_graph_bind(m->query, wl_graph_find(m->query, "row_ids"),
 			m->row_ids + p * m->part * WL_QUEUE_IDS);
+	wl_moco_fill_seed(m, m->query);
 	return wl_graph_run(m->query, seed, step, err);
 }
 

@@ -74,6 +74,7 @@ struct wl_moco_config {
 	int64_t extra_positives; /* T: queue rows among the T nearest of both keys of a sample are
 	                        * its positives too (the published code's "multi-label"); 0: none */
 	enum wl_dtype compute_dtype;
+	bool scaled;           /* gradients are of loss_scale times the loss */
 	bool recompute;        /* see wl_graph_options */
 	bool record;           /* see wl_graph_record */
 	/* The ranks that share a step, borrowed, NULL: alone.  With dist (whose comm it then is)
@@ -115,6 +116,8 @@ struct wl_moco {
 	 * [ranks * batch, 2], by rank; mixed: one array of them in the order of the whole batch. */
 	float *peer_image, *peer_text, *mixed;
 	int64_t *peer_ids, *mixed_ids;
+	double loss_scale;           /* of the next step, where config.scaled; set by the caller */
+	float loss_weight;           /* of each of the two losses */
 	float *stats;                /* running statistics of both stores before the step */
 	float *scores;               /* [accumulate,4] losses and accuracies of the step */
 	/* tensors of the query graph (losses with CLIP: of the loss graph), then of the key
@@ -122,6 +125,7 @@ struct wl_moco {
 	wl_tid images, boxes, region_mask, ids, text_mask, image, text;
 	wl_tid loss_of[2], accuracy[2]; /* image to text, text to image */
 	wl_tid image_key, text_key;
+	wl_tid loss_seed;               /* with scaled: [1], what backward starts from */
 };
 
 struct wl_moco_result {

@@ -16,7 +16,8 @@
 
 enum { WL_GUARD_WINDOW = 128 };
 
-enum wl_guard_verdict { WL_GUARD_OK, WL_GUARD_NONFINITE, WL_GUARD_SPIKE };
+/* WL_GUARD_OVERFLOW is the loss scale's verdict (scaler.h): the guard neither gives nor counts it. */
+enum wl_guard_verdict { WL_GUARD_OK, WL_GUARD_NONFINITE, WL_GUARD_SPIKE, WL_GUARD_OVERFLOW };
 
 struct wl_guard {
 	double spike_z;        /* skip a norm this many standard deviations up; 0 = never */

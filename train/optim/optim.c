@@ -189,6 +189,12 @@ void wl_optim_release(struct wl_optim *o)
 	*o = (struct wl_optim){0};
 }
 
+/* What the store's gradients are multiplied with to be the loss's. */
+static double unscale(const struct wl_optim *o)
+{
+	return o->loss_scale > 0 ? 1 / o->loss_scale : 1;
+}
+
 double wl_optim_grad_squares(const struct wl_optim *o)
 {
 	struct wl_backend *be = o->params->backend;
@@ -198,7 +204,7 @@ double wl_optim_grad_squares(const struct wl_optim *o)
 	for (struct wl_span s = wl_cut_next(o->config.cut, 0, n); s.begin < s.end;
 		s = wl_cut_next(o->config.cut, s.end, n))
 		sum += be->sum_squares(be, o->params->grad + s.begin, s.end - s.begin);
-	return sum;
+	return sum * unscale(o) * unscale(o);
 }
 
 double wl_optim_grad_norm(const struct wl_optim *o)
@@ -238,7 +244,7 @@ void wl_optim_step_with(struct wl_optim *o, double lr, double norm, float *k, do
 		.beta2 = (float)o->config.beta2,
 		.eps = (float)o->config.eps,
 		.step = ++o->updates,
-		.grad_scale = scale < 1 ? (float)scale : 1,
+		.grad_scale = (float)((scale < 1 ? scale : 1) * unscale(o)),
 		.state = o->config.state,
 		.seed = o->config.seed,
 		.k = k,

@@ -43,6 +43,9 @@ struct wl_optim {
 	double *lr_factor;        /* [n_ranges], owned */
 	int n_ranges;
 	int64_t updates;          /* done so far */
+	/* Gradients in the store are of this many times the loss (scaler.h), 0: of the loss. Norms
+	 * and updates are those of the loss in both. */
+	double loss_scale;
 };
 
 /* After seal, with gradients, once the TRAINABLE flags stand.  WL_EUSAGE on a bad value or a
