@@ -92,6 +92,7 @@ static int restore(const struct wl_opts *o, const struct check_cmd *c, struct wl
 			.seed = (uint64_t)param(v, "seed"),
 			.quality = (int)param(v, "quality"),
 			.draw_beside_hints = param(v, "draw_beside_hints"),
+			.ignore_hints = param(v, "ignore_hints"),
 			.allow_unfiltered = param(v, "allow_unfiltered")}};
 	struct wl_pack_result r = {0};
 	int rc = plan ? wl_pack(&p, &r, err) : -1;

@@ -118,7 +118,11 @@ int wl_cmd_pack(int argc, char **argv)
 			false},
 		{"val", WL_OPT_INT, &p.o.plan.val, "N", "the same for val", false},
 		{"draw-beside-hints", WL_OPT_BOOL, &p.o.plan.draw_beside_hints, NULL,
-			"draw although the input names test or val pairs itself", false},
+			"draw although the input names test or val pairs itself, of the pairs "
+			"whose split it does not name",
+			false},
+		{"ignore-hints", WL_OPT_BOOL, &p.o.plan.ignore_hints, NULL,
+			"draw as if the input named no splits", false},
 		{"seed", WL_OPT_INT, &p.seed, "N", "of the draw and of the global shuffle", false},
 		{"quality", WL_OPT_INT, &p.quality, "Q",
 			"of JPEGs made from other formats (JPEGs are copied byte for byte)", false},

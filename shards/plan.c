@@ -10,6 +10,7 @@
 #include "ops/signals.h"
 #include "shards/kept.h"
 #include "shards/manifest.h"
+#include "shards/plan_sort.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,7 +46,7 @@ static enum wl_split hint_of(const struct wl_pair *p)
 static int add_pair(struct wl_shard_plan *p, const struct wl_pair *pair, int64_t group,
 	const struct wl_shard_plan_opts *o, struct wl_err *err)
 {
-	enum wl_split hint = hint_of(pair);
+	enum wl_split hint = o->ignore_hints ? WL_SPLIT_NONE : hint_of(pair);
 
 	if (p->n == p->cap) {
 		size_t cap = p->cap ? p->cap + p->cap / 2 : 4096;
@@ -58,7 +59,6 @@ static int add_pair(struct wl_shard_plan *p, const struct wl_pair *pair, int64_t
 	}
 	p->pairs[p->n++] = (struct wl_shard_plan_pair){.id = pair->id,
 		.group = group,
-		.order = wl_rand64(o->seed, STREAM_ORDER, (uint64_t)pair->id),
 		.bytes = estimate(pair),
 		.partition = (uint32_t)pair->partition & 0xffffff,
 		.split = (uint8_t)hint};
@@ -123,13 +123,10 @@ out:
 
 /* ---- splits ---- */
 
-static int by_group(const void *a, const void *b)
+static uint64_t key_group(const struct wl_shard_plan_pair *p, uint64_t seed)
 {
-	const struct wl_shard_plan_pair *x = a, *y = b;
-
-	if (x->group != y->group)
-		return x->group < y->group ? -1 : 1;
-	return (x->id > y->id) - (x->id < y->id);
+	(void)seed;
+	return (uint64_t)p->group ^ 1ull << 63; /* as signed numbers */
 }
 
 struct group {
@@ -146,34 +143,44 @@ static int by_draw(const void *a, const void *b)
 	return (x->first > y->first) - (x->first < y->first);
 }
 
-/* Groups none of whose pairs has a split yet, in the order in which they are drawn. */
-static int free_groups(const struct wl_shard_plan *p, uint64_t seed, struct group **out,
-	size_t *n_out, struct wl_err *err)
+/* The groups none of whose pairs has a split yet and whose place in the draw is at most `last`, in
+ * the order in which they are drawn. */
+static int free_groups(const struct wl_shard_plan *p, uint64_t seed, uint64_t last,
+	struct group **out, size_t *n_out, struct wl_err *err)
 {
-	struct group *v = malloc((p->n ? p->n : 1) * sizeof *v);
-	size_t n = 0;
+	struct group *v = NULL;
+	size_t n = 0, cap = 0;
 
-	if (!v)
-		return wl_err_nomem(err, "the split groups", p->n * sizeof *v);
 	for (size_t i = 0, end; i < p->n; i = end) {
-		bool taken = false;
+		uint64_t order = wl_rand64(seed, STREAM_DRAW, (uint64_t)p->pairs[i].group);
+		bool taken = order > last;
 
 		for (end = i; end < p->n && p->pairs[end].group == p->pairs[i].group; end++)
 			taken |= p->pairs[end].split != WL_SPLIT_NONE;
-		if (!taken)
-			v[n++] = (struct group){
-				wl_rand64(seed, STREAM_DRAW, (uint64_t)p->pairs[i].group), i,
-				end - i};
+		if (taken)
+			continue;
+		if (n == cap) {
+			void *more = realloc(v, (cap = cap ? cap * 2 : 4096) * sizeof *v);
+
+			if (!more) {
+				free(v);
+				return wl_err_nomem(err, "the split groups", cap * sizeof *v);
+			}
+			v = more;
+		}
+		v[n++] = (struct group){order, i, end - i};
 	}
-	qsort(v, n, sizeof *v, by_draw);
+	if (n)
+		qsort(v, n, sizeof *v, by_draw);
 	*out = v;
 	*n_out = n;
 	return 0;
 }
 
-/* Greedy in draw order: a group that would overshoot is passed over, singletons fill the rest. */
-static int draw(struct wl_shard_plan *p, enum wl_split split, int64_t want,
-	const struct group *groups, size_t n, struct wl_err *err)
+/* Greedy in draw order: a group that would overshoot is passed over, singletons fill the rest.
+ * Gives how many pairs were drawn. */
+static int64_t draw(struct wl_shard_plan *p, enum wl_split split, int64_t want,
+	const struct group *groups, size_t n)
 {
 	int64_t have = 0;
 
@@ -185,13 +192,32 @@ static int draw(struct wl_shard_plan *p, enum wl_split split, int64_t want,
 			p->pairs[groups[g].first + i].split = (uint8_t)split;
 		have += (int64_t)groups[g].n;
 	}
-	if (have < want)
+	return have;
+}
+
+/* Why the draw fell short: the groups, or the input, which names splits itself. */
+static int too_few(const struct wl_shard_plan *p, enum wl_split split, int64_t want, int64_t have,
+	struct wl_err *err)
+{
+	const char *name = wl_split_names[split];
+	const int64_t *hinted = p->hinted;
+	int64_t named = hinted[WL_SPLIT_TEST] + hinted[WL_SPLIT_VAL] + hinted[WL_SPLIT_TRAIN];
+
+	if (named)
 		return wl_err_set(err, WL_EDATA,
-			"--%s %lld cannot be met: whole groups of near-duplicates make up %lld "
-			"pairs at most of the %zu that are kept; ask for %lld",
-			wl_split_names[split], (long long)want, (long long)have, p->n,
-			(long long)have);
-	return 0;
+			"--%s %lld cannot be met: the input names the split of %lld of the %zu "
+			"kept pairs itself (test %lld, val %lld, train %lld), and whole groups of "
+			"the others make up %lld pairs at most; leave --%s out to take the "
+			"input's splits as they are%s, ask for %lld, or pass --ignore-hints to "
+			"draw from all pairs as if the input named none",
+			name, (long long)want, (long long)named, p->n,
+			(long long)hinted[WL_SPLIT_TEST], (long long)hinted[WL_SPLIT_VAL],
+			(long long)hinted[WL_SPLIT_TRAIN], (long long)have, name,
+			hinted[split] ? "" : " (it names none of this one)", (long long)have);
+	return wl_err_set(err, WL_EDATA,
+		"--%s %lld cannot be met: whole groups of near-duplicates make up %lld "
+		"pairs at most of the %zu that are kept; ask for %lld",
+		name, (long long)want, (long long)have, p->n, (long long)have);
 }
 
 /* Train pairs beside a hinted test or val pair: allowed (the input asked for it, and dedup
@@ -212,47 +238,98 @@ static void count_leaks(struct wl_shard_plan *p)
 	}
 }
 
+/* Draws what is wanted of the groups whose place in the draw is at most `last`, or nothing.  1: all
+ * of it; 0: there are too few, of *split there are *have. */
+static int try_draw(struct wl_shard_plan *p, uint64_t seed, uint64_t last,
+	const int64_t want[WL_SPLITS], enum wl_split *split, int64_t *have, struct wl_err *err)
+{
+	struct group *groups = NULL;
+	bool met = true;
+	size_t n = 0;
+
+	WL_TRY(free_groups(p, seed, last, &groups, &n, err));
+	for (int s = WL_SPLIT_TEST; s <= WL_SPLIT_VAL && met; s++) {
+		*split = (enum wl_split)s;
+		*have = draw(p, *split, want[s], groups, n);
+		met = *have == want[s];
+	}
+	for (size_t g = 0; g < n && !met; g++)
+		for (size_t i = 0; i < groups[g].n; i++)
+			p->pairs[groups[g].first + i].split = WL_SPLIT_NONE;
+	free(groups);
+	return met;
+}
+
+/* The draw looks at groups in the order of their places, so those behind the last one drawn need
+ * not be held: some MB for 11,000 of 30 M pairs.  A first guess at that one's place mostly
+ * serves; passed-over groups, or many that are hinted, ask for a larger one. */
+static int draw_splits(struct wl_shard_plan *p, uint64_t seed, const int64_t want[WL_SPLITS],
+	struct wl_err *err)
+{
+	uint64_t groups = 4 * ((uint64_t)want[WL_SPLIT_TEST] + (uint64_t)want[WL_SPLIT_VAL]) + 1024;
+	uint64_t last = groups < p->n ? UINT64_MAX / p->n * groups : UINT64_MAX;
+	enum wl_split split;
+	int64_t have;
+	int rc;
+
+	while ((rc = try_draw(p, seed, last, want, &split, &have, err)) == 0) {
+		if (last == UINT64_MAX)
+			return too_few(p, split, want[split], have, err);
+		last = last > UINT64_MAX / 4 ? UINT64_MAX : last * 4;
+	}
+	return rc < 0 ? -1 : 0;
+}
+
 static int assign_splits(
 	struct wl_shard_plan *p, const struct wl_shard_plan_opts *o, struct wl_err *err)
 {
 	int64_t want[WL_SPLITS] = {[WL_SPLIT_TEST] = o->test, [WL_SPLIT_VAL] = o->val};
-	struct group *groups = NULL;
-	size_t n = 0;
-	int ret = 0;
 
-	qsort(p->pairs, p->n, sizeof *p->pairs, by_group);
-	if (o->test || o->val)
-		WL_TRY(free_groups(p, o->seed, &groups, &n, err));
-	for (int s = WL_SPLIT_TEST; s <= WL_SPLIT_VAL && ret == 0; s++) {
-		if (want[s] && p->hinted[s] && !o->draw_beside_hints)
-			wl_info("--%s %lld draws nothing: the input names %lld %s pairs itself "
-				"(--draw-beside-hints draws more)",
-				wl_split_names[s], (long long)want[s], (long long)p->hinted[s],
-				wl_split_names[s]);
-		else if (want[s])
-			ret = draw(p, (enum wl_split)s, want[s], groups, n, err);
+	wl_plan_sort(p->pairs, p->n, key_group, 0);
+	for (int s = WL_SPLIT_TEST; s <= WL_SPLIT_VAL; s++) {
+		if (!want[s] || !p->hinted[s] || o->draw_beside_hints)
+			continue;
+		wl_info("--%s %lld draws nothing: the input names %lld %s pairs itself "
+			"(--draw-beside-hints draws more of the pairs whose split it does not "
+			"name, --ignore-hints of all)",
+			wl_split_names[s], (long long)want[s], (long long)p->hinted[s],
+			wl_split_names[s]);
+		want[s] = 0;
 	}
-	free(groups);
+	if (want[WL_SPLIT_TEST] || want[WL_SPLIT_VAL])
+		WL_TRY(draw_splits(p, o->seed, want, err));
 	for (size_t i = 0; i < p->n; i++) {
 		if (p->pairs[i].split == WL_SPLIT_NONE)
 			p->pairs[i].split = WL_SPLIT_TRAIN;
 		p->in_split[p->pairs[i].split]++;
 	}
 	count_leaks(p);
-	return ret;
+	return 0;
 }
 
 /* ---- shards ---- */
 
-static int by_place(const void *a, const void *b)
+static uint64_t key_order(const struct wl_shard_plan_pair *p, uint64_t seed)
 {
-	const struct wl_shard_plan_pair *x = a, *y = b;
+	return wl_rand64(seed, STREAM_ORDER, (uint64_t)p->id);
+}
 
-	if (x->split != y->split)
-		return x->split < y->split ? -1 : 1;
-	if (x->order != y->order)
-		return x->order < y->order ? -1 : 1;
-	return (x->id > y->id) - (x->id < y->id);
+static uint64_t key_split(const struct wl_shard_plan_pair *p, uint64_t seed)
+{
+	(void)seed;
+	return p->split;
+}
+
+/* By split, and each split shuffled. */
+static void shuffle(struct wl_shard_plan *p, uint64_t seed)
+{
+	struct wl_shard_plan_pair *v = p->pairs;
+
+	wl_plan_deal(v, p->n, key_split);
+	for (int s = 0; s < WL_SPLITS; s++) {
+		wl_plan_sort(v, (size_t)p->in_split[s], key_order, seed);
+		v += p->in_split[s];
+	}
 }
 
 static int cut(struct wl_shard_plan *p, const struct wl_shard_plan_opts *o, struct wl_err *err)
@@ -345,7 +422,7 @@ int wl_shard_plan_make(struct wl_shard_plan *p, struct wl_corpus *c,
 		goto out;
 	}
 	WL_TRY_OUT(assign_splits(p, o, err));
-	qsort(p->pairs, p->n, sizeof *p->pairs, by_place);
+	shuffle(p, o->seed);
 	WL_TRY_OUT(cut(p, o, err));
 	WL_TRY_OUT(wl_corpus_fingerprint(c, p->corpus, err));
 	WL_TRY_OUT(name_plan(p, c, o, err));

@@ -3,8 +3,8 @@
  * shard.  A function of the corpus, the published verdicts and the options alone, so that a run
  * that was killed, or has another number of threads, makes the same shards.
  *
- * Memory: 32 bytes a kept pair (30 M pairs: 1 GB), and 24 bytes a split group while test and
- * val are drawn.
+ * Memory: 24 bytes a kept pair (30 M pairs: 720 MB), and while test and val are drawn about 200
+ * bytes a pair asked for.
  */
 #ifndef WL_SHARDS_PLAN_H
 #define WL_SHARDS_PLAN_H
@@ -26,6 +26,7 @@ struct wl_shard_plan_opts {
 	uint64_t seed;
 	int quality;		/* of JPEGs made from other formats */
 	bool draw_beside_hints; /* draw test/val although the input names some itself */
+	bool ignore_hints;	/* draw as if the input named no splits */
 	bool allow_unfiltered;	/* pack what dedup or filter have not examined */
 	/* Of a set that is added to (pack.h): */
 	const int64_t *skip; /* [n_skip] ascending: pairs that are in it already */
@@ -36,7 +37,6 @@ struct wl_shard_plan_opts {
 
 struct wl_shard_plan_pair {
 	int64_t id, group;
-	uint64_t order;		 /* place in the global shuffle */
 	uint32_t bytes;		 /* in the shard, estimated from the catalog alone */
 	uint32_t partition : 24; /* of the corpus */
 	uint32_t split : 8;	 /* enum wl_split */
@@ -63,7 +63,7 @@ struct wl_shard_plan {
 	json_t *verdicts;	   /* {stage: {reason: n}} */
 };
 
-/* Splits: a pair whose split_hint is test, val or train goes there.  If --test N is given and no
+/* Splits: a pair whose split_hint is test, val or train goes there (not with ignore_hints).  If --test N is given and no
  * pair is hinted test (or draw_beside_hints), whole split groups without any hint are drawn in
  * seeded order, each taken when it still fits, until there are exactly N pairs; likewise val
  * after it.  WL_EDATA when N cannot be met exactly; everything else is train.

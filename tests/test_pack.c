@@ -363,6 +363,37 @@ static void test_splits(void **state)
 	o.out = in_dir("s3");
 	o.plan.test = 1000;
 	refuse(&o, WL_EDATA, "--test 1000 cannot be met");
+	o.plan.ignore_hints = true;
+	refuse(&o, WL_EDATA, "--test 1000 cannot be met: whole groups of near-duplicates");
+	o.plan.test = 20;
+	pack(&o, &r);
+	assert_in_range(r.in_split[WL_SPLIT_TEST], 19, 20);
+}
+
+/* The input names every pair's split: nothing is left to draw from, and the message says why. */
+static void test_all_hinted(void **state)
+{
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_pack_opts o;
+	struct wl_pack_result r;
+	struct wl_db db;
+
+	(void)state;
+	pack_make_corpus(in_dir("a"), 1, false, 2);
+	OK(wl_db_open(&db, in_dir("a/part-00000/catalog.db"), WL_DB_WRITE, &err));
+	pack_exec(&db, "UPDATE pair SET split_hint='train'");
+	wl_db_close(&db);
+	o = options(in_dir("a"), in_dir("t"));
+	o.plan.val = 0;
+	refuse(&o, WL_EDATA, "the input names the split of 192 of the 192 kept pairs itself");
+	refuse(&o, WL_EDATA, "(test 0, val 0, train 192)");
+	refuse(&o, WL_EDATA, "leave --test out to take the input's splits as they are");
+	refuse(&o, WL_EDATA, "pass --ignore-hints");
+	o.plan.ignore_hints = true;
+	pack(&o, &r);
+	assert_in_range(r.in_split[WL_SPLIT_TEST], 19, 20);
+	/* As a corpus without hints is split: the draw asks for nothing else. */
+	assert_int_equal(r.in_split[WL_SPLIT_TEST] + r.in_split[WL_SPLIT_TRAIN], r.samples);
 }
 
 static void test_other_options(void **state)
@@ -696,7 +727,8 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {T(test_pack_everything), T(test_same_bytes),
-		T(test_kill), T(test_stages_must_have_run), T(test_splits), T(test_other_options),
+		T(test_kill), T(test_stages_must_have_run), T(test_splits), T(test_all_hinted),
+		T(test_other_options),
 		T(test_verify_finds), T(test_repair), T(test_audit_finds), T(test_damaged_corpus),
 		T(test_sets), T(test_webdataset), T(test_energon)};
 	struct wl_err err;
