@@ -148,7 +148,9 @@ static int no_strangers(
 		if (!rc)
 			return wl_err_set(err, WL_EDATA,
 				"%s: the shards hold pair %lld, which %s does not have: they "
-				"were packed from another corpus",
+				"were packed from another corpus, or from several (--append, "
+				"merge): "
+				"name the one that holds all of their pairs",
 				dir, (long long)s->v[i], wl_corpus_dir(c));
 	}
 	return 0;

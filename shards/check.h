@@ -29,9 +29,10 @@ struct wl_repair_result {
 
 /* Makes NAME.db of every tar again, then the manifest (meta from the old one, else from
  * plan.json) and the public indices.  A tar that is damaged itself is an error that names it, and
- * the manifest is left alone. */
+ * the manifest is left alone; so is one whose SHA-256 neither its NAME.db nor the old manifest
+ * knows, where one of them is left (unless trust_tars). */
 WL_MUST_CHECK int wl_shards_repair(
-	const char *dir, struct wl_repair_result *out, struct wl_err *err);
+	const char *dir, bool trust_tars, struct wl_repair_result *out, struct wl_err *err);
 
 struct wl_audit_result {
 	int64_t read;			       /* input items: pairs + quarantined + pending */

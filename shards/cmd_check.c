@@ -19,7 +19,7 @@
 struct check_cmd {
 	const char *corpus, *shards, *reason;
 	struct wl_strs urls, hosts, hashes;
-	bool deep;
+	bool deep, trust_tars;
 	int64_t threads;
 };
 
@@ -116,7 +116,7 @@ static int run_repair(struct wl_opts *o, void *user, struct wl_err *err)
 
 	if (c->corpus)
 		return restore(o, c, err);
-	WL_TRY(wl_shards_repair(c->shards, &r, err));
+	WL_TRY(wl_shards_repair(c->shards, c->trust_tars, &r, err));
 	wl_info("%s: databases of %lld shards with %lld samples made again", c->shards,
 		(long long)r.shards, (long long)r.samples);
 	return put_json(o,
@@ -134,11 +134,15 @@ int wl_cmd_repair(int argc, char **argv)
 			"what it was packed from: compare every byte, and pack damaged and missing "
 			"shards again",
 			false},
+		{"trust-tars", WL_OPT_BOOL, &c.trust_tars, NULL,
+			"take the tars as they are, even where their bytes are not those that were "
+			"sealed",
+			false},
 		{"threads", WL_OPT_INT, &c.threads, "N", "with --corpus; 0: one per core", false},
 		{0},
 	};
 	struct wl_opts opts = {.program = "wenlan-shard repair",
-		.usage = "--shards DIR [--corpus DIR]",
+		.usage = "--shards DIR [--corpus DIR | --trust-tars]",
 		.about = "Makes NAME.db, manifest.db and the index files of wids, DALI and "
 			 "Megatron-Energon again from the tars; or, with --corpus, damaged tars "
 			 "from the corpus, to the same bytes.",
@@ -312,6 +316,11 @@ static int run_tombstone(struct wl_opts *o, void *user, struct wl_err *err)
 	int64_t added, id;
 	int ret = -1;
 
+	if (!wl_manifest_exists(c->shards)) {
+		struct wl_manifest none;
+
+		return wl_manifest_read(&none, c->shards, err); /* says what the folder is */
+	}
 	for (size_t i = 0; i < o->positional.n; i++) {
 		WL_TRY_OUT(resolve(c->shards, o->positional.v[i], &id, err));
 		WL_TRY_OUT(push(&ids, id, err));

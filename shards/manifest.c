@@ -341,7 +341,8 @@ int wl_manifest_read(struct wl_manifest *m, const char *dir, struct wl_err *err)
 		wl_err_set(err, WL_EDATA,
 			"%s is missing: %s holds no finished shard set; run wenlan-shard "
 			"--corpus to its end (or wenlan-shard repair when only the manifest was "
-			"lost)",
+			"lost; tars of other writers are read by wenlan-load and wenlan-train as "
+			"they are)",
 			path, dir);
 		goto out;
 	}

@@ -148,6 +148,14 @@ static int clear_file(struct wl_packing *p, const char *name, struct wl_err *err
 		if (wl_shard_info_read(&info, plan, p->o->out, stem, NULL) == 0 &&
 			!strcmp(plan, p->plan.hash))
 			return 0;
+		if (p->o->recheck && !strcmp(ext, ".tar"))
+			return wl_err_set(err, WL_EUSAGE,
+				"%s/%s is not what %s gives with the options in %s/plan.json: name "
+				"the corpus that it was packed from; of a set that was added to, "
+				"remove the files of damaged shards (NAME.*), then run "
+				"wenlan-shard "
+				"repair --shards %s, and wenlan-shard --append with each corpus",
+				p->o->out, name, p->o->corpus, p->o->out, p->o->out);
 		if (!p->o->replace && !strcmp(ext, ".tar"))
 			return wl_err_set(err, WL_EUSAGE,
 				"%s/%s was packed from another corpus or with other options; "

@@ -45,16 +45,16 @@ static int count_column(
 static json_t *plan_facts(const struct wl_packing *p, struct wl_err *err)
 {
 	const struct wl_shard_plan_opts *o = &p->o->plan;
-	json_t *v = json_pack("{s:i, s:s, s:s, s:I, s:{s:I, s:I, s:I, s:I, s:I, s:i, s:b, s:b, s:b},"
-			      " s:I, s:I, s:I, s:I, s:O}",
+	json_t *v = json_pack(
+		"{s:i, s:s, s:s, s:I, s:{s:I, s:I, s:I, s:I, s:I, s:i, s:b, s:b, s:b},"
+		" s:I, s:I, s:I, s:I, s:O}",
 		"version", WL_SHARDS_VERSION, "plan", p->plan.hash, "corpus", p->plan.corpus,
 		"seed", (json_int_t)o->seed, "params", "test", (json_int_t)o->test, "val",
 		(json_int_t)o->val, "shard_bytes", (json_int_t)o->shard_bytes, "shard_samples",
 		(json_int_t)o->shard_samples, "seed", (json_int_t)o->seed, "quality", o->quality,
 		"draw_beside_hints", o->draw_beside_hints, "ignore_hints", o->ignore_hints,
-		"allow_unfiltered", o->allow_unfiltered,
-		"pairs_seen", (json_int_t)p->plan.seen, "pairs_dropped",
-		(json_int_t)p->plan.dropped, "pairs_kept", (json_int_t)p->plan.n,
+		"allow_unfiltered", o->allow_unfiltered, "pairs_seen", (json_int_t)p->plan.seen,
+		"pairs_dropped", (json_int_t)p->plan.dropped, "pairs_kept", (json_int_t)p->plan.n,
 		"train_pairs_in_held_out_groups", (json_int_t)p->plan.leaks, "verdicts",
 		p->plan.verdicts);
 

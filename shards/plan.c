@@ -207,13 +207,12 @@ static int too_few(const struct wl_shard_plan *p, enum wl_split split, int64_t w
 		return wl_err_set(err, WL_EDATA,
 			"--%s %lld cannot be met: the input names the split of %lld of the %zu "
 			"kept pairs itself (test %lld, val %lld, train %lld), and whole groups of "
-			"the others make up %lld pairs at most; leave --%s out to take the "
-			"input's splits as they are%s, ask for %lld, or pass --ignore-hints to "
-			"draw from all pairs as if the input named none",
+			"the others make up %lld pairs at most; ask for no more than these, leave "
+			"--%s out to take the input's splits as they are, or pass --ignore-hints "
+			"to draw from all pairs as if the input named none",
 			name, (long long)want, (long long)named, p->n,
 			(long long)hinted[WL_SPLIT_TEST], (long long)hinted[WL_SPLIT_VAL],
-			(long long)hinted[WL_SPLIT_TRAIN], (long long)have, name,
-			hinted[split] ? "" : " (it names none of this one)", (long long)have);
+			(long long)hinted[WL_SPLIT_TRAIN], (long long)have, name);
 	return wl_err_set(err, WL_EDATA,
 		"--%s %lld cannot be met: whole groups of near-duplicates make up %lld "
 		"pairs at most of the %zu that are kept; ask for %lld",
@@ -263,8 +262,8 @@ static int try_draw(struct wl_shard_plan *p, uint64_t seed, uint64_t last,
 /* The draw looks at groups in the order of their places, so those behind the last one drawn need
  * not be held: some MB for 11,000 of 30 M pairs.  A first guess at that one's place mostly
  * serves; passed-over groups, or many that are hinted, ask for a larger one. */
-static int draw_splits(struct wl_shard_plan *p, uint64_t seed, const int64_t want[WL_SPLITS],
-	struct wl_err *err)
+static int draw_splits(
+	struct wl_shard_plan *p, uint64_t seed, const int64_t want[WL_SPLITS], struct wl_err *err)
 {
 	uint64_t groups = 4 * ((uint64_t)want[WL_SPLIT_TEST] + (uint64_t)want[WL_SPLIT_VAL]) + 1024;
 	uint64_t last = groups < p->n ? UINT64_MAX / p->n * groups : UINT64_MAX;

@@ -63,10 +63,10 @@ struct wl_shard_plan {
 	json_t *verdicts;	   /* {stage: {reason: n}} */
 };
 
-/* Splits: a pair whose split_hint is test, val or train goes there (not with ignore_hints).  If --test N is given and no
- * pair is hinted test (or draw_beside_hints), whole split groups without any hint are drawn in
- * seeded order, each taken when it still fits, until there are exactly N pairs; likewise val
- * after it.  WL_EDATA when N cannot be met exactly; everything else is train.
+/* Splits: a pair whose split_hint is test, val or train goes there (not with ignore_hints).  If
+ * --test N is given and no pair is hinted test (or draw_beside_hints), whole split groups without
+ * any hint are drawn in seeded order, each taken when it still fits, until there are exactly N
+ * pairs; likewise val after it.  WL_EDATA when N cannot be met exactly; everything else is train.
  *
  * WL_EDATA when dedup or filter has not examined every pair (unless allow_unfiltered), or when
  * there is nothing to pack; when a set is added to, that is no error, and p->n is 0. */

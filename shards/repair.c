@@ -68,8 +68,34 @@ static int hash_tar(const char *dir, struct wl_shard_info *info, struct wl_err *
 	return 0;
 }
 
-static int repair_shard(
-	const char *dir, struct wl_shard_info *info, const char *plan, struct wl_err *err)
+/* A tar whose bytes changed after it was sealed must not be made the truth: some record of its
+ * hash that is left (of its database `db`, of the old manifest; "" and NULL: none) must agree. */
+static int check_sealed(const char *dir, const struct wl_shard_info *info, const char *db,
+	const struct wl_manifest *old, struct wl_err *err)
+{
+	const char *known = *db ? db : NULL;
+
+	if (!strcmp(db, info->sha256))
+		return 0;
+	for (size_t i = 0; i < old->n; i++) {
+		if (strcmp(old->shards[i].name, info->name))
+			continue;
+		if (!strcmp(old->shards[i].sha256, info->sha256))
+			return 0;
+		known = old->shards[i].sha256;
+	}
+	if (!known)
+		return 0;
+	return wl_err_set(err, WL_EDATA,
+		"%s/%s.tar: its bytes are not those that were sealed (SHA-256 %.16s..., expected "
+		"%.16s...), so the tar is damaged; wenlan-shard repair --shards %s --corpus DIR "
+		"packs it again, --trust-tars takes it as it is",
+		dir, info->name, info->sha256, known, dir);
+}
+
+/* db_sha256: of the tar, by the database that is replaced; "": not known. */
+static int repair_shard(const char *dir, struct wl_shard_info *info, const char *plan,
+	const char *db_sha256, const struct wl_manifest *old, struct wl_err *err)
 {
 	char *path = wl_strf(err, "%s/%s.db", dir, info->name);
 	char *tmp = wl_strf(err, "%s/%s.db.tmp", dir, info->name);
@@ -82,6 +108,8 @@ static int repair_shard(
 	WL_TRY_OUT(copy_samples(&db, dir, info, err));
 	WL_TRY_OUT(keep_rejected(&db, path, info, err));
 	WL_TRY_OUT(hash_tar(dir, info, err));
+	if (old)
+		WL_TRY_OUT(check_sealed(dir, info, db_sha256, old, err));
 	WL_TRY_OUT(wl_shard_db_finish(&db, info, plan, err));
 	if (rename(tmp, path) < 0)
 		wl_err_errno(err, "%s: renaming it to %s failed", tmp, path);
@@ -96,20 +124,21 @@ out:
 	return ret;
 }
 
-/* The set's facts: from the old manifest, else from plan.json, else next to none. */
-static json_t *old_meta(const char *dir, struct wl_repair_result *out, struct wl_err *err)
+/* The set's facts: from the old manifest, else from plan.json, else next to none.  *m: the old
+ * manifest, empty where there is none. */
+static json_t *old_meta(
+	const char *dir, struct wl_manifest *m, struct wl_repair_result *out, struct wl_err *err)
 {
 	char *path = wl_path_join(dir, "manifest.db", err);
 	char *aside = wl_strf(err, "%s/manifest.db.damaged", dir);
 	char *plan = wl_path_join(dir, "plan.json", err);
-	struct wl_manifest m = {0};
 	struct wl_err why = WL_ERR_INIT;
 	json_t *meta = NULL;
 
 	if (!path || !aside || !plan)
 		goto out;
-	if (wl_exists(path) && wl_manifest_read(&m, dir, &why) == 0) {
-		meta = json_incref(m.meta);
+	if (wl_exists(path) && wl_manifest_read(m, dir, &why) == 0) {
+		meta = json_incref(m->meta);
 	} else {
 		if (wl_exists(path)) {
 			if (rename(path, aside) < 0) {
@@ -119,6 +148,10 @@ static json_t *old_meta(const char *dir, struct wl_repair_result *out, struct wl
 			out->tombstones_lost = true;
 			wl_warn("%s; it is kept as %s, and its tombstones must be given again",
 				why.msg, aside);
+		} else {
+			wl_warn("%s was lost: what had been taken down is not known any more, and "
+				"must be given again (wenlan-shard tombstone)",
+				path);
 		}
 		meta = wl_exists(plan) ? wl_json_load(plan, err) : json_object();
 	}
@@ -128,7 +161,6 @@ static json_t *old_meta(const char *dir, struct wl_repair_result *out, struct wl
 		meta = NULL;
 	}
 out:
-	wl_manifest_release(&m);
 	free(path);
 	free(aside);
 	free(plan);
@@ -159,7 +191,7 @@ static void remove_index(const char *dir, const char *name, const char *ext)
 }
 
 static int repair_all(const char *dir, const struct wl_names *names, const json_t *meta,
-	struct wl_repair_result *out, struct wl_err *err)
+	const struct wl_manifest *sealed, struct wl_repair_result *out, struct wl_err *err)
 {
 	const char *plan = json_string_value(json_object_get(meta, "plan"));
 	struct wl_shard_info *infos = calloc(names->n, sizeof *infos);
@@ -177,9 +209,11 @@ static int repair_all(const char *dir, const struct wl_names *names, const json_
 		if (!parse_name(names->v[i], s))
 			continue;
 		/* A set that was added to has shards of several plans. */
-		if (wl_shard_info_read(&old, own, dir, s->name, NULL) < 0 || !*own)
+		if (wl_shard_info_read(&old, own, dir, s->name, NULL) < 0)
+			*own = *old.sha256 = '\0';
+		if (!*own)
 			snprintf(own, sizeof own, "%s", plan ? plan : "");
-		WL_TRY_OUT(repair_shard(dir, s, own, err));
+		WL_TRY_OUT(repair_shard(dir, s, own, old.sha256, sealed, err));
 		remove_index(dir, s->name, ".idx");
 		remove_index(dir, s->name, ".tar.idx");
 		s->sealed_at = wl_shard_sealed_at(dir, s->name);
@@ -195,8 +229,10 @@ out:
 	return ret;
 }
 
-int wl_shards_repair(const char *dir, struct wl_repair_result *out, struct wl_err *err)
+int wl_shards_repair(
+	const char *dir, bool trust_tars, struct wl_repair_result *out, struct wl_err *err)
 {
+	struct wl_manifest old = {0};
 	struct wl_names names = {0};
 	json_t *meta = NULL;
 	int ret = -1;
@@ -210,10 +246,11 @@ int wl_shards_repair(const char *dir, struct wl_repair_result *out, struct wl_er
 			dir);
 		goto out;
 	}
-	meta = old_meta(dir, out, err);
+	meta = old_meta(dir, &old, out, err);
 	if (meta)
-		ret = repair_all(dir, &names, meta, out, err);
+		ret = repair_all(dir, &names, meta, trust_tars ? NULL : &old, out, err);
 out:
+	wl_manifest_release(&old);
 	json_decref(meta);
 	wl_names_release(&names);
 	return ret;

@@ -105,7 +105,12 @@ int wl_shard_rows_open(
 	int ret = -1;
 
 	*r = (struct wl_shard_rows){0};
-	if (path && wl_db_open(&r->db, path, WL_DB_READ, err) == 0)
+	if (path && !wl_exists(path))
+		wl_err_set(err, WL_EDATA,
+			"%s is missing: the file was lost, or the set's manifest.db is another "
+			"set's; wenlan-shard repair --shards %s makes both again from the tars",
+			path, dir);
+	else if (path && wl_db_open(&r->db, path, WL_DB_READ, err) == 0)
 		ret = wl_db_prepare(&r->db, &r->st,
 			"SELECT idx, key, pair_id, jpg_offset, jpg_length, txt_offset, txt_length,"
 			" json_offset, json_length, sha256, width, height, ifnull(topic,-1), "

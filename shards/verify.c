@@ -247,8 +247,10 @@ static int report(const struct verify *v, struct wl_verify_result *out, struct w
 		}
 	}
 	if (first)
-		return wl_err_set(err, WL_EDATA, "%s (%lld of %lld shards are bad)", first->msg,
-			(long long)out->bad_shards, (long long)out->shards);
+		return wl_err_set(err, WL_EDATA,
+			"%s (%lld of %lld shards are bad; wenlan-shard repair --shards %s "
+			"--corpus DIR packs such shards again)",
+			first->msg, (long long)out->bad_shards, (long long)out->shards, v->dir);
 	return check_strays(v, err);
 }
 

@@ -13,6 +13,7 @@
 #include "shards/pack.h"
 #include "shards/sets.h"
 #include "shards/shard.h"
+#include "shards/shard_db.h"
 #include "tests/support/packcorpus.h"
 
 #include <setjmp.h>
@@ -123,8 +124,8 @@ static void pair_ids(struct wl_shardset *s, int64_t ids[N])
 	OK(wl_shardset_pair_ids(s, ids, &err));
 }
 
-static void check_sample(struct wl_shardset *s, int64_t k, int64_t id, struct wl_buf *jpg,
-	struct wl_buf *json)
+static void check_sample(
+	struct wl_shardset *s, int64_t k, int64_t id, struct wl_buf *jpg, struct wl_buf *json)
 {
 	struct wl_err err = WL_ERR_INIT;
 	int i = number_of(id);
@@ -526,7 +527,7 @@ static void test_repair(void **state)
 			unlink(path);
 	}
 	wl_names_release(&dbs);
-	OK(wl_shards_repair(in_dir("s"), &rep, &err));
+	OK(wl_shards_repair(in_dir("s"), false, &rep, &err));
 	assert_int_equal(rep.samples, r.samples);
 	assert_false(rep.tombstones_lost);
 	OK(wl_shards_verify(in_dir("s"), true, 2, &v, &err));
@@ -537,12 +538,31 @@ static void test_repair(void **state)
 	assert_true(r.nothing_to_do);
 	/* A damaged manifest is set aside. */
 	OK(wl_write_file(in_dir("s/manifest.db"), "rubbish", 7, &err));
-	OK(wl_shards_repair(in_dir("s"), &rep, &err));
+	OK(wl_shards_repair(in_dir("s"), false, &rep, &err));
 	assert_true(rep.tombstones_lost);
 	assert_true(wl_exists(in_dir("s/manifest.db.damaged")));
+	/* A picture that changed after sealing is not made the truth, unless that is asked for. */
+	flip(in_dir("s/train-000000.tar"), 700);
+	assert_int_equal(wl_shards_repair(in_dir("s"), false, &rep, &err), -1);
+	assert_int_equal(err.code, WL_EDATA);
+	assert_non_null(strstr(err.msg, "train-000000.tar: its bytes are not those that were"));
+	found_bad("wenlan-shard repair --shards");
+	unlink(in_dir("s/train-000000.db")); /* the manifest knows too */
+	assert_int_equal(wl_shards_repair(in_dir("s"), false, &rep, &err), -1);
+	assert_non_null(strstr(err.msg, "its bytes are not those that were sealed"));
+	OK(wl_shards_repair(in_dir("s"), true, &rep, &err));
+	OK(wl_shards_verify(in_dir("s"), false, 2, &v, &err));
+	/* A lost database, or another set's manifest. */
+	{
+		struct wl_shard_rows rows;
+
+		assert_int_equal(wl_shard_rows_open(&rows, in_dir("s"), "train-000099", &err), -1);
+		assert_int_equal(err.code, WL_EDATA);
+		assert_non_null(strstr(err.msg, "another set's; wenlan-shard repair --shards"));
+	}
 	/* A damaged tar is named, and nothing is made up. */
 	flip(in_dir("s/train-000000.tar"), 100);
-	assert_int_equal(wl_shards_repair(in_dir("s"), &rep, &err), -1);
+	assert_int_equal(wl_shards_repair(in_dir("s"), false, &rep, &err), -1);
 	assert_non_null(strstr(err.msg, "train-000000.tar"));
 }
 
@@ -728,9 +748,8 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {T(test_pack_everything), T(test_same_bytes),
 		T(test_kill), T(test_stages_must_have_run), T(test_splits), T(test_all_hinted),
-		T(test_other_options),
-		T(test_verify_finds), T(test_repair), T(test_audit_finds), T(test_damaged_corpus),
-		T(test_sets), T(test_webdataset), T(test_energon)};
+		T(test_other_options), T(test_verify_finds), T(test_repair), T(test_audit_finds),
+		T(test_damaged_corpus), T(test_sets), T(test_webdataset), T(test_energon)};
 	struct wl_err err;
 
 	wl_log_init("test_pack", WL_LOG_ERROR);

@@ -170,7 +170,7 @@ static void test_append(void **state)
 	path = wl_path_join(set, "manifest.db", &err);
 	unlink(path);
 	free(path);
-	OK(wl_shards_repair(set, &rep, &err));
+	OK(wl_shards_repair(set, false, &rep, &err));
 	assert_string_equal(fingerprint(set), after.fingerprint);
 	wl_manifest_release(&before);
 	wl_manifest_release(&after);

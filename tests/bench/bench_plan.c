@@ -77,9 +77,11 @@ static void make_corpus(const char *dir, long long n)
 		must(stage ? 0 : -1, &err);
 		fill(stage, COUNT "INSERT INTO examined SELECT " ID " FROM k", n);
 		if (!s)
-			fill(stage, COUNT "INSERT INTO cluster SELECT i*137438953447+i*7919%131071,"
-					  "(i-i%30)*137438953447+(i-i%30)*7919%131071 FROM k"
-					  " WHERE i%30<3", n);
+			fill(stage,
+				COUNT "INSERT INTO cluster SELECT i*137438953447+i*7919%131071,"
+				      "(i-i%30)*137438953447+(i-i%30)*7919%131071 FROM k"
+				      " WHERE i%30<3",
+				n);
 		free(stage);
 		must(wl_corpus_publish(c, stages[s], 1, facts, &err), &err);
 	}
@@ -113,9 +115,9 @@ static void plan(const char *dir, long long n)
 	s = (double)(b.tv_sec - a.tv_sec) + 1e-9 * (double)(b.tv_nsec - a.tv_nsec);
 	printf("plan, %.1f M pairs, 12,000 drawn: %.1f s, peak %lld MB (%.1f bytes a pair above "
 	       "the %lld MB at the start; 30 M: %.0f MB), %zu shards, plan %.16s\n",
-		(double)n / 1e6, s, peak_kb() / 1000, (double)(peak_kb() - before) * 1024 / (double)n,
-		before / 1000, (double)(peak_kb() - before) * 1.024e-3 * 30e6 / (double)n, p.n_shards,
-		p.hash);
+		(double)n / 1e6, s, peak_kb() / 1000,
+		(double)(peak_kb() - before) * 1024 / (double)n, before / 1000,
+		(double)(peak_kb() - before) * 1.024e-3 * 30e6 / (double)n, p.n_shards, p.hash);
 	wl_shard_plan_release(&p);
 	wl_corpus_close(c);
 }
