@@ -221,6 +221,7 @@ static void overflows_halve_the_scale(void **state)
 		assert_true(isfinite(s.moco.loss));
 		assert_memory_equal(before, r.t.params.value, (size_t)weights * sizeof *before);
 		assert_int_equal(r.t.optim.updates, 0);
+		assert_int_equal(r.t.moco.text_queue.next, 0);
 	}
 	assert_true(skipped > c.max_bad_steps && skipped < 50);
 	assert_int_equal(r.t.scaler.overflows, skipped);

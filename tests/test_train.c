@@ -287,6 +287,48 @@ static void checkpoint_that_does_not_fit_is_refused(void **state)
 	must(wl_remove_tree(run, &err));
 }
 
+/* One setting at a time out of its bounds, below and above. */
+static void settings_out_of_bounds_are_named(void **state)
+{
+	struct wl_train_config c = base_config();
+	const struct {
+		const char *name;
+		int64_t *value, low, high;
+	} all[] = {
+		{"threads", &c.threads, -1, 5000},
+		{"cache-size", &c.cache_size, -1, INT64_MAX},
+		{"data.batch", &c.batch, 0, 100000000000},
+		{"data.limit", &c.limit, -1, INT64_MAX},
+		{"moco.queue", &c.moco.queue, -1, 1000000000000000000},
+		{"optim.max-bad-steps", &c.max_bad_steps, -1, INT64_MAX},
+		{"dist.bucket-mb", &c.dist.bucket_mb, 0, 99999999999999},
+		{"ckpt.keep-every", &c.ckpt_keep_every, -1, INT64_MAX},
+		{"val.limit", &c.val_limit, -1, INT64_MAX},
+		{"log-every", &c.log_every, -1, INT64_MAX},
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof all / sizeof *all; i++) {
+		int64_t was = *all[i].value;
+
+		for (int high = 0; high < 2; high++) {
+			*all[i].value = high ? all[i].high : all[i].low;
+			assert_int_equal(wl_train_config_check(&c, &err), -1);
+			assert_int_equal(err.code, WL_EUSAGE);
+			if (strncmp(err.msg, all[i].name, strlen(all[i].name)))
+				fail_msg("%s: \"%s\"", all[i].name, err.msg);
+		}
+		*all[i].value = was;
+	}
+	c.max_bad_rate = 1.5;
+	assert_int_equal(wl_train_config_check(&c, &err), -1);
+	c.max_bad_rate = NAN;
+	assert_int_equal(wl_train_config_check(&c, &err), -1);
+	c.max_bad_rate = 0.5;
+	must(wl_train_config_check(&c, &err));
+}
+
 static void step_that_is_not_finite_changes_nothing(void **state)
 {
 	struct wl_train_config c = base_config();
@@ -379,6 +421,7 @@ int main(void)
 		cmocka_unit_test(resumes_to_the_last_bit),
 		cmocka_unit_test(resumes_with_every_saving),
 		cmocka_unit_test(checkpoint_that_does_not_fit_is_refused),
+		cmocka_unit_test(settings_out_of_bounds_are_named),
 		cmocka_unit_test(step_that_is_not_finite_changes_nothing),
 		cmocka_unit_test(step_allocates_nothing),
 		cmocka_unit_test(retrieval_counts_any_hit),

@@ -292,6 +292,111 @@ static void damaged_checkpoint_is_refused(void **state)
 		fail_msg("exit code %d: %s", code, rig_log(&rig));
 }
 
+/* wenlan-train on the rig's data with these options; their list ends with NULL. */
+static int train_with(const char *run, const char *const *more)
+{
+	char dir[96];
+	const char *argv[64] = {"wenlan-train", "--shards", rig.shards, "--data.vocab", rig.vocab,
+		"--run", dir, "--model", rig_model, "--data.batch", "8", "--moco.queue", "16",
+		"--max-steps", "12", "--epochs", "50", "--optim.warmup-steps", "4", "--val.every",
+		"-1", "--data.threads", "1", "--threads", "1"};
+	int n = 0;
+
+	while (argv[n])
+		n++;
+	while ((argv[n++] = *more++))
+		assert_true(n < 63);
+	snprintf(dir, sizeof dir, "%s/%s", rig.root, run);
+	return rig_finish(rig_start(&rig, "wenlan-train", argv));
+}
+
+/* A rate that makes everything infinite: skipped steps, then exit code 5, each with its line. */
+static void divergence_ends_the_run(void **state)
+{
+	static const char *const more[] = {"--optim.lr", "1e30", "--optim.clip-norm", "0",
+		"--optim.max-bad-steps", "3", NULL};
+	int code = train_with("diverged", more);
+	json_t *lines = rig_metrics(&rig, "diverged"), *line;
+	size_t i, n = json_array_size(lines);
+
+	(void)state;
+	if (code != WL_ENUMERIC || !strstr(rig_log(&rig), "training diverged"))
+		fail_msg("exit code %d: %s", code, rig_log(&rig));
+	assert_true(n >= 4 && n < 12);
+	json_array_foreach(lines, i, line) {
+		const char *said = json_string_value(json_object_get(line, "skipped"));
+
+		if (i >= n - 3 ? !said || strcmp(said, "nonfinite") : said != NULL)
+			fail_msg("line %zu says %s", i, said ? said : "nothing");
+	}
+	json_decref(lines);
+}
+
+/* fp16 with a scale that overflows: the skipped steps are in the metrics, the scale goes on in a
+ * second part of the run. */
+static void fp16_runs_and_goes_on(void **state)
+{
+	static const char *const first[] = {"--precision", "fp16", "--optim.loss-scale", "1e9",
+		"--device", "cpu", "--max-steps", "20", "--ckpt.every", "9", NULL};
+	static const char *const half[] = {"--precision", "fp16", "--optim.loss-scale", "1e9",
+		"--device", "cpu", "--max-steps", "9", NULL};
+	json_t *lines, *line;
+	double scale = 1e9;
+	size_t i;
+	int code;
+
+	(void)state;
+	for (int part = 0; part < 3; part++) {
+		code = train_with(part ? "fp16-two" : "fp16", part == 1 ? half : first);
+		if (code)
+			fail_msg("exit code %d: %s", code, rig_log(&rig));
+	}
+	for (int k = 0; k < 2; k++, scale = 1e9) {
+		lines = rig_metrics(&rig, k ? "fp16-two" : "fp16");
+		assert_int_equal(json_array_size(lines), 20);
+		json_array_foreach(lines, i, line) {
+			const json_t *skipped = json_object_get(line, "skipped");
+			double at = json_number_value(json_object_get(line, "loss_scale"));
+
+			if (at != scale)
+				fail_msg("%d, line %zu: the scale is %g, expected %g", k, i, at,
+					scale);
+			scale *= skipped ? 0.5 : 1;
+			assert_int_equal(skipped != NULL, json_is_null(json_object_get(line,
+				"grad_norm")));
+		}
+		assert_true(scale < 1e9 && scale > 1);
+		json_decref(lines);
+	}
+}
+
+/* A pickle that calls a program, a header that promises more than there is: 4, and nothing runs. */
+static void hostile_weights_are_refused(void **state)
+{
+	static const char call[] = "\x80\x02}(X\x01\0\0\0acposix\nsystem\nX\x05\0\0\0false\x85Ru.";
+	static const char cut[] = "\xff\xff\0\0\0\0\0\0{}";
+	static const struct {
+		const char *bytes;
+		size_t n;
+		const char *says;
+	} files[] = {{call, sizeof call - 1, "posix system"}, {cut, sizeof cut - 1, "cut short"}};
+	char path[96], run[96];
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		const char *const more[] = {"--init", path, NULL};
+		int code;
+
+		snprintf(path, sizeof path, "%s/hostile-%zu", rig.root, i);
+		OK(wl_write_file(path, files[i].bytes, files[i].n, &err));
+		code = train_with("hostile", more);
+		if (code != WL_ECKPT || !strstr(rig_log(&rig), files[i].says))
+			fail_msg("exit code %d: %s", code, rig_log(&rig));
+	}
+	snprintf(run, sizeof run, "%s/hostile/latest", rig.root);
+	assert_false(wl_exists(run));
+}
+
 static void wrong_settings_are_named(void **state)
 {
 	char dir[96];
@@ -322,6 +427,9 @@ int main(void)
 		cmocka_unit_test(embeddings_come_from_the_checkpoint_alone),
 		cmocka_unit_test(other_vocabulary_is_refused),
 		cmocka_unit_test(damaged_checkpoint_is_refused),
+		cmocka_unit_test(divergence_ends_the_run),
+		cmocka_unit_test(fp16_runs_and_goes_on),
+		cmocka_unit_test(hostile_weights_are_refused),
 		cmocka_unit_test(wrong_settings_are_named),
 	};
 

@@ -126,7 +126,7 @@ void wl_train_config_init(struct wl_train_config *c, struct wl_opt *table)
 		{"optim.loss-scale-interval", WL_OPT_INT, &c->loss_scale_interval, "N",
 			"fp16: good steps in a row that double it (an overflow halves it)", false},
 		{"optim.max-bad-steps", WL_OPT_INT, &c->max_bad_steps, "N",
-			"skipped steps in a row that end the run", false},
+			"skipped steps in a row that end the run, 0: never", false},
 		{"dist.zero", WL_OPT_INT, &c->dist.zero, "0..3",
 			"what ranks share out: 1 optimiser and momentum, 2 gradients, 3 weights",
 			false},
@@ -193,6 +193,36 @@ static int check_precision(struct wl_train_config *c, struct wl_err *err)
 	return 0;
 }
 
+/* Bounds of numbers that nothing else checks: below them there is no meaning, above them sizes in
+ * bytes would not be numbers any more. */
+static int check_ranges(const struct wl_train_config *c, struct wl_err *err)
+{
+	const struct {
+		const char *name;
+		double value, low, high;
+	} all[] = {
+		{"threads", (double)c->threads, 0, 4096},
+		{"cache-size", (double)c->cache_size, 0, 0x1p60},
+		{"data.batch", (double)c->batch, 1, 0x1p20},
+		{"data.limit", (double)c->limit, 0, 0x1p60},
+		{"data.max-bad-rate", c->max_bad_rate, 0, 1},
+		{"moco.queue", (double)c->moco.queue, 0, 0x1p32},
+		{"optim.max-bad-steps", (double)c->max_bad_steps, 0, 0x1p60},
+		{"optim.spike-z", c->spike_z, 0, 1e9},
+		{"dist.bucket-mb", (double)c->dist.bucket_mb, 1, 0x1p20},
+		{"ckpt.keep-every", (double)c->ckpt_keep_every, 0, 0x1p60},
+		{"val.limit", (double)c->val_limit, 0, 0x1p60},
+		{"log-every", (double)c->log_every, 0, 0x1p60},
+		{"peak-gflops", c->peak_gflops, 0, 1e12},
+	};
+
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		if (!(all[i].value >= all[i].low && all[i].value <= all[i].high))
+			return wl_err_set(err, WL_EUSAGE, "%s is %.17g: expected %.17g to %.17g",
+				all[i].name, all[i].value, all[i].low, all[i].high);
+	return 0;
+}
+
 int wl_train_config_check(struct wl_train_config *c, struct wl_err *err)
 {
 	int online, clip, half;
@@ -201,6 +231,7 @@ int wl_train_config_check(struct wl_train_config *c, struct wl_err *err)
 		return wl_err_set(err, WL_EUSAGE, "device is \"%s\": expected auto, cpu or cuda",
 			c->device);
 	WL_TRY(check_precision(c, err));
+	WL_TRY(check_ranges(c, err));
 	online = one_of("moco.positive", c->positive, "momentum", "online", err);
 	clip = one_of("objective", c->objective, "moco", "clip", err);
 	half = one_of("optim.state", c->optim_state, "fp32", "bf16", err);

@@ -193,11 +193,11 @@ int wl_trainer_step(struct wl_trainer *t, const struct wl_moco_batch *batch,
 		WL_TRY(update(t, out, err));
 	else
 		say_skipped(t, out);
-	/* Keys are finite whenever the loss is: the positives are among its terms. */
+	/* Else keys are finite whenever the loss is: the positives are among its terms. */
 	undo = out->verdict == WL_GUARD_NONFINITE || out->verdict == WL_GUARD_OVERFLOW;
 	if (undo)
 		wl_moco_undo_stats(&t->moco);
-	if (out->verdict != WL_GUARD_NONFINITE)
+	else
 		WL_TRY(wl_moco_push(&t->moco, err));
 	if (t->dist && !undo)
 		WL_TRY(wl_dist_mean_stats(t->dist, err));

@@ -86,6 +86,11 @@ static int check(const struct wl_text_config *c, struct wl_err *err)
 			"model.text has hidden %d, layers %d, ffn %d, types %d; each must be at "
 			"least 1",
 			b->hidden, b->layers, b->ffn, b->types);
+	if (b->hidden > 1 << 16 || b->layers > 512 || b->ffn > 1 << 18)
+		return wl_err_set(err, WL_EUSAGE,
+			"model.text has hidden %d, layers %d, ffn %d; the most are 65536, 512 and "
+			"262144",
+			b->hidden, b->layers, b->ffn);
 	if (b->heads < 1 || b->hidden % b->heads)
 		return wl_err_set(err, WL_EUSAGE,
 			"model.text.heads is %d, which does not divide model.text.hidden %d; "

@@ -56,6 +56,11 @@ static int check(const struct wl_image_config *c, struct wl_err *err)
 			"model.image has vit_patch %d, vit_hidden %d, vit_layers %d, vit_heads %d; "
 			"each must be at least 1",
 			v->patch, v->hidden, v->layers, v->heads);
+	if (v->hidden > 1 << 16 || v->layers > 512)
+		return wl_err_set(err, WL_EUSAGE,
+			"model.image has vit_hidden %d and vit_layers %d; the most are 65536 and "
+			"512",
+			v->hidden, v->layers);
 	if (v->hidden % v->heads)
 		return wl_err_set(err, WL_EUSAGE,
 			"model.image.vit_heads is %d, which does not divide vit_hidden %d; choose "
