@@ -151,10 +151,10 @@ static int clear_file(struct wl_packing *p, const char *name, struct wl_err *err
 		if (p->o->recheck && !strcmp(ext, ".tar"))
 			return wl_err_set(err, WL_EUSAGE,
 				"%s/%s is not what %s gives with the options in %s/plan.json: name "
-				"the corpus that it was packed from; of a set that was added to, "
-				"remove the files of damaged shards (NAME.*), then run "
-				"wenlan-shard "
-				"repair --shards %s, and wenlan-shard --append with each corpus",
+				"the corpus that it was packed from, or remove the tar if that is "
+				"the one; of a set that was added to, remove the files of damaged "
+				"shards (NAME.*), then run wenlan-shard repair --shards %s, and "
+				"wenlan-shard --append with each corpus",
 				p->o->out, name, p->o->corpus, p->o->out, p->o->out);
 		if (!p->o->replace && !strcmp(ext, ".tar"))
 			return wl_err_set(err, WL_EUSAGE,

@@ -97,8 +97,14 @@ static int check_size(const struct wl_shardset *s, const struct shard *sh, struc
 	char *tar = wl_strf(err, "%s/%s.tar", s->dir, sh->info.name);
 	int64_t size = tar ? wl_file_size(tar, err) : -1;
 
-	if (tar && size < 0 && err && err->code == WL_EFAIL)
-		err->code = WL_EDATA; /* a shard that the manifest lists is missing */
+	if (tar && size < 0 && !wl_exists(tar))
+		wl_err_set(err, WL_EDATA,
+			"%s is missing, though the set's manifest.db names it: run wenlan-shard "
+			"--corpus again, which packs only what is missing, or, where the manifest "
+			"is another set's, wenlan-shard repair",
+			tar);
+	else if (tar && size < 0 && err && err->code == WL_EFAIL)
+		err->code = WL_EDATA;
 	if (size >= 0 && size != sh->info.bytes)
 		size = wl_err_set(err, WL_EDATA,
 			"%s has %lld bytes, the manifest says %lld; the shard is damaged: remove "

@@ -1,7 +1,7 @@
 /*
  * The plan of a large set: seconds, and the peak of memory.  Bar: 30 M pairs under 1 GB.
  *
- * Usage: bench_plan [MILLIONS]   (default 2; the catalog takes 150 MB a million in $TMPDIR)
+ * Usage: bench_plan [MILLIONS]   (default 1; the catalog takes 150 MB a million in $TMPDIR)
  *
  * The catalog is written straight into its tables (the planner reads no picture): short texts,
  * one split group in ten is of three pairs.  The planner runs in a process of its own.
@@ -124,7 +124,7 @@ static void plan(const char *dir, long long n)
 
 int main(int argc, char **argv)
 {
-	long long n = (long long)(1e6 * (argc > 1 ? atof(argv[1]) : 2));
+	long long n = (long long)(1e6 * (argc > 1 ? atof(argv[1]) : 1));
 	const char *tmp = getenv("TMPDIR");
 	struct wl_err err = WL_ERR_INIT;
 	char dir[256];
