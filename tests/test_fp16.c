@@ -1,5 +1,5 @@
-/* precision fp16 on the processor: operands are rounded to fp16 and sums are not, and the loss scale
- * carries training through overflows, to the last bit over a checkpoint. */
+/* precision fp16 on the processor: operands are rounded to fp16 and sums are not, and the loss
+ * scale carries training through overflows, to the last bit over a checkpoint. */
 #include "ops/file.h"
 #include "tests/support/cm.h"
 #include "tests/support/opcheck.h"

@@ -7,7 +7,8 @@
  *                         *_queue_ids [K,2]
  *                         (neither of the two with the objective clip)
  *   optim-RRRRR-of-WWWWW.safetensors  Adam's moments, see optim_state.h
- *   state.json            step, optimiser updates, guard, loss scale, seed, settings, world size, build
+ *   state.json            step, optimiser updates, guard, loss scale, seed, settings, world size,
+ *                         build
  *
  * There is no generator state: every random number is a function of the seed, the step and the
  * place of its use.

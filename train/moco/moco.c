@@ -90,27 +90,6 @@ wl_tid wl_moco_scale_param(struct wl_graph *g, const struct wl_moco_config *c)
 		c->learn_tau ? WL_PARAM_GAIN : 0);
 }
 
-void wl_moco_seed_loss(struct wl_moco *m, struct wl_graph *g, wl_tid loss, float weight)
-{
-	if (!m->config.scaled) {
-		wl_g_loss(g, loss, weight);
-		return;
-	}
-	if (m->loss_seed == WL_NONE)
-		m->loss_seed = wl_g_input(g, "loss_scale", WL_F32, WL_SHAPE(1));
-	m->loss_weight = weight;
-	wl_g_seed(g, loss, m->loss_seed);
-}
-
-void wl_moco_fill_seed(struct wl_moco *m, struct wl_graph *g)
-{
-	float v = (float)(m->loss_scale * (double)m->loss_weight);
-	struct wl_backend *be = m->online->backend;
-
-	if (m->config.scaled)
-		be->upload(be, wl_graph_data(g, m->loss_seed), &v, sizeof v);
-}
-
 /* The keys of all ranks are in-batch negatives of each. */
 static bool all_negatives(const struct wl_moco *m)
 {

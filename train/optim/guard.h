@@ -16,7 +16,7 @@
 
 enum { WL_GUARD_WINDOW = 128 };
 
-/* WL_GUARD_OVERFLOW is the loss scale's verdict (scaler.h): the guard neither gives nor counts it. */
+/* WL_GUARD_OVERFLOW is the loss scale's (scaler.h): the guard neither gives nor counts it. */
 enum wl_guard_verdict { WL_GUARD_OK, WL_GUARD_NONFINITE, WL_GUARD_SPIKE, WL_GUARD_OVERFLOW };
 
 struct wl_guard {
