@@ -125,7 +125,8 @@ static uint64_t places(const struct wl_caption *c, uint32_t t)
 	__m512i want = _mm512_set1_epi32((int)t);
 
 	for (size_t i = 0; i < c->n && i < 64; i += 16) {
-		__mmask16 in = c->n - i < 16 ? (__mmask16)((1u << (c->n - i)) - 1) : 0xffff;
+		unsigned lanes = c->n - i < 16 ? (1u << (c->n - i)) - 1 : 0xffffu;
+		__mmask16 in = (__mmask16)lanes;
 		__m512i have = _mm512_maskz_loadu_epi32(in, c->token + i);
 
 		found |= (uint64_t)_mm512_mask_cmpeq_epi32_mask(in, have, want) << i;
