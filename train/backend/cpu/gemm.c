@@ -18,6 +18,9 @@
 #include "train/backend/cpu/cpu.h"
 #include "train/backend/cpu/vec.h"
 
+#ifdef __F16C__
+#include <immintrin.h>
+#endif
 #include <omp.h>
 
 enum {
@@ -124,11 +127,21 @@ static inline float to_half(float x)
 	return (float)(half)x;
 }
 
-static void round_panels(float *v, int64_t n)
+/* from may be to; gcc 12 leaves the loop below to scalars. */
+static void to_halves(const float *from, float *to, int64_t n)
 {
-#pragma omp simd
-	for (int64_t i = 0; i < n; i++)
-		v[i] = to_half(v[i]);
+	int64_t j = 0;
+#if defined(__AVX512F__)
+	for (; j + 16 <= n; j += 16)
+		_mm512_storeu_ps(to + j, _mm512_cvtph_ps(_mm512_cvtps_ph(_mm512_loadu_ps(from + j),
+						 _MM_FROUND_TO_NEAREST_INT)));
+#elif defined(__F16C__)
+	for (; j + 8 <= n; j += 8)
+		_mm256_storeu_ps(to + j, _mm256_cvtph_ps(_mm256_cvtps_ph(_mm256_loadu_ps(from + j),
+						 _MM_FROUND_TO_NEAREST_INT)));
+#endif
+	for (; j < n; j++)
+		to[j] = to_half(from[j]);
 }
 
 /* g with a(i0.., p0..) [rows, kc] as its A, rounded, copied to out in the same order. */
@@ -140,13 +153,8 @@ static struct gemm half_a(const struct gemm *g, int64_t i0, int64_t rows, int64_
 	int64_t step = by_rows ? g->a_row : g->a_col;
 	const float *a = g->a + i0 * g->a_row + p0 * g->a_col;
 	struct gemm h = *g;
-	for (int64_t l = 0; l < lines; l++) {
-		const float *restrict from = a + l * step;
-		float *restrict to = out + l * n;
-#pragma omp simd
-		for (int64_t j = 0; j < n; j++)
-			to[j] = to_half(from[j]);
-	}
+	for (int64_t l = 0; l < lines; l++)
+		to_halves(a + l * step, out + l * n, n);
 	h.a = out;
 	h.a_row = by_rows ? n : 1;
 	h.a_col = by_rows ? 1 : n;
@@ -343,7 +351,7 @@ static void part(const struct gemm *g, int64_t m0, int64_t m1, int64_t n0, int64
 			for (int64_t p = p0; p < p1; p += step)
 				pack_b(g, p, cpu_min(step, p1 - p), j, n, pack + (p - p0) * padded);
 			if (half_pack)
-				round_panels(pack, (p1 - p0) * padded);
+				to_halves(pack, pack, (p1 - p0) * padded);
 			for (int64_t i = m0; i < m1; i += MC) {
 				int64_t rows = cpu_min(MC, m1 - i);
 				for (int64_t p = p0; p < p1; p += step)
