@@ -61,9 +61,13 @@ static void *cpu_alloc(struct wl_backend *be, size_t bytes, struct wl_err *err)
 	(void)be;
 	size_t whole = (bytes + PAGE - 1) / PAGE * PAGE + PAGE;
 #ifdef SANITIZED /* the sanitizer watches the ends of what the heap gives */
-	size_t *p = aligned_alloc(PAGE, PAGE + (bytes + 63) / 64 * 64);
-	if (p)
-		memset(p, 0, PAGE + (bytes + 63) / 64 * 64);
+	/* (not aligned_alloc, which wants whole pages and so would hide those ends) */
+	void *heap = NULL;
+	if (posix_memalign(&heap, PAGE, PAGE + (bytes + 63) / 64 * 64) == 0)
+		memset(heap, 0, PAGE + (bytes + 63) / 64 * 64);
+	else
+		heap = NULL;
+	size_t *p = heap;
 #else
 	size_t *p = mmap(NULL, whole, PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
