@@ -189,7 +189,7 @@ e2e-build: $(E2E)
 # --- what a person calls --------------------------------------------------------------
 # The set-up may bring the compiler and pkg-config, so make starts anew after it.
 SUB = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
-RUN = WL_BIN=$(CURDIR)/$(B)/bin WL_BUILD=$(CURDIR)/$(B) sh
+RUN = WL_BIN=$(CURDIR)/$(B)/bin WL_BUILD=$(CURDIR)/$(B) bash
 
 help:
 	@sed -n 's/^#: //p' Makefile
