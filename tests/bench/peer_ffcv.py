@@ -1,8 +1,6 @@
 """FFCV on one core: peer_ffcv.py TAR IMAGES PX BETON
 Random resized crop and flip to bytes, from FFCV's own container of the same pictures at its
 default quality of 90, which is written to BETON when that file is not there yet."""
-import sys
-import os
 import json, os, sys, time
 import numpy as np
 import webdataset as wds
