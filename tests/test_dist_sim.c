@@ -5,12 +5,12 @@
  */
 #include "ops/file.h"
 #include "tests/support/cm.h"
+#include "tests/support/tiny_rig.h"
 #include "tests/support/wide_towers.h"
 #include "train/checkpoint/ckpt.h"
 #include "train/trainer.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,39 +35,7 @@ struct job {
 	uint64_t hash;
 	double resident[MAX_RANKS][5]; /* weights, gradients, m, v, momentum */
 	int64_t weights;
-	pthread_mutex_t lock;
 };
-
-/* Rows rank, rank + world, ... of a batch of the tiny pairs, in memory of the caller's. */
-struct rows {
-	float pixels[TINY_BATCH][TINY_PX * TINY_PX * 3], boxes[TINY_BATCH][TINY_REGIONS * 4];
-	float mask[TINY_BATCH][TINY_REGIONS], text_mask[TINY_BATCH][TINY_LEN];
-	int32_t ids[TINY_BATCH][TINY_LEN];
-	int64_t pairs[TINY_BATCH];
-	uint64_t hashes[TINY_BATCH];
-};
-
-static struct wl_moco_batch take_rows(struct job *j, struct rows *r, int64_t step, int rank,
-	int world)
-{
-	const struct wl_moco_batch *b;
-	int n = 0;
-
-	pthread_mutex_lock(&j->lock);
-	b = tiny_batch(step);
-	for (int i = rank; i < TINY_BATCH; i += world, n++) {
-		memcpy(r->pixels[n], b->images + i * TINY_PX * TINY_PX * 3, sizeof r->pixels[0]);
-		memcpy(r->boxes[n], b->boxes + i * TINY_REGIONS * 4, sizeof r->boxes[0]);
-		memcpy(r->mask[n], b->region_mask + i * TINY_REGIONS, sizeof r->mask[0]);
-		memcpy(r->text_mask[n], b->text_mask + i * TINY_LEN, sizeof r->text_mask[0]);
-		memcpy(r->ids[n], b->ids + i * TINY_LEN, sizeof r->ids[0]);
-		r->pairs[n] = b->pair_ids[i];
-		r->hashes[n] = b->text_hash[i];
-	}
-	pthread_mutex_unlock(&j->lock);
-	return (struct wl_moco_batch){r->pixels[0], r->boxes[0], r->mask[0], r->ids[0],
-		r->text_mask[0], r->pairs, r->hashes};
-}
 
 /* Bytes of an array that are in memory. */
 static double resident(const void *p, size_t bytes)
@@ -92,40 +60,11 @@ static void note_memory(struct job *j, struct wl_trainer *t, int rank)
 		j->resident[rank][i] = arrays[i] ? resident(arrays[i], bytes) : 0;
 }
 
-static uint64_t hash_of(const float *v, int64_t n)
-{
-	uint64_t h = 0xcbf29ce484222325u;
-
-	for (int64_t i = 0; i < n; i++) {
-		uint32_t bits;
-
-		memcpy(&bits, v + i, sizeof bits);
-		h = (h ^ bits) * 0x100000001b3u;
-	}
-	return h;
-}
-
 static int steps(struct job *j, struct wl_trainer *t, struct wl_err *e)
 {
-	int rank = wl_dist_rank(t->dist), world = wl_dist_world(t->dist);
-	struct rows *rows = calloc(1, sizeof *rows);
-	struct wl_step_report r;
+	const struct tiny_course seen = {j->loss, j->norm, j->tau, STEPS};
 
-	while (t->step < j->steps) {
-		struct wl_moco_batch b = take_rows(j, rows, t->step, rank, world);
-
-		if (wl_trainer_step(t, &b, &r, e) < 0) {
-			free(rows);
-			return -1;
-		}
-		if (rank || t->step > STEPS)
-			continue;
-		j->loss[t->step - 1] = r.moco.loss;
-		j->norm[t->step - 1] = r.grad_norm;
-		j->tau[t->step - 1] = r.tau;
-	}
-	free(rows);
-	return 0;
+	return tiny_rank_steps(t, j->steps, &seen, e);
 }
 
 static int finish(struct job *j, struct wl_trainer *t, struct wl_err *e)
@@ -146,7 +85,7 @@ static int finish(struct job *j, struct wl_trainer *t, struct wl_err *e)
 	if (ret == 0 && t->dist)
 		ret = wl_dist_collect(t->dist, &t->params, rank ? NULL : whole, e);
 	if (ret == 0 && t->dist && rank == 0)
-		j->hash = hash_of(whole, t->params.floats);
+		j->hash = tiny_hash(whole, t->params.floats);
 	free(whole);
 	return ret;
 }
@@ -207,7 +146,6 @@ static void prepare(struct job *j, int zero)
 	struct wl_opt table[WL_TRAIN_OPTIONS];
 
 	memset(j, 0, sizeof *j);
-	pthread_mutex_init(&j->lock, NULL);
 	wl_train_config_init(&j->config, table);
 	j->config.moco.queue = 24;
 	j->config.schedule.lr = 1e-3;

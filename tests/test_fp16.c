@@ -3,7 +3,7 @@
 #include "ops/file.h"
 #include "tests/support/cm.h"
 #include "tests/support/opcheck.h"
-#include "tests/support/tiny_towers.h"
+#include "tests/support/tiny_rig.h"
 #include "train/checkpoint/ckpt.h"
 #include "train/trainer.h"
 
@@ -102,49 +102,21 @@ static void operands_are_rounded_and_sums_are_not(void **state)
 
 /* --- training --- */
 
-struct rig {
-	struct wl_train_config config;
-	struct wl_backend *be;
-	struct wl_trainer t;
-};
-
 static struct wl_train_config config_of(const char *precision)
 {
-	struct wl_opt table[WL_TRAIN_OPTIONS];
-	struct wl_train_config c;
+	struct wl_train_config c = tiny_config(1e-2);
 
-	wl_train_config_init(&c, table);
-	c.batch = TINY_BATCH;
-	c.moco.queue = 24;
-	c.moco.momentum = 0.9;
-	c.moco.tau = 0.1;
-	c.schedule.lr = 1e-2;
-	c.schedule.warmup_steps = 5;
 	c.precision = precision;
 	OK(wl_train_config_check(&c, &err));
 	return c;
 }
 
-static void open_rig(struct rig *r, const struct wl_train_config *c)
+static void open_rig(struct tiny_rig *r, const struct wl_train_config *c)
 {
-	struct wl_towers towers;
-
-	tiny_towers(&towers);
-	r->config = *c;
-	r->be = wl_backend_cpu_open(2, &err);
-	assert_non_null(r->be);
-	OK(wl_trainer_init(&r->t, &r->config, &towers, r->be, NULL, 60, TINY_PAIRS, &err));
-	OK(towers.init(&r->t.params, NULL, r->t.seed, &err));
-	wl_trainer_start(&r->t);
+	tiny_rig_open(r, c, wl_backend_cpu_open(2, &err), 60);
 }
 
-static void close_rig(struct rig *r)
-{
-	wl_trainer_release(&r->t);
-	wl_backend_close(r->be);
-}
-
-static struct wl_step_report step(struct rig *r)
+static struct wl_step_report step(struct tiny_rig *r)
 {
 	struct wl_step_report report;
 
@@ -155,7 +127,7 @@ static struct wl_step_report step(struct rig *r)
 /* The loss scale is a power of two: it changes no gradient but by what fp16 can hold. */
 static void losses_follow_fp32(struct wl_train_config c, struct wl_train_config full)
 {
-	struct rig r, f;
+	struct tiny_rig r, f;
 	double worst = 0;
 
 	open_rig(&r, &c);
@@ -172,8 +144,8 @@ static void losses_follow_fp32(struct wl_train_config c, struct wl_train_config 
 	}
 	if (!(worst > 0 && worst < 0.02))
 		fail_msg("losses and norms differ by up to %g from those of fp32", worst);
-	close_rig(&r);
-	close_rig(&f);
+	tiny_rig_close(&r);
+	tiny_rig_close(&f);
 }
 
 static void training_follows_fp32(void **state)
@@ -196,7 +168,7 @@ static void training_follows_fp32(void **state)
 static void overflows_halve_the_scale(void **state)
 {
 	struct wl_train_config c = config_of("fp16");
-	struct rig r;
+	struct tiny_rig r;
 	int64_t weights;
 	float *before;
 	int skipped = 0, good = 1, doubled = 0;
@@ -242,7 +214,7 @@ static void overflows_halve_the_scale(void **state)
 	assert_true(doubled > 0);
 	assert_true(wl_scaler_scale(&r.t.scaler) == scale);
 	free(before);
-	close_rig(&r);
+	tiny_rig_close(&r);
 }
 
 /* Gradients that no scale mends end the run: a NaN in a weight of one layer alone would already
@@ -251,7 +223,7 @@ static void loss_that_is_not_finite_still_ends_the_run(void **state)
 {
 	struct wl_train_config c = config_of("fp16");
 	struct wl_step_report report;
-	struct rig r;
+	struct tiny_rig r;
 	int n = 0;
 
 	(void)state;
@@ -264,7 +236,7 @@ static void loss_that_is_not_finite_still_ends_the_run(void **state)
 		assert_true(++n < 3);
 	}
 	assert_int_equal(err.code, WL_ENUMERIC);
-	close_rig(&r);
+	tiny_rig_close(&r);
 }
 
 static void resumes_to_the_last_bit(void **state)
@@ -272,7 +244,7 @@ static void resumes_to_the_last_bit(void **state)
 	struct wl_train_config c = config_of("fp16");
 	char run[] = "/tmp/wl-fp16-XXXXXX", *dir;
 	struct wl_step_report want[10], got;
-	struct rig r, again;
+	struct tiny_rig r, again;
 	json_t *st;
 
 	(void)state;
@@ -303,8 +275,8 @@ static void resumes_to_the_last_bit(void **state)
 	FAILS(WL_ECKPT, "\"scaler\"", wl_trainer_load(&again.t, dir, st, &err));
 	json_decref(st);
 	free(dir);
-	close_rig(&again);
-	close_rig(&r);
+	tiny_rig_close(&again);
+	tiny_rig_close(&r);
 	OK(wl_remove_tree(run, &err));
 }
 

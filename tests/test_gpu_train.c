@@ -6,7 +6,7 @@
  */
 #include "ops/file.h"
 #include "tests/support/cm.h"
-#include "tests/support/tiny_towers.h"
+#include "tests/support/tiny_rig.h"
 #include "tests/support/wide_towers.h"
 #include "train/checkpoint/ckpt.h"
 #include "train/trainer.h"
@@ -54,53 +54,12 @@ static void find_device(void)
 			SKIP("no CUDA backend in this build, or no GPU");                          \
 	} while (0)
 
-static struct wl_train_config base_config(void)
-{
-	struct wl_opt table[WL_TRAIN_OPTIONS];
-	struct wl_train_config c;
-
-	wl_train_config_init(&c, table);
-	c.batch = TINY_BATCH;
-	c.moco.queue = 24;
-	c.moco.momentum = 0.9;
-	c.moco.tau = 0.1;
-	c.schedule.lr = 2e-3;
-	c.schedule.warmup_steps = 5;
-	OK(wl_train_config_check(&c, &err));
-	return c;
-}
-
-struct rig {
-	struct wl_train_config config;
-	struct wl_backend *be;
-	struct wl_trainer t;
-};
-
-static void open_rig(struct rig *r, const struct wl_train_config *c, bool gpu)
-{
-	struct wl_towers towers;
-
-	tiny_towers(&towers);
-	r->config = *c;
-	r->be = open_device(gpu, &err);
-	assert_non_null(r->be);
-	OK(wl_trainer_init(&r->t, &r->config, &towers, r->be, NULL, 100, TINY_PAIRS, &err));
-	OK(towers.init(&r->t.params, NULL, r->t.seed, &err));
-	wl_trainer_start(&r->t);
-}
-
-static void close_rig(struct rig *r)
-{
-	wl_trainer_release(&r->t);
-	wl_backend_close(r->be);
-}
-
 /* Loss, norm and tau of each step. */
 struct course {
 	double loss[2 * STEPS], norm[2 * STEPS], tau[2 * STEPS];
 };
 
-static void steps(struct rig *r, int n, struct course *to)
+static void steps(struct tiny_rig *r, int n, struct course *to)
 {
 	for (int i = 0; i < n; i++) {
 		struct wl_step_report report;
@@ -116,11 +75,11 @@ static void steps(struct rig *r, int n, struct course *to)
 
 static void run(const struct wl_train_config *c, bool gpu, int n, struct course *to)
 {
-	struct rig r;
+	struct tiny_rig r;
 
-	open_rig(&r, c, gpu);
+	tiny_rig_open(&r, c, open_device(gpu, &err), 100);
 	steps(&r, n, to);
-	close_rig(&r);
+	tiny_rig_close(&r);
 }
 
 /* Rounding, and what ten steps make of it. */
@@ -145,7 +104,7 @@ static void ten_steps_are_the_processors(void **state)
 	(void)state;
 	NEEDS_DEVICE;
 	for (int kind = 0; kind < 5; kind++) {
-		c = base_config();
+		c = tiny_config(2e-3);
 		c.moco.in_batch = kind == 1;
 		c.moco.accumulate = kind == 2 ? 2 : 1;
 		c.optim_state = kind == 2 ? "bf16" : "fp32";
@@ -161,7 +120,7 @@ static void ten_steps_are_the_processors(void **state)
 static void recorded_steps_are_the_same(void **state)
 {
 	static struct course plain, recorded;
-	struct wl_train_config c = base_config();
+	struct wl_train_config c = tiny_config(2e-3);
 	int64_t before;
 
 	(void)state;
@@ -187,26 +146,26 @@ static void recorded_steps_are_the_same(void **state)
 static void resumes_to_the_last_bit(void **state)
 {
 	static struct course straight, resumed;
-	struct wl_train_config c = base_config();
+	struct wl_train_config c = tiny_config(2e-3);
 	char run_dir[] = "/tmp/wl-gpu-train-XXXXXX", *dir;
-	struct rig r;
+	struct tiny_rig r;
 	json_t *found;
 
 	(void)state;
 	NEEDS_DEVICE;
 	assert_non_null(mkdtemp(run_dir));
 	run(&c, true, 2 * STEPS, &straight);
-	open_rig(&r, &c, true);
+	tiny_rig_open(&r, &c, open_device(true, &err), 100);
 	steps(&r, STEPS, &resumed);
 	OK(wl_trainer_save(&r.t, run_dir, NULL, NULL, NULL, &err));
-	close_rig(&r);
-	open_rig(&r, &c, true);
+	tiny_rig_close(&r);
+	tiny_rig_open(&r, &c, open_device(true, &err), 100);
 	OK(wl_ckpt_load(run_dir, &dir, &found, &err));
 	OK(wl_trainer_load(&r.t, dir, found, &err));
 	json_decref(found);
 	free(dir);
 	steps(&r, STEPS, &resumed);
-	close_rig(&r);
+	tiny_rig_close(&r);
 	assert_memory_equal(&straight, &resumed, sizeof straight);
 	OK(wl_remove_tree(run_dir, &err));
 }
@@ -218,61 +177,13 @@ struct job {
 	bool gpu;
 	struct course course;
 	uint64_t hash;
-	pthread_mutex_t lock;
 };
-
-/* Rows rank, rank + world, ... of a batch of the tiny pairs. */
-struct rows {
-	float pixels[TINY_BATCH][TINY_PX * TINY_PX * 3], boxes[TINY_BATCH][TINY_REGIONS * 4];
-	float mask[TINY_BATCH][TINY_REGIONS], text_mask[TINY_BATCH][TINY_LEN];
-	int32_t ids[TINY_BATCH][TINY_LEN];
-	int64_t pairs[TINY_BATCH];
-	uint64_t hashes[TINY_BATCH];
-};
-
-static struct wl_moco_batch take_rows(struct job *j, struct rows *r, int64_t step, int rank,
-	int world)
-{
-	const struct wl_moco_batch *b;
-	int n = 0;
-
-	pthread_mutex_lock(&j->lock);
-	b = tiny_batch(step);
-	for (int i = rank; i < TINY_BATCH; i += world, n++) {
-		memcpy(r->pixels[n], b->images + i * TINY_PX * TINY_PX * 3, sizeof r->pixels[0]);
-		memcpy(r->boxes[n], b->boxes + i * TINY_REGIONS * 4, sizeof r->boxes[0]);
-		memcpy(r->mask[n], b->region_mask + i * TINY_REGIONS, sizeof r->mask[0]);
-		memcpy(r->text_mask[n], b->text_mask + i * TINY_LEN, sizeof r->text_mask[0]);
-		memcpy(r->ids[n], b->ids + i * TINY_LEN, sizeof r->ids[0]);
-		r->pairs[n] = b->pair_ids[i];
-		r->hashes[n] = b->text_hash[i];
-	}
-	pthread_mutex_unlock(&j->lock);
-	return (struct wl_moco_batch){r->pixels[0], r->boxes[0], r->mask[0], r->ids[0],
-		r->text_mask[0], r->pairs, r->hashes};
-}
 
 static int rank_steps(struct job *j, struct wl_trainer *t, struct wl_err *e)
 {
-	int rank = wl_dist_rank(t->dist), world = wl_dist_world(t->dist);
-	struct rows *rows = calloc(1, sizeof *rows);
-	struct wl_step_report r;
+	const struct tiny_course seen = {j->course.loss, j->course.norm, j->course.tau, RANK_STEPS};
 
-	while (t->step < RANK_STEPS) {
-		struct wl_moco_batch b = take_rows(j, rows, t->step, rank, world);
-
-		if (wl_trainer_step(t, &b, &r, e) < 0) {
-			free(rows);
-			return -1;
-		}
-		if (rank)
-			continue;
-		j->course.loss[t->step - 1] = r.moco.loss;
-		j->course.norm[t->step - 1] = r.grad_norm;
-		j->course.tau[t->step - 1] = r.tau;
-	}
-	free(rows);
-	return 0;
+	return tiny_rank_steps(t, RANK_STEPS, &seen, e);
 }
 
 /* A number that stands for all values of the store, the same on every rank. */
@@ -280,17 +191,10 @@ static int hash_values(struct job *j, struct wl_trainer *t, struct wl_err *e)
 {
 	float *whole = malloc((size_t)t->params.floats * sizeof *whole);
 	int rank = wl_dist_rank(t->dist), ret;
-	uint64_t h = 0xcbf29ce484222325u;
 
 	ret = wl_dist_collect(t->dist, &t->params, rank ? NULL : whole, e);
-	for (int64_t i = 0; ret == 0 && rank == 0 && i < t->params.floats; i++) {
-		uint32_t bits;
-
-		memcpy(&bits, whole + i, sizeof bits);
-		h = (h ^ bits) * 0x100000001b3u;
-	}
-	if (rank == 0)
-		j->hash = h;
+	if (ret == 0 && rank == 0)
+		j->hash = tiny_hash(whole, t->params.floats);
 	free(whole);
 	return ret;
 }
@@ -326,7 +230,6 @@ static int rank_main(struct wl_comm *comm, void *user, struct wl_err *e)
 static void run_ranks(struct job *j, const struct wl_train_config *c, bool gpu, int ranks, int zero)
 {
 	memset(j, 0, sizeof *j);
-	pthread_mutex_init(&j->lock, NULL);
 	j->config = *c;
 	j->config.dist.zero = zero;
 	j->config.dist.bucket_mb = 1;
@@ -341,7 +244,7 @@ static void run_ranks(struct job *j, const struct wl_train_config *c, bool gpu, 
 static void ranks_meet_on_devices(void **state)
 {
 	static struct job cpu, first, other;
-	struct wl_train_config c = base_config();
+	struct wl_train_config c = tiny_config(2e-3);
 
 	(void)state;
 	NEEDS_DEVICE;

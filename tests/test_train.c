@@ -1,6 +1,6 @@
 /* train/trainer.h on a tiny model: it learns, resumes to the last bit, and survives bad steps. */
 #include "ops/file.h"
-#include "tests/support/tiny_towers.h"
+#include "tests/support/tiny_rig.h"
 #include "train/checkpoint/ckpt.h"
 #include "train/trainer.h"
 #include "train/validate.h"
@@ -46,49 +46,12 @@ static void must(int result)
 		fail_msg("%s", err.msg);
 }
 
-static struct wl_train_config base_config(void)
+static void open_rig(struct tiny_rig *r, const struct wl_train_config *c, int64_t steps)
 {
-	struct wl_opt table[WL_TRAIN_OPTIONS];
-	struct wl_train_config c;
-
-	wl_train_config_init(&c, table);
-	c.batch = TINY_BATCH;
-	c.moco.queue = 24;
-	c.moco.momentum = 0.9;
-	c.moco.tau = 0.1;
-	c.schedule.lr = 1e-2;
-	c.schedule.warmup_steps = 5;
-	must(wl_train_config_check(&c, &err));
-	return c;
+	tiny_rig_open(r, c, wl_backend_cpu_open(2, &err), steps);
 }
 
-struct rig {
-	struct wl_train_config config;
-	struct wl_backend *be;
-	struct wl_trainer t;
-};
-
-static void open_rig(struct rig *r, const struct wl_train_config *c, int64_t steps)
-{
-	struct wl_towers towers;
-
-	tiny_towers(&towers);
-	r->config = *c;
-	r->be = wl_backend_cpu_open(2, &err);
-	if (!r->be)
-		fail_msg("%s", err.msg);
-	must(wl_trainer_init(&r->t, &r->config, &towers, r->be, NULL, steps, TINY_PAIRS, &err));
-	must(towers.init(&r->t.params, NULL, r->t.seed, &err));
-	wl_trainer_start(&r->t);
-}
-
-static void close_rig(struct rig *r)
-{
-	wl_trainer_release(&r->t);
-	wl_backend_close(r->be);
-}
-
-static double step(struct rig *r)
+static double step(struct tiny_rig *r)
 {
 	struct wl_step_report report;
 
@@ -99,7 +62,7 @@ static double step(struct rig *r)
 }
 
 /* Recall at 1 of the training pairs with the inference graphs, percent. */
-static double recall_at_1(struct rig *r)
+static double recall_at_1(struct tiny_rig *r)
 {
 	struct wl_embeddings v = {0};
 	struct wl_encoder e;
@@ -134,8 +97,8 @@ static double recall_at_1(struct rig *r)
 
 static void learns_with(bool in_batch, bool online_positive)
 {
-	struct wl_train_config c = base_config();
-	struct rig r;
+	struct wl_train_config c = tiny_config(1e-2);
+	struct tiny_rig r;
 	double first = 0, last = 0, loss, before;
 	int i;
 
@@ -152,7 +115,7 @@ static void learns_with(bool in_batch, bool online_positive)
 		fail_msg("the loss went from %g to %g only", first, last);
 	if (!(before < 20 && recall_at_1(&r) > 70))
 		fail_msg("recall at 1 was %g %% and is %g %%", before, recall_at_1(&r));
-	close_rig(&r);
+	tiny_rig_close(&r);
 }
 
 static void loss_falls_and_pairs_are_found(void **state)
@@ -170,8 +133,8 @@ static void other_losses_learn_too(void **state)
 
 static void temperature_moves_and_is_clamped(void **state)
 {
-	struct wl_train_config c = base_config();
-	struct rig r;
+	struct wl_train_config c = tiny_config(1e-2);
+	struct tiny_rig r;
 	int i;
 
 	(void)state;
@@ -185,7 +148,7 @@ static void temperature_moves_and_is_clamped(void **state)
 		assert_true(wl_moco_tau(&r.t.moco) >= 0.01 - 1e-8);
 	}
 	assert_true(fabs(wl_moco_tau(&r.t.moco) - 0.02) > 1e-3);
-	close_rig(&r);
+	tiny_rig_close(&r);
 }
 
 static void same_floats(const struct wl_params *a, const struct wl_params *b)
@@ -197,7 +160,7 @@ static void same_floats(const struct wl_params *a, const struct wl_params *b)
 static void resumes_with(struct wl_train_config c)
 {
 	char run[] = "/tmp/wl-train-XXXXXX", *dir;
-	struct rig straight, a, b;
+	struct tiny_rig straight, a, b;
 	double loss[12];
 	json_t *st;
 	int i;
@@ -213,7 +176,7 @@ static void resumes_with(struct wl_train_config c)
 		assert_true(step(&a) == loss[i]);
 	must(wl_trainer_save(&a.t, run, NULL, "tests/golden/optim.json", NULL, &err));
 	must(wl_trainer_save(&a.t, run, NULL, NULL, NULL, &err)); /* again: left alone */
-	close_rig(&a);
+	tiny_rig_close(&a);
 
 	c.threads = 1;
 	open_rig(&b, &c, 12);
@@ -231,21 +194,21 @@ static void resumes_with(struct wl_train_config c)
 	}
 	json_decref(st);
 	free(dir);
-	close_rig(&b);
-	close_rig(&straight);
+	tiny_rig_close(&b);
+	tiny_rig_close(&straight);
 	must(wl_remove_tree(run, &err));
 }
 
 static void resumes_to_the_last_bit(void **state)
 {
 	(void)state;
-	resumes_with(base_config());
+	resumes_with(tiny_config(1e-2));
 }
 
 /* Moments in bf16, batches in two parts, blocks computed again; then CLIP. */
 static void resumes_with_every_saving(void **state)
 {
-	struct wl_train_config c = base_config();
+	struct wl_train_config c = tiny_config(1e-2);
 
 	(void)state;
 	c.optim_state = "bf16";
@@ -258,9 +221,9 @@ static void resumes_with_every_saving(void **state)
 
 static void checkpoint_that_does_not_fit_is_refused(void **state)
 {
-	struct wl_train_config c = base_config();
+	struct wl_train_config c = tiny_config(1e-2);
 	char run[] = "/tmp/wl-train-XXXXXX", *dir;
-	struct rig r;
+	struct tiny_rig r;
 	json_t *st;
 
 	(void)state;
@@ -268,20 +231,20 @@ static void checkpoint_that_does_not_fit_is_refused(void **state)
 	open_rig(&r, &c, 12);
 	step(&r);
 	must(wl_trainer_save(&r.t, run, NULL, NULL, NULL, &err));
-	close_rig(&r);
+	tiny_rig_close(&r);
 	must(wl_ckpt_load(run, &dir, &st, &err));
 	c.moco.queue = 16;
 	open_rig(&r, &c, 12);
 	assert_int_equal(wl_trainer_load(&r.t, dir, st, &err), -1);
 	assert_int_equal(err.code, WL_ECKPT);
 	assert_non_null(strstr(err.msg, "moco.queue"));
-	close_rig(&r);
-	c = base_config();
+	tiny_rig_close(&r);
+	c = tiny_config(1e-2);
 	c.seed = 2;
 	open_rig(&r, &c, 12);
 	assert_int_equal(wl_trainer_load(&r.t, dir, st, &err), -1);
 	assert_int_equal(err.code, WL_EUSAGE);
-	close_rig(&r);
+	tiny_rig_close(&r);
 	json_decref(st);
 	free(dir);
 	must(wl_remove_tree(run, &err));
@@ -290,7 +253,7 @@ static void checkpoint_that_does_not_fit_is_refused(void **state)
 /* One setting at a time out of its bounds, below and above. */
 static void settings_out_of_bounds_are_named(void **state)
 {
-	struct wl_train_config c = base_config();
+	struct wl_train_config c = tiny_config(1e-2);
 	const struct {
 		const char *name;
 		int64_t *value, low, high;
@@ -331,10 +294,10 @@ static void settings_out_of_bounds_are_named(void **state)
 
 static void step_that_is_not_finite_changes_nothing(void **state)
 {
-	struct wl_train_config c = base_config();
+	struct wl_train_config c = tiny_config(1e-2);
 	struct wl_step_report report;
 	struct wl_moco_batch bad;
-	struct rig r, twin;
+	struct tiny_rig r, twin;
 	static float pixels[TINY_BATCH * TINY_PX * TINY_PX * 3];
 	int i;
 
@@ -362,8 +325,8 @@ static void step_that_is_not_finite_changes_nothing(void **state)
 		must(wl_trainer_step(&r.t, &bad, &report, &err));
 	assert_int_equal(wl_trainer_step(&r.t, &bad, &report, &err), -1);
 	assert_int_equal(err.code, WL_ENUMERIC);
-	close_rig(&r);
-	close_rig(&twin);
+	tiny_rig_close(&r);
+	tiny_rig_close(&twin);
 }
 
 /* Momentum update, both graphs, gradients, AdamW, queues, guard: all of a step. */
@@ -371,8 +334,8 @@ static void step_allocates_nothing(void **state)
 {
 	(void)state;
 #ifdef COUNT_ALLOCATIONS
-	struct wl_train_config c = base_config();
-	struct rig r;
+	struct wl_train_config c = tiny_config(1e-2);
+	struct tiny_rig r;
 	long before;
 	int i;
 
@@ -384,7 +347,7 @@ static void step_allocates_nothing(void **state)
 	for (i = 0; i < 5; i++)
 		step(&r);
 	assert_int_equal(allocations, before + 1);
-	close_rig(&r);
+	tiny_rig_close(&r);
 #else
 	puts("SKIPPED: allocations cannot be counted under a sanitizer or another C library");
 	skip();
