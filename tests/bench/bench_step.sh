@@ -1,7 +1,7 @@
 #!/bin/sh
 # One training step: ours and PyTorch's in turn, the same threads, batch and precision.
 #   MODEL=small (B0 + four layers of text) or public (B5 + RoBERTa-base; PX=380 BATCH=4),
-#   PRECISION=fp32 or bf16.  PEER names a Python that has torch, timm 0.4.12 and transformers; without one only
+#   PRECISION=fp32 or bf16; COMPILE=1 times torch.compile as well (minutes of compiling).  PEER names a Python that has torch, timm 0.4.12 and transformers; without one only
 # our figure is printed.
 set -eu
 
@@ -31,4 +31,11 @@ echo "$(ms "$ours") $(ms "$again") $(ms "$peer")" |
 	awk -v w="$model @$px, batch $batch, $precision" '{m = $1 < $2 ? $1 : $2
 		printf "training step (%s): %.0f ms, PyTorch %.0f ms: ratio %.2f\n", w, m, $3, $3 / m}'
 mb() { echo "$1" | sed 's/.*"peak_mb": *\([0-9.]*\).*/\1/'; }
-echo "$(mb "$ours") $(mb "$peer")" | awk '{printf "peak memory: %d MB, PyTorch %d MB: ratio %.2f\n", $1, $2, $1 / $2}'
+echo "$(mb "$ours") $(mb "$peer")" | awk '{printf "peak memory: %d MB, PyTorch %d MB: ratio %.3f\n", $1, $2, $1 / $2}'
+[ "${COMPILE:-0}" = 1 ] || exit 0
+compiled=$("$python" -W ignore tests/bench/peer_step.py "$batch" "$px" "$threads" "$steps" \
+	"$precision" "$model" compile)
+echo "$compiled"
+echo "$(ms "$ours") $(ms "$again") $(ms "$compiled")" |
+	awk '{m = $1 < $2 ? $1 : $2
+		printf "against torch.compile: %.0f ms, PyTorch %.0f ms: ratio %.2f\n", m, $3, $3 / m}'

@@ -8,7 +8,10 @@ picture instead of from 37 copies of its feature map (kinder to PyTorch than the
 the averaged region before the 1x1 convolution, MoCo and AdamW with foreach updates.
 Both memory layouts are timed and the faster one is reported.
 
-usage: peer_step.py [batch [px [threads [steps [fp32|bf16 [small|public]]]]]]
+With `compile` the four towers go through torch.compile (inductor); its minutes of compiling are in
+the first two steps, which are not timed.
+
+usage: peer_step.py [batch [px [threads [steps [fp32|bf16 [small|public [eager|compile]]]]]]]
 """
 import json
 import os
@@ -28,6 +31,7 @@ BATCH, PX, THREADS, STEPS = (int(sys.argv[i]) if len(sys.argv) > i else d
                              for i, d in ((1, 16), (2, 128), (3, 2), (4, 5)))
 PRECISION = sys.argv[5] if len(sys.argv) > 5 else "fp32"
 MODEL = sys.argv[6] if len(sys.argv) > 6 else "small"
+COMPILE = len(sys.argv) > 7 and sys.argv[7] == "compile"
 LEN, VOCAB, K, DIM = (32, 8000, 1024, 256) if MODEL == "small" else (80, 21128, 9600, 2048)
 CONFIG = dict(kind="b", width=1.0, depth=1.0, head=256, region=256, dim=DIM, size=PX, heads=4,
               layers=2, ffn=512, vocab=VOCAB, hidden=256, bert_layers=4, bert_heads=4,
@@ -76,6 +80,8 @@ def run(layout):
     online, momentum = towers(layout), towers(layout)
     q = [p for m in online for p in m.parameters()]
     k = [p for m in momentum for p in m.parameters()]
+    if COMPILE:
+        online, momentum = ([torch.compile(m) for m in two] for two in (online, momentum))
     scale = nn.Parameter(torch.tensor(3.0))
     opt = torch.optim.AdamW(
         [{"params": [p for p in q if p.ndim > 1], "weight_decay": 0.05},
@@ -119,12 +125,13 @@ def run(layout):
 
 torch.set_num_threads(THREADS)
 layouts = (torch.contiguous_format, torch.channels_last)
-if MODEL != "small":  # minutes a layout, and the second one is faster there
+if MODEL != "small" or COMPILE:  # minutes a layout, and the second one is faster there
     layouts = layouts[1:]
 results = {str(l).split(".")[-1]: run(l) for l in layouts}
 best = min(results, key=lambda l: statistics.median(results[l]))
 ms = results[best]
-print(json.dumps({"system": "torch " + torch.__version__, "model": MODEL, "layout": best,
+print(json.dumps({"system": "torch " + torch.__version__ + (" compiled" if COMPILE else ""),
+                  "model": MODEL, "layout": best,
                   "precision": PRECISION,
                   "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
                   "batch": BATCH, "px": PX, "threads": THREADS,
