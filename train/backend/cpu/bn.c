@@ -142,6 +142,24 @@ static float keep_of(const struct bn *v, const struct wl_op *op, struct wl_rng_k
 	return wl_keep_scale(key, cpu_rng_index(v->run, row / v->image_rows, 1), op->attr.p);
 }
 
+/* y = act(x * a + b): a = gamma / std, b = beta - mean * a */
+static void factors(int64_t n, const float *gamma, const float *beta, const float *mean,
+	const float *rstd, float *restrict a, float *restrict b)
+{
+	for (int64_t j = 0; j < n; j++) {
+		a[j] = gamma[j] * rstd[j];
+		b[j] = beta[j] - mean[j] * a[j];
+	}
+}
+
+void wl_cpu_norm_factors(const struct wl_op *op, int slot, int64_t c0, int64_t w, float *a,
+	float *b)
+{
+	const float *saved = cpu_f32(op->in[slot + 2]);
+	factors(w, cpu_f32(op->in[slot]) + c0, cpu_f32(op->in[slot + 1]) + c0, saved + c0,
+		saved + wl_shape_last(&op->in[0]->shape) + c0, a, b);
+}
+
 void wl_cpu_bn(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
 	struct bn v = bn_of(op->in[0], run);
@@ -160,12 +178,10 @@ void wl_cpu_bn(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 			sums_of_ranks(c, &v, shift, partial, sums);
 		forward_stats(c, &v, op, shift, partial, sums);
 	}
-	/* y = act(x * a + b): a = gamma / std, b = beta - mean * a */
+	if (!y)
+		return; /* those that read it compute it */
 	float *restrict a = run->scratch, *restrict b = a + v.c;
-	for (int64_t j = 0; j < v.c; j++) {
-		a[j] = gamma[j] * rstd[j];
-		b[j] = beta[j] - mean[j] * a[j];
-	}
+	factors(v.c, gamma, beta, mean, rstd, a, b);
 	struct wl_rng_key key = cpu_key(op, run);
 	CPU_FOR(c)
 	for (int64_t k = 0; k < v.blocks; k++) {
@@ -174,10 +190,7 @@ void wl_cpu_bn(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 			const float *restrict in = x + r * v.c;
 			const float *restrict res = residual ? residual + r * v.c : NULL;
 			float *restrict out = y + r * v.c, keep = keep_of(&v, op, key, r);
-			WL_ACT_SWITCH(op->attr.act, {
-				_Pragma("omp simd") for (int64_t j = 0; j < v.c; j++) out[j] =
-					wl_act_value(ACT, in[j] * a[j] + b[j]);
-			})
+			wl_cpu_norm_row(op->attr.act, v.c, in, a, b, out);
 			if (keep != 1)
 				for (int64_t j = 0; j < v.c; j++)
 					out[j] *= keep;
@@ -282,11 +295,9 @@ void wl_cpu_bn_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *r
 	const float *mean = cpu_f32(op->in[3]), *rstd = mean + v.c;
 	float *g_gamma = cpu_f32(op->out[1]), *g_beta = cpu_f32(op->out[2]);
 	float *a = run->scratch, *b = a + v.c, *off = b + v.c, *partial = off + v.c;
-	for (int64_t j = 0; j < v.c; j++) {
-		a[j] = gamma[j] * rstd[j];
-		b[j] = beta[j] - mean[j] * a[j];
+	factors(v.c, gamma, beta, mean, rstd, a, b);
+	for (int64_t j = 0; j < v.c; j++)
 		off[j] = -mean[j] * rstd[j];
-	}
 	struct bwd w = {cpu_f32(op->in[0]), cpu_f32(op->in[4]), a, b, rstd, off};
 	struct wl_rng_key key = cpu_key(op, run);
 	backward_sums(c, &v, op, key, &w, partial);

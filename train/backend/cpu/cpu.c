@@ -150,6 +150,15 @@ static int cpu_plan_op(struct wl_backend *be, struct wl_op *op, struct wl_err *e
 	return 0;
 }
 
+/* Readers of a batch norm's result that can compute it: the convolution's tensor goes through
+ * scratch memory, the others take rows. */
+static bool cpu_fuses(enum wl_op_kind kind)
+{
+	return kind == WL_OP_DEPTHWISE || kind == WL_OP_DEPTHWISE_BWD || kind == WL_OP_MEAN_HW ||
+	       kind == WL_OP_CHANNEL_SCALE || kind == WL_OP_CHANNEL_SCALE_BWD ||
+	       kind == WL_OP_BATCH_NORM;
+}
+
 static int cpu_run_op(
 	struct wl_backend *be, const struct wl_op *op, const struct wl_run *run, struct wl_err *err)
 {
@@ -193,6 +202,7 @@ static const struct wl_backend cpu_table = {
 	.copy = cpu_copy,
 	.add = cpu_add,
 	.plan_op = cpu_plan_op,
+	.fuses = cpu_fuses,
 	.run_op = cpu_run_op,
 	.release_op = cpu_release_op,
 	.sync = cpu_sync,

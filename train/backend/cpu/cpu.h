@@ -107,6 +107,21 @@ size_t wl_cpu_colsum_scratch(int64_t rows, int64_t cols);
 void wl_cpu_act_grad(struct cpu *c, enum wl_act act, const float *y, const float *z,
 	const float *gy, float *gz, int64_t n);
 
+/* A batch norm and its activation taken into the reading of x (backend.h, "(norm)"): gamma, beta
+ * and the statistics are in[slot] and the two behind it; y = act(a x + b).  Factors of the w
+ * channels from c0. */
+void wl_cpu_norm_factors(const struct wl_op *op, int slot, int64_t c0, int64_t w, float *a,
+	float *b);
+/* One row of n channels; in place where y is x. */
+static inline void wl_cpu_norm_row(enum wl_act act, int64_t n, const float *x,
+	const float *restrict a, const float *restrict b, float *y)
+{
+	WL_ACT_SWITCH(act, {
+		_Pragma("omp simd") for (int64_t j = 0; j < n; j++) y[j] =
+			wl_act_value(ACT, x[j] * a[j] + b[j]);
+	})
+}
+
 /* What this operation's products round their operands to. */
 static inline enum wl_dtype cpu_operands(const struct cpu *c, const struct wl_op *op)
 {

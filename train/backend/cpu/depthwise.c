@@ -288,22 +288,54 @@ static void forward(
 	}
 }
 
+/* x as the batch norm before it makes it (in[slot] and the two behind it), `images` of it. */
+static void normalise(struct cpu *c, const struct dw *d, const struct wl_op *op, int slot,
+	const float *x, int64_t images, float *factors, float *to)
+{
+	float *a = factors, *b = factors + d->c;
+	wl_cpu_norm_factors(op, slot, 0, d->c, a, b);
+	CPU_FOR(c)
+	for (int64_t r = 0; r < images * d->h; r++)
+		for (int64_t i = r * d->w; i < (r + 1) * d->w; i++)
+			wl_cpu_norm_row(op->attr.act, d->c, x + i * d->c, a, b, to + i * d->c);
+}
+
+/* Pictures that are normalised before they are convolved: few, so that they stay in the cache;
+ * of small ones enough for all threads. */
+static int64_t images_at_once(const struct dw *d)
+{
+	const int64_t floats = 4 << 20;
+	return cpu_min(d->n, cpu_max(1, floats / (d->h * d->w * d->c)));
+}
+
 size_t wl_cpu_depthwise_scratch(const struct cpu *c, const struct wl_op *op)
 {
 	(void)c;
 	struct dw d = dw_of(op, op->in[0], op->out[0]);
-	return packed_bytes(&d);
+	size_t norm = (size_t)((2 + images_at_once(&d) * d.h * d.w) * d.c) * sizeof(float);
+	return packed_bytes(&d) + (op->in[2] ? norm : 0);
 }
 
 void wl_cpu_depthwise(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
 {
-	struct dw d = dw_of(op, op->in[0], op->out[0]);
-	const float *w = cpu_f32(op->in[1]);
+	struct dw d = dw_of(op, op->in[0], op->out[0]), some = d;
+	const float *w = cpu_f32(op->in[1]), *x = cpu_f32(op->in[0]);
+	float *y = cpu_f32(op->out[0]);
+	float *factors = (float *)((char *)run->scratch + packed_bytes(&d));
+	float *normed = factors + 2 * d.c;
 	if (rows_fn_of(&d) != rows_any) {
 		pack_taps(&d, w, false, run->scratch);
 		w = run->scratch;
 	}
-	forward(c, &d, cpu_f32(op->in[0]), w, cpu_f32(op->out[0]), false);
+	if (!op->in[2]) {
+		forward(c, &d, x, w, y, false);
+		return;
+	}
+	for (int64_t n = 0; n < d.n; n += some.n) {
+		some.n = cpu_min(d.n - n, images_at_once(&d));
+		normalise(c, &d, op, 2, x + n * d.h * d.w * d.c, some.n, factors, normed);
+		forward(c, &some, normed, w, y + n * d.oh * d.ow * d.c, false);
+	}
 }
 
 /* Gradient of one input row where the stride is not 1: gathers the outputs it went into. */
@@ -536,12 +568,17 @@ static gw_fn *gw_fn_of(const struct dw *d)
 	return gw_any;
 }
 
+static size_t partial_bytes(const struct dw *d)
+{
+	return (size_t)(cpu_min(GW_BLOCKS, d->n * d->oh) + 1) * packed_bytes(d);
+}
+
 size_t wl_cpu_depthwise_bwd_scratch(const struct cpu *c, const struct wl_op *op)
 {
 	(void)c;
 	struct dw d = dw_of(op, op->in[0], op->in[2]);
-	int64_t blocks = cpu_min(GW_BLOCKS, d.n * d.oh);
-	return (size_t)(blocks + 1) * packed_bytes(&d);
+	size_t norm = (size_t)((2 + d.n * d.h * d.w) * d.c) * sizeof(float);
+	return partial_bytes(&d) + (op->in[3] && op->out[1] ? norm : 0);
 }
 
 /* Adds a packed kernel to one as it is. */
@@ -588,6 +625,12 @@ void wl_cpu_depthwise_bwd(struct cpu *c, const struct wl_op *op, const struct wl
 {
 	struct dw d = dw_of(op, op->in[0], op->in[2]);
 	const float *x = cpu_f32(op->in[0]), *w = cpu_f32(op->in[1]), *gy = cpu_f32(op->in[2]);
+	if (op->out[1] && op->in[3]) {
+		/* All pictures: the blocks of the sums below are cut across them. */
+		float *factors = (float *)((char *)run->scratch + partial_bytes(&d));
+		normalise(c, &d, op, 3, x, d.n, factors, factors + 2 * d.c);
+		x = factors + 2 * d.c;
+	}
 	if (op->out[1])
 		weights_bwd(c, &d, x, gy, cpu_f32(op->out[1]), run->scratch);
 	if (op->out[0])
