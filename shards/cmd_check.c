@@ -1,24 +1,20 @@
-/* wenlan-shard verify, repair, audit, tombstone. */
+/* wenlan-shard verify, repair, audit. */
 #include "shards/commands.h"
 
 #include "ops/file.h"
-#include "ops/hash.h"
 #include "ops/json.h"
 #include "ops/log.h"
 #include "ops/opt.h"
 #include "shards/check.h"
-#include "shards/index.h"
+#include "shards/count.h"
 #include "shards/pack.h"
-#include "shards/shard_db.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct check_cmd {
-	const char *corpus, *shards, *reason;
-	struct wl_strs urls, hosts, hashes;
+	const char *corpus, *shards;
 	bool deep, trust_tars;
 	int64_t threads;
 };
@@ -43,9 +39,9 @@ static int run_verify(struct wl_opts *o, void *user, struct wl_err *err)
 
 	WL_TRY(put_json(o, v, rc < 0 ? NULL : err));
 	if (rc == 0)
-		wl_info("%s is sound: %lld samples in %lld shards, every byte of %.1f MB%s",
-			c->shards, (long long)r.samples, (long long)r.shards, (double)r.bytes / 1e6,
-			c->deep ? ", every picture decoded" : "");
+		wl_info("%s is sound: %s in %s, every byte of %.1f MB%s", c->shards,
+			wl_count(r.samples, "sample").s, wl_count(r.shards, "shard").s,
+			(double)r.bytes / 1e6, c->deep ? ", every picture decoded" : "");
 	return rc;
 }
 
@@ -100,9 +96,9 @@ static int restore(const struct wl_opts *o, const struct check_cmd *c, struct wl
 	json_decref(plan);
 	free(path);
 	WL_TRY(rc);
-	wl_info("%s: %lld of %lld shards were sound, %lld were packed again", c->shards,
-		(long long)r.kept_shards, (long long)r.shards,
-		(long long)(r.shards - r.kept_shards));
+	wl_info("%s: of %s %lld %s sound, %lld packed again", c->shards,
+		wl_count(r.shards, "shard").s, (long long)r.kept_shards,
+		r.kept_shards == 1 ? "was" : "were", (long long)(r.shards - r.kept_shards));
 	return put_json(o,
 		json_pack("{s:I, s:I, s:I}", "shards", (json_int_t)r.shards, "sound",
 			(json_int_t)r.kept_shards, "samples", (json_int_t)r.samples),
@@ -117,8 +113,8 @@ static int run_repair(struct wl_opts *o, void *user, struct wl_err *err)
 	if (c->corpus)
 		return restore(o, c, err);
 	WL_TRY(wl_shards_repair(c->shards, c->trust_tars, &r, err));
-	wl_info("%s: databases of %lld shards with %lld samples made again", c->shards,
-		(long long)r.shards, (long long)r.samples);
+	wl_info("%s: databases of %s with %s made again", c->shards, wl_count(r.shards, "shard").s,
+		wl_count(r.samples, "sample").s);
 	return put_json(o,
 		json_pack("{s:I, s:I, s:b}", "shards", (json_int_t)r.shards, "samples",
 			(json_int_t)r.samples, "tombstones_lost", r.tombstones_lost),
@@ -192,185 +188,4 @@ int wl_cmd_audit(int argc, char **argv)
 		.table = table};
 
 	return wl_main(&opts, argc, argv, run_audit, &c);
-}
-
-/* ---- tombstone ---- */
-
-struct id_list {
-	int64_t *v;
-	size_t n, cap;
-};
-
-static int push(struct id_list *l, int64_t id, struct wl_err *err)
-{
-	if (l->n == l->cap) {
-		size_t cap = l->cap ? l->cap * 2 : 64;
-		void *v = realloc(l->v, cap * sizeof *l->v);
-
-		if (!v)
-			return wl_err_nomem(err, "a list of pairs", cap * sizeof *l->v);
-		l->v = v;
-		l->cap = cap;
-	}
-	l->v[l->n++] = id;
-	return 0;
-}
-
-/* "123", "00000-123" (a pair's name) or "train-000000_000123" (a sample's key). */
-static int resolve(const char *dir, const char *arg, int64_t *id, struct wl_err *err)
-{
-	const char *digits = strlen(arg) > 6 && arg[5] == '-' ? arg + 6 : arg;
-	char name[WL_SHARD_NAME_MAX], *end;
-	struct wl_shard_rows rows;
-	struct wl_shard_row row;
-	int64_t index = 0;
-	int rc;
-
-	errno = 0;
-	*id = strtoll(digits, &end, 10);
-	if (*digits && !*end && !errno && *id >= 0)
-		return 0;
-	if (wl_key_parse(arg, name, &index, err) < 0)
-		return wl_err_set(err, WL_EUSAGE,
-			"\"%s\" is neither a pair (ID or PPPPP-ID) nor a sample's key "
-			"(SPLIT-NNNNNN_NNNNNN)",
-			arg);
-	WL_TRY(wl_shard_rows_open(&rows, dir, name, err));
-	rc = wl_shard_rows_seek(&rows, index, &row, err);
-	wl_shard_rows_close(&rows);
-	if (!rc)
-		return wl_err_set(err, WL_EUSAGE, "%s has no sample %s", dir, arg);
-	*id = rc > 0 ? row.pair_id : 0;
-	return rc < 0 ? -1 : 0;
-}
-
-/* "example.org" for http://user@www.example.org:80/a.jpg: the host, or one below it. */
-static bool has_host(const char *url, const char *host)
-{
-	const char *p = url ? strstr(url, "://") : NULL, *at;
-	size_t n, want = strlen(host);
-
-	if (!p)
-		return false;
-	p += 3;
-	n = strcspn(p, "/?#");
-	at = memchr(p, '@', n);
-	if (at) {
-		n -= (size_t)(at + 1 - p);
-		p = at + 1;
-	}
-	n = strcspn(p, ":/?#") < n ? strcspn(p, ":/?#") : n;
-	return n >= want && !strncasecmp(p + n - want, host, want) &&
-	       (n == want || p[n - want - 1] == '.');
-}
-
-static bool is_meant(const struct check_cmd *c, const struct wl_shard_row *row)
-{
-	char hex[65];
-
-	for (size_t i = 0; i < c->urls.n; i++)
-		if (row->url && !strcmp(row->url, c->urls.v[i]))
-			return true;
-	for (size_t i = 0; i < c->hosts.n; i++)
-		if (has_host(row->url, c->hosts.v[i]))
-			return true;
-	if (c->hashes.n)
-		wl_hex(row->sha256, sizeof row->sha256, hex);
-	for (size_t i = 0; i < c->hashes.n; i++)
-		if (!strcasecmp(hex, c->hashes.v[i]))
-			return true;
-	return false;
-}
-
-/* Pairs whose picture came from one of the URLs or hosts, or has one of the hashes. */
-static int find_pictures(const struct check_cmd *c, struct id_list *ids, struct wl_err *err)
-{
-	struct wl_manifest m;
-	int rc = 0;
-
-	for (size_t i = 0; i < c->hashes.n; i++)
-		if (strspn(c->hashes.v[i], "0123456789abcdefABCDEF") != 64 || c->hashes.v[i][64])
-			return wl_err_set(err, WL_EUSAGE,
-				"--sha256 %s: expected the 64 hex digits of a picture's SHA-256",
-				c->hashes.v[i]);
-	if (!c->urls.n && !c->hosts.n && !c->hashes.n)
-		return 0;
-	WL_TRY(wl_manifest_read(&m, c->shards, err));
-	for (size_t i = 0; i < m.n && rc == 0; i++) {
-		struct wl_shard_rows rows;
-		struct wl_shard_row row;
-
-		rc = wl_shard_rows_open(&rows, c->shards, m.shards[i].name, err);
-		while (rc == 0 && (rc = wl_shard_rows_next(&rows, &row, err)) > 0)
-			rc = is_meant(c, &row) ? push(ids, row.pair_id, err) : 0;
-		wl_shard_rows_close(&rows);
-	}
-	wl_manifest_release(&m);
-	return rc;
-}
-
-static int run_tombstone(struct wl_opts *o, void *user, struct wl_err *err)
-{
-	struct check_cmd *c = user;
-	struct id_list ids = {0};
-	int64_t added, id;
-	int ret = -1;
-
-	if (!wl_manifest_exists(c->shards)) {
-		struct wl_manifest none;
-
-		return wl_manifest_read(&none, c->shards, err); /* says what the folder is */
-	}
-	for (size_t i = 0; i < o->positional.n; i++) {
-		WL_TRY_OUT(resolve(c->shards, o->positional.v[i], &id, err));
-		WL_TRY_OUT(push(&ids, id, err));
-	}
-	WL_TRY_OUT(find_pictures(c, &ids, err));
-	if (!ids.n) {
-		wl_err_set(err, WL_EUSAGE,
-			c->urls.n || c->hosts.n || c->hashes.n
-				? "no sample of %s has any of these URLs, hosts or hashes"
-				: "nothing to take down in %s: name pairs, keys, --url, --host or "
-				  "--sha256",
-			c->shards);
-		goto out;
-	}
-	added = wl_manifest_tombstone(c->shards, ids.v, ids.n, c->reason, err);
-	if (added >= 0 && wl_index_energon(c->shards, err) == 0)
-		ret = put_json(o,
-			json_pack("{s:I, s:I}", "named", (json_int_t)ids.n, "added",
-				(json_int_t)added),
-			err);
-	if (ret == 0)
-		wl_info("%lld pairs taken down (%zu named); readers leave them out from now on",
-			(long long)added, ids.n);
-out:
-	free(ids.v);
-	return ret;
-}
-
-int wl_cmd_tombstone(int argc, char **argv)
-{
-	struct check_cmd c = {0};
-	const struct wl_opt table[] = {
-		{"shards", WL_OPT_STR, &c.shards, "DIR", "the shard set", true},
-		{"url", WL_OPT_LIST, &c.urls, "URL", "every sample whose picture came from it",
-			false},
-		{"host", WL_OPT_LIST, &c.hosts, "HOST",
-			"every sample whose picture came from it or a host below it", false},
-		{"sha256", WL_OPT_LIST, &c.hashes, "HEX", "every sample with that picture", false},
-		{"reason", WL_OPT_STR, &c.reason, "TEXT", "kept beside the tombstone", true},
-		{0},
-	};
-	struct wl_opts opts = {.program = "wenlan-shard tombstone",
-		.usage = "--shards DIR --reason TEXT [--url URL | --host HOST | --sha256 HEX]... "
-			 "[PAIR|KEY]...",
-		.about = "Takes samples down: readers leave them out at once, no shard is "
-			 "written anew, and packing the same corpus again keeps them down.",
-		.example = "wenlan-shard tombstone --shards shards --reason 'owner asked' --url "
-			   "http://example.org/a.jpg",
-		.table = table,
-		.allow_positional = true};
-
-	return wl_main(&opts, argc, argv, run_tombstone, &c);
 }

@@ -4,6 +4,7 @@
 #include "ops/json.h"
 #include "ops/log.h"
 #include "ops/opt.h"
+#include "shards/count.h"
 #include "shards/pack.h"
 
 #include <stdio.h>
@@ -66,15 +67,15 @@ static int say(const struct wl_opts *opts, const struct pack_cmd *p, const struc
 			"checks "
 			"their shards and writes the manifest",
 			p->part);
-	wl_info("%lld samples (train %lld, val %lld, test %lld) in %lld shards, %.1f MB%s",
-		(long long)r->samples, (long long)r->in_split[WL_SPLIT_TRAIN],
+	wl_info("%s (train %lld, val %lld, test %lld) in %s, %.1f MB%s",
+		wl_count(r->samples, "sample").s, (long long)r->in_split[WL_SPLIT_TRAIN],
 		(long long)r->in_split[WL_SPLIT_VAL], (long long)r->in_split[WL_SPLIT_TEST],
-		(long long)r->shards, (double)r->bytes / 1e6,
+		wl_count(r->shards, "shard").s, (double)r->bytes / 1e6,
 		r->kept_shards && !r->nothing_to_do ? "; some were sealed by an earlier run" : "");
 	if (r->rejected)
-		wl_warn("%lld pairs were left out because their pictures could not be packed; "
-			"the shards' databases say why (table rejected)",
-			(long long)r->rejected);
+		wl_warn("%s left out because the picture could not be packed; the shards' "
+			"databases say why (table rejected)",
+			wl_count(r->rejected, "pair").s);
 	if (!opts->common.json)
 		return 0;
 	v = json_pack("{s:I, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}, s:b}", "shards",

@@ -4,6 +4,7 @@
 #include "ops/json.h"
 #include "ops/log.h"
 #include "ops/opt.h"
+#include "shards/count.h"
 #include "shards/sets.h"
 
 #include <stdio.h>
@@ -54,13 +55,14 @@ static int run_lint(struct wl_opts *o, void *user, struct wl_err *err)
 			print_examples(title, json_object_get(f, "examples"), number(f, "count"));
 		}
 	if (rc == 0)
-		wl_info("%lld samples, %lld errors, %lld warnings", (long long)number(v, "samples"),
-			(long long)errors, (long long)number(v, "warnings"));
+		wl_info("%s, %s, %s", wl_count(number(v, "samples"), "sample").s,
+			wl_count(errors, "error").s,
+			wl_count(number(v, "warnings"), "warning").s);
 	json_decref(v);
 	if (rc == 0 && errors)
 		return wl_err_set(err, WL_EDATA,
-			"%s has %lld errors; a set packed anew by wenlan-shard has none", c->shards,
-			(long long)errors);
+			"%s has %s; a set packed anew by wenlan-shard has none", c->shards,
+			wl_count(errors, "error").s);
 	return rc;
 }
 
@@ -110,8 +112,8 @@ static int run_diff(struct wl_opts *o, void *user, struct wl_err *err)
 				json_object_get(json_object_get(v, "examples"), keys[i]), n);
 	}
 	if (rc == 0)
-		wl_info("%lld samples are the same, %lld differences", (long long)number(v, "same"),
-			(long long)different);
+		wl_info("%s the same, %s", wl_count(number(v, "same"), "sample").s,
+			wl_count(different, "difference").s);
 	json_decref(v);
 	if (rc == 0 && different)
 		return wl_err_set(
@@ -151,8 +153,8 @@ static int run_merge(struct wl_opts *o, void *user, struct wl_err *err)
 	WL_TRY(wl_shards_merge(&m, &r, err));
 	if (r.stopped)
 		return 0;
-	wl_info("%lld samples in %lld shards; %lld doubles and %lld taken down left out",
-		(long long)r.samples, (long long)r.shards, (long long)r.doubles,
+	wl_info("%s in %s; %s and %lld taken down left out", wl_count(r.samples, "sample").s,
+		wl_count(r.shards, "shard").s, wl_count(r.doubles, "double").s,
 		(long long)r.taken_down);
 	return 0;
 }

@@ -2,6 +2,7 @@
 #include "shards/places.h"
 
 #include "ops/file.h"
+#include "shards/count.h"
 #include "shards/shard_db.h"
 #include "shards/tar.h"
 
@@ -103,9 +104,9 @@ static int read_rows(const char *dir, const struct wl_shard_info *s, uint32_t *p
 	}
 	if (rc == 0 && i != s->samples)
 		rc = wl_err_set(err, WL_EDATA,
-			"%s, table sample: %lld rows, the manifest says %lld: run wenlan-shard "
+			"%s, table sample: %s, the manifest says %lld: run wenlan-shard "
 			"repair",
-			rows.db.path, (long long)i, (long long)s->samples);
+			rows.db.path, wl_count(i, "row").s, (long long)s->samples);
 	wl_shard_rows_close(&rows);
 	return rc;
 }

@@ -8,6 +8,7 @@
 #include "ops/hash.h"
 #include "ops/log.h"
 #include "ops/signals.h"
+#include "shards/count.h"
 #include "shards/kept.h"
 #include "shards/manifest.h"
 #include "shards/plan_sort.h"
@@ -207,16 +208,16 @@ static int too_few(const struct wl_shard_plan *p, enum wl_split split, int64_t w
 		return wl_err_set(err, WL_EDATA,
 			"--%s %lld cannot be met: the input names the split of %lld of the %zu "
 			"kept pairs itself (test %lld, val %lld, train %lld), and whole groups of "
-			"the others make up %lld pairs at most; ask for no more than these, leave "
+			"the others make up %s at most; ask for no more than these, leave "
 			"--%s out to take the input's splits as they are, or pass --ignore-hints "
 			"to draw from all pairs as if the input named none",
 			name, (long long)want, (long long)named, p->n,
 			(long long)hinted[WL_SPLIT_TEST], (long long)hinted[WL_SPLIT_VAL],
-			(long long)hinted[WL_SPLIT_TRAIN], (long long)have, name);
+			(long long)hinted[WL_SPLIT_TRAIN], wl_count(have, "pair").s, name);
 	return wl_err_set(err, WL_EDATA,
-		"--%s %lld cannot be met: whole groups of near-duplicates make up %lld "
-		"pairs at most of the %zu that are kept; ask for %lld",
-		name, (long long)want, (long long)have, p->n, (long long)have);
+		"--%s %lld cannot be met: whole groups of near-duplicates make up %s at "
+		"most of the %zu that are kept; ask for %lld",
+		name, (long long)want, wl_count(have, "pair").s, p->n, (long long)have);
 }
 
 /* Train pairs beside a hinted test or val pair: allowed (the input asked for it, and dedup
@@ -415,9 +416,9 @@ int wl_shard_plan_make(struct wl_shard_plan *p, struct wl_corpus *c,
 		return 0;
 	if (!p->n) {
 		wl_err_set(err, WL_EDATA,
-			"%s: none of its %lld pairs is kept, so there is nothing to pack; look "
-			"at the reports of wenlan-dedup and wenlan-filter",
-			wl_corpus_dir(c), (long long)p->seen);
+			"%s: of %s none is kept, so there is nothing to pack; look at the reports "
+			"of wenlan-dedup and wenlan-filter",
+			wl_corpus_dir(c), wl_count(p->seen, "pair").s);
 		goto out;
 	}
 	WL_TRY_OUT(assign_splits(p, o, err));

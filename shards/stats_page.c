@@ -5,6 +5,7 @@
 #include "ingest/report.h"
 #include "ops/html.h"
 #include "ops/json.h"
+#include "shards/count.h"
 #include "shards/shard.h"
 
 #include <stdio.h>
@@ -195,8 +196,8 @@ static int put_seen(struct wl_html *h, const struct seen *k, struct wl_err *err)
 	for (int i = 0; i < WL_SCRIPT_COUNT; i++)
 		scripts[i] = wl_script_name((enum wl_script)i);
 	snprintf(text, sizeof text,
-		"Of %lld samples, the first of each split: %.2f captions and %.1f boxes each.",
-		(long long)k->samples, k->captions / (double)(k->samples ? k->samples : 1),
+		"Of %s, the first of each split: %.2f captions and %.1f boxes each.",
+		wl_count(k->samples, "sample").s, k->captions / (double)(k->samples ? k->samples : 1),
 		k->boxes / (double)(k->samples ? k->samples : 1));
 	WL_TRY(wl_html_heading(h, 2, "Captions", err));
 	WL_TRY(wl_html_para(h, text, err));

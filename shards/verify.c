@@ -7,6 +7,7 @@
 #include "ops/pool.h"
 #include "ops/progress.h"
 #include "ops/signals.h"
+#include "shards/count.h"
 #include "shards/manifest.h"
 #include "shards/sample_walk.h"
 
@@ -128,8 +129,8 @@ static int walk_rows(const struct verify *v, const struct wl_shard_info *s,
 	WL_TRY(check_pictures(b, w->path, err));
 	WL_TRY(more = wl_shard_rows_next(rows, &db, err));
 	if (more || w->index != s->samples)
-		return wl_err_set(err, WL_EDATA, "%s holds %lld samples, the manifest says %lld%s",
-			w->path, (long long)w->index, (long long)s->samples,
+		return wl_err_set(err, WL_EDATA, "%s holds %s, the manifest says %lld%s",
+			w->path, wl_count(w->index, "sample").s, (long long)s->samples,
 			more ? ", and its database has rows for more" : "");
 	return 0;
 }
@@ -248,9 +249,10 @@ static int report(const struct verify *v, struct wl_verify_result *out, struct w
 	}
 	if (first)
 		return wl_err_set(err, WL_EDATA,
-			"%s (%lld of %lld shards are bad; wenlan-shard repair --shards %s "
-			"--corpus DIR packs such shards again)",
-			first->msg, (long long)out->bad_shards, (long long)out->shards, v->dir);
+			"%s (of %s %lld %s bad; wenlan-shard repair --shards %s --corpus DIR packs "
+			"such shards again)",
+			first->msg, wl_count(out->shards, "shard").s, (long long)out->bad_shards,
+			out->bad_shards == 1 ? "is" : "are", v->dir);
 	return check_strays(v, err);
 }
 

@@ -206,10 +206,67 @@ static void test_restore(void **state)
 	free(out);
 	if (tmp_run(&out, "%s/wenlan-shard repair --shards %s --corpus %s", tmp_bin(), set, corpus))
 		fail_msg("%s", out);
-	assert_non_null(strstr(out, "2 were packed again"));
+	assert_non_null(strstr(out, "2 packed again"));
 	free(out);
 	verify(set);
 	assert_string_equal(fingerprint(set), want);
+}
+
+/* Runs it on the set, with these arguments. */
+static void tombstone(int code, const char *args, const char *says)
+{
+	char *out;
+	int got = tmp_run(&out, "%s/wenlan-shard tombstone --shards %s --reason x %s", tmp_bin(),
+		set, args);
+
+	if (got != code || !strstr(out, says))
+		fail_msg("exit code %d, expected %d with \"%s\" in: %s", got, code, says, out);
+	free(out);
+}
+
+static size_t count_tombstones(void)
+{
+	struct wl_manifest m;
+	size_t n;
+
+	OK(wl_manifest_read(&m, set, &err));
+	n = m.n_tombstones;
+	assert_int_equal(m.n_dead, n); /* no tombstone without a sample */
+	wl_manifest_release(&m);
+	return n;
+}
+
+/* What is nowhere in the set is named, and is no tombstone; the rest is taken down. */
+static void test_take_down_unknown(void **state)
+{
+	struct wl_shard_rows rows;
+	struct wl_shard_row row;
+	char args[1024], hex[65];
+
+	(void)state;
+	pack_make_corpus(corpus, 1, false, 2);
+	pack(options(set));
+	OK(wl_shard_rows_open(&rows, set, "train-000000", &err));
+	assert_int_equal(wl_shard_rows_next(&rows, &row, &err), 1);
+	tombstone(2, "123", "matches 123; nothing was taken down");
+	tombstone(2, "train-000000_999999", "matches train-000000_999999; nothing");
+	tombstone(2, "train-777777_000000", "matches train-777777_000000; nothing");
+	tombstone(2, "--url http://nowhere.org/a.jpg --json", "[\"http://nowhere.org/a.jpg\"]");
+	tombstone(2, "nonsense", "\"nonsense\" is neither a pair");
+	assert_int_equal(count_tombstones(), 0);
+	memset(hex, '0', 64);
+	hex[64] = 0;
+	snprintf(args, sizeof args, "%lld 00000-%lld --sha256 %s 5", (long long)row.pair_id,
+		(long long)row.pair_id, hex);
+	tombstone(2, args, "1 sample taken down; readers leave it out");
+	assert_int_equal(count_tombstones(), 1);
+	tombstone(2, args, "what else was named is taken down");
+	tombstone(2, args, "5, --sha256 0000");
+	tombstone(0, "train-000000_000000", "(the others were down already)");
+	tombstone(0, "train-000000_000001 train-000000_000002 train-000000_000001",
+		"2 samples taken down; readers leave them out");
+	assert_int_equal(count_tombstones(), 3);
+	wl_shard_rows_close(&rows);
 }
 
 /* By host and by hash; both need no id. */
@@ -238,11 +295,7 @@ static void test_take_down(void **state)
 	assert_int_equal(m.dead[0].index, 0);
 	assert_string_equal(m.dead[0].shard, "train-000000");
 	wl_manifest_release(&m);
-	assert_int_equal(tmp_run(&out, "%s/wenlan-shard tombstone --shards %s --reason x --host j",
-				 tmp_bin(), set),
-		2);
-	assert_non_null(strstr(out, "hosts or hashes"));
-	free(out);
+	tombstone(2, "--host j", "matches --host j; nothing was taken down");
 	assert_int_equal(
 		tmp_run(&out, "%s/wenlan-shard tombstone --shards %s --reason x --sha256 xyz",
 			tmp_bin(), set),
@@ -405,8 +458,8 @@ static void test_dali(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {T(test_parts), T(test_append), T(test_restore),
-		T(test_take_down), T(test_stats), T(test_eleven_thousand), T(test_wids),
-		T(test_dali)};
+		T(test_take_down), T(test_take_down_unknown), T(test_stats),
+		T(test_eleven_thousand), T(test_wids), T(test_dali)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
