@@ -1,4 +1,4 @@
-/* Packing: see pack.h for who does what. */
+/* Packing a set: what is there already, what is missing (pack_fill.c), the manifest.  See pack.h. */
 #include "shards/pack_priv.h"
 
 #include "ops/file.h"
@@ -18,16 +18,9 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Enough in flight that a thread that waits for the processor does not stop the others; bytes
- * bound it when pictures are large. */
-enum { JOBS_PER_THREAD = 32 };
-static const int64_t MAX_IN_FLIGHT_BYTES = 128 << 20;
-/* Samples hashed side by side, while others are read; also a shard's turn. */
-enum { BATCH = 32, MAX_BATCH_BYTES = 32 << 20 };
-
 /* ---- what is there already ---- */
 
-static bool is_mine(const struct wl_packing *p, size_t shard)
+bool wl_pack_is_mine(const struct wl_packing *p, size_t shard)
 {
 	return !p->o->parts || (int64_t)shard % p->o->parts == p->o->part - 1;
 }
@@ -63,7 +56,7 @@ static void check_shard(void *ctx, size_t i)
 	const struct wl_planned_shard *s = &p->plan.shards[i];
 	char name[WL_SHARD_NAME_MAX];
 
-	if (is_mine(p, i) && wl_shard_name(name, wl_split_names[s->split], s->number, NULL) == 0)
+	if (wl_pack_is_mine(p, i) && wl_shard_name(name, wl_split_names[s->split], s->number, NULL) == 0)
 		p->sealed[i] = shard_is_sound(p, name, &p->infos[i]);
 }
 
@@ -125,7 +118,7 @@ static bool is_others(const struct wl_packing *p, const char *stem)
 	for (size_t i = 0; p->o->parts && i < p->plan.n_shards; i++) {
 		const struct wl_planned_shard *s = &p->plan.shards[i];
 
-		if (!is_mine(p, i) &&
+		if (!wl_pack_is_mine(p, i) &&
 			wl_shard_name(name, wl_split_names[s->split], s->number, NULL) == 0 &&
 			!strcmp(name, stem))
 			return true;
@@ -180,264 +173,6 @@ static int clear_out_dir(struct wl_packing *p, struct wl_err *err)
 		rc = clear_file(p, names.v[i], err);
 	wl_names_release(&names);
 	return rc < 0 ? -1 : 0;
-}
-
-/* ---- filling shards ---- */
-
-/* The databases of a partition, opened on first use. */
-static int open_partition(struct wl_packing *p, int part, struct wl_err *err)
-{
-	if (!p->kept[part])
-		p->kept[part] = wl_kept_open(p->corpus, part, err);
-	if (p->kept[part] && !p->cursors[part])
-		p->cursors[part] = wl_pairs_open(p->corpus, part, err);
-	return p->cursors[part] ? 0 : -1;
-}
-
-/* The next shards that are to be packed; false: there are none. */
-static bool next_group(const struct wl_packing *p, struct wl_pack_turns *t)
-{
-	t->n = t->at = t->in_turn = 0;
-	for (; t->next < p->plan.n_shards && t->n < WL_PACK_BESIDE; t->next++)
-		if (!p->sealed[t->next] && is_mine(p, t->next)) {
-			t->shard[t->n] = t->next;
-			t->done[t->n++] = 0;
-		}
-	return t->n > 0;
-}
-
-/* The place in the group of the shard that gets the next sample; -1: the group is done. */
-static int whose_turn(const struct wl_packing *p, struct wl_pack_turns *t)
-{
-	for (size_t tried = 0; t->n && tried <= t->n; tried++) {
-		if (t->in_turn < BATCH && t->done[t->at] < p->plan.shards[t->shard[t->at]].n)
-			return (int)t->at;
-		t->at = (t->at + 1) % t->n;
-		t->in_turn = 0;
-	}
-	return -1;
-}
-
-/* False when everything was submitted. */
-static bool more_to_submit(struct wl_packing *p, int *at)
-{
-	while ((*at = whose_turn(p, &p->ahead)) < 0)
-		if (!next_group(p, &p->ahead))
-			return false;
-	return true;
-}
-
-static int submit_one(struct wl_packing *p, int at, struct wl_err *err)
-{
-	struct wl_pack_turns *t = &p->ahead;
-	const struct wl_planned_shard *s = &p->plan.shards[t->shard[at]];
-	const struct wl_shard_plan_pair *pair = &p->plan.pairs[s->first + t->done[at]];
-	struct wl_pack_job *j = p->idle[p->n_idle - 1];
-
-	WL_TRY(open_partition(p, (int)pair->partition, err));
-	WL_TRY(wl_pack_job_fill(j, p->cursors[pair->partition], p->kept[pair->partition], pair->id,
-		pair->group, err));
-	p->n_idle--;
-	p->in_flight_bytes += j->pair.length;
-	t->done[at]++;
-	t->in_turn++;
-	wl_pool_submit(p->pool, wl_pack_job_run, j);
-	return 0;
-}
-
-/* The result of the next pair in the order of turns, with the pool kept full behind it. */
-static int next_result(struct wl_packing *p, struct wl_pack_job **out, struct wl_err *err)
-{
-	int at;
-
-	while (p->n_idle && more_to_submit(p, &at) && wl_pool_has_room(p->pool) &&
-		(p->in_flight_bytes < MAX_IN_FLIGHT_BYTES || p->n_idle == p->n_jobs))
-		WL_TRY(submit_one(p, at, err));
-	*out = wl_pool_take(p->pool);
-	WL_ASSERT(*out);
-	p->in_flight_bytes -= (*out)->pair.length;
-	return 0;
-}
-
-static int put_result(struct wl_shard_writer *w, const struct wl_pack_job *j, struct wl_err *err)
-{
-	char name[WL_PAIR_NAME];
-
-	wl_pair_name(j->pair.partition, j->pair.id, name);
-	if (j->failed) {
-		wl_err_set(err, j->err.code, "pair %s: %s", name, j->err.msg);
-		return -1;
-	}
-	if (j->rejected) {
-		wl_warn("pair %s is left out: %s", name, j->err.msg);
-		return wl_shard_writer_reject(w, j->pair.id, j->err.msg, err);
-	}
-	return wl_shard_writer_add(w,
-		&(struct wl_sample){.jpg = j->out->data,
-			.jpg_len = j->out->len,
-			.jpg_sha256 = j->sha256,
-			.txt = j->txt,
-			.json = j->json,
-			.pair_id = j->pair.id,
-			.topic = j->topic,
-			.width = j->pair.width,
-			.height = j->pair.height,
-			.source = j->pair.source,
-			.url = j->pair.url},
-		err);
-}
-
-/* Compares the pictures that go in as they are with the catalog. */
-static int check_batch(
-	struct wl_packing *p, struct wl_pack_job *const *jobs, size_t n, struct wl_err *err)
-{
-	uint8_t digest[BATCH][WL_SHA256_BYTES];
-	const struct wl_pack_job *of[BATCH];
-	const void *bytes[BATCH];
-	size_t len[BATCH], count = 0;
-
-	for (size_t i = 0; i < n; i++)
-		if (jobs[i]->unchecked && !jobs[i]->failed) {
-			of[count] = jobs[i];
-			bytes[count] = jobs[i]->out->data;
-			len[count++] = jobs[i]->out->len;
-		}
-	wl_sha256_many(bytes, len, count, digest);
-	for (size_t i = 0; i < count; i++)
-		WL_TRY(wl_corpus_image_check(p->corpus, &of[i]->pair, digest[i], err));
-	return 0;
-}
-
-/* Takes, checks and writes the next few samples of a shard that has `left` to come; the number. */
-static int put_batch(
-	struct wl_packing *p, struct wl_shard_writer *w, size_t left, struct wl_err *err)
-{
-	struct wl_pack_job *jobs[BATCH];
-	size_t n = 0, bytes = 0;
-	int rc = 0;
-
-	while (n < BATCH && n < left && bytes < MAX_BATCH_BYTES && rc == 0) {
-		rc = next_result(p, &jobs[n], err);
-		if (rc == 0)
-			bytes += (size_t)jobs[n++]->pair.length;
-	}
-	if (rc == 0)
-		rc = check_batch(p, jobs, n, err);
-	for (size_t i = 0; i < n && rc == 0; i++)
-		rc = put_result(w, jobs[i], err);
-	for (size_t i = 0; i < n; i++)
-		p->idle[p->n_idle++] = jobs[i];
-	wl_progress_add(p->progress, n);
-	return rc < 0 ? -1 : (int)n;
-}
-
-/* Waits for the shards that are being sealed, if any. */
-static int settle(struct wl_packing *p, struct wl_err *err)
-{
-	int rc = 0;
-
-	for (size_t i = 0; i < p->n_previous; i++) {
-		size_t shard = p->previous_shard[i];
-
-		if (rc == 0)
-			rc = wl_shard_writer_wait(p->previous[i], &p->infos[shard], err);
-		if (rc == 0)
-			p->sealed[shard] = true;
-		wl_shard_writer_free(p->previous[i]);
-	}
-	p->n_previous = 0;
-	return rc;
-}
-
-/* Fills the group's shards, turn by turn; stops early at a signal. */
-static int fill_group(struct wl_packing *p, struct wl_pack_turns *t,
-	struct wl_shard_writer *const *w, struct wl_err *err)
-{
-	int at;
-
-	while (!wl_stop_requested() && (at = whose_turn(p, t)) >= 0) {
-		size_t left = p->plan.shards[t->shard[at]].n - t->done[at];
-		size_t turn = BATCH - t->in_turn;
-		int n = put_batch(p, w[at], left < turn ? left : turn, err);
-
-		if (n < 0)
-			return -1;
-		t->done[at] += (size_t)n;
-		t->in_turn += (size_t)n;
-		if ((size_t)n == left)
-			wl_shard_writer_finish(w[at]);
-	}
-	return 0;
-}
-
-/* 0, also when a signal stopped it half way (the group's shards are then dropped). */
-static int pack_group(struct wl_packing *p, struct wl_pack_turns *t, struct wl_err *err)
-{
-	struct wl_shard_writer *w[WL_PACK_BESIDE] = {0};
-	int rc = 0;
-
-	for (size_t i = 0; i < t->n && rc == 0; i++) {
-		const struct wl_planned_shard *s = &p->plan.shards[t->shard[i]];
-
-		w[i] = wl_shard_writer_new_beside(p->hasher, p->o->out, wl_split_names[s->split],
-			s->number, p->plan.hash, err);
-		rc = w[i] ? 0 : -1;
-	}
-	if (rc == 0)
-		rc = fill_group(p, t, w, err);
-	if (rc == 0 && !wl_stop_requested())
-		rc = settle(p, err);
-	if (rc < 0 || wl_stop_requested()) {
-		for (size_t i = 0; i < t->n; i++)
-			wl_shard_writer_free(w[i]);
-		return rc;
-	}
-	memcpy(p->previous, w, sizeof w);
-	memcpy(p->previous_shard, t->shard, sizeof t->shard);
-	p->n_previous = t->n;
-	return 0;
-}
-
-static int make_jobs(struct wl_packing *p, struct wl_err *err)
-{
-	size_t threads = p->o->threads > 0 ? (size_t)p->o->threads : wl_cores();
-	int parts = wl_corpus_partitions(p->corpus);
-
-	p->n_jobs = JOBS_PER_THREAD * threads + BATCH;
-	p->pool = wl_pool_new(threads, p->n_jobs, err);
-	p->hasher = p->pool ? wl_hasher_new(err) : NULL;
-	p->idle = calloc(p->n_jobs, sizeof(void *));
-	p->kept = calloc((size_t)parts, sizeof(void *));
-	p->cursors = calloc((size_t)parts, sizeof(void *));
-	if (!p->hasher)
-		return -1;
-	if (!p->idle || !p->kept || !p->cursors)
-		return wl_err_nomem(err, "packing", p->n_jobs * sizeof(void *));
-	while (p->n_idle < p->n_jobs) {
-		struct wl_pack_job *j = wl_pack_job_new(p->corpus, p->o->plan.quality, err);
-
-		if (!j)
-			return -1;
-		p->idle[p->n_idle++] = j;
-	}
-	return 0;
-}
-
-static int pack_missing(struct wl_packing *p, struct wl_err *err)
-{
-	struct wl_pack_turns turns = {0};
-	uint64_t missing = 0;
-	int rc = 0;
-
-	for (size_t i = 0; i < p->plan.n_shards; i++)
-		missing += p->sealed[i] || !is_mine(p, i) ? 0 : p->plan.shards[i].n;
-	p->progress = wl_progress_new("packing", "pairs", missing);
-	while (rc == 0 && !wl_stop_requested() && next_group(p, &turns))
-		rc = pack_group(p, &turns, err);
-	if (rc == 0)
-		rc = settle(p, err);
-	wl_progress_free(p->progress);
-	return rc;
 }
 
 /* ---- the set ---- */
@@ -522,13 +257,13 @@ static int pack_locked(struct wl_packing *p, struct wl_pack_result *out, struct 
 	}
 	WL_TRY(clear_out_dir(p, err));
 	WL_TRY(wl_pack_write_plan(p, err));
-	WL_TRY(make_jobs(p, err));
+	WL_TRY(wl_pack_workers(p, err));
 	wl_pool_for(p->pool, p->plan.n_shards, check_shard, p);
 	for (size_t i = 0; i < p->plan.n_shards; i++)
 		out->kept_shards += p->sealed[i];
-	WL_TRY(pack_missing(p, err));
+	WL_TRY(wl_pack_missing(p, err));
 	for (size_t i = 0; i < p->plan.n_shards; i++)
-		all &= p->sealed[i] || !is_mine(p, i);
+		all &= p->sealed[i] || !wl_pack_is_mine(p, i);
 	out->stopped = !all;
 	out->unfinished = p->o->parts > 0;
 	if (!all)
@@ -541,25 +276,7 @@ static int pack_locked(struct wl_packing *p, struct wl_pack_result *out, struct 
 
 static void release(struct wl_packing *p)
 {
-	struct wl_pack_job *j;
-
-	while (p->pool && (j = wl_pool_take(p->pool)) != NULL)
-		p->idle[p->n_idle++] = j;
-	wl_pool_free(p->pool);
-	for (size_t i = 0; i < p->n_previous; i++)
-		wl_shard_writer_free(p->previous[i]);
-	wl_hasher_free(p->hasher);
-	for (size_t i = 0; i < p->n_idle; i++)
-		wl_pack_job_free(p->idle[i]);
-	for (int i = 0; p->corpus && i < wl_corpus_partitions(p->corpus); i++) {
-		if (p->cursors)
-			wl_pairs_close(p->cursors[i]);
-		if (p->kept)
-			wl_kept_close(p->kept[i]);
-	}
-	free(p->idle);
-	free(p->kept);
-	free(p->cursors);
+	wl_pack_workers_release(p);
 	free(p->infos);
 	free(p->sealed);
 	free(p->base_ids);

@@ -1,5 +1,5 @@
 /*
- * What happens to one pair on a worker's thread.  Bytes that do not match the catalog mean that
+ * What happens to a batch of pairs on a worker's thread.  Bytes that do not match the catalog mean that
  * the corpus is damaged and end the run; a picture that cannot become a JPEG is only rejected,
  * and counted.
  */
@@ -162,7 +162,7 @@ out:
 }
 
 /* The picture's bytes for the shard, without a copy when they go in as they are.  Those are
- * checked against the catalog many at once, by who takes them. */
+ * checked against the catalog many at once. */
 static int make_jpeg(struct wl_pack_job *j, struct wl_err *err)
 {
 	struct wl_image_info info;
@@ -189,10 +189,8 @@ static int make_jpeg(struct wl_pack_job *j, struct wl_err *err)
 	return 0;
 }
 
-void wl_pack_job_run(void *job)
+static void run_one(struct wl_pack_job *j)
 {
-	struct wl_pack_job *j = job;
-
 	if (wl_corpus_image_bytes(j->corpus, &j->pair, &j->raw, &j->err) < 0 ||
 		make_json(j, &j->err) < 0) {
 		j->failed = true;
@@ -200,4 +198,61 @@ void wl_pack_job_run(void *job)
 		j->rejected = !j->failed && j->err.code == WL_EDATA;
 		j->failed = !j->rejected;
 	}
+}
+
+/* Compares the pictures that go in as they are with the catalog. */
+static void check(struct wl_pack_batch *b)
+{
+	uint8_t digest[WL_PACK_BATCH][WL_SHA256_BYTES];
+	struct wl_pack_job *of[WL_PACK_BATCH];
+	const void *bytes[WL_PACK_BATCH];
+	size_t len[WL_PACK_BATCH], n = 0;
+
+	for (size_t i = 0; i < b->n; i++)
+		if (b->job[i]->unchecked && !b->job[i]->failed) {
+			of[n] = b->job[i];
+			bytes[n] = b->job[i]->out->data;
+			len[n++] = b->job[i]->out->len;
+		}
+	if (!n)
+		return;
+	wl_sha256_many(bytes, len, n, digest);
+	for (size_t i = 0; i < n; i++)
+		if (wl_corpus_image_check(b->corpus, &of[i]->pair, digest[i], &of[i]->err) < 0)
+			of[i]->failed = true;
+}
+
+void wl_pack_batch_run(void *batch)
+{
+	struct wl_pack_batch *b = batch;
+
+	for (size_t i = 0; i < b->n; i++)
+		run_one(b->job[i]);
+	check(b);
+}
+
+struct wl_pack_batch *wl_pack_batch_new(struct wl_corpus *c, int quality, struct wl_err *err)
+{
+	struct wl_pack_batch *b = calloc(1, sizeof *b);
+
+	if (!b) {
+		wl_err_nomem(err, "samples", sizeof *b);
+		return NULL;
+	}
+	b->corpus = c;
+	for (size_t i = 0; i < WL_PACK_BATCH; i++) {
+		b->job[i] = wl_pack_job_new(c, quality, err);
+		if (!b->job[i]) {
+			wl_pack_batch_free(b);
+			return NULL;
+		}
+	}
+	return b;
+}
+
+void wl_pack_batch_free(struct wl_pack_batch *b)
+{
+	for (size_t i = 0; b && i < WL_PACK_BATCH; i++)
+		wl_pack_job_free(b->job[i]);
+	free(b);
 }

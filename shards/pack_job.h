@@ -1,4 +1,4 @@
-/* One pair on its way into a shard; between pack.c and pack_job.c only. */
+/* Pairs on their way into a shard; between pack_fill.c and pack_job.c only. */
 #ifndef WL_SHARDS_PACK_JOB_H
 #define WL_SHARDS_PACK_JOB_H
 
@@ -22,7 +22,7 @@ struct wl_pack_job {
 	struct wl_buf raw, jpg;
 	const struct wl_buf *out; /* one of them: what goes into the shard */
 	uint8_t sha256[32];	  /* of *out */
-	bool unchecked;		  /* *out are the corpus's bytes, and sha256 what they must be */
+	bool unchecked;		  /* *out are the corpus's bytes; sha256 is what they must have */
 	char *json, *txt;	  /* KEY.json (malloc), captions[0] (arena) */
 	bool rejected;		  /* the picture cannot be packed; err says why */
 	bool failed;		  /* the corpus or this machine is broken; err says why */
@@ -34,7 +34,20 @@ void wl_pack_job_free(struct wl_pack_job *j);
 /* Looks the pair up; its buffers keep their memory from the last use.  Not thread-safe. */
 WL_MUST_CHECK int wl_pack_job_fill(struct wl_pack_job *j, struct wl_pair_cursor *cur,
 	struct wl_kept *k, int64_t id, int64_t group, struct wl_err *err);
-/* Reads and converts; a picture that goes in as it is stays unchecked.  Runs on any thread. */
-void wl_pack_job_run(void *job);
+
+/* Pairs that are neighbours in a shard.  They go to a worker together: handing each over by itself
+ * costs as much as its work where pictures are small, and hashes of many come faster than of one. */
+enum { WL_PACK_BATCH = 32 };
+struct wl_pack_batch {
+	struct wl_corpus *corpus;
+	struct wl_pack_job *job[WL_PACK_BATCH];
+	size_t n;      /* of them filled */
+	int64_t bytes; /* of their pictures, as received */
+};
+struct wl_pack_batch *wl_pack_batch_new(struct wl_corpus *c, int quality, struct wl_err *err);
+void wl_pack_batch_free(struct wl_pack_batch *b);
+/* Reads, converts, and compares with the catalog; what is wrong is said in each job.  Runs on any
+ * thread. */
+void wl_pack_batch_run(void *batch);
 
 #endif
