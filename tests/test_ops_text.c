@@ -438,131 +438,6 @@ static void test_glue(void **state)
 		.acts = 3});
 }
 
-struct nce {
-	int b, k, d;
-	bool in_batch;
-	const int64_t *row_ids, *queue_ids;
-	int ids;
-	const float *queue;
-	int keys, first; /* keys may be more than queries; query b's is first + b */
-	int top;
-	const int32_t *extra; /* [b, top] rows of the queue that are positives too, -1: none */
-};
-
-static bool nce_same(const int64_t *a, const int64_t *b, int n)
-{
-	bool same = false;
-	for (int i = 0; i < n; i++)
-		same |= a[i] == b[i];
-	return same;
-}
-
-static void nce_ref(const double *const *in, double *out, const void *ctx)
-{
-	const struct nce *v = ctx;
-	double scale = exp(in[2][0]), loss = 0;
-	for (int b = 0; b < v->b; b++) {
-		double pos = 0, extra = 0, sum;
-		int n = 1, own = v->first + b;
-		for (int e = 0; e < v->d; e++)
-			pos += in[0][b * v->d + e] * in[1][own * v->d + e];
-		sum = exp(scale * pos);
-		for (int j = 0; j < v->k + (v->in_batch ? v->keys : 0); j++) {
-			const int64_t *ids = j < v->k ? v->queue_ids : v->row_ids;
-			int row = j < v->k ? j : j - v->k;
-			double dot = 0;
-			bool positive = false;
-			for (int t = 0; t < v->top; t++)
-				positive |= v->extra[b * v->top + t] == j;
-			if (j - v->k == own)
-				continue;
-			if (!positive && ids &&
-				nce_same(ids + row * v->ids, v->row_ids + own * v->ids, v->ids))
-				continue;
-			for (int e = 0; e < v->d; e++)
-				dot += in[0][b * v->d + e] *
-				       (j < v->k ? (double)v->queue[row * v->d + e]
-						 : in[1][row * v->d + e]);
-			sum += exp(scale * dot);
-			n += positive;
-			extra += positive ? scale * dot : 0;
-		}
-		loss += (n * log(sum) - scale * pos - extra) / v->b;
-	}
-	out[0] = loss;
-}
-
-static wl_tid nce_build(struct wl_graph *g, const wl_tid *in, const void *ctx)
-{
-	const struct nce *v = ctx;
-	struct wl_infonce n = {
-		.query = in[0], .key = in[1], .first = v->first, .log_scale = in[2],
-		.in_batch = v->in_batch};
-	if (v->k)
-		n.queue = wl_g_input(g, "queue", WL_F32, WL_SHAPE(v->k, v->d));
-	if (v->top)
-		n.extra = wl_g_input(g, "extra", WL_I32, WL_SHAPE(v->b, v->top));
-	if (v->row_ids)
-		n.row_ids = wl_g_input(g, "row_ids", WL_I64, WL_SHAPE(v->keys, v->ids));
-	if (v->queue_ids)
-		n.queue_ids = wl_g_input(g, "queue_ids", WL_I64, WL_SHAPE(v->k, v->ids));
-	return wl_g_infonce(g, &n, NULL);
-}
-
-static void nce_fill(struct wl_graph *g, const void *ctx)
-{
-	const struct nce *v = ctx;
-	if (v->k)
-		memcpy(wl_graph_data(g, wl_graph_find(g, "queue")), v->queue,
-			(size_t)(v->k * v->d) * sizeof(float));
-	if (v->row_ids)
-		memcpy(wl_graph_data(g, wl_graph_find(g, "row_ids")), v->row_ids,
-			(size_t)(v->keys * v->ids) * sizeof(int64_t));
-	if (v->top)
-		memcpy(wl_graph_data(g, wl_graph_find(g, "extra")), v->extra,
-			(size_t)(v->b * v->top) * sizeof(int32_t));
-	if (v->queue_ids)
-		memcpy(wl_graph_data(g, wl_graph_find(g, "queue_ids")), v->queue_ids,
-			(size_t)(v->k * v->ids) * sizeof(int64_t));
-}
-
-static void test_infonce(void **state)
-{
-	(void)state;
-	static float queue[300 * 8];
-	static int64_t row_ids[2 * 5], queue_ids[2 * 300], more_ids[2 * 12];
-	static const int32_t extra[5 * 3] = {25, -1, 299, -1, -1, -1, 50, 7, 8, -1, 3, -1, 1, 2, 4};
-	opcheck_normals(5, queue, 300 * 8, 0.4f, 0);
-	for (int i = 0; i < 10; i++) /* rows 0 and 3 share a caption; ids differ otherwise */
-		row_ids[i] = i == 7 ? row_ids[1] : 1000 + i;
-	for (int i = 0; i < 600; i++)
-		queue_ids[i] = i % 50 == 1 ? row_ids[i / 50 % 10] : (INT64_C(1) << 40) + i;
-	for (int i = 0; i < 24; i++)
-		more_ids[i] = i == 2 * 5 || i == 2 * 11 ? 77 : 2000 + i;
-	const struct nce all[] = {
-		{5, 300, 8, false, NULL, NULL, 0, queue, 5, 0, 0, NULL},
-		{5, 300, 8, false, row_ids, queue_ids, 2, queue, 5, 0, 0, NULL},
-		{5, 300, 8, true, row_ids, queue_ids, 2, queue, 5, 0, 0, NULL},
-		{5, 0, 8, true, row_ids, NULL, 2, NULL, 5, 0, 0, NULL},
-		{5, 3, 8, true, NULL, NULL, 0, queue, 5, 0, 0, NULL},
-		/* Keys of several ranks; extra positives, one of them of the same pair. */
-		{5, 0, 8, true, more_ids, NULL, 2, NULL, 12, 4, 0, NULL},
-		{5, 7, 8, true, NULL, NULL, 0, queue, 12, 7, 0, NULL},
-		{5, 300, 8, true, row_ids, queue_ids, 2, queue, 5, 0, 3, extra},
-		{5, 300, 8, false, NULL, NULL, 0, queue, 5, 0, 3, extra},
-	};
-	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
-		opcheck(&(struct opcheck){.name = "infonce",
-			.n_in = 3,
-			.build = nce_build,
-			.ref = nce_ref,
-			.fill = nce_fill,
-			.ctx = &all[i],
-			.offset = {0, 0, 1.5f},
-			.scale = {0.4f, 0.4f, 0.01f},
-			.shape = {WL_SHAPE(5, 8), WL_SHAPE(all[i].keys, 8), WL_SHAPE(1)}});
-}
-
 /* Adam's arithmetic against a double loop (the golden against PyTorch is test_optim's). */
 static void test_optimiser(void **state)
 {
@@ -765,7 +640,6 @@ int main(void)
 		cmocka_unit_test(test_embedding),
 		cmocka_unit_test(test_masked_mean),
 		cmocka_unit_test(test_glue),
-		cmocka_unit_test(test_infonce),
 		cmocka_unit_test(test_optimiser),
 		cmocka_unit_test(test_fused_update),
 		cmocka_unit_test(test_update_of_backends),

@@ -12,6 +12,11 @@ static struct cuda_kernel kernel_of(enum wl_op_kind kind)
 	}
 #define KERNEL(kind, scratch, run) ROW(kind, scratch, run, false) /* f32 only */
 #define HALF(kind, scratch, run) ROW(kind, scratch, run, true)
+#define PLANNED(kind, run)                                                                         \
+	case kind: {                                                                               \
+		struct cuda_kernel k = {NULL, run, false, run##_plan, run##_release};              \
+		return k;                                                                          \
+	}
 #define DENSE(kind, run)                                                                           \
 	case kind: {                                                                               \
 		struct cuda_kernel k = {                                                           \
@@ -55,7 +60,7 @@ static struct cuda_kernel kernel_of(enum wl_op_kind kind)
 		HALF(WL_OP_SLICE_BWD, NULL, wl_cuda_slice_bwd)
 		HALF(WL_OP_CONCAT, NULL, wl_cuda_concat)
 		KERNEL(WL_OP_INFONCE, wl_cuda_infonce_scratch, wl_cuda_infonce)
-		KERNEL(WL_OP_INFONCE_BWD, wl_cuda_infonce_scratch, wl_cuda_infonce_bwd)
+		PLANNED(WL_OP_INFONCE_BWD, wl_cuda_infonce_bwd)
 		KERNEL(WL_OP_BOTH_NEAR, wl_cuda_both_near_scratch, wl_cuda_both_near)
 		KERNEL(WL_OP_DOT, NULL, wl_cuda_dot)
 		KERNEL(WL_OP_DOT_BWD, NULL, wl_cuda_dot_bwd)
@@ -65,6 +70,7 @@ static struct cuda_kernel kernel_of(enum wl_op_kind kind)
 		return none;
 	}
 #undef DENSE
+#undef PLANNED
 #undef HALF
 #undef KERNEL
 #undef ROW

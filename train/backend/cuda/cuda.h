@@ -581,9 +581,12 @@ CUDA_RUN(wl_cuda_masked_mean);
 CUDA_RUN(wl_cuda_masked_mean_bwd);
 /* infonce.cu */
 CUDA_SCRATCH(wl_cuda_infonce_scratch);
-CUDA_SCRATCH(wl_cuda_both_near_scratch);
 CUDA_RUN(wl_cuda_infonce);
+int wl_cuda_infonce_bwd_plan(struct cuda *c, struct wl_op *op, struct wl_err *err);
+void wl_cuda_infonce_bwd_release(struct cuda *c, struct wl_op *op);
 CUDA_RUN(wl_cuda_infonce_bwd);
+/* near.cu */
+CUDA_SCRATCH(wl_cuda_both_near_scratch);
 CUDA_RUN(wl_cuda_both_near);
 
 #endif
