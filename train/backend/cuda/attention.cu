@@ -256,6 +256,35 @@ static __device__ inline float mask_keep(const struct mask *m, const struct attn
 	return m->p > 0 ? wl_keep_scale(m->key, m->first + (uint64_t)(i * a->s + j), m->p) : 1.0f;
 }
 
+/* Where a block stands: a head, its strip of queries (or keys) from x0 on, its tensors; o is the
+ * result, in backward its gradient. */
+struct strip {
+	int64_t head;
+	int x0;
+	struct rows q, k, v, o;
+	struct mask mask;
+	struct staged m;
+};
+
+static __device__ inline struct strip strip_of(
+	const struct attn *a, const struct cuda_draw *draw, bool half, char *xs, char *ys)
+{
+	int strips = (int)((a->s + STRIP - 1) / STRIP);
+	struct strip t;
+
+	t.head = blockIdx.x / strips;
+	t.x0 = (int)(blockIdx.x % strips) * STRIP;
+	t.q = rows_of(a, a->q, a->q_col, a->ld_q, t.head);
+	t.k = rows_of(a, a->k, a->k_col, a->ld_k, t.head);
+	t.v = rows_of(a, a->v, a->v_col, a->ld_v, t.head);
+	t.o = rows_of(a, a->o, 0, a->d, t.head);
+	t.mask = mask_of(a, draw, t.head);
+	t.m.x = xs;
+	t.m.y = ys;
+	t.m.half = half;
+	return t;
+}
+
 /* Whether the head's key j takes part. */
 static __device__ inline bool seen(const struct attn *a, int64_t head, int j)
 {
@@ -293,19 +322,13 @@ static __global__ void k_attention(struct attn a, struct cuda_draw draw, bool ha
 {
 	__shared__ ALIGNED float scores[STRIP * LD_SCORES];
 	__shared__ ALIGNED char xs[STRIP * PITCH], ys[KEYS * PITCH];
-	int strips = (int)((a.s + STRIP - 1) / STRIP), x0 = (int)(blockIdx.x % strips) * STRIP;
-	int64_t head = blockIdx.x / strips;
-	struct rows q = rows_of(&a, a.q, a.q_col, a.ld_q, head);
-	struct rows k = rows_of(&a, a.k, a.k_col, a.ld_k, head);
-	struct rows v = rows_of(&a, a.v, a.v_col, a.ld_v, head);
-	struct result out = {rows_of(&a, a.o, 0, a.d, head), x0, false};
-	struct mask mask = mask_of(&a, &draw, head);
-	struct staged m = {xs, ys, half};
+	struct strip t = strip_of(&a, &draw, half, xs, ys);
+	struct result out = {t.o, t.x0, false};
 
-	strip_products(m, scores, &q, x0, &k);
+	strip_products(t.m, scores, &t.q, t.x0, &t.k);
 	for (int r = threadIdx.x / WARP; r < STRIP; r += LANES)
-		softmax_row(&a, scores, r, x0 + r, head, &mask, half);
-	strip_weighted(m, scores, &v, &out);
+		softmax_row(&a, scores, r, t.x0 + r, t.head, &t.mask, half);
+	strip_weighted(t.m, scores, &t.v, &out);
 }
 
 /* The probability of a score, once its row's log-sum-exp is known. */
@@ -344,22 +367,15 @@ static __global__ void k_attention_dq(
 {
 	__shared__ ALIGNED float scores[STRIP * LD_SCORES], dp[STRIP * LD_SCORES];
 	__shared__ ALIGNED char xs[STRIP * PITCH], ys[KEYS * PITCH];
-	int strips = (int)((a.s + STRIP - 1) / STRIP), x0 = (int)(blockIdx.x % strips) * STRIP;
-	int64_t head = blockIdx.x / strips;
-	struct rows q = rows_of(&a, a.q, a.q_col, a.ld_q, head);
-	struct rows k = rows_of(&a, a.k, a.k_col, a.ld_k, head);
-	struct rows v = rows_of(&a, a.v, a.v_col, a.ld_v, head);
-	struct rows go = rows_of(&a, a.o, 0, a.d, head);
-	struct result dq = {rows_of(&a, g.q, a.q_col, a.ld_q, head), x0, g.acc_q};
-	struct mask mask = mask_of(&a, &draw, head);
-	struct staged m = {xs, ys, half};
+	struct strip t = strip_of(&a, &draw, half, xs, ys);
+	struct result dq = {rows_of(&a, g.q, a.q_col, a.ld_q, t.head), t.x0, g.acc_q};
 
-	strip_products(m, scores, &q, x0, &k);
-	strip_products(m, dp, &go, x0, &v);
+	strip_products(t.m, scores, &t.q, t.x0, &t.k);
+	strip_products(t.m, dp, &t.o, t.x0, &t.v);
 	for (int r = threadIdx.x / WARP; r < STRIP; r += LANES)
-		slopes_row(&a, scores, dp, r, x0 + r, head, &mask, half);
+		slopes_row(&a, scores, dp, r, t.x0 + r, t.head, &t.mask, half);
 	if (g.q.p)
-		strip_weighted(m, scores, &k, &dq);
+		strip_weighted(t.m, scores, &t.k, &dq);
 }
 
 /* A warp, row j of the transposed scores: they become dropped probabilities, and dp the gradients
@@ -392,25 +408,18 @@ static __global__ void k_attention_dkv(
 {
 	__shared__ ALIGNED float scores[STRIP * LD_SCORES], dp[STRIP * LD_SCORES];
 	__shared__ ALIGNED char xs[STRIP * PITCH], ys[KEYS * PITCH];
-	int strips = (int)((a.s + STRIP - 1) / STRIP), x0 = (int)(blockIdx.x % strips) * STRIP;
-	int64_t head = blockIdx.x / strips;
-	struct rows q = rows_of(&a, a.q, a.q_col, a.ld_q, head);
-	struct rows k = rows_of(&a, a.k, a.k_col, a.ld_k, head);
-	struct rows v = rows_of(&a, a.v, a.v_col, a.ld_v, head);
-	struct rows go = rows_of(&a, a.o, 0, a.d, head);
-	struct result dk = {rows_of(&a, g.k, a.k_col, a.ld_k, head), x0, g.acc_k};
-	struct result dv = {rows_of(&a, g.v, a.v_col, a.ld_v, head), x0, g.acc_v};
-	struct mask mask = mask_of(&a, &draw, head);
-	struct staged m = {xs, ys, half};
+	struct strip t = strip_of(&a, &draw, half, xs, ys);
+	struct result dk = {rows_of(&a, g.k, a.k_col, a.ld_k, t.head), t.x0, g.acc_k};
+	struct result dv = {rows_of(&a, g.v, a.v_col, a.ld_v, t.head), t.x0, g.acc_v};
 
-	strip_products(m, scores, &k, x0, &q);
-	strip_products(m, dp, &v, x0, &go);
+	strip_products(t.m, scores, &t.k, t.x0, &t.q);
+	strip_products(t.m, dp, &t.v, t.x0, &t.o);
 	for (int r = threadIdx.x / WARP; r < STRIP; r += LANES)
-		turned_row(&a, scores, dp, r, x0 + r, head, &mask, half);
+		turned_row(&a, scores, dp, r, t.x0 + r, t.head, &t.mask, half);
 	if (g.v.p)
-		strip_weighted(m, scores, &go, &dv);
+		strip_weighted(t.m, scores, &t.o, &dv);
 	if (g.k.p)
-		strip_weighted(m, dp, &q, &dk);
+		strip_weighted(t.m, dp, &t.q, &dk);
 }
 
 /* --- operations --- */

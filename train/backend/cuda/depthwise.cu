@@ -174,8 +174,6 @@ CUDA_INLINE void back_walk(const struct back f, const int K)
 	}
 }
 
-/* Two blocks on a multiprocessor: 128 registers a thread. */
-#define BOUNDS __launch_bounds__(CUDA_THREADS, 2)
 #define KERNELS(K)                                                                                 \
 	static __global__ void BOUNDS k_forward_##K##_1(struct forward f)                          \
 	{                                                                                          \

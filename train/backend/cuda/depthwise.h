@@ -32,6 +32,9 @@ enum {
 	PARTS_WANTED = 1024		/* blocks of the weight gradient */
 };
 
+/* Two blocks on a multiprocessor: 128 registers a thread. */
+#define BOUNDS __launch_bounds__(CUDA_THREADS, 2)
+
 struct dw {
 	int n, h, w, oh, ow, c;
 	int k, stride, pt, pl;

@@ -130,8 +130,6 @@ CUDA_INLINE void weights_walk(const struct weights f, const int K, const int S)
 	put_taps(&f, p, part, K * K, g, &s.stage[0][0]);
 }
 
-/* Two blocks on a multiprocessor: 128 registers a thread. */
-#define BOUNDS __launch_bounds__(CUDA_THREADS, 2)
 #define KERNELS(K)                                                                                 \
 	static __global__ void BOUNDS k_weights_##K##_1(struct weights f)                          \
 	{                                                                                          \

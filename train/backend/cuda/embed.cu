@@ -123,25 +123,10 @@ static __global__ void k_embed_pos(int64_t n, struct embed v, struct cuda_act gy
 	}
 }
 
-/* Sums of the gradient's columns: all tokens are of type 0. */
-static __global__ void k_embed_type(struct columns v, struct cuda_act gy, float *partial)
-{
-	COLUMN_PLACE(v);
-	float s = 0;
-
-	for (int64_t r = row_first; r < row_end; r += COLUMN_LANES)
-		s += act_load(gy, r * v.cols + col);
-	s = lane_sum(s);
-	if (threadIdx.x < COLUMN_WIDTH && col < v.cols)
-		partial[chunk * v.cols + col] = s;
-}
-
 size_t wl_cuda_embed_bwd_scratch(const struct wl_op *op)
 {
-	struct columns v = columns_of(
+	return wl_cuda_colsum_scratch(
 		wl_shape_count(&op->in[0]->shape), wl_shape_last(&op->in[1]->shape));
-
-	return (size_t)(v.chunks * v.cols) * sizeof(float);
 }
 
 CUDA_RUN(wl_cuda_embed_bwd)
@@ -149,8 +134,6 @@ CUDA_RUN(wl_cuda_embed_bwd)
 	struct cuda_act gy = cuda_act_of(op->in[1]);
 	struct embed v = embed_of(op->in[0], op->out[0] ? op->out[0]->shape.dim[0] : 0,
 		wl_shape_last(&op->in[1]->shape));
-	struct columns cols = columns_of(v.rows, v.d);
-	float *partial = (float *)run->scratch;
 	int64_t places = v.len * v.d;
 
 	(void)err;
@@ -158,10 +141,8 @@ CUDA_RUN(wl_cuda_embed_bwd)
 		CUDA_BLOCKS(c, v.rows, k_embed_word, v, gy, cuda_f32(op->out[0]));
 	if (op->out[1])
 		CUDA_EACH(c, places, k_embed_pos, v, gy, cuda_f32(op->out[1]));
-	if (op->out[2]) {
-		CUDA_BLOCKS(c, cols.chunks * cols.tiles, k_embed_type, cols, gy, partial);
-		wl_cuda_colsum_end(c, partial, cols.chunks, v.d, cuda_f32(op->out[2]));
-	}
+	if (op->out[2]) /* all tokens are of type 0 */
+		wl_cuda_colsum_act(c, gy, v.rows, v.d, cuda_f32(op->out[2]), run->scratch);
 	return 0;
 }
 
