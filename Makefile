@@ -36,15 +36,15 @@ CFLAGS  += -std=c11 -g $(WARN) -march=$(ARCH) -fopenmp -MMD -MP
 # there; the numeric kernels of train/ promise a tolerance and are.
 # gcc 12 holds back from 512-bit vectors, which the memory-bound loops of train/ profit from.
 WIDE := $(if $(filter x86_64,$(shell uname -m)),-mprefer-vector-width=512)
-$(B)/train/%.o: CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math $(WIDE)
-$(B)/eval/%.o: CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math
+$(B)/train/%.o: private CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math $(WIDE)
+$(B)/eval/%.o: private CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math
 # The loader's loops need selects instead of branches, and gain from the widest vectors;
 # none of these flags changes a result.
-$(B)/loader/%.o: CFLAGS += -fno-math-errno -fno-trapping-math \
+$(B)/loader/%.o: private CFLAGS += -fno-math-errno -fno-trapping-math \
 	$(if $(filter x86_64,$(shell uname -m)),-mprefer-vector-width=512)
 # Pixels are for the model, like the numbers of train/.
 # There is no NaN in them, so that a clamp may be two instructions.
-$(addprefix $(B)/loader/,resize.o mix.o pixels.o worker.o): CFLAGS += -ffp-contract=fast \
+$(addprefix $(B)/loader/,resize.o mix.o pixels.o worker.o): private CFLAGS += -ffp-contract=fast \
 	-ffinite-math-only -fno-signed-zeros
 CFLAGS  += -ffp-contract=off
 LDLIBS  += $(PKG_LIBS) -ldnnl -lmodest -lm -lpthread -ldl
@@ -71,7 +71,7 @@ CFLAGS := $(filter-out -fopenmp -Werror,$(CFLAGS)) -O1 -Wno-everything \
 LDFLAGS := $(filter-out -fopenmp,$(LDFLAGS)) -fsanitize=fuzzer,address,undefined
 LDLIBS  += -lgomp
 # Kernels see no outside bytes, and their unrolled loops take minutes when instrumented.
-$(B)/train/backend/%.o: CFLAGS += -fno-sanitize=all -O0
+$(B)/train/backend/%.o: private CFLAGS += -fno-sanitize=all -O0
 else
 $(error VARIANT is $(VARIANT); it must be release, asan, tsan or fuzz)
 endif
@@ -83,7 +83,7 @@ CUDA   := $(if $(CU_SRC),$(if $(NVCC),yes))
 CUDA_NOTE := $(if $(CUDA),$(NVCC),$(if $(CU_SRC),nvcc is missing so it is left out,no sources))
 ifeq ($(CUDA),yes)
 CUDA_DIR := $(patsubst %/bin/,%,$(dir $(NVCC)))
-$(B)/train/backend/backend.o: CPPFLAGS += -DWL_HAVE_CUDA
+$(B)/train/backend/backend.o: private CPPFLAGS += -DWL_HAVE_CUDA
 NVFLAGS  ?= -O3 -std=c++17 -gencode arch=compute_80,code=sm_80 \
 	-gencode arch=compute_90,code=[sm_90,compute_90]
 # The runtime is small and linked in; cuBLAS is loaded when a GPU is used.
