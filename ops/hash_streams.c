@@ -5,6 +5,7 @@
  */
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include "ops/hash.h"
+#include "ops/hash_rounds.h"
 
 #include <openssl/sha.h>
 
@@ -21,7 +22,7 @@ struct stream {
 	size_t blocks, tail; /* whole blocks at p, and bytes after them */
 };
 
-static const uint32_t round_k[64] __attribute__((aligned(16))) = {0x428a2f98, 0x71374491,
+const uint32_t wl_sha256_k[64] __attribute__((aligned(16))) = {0x428a2f98, 0x71374491,
 	0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98,
 	0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
 	0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc,
@@ -62,7 +63,7 @@ __attribute__((always_inline, target(SHA_TARGET))) static inline void blocks(
 		}
 #pragma GCC unroll 16
 		for (int i = 0; i < 16; i++) {
-			const __m128i add = _mm_load_si128((const __m128i *)(round_k + 4 * i));
+			const __m128i add = _mm_load_si128((const __m128i *)(wl_sha256_k + 4 * i));
 
 			for (int k = 0; k < lanes; k++) {
 				__m128i *now = &w[k][i & 3], last = w[k][(i + 3) & 3];
