@@ -4,6 +4,7 @@
  */
 #include "ops/hash.h"
 #include "ops/hash_rounds.h"
+#include "ops/transpose.h"
 
 #include <string.h>
 
@@ -29,39 +30,6 @@ struct lanes {
 	uint32_t state[8][LANES] __attribute__((aligned(64)));
 	struct lane lane[LANES];
 };
-
-/* Rows of sixteen words become columns. */
-__attribute__((target(LANES_TARGET))) static inline void transpose(__m512i r[16])
-{
-	__m512i t[16];
-
-#pragma GCC unroll 8
-	for (int i = 0; i < 8; i++) {
-		t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
-		t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
-	}
-#pragma GCC unroll 4
-	for (int i = 0; i < 16; i += 4) {
-		r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-		r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-		r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-		r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-	}
-#pragma GCC unroll 4
-	for (int j = 0; j < 4; j++) {
-		t[j] = _mm512_shuffle_i32x4(r[j], r[4 + j], 0x88);
-		t[4 + j] = _mm512_shuffle_i32x4(r[j], r[4 + j], 0xdd);
-		t[8 + j] = _mm512_shuffle_i32x4(r[8 + j], r[12 + j], 0x88);
-		t[12 + j] = _mm512_shuffle_i32x4(r[8 + j], r[12 + j], 0xdd);
-	}
-#pragma GCC unroll 4
-	for (int j = 0; j < 4; j++) {
-		r[j] = _mm512_shuffle_i32x4(t[j], t[8 + j], 0x88);
-		r[8 + j] = _mm512_shuffle_i32x4(t[j], t[8 + j], 0xdd);
-		r[4 + j] = _mm512_shuffle_i32x4(t[4 + j], t[12 + j], 0x88);
-		r[12 + j] = _mm512_shuffle_i32x4(t[4 + j], t[12 + j], 0xdd);
-	}
-}
 
 #define XOR3(a, b, c) _mm512_ternarylogic_epi32(a, b, c, 0x96)
 #define ADD _mm512_add_epi32
@@ -103,7 +71,7 @@ __attribute__((target(LANES_TARGET))) static void blocks16(struct lanes *l, size
 		for (int i = 0; i < LANES; i++)
 			w[i] = _mm512_shuffle_epi8(
 				_mm512_loadu_si512(l->lane[i].p + 64 * b), swap);
-		transpose(w);
+		wl_transpose16(w);
 #pragma GCC unroll 16
 		for (int t = 0; t < 16; t++)
 			one_round(s, w[t], t);

@@ -18,6 +18,9 @@
 #include "train/backend/cpu/cpu.h"
 #include "train/backend/cpu/vec.h"
 
+#ifdef __AVX512F__
+#include "ops/transpose.h"
+#endif
 #ifdef __F16C__
 #include <immintrin.h>
 #endif
@@ -43,37 +46,14 @@ size_t wl_gemm_pack_floats(void)
 /* from [VL rows, VL], rows `stride` apart -> to [VL, VL] turned, rows NR apart. */
 static void turn(const float *from, int64_t stride, float *to)
 {
-	__m512 r[16], t[16];
-#pragma GCC unroll 8
-	for (int i = 0; i < 16; i += 2) {
-		__m512 a = _mm512_loadu_ps(from + i * stride);
-		__m512 b = _mm512_loadu_ps(from + (i + 1) * stride);
-		t[i] = _mm512_unpacklo_ps(a, b);
-		t[i + 1] = _mm512_unpackhi_ps(a, b);
-	}
-#pragma GCC unroll 4
-	for (int i = 0; i < 16; i += 4) {
-		r[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
-		r[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
-		r[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
-		r[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
-	}
-#pragma GCC unroll 4
-	for (int i = 0; i < 4; i++) {
-		t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88);
-		t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
-		t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88);
-		t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
-	}
-#pragma GCC unroll 4
-	for (int i = 0; i < 4; i++) {
-		_mm512_storeu_ps(to + i * NR, _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88));
-		_mm512_storeu_ps(to + (i + 8) * NR, _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd));
-		_mm512_storeu_ps(
-			to + (i + 4) * NR, _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0x88));
-		_mm512_storeu_ps(
-			to + (i + 12) * NR, _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xdd));
-	}
+	__m512i r[16];
+#pragma GCC unroll 16
+	for (int i = 0; i < 16; i++)
+		r[i] = _mm512_loadu_si512(from + i * stride);
+	wl_transpose16(r);
+#pragma GCC unroll 16
+	for (int i = 0; i < 16; i++)
+		_mm512_storeu_si512(to + i * NR, r[i]);
 }
 #endif
 

@@ -13,6 +13,8 @@
 
 #if defined(__AMX_BF16__) && defined(__AVX512BF16__)
 
+#include "ops/transpose.h"
+
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -50,38 +52,6 @@ static inline __m512 load_n(const float *p, int64_t n)
 	return n <= 0 ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
 }
 
-/* 16 rows of 16 dwords, transposed in place. */
-static inline void transpose(__m512i r[T])
-{
-	__m512i t[T];
-#pragma GCC unroll 8
-	for (int i = 0; i < T; i += 2) {
-		t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-		t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-	}
-#pragma GCC unroll 4
-	for (int i = 0; i < T; i += 4) {
-		r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-		r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-		r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-		r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-	}
-#pragma GCC unroll 4
-	for (int i = 0; i < 4; i++) {
-		t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
-		t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
-		t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
-		t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
-	}
-#pragma GCC unroll 4
-	for (int i = 0; i < 4; i++) {
-		r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
-		r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
-		r[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
-		r[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
-	}
-}
-
 /* k contiguous: rows of 32 k. x: the element (row 0, k 0); ld: between rows. */
 static inline void rows_of_k(const float *x, int64_t ld, int64_t rows, int64_t k, __m512i r[T])
 {
@@ -113,7 +83,7 @@ static void tile_a(const struct gemm *g, int64_t i, int64_t p, int64_t rows, int
 		rows_of_k(x, g->a_row, rows, k, r);
 	} else {
 		pairs_of_k(x, g->a_col, rows, k, r);
-		transpose(r);
+		wl_transpose16(r);
 	}
 	for (int t = 0; t < T; t++)
 		_mm512_store_si512(out + t * TK, r[t]);
@@ -127,7 +97,7 @@ static void tile_b(const struct gemm *g, int64_t p, int64_t j, int64_t k, int64_
 		pairs_of_k(x, g->b_row, cols, k, r);
 	} else {
 		rows_of_k(x, g->b_col, cols, k, r);
-		transpose(r);
+		wl_transpose16(r);
 	}
 	for (int t = 0; t < T; t++)
 		_mm512_store_si512(out + t * TK, r[t]);
