@@ -171,34 +171,41 @@ WL_INLINE void edges_of(const struct dw *d, const float *x, const float *w, floa
 	}
 }
 
+/* Blocks of P outputs, all of whose columns of taps are inside, while they fit into [lo, hi); where
+ * they end.  x: the input at tap (0,0) of output 0; y: the row of outputs; two: also the one below
+ * it, where both are whole. */
+WL_INLINE int64_t inside_of(const struct dw *d, const float *x, const float *w, float *y,
+	int64_t lo, int64_t hi, struct span kh, bool two, const int P, const int K,
+	const int STRIDE, bool acc)
+{
+	const struct span all = {0, (P_MAX - 1) * STRIDE + K};
+	for (; hi - lo >= P; lo += P) {
+		const float *from = x + lo * STRIDE * d->c;
+		if (two)
+			blocks2_of(d, from, w, y + lo * d->c, P, K, acc);
+		else
+			blocks_of(d, from, w, y + lo * d->c, kh, all, P, K, STRIDE, acc);
+	}
+	return lo;
+}
+
 /* Row oh of outputs, and with `two` the one below. x: the image; y: output row oh. K and STRIDE
  * are constants. */
 WL_INLINE void rows_of(const struct dw *d, const float *x, const float *w, float *y, int64_t oh,
 	bool two, const int K, const int STRIDE, bool acc)
 {
 	const int64_t c = d->c;
-	const struct span kh = rows_inside(d, oh), all = {0, (P_MAX - 1) * STRIDE + K};
+	const struct span kh = rows_inside(d, oh);
 	int64_t lo, hi;
 	columns_inside(d, &lo, &hi);
-	const float *p = x + ((oh * STRIDE - d->pt) * d->w + lo * STRIDE - d->pl) * c;
-	edges_of(d, x, w, y, oh, 0, lo, K, STRIDE, acc);
-	edges_of(d, x, w, y, oh, hi, d->ow, K, STRIDE, acc);
-	if (two) {
-		edges_of(d, x, w, y + d->ow * c, oh + 1, 0, lo, K, STRIDE, acc);
-		edges_of(d, x, w, y + d->ow * c, oh + 1, hi, d->ow, K, STRIDE, acc);
+	for (int64_t r = 0; r < (two ? 2 : 1); r++) {
+		edges_of(d, x, w, y + r * d->ow * c, oh + r, 0, lo, K, STRIDE, acc);
+		edges_of(d, x, w, y + r * d->ow * c, oh + r, hi, d->ow, K, STRIDE, acc);
 	}
-	for (; two && hi - lo >= P_MAX; lo += P_MAX, p += P_MAX * c)
-		blocks2_of(d, p, w, y + lo * c, P_MAX, K, acc);
-	for (; two && hi - lo >= 2; lo += 2, p += 2 * c)
-		blocks2_of(d, p, w, y + lo * c, 2, K, acc);
-	if (two && lo < hi)
-		blocks2_of(d, p, w, y + lo * c, 1, K, acc);
-	for (; !two && hi - lo >= P_MAX; lo += P_MAX, p += P_MAX * STRIDE * c)
-		blocks_of(d, p, w, y + lo * c, kh, all, P_MAX, K, STRIDE, acc);
-	for (; !two && hi - lo >= 2; lo += 2, p += 2 * STRIDE * c)
-		blocks_of(d, p, w, y + lo * c, kh, all, 2, K, STRIDE, acc);
-	if (!two && lo < hi)
-		blocks_of(d, p, w, y + lo * c, kh, all, 1, K, STRIDE, acc);
+	x += ((oh * STRIDE - d->pt) * d->w - d->pl) * c;
+	lo = inside_of(d, x, w, y, lo, hi, kh, two, P_MAX, K, STRIDE, acc);
+	lo = inside_of(d, x, w, y, lo, hi, kh, two, 2, K, STRIDE, acc);
+	inside_of(d, x, w, y, lo, hi, kh, two, 1, K, STRIDE, acc);
 }
 
 /* Rows oh and, where `two`, oh + 1. */
