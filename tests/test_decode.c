@@ -5,13 +5,12 @@
 #include "loader/decode.h"
 #include "ops/file.h"
 #include "tests/support/cm.h"
+#include "tests/support/pictures.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <jpeglib.h>
 
 /* Detail in all channels, far from clipping. */
 static void picture(struct wl_image *im, int w, int h)
@@ -24,49 +23,6 @@ static void picture(struct wl_image *im, int w, int h)
 				im->data[(y * w + x) * 3 + c] =
 					(uint8_t)(105 + 50 * sin(x * 0.3 + c) * cos(y * 0.2) +
 						  (x * 7 + y * 13 + c * 29) % 50);
-}
-
-struct jpeg_form {
-	int h, v;         /* luma sampling factors */
-	bool progressive, grey, restart;
-};
-
-/* Plain libjpeg, so that every subsampling can be made. */
-static void encode(const struct wl_image *im, struct jpeg_form f, uint8_t **out,
-	unsigned long *n)
-{
-	struct jpeg_compress_struct c;
-	struct jpeg_error_mgr e;
-
-	c.err = jpeg_std_error(&e);
-	jpeg_create_compress(&c);
-	*out = NULL;
-	*n = 0;
-	jpeg_mem_dest(&c, out, n);
-	c.image_width = (JDIMENSION)im->width;
-	c.image_height = (JDIMENSION)im->height;
-	c.input_components = 3;
-	c.in_color_space = JCS_RGB;
-	jpeg_set_defaults(&c);
-	jpeg_set_quality(&c, 85, TRUE);
-	if (f.grey)
-		jpeg_set_colorspace(&c, JCS_GRAYSCALE);
-	else {
-		c.comp_info[0].h_samp_factor = f.h;
-		c.comp_info[0].v_samp_factor = f.v;
-	}
-	if (f.progressive)
-		jpeg_simple_progression(&c);
-	if (f.restart)
-		c.restart_in_rows = 1;
-	jpeg_start_compress(&c, TRUE);
-	while (c.next_scanline < c.image_height) {
-		JSAMPROW row = im->data + (size_t)c.next_scanline * (size_t)im->width * 3;
-
-		jpeg_write_scanlines(&c, &row, 1);
-	}
-	jpeg_finish_compress(&c);
-	jpeg_destroy_compress(&c);
 }
 
 struct sink {
@@ -172,9 +128,10 @@ static double levels_off(struct wl_decoder *d, const uint8_t *jpg, size_t n, con
  * rounds to 8 bits twice (chroma between samples, RGB) is all that may differ. */
 static void crops_equal_full_decode(void **state)
 {
-	static const struct jpeg_form forms[] = {{1, 1, 0, 0, 0}, {2, 1, 0, 0, 0}, {2, 2, 0, 0, 0},
-		{1, 2, 0, 0, 0}, {2, 2, 1, 0, 0}, {2, 2, 0, 0, 1}, {1, 1, 0, 1, 0},
-		{4, 1, 0, 0, 0}, {4, 2, 0, 0, 0}, {2, 2, 0, 1, 0}};
+	static const struct jpeg_form forms[] = {{.h = 1, .v = 1}, {.h = 2, .v = 1},
+		{.h = 2, .v = 2}, {.h = 1, .v = 2}, {.h = 2, .v = 2, .progressive = true},
+		{.h = 2, .v = 2, .restart = 1}, {.grey = true}, {.h = 4, .v = 1},
+		{.h = 4, .v = 2}, {.grey = true, .restart = 1}};
 	static const int boxes[][5] = {{0, 0, 203, 151, 64}, {17, 33, 100, 71, 130},
 		{16, 16, 32, 32, 32}, {100, 75, 1, 1, 3}, {202, 150, 1, 1, 1}, {0, 140, 11, 11, 11},
 		{192, 0, 11, 151, 20}, {31, 15, 97, 120, 50}, {33, 1, 64, 64, 64},
@@ -188,10 +145,12 @@ static void crops_equal_full_decode(void **state)
 	assert_non_null(d);
 	picture(&im, 203, 151);
 	for (size_t f = 0; f < sizeof(forms) / sizeof(forms[0]); f++) {
+		struct jpeg_form form = forms[f];
 		uint8_t *jpg;
 		unsigned long n;
 
-		encode(&im, forms[f], &jpg, &n);
+		form.quality = 85;
+		pictures_encode(&im, form, &jpg, &n);
 		for (size_t b = 0; b < sizeof(boxes) / sizeof(boxes[0]); b++) {
 			double off = levels_off(d, jpg, n, boxes[b], boxes[b][4], "box");
 
@@ -222,7 +181,9 @@ static void tiny_pictures(void **state)
 				double off;
 
 				picture(&im, w, h);
-				encode(&im, (struct jpeg_form){2, v, 0, 0, 0}, &jpg, &n);
+				pictures_encode(&im,
+					(struct jpeg_form){.h = 2, .v = v, .quality = 85}, &jpg,
+					&n);
 				off = levels_off(d, jpg, n, box, 6, "tiny");
 				if (off > 1.5)
 					fail_msg("%d x %d, 2x%d: %g levels off", w, h, v, off);
@@ -251,7 +212,7 @@ static void dct_scaling_is_close(void **state)
 	for (int i = 0; i < im.width * im.height * 3; i++) /* smooth: scaling loses nothing else */
 		im.data[i] = (uint8_t)(127 + 100 * sin((i / 3 % im.width) * 0.02) *
 			cos((i / 3 / im.width) * 0.03 + i % 3));
-	encode(&im, (struct jpeg_form){2, 2, 0, 0, 0}, &jpg, &n);
+	pictures_encode(&im, (struct jpeg_form){.quality = 85}, &jpg, &n);
 	for (int k = 0; k < 2; k++) {
 		struct sink s = {out[k], SIDE};
 		struct wl_region g;
@@ -316,7 +277,8 @@ static void damage_is_found(void **state)
 		uint8_t *jpg, *copy;
 		unsigned long n;
 
-		encode(&im, (struct jpeg_form){2, 2, progressive, 0, 0}, &jpg, &n);
+		pictures_encode(&im,
+			(struct jpeg_form){.quality = 85, .progressive = progressive}, &jpg, &n);
 		copy = malloc(n);
 		assert_non_null(copy);
 		/* The last two bytes are the end marker, which nothing depends on. */
@@ -356,7 +318,7 @@ static void bombs_are_refused(void **state)
 	(void)state;
 	assert_non_null(d);
 	picture(&im, 16, 16);
-	encode(&im, (struct jpeg_form){1, 1, 0, 0, 0}, &jpg, &n);
+	pictures_encode(&im, (struct jpeg_form){.h = 1, .v = 1, .quality = 85}, &jpg, &n);
 	for (i = 0; i + 9 < n && !(jpg[i] == 0xff && jpg[i + 1] == 0xc0); i++)
 		;
 	memset(jpg + i + 5, 0xff, 4); /* 65535 x 65535 */

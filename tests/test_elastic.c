@@ -30,25 +30,19 @@ struct seen { /* what a process got at one position, counted from the start of t
 };
 
 struct fixture {
-	char dir[64];
-	struct wl_vocab *vocab;
+	struct wl_toy_home home;
 	const json_t *mix;
 };
 
 static int setup(void **state)
 {
-	static const char vocab[] = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n图\n片\n说\n法\n，\n";
 	struct fixture *f = calloc(1, sizeof(*f));
-	struct wl_err err = WL_ERR_INIT;
 	struct wl_toy_set set = {NULL, "train", N, 20, 3, -1, -1, true, 0, true};
 
 	assert_non_null(f);
-	snprintf(f->dir, sizeof(f->dir), "/tmp/wl-elastic-XXXXXX");
-	assert_non_null(mkdtemp(f->dir));
-	set.dir = f->dir;
+	wl_toy_home_make(&f->home, "elastic");
+	set.dir = f->home.dir;
 	wl_toy_set_write(&set);
-	f->vocab = wl_vocab_parse(vocab, sizeof(vocab) - 1, "vocab", &err);
-	assert_non_null(f->vocab);
 	*state = f;
 	return 0;
 }
@@ -56,10 +50,8 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	struct fixture *f = *state;
-	struct wl_err err = WL_ERR_INIT;
 
-	wl_vocab_free(f->vocab);
-	assert_int_equal(0, wl_remove_tree(f->dir, &err));
+	wl_toy_home_remove(&f->home);
 	free(f);
 	return 0;
 }
@@ -69,8 +61,8 @@ static int teardown(void **state)
 static int run_rank(const struct fixture *f, int rank, int world, int threads,
 	const struct wl_loader_pos *from, int batches, int fd)
 {
-	struct wl_loader_opts o = {.dir = f->dir, .split = "train", .batch = BATCH, .image_px = S,
-		.regions = 5, .grid = 2, .use_boxes = true, .text_len = 8, .vocab = f->vocab,
+	struct wl_loader_opts o = {.dir = f->home.dir, .split = "train", .batch = BATCH, .image_px = S,
+		.regions = 5, .grid = 2, .use_boxes = true, .text_len = 8, .vocab = f->home.vocab,
 		.std = {1, 1, 1}, .shuffle = true, .seed = 3, .rank = rank, .world = world,
 		.threads = threads, .mix = f->mix};
 	struct wl_err err = WL_ERR_INIT;
@@ -222,7 +214,7 @@ static void mixes_alike_on_changing_ranks(void **state)
 	assert_true(most - least <= 2 && least > n * 3 / 4 / 17 - 2);
 	/* No sample of a source comes again before all others came; and the mapping's order, or
 	 * weights with the same ratio, do not matter. */
-	struct wl_shardset *set = wl_shardset_open(f->dir, "train", &err);
+	struct wl_shardset *set = wl_shardset_open(f->home.dir, "train", &err);
 	json_t *same = json_pack("{s:f, s:f}", "baike", 1.5, "news", 0.5);
 	struct wl_order a, b;
 	assert_non_null(set);
@@ -251,7 +243,7 @@ static void passes_are_whole(void **state)
 {
 	const struct fixture *f = *state;
 	struct wl_err err = WL_ERR_INIT;
-	struct wl_shardset *set = wl_shardset_open(f->dir, "train", &err);
+	struct wl_shardset *set = wl_shardset_open(f->home.dir, "train", &err);
 	json_t *mix = json_pack("{s:i, s:i}", "news", 1, "baike", 5);
 	static int times[100][N];
 	struct wl_order o;

@@ -3,6 +3,7 @@
 #include "ingest/image_low.h"
 #include "ops/hash.h"
 #include "tests/support/cm.h"
+#include "tests/support/pictures.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -24,44 +25,6 @@ static void picture(struct wl_image *im, int w, int h, int grain)
 					80 * sin(x * .05 + c) * cos(y * .04) +
 					(double)(wl_rand64(3, (uint64_t)c, (uint64_t)(y * w + x)) %
 						(uint64_t)grain));
-}
-
-struct form {
-	int h, v, quality, restart; /* luma sampling; rows between restarts */
-	bool grey, progressive, optimised, rgb;
-};
-
-static void encode(const struct wl_image *im, struct form f, uint8_t **out, unsigned long *n)
-{
-	struct jpeg_compress_struct c;
-	struct jpeg_error_mgr e;
-
-	c.err = jpeg_std_error(&e);
-	jpeg_create_compress(&c);
-	*out = NULL;
-	*n = 0;
-	jpeg_mem_dest(&c, out, n);
-	c.image_width = (JDIMENSION)im->width;
-	c.image_height = (JDIMENSION)im->height;
-	c.input_components = 3;
-	c.in_color_space = JCS_RGB;
-	jpeg_set_defaults(&c);
-	jpeg_set_quality(&c, f.quality, TRUE);
-	if (f.grey || f.rgb)
-		jpeg_set_colorspace(&c, f.grey ? JCS_GRAYSCALE : JCS_RGB);
-	c.comp_info[0].h_samp_factor = f.h;
-	c.comp_info[0].v_samp_factor = f.v;
-	c.optimize_coding = f.optimised;
-	if (f.progressive)
-		jpeg_simple_progression(&c);
-	c.restart_in_rows = f.restart;
-	jpeg_start_compress(&c, TRUE);
-	while (c.next_scanline < c.image_height) {
-		JSAMPROW row = im->data + (size_t)c.next_scanline * (size_t)im->width * 3;
-		jpeg_write_scanlines(&c, &row, 1);
-	}
-	jpeg_finish_compress(&c);
-	jpeg_destroy_compress(&c);
 }
 
 /* What image_low.h says of a block, in doubles: the mean of a quarter (by 4) or of all (by 8). */
@@ -141,7 +104,7 @@ static void all_samplings(void **state)
 
 	(void)state;
 	for (int form = 0; form < 40; form++) {
-		struct form f = {.h = 1 + (form & 1),
+		struct jpeg_form f = {.h = 1 + (form & 1),
 			.v = 1 + (form >> 1 & 1),
 			.optimised = form >> 2 & 1,
 			.restart = form >> 3 & 1,
@@ -153,7 +116,7 @@ static void all_samplings(void **state)
 		int w, h;
 		picture(&im, sizes[(size_t)form % n_sizes].w, sizes[(size_t)form % n_sizes].h,
 			form % 2 ? 120 : 8);
-		encode(&im, f, &bytes, &n);
+		pictures_encode(&im, f, &bytes, &n);
 		assert_true(wl_image_low_size(bytes, n, &w, &h));
 		assert_int_equal(w, im.width);
 		assert_int_equal(h, im.height);
@@ -176,7 +139,7 @@ static int low_of(const uint8_t *bytes, size_t n)
 
 static void unusual_ones_are_not_taken(void **state)
 {
-	static const struct form forms[] = {
+	static const struct jpeg_form forms[] = {
 		{.h = 1, .v = 1, .quality = 80, .progressive = true},
 		{.h = 1, .v = 1, .quality = 80, .rgb = true}};
 	static const uint8_t turned[] = {0xff, 0xe1, 0, 34, 'E', 'x', 'i', 'f', 0, 0, 'M', 'M', 0,
@@ -188,11 +151,11 @@ static void unusual_ones_are_not_taken(void **state)
 	(void)state;
 	picture(&im, 64, 48, 50);
 	for (size_t i = 0; i < sizeof(forms) / sizeof(*forms); i++) {
-		encode(&im, forms[i], &bytes, &n);
+		pictures_encode(&im, forms[i], &bytes, &n);
 		assert_int_equal(low_of(bytes, n), 0);
 		free(bytes);
 	}
-	encode(&im, (struct form){.h = 2, .v = 2, .quality = 80}, &bytes, &n);
+	pictures_encode(&im, (struct jpeg_form){.h = 2, .v = 2, .quality = 80}, &bytes, &n);
 	assert_int_equal(low_of(bytes, n), 1);
 	/* A picture that lies on its side. */
 	more = malloc(n + sizeof(turned));
@@ -220,12 +183,12 @@ static void damage(void **state)
 		struct wl_image im;
 		uint8_t *bytes, *copy;
 		unsigned long n;
-		struct form f = {.h = 1 + form % 2,
+		struct jpeg_form f = {.h = 1 + form % 2,
 			.v = 1 + form % 2,
 			.quality = 85,
 			.restart = form / 2};
 		picture(&im, 90, 70, 60);
-		encode(&im, f, &bytes, &n);
+		pictures_encode(&im, f, &bytes, &n);
 		for (unsigned long cut = 0; cut < n; cut += cut < 700 ? 1 : 13) {
 			copy = malloc(cut + 1); /* exactly as long, so that a sanitizer sees */
 			memcpy(copy, bytes, cut);

@@ -24,31 +24,26 @@
 enum { N = 50, S = 32, R = 6, LEN = 12, DEAD = 1013 };
 
 struct fixture {
-	char dir[64], good[96], bad[96];
-	struct wl_vocab *vocab;
+	struct wl_toy_home home;
+	char good[96], bad[96];
 };
 
 static int setup(void **state)
 {
-	static const char vocab[] = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n图\n片\n说\n法\n，\n0\n1\n2\n3\n4\n5\n"
-		"6\n7\n8\n9\n##0\n##1\n##2\n##3\n##4\n##5\n##6\n##7\n##8\n##9\n";
 	struct fixture *f = calloc(1, sizeof(*f));
 	struct wl_toy_set set;
 	struct wl_err err = WL_ERR_INIT;
 
 	assert_non_null(f);
-	snprintf(f->dir, sizeof(f->dir), "/tmp/wl-loader-XXXXXX");
-	assert_non_null(mkdtemp(f->dir));
-	snprintf(f->good, sizeof(f->good), "%s/good", f->dir);
-	snprintf(f->bad, sizeof(f->bad), "%s/bad", f->dir);
+	wl_toy_home_make(&f->home, "loader");
+	snprintf(f->good, sizeof(f->good), "%s/good", f->home.dir);
+	snprintf(f->bad, sizeof(f->bad), "%s/bad", f->home.dir);
 	assert_int_equal(0, wl_mkdir_p(f->good, &err));
 	assert_int_equal(0, wl_mkdir_p(f->bad, &err));
 	set = (struct wl_toy_set){f->good, "train", N + 1, 20, 3, -1, -1, true, DEAD, false};
 	wl_toy_set_write(&set);
 	set = (struct wl_toy_set){f->bad, "train", N, 20, 1, 11, 30, false, 0, false};
 	wl_toy_set_write(&set);
-	f->vocab = wl_vocab_parse(vocab, sizeof(vocab) - 1, "vocab", &err);
-	assert_non_null(f->vocab);
 	*state = f;
 	return 0;
 }
@@ -56,10 +51,8 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	struct fixture *f = *state;
-	struct wl_err err = WL_ERR_INIT;
 
-	wl_vocab_free(f->vocab);
-	assert_int_equal(0, wl_remove_tree(f->dir, &err));
+	wl_toy_home_remove(&f->home);
 	free(f);
 	return 0;
 }
@@ -75,7 +68,7 @@ static struct wl_loader_opts options(const struct fixture *f)
 		.grid = 2,
 		.use_boxes = true,
 		.text_len = LEN,
-		.vocab = f->vocab,
+		.vocab = f->home.vocab,
 		.mean = {0.485f, 0.456f, 0.406f},
 		.std = {0.229f, 0.224f, 0.225f},
 		.shuffle = true,

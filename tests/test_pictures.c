@@ -13,7 +13,9 @@
 #include "ops/file.h"
 #include "ops/hash.h"
 #include "tests/support/cm.h"
+#include "tests/support/pictures.h"
 #include "tests/support/shardset.h"
+#include "train/backend/elementwise.h"
 #include "train/backend/pictures.h"
 #include "train/feed.h"
 
@@ -22,8 +24,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include <jpeglib.h>
 
 enum { S = 40, PX = S * S, N = 30, R = 5, LEN = 8 };
 
@@ -101,15 +101,6 @@ static void render(const struct wl_planes *p, const uint8_t *area, float *out)
 /* There where the GPU is emulated, its JPEG decoder by the loader's own. */
 void emulated_barrier(void) __attribute__((weak));
 
-static float from_bf16(uint16_t bits)
-{
-	uint32_t u = (uint32_t)bits << 16;
-	float f;
-
-	memcpy(&f, &u, sizeof(f));
-	return f;
-}
-
 struct gpu {
 	struct wl_backend *be;
 	struct wl_pictures *pictures;
@@ -152,7 +143,7 @@ static void gpu_take(struct gpu *g, int64_t n, float *out)
 	} else {
 		g->be->download(g->be, half, data, count * sizeof(*half));
 		for (size_t i = 0; i < count; i++)
-			out[i] = from_bf16(half[i]);
+			out[i] = wl_bf16_value(half[i]);
 	}
 	free(half);
 	must(g->be->sync(g->be, &err));
@@ -162,8 +153,7 @@ static void gpu_take(struct gpu *g, int64_t n, float *out)
 
 struct form {
 	int w, h;          /* of the source */
-	int sub_h, sub_v;  /* luma sampling factors; 0: PNG's way, RGB in memory */
-	bool grey;
+	struct jpeg_form jpeg;
 	int x, y, cw, ch;  /* the crop; cw 0: whole */
 };
 
@@ -175,38 +165,6 @@ static void draw(struct wl_image *im, int w, int h)
 		im->data[i] = (uint8_t)(128 + 90 * sin(i % 3 + i / 3 % w * 0.11) *
 						      cos(i / 3 / w * 0.17) +
 					(int)(wl_rand64(1, 2, (uint64_t)i) % 30));
-}
-
-static void encode(const struct wl_image *im, const struct form *f, uint8_t **out,
-	unsigned long *n)
-{
-	struct jpeg_compress_struct c;
-	struct jpeg_error_mgr e;
-
-	c.err = jpeg_std_error(&e);
-	jpeg_create_compress(&c);
-	*out = NULL;
-	*n = 0;
-	jpeg_mem_dest(&c, out, n);
-	c.image_width = (JDIMENSION)im->width;
-	c.image_height = (JDIMENSION)im->height;
-	c.input_components = 3;
-	c.in_color_space = JCS_RGB;
-	jpeg_set_defaults(&c);
-	if (f->grey) {
-		jpeg_set_colorspace(&c, JCS_GRAYSCALE);
-	} else {
-		c.comp_info[0].h_samp_factor = f->sub_h;
-		c.comp_info[0].v_samp_factor = f->sub_v;
-	}
-	jpeg_start_compress(&c, TRUE);
-	while (c.next_scanline < c.image_height) {
-		JSAMPROW row = im->data + (size_t)c.next_scanline * (size_t)im->width * 3;
-
-		jpeg_write_scanlines(&c, &row, 1);
-	}
-	jpeg_finish_compress(&c);
-	jpeg_destroy_compress(&c);
 }
 
 struct tools {
@@ -250,7 +208,7 @@ static void both_ways(struct tools *t, const struct form *f, bool jpeg, uint64_t
 	must(wl_augment_preset("paper", &a, &err));
 	a.jitter = a.blur = 0.8;
 	draw(&im, f->w, f->h);
-	encode(&im, f, &jpg, &n);
+	pictures_encode(&im, f->jpeg, &jpg, &n);
 	wl_augment_draw(&a, f->w, f->h, S, seed, 0, 0, &p);
 	if (f->cw)
 		p.crop_x = f->x, p.crop_y = f->y, p.crop_w = f->cw, p.crop_h = f->ch;
@@ -272,15 +230,15 @@ static void both_ways(struct tools *t, const struct form *f, bool jpeg, uint64_t
 }
 
 static const struct form forms[] = {
-	{200, 150, 2, 2, false, 0, 0, 0, 0}, {200, 150, 2, 1, false, 0, 0, 0, 0},
-	{200, 150, 1, 1, false, 0, 0, 0, 0}, {200, 150, 1, 2, false, 0, 0, 0, 0},
-	{201, 151, 2, 2, false, 0, 0, 0, 0}, {201, 151, 1, 1, true, 0, 0, 0, 0},
-	{333, 77, 2, 2, false, 0, 0, 0, 0}, {33, 27, 2, 2, false, 0, 0, 0, 0},
-	{5, 3, 2, 2, false, 0, 0, 0, 0}, {1, 1, 1, 1, false, 0, 0, 1, 1},
-	{640, 480, 2, 2, false, 200, 100, 300, 280}, {640, 480, 4, 1, false, 639, 479, 1, 1},
-	{400, 300, 2, 2, false, 17, 33, 61, 59}, {400, 300, 2, 2, false, 399, 0, 1, 300},
+	{200, 150, {0}, 0, 0, 0, 0}, {200, 150, {.h = 2, .v = 1}, 0, 0, 0, 0},
+	{200, 150, {.h = 1, .v = 1}, 0, 0, 0, 0}, {200, 150, {.h = 1, .v = 2}, 0, 0, 0, 0},
+	{201, 151, {0}, 0, 0, 0, 0}, {201, 151, {.grey = true}, 0, 0, 0, 0},
+	{333, 77, {0}, 0, 0, 0, 0}, {33, 27, {0}, 0, 0, 0, 0},
+	{5, 3, {0}, 0, 0, 0, 0}, {1, 1, {.h = 1, .v = 1}, 0, 0, 1, 1},
+	{640, 480, {0}, 200, 100, 300, 280}, {640, 480, {.h = 4, .v = 1}, 639, 479, 1, 1},
+	{400, 300, {0}, 17, 33, 61, 59}, {400, 300, {0}, 399, 0, 1, 300},
 	/* A panorama: more samples than the area holds, so resized by the loader. */
-	{2000, 60, 1, 1, false, 0, 0, 2000, 60}, {2000, 60, 1, 1, true, 0, 0, 2000, 60},
+	{2000, 60, {.h = 1, .v = 1}, 0, 0, 2000, 60}, {2000, 60, {.grey = true}, 0, 0, 2000, 60},
 };
 enum { FORMS = sizeof(forms) / sizeof(*forms) };
 
@@ -404,25 +362,21 @@ static void gpu_makes_the_picture(void **state)
 /* --- through the loader --- */
 
 struct fixture {
-	char dir[64], set[96];
-	struct wl_vocab *vocab;
+	struct wl_toy_home home;
+	char set[96];
 };
 
 static int setup(void **state)
 {
-	static const char vocab[] = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n图\n片\n";
 	struct fixture *f = calloc(1, sizeof(*f));
 	struct wl_toy_set set;
 
 	assert_non_null(f);
-	snprintf(f->dir, sizeof(f->dir), "/tmp/wl-pictures-XXXXXX");
-	assert_non_null(mkdtemp(f->dir));
-	snprintf(f->set, sizeof(f->set), "%s/set", f->dir);
+	wl_toy_home_make(&f->home, "pictures");
+	snprintf(f->set, sizeof(f->set), "%s/set", f->home.dir);
 	must(wl_mkdir_p(f->set, &err));
 	set = (struct wl_toy_set){f->set, "train", N, 10, 1, 3, 8, true, 0, false};
 	wl_toy_set_write(&set);
-	f->vocab = wl_vocab_parse(vocab, sizeof(vocab) - 1, "vocab", &err);
-	assert_non_null(f->vocab);
 	*state = f;
 	return 0;
 }
@@ -431,8 +385,7 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	wl_vocab_free(f->vocab);
-	must(wl_remove_tree(f->dir, &err));
+	wl_toy_home_remove(&f->home);
 	free(f);
 	return 0;
 }
@@ -440,7 +393,7 @@ static int teardown(void **state)
 static struct wl_loader_opts options(const struct fixture *f, bool shuffle)
 {
 	struct wl_loader_opts o = {.dir = f->set, .split = "train", .batch = 7, .image_px = S,
-		.regions = R, .grid = 2, .use_boxes = true, .text_len = LEN, .vocab = f->vocab,
+		.regions = R, .grid = 2, .use_boxes = true, .text_len = LEN, .vocab = f->home.vocab,
 		.shuffle = shuffle, .seed = 5, .world = 1, .threads = 2, .prefetch = 1,
 		.max_bad_rate = 0.5};
 

@@ -351,8 +351,8 @@ static void test_bound(void **state)
 
 static void test_loader(void **state)
 {
-	static const char words[] = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n图\n片\n";
-	struct wl_vocab *vocab = wl_vocab_parse(words, sizeof words - 1, "words", &err);
+	struct wl_vocab *vocab =
+		wl_vocab_parse(wl_toy_words, strlen(wl_toy_words), "words", &err);
 	struct wl_shard_place at = place("cut");
 	struct wl_loader_opts o = {.split = "train",
 		.batch = 5,

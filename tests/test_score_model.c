@@ -77,10 +77,6 @@ static void make_corpus(const char *dir)
 
 static int set_up(void **state)
 {
-	static const char tokens[] =
-		"[PAD]\n[UNK]\n[CLS]\n[SEP]\n图\n片\n说\n法\n，\n0\n1\n2\n3\n4\n"
-		"5\n6\n7\n8\n9\n##0\n##1\n##2\n##3\n##4\n##5\n##6\n##7\n##8\n"
-		"##9\n";
 	char shards[512], path[512];
 	struct wl_toy_set set = {.dir = shards,
 		.split = "train",
@@ -92,7 +88,7 @@ static int set_up(void **state)
 
 	(void)state;
 	tmp = tmp_make();
-	tmp_write(tmp_path(&tmp, "vocab.txt", path), tokens);
+	tmp_write(tmp_path(&tmp, "vocab.txt", path), wl_toy_words);
 	OK(wl_mkdir_p(tmp_path(&tmp, "shards", shards), &err));
 	wl_toy_set_write(&set);
 	make_corpus(tmp_path(&tmp, "corpus", path));

@@ -5,9 +5,11 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
+#include <jpeglib.h>
 
 bool pictures_misc(void)
 {
@@ -51,4 +53,44 @@ struct wl_buf pictures_jpeg(int w, int h, int ch, int quality)
 	assert_int_equal(wl_image_encode_jpeg(&im, quality, &b, &err), 0);
 	wl_image_release(&im);
 	return b;
+}
+
+static void set_form(struct jpeg_compress_struct *c, struct jpeg_form f)
+{
+	jpeg_set_quality(c, f.quality ? f.quality : 75, TRUE);
+	if (f.grey || f.rgb)
+		jpeg_set_colorspace(c, f.grey ? JCS_GRAYSCALE : JCS_RGB);
+	if (f.h)
+		c->comp_info[0].h_samp_factor = f.h;
+	if (f.v)
+		c->comp_info[0].v_samp_factor = f.v;
+	c->optimize_coding = f.optimised;
+	if (f.progressive)
+		jpeg_simple_progression(c);
+	c->restart_in_rows = f.restart;
+}
+
+void pictures_encode(
+	const struct wl_image *im, struct jpeg_form f, uint8_t **out, unsigned long *n)
+{
+	struct jpeg_compress_struct c;
+	struct jpeg_error_mgr e;
+	c.err = jpeg_std_error(&e);
+	jpeg_create_compress(&c);
+	*out = NULL;
+	*n = 0;
+	jpeg_mem_dest(&c, out, n);
+	c.image_width = (JDIMENSION)im->width;
+	c.image_height = (JDIMENSION)im->height;
+	c.input_components = 3;
+	c.in_color_space = JCS_RGB;
+	jpeg_set_defaults(&c);
+	set_form(&c, f);
+	jpeg_start_compress(&c, TRUE);
+	while (c.next_scanline < c.image_height) {
+		JSAMPROW row = im->data + (size_t)c.next_scanline * (size_t)im->width * 3;
+		jpeg_write_scanlines(&c, &row, 1);
+	}
+	jpeg_finish_compress(&c);
+	jpeg_destroy_compress(&c);
 }

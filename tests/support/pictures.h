@@ -18,4 +18,17 @@ struct wl_image pictures_make(int w, int h, int ch, uint32_t seed, bool smooth);
 /* A JPEG of a smooth picture with ch (1 or 3) channels; to be released. */
 struct wl_buf pictures_jpeg(int w, int h, int ch, int quality);
 
+/* Forms of a JPEG that wl_image_encode_jpeg does not write; where a member is 0, libjpeg's own
+ * way: 4:2:0 at quality 75, in one scan, without restarts. */
+struct jpeg_form {
+	int h, v;    /* luma sampling factors */
+	int quality; /* 1..100 */
+	int restart; /* rows of blocks between restart markers */
+	bool grey, progressive, optimised;
+	bool rgb; /* stored without a change of colour space; h and v must be 1 */
+};
+/* An RGB picture in this form, by plain libjpeg; *out [n] is to be freed. */
+void pictures_encode(
+	const struct wl_image *im, struct jpeg_form f, uint8_t **out, unsigned long *n);
+
 #endif

@@ -1,5 +1,6 @@
 #include "tests/support/shardset.h"
 
+#include "ops/file.h"
 #include "shards/manifest.h"
 #include "shards/write.h"
 
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -108,4 +110,26 @@ void wl_toy_set_write(const struct wl_toy_set *s)
 	json_decref(meta);
 	if (s->dead)
 		must((int)wl_manifest_tombstone(s->dir, &s->dead, 1, "test", &err), &err);
+}
+
+const char wl_toy_words[] =
+	"[PAD]\n[UNK]\n[CLS]\n[SEP]\n图\n片\n说\n法\n，\n0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n"
+	"##0\n##1\n##2\n##3\n##4\n##5\n##6\n##7\n##8\n##9\n";
+
+void wl_toy_home_make(struct wl_toy_home *h, const char *name)
+{
+	struct wl_err err = WL_ERR_INIT;
+
+	snprintf(h->dir, sizeof(h->dir), "/tmp/wl-%s-XXXXXX", name);
+	assert_non_null(mkdtemp(h->dir));
+	h->vocab = wl_vocab_parse(wl_toy_words, strlen(wl_toy_words), "vocab", &err);
+	assert_non_null(h->vocab);
+}
+
+void wl_toy_home_remove(struct wl_toy_home *h)
+{
+	struct wl_err err = WL_ERR_INIT;
+
+	wl_vocab_free(h->vocab);
+	must(wl_remove_tree(h->dir, &err), &err);
 }

@@ -2,6 +2,7 @@
 #ifndef WL_TESTS_SUPPORT_SHARDSET_H
 #define WL_TESTS_SUPPORT_SHARDSET_H
 
+#include "clean/wordpiece.h"
 #include "ingest/image.h"
 
 struct wl_toy_set {
@@ -22,5 +23,16 @@ int wl_toy_height(int i);
 void wl_toy_picture(int i, struct wl_image *out);
 /* Writes the set, or fails the test. */
 void wl_toy_set_write(const struct wl_toy_set *s);
+
+/* A vocabulary, one word a line, that has the words of the captions. */
+extern const char wl_toy_words[];
+/* A directory of a test's own, and that vocabulary. */
+struct wl_toy_home {
+	char dir[64]; /* /tmp/wl-NAME-XXXXXX */
+	struct wl_vocab *vocab;
+};
+/* Makes it, or fails the test; to be removed. */
+void wl_toy_home_make(struct wl_toy_home *h, const char *name);
+void wl_toy_home_remove(struct wl_toy_home *h);
 
 #endif

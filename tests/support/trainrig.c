@@ -25,9 +25,6 @@ const char rig_model[] =
 
 int rig_make(struct train_rig *r)
 {
-	static const char tokens[] = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n图\n片\n说\n法\n，\n"
-				     "0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n##0\n##1\n##2\n##3\n##4\n##5\n"
-				     "##6\n##7\n##8\n##9\n";
 	struct wl_toy_set set = {.dir = r->shards, .split = "train", .samples = RIG_SAMPLES,
 		.per_shard = 16, .captions = 3, .bad_jpeg = -1, .bad_text = -1, .boxes = true};
 
@@ -37,7 +34,7 @@ int rig_make(struct train_rig *r)
 	snprintf(r->shards, sizeof r->shards, "%s/shards", r->root);
 	snprintf(r->vocab, sizeof r->vocab, "%s/vocab.txt", r->root);
 	if (wl_mkdir_p(r->shards, &err) < 0 ||
-		wl_write_file(r->vocab, tokens, sizeof tokens - 1, &err) < 0)
+		wl_write_file(r->vocab, wl_toy_words, strlen(wl_toy_words), &err) < 0)
 		return -1;
 	wl_toy_set_write(&set);
 	return 0;
