@@ -4,6 +4,7 @@
  * against sums in double precision over the very values that were stored.
  */
 #include "tests/support/opcheck.h"
+#include "train/backend/elementwise.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -31,26 +32,6 @@ struct held {
 	double *v;
 };
 
-static uint16_t half_of(float f)
-{
-	union {
-		float f;
-		uint32_t u;
-	} x = {f};
-
-	return (uint16_t)((x.u + 0x7fffu + (x.u >> 16 & 1u)) >> 16);
-}
-
-static float float_of(uint16_t h)
-{
-	union {
-		uint32_t u;
-		float f;
-	} x = {(uint32_t)h << 16};
-
-	return x.f;
-}
-
 static void put(struct wl_backend *be, struct held *h)
 {
 	float *f = malloc((size_t)h->n * sizeof *f);
@@ -60,9 +41,9 @@ static void put(struct wl_backend *be, struct held *h)
 	assert_non_null(b);
 	for (int64_t i = 0; i < h->n; i++) {
 		f[i] = (float)h->v[i];
-		b[i] = half_of(f[i]);
+		b[i] = wl_bf16_nearest(f[i]);
 		if (h->t.dtype == WL_BF16)
-			h->v[i] = (double)float_of(b[i]);
+			h->v[i] = (double)wl_bf16_value(b[i]);
 	}
 	be->upload(be, h->t.data, h->t.dtype == WL_BF16 ? (void *)b : f,
 		(size_t)h->n * (h->t.dtype == WL_BF16 ? 2 : 4));
@@ -77,7 +58,7 @@ static void get(struct wl_backend *be, const struct held *h, double *to)
 	assert_non_null(f);
 	be->download(be, f, h->t.data, (size_t)h->n * (h->t.dtype == WL_BF16 ? 2 : 4));
 	for (int64_t i = 0; i < h->n; i++)
-		to[i] = (double)(h->t.dtype == WL_BF16 ? float_of(((uint16_t *)f)[i]) : f[i]);
+		to[i] = (double)(h->t.dtype == WL_BF16 ? wl_bf16_value(((uint16_t *)f)[i]) : f[i]);
 	free(f);
 }
 
