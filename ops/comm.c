@@ -1,10 +1,12 @@
 /* See comm.h.  The gathers and the all-to-all are made of one primitive, the exchange. */
-#include "ops/comm_priv.h"
+#include "ops/comm_mesh.h"
 
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+enum { MEETING_S = 300 };
 
 size_t wl_comm_type_bytes(enum wl_comm_type t)
 {
@@ -58,7 +60,7 @@ void comm_combine(void *dst, const void *src, size_t n, enum wl_comm_type t, enu
 	}
 }
 
-bool wl_comm_launched(void)
+static bool by_mpi(void)
 {
 	/* Open MPI, MPICH and Intel (hydra), PMIx (srun, prrte). */
 	static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"};
@@ -69,16 +71,34 @@ bool wl_comm_launched(void)
 	return false;
 }
 
+bool wl_comm_launched(void)
+{
+	char text[COMM_NAME_MAX + 16];
+
+	return by_mpi() || comm_meet_place(text);
+}
+
 struct wl_comm *wl_comm_open(struct wl_err *err)
 {
+	return wl_comm_open_at(NULL, MEETING_S, err);
+}
+
+struct wl_comm *wl_comm_open_at(const char *where, double seconds, struct wl_err *err)
+{
+	bool given = (where && *where) || getenv("WL_RENDEZVOUS");
 	struct wl_comm *c = calloc(1, sizeof(*c));
+	int ret = 0;
 
 	if (!c) {
 		wl_err_nomem(err, "a world of ranks", sizeof(*c));
 		return NULL;
 	}
 	c->size = c->local_size = 1;
-	if (wl_comm_launched() && comm_mpi_open(c, err) < 0) {
+	if (!given && by_mpi())
+		ret = comm_mpi_open(c, err);
+	else if (given || wl_comm_launched())
+		ret = comm_meet(c, where, seconds, err);
+	if (ret < 0) {
 		free(c);
 		return NULL;
 	}

@@ -1,9 +1,10 @@
 /*
  * Ranks that work on one thing together, and what they exchange.
  *
- * A world is made by MPI when the program was started by mpirun or srun, by threads of one
- * process in tests (the simulator), and is a world of one rank otherwise: then every operation
- * is a copy, and MPI is not even initialised.
+ * A world is made by MPI when the program was started by mpirun or srun; over TCP, without MPI,
+ * when a rendezvous is given (WL_RENDEZVOUS, or torchrun's variables); by threads of one process
+ * in tests (the simulator); and is a world of one rank otherwise: then every operation is a copy,
+ * and MPI is not even initialised.
  *
  * All functions but wl_comm_rank and wl_comm_size are collective: every rank calls them in the
  * same order with sizes that fit together, from one thread at a time.  Counts may be as large
@@ -12,8 +13,9 @@
  * every rank.
  *
  * A rank that fails takes the others with it: under MPI by ending with its exit code (mpirun
- * ends the rest), in the simulator by wl_comm_leave, after which the others' calls fail with
- * WL_ERETRY.  One that is lost without a word (a machine, a cable) is found by wl_comm_timeout.
+ * ends the rest), over TCP by ending at all and in the simulator by wl_comm_leave, after which the
+ * others' calls fail with WL_ERETRY.  One that is lost without a word (a machine, a cable) is
+ * found by wl_comm_timeout.
  */
 #ifndef WL_OPS_COMM_H
 #define WL_OPS_COMM_H
@@ -33,9 +35,18 @@ size_t wl_comm_type_bytes(enum wl_comm_type t);
 
 /* The world that this process was launched in; once a process.  NULL on failure. */
 struct wl_comm *wl_comm_open(struct wl_err *err);
-/* NULL: nothing. */
+/*
+ * The same where ranks meet at `where`: "tcp://HOST:PORT", where rank 0 listens ("tcp://[::1]:4711"
+ * for IPv6), or "file:DIR", a directory that all can read, empty or not.  NULL or "": where the
+ * environment says, as wl_comm_open.  Which rank this is comes from WL_RANK and WL_WORLD_SIZE, or
+ * from torchrun, srun or mpirun; WL_RUN_ID tells runs at one place apart (torchrun's and Slurm's
+ * own ids count too).  WL_ERETRY when not all have come within so many seconds (0: for ever),
+ * WL_EUSAGE when this one is not expected.
+ */
+struct wl_comm *wl_comm_open_at(const char *where, double seconds, struct wl_err *err);
+/* NULL: nothing.  Over TCP it waits a little for the others to close too. */
 void wl_comm_close(struct wl_comm *c);
-/* True when the process was started by a launcher of MPI programs. */
+/* True when the process was started as one of several ranks. */
 bool wl_comm_launched(void);
 
 /* n ranks as threads: runs fn(comm, user, err) on each and waits for all.  -1 with the error of
@@ -63,8 +74,8 @@ WL_MUST_CHECK int wl_comm_simulate_faults(int n,
 	int (*fn)(struct wl_comm *c, void *user, struct wl_err *err), void *user,
 	const struct wl_comm_faults *faults, struct wl_err *err);
 
-/* Nobody waits longer for another rank than this (0: for ever): in the simulator the call fails
- * with WL_ERETRY; under MPI, whose calls cannot be given up, the process says so and ends with
+/* Nobody waits longer for another rank than this (0: for ever): in the simulator and over TCP the
+ * call fails with WL_ERETRY; under MPI, whose calls cannot be given up, the process says so and ends with
  * exit code 75, and the launcher ends the others. */
 WL_MUST_CHECK int wl_comm_timeout(struct wl_comm *c, double seconds, struct wl_err *err);
 

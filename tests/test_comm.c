@@ -181,6 +181,26 @@ static void under_mpirun(void **state)
 	}
 }
 
+/* As plain processes, which meet through a directory. */
+static void without_mpi(void **state)
+{
+	char self[512] = "", *out;
+	struct tmp_dir dir = tmp_make();
+
+	(void)state;
+	assert_true(readlink("/proc/self/exe", self, sizeof(self) - 1) > 0);
+	for (int n = 1; n <= 4; n++) {
+		int code = tmp_run(&out,
+			"export WL_COMM_TEST=1 WL_RENDEZVOUS=file:%s WL_WORLD_SIZE=%d; "
+			"for r in $(seq 1 %d); do WL_RANK=$r %s & done; WL_RANK=0 %s && wait", dir.path,
+			n, n - 1, self, self);
+		if (code != 0 || strstr(out, "rank"))
+			fail_msg("%d processes: exit code %d: %s", n, code, out);
+		free(out);
+	}
+	tmp_remove(&dir);
+}
+
 /* As a rank of mpirun. */
 static int rank_main(void)
 {
@@ -201,6 +221,7 @@ int main(void)
 		cmocka_unit_test(simulated),
 		cmocka_unit_test(one_fails),
 		cmocka_unit_test(under_mpirun),
+		cmocka_unit_test(without_mpi),
 	};
 
 	if (getenv("WL_COMM_TEST") && wl_comm_launched())

@@ -10,12 +10,14 @@
 #include "ops/err.h"
 #include "ops/file.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum { STEPS = 6, BATCH = 8, ARGS = 64 };
@@ -45,8 +47,8 @@ static int drop_data(void **state)
 			SKIP("mpirun is not installed");                                           \
 	} while (0)
 
-/* Starts a run on so many ranks (0: no mpirun), BATCH pairs a step over all; more: further
- * arguments, NULL at the end. */
+/* Starts a run on so many ranks (0: no mpirun; -N: one of N that meet without it), BATCH pairs a step
+ * over all; more: further arguments, NULL at the end. */
 static pid_t start(int ranks, const char *run, const char *const *more)
 {
 	const char *argv[ARGS], *bin = getenv("WL_BIN");
@@ -59,10 +61,10 @@ static pid_t start(int ranks, const char *run, const char *const *more)
 		"--data.val-split", "train"};
 
 	snprintf(dir, sizeof dir, "%s/%s", rig.root, run);
-	snprintf(batch, sizeof batch, "%d", BATCH / (ranks ? ranks : 1));
+	snprintf(batch, sizeof batch, "%d", BATCH / (ranks ? abs(ranks) : 1));
 	snprintf(np, sizeof np, "%d", ranks);
 	snprintf(program, sizeof program, "%s/wenlan-train", bin ? bin : "build/release/bin");
-	if (ranks) {
+	if (ranks > 0) {
 		const char *const launch[] = {"mpirun", "--allow-run-as-root", "--oversubscribe",
 			"-np", np, program};
 
@@ -77,7 +79,7 @@ static pid_t start(int ranks, const char *run, const char *const *more)
 		argv[n++] = *more++;
 	assert_true(n < ARGS);
 	argv[n] = NULL;
-	return rig_start(&rig, ranks ? "mpirun" : "wenlan-train", argv);
+	return rig_start(&rig, ranks > 0 ? "mpirun" : "wenlan-train", argv);
 }
 
 static void train(int ranks, const char *run, const char *const *more)
@@ -86,6 +88,66 @@ static void train(int ranks, const char *run, const char *const *more)
 
 	if (code)
 		fail_msg("%d ranks, %s: exit code %d: %s", ranks, run, code, rig_log(&rig));
+}
+
+/* Processes that nobody launches as ranks: they meet at a place. */
+static void start_plain(int ranks, const char *place, const char *run, const char *const *more,
+	pid_t *pid)
+{
+	const char *argv[ARGS] = {"--rendezvous", place};
+	char text[16];
+	int n = 2;
+
+	while (more && *more)
+		argv[n++] = *more++;
+	argv[n] = NULL;
+	snprintf(text, sizeof text, "%d", ranks);
+	setenv("WL_WORLD_SIZE", text, 1);
+	for (int r = 0; r < ranks; r++) {
+		snprintf(text, sizeof text, "%d", r);
+		setenv("WL_RANK", text, 1);
+		pid[r] = start(-ranks, run, argv);
+	}
+	unsetenv("WL_RANK");
+	unsetenv("WL_WORLD_SIZE");
+}
+
+static void train_plain(int ranks, const char *place, const char *run, const char *const *more)
+{
+	pid_t pid[8];
+
+	start_plain(ranks, place, run, more, pid);
+	for (int r = 0; r < ranks; r++) {
+		int code = rig_finish(pid[r]);
+
+		if (code)
+			fail_msg("rank %d of %d at %s, %s: exit code %d: %s", r, ranks, place, run,
+				code, rig_log(&rig));
+	}
+}
+
+static const char *file_place(void)
+{
+	static char place[160];
+
+	snprintf(place, sizeof place, "file:%s/meet", rig.root);
+	return place;
+}
+
+/* A port of the loopback interface that is free now. */
+static const char *port_place(void)
+{
+	static char place[64];
+	struct sockaddr_in a = {.sin_family = AF_INET};
+	socklen_t n = sizeof a;
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &n), 0);
+	close(fd);
+	snprintf(place, sizeof place, "tcp://127.0.0.1:%d", ntohs(a.sin_port));
+	return place;
 }
 
 static double number(json_t *lines, size_t step, const char *key)
@@ -334,6 +396,40 @@ static void checkpoints_resume_on_any_number_of_ranks(void **state)
 	}
 }
 
+/* Two ranks add in one order however they exchange, so that MPI's bits must be met; three need only
+ * agree among themselves. */
+static void ranks_need_no_mpirun(void **state)
+{
+	static const char *const zero3[] = {"--dist.zero", "3", "--dist.bucket-mb", "1", NULL};
+
+	(void)state;
+	train_plain(2, file_place(), "plain2", NULL);
+	if (!no_mpirun) {
+		same_bits("per-rank", "plain2");
+		same_checkpoint("per-rank", "plain2");
+	}
+	train_plain(3, port_place(), "plain3", NULL);
+	train_plain(3, file_place(), "plain3-zero3", zero3);
+	same_bits("plain3", "plain3-zero3");
+	same_checkpoint("plain3", "plain3-zero3");
+}
+
+/* No launcher ends the others: they find out by themselves, with the code of "try again". */
+static void a_killed_plain_rank_costs_only_time(void **state)
+{
+	pid_t pid[2];
+
+	(void)state;
+	start_plain(2, file_place(), "plain-killed", NULL, pid);
+	wait_for_lines("plain-killed", 3);
+	kill(pid[1], SIGKILL);
+	assert_int_equal(rig_finish(pid[1]), -SIGKILL);
+	assert_int_equal(rig_finish(pid[0]), WL_ERETRY);
+	train_plain(2, file_place(), "plain-killed", NULL);
+	same_bits("plain2", "plain-killed");
+	same_checkpoint("plain2", "plain-killed");
+}
+
 static void an_unknown_stage_is_refused(void **state)
 {
 	static const char *const more[] = {"--dist.zero", "4", NULL};
@@ -355,6 +451,8 @@ int main(void)
 		cmocka_unit_test(wenlan_run_starts_again),
 		cmocka_unit_test(a_hanging_rank_ends_the_run),
 		cmocka_unit_test(checkpoints_resume_on_any_number_of_ranks),
+		cmocka_unit_test(ranks_need_no_mpirun),
+		cmocka_unit_test(a_killed_plain_rank_costs_only_time),
 		cmocka_unit_test(an_unknown_stage_is_refused),
 	};
 

@@ -127,6 +127,8 @@ void wl_train_config_init(struct wl_train_config *c, struct wl_opt *table)
 			"fp16: good steps in a row that double it (an overflow halves it)", false},
 		{"optim.max-bad-steps", WL_OPT_INT, &c->max_bad_steps, "N",
 			"skipped steps in a row that end the run, 0: never", false},
+		{"rendezvous", WL_OPT_STR, &c->rendezvous, "PLACE",
+			"several ranks without MPI meet at tcp://HOST:PORT or file:DIR", false},
 		{"dist.zero", WL_OPT_INT, &c->dist.zero, "0..3",
 			"what ranks share out: 1 optimiser and momentum, 2 gradients, 3 weights",
 			false},

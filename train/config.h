@@ -38,6 +38,7 @@ struct wl_train_config {
 	int64_t max_bad_steps;
 
 	struct wl_dist_config dist;
+	const char *rendezvous; /* of ranks without MPI; NULL: by the environment */
 	double dist_timeout; /* seconds */
 	int64_t plan_ranks;  /* of --dry-run */
 

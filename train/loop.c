@@ -212,7 +212,7 @@ static int open_ranks(struct run *r, struct wl_err *err)
 	const struct wl_train_config *c = r->config;
 	struct wl_dist_config dist;
 
-	r->comm = wl_comm_open(err);
+	r->comm = wl_comm_open_at(c->rendezvous, c->dist_timeout, err);
 	if (!r->comm)
 		return -1;
 	if (wl_comm_size(r->comm) == 1)
