@@ -7,6 +7,7 @@
  */
 #include "ingest/fetch_priv.h"
 
+#include "ops/clock.h"
 #include "ops/file.h"
 #include "ops/log.h"
 #include "ops/signals.h"
@@ -23,16 +24,9 @@ enum {
 	CHECKS_PER_THREAD = 16,
 };
 
-static int64_t steady_ms(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 static void look_at_clocks(struct wl_fetcher *f)
 {
-	f->now_ms = steady_ms();
+	f->now_ms = wl_now_ms();
 	f->now_s = (int64_t)time(NULL);
 }
 

@@ -2,6 +2,7 @@
  * same for topics, where many origins come in at once. */
 #include "ingest/ingest_priv.h"
 
+#include "ops/clock.h"
 #include "ops/hash.h"
 #include "ops/log.h"
 #include "ops/signals.h"
@@ -9,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
-#include <time.h>
 
 enum {
 	JOBS_PER_THREAD = 4, /* enough to keep the pool busy while a commit syncs */
@@ -21,13 +21,6 @@ enum {
 size_t wl_run_slot(const struct wl_run *run)
 {
 	return run->n_jobs;
-}
-
-static int64_t now_ns(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
 /* Pictures that will be kept are hashed here, side by side, so that the one thread which writes
@@ -75,7 +68,7 @@ static void hash_pictures(struct wl_job *j)
 static void prepare(void *arg)
 {
 	struct wl_job *j = arg;
-	int64_t begun = now_ns();
+	int64_t begun = wl_now_ns();
 	for (size_t i = 0; i < j->n; i++) {
 		struct wl_item *it = &j->item[i];
 		struct wl_source *s = it->flow->source;
@@ -84,7 +77,7 @@ static void prepare(void *arg)
 	}
 	hash_pictures(j);
 	wl_watch_end(j->run->watch, j->slot);
-	j->took_ns = now_ns() - begun;
+	j->took_ns = wl_now_ns() - begun;
 }
 
 bool wl_run_may_read(const struct wl_run *run)

@@ -66,7 +66,7 @@ static int duty_slot(struct topic *t, struct slot *s, int64_t now, struct wl_err
 		if (t->part[i] && t->part[i]->open && t->part[i]->slot == s)
 			wl_kafka_pause(t->k, i);
 	WL_TRY(wl_topic_settle(t, err));
-	s->retry_ms = now_ms() + BREAK_MS;
+	s->retry_ms = wl_now_ms() + BREAK_MS;
 	return wl_topic_close_lane(t, s, err);
 }
 
@@ -74,7 +74,7 @@ static int duty_slot(struct topic *t, struct slot *s, int64_t now, struct wl_err
  * lanes, and comes back to one that has nothing to do after a rest. */
 static int fetch_a_little(struct topic *t, bool idle, struct wl_err *err)
 {
-	int64_t now = now_ms();
+	int64_t now = wl_now_ms();
 	if (!t->aside || (!idle && now < t->aside_ms))
 		return 0;
 	struct slot *s = &t->slot[t->aside_slot];
@@ -85,7 +85,7 @@ static int fetch_a_little(struct topic *t, bool idle, struct wl_err *err)
 			return failed(t);
 		if (more)
 			return 1;
-		s->fetch_ms = now_ms() + FETCH_REST_MS;
+		s->fetch_ms = wl_now_ms() + FETCH_REST_MS;
 	}
 	t->aside_slot = (t->aside_slot + 1) % t->n_slots;
 	return 0;
@@ -124,7 +124,7 @@ static void say_how_far(struct topic *t)
 
 static int duties(struct topic *t, struct wl_err *err)
 {
-	int64_t now = now_ms();
+	int64_t now = wl_now_ms();
 	if (now < t->duty_ms)
 		return 0;
 	t->duty_ms = now + WL_DUTY_EVERY_MS;

@@ -182,11 +182,11 @@ static int open_slot(struct topic *t, struct slot *s, struct wl_err *err)
 	if (!got) {
 		if (s->want_fd < 0)
 			s->want_fd = wl_lane_want(t->run->in->corpus, lane_number(t, s), NULL);
-		s->retry_ms = now_ms() + WL_DUTY_EVERY_MS;
+		s->retry_ms = wl_now_ms() + WL_DUTY_EVERY_MS;
 		return 0;
 	}
 	wl_topic_stop_wanting(s);
-	s->opened_ms = now_ms();
+	s->opened_ms = wl_now_ms();
 	return 1;
 }
 

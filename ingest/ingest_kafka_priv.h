@@ -4,7 +4,8 @@
 
 #include "ingest/ingest_priv.h"
 
-#include <time.h>
+#include "ops/clock.h"
+
 
 enum { WL_DUTY_EVERY_MS = 20 };
 
@@ -47,13 +48,6 @@ struct topic {
 	int aside_slot;         /* whose turn it is */
 	int64_t aside_ms;
 };
-
-static inline int64_t now_ms(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* Failures from here on are the corpus's, not the topic's. */
 static inline int failed(struct topic *t)

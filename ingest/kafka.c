@@ -9,6 +9,7 @@
  */
 #include "ingest/kafka_priv.h"
 
+#include "ops/clock.h"
 #include "ops/file.h"
 #include "ops/log.h"
 #include "ops/signals.h"
@@ -44,26 +45,19 @@ struct wl_kafka {
 	struct wl_err cb_err;				/* what failed inside a callback */
 };
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 static void mark_up(struct wl_kafka *k)
 {
 	if (k->down_since)
 		wl_info("kafka: %s is reachable again", k->brokers);
 	k->down_since = 0;
-	k->heard = now_ms();
+	k->heard = wl_now_ms();
 }
 
 static void mark_down(struct wl_kafka *k, const char *why)
 {
 	if (k->down_since)
 		return;
-	k->down_since = now_ms();
+	k->down_since = wl_now_ms();
 	wl_warn("kafka: no broker of %s is reachable (%s); trying for %lld s", k->brokers, why,
 		(long long)k->patience_ms / 1000);
 }
@@ -293,7 +287,7 @@ static int look_for_topic(struct wl_kafka *k, char *why, size_t size, struct wl_
 
 static int wait_for_topic(struct wl_kafka *k, struct wl_err *err)
 {
-	int64_t deadline = now_ms() + k->patience_ms, pause = 100;
+	int64_t deadline = wl_now_ms() + k->patience_ms, pause = 100;
 	char why[512];
 	bool said = false;
 	for (;;) {
@@ -305,7 +299,7 @@ static int wait_for_topic(struct wl_kafka *k, struct wl_err *err)
 			return wl_err_set(err, k->cb_err.code, "%s", k->cb_err.msg);
 		if (wl_stop_requested())
 			return wl_err_set(err, WL_ERETRY, "kafka: stopped while %s", why);
-		if (now_ms() + pause > deadline)
+		if (wl_now_ms() + pause > deadline)
 			return wl_err_set(err, WL_ERETRY,
 				"kafka: %s, for %lld s; run the same command again when it is "
 				"back, or correct the URL",
@@ -430,7 +424,7 @@ bool wl_kafka_is_down(const struct wl_kafka *k)
 static int probe(struct wl_kafka *k, struct wl_err *err)
 {
 	const struct rd_kafka_metadata *md = NULL;
-	int64_t now = now_ms(), every = k->down_since ? PROBE_EVERY_MS : 2 * PROBE_EVERY_MS;
+	int64_t now = wl_now_ms(), every = k->down_since ? PROBE_EVERY_MS : 2 * PROBE_EVERY_MS;
 	if (now - k->heard < every || now - k->probed < every)
 		return 0;
 	rd_kafka_resp_err_t rc = rd_kafka_metadata(k->rk, 0, k->rkt, &md, PROBE_TIMEOUT_MS);
@@ -440,8 +434,8 @@ static int probe(struct wl_kafka *k, struct wl_err *err)
 	} else {
 		mark_down(k, rd_kafka_err2str(rc));
 	}
-	k->probed = now_ms();
-	if (k->down_since && now_ms() - k->down_since >= k->patience_ms)
+	k->probed = wl_now_ms();
+	if (k->down_since && wl_now_ms() - k->down_since >= k->patience_ms)
 		return wl_err_set(err, WL_ERETRY,
 			"kafka: no broker of %s has been reachable for %lld s; what was read is "
 			"committed, run the same command again when it is back",
@@ -559,7 +553,7 @@ void wl_kafka_ack(struct wl_kafka *k, int32_t partition, int64_t offset)
 int wl_kafka_range(
 	struct wl_kafka *k, int32_t partition, int64_t *first, int64_t *end, struct wl_err *err)
 {
-	int64_t deadline = now_ms() + k->patience_ms;
+	int64_t deadline = wl_now_ms() + k->patience_ms;
 	rd_kafka_resp_err_t rc;
 	do {
 		rc = rd_kafka_query_watermark_offsets(
@@ -567,7 +561,7 @@ int wl_kafka_range(
 		if (rc == 0)
 			return 0;
 		nanosleep(&(struct timespec){0, 100000000}, NULL);
-	} while (now_ms() < deadline && !wl_stop_requested());
+	} while (wl_now_ms() < deadline && !wl_stop_requested());
 	return wl_err_set(err, WL_ERETRY,
 		"kafka: %s does not say which offsets %s/%d has: %s; run the same command again "
 		"when it is back",

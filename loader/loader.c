@@ -14,13 +14,13 @@
  * is counted and named when its batch is given out.
  */
 #include "loader/loader_priv.h"
+#include "ops/clock.h"
 #include "ops/hash.h"
 #include "ops/log.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum {
 	MAX_TRIES = 100, /* bad samples in a row before the data as a whole is called bad */
@@ -353,17 +353,9 @@ static int finish_batch(struct wl_loader *l, struct wl_slot *s, int64_t seq, str
 	return join_texts(l, s, err);
 }
 
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 int wl_loader_next(struct wl_loader *l, const struct wl_batch **b, struct wl_err *err)
 {
-	double t = now();
+	double t = wl_now_s();
 	int64_t seq = l->given;
 	struct wl_slot *s = &l->slots[seq % l->n_slots];
 
@@ -380,7 +372,7 @@ int wl_loader_next(struct wl_loader *l, const struct wl_batch **b, struct wl_err
 	while (s->rows_done < l->o.batch)
 		pthread_cond_wait(&l->ready, &l->lock);
 	pthread_mutex_unlock(&l->lock);
-	l->stats.wait_s += now() - t;
+	l->stats.wait_s += wl_now_s() - t;
 	WL_TRY(finish_batch(l, s, seq, err));
 	l->given++;
 	*b = &s->b;

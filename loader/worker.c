@@ -10,12 +10,12 @@
 #include "loader/decode.h"
 #include "loader/planes_make.h"
 #include "loader/regions.h"
+#include "ops/clock.h"
 #include "ops/hash.h"
 #include "ops/json.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #ifdef __AVX512VBMI__
 #include <immintrin.h>
@@ -111,23 +111,15 @@ void wl_worker_free(struct wl_worker *w)
 	free(w);
 }
 
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* The decoder's strips, timed. */
 static int timed_strip(void *source, uint8_t *const *const rows[WL_PLANES_MAX],
 	struct wl_err *err)
 {
 	struct wl_worker *w = source;
-	double t = now();
+	double t = wl_now_s();
 	int rc = wl_decoder_strip(w->decoder, rows, err);
 
-	w->decode_s += now() - t;
+	w->decode_s += wl_now_s() - t;
 	return rc;
 }
 
@@ -235,24 +227,24 @@ static int make_picture(struct wl_worker *w, int64_t epoch, int64_t sample, stru
 	struct wl_augment_params *p = row->params;
 	struct wl_region region;
 	int width, height;
-	double t0 = now(), t1;
+	double t0 = wl_now_s(), t1;
 	bool whole, kept;
 
 	WL_TRY(wl_decoder_open(w->decoder, w->jpg.data, w->jpg.len, &width, &height, err));
 	wl_augment_draw(&o->augment, width, height, o->image_px, o->seed, epoch, sample, p);
 	WL_TRY(keep_jpeg(w, row, &kept, err));
 	if (kept) {
-		w->times.augment_s += now() - t0;
+		w->times.augment_s += wl_now_s() - t0;
 		return 0;
 	}
 	whole = p->crop_w == width && p->crop_h == height;
 	WL_TRY(wl_decoder_region(w->decoder, p->crop_x, p->crop_y, p->crop_w, p->crop_h,
 		o->image_px, whole ? 2 : 1, &region, err));
-	t1 = now();
+	t1 = wl_now_s();
 	w->decode_s = t1 - t0;
 	WL_TRY(make_pixels(w, &region, row, err));
 	w->times.decode_s += w->decode_s;
-	w->times.augment_s += now() - t0 - w->decode_s;
+	w->times.augment_s += wl_now_s() - t0 - w->decode_s;
 	return 0;
 }
 
@@ -296,10 +288,10 @@ static int make_row(struct wl_worker *w, const json_t *json, int64_t epoch, int6
 {
 	const struct wl_loader_opts *o = w->o;
 	const json_t *boxes = o->use_boxes ? json_object_get(json, "boxes") : NULL;
-	double t = now();
+	double t = wl_now_s();
 
 	WL_TRY(make_texts(w, json, epoch, sample, row->texts, err));
-	w->times.text_s += now() - t;
+	w->times.text_s += wl_now_s() - t;
 	WL_TRY(make_picture(w, epoch, sample, row, err));
 	return wl_regions(boxes, row->params, o->image_px, o->regions, o->grid, row->boxes,
 		row->region_mask, err);
@@ -310,19 +302,19 @@ int wl_worker_sample(struct wl_worker *w, int64_t epoch, int64_t sample, struct 
 {
 	char key[WL_KEY_MAX];
 	json_t *json = NULL;
-	double t = now();
+	double t = wl_now_s();
 	int rc;
 
 	wl_buf_reset(&w->jpg);
 	wl_buf_reset(&w->json);
 	rc = wl_shardset_read(w->shards, sample, &w->jpg, &w->json, err);
-	w->times.read_s += now() - t;
+	w->times.read_s += wl_now_s() - t;
 	WL_TRY(rc);
 	rc = -1;
-	t = now();
+	t = wl_now_s();
 	wl_shardset_key(w->shards, sample, key);
 	json = wl_json_parse(wl_buf_str(&w->json), w->json.len, key, err);
-	w->times.text_s += now() - t;
+	w->times.text_s += wl_now_s() - t;
 	if (!json)
 		return -1;
 	rc = make_row(w, json, epoch, sample, row, err);

@@ -5,6 +5,7 @@
  * if the last drawing is old.  At most one bar is on the terminal (the newest), and log
  * lines clear and redraw it through log.h's hook.
  */
+#include "ops/clock.h"
 #include "ops/progress.h"
 #include "ops/log.h"
 
@@ -15,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 enum mode { MODE_BAR, MODE_PLAIN, MODE_NONE };
@@ -38,14 +38,6 @@ static struct {
 	bool mode_set;
 	struct wl_progress *top;
 } screen;
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 static enum mode auto_mode(void)
 {
@@ -72,7 +64,7 @@ static void format_seconds(double s, char *out, size_t size)
 static void describe(const struct wl_progress *p, char *out, size_t size)
 {
 	uint64_t done = atomic_load(&p->done);
-	double seconds = (double)(now_ms() - p->started_ms) * 1e-3;
+	double seconds = (double)(wl_now_ms() - p->started_ms) * 1e-3;
 	double rate = seconds > 0 ? (double)(done - p->first) / seconds : 0;
 	char elapsed[32], left[48] = "";
 	size_t used;
@@ -148,7 +140,7 @@ struct wl_progress *wl_progress_new(const char *title, const char *what, uint64_
 	p->title = title;
 	p->what = what;
 	p->total = total;
-	p->started_ms = now_ms();
+	p->started_ms = wl_now_ms();
 	atomic_store(&p->due_ms,
 		p->started_ms + (current_mode() == MODE_BAR ? BAR_EVERY_MS : PLAIN_EVERY_MS));
 	if (current_mode() == MODE_BAR) {
@@ -164,7 +156,7 @@ struct wl_progress *wl_progress_new(const char *title, const char *what, uint64_
 /* Draws if it is time; the exchange lets one of several threads through. */
 static void draw_if_due(struct wl_progress *p)
 {
-	int64_t now = now_ms(), due = atomic_load(&p->due_ms);
+	int64_t now = wl_now_ms(), due = atomic_load(&p->due_ms);
 	enum mode mode = current_mode();
 	char text[512];
 

@@ -6,6 +6,7 @@
  * we are killed, so that no second run meets the first one's orphan.
  */
 #include "ops/child.h"
+#include "ops/clock.h"
 #include "ops/file.h"
 #include "ops/log.h"
 #include "ops/signals.h"
@@ -20,16 +21,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
-
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* In the child: only async-signal-safe calls. */
 static noreturn void become(const char *program, const struct wl_strs *argv, const int out[2],
@@ -127,7 +119,7 @@ int wl_child_run(const char *program, const struct wl_strs *argv, const char *lo
 	int out[2] = {-1, -1}, errs[2] = {-1, -1}, status = 0, ret = -1;
 	int log_fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
 	struct rusage usage = {0};
-	double start = now();
+	double start = wl_now_s();
 	pid_t pid, self = getpid();
 
 	if (log_fd < 0) {
@@ -157,7 +149,7 @@ int wl_child_run(const char *program, const struct wl_strs *argv, const char *lo
 	*child = (struct wl_child){
 		.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0,
 		.code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status),
-		.seconds = now() - start,
+		.seconds = wl_now_s() - start,
 		.cpu_seconds = (double)usage.ru_utime.tv_sec + (double)usage.ru_stime.tv_sec +
 			1e-6 * (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec),
 		.max_rss_bytes = (int64_t)usage.ru_maxrss * 1024, /* Linux counts in KiB */

@@ -1,6 +1,7 @@
 /* See report.h. */
 #include "train/report.h"
 
+#include "ops/clock.h"
 #include "ops/file.h"
 #include "ops/html.h"
 #include "ops/metrics.h"
@@ -37,14 +38,6 @@ struct wl_train_report {
 	int64_t skipped;
 	double written; /* when */
 };
-
-static double now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 struct wl_train_report *wl_train_report_open(const char *run_dir, const char *about,
 	int64_t total_steps, struct wl_err *err)
@@ -270,7 +263,7 @@ static int write_prom(const struct wl_train_report *r, struct wl_err *err)
 
 int wl_train_report_write(struct wl_train_report *r, bool now, struct wl_err *err)
 {
-	double t = now_s();
+	double t = wl_now_s();
 
 	if (!now && t - r->written < pause_s)
 		return 0;

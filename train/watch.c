@@ -1,19 +1,11 @@
 /* See watch.h. */
 #include "train/watch.h"
 
+#include "ops/clock.h"
 #include "ops/metrics.h"
 
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
-
-static double now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 double wl_watch_peak(struct wl_backend *be, enum wl_dtype compute)
 {
@@ -34,10 +26,10 @@ double wl_watch_peak(struct wl_backend *be, enum wl_dtype compute)
 	if (g && wl_params_seal(&params, be, false, NULL) == 0 &&
 		wl_graph_compile(g, be, NULL) == 0)
 		for (int i = 0; i < RUNS; i++) {
-			start = now_s();
+			start = wl_now_s();
 			if (wl_graph_run(g, 0, 0, NULL) < 0)
 				break;
-			took = now_s() - start;
+			took = wl_now_s() - start;
 			if (i && took > 0 && 2.0 * N * N * N / took > best)
 				best = 2.0 * N * N * N / took;
 		}
