@@ -1,6 +1,7 @@
 /* See scores.h: an array sorted by pair, and one of the scores alone for quantiles. */
 #include "clean/scores.h"
 
+#include "ops/grow.h"
 #include "ops/hash.h"
 #include "ops/json.h"
 
@@ -94,14 +95,7 @@ static int parse_line(char *line, bool first, struct entry *e)
 
 static int push(struct wl_scores *s, const struct entry *e, struct wl_err *err)
 {
-	if (s->n == s->cap) {
-		size_t cap = s->cap ? 2 * s->cap : 1024;
-		struct entry *p = realloc(s->v, cap * sizeof(*p));
-		if (!p)
-			return wl_err_nomem(err, "scores", cap * sizeof(*p));
-		s->v = p;
-		s->cap = cap;
-	}
+	WL_TRY(WL_GROW(s->v, s->n, s->cap, "scores", err));
 	s->v[s->n++] = *e;
 	return 0;
 }

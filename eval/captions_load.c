@@ -1,6 +1,7 @@
 /* Caption files of the forms that are about: see captions.h. */
 #include "eval/captions.h"
 #include "ops/file.h"
+#include "ops/grow.h"
 #include "ops/hash.h"
 #include "ops/json.h"
 
@@ -86,15 +87,7 @@ static bool is_blank_text(const char *s)
 
 static int add_image(struct wl_caption_files *f, const char *name, struct wl_err *err)
 {
-	if (f->n == f->cap) {
-		size_t cap = f->cap ? 2 * f->cap : 256;
-		struct wl_caption_image *p = realloc(f->image, cap * sizeof *p);
-
-		if (!p)
-			return wl_err_nomem(err, "captions", cap * sizeof *p);
-		f->image = p;
-		f->cap = cap;
-	}
+	WL_TRY(WL_GROW(f->image, f->n, f->cap, "captions", err));
 	f->image[f->n] = (struct wl_caption_image){.id = wl_arena_strdup(&f->arena, name, err)};
 	return f->image[f->n++].id ? 0 : -1;
 }

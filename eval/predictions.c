@@ -2,6 +2,7 @@
 #include "eval/predictions.h"
 #include "eval/jsonlines.h"
 #include "eval/metrics/intern.h"
+#include "ops/grow.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,15 +82,7 @@ static int answer_line(json_t *o, size_t line, void *user, struct wl_err *err)
 
 		if (image < 0)
 			return -1;
-		if (r->n == r->cap) {
-			size_t cap = r->cap ? 2 * r->cap : 1024;
-			struct answer *p = realloc(r->answer, cap * sizeof *p);
-
-			if (!p)
-				return wl_err_nomem(err, "answers", cap * sizeof *p);
-			r->answer = p;
-			r->cap = cap;
-		}
+		WL_TRY(WL_GROW(r->answer, r->n, r->cap, "answers", err));
 		r->answer[r->n++] = (struct answer){(uint32_t)text, (uint32_t)image};
 	}
 	return 0;

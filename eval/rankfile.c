@@ -2,6 +2,7 @@
 #include "eval/rankfile.h"
 #include "eval/metrics/intern.h"
 #include "ops/file.h"
+#include "ops/grow.h"
 #include "ops/json.h"
 
 #include <errno.h>
@@ -25,17 +26,8 @@ struct wl_ranked *wl_rankings_add(struct wl_rankings *r, const char *query, stru
 {
 	struct wl_ranked *q;
 
-	if (r->n == r->cap) {
-		size_t cap = r->cap ? 2 * r->cap : 256;
-		struct wl_ranked *v = realloc(r->v, cap * sizeof *v);
-
-		if (!v) {
-			wl_err_nomem(err, "rankings", cap * sizeof *v);
-			return NULL;
-		}
-		r->v = v;
-		r->cap = cap;
-	}
+	if (WL_GROW(r->v, r->n, r->cap, "rankings", err) < 0)
+		return NULL;
 	q = &r->v[r->n];
 	*q = (struct wl_ranked){.query = wl_arena_strdup(&r->arena, query, err)};
 	if (!q->query)

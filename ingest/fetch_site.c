@@ -9,6 +9,7 @@
 #include "ingest/fetch_priv.h"
 
 #include "ops/file.h"
+#include "ops/grow.h"
 #include "ops/hash.h"
 
 #include <stdlib.h>
@@ -217,14 +218,7 @@ static void swap(struct wl_timer *a, struct wl_timer *b)
 static int heap_push(struct wl_sites *s, int64_t at_ms, struct wl_task *t, struct wl_site *site,
 	struct wl_err *err)
 {
-	if (s->n_heap == s->cap_heap) {
-		size_t cap = s->cap_heap ? 2 * s->cap_heap : 256;
-		struct wl_timer *grown = realloc(s->heap, cap * sizeof *grown);
-		if (!grown)
-			return wl_err_nomem(err, "timers", cap * sizeof *grown);
-		s->heap = grown;
-		s->cap_heap = cap;
-	}
+	WL_TRY(WL_GROW(s->heap, s->n_heap, s->cap_heap, "timers", err));
 	size_t i = s->n_heap++;
 	s->heap[i] = (struct wl_timer){at_ms, s->serial++, t, site};
 	for (; i && before(&s->heap[i], &s->heap[(i - 1) / 2]); i = (i - 1) / 2)

@@ -3,6 +3,7 @@
 
 #include "ingest/corpus_priv.h"
 #include "ops/file.h"
+#include "ops/grow.h"
 #include "ops/hash.h"
 #include "ops/log.h"
 
@@ -84,16 +85,9 @@ static int count_pages(struct pass *p, struct wl_err *err)
 		"ORDER BY k",
 		err);
 	while (row >= 0 && (row = wl_db_step(&p->scratch, s, err)) > 0) {
-		if (p->n_spots == p->cap_spots) {
-			size_t cap = p->cap_spots ? 2 * p->cap_spots : 256;
-			struct spot *grown = realloc(p->spots, cap * sizeof *grown);
-			if (!grown) {
-				row = wl_err_nomem(err, "pictures on many pages", cap);
-				break;
-			}
-			p->spots = grown;
-			p->cap_spots = cap;
-		}
+		row = WL_GROW(p->spots, p->n_spots, p->cap_spots, "pictures on many pages", err);
+		if (row < 0)
+			break;
 		p->spots[p->n_spots++] = (struct spot){
 			.key = sqlite3_column_int64(s, 0), .pages = sqlite3_column_int64(s, 1)};
 	}
@@ -121,15 +115,9 @@ static int find_rows(
 		struct spot of = {.key = spot_key(wl_corpus_text(s, 1), wl_corpus_text(s, 2))};
 		if (!bsearch(&of, p->spots, p->n_spots, sizeof of, by_key))
 			continue;
-		if (*n == cap) {
-			cap = cap ? 2 * cap : 256;
-			int64_t *grown = realloc(*ids, cap * sizeof *grown);
-			if (!grown) {
-				row = wl_err_nomem(err, "pairs to leave out", cap * sizeof *grown);
-				break;
-			}
-			*ids = grown;
-		}
+		row = WL_GROW(*ids, *n, cap, "pairs to leave out", err);
+		if (row < 0)
+			break;
 		(*ids)[(*n)++] = sqlite3_column_int64(s, 0);
 	}
 	sqlite3_finalize(s);

@@ -3,6 +3,7 @@
 
 #include "ingest/record.h"
 #include "ops/file.h"
+#include "ops/grow.h"
 #include "ops/hash.h"
 
 #include <dirent.h>
@@ -14,15 +15,9 @@
 
 static int listing_add(struct wl_listing *l, char *path, struct wl_err *err)
 {
-	if (l->n == l->cap) {
-		size_t cap = l->cap ? 2 * l->cap : 256;
-		char **grown = realloc(l->v, cap * sizeof *grown);
-		if (!grown) {
-			free(path);
-			return wl_err_nomem(err, "a listing of files", cap * sizeof *grown);
-		}
-		l->v = grown;
-		l->cap = cap;
+	if (WL_GROW(l->v, l->n, l->cap, "a listing of files", err) < 0) {
+		free(path);
+		return -1;
 	}
 	l->v[l->n++] = path;
 	return 0;

@@ -4,6 +4,7 @@
  */
 #include "ingest/page_priv.h"
 
+#include "ops/grow.h"
 #include "ops/hash.h"
 
 #include <stdint.h>
@@ -47,27 +48,7 @@ struct walker {
 
 /* ---- growing ---- */
 
-static void *grow(void *v, size_t n, size_t *cap, size_t size, struct wl_err *err)
-{
-	if (n < *cap)
-		return v;
-	size_t more = *cap ? 2 * *cap : 64;
-	void *grown = realloc(v, more * size);
-	if (!grown) {
-		wl_err_nomem(err, "a page's lists", more * size);
-		return NULL;
-	}
-	*cap = more;
-	return grown;
-}
-
-#define GROW(v, n, cap, err) \
-	do { \
-		void *grown_ = grow((v), (n), &(cap), sizeof *(v), (err)); \
-		if (!grown_) \
-			return -1; \
-		(v) = grown_; \
-	} while (0)
+#define GROW(v, n, cap, err) WL_TRY(WL_GROW(v, n, cap, "a page's lists", err))
 
 /* ---- elements ---- */
 

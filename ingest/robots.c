@@ -7,6 +7,7 @@
 
 #include "ingest/url.h"
 #include "ops/buf.h"
+#include "ops/grow.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -87,14 +88,7 @@ struct reader {
 static int add_rule(struct reader *rd, struct rules *to, bool allow, const char *s, size_t n,
 	struct wl_err *err)
 {
-	if (to->n == to->cap) {
-		size_t cap = to->cap ? 2 * to->cap : 16;
-		struct rule *v = realloc(to->v, cap * sizeof *v);
-		if (!v)
-			return wl_err_nomem(err, "rules of a robots.txt", cap * sizeof *v);
-		to->v = v;
-		to->cap = cap;
-	}
+	WL_TRY(WL_GROW(to->v, to->n, to->cap, "rules of a robots.txt", err));
 	struct rule *r = &to->v[to->n];
 	*r = (struct rule){.allow = allow, .at = rd->text->len};
 	WL_TRY(add_normal(rd->text, s, n, err));

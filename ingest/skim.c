@@ -1,5 +1,6 @@
 /* See skim.h. */
 #include "ingest/skim.h"
+#include "ops/grow.h"
 
 #include <stdint.h>
 #include <stdio.h>
@@ -143,14 +144,7 @@ static int put_mark(struct skimmer *k, const char *s, size_t n, struct wl_err *e
 {
 	struct wl_skim *sk = k->s;
 	char mark[32];
-	if (sk->n == sk->cap) {
-		size_t cap = sk->cap ? 2 * sk->cap : 256;
-		struct wl_span *grown = realloc(sk->spans, cap * sizeof *grown);
-		if (!grown)
-			return wl_err_nomem(err, "a page's texts", cap * sizeof *grown);
-		sk->spans = grown;
-		sk->cap = cap;
-	}
+	WL_TRY(WL_GROW(sk->spans, sk->n, sk->cap, "a page's texts", err));
 	int len = snprintf(mark, sizeof mark, MARK "%zu" END, sk->n);
 	sk->spans[sk->n++] = (struct wl_span){s, n};
 	return put(k, mark, (size_t)len, err);

@@ -5,6 +5,7 @@
 #include "ingest/tarindex.h"
 
 #include "ops/file.h"
+#include "ops/grow.h"
 
 #include <archive_entry.h>
 #include <errno.h>
@@ -36,14 +37,7 @@ static const char *reason(struct archive *a)
 static int add_member(
 	struct wl_tarindex *x, size_t *cap, const struct wl_tar_member *m, struct wl_err *err)
 {
-	if (x->n == *cap) {
-		size_t grown_cap = *cap ? 2 * *cap : 1024;
-		struct wl_tar_member *grown = realloc(x->v, grown_cap * sizeof *grown);
-		if (!grown)
-			return wl_err_nomem(err, "the index of a tar", grown_cap * sizeof *grown);
-		x->v = grown;
-		*cap = grown_cap;
-	}
+	WL_TRY(WL_GROW(x->v, x->n, *cap, "the index of a tar", err));
 	x->v[x->n] = *m;
 	x->v[x->n].name = wl_arena_strdup(&x->names, m->name, err);
 	if (!x->v[x->n].name)

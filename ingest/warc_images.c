@@ -13,6 +13,7 @@
 #include "ingest/url.h"
 #include "ingest/warc.h"
 #include "ops/file.h"
+#include "ops/grow.h"
 #include "ops/hash.h"
 
 #include <ctype.h>
@@ -140,16 +141,8 @@ static int spill(struct wl_warc_images *x, struct entry *e, const char *spelled,
 
 static struct entry *new_entry(struct wl_warc_images *x, struct wl_err *err)
 {
-	if (x->n == x->cap) {
-		size_t cap = x->cap ? 2 * x->cap : 256;
-		struct entry *grown = realloc(x->v, cap * sizeof *grown);
-		if (!grown) {
-			wl_err_nomem(err, "the list of pictures", cap * sizeof *grown);
-			return NULL;
-		}
-		x->v = grown;
-		x->cap = cap;
-	}
+	if (WL_GROW(x->v, x->n, x->cap, "the list of pictures", err) < 0)
+		return NULL;
 	return &x->v[x->n++];
 }
 

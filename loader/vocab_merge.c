@@ -10,6 +10,7 @@
 #include "loader/vocab_priv.h"
 
 #include "clean/utf8.h"
+#include "ops/grow.h"
 #include "ops/hash.h"
 
 #include <stdio.h>
@@ -64,14 +65,7 @@ static int heap_push(struct merger *m, struct entry e, struct wl_err *err)
 {
 	size_t i = m->n_heap;
 
-	if (m->n_heap == m->cap_heap) {
-		size_t cap = m->cap_heap ? 2 * m->cap_heap : 1024;
-		struct entry *p = realloc(m->heap, cap * sizeof(*p));
-		if (!p)
-			return wl_err_nomem(err, "pairs of word pieces", cap * sizeof(*p));
-		m->heap = p;
-		m->cap_heap = cap;
-	}
+	WL_TRY(WL_GROW(m->heap, m->n_heap, m->cap_heap, "pairs of word pieces", err));
 	m->n_heap++;
 	for (; i > 0 && above(&e, &m->heap[(i - 1) / 2]); i = (i - 1) / 2)
 		m->heap[i] = m->heap[(i - 1) / 2];
@@ -195,14 +189,7 @@ static int push_fresh(struct merger *m, struct wl_err *err)
 
 static int new_symbol(struct merger *m, const char *text, uint32_t *sym, struct wl_err *err)
 {
-	if (m->n_syms == m->cap_syms) {
-		size_t cap = m->cap_syms ? 2 * m->cap_syms : 1024;
-		char **p = realloc(m->text, cap * sizeof(*p));
-		if (!p)
-			return wl_err_nomem(err, "word pieces", cap * sizeof(*p));
-		m->text = p;
-		m->cap_syms = cap;
-	}
+	WL_TRY(WL_GROW(m->text, m->n_syms, m->cap_syms, "word pieces", err));
 	m->text[m->n_syms] = wl_arena_strdup(&m->arena, text, err);
 	if (!m->text[m->n_syms])
 		return -1;

@@ -6,6 +6,7 @@
  */
 #include "clean/utf8.h"
 #include "eval/metrics/meteor.h"
+#include "ops/grow.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -21,15 +22,7 @@ struct line {
 
 static int put(struct line *l, uint32_t c, struct wl_err *err)
 {
-	if (l->n == l->cap) {
-		size_t cap = l->cap ? 2 * l->cap : 256;
-		uint32_t *p = realloc(l->c, cap * sizeof *p);
-
-		if (!p)
-			return wl_err_nomem(err, "a caption being normalised", cap * sizeof *p);
-		l->c = p;
-		l->cap = cap;
-	}
+	WL_TRY(WL_GROW(l->c, l->n, l->cap, "a caption being normalised", err));
 	l->c[l->n++] = c;
 	return 0;
 }

@@ -7,6 +7,7 @@
  * byte of pickle, and memo indices are bounded by the number of opcodes.
  */
 #include "train/checkpoint/pickle_machine.h"
+#include "ops/grow.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,15 +60,7 @@ int wl_pk_push(struct wl_pk_machine *m, struct wl_pk_value *v)
 {
 	if (!v)
 		return -1;
-	if (m->depth == m->stack_cap) {
-		size_t cap = m->stack_cap ? 2 * m->stack_cap : 256;
-		struct wl_pk_value **grown = realloc(m->stack, cap * sizeof *grown);
-
-		if (!grown)
-			return wl_err_nomem(m->err, "a pickle's stack", cap * sizeof *grown);
-		m->stack = grown;
-		m->stack_cap = cap;
-	}
+	WL_TRY(WL_GROW(m->stack, m->depth, m->stack_cap, "a pickle's stack", m->err));
 	m->stack[m->depth++] = v;
 	return 0;
 }

@@ -8,6 +8,7 @@
 #include "train/checkpoint/mapped.h"
 #include "train/checkpoint/pickle.h"
 #include "train/checkpoint/zip.h"
+#include "ops/grow.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,15 +72,7 @@ static int add_tensor(struct wl_pth *p, const char *name, const struct wl_pk_val
 			"%s: the storage \"%.60s\" of tensor \"%.200s\" has %zu bytes, fewer than "
 			"its %lld elements need; the file was cut short, so fetch it again",
 			p->path, key.key, name, s->size, (long long)v->storage->numel);
-	if (p->list.count == p->list_cap) {
-		size_t cap = p->list_cap ? 2 * p->list_cap : 512;
-		struct wl_saved_tensor *grown = realloc(p->list.items, cap * sizeof *grown);
-
-		if (!grown)
-			return wl_err_nomem(err, "the list of tensors", cap * sizeof *grown);
-		p->list.items = grown;
-		p->list_cap = cap;
-	}
+	WL_TRY(WL_GROW(p->list.items, p->list.count, p->list_cap, "the list of tensors", err));
 	t = &p->list.items[p->list.count];
 	*t = *v->tensor;
 	t->data = t->count ? s->data + skip * bytes : NULL;
@@ -218,15 +211,7 @@ static int collect_sizes(struct key_sizes *k, struct wl_pk_value *v, int depth,
 	struct wl_err *err)
 {
 	if (v->storage) {
-		if (k->n == k->cap) {
-			size_t cap = k->cap ? 2 * k->cap : 512;
-			struct key_size *grown = realloc(k->v, cap * sizeof *grown);
-
-			if (!grown)
-				return wl_err_nomem(err, "the list of storages", cap);
-			k->v = grown;
-			k->cap = cap;
-		}
+		WL_TRY(WL_GROW(k->v, k->n, k->cap, "the list of storages", err));
 		k->v[k->n++] = (struct key_size){
 			v->storage->key, wl_saved_dtype_bytes(v->storage->dtype)};
 	}

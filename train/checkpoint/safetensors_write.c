@@ -3,6 +3,7 @@
 #include "train/checkpoint/safetensors.h"
 
 #include "ops/file.h"
+#include "ops/grow.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -68,15 +69,7 @@ int wl_safetensors_declare(struct wl_safetensors_writer *w, const char *name,
 		memcpy(t.shape, shape, (size_t)rank * sizeof *shape);
 	if (wl_saved_set_dense(&t) < 0)
 		WL_BUG("tensor \"%s\" has an impossible shape", name);
-	if (w->n == w->cap) {
-		size_t cap = w->cap ? 2 * w->cap : 64;
-		struct slot *grown = realloc(w->slots, cap * sizeof *grown);
-
-		if (!grown)
-			return wl_err_nomem(err, "the list of tensors", cap * sizeof *grown);
-		w->slots = grown;
-		w->cap = cap;
-	}
+	WL_TRY(WL_GROW(w->slots, w->n, w->cap, "the list of tensors", err));
 	s = &w->slots[w->n];
 	*s = (struct slot){.dtype = dtype, .rank = rank};
 	memcpy(s->shape, t.shape, sizeof s->shape);

@@ -1,0 +1,22 @@
+/*
+ * Arrays that grow one element at a time:
+ *
+ *	WL_TRY(WL_GROW(l->v, l->n, l->cap, "a list of files", err));
+ *	l->v[l->n++] = path;
+ */
+#ifndef WL_OPS_GROW_H
+#define WL_OPS_GROW_H
+
+#include "ops/err.h"
+
+/* Room in v, which has `cap` elements of memory, for one more than its n; doubled when it is full.
+ * v and cap: a pointer (from malloc, or NULL) and a size_t that are changed; what: for the message
+ * when there is no memory, on which both are as they were.  0 or -1. */
+#define WL_GROW(v, n, cap, what, err)                                                              \
+	((n) < (cap) ? 0 : wl_grow(&(v), &(cap), sizeof *(v), (what), (err)))
+
+/* Twice `cap` elements of `size` bytes each, for WL_GROW.  array: where the pointer is. */
+WL_MUST_CHECK int wl_grow(
+	void *array, size_t *cap, size_t size, const char *what, struct wl_err *err);
+
+#endif
