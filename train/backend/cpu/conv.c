@@ -362,42 +362,15 @@ void wl_cpu_conv_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run 
 	const float *x = cpu_f32(op->in[0]), *w = cpu_f32(op->in[1]), *gy = cpu_f32(op->in[2]);
 	float *gx = cpu_f32(op->out[0]), *gw = cpu_f32(op->out[1]), *gb = cpu_f32(op->out[2]);
 	v.operands = cpu_operands(c, op);
-	if (gw && is_product(&v)) {
-		struct gemm g = {.operands = v.operands,
-			.m = v.o,
-			.n = v.i,
-			.k = v.rows,
-			.a = gy,
-			.a_row = 1,
-			.a_col = v.o,
-			.b = x,
-			.b_row = v.i,
-			.b_col = 1,
-			.c = gw,
-			.ldc = v.i,
-			.add = true};
-		wl_gemm(c, &g, run->scratch);
-	} else if (gw) {
+	if (gw && is_product(&v))
+		wl_gemm_weights_bwd(c, v.operands, v.rows, v.i, v.o, x, gy, gw, run->scratch);
+	else if (gw)
 		weights_bwd(c, &v, x, gy, gw, run->scratch);
-	}
-	if (gx && is_product(&v)) {
-		struct gemm g = {.operands = v.operands,
-			.m = v.rows,
-			.n = v.i,
-			.k = v.o,
-			.a = gy,
-			.a_row = v.o,
-			.a_col = 1,
-			.b = w,
-			.b_row = v.i,
-			.b_col = 1,
-			.c = gx,
-			.ldc = v.i,
-			.add = cpu_acc(op, 0)};
-		wl_gemm(c, &g, run->scratch);
-	} else if (gx) {
+	if (gx && is_product(&v))
+		wl_gemm_data_bwd(c, v.operands, v.rows, v.i, v.o, w, gy, gx, cpu_acc(op, 0),
+			run->scratch);
+	else if (gx)
 		data_bwd(c, &v, w, gy, gx, cpu_acc(op, 0), run->scratch);
-	}
 	if (gb)
 		wl_cpu_colsum(c, gy, v.rows, v.o, gb, run->scratch);
 }

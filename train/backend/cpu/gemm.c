@@ -417,3 +417,41 @@ void wl_gemm(struct cpu *c, const struct gemm *g, void *scratch)
 				true, c->pack[t]);
 	}
 }
+
+void wl_gemm_weights_bwd(struct cpu *c, enum wl_dtype operands, int64_t rows, int64_t i, int64_t o,
+	const float *x, const float *gy, float *gw, void *scratch)
+{
+	struct gemm g = {.operands = operands,
+		.m = o,
+		.n = i,
+		.k = rows,
+		.a = gy,
+		.a_row = 1,
+		.a_col = o,
+		.b = x,
+		.b_row = i,
+		.b_col = 1,
+		.c = gw,
+		.ldc = i,
+		.add = true};
+	wl_gemm(c, &g, scratch);
+}
+
+void wl_gemm_data_bwd(struct cpu *c, enum wl_dtype operands, int64_t rows, int64_t i, int64_t o,
+	const float *w, const float *gy, float *gx, bool acc, void *scratch)
+{
+	struct gemm g = {.operands = operands,
+		.m = rows,
+		.n = i,
+		.k = o,
+		.a = gy,
+		.a_row = o,
+		.a_col = 1,
+		.b = w,
+		.b_row = i,
+		.b_col = 1,
+		.c = gx,
+		.ldc = i,
+		.add = acc};
+	wl_gemm(c, &g, scratch);
+}

@@ -59,38 +59,11 @@ void wl_cpu_linear_bwd(struct cpu *c, const struct wl_op *op, const struct wl_ru
 			c, op->attr.act, cpu_f32(op->in[2]), cpu_f32(op->in[3]), gz, own, rows * o);
 		gz = own;
 	}
-	if (gw) {
-		struct gemm g = {.operands = cpu_operands(c, op),
-			.m = o,
-			.n = i,
-			.k = rows,
-			.a = gz,
-			.a_row = 1,
-			.a_col = o,
-			.b = x,
-			.b_row = i,
-			.b_col = 1,
-			.c = gw,
-			.ldc = i,
-			.add = true};
-		wl_gemm(c, &g, scratch);
-	}
+	if (gw)
+		wl_gemm_weights_bwd(c, cpu_operands(c, op), rows, i, o, x, gz, gw, scratch);
 	if (gb)
 		wl_cpu_colsum(c, gz, rows, o, gb, scratch);
-	if (gx) {
-		struct gemm g = {.operands = cpu_operands(c, op),
-			.m = rows,
-			.n = i,
-			.k = o,
-			.a = gz,
-			.a_row = o,
-			.a_col = 1,
-			.b = w,
-			.b_row = i,
-			.b_col = 1,
-			.c = gx,
-			.ldc = i,
-			.add = cpu_acc(op, 0)};
-		wl_gemm(c, &g, scratch);
-	}
+	if (gx)
+		wl_gemm_data_bwd(c, cpu_operands(c, op), rows, i, o, w, gz, gx, cpu_acc(op, 0),
+			scratch);
 }
