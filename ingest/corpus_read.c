@@ -19,8 +19,7 @@ struct wl_pair_cursor {
 	sqlite3_stmt *walk, *find;
 };
 
-/* A lane that no origin fell into has no catalog: it holds no pairs, which is no error. */
-static int open_catalog(struct wl_corpus *c, int partition, struct wl_db *db, struct wl_err *err)
+int wl_catalog_open(struct wl_corpus *c, int partition, struct wl_db *db, struct wl_err *err)
 {
 	char *path = wl_corpus_part_file(c, partition, "catalog.db", err);
 	int ret = 0;
@@ -49,7 +48,7 @@ struct wl_pair_cursor *wl_pairs_open(struct wl_corpus *c, int partition, struct 
 		return NULL;
 	}
 	cur->partition = partition;
-	if (open_catalog(c, partition, &cur->db, err) < 0)
+	if (wl_catalog_open(c, partition, &cur->db, err) < 0)
 		goto fail;
 	if (cur->db.h &&
 		(wl_db_prepare(&cur->db, &cur->walk, PAIR_COLUMNS "ORDER BY id", err) < 0 ||
@@ -239,7 +238,7 @@ static int count_lane(
 	struct wl_db db;
 	int64_t pairs, quarantined, segments, bytes, has_pending, pending = 0, left_out = 0;
 	int ret = -1;
-	WL_TRY(open_catalog(c, partition, &db, err));
+	WL_TRY(wl_catalog_open(c, partition, &db, err));
 	if (!db.h)
 		return 0;
 	WL_TRY_OUT(wl_db_int(&db, 0, &pairs, err, "SELECT count(*) FROM pair"));

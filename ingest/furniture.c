@@ -38,17 +38,6 @@ static int64_t spot_key(const char *page_url, const char *image_url)
 	return (int64_t)wl_hash64(image_url, strlen(image_url), h);
 }
 
-static int open_part(struct wl_corpus *c, int partition, struct wl_db *db, struct wl_err *err)
-{
-	char *path = wl_corpus_part_file(c, partition, "catalog.db", err);
-	*db = (struct wl_db){0};
-	int ret = path ? 0 : -1;
-	if (path && wl_exists(path))
-		ret = wl_db_open(db, path, WL_DB_READ, err);
-	free(path);
-	return ret;
-}
-
 static int add_rows(struct pass *p, struct wl_db *db, struct wl_err *err)
 {
 	static const char sql[] =
@@ -73,7 +62,7 @@ static int count_pages(struct pass *p, struct wl_err *err)
 	WL_TRY(wl_db_begin(&p->scratch, err));
 	for (int i = 0; i < wl_corpus_partitions(p->c); i++) {
 		struct wl_db db;
-		WL_TRY(open_part(p->c, i, &db, err));
+		WL_TRY(wl_catalog_open(p->c, i, &db, err));
 		int ret = db.h ? add_rows(p, &db, err) : 0;
 		wl_db_close(&db);
 		WL_TRY(ret);
@@ -150,7 +139,7 @@ static int leave_out(struct pass *p, int partition, struct wl_err *err)
 	int64_t *ids = NULL;
 	size_t n = 0;
 	struct wl_db db;
-	WL_TRY(open_part(p->c, partition, &db, err));
+	WL_TRY(wl_catalog_open(p->c, partition, &db, err));
 	int ret = db.h ? find_rows(p, &db, &ids, &n, err) : 0;
 	wl_db_close(&db);
 	if (ret == 0 && n)
@@ -166,7 +155,7 @@ static int waits(struct wl_corpus *c, struct wl_err *err)
 	int64_t any = 0;
 	for (int i = 0; i < wl_corpus_partitions(c) && !any; i++) {
 		struct wl_db db;
-		WL_TRY(open_part(c, i, &db, err));
+		WL_TRY(wl_catalog_open(c, i, &db, err));
 		int ret = db.h ? wl_db_int(&db, 0, &any, err,
 					 "SELECT 1 FROM pending WHERE failed = 0 AND " HAS_LIMIT
 					 " LIMIT 1")

@@ -64,18 +64,11 @@ static int tally(struct wl_corpus *c, const char *sql, struct tally_rows *out, s
 {
 	int ret = 0;
 	for (int p = 0; p < wl_corpus_partitions(c) && ret == 0; p++) {
-		char *path = wl_corpus_part_file(c, p, "catalog.db", err);
 		struct wl_db db;
-		if (!path)
-			return -1;
-		if (wl_exists(path)) {
-			ret = wl_db_open(&db, path, WL_DB_READ, err);
-			if (ret == 0) {
-				ret = tally_lane(&db, sql, out, err);
-				wl_db_close(&db);
-			}
-		}
-		free(path);
+		ret = wl_catalog_open(c, p, &db, err);
+		if (ret == 0 && db.h)
+			ret = tally_lane(&db, sql, out, err);
+		wl_db_close(&db);
 	}
 	if (ret == 0 && out->n)
 		qsort(out->v, out->n, sizeof *out->v, by_count);

@@ -365,18 +365,11 @@ int report_sample_refused(struct wl_corpus *c, struct wl_html *h, struct wl_err 
 	WL_TRY(wl_html_heading(h, 2, "Some of what was refused", err));
 	WL_TRY(wl_html_raw(h, "<div class=\"k\">\n", err));
 	for (int p = 0; p < wl_corpus_partitions(c) && ret == 0 && room; p++) {
-		char *path = wl_corpus_part_file(c, p, "catalog.db", err);
 		struct wl_db db;
-		if (!path)
-			return -1;
-		if (wl_exists(path)) {
-			ret = wl_db_open(&db, path, WL_DB_READ, err);
-			if (ret == 0) {
-				ret = refused_lane(&db, &room, h, err);
-				wl_db_close(&db);
-			}
-		}
-		free(path);
+		ret = wl_catalog_open(c, p, &db, err);
+		if (ret == 0 && db.h)
+			ret = refused_lane(&db, &room, h, err);
+		wl_db_close(&db);
 	}
 	return ret < 0 ? -1 : wl_html_raw(h, "</div>\n", err);
 }
