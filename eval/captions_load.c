@@ -1,5 +1,6 @@
 /* Caption files of the forms that are about: see captions.h. */
 #include "eval/captions.h"
+#include "eval/trouble.h"
 #include "ops/file.h"
 #include "ops/grow.h"
 #include "ops/hash.h"
@@ -26,13 +27,6 @@ uint64_t wl_aic_image_hash(const char *name)
 	return r;
 }
 
-/* One kind of trouble: how often, and where first. */
-struct trouble {
-	const char *what;
-	int64_t n;
-	char first[3][72];
-};
-
 enum { NO_HYP, UNKNOWN, TWICE, EMPTY_HYP, EMPTY_REF, KINDS };
 
 struct reader {
@@ -40,17 +34,8 @@ struct reader {
 	const char *path;
 	enum wl_caption_level level;
 	bool is_refs, allow_empty;
-	struct trouble trouble[KINDS];
+	struct wl_trouble trouble[KINDS];
 };
-
-static void note(struct reader *r, int kind, const char *id)
-{
-	struct trouble *t = &r->trouble[kind];
-
-	if (t->n < 3)
-		snprintf(t->first[t->n], sizeof *t->first, "%.64s", *id ? id : "(an empty name)");
-	t->n++;
-}
 
 /* image_id or image: a string, or a number in decimal. */
 static int read_id(
@@ -100,7 +85,7 @@ static int add_ref(struct reader *r, const char *id, const char *text, struct wl
 	int64_t k;
 
 	if (is_blank_text(text) && !r->allow_empty) {
-		note(r, EMPTY_REF, id);
+		wl_trouble_note(&r->trouble[EMPTY_REF], id);
 		return 0;
 	}
 	snprintf(name, sizeof name, "%s", id);
@@ -132,7 +117,7 @@ static int add_hyp(struct reader *r, const char *id, const char *text, struct wl
 	int64_t k;
 
 	if (!*id || (is_blank_text(text) && !r->allow_empty))
-		note(r, *id ? EMPTY_HYP : UNKNOWN, id);
+		wl_trouble_note(&r->trouble[*id ? EMPTY_HYP : UNKNOWN], id);
 	if (!*id)
 		return 0;
 	snprintf(name, sizeof name, "%s", id);
@@ -141,11 +126,11 @@ static int add_hyp(struct reader *r, const char *id, const char *text, struct wl
 	if (k < 0)
 		return -1;
 	if (k >= (int64_t)f->n) { /* new numbers are past the images: not in the references */
-		note(r, k == known ? UNKNOWN : TWICE, id);
+		wl_trouble_note(&r->trouble[k == known ? UNKNOWN : TWICE], id);
 		return 0;
 	}
 	if (f->image[k].hyp) {
-		note(r, TWICE, id);
+		wl_trouble_note(&r->trouble[TWICE], id);
 		return 0;
 	}
 	f->image[k].id = wl_arena_strdup(&f->arena, id, err);
@@ -271,20 +256,12 @@ static int read_bytes(
 /* One sentence with all the kinds of trouble, how many of each, and the first of them. */
 static int complain(const struct reader *r, const char *refs, const char *hyps, struct wl_err *err)
 {
-	char text[900] = "";
-	size_t n = 0;
+	char text[900];
 
-	for (int k = 0; k < KINDS; k++) {
-		const struct trouble *t = &r->trouble[k];
-
-		if (!t->n || n >= sizeof text - 1)
-			continue;
-		n += (size_t)snprintf(text + n, sizeof text - n, "%s%lld %s (%s%s%s%s%s%s)",
-			n ? "; " : "", (long long)t->n, t->what, t->first[0], t->n > 1 ? ", " : "",
-			t->first[1], t->n > 2 ? ", " : "", t->first[2], t->n > 3 ? ", ..." : "");
-	}
-	return n ? wl_err_set(err, WL_EDATA, "%s cannot be scored against %s: %s", hyps, refs, text)
-		 : 0;
+	return wl_trouble_text(r->trouble, KINDS, text, sizeof text)
+		       ? wl_err_set(err, WL_EDATA, "%s cannot be scored against %s: %s", hyps, refs,
+				 text)
+		       : 0;
 }
 
 static int parse(struct reader *r, const char *refs, struct wl_buf *ref_bytes, const char *hyps,
@@ -301,7 +278,7 @@ static int parse(struct reader *r, const char *refs, struct wl_buf *ref_bytes, c
 	WL_TRY(read_bytes(r, hyps, hyp_bytes, false, err));
 	for (size_t i = 0; i < f->n; i++)
 		if (!f->image[i].hyp)
-			note(r, NO_HYP, f->image[i].id);
+			wl_trouble_note(&r->trouble[NO_HYP], f->image[i].id);
 	return complain(r, refs, hyps, err);
 }
 

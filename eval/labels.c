@@ -1,6 +1,7 @@
 /* See labels.h. */
 #include "eval/labels.h"
 #include "eval/jsonlines.h"
+#include "eval/trouble.h"
 #include "ops/file.h"
 
 #include <stdbool.h>
@@ -59,11 +60,6 @@ struct id_place {
 	int64_t id, place;
 };
 
-struct trouble {
-	int64_t n;
-	char first[3][64];
-};
-
 enum { UNKNOWN_IMAGE, UNKNOWN_LABEL, TWICE, KINDS };
 
 struct truth {
@@ -73,15 +69,8 @@ struct truth {
 	int64_t n_images;
 	bool *seen;
 	int64_t *image, *label, n, cap;
-	struct trouble trouble[KINDS];
+	struct wl_trouble trouble[KINDS];
 };
-
-static void note(struct trouble *t, const char *name)
-{
-	if (t->n < 3)
-		snprintf(t->first[t->n], sizeof *t->first, "%.60s", name);
-	t->n++;
-}
 
 static int by_id(const void *a, const void *b)
 {
@@ -128,7 +117,7 @@ static int add_label(
 			err, WL_EDATA, "%s, line %zu: a label is not a string", t->path, line);
 	label = find_label(t->labels, json_string_value(v));
 	if (label < 0) {
-		note(&t->trouble[UNKNOWN_LABEL], json_string_value(v));
+		wl_trouble_note(&t->trouble[UNKNOWN_LABEL], json_string_value(v));
 		return 0;
 	}
 	return add_pair(t, image, label, err);
@@ -152,7 +141,7 @@ static int truth_line(json_t *o, size_t line, void *user, struct wl_err *err)
 	found = t->n_images ? bsearch(&want, t->place, (size_t)t->n_images, sizeof *t->place, by_id)
 			    : NULL;
 	if (!found || t->seen[found->place]) {
-		note(&t->trouble[found ? TWICE : UNKNOWN_IMAGE], name);
+		wl_trouble_note(&t->trouble[found ? TWICE : UNKNOWN_IMAGE], name);
 		return 0;
 	}
 	t->seen[found->place] = true;
@@ -165,21 +154,9 @@ static int truth_line(json_t *o, size_t line, void *user, struct wl_err *err)
 
 static int complain(const struct truth *t, struct wl_err *err)
 {
-	static const char *const what[KINDS] = {"images are not among the embeddings",
-		"labels are not in the list", "images come twice"};
-	char text[800] = "";
-	size_t n = 0;
+	char text[800];
 
-	for (int k = 0; k < KINDS; k++) {
-		const struct trouble *x = &t->trouble[k];
-
-		if (x->n)
-			n += (size_t)snprintf(text + n, sizeof text - n, "%s%lld %s (%s%s%s%s%s)",
-				n ? "; " : "", (long long)x->n, what[k], x->first[0],
-				x->n > 1 ? ", " : "", x->first[1], x->n > 2 ? ", " : "",
-				x->first[2]);
-	}
-	if (n)
+	if (wl_trouble_text(t->trouble, KINDS, text, sizeof text))
 		return wl_err_set(err, WL_EDATA, "%s: %s", t->path, text);
 	return t->n ? 0 : wl_err_set(err, WL_EDATA, "%s gives no image a label", t->path);
 }
@@ -188,7 +165,11 @@ int wl_labels_truth(const struct wl_labels *l, const char *path, const int64_t *
 	int64_t n_images, int64_t **pair_image, int64_t **pair_label, int64_t *n_pairs,
 	struct wl_err *err)
 {
-	struct truth t = {.labels = l, .path = path, .n_images = n_images};
+	struct truth t = {.labels = l,
+		.path = path,
+		.n_images = n_images,
+		.trouble = {{.what = "images are not among the embeddings"},
+			{.what = "labels are not in the list"}, {.what = "images come twice"}}};
 	int ret = -1;
 
 	t.place = calloc((size_t)n_images + 1, sizeof *t.place);

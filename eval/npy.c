@@ -230,74 +230,68 @@ static int map(const char *path, void **bytes, size_t *n, struct wl_err *err)
 	return 0;
 }
 
+/* What a file's tensor has to be, and its values as the caller wants them. */
+static int matrix_of(const struct wl_saved_tensor *t, const char *path, void *out, struct wl_err *err)
+{
+	char shape[160];
+
+	if (t->rank != 2)
+		return wl_err_set(err, WL_EDATA,
+			"%s has the shape %s where a matrix [rows, dimensions] is expected", path,
+			wl_saved_shape_text(t->rank, t->shape, shape, sizeof shape));
+	return out ? wl_saved_to_f32(t, out, err) : 0;
+}
+
+static int integers_of(
+	const struct wl_saved_tensor *t, const char *path, void *out, struct wl_err *err)
+{
+	if (t->rank < 1 || t->rank > 2 || t->dtype < WL_SAVED_I64 || t->dtype > WL_SAVED_U8)
+		return wl_err_set(err, WL_EDATA,
+			"%s must hold integers in one or two dimensions", path);
+	return out ? wl_saved_to_i64(t, out, err) : 0;
+}
+
+/* values: checks with out NULL, then converts to elements of `size` bytes. */
+static void *load(const char *path, size_t size,
+	int (*values)(const struct wl_saved_tensor *, const char *, void *, struct wl_err *),
+	int64_t *rows, int64_t *cols, struct wl_err *err)
+{
+	struct wl_saved_tensor t;
+	void *bytes, *out = NULL;
+	size_t n;
+
+	if (map(path, &bytes, &n, err) < 0)
+		return NULL;
+	if (wl_npy_parse(bytes, n, path, &t, err) < 0 || values(&t, path, NULL, err) < 0)
+		goto out;
+	out = malloc((size_t)t.count * size + 1);
+	if (!out) {
+		wl_err_nomem(err, path, (size_t)t.count * size);
+		goto out;
+	}
+	if (values(&t, path, out, err) < 0) {
+		free(out);
+		out = NULL;
+		goto out;
+	}
+	*rows = t.shape[0];
+	*cols = t.rank == 2 ? t.shape[1] : 1;
+out:
+	if (bytes)
+		munmap(bytes, n);
+	return out;
+}
+
 int wl_npy_load_matrix(
 	const char *path, float **out, int64_t *rows, int64_t *cols, struct wl_err *err)
 {
-	struct wl_saved_tensor t;
-	void *bytes;
-	size_t n;
-	int ret = -1;
-
-	*out = NULL;
-	WL_TRY(map(path, &bytes, &n, err));
-	WL_TRY_OUT(wl_npy_parse(bytes, n, path, &t, err));
-	if (t.rank != 2) {
-		char shape[160];
-
-		wl_err_set(err, WL_EDATA,
-			"%s has the shape %s where a matrix [rows, dimensions] is expected", path,
-			wl_saved_shape_text(t.rank, t.shape, shape, sizeof shape));
-		goto out;
-	}
-	*out = malloc((size_t)t.count * sizeof **out + 1);
-	if (!*out) {
-		wl_err_nomem(err, path, (size_t)t.count * sizeof **out);
-		goto out;
-	}
-	WL_TRY_OUT(wl_saved_to_f32(&t, *out, err));
-	*rows = t.shape[0];
-	*cols = t.shape[1];
-	ret = 0;
-out:
-	if (ret) {
-		free(*out);
-		*out = NULL;
-	}
-	if (bytes)
-		munmap(bytes, n);
-	return ret;
+	*out = load(path, sizeof **out, matrix_of, rows, cols, err);
+	return *out ? 0 : -1;
 }
 
 int wl_npy_load_integers(
 	const char *path, int64_t **out, int64_t *rows, int64_t *cols, struct wl_err *err)
 {
-	struct wl_saved_tensor t;
-	void *bytes;
-	size_t n;
-	int ret = -1;
-
-	*out = NULL;
-	WL_TRY(map(path, &bytes, &n, err));
-	WL_TRY_OUT(wl_npy_parse(bytes, n, path, &t, err));
-	if (t.rank < 1 || t.rank > 2 || t.dtype < WL_SAVED_I64 || t.dtype > WL_SAVED_U8) {
-		wl_err_set(err, WL_EDATA, "%s must hold integers in one or two dimensions", path);
-		goto out;
-	}
-	*out = malloc((size_t)t.count * sizeof **out + 1);
-	if (!*out) {
-		wl_err_nomem(err, path, (size_t)t.count * sizeof **out);
-		goto out;
-	}
-	WL_TRY_OUT(wl_saved_to_i64(&t, *out, err));
-	*rows = t.shape[0];
-	*cols = t.rank == 2 ? t.shape[1] : 1;
-	ret = 0;
-out:
-	if (ret) {
-		free(*out);
-		*out = NULL;
-	}
-	if (bytes)
-		munmap(bytes, n);
-	return ret;
+	*out = load(path, sizeof **out, integers_of, rows, cols, err);
+	return *out ? 0 : -1;
 }

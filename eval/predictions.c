@@ -2,6 +2,7 @@
 #include "eval/predictions.h"
 #include "eval/jsonlines.h"
 #include "eval/metrics/intern.h"
+#include "eval/trouble.h"
 #include "ops/grow.h"
 
 #include <stdio.h>
@@ -9,11 +10,6 @@
 #include <string.h>
 
 enum { TOP = 10, KINDS = 4 };
-
-struct trouble {
-	int64_t n;
-	char first[3][48];
-};
 
 enum { UNKNOWN, TWICE, SHORT, MISSING };
 
@@ -29,15 +25,8 @@ struct reader {
 	bool i2t, known; /* direction of the predictions */
 	uint8_t *seen;	 /* [queries] */
 	int64_t hit[3], queries;
-	struct trouble trouble[KINDS];
+	struct wl_trouble trouble[KINDS];
 };
-
-static void note(struct trouble *t, const char *id)
-{
-	if (t->n < 3)
-		snprintf(t->first[t->n], sizeof *t->first, "%.40s", id);
-	t->n++;
-}
 
 /* An id: a number or a string. */
 static int id_text(
@@ -173,7 +162,7 @@ static int prediction_line(json_t *o, size_t line, void *user, struct wl_err *er
 	if (query < 0)
 		return -1;
 	if (query >= r->queries || r->seen[query]) {
-		note(&r->trouble[query >= r->queries ? UNKNOWN : TWICE], id);
+		wl_trouble_note(&r->trouble[query >= r->queries ? UNKNOWN : TWICE], id);
 		return 0;
 	}
 	r->seen[query] = 1;
@@ -182,7 +171,7 @@ static int prediction_line(json_t *o, size_t line, void *user, struct wl_err *er
 	if (rank < -1)
 		return -1;
 	if (rank < 0)
-		note(&r->trouble[SHORT], id);
+		wl_trouble_note(&r->trouble[SHORT], id);
 	r->hit[0] += rank == 1;
 	r->hit[1] += rank >= 1 && rank <= 5;
 	r->hit[2] += rank >= 1;
@@ -192,28 +181,15 @@ static int prediction_line(json_t *o, size_t line, void *user, struct wl_err *er
 static int complain(
 	struct reader *r, const char *answers, const char *predictions, struct wl_err *err)
 {
-	static const char *const what[KINDS] = {"predictions are of unknown queries",
-		"queries are predicted twice",
-		"lists are shorter than 10 or name a candidate twice",
-		"queries have no prediction"};
-	char text[800] = "";
-	size_t n = 0;
+	char text[800];
 
 	for (int64_t q = 0; q < r->queries; q++)
 		if (!r->seen[q])
-			note(&r->trouble[MISSING], (r->i2t ? &r->images : &r->texts)->name[q]);
-	for (int k = 0; k < KINDS; k++) {
-		const struct trouble *t = &r->trouble[k];
-
-		if (t->n)
-			n += (size_t)snprintf(text + n, sizeof text - n, "%s%lld %s (%s%s%s%s%s)",
-				n ? "; " : "", (long long)t->n, what[k], t->first[0],
-				t->n > 1 ? ", " : "", t->first[1], t->n > 2 ? ", " : "",
-				t->first[2]);
-	}
-	return n ? wl_err_set(
-			   err, WL_EDATA, "%s does not answer %s: %s", predictions, answers, text)
-		 : 0;
+			wl_trouble_note(&r->trouble[MISSING], (r->i2t ? &r->images : &r->texts)->name[q]);
+	return wl_trouble_text(r->trouble, KINDS, text, sizeof text)
+		       ? wl_err_set(err, WL_EDATA, "%s does not answer %s: %s", predictions,
+				 answers, text)
+		       : 0;
 }
 
 static int measure(struct reader *r, const char *answers, const char *predictions,
@@ -240,7 +216,11 @@ static int measure(struct reader *r, const char *answers, const char *prediction
 int wl_predictions_measure(
 	const char *answers, const char *predictions, struct wl_predicted *out, struct wl_err *err)
 {
-	struct reader r = {0};
+	struct reader r = {
+		.trouble = {{.what = "predictions are of unknown queries"},
+			{.what = "queries are predicted twice"},
+			{.what = "lists are shorter than 10 or name a candidate twice"},
+			{.what = "queries have no prediction"}}};
 	int ret = measure(&r, answers, predictions, out, err);
 
 	wl_intern_release(&r.texts);

@@ -315,30 +315,6 @@ static int take_sign(struct scan *s, size_t *at, struct wl_buf *out, struct wl_e
 	return is_sign(c) || c == '#' ? add_span(s, i, end, out, err) : 0;
 }
 
-static size_t encode(uint32_t c, char *p)
-{
-	if (c < 0x80) {
-		p[0] = (char)c;
-		return 1;
-	}
-	if (c < 0x800) {
-		p[0] = (char)(0xc0 | c >> 6);
-		p[1] = (char)(0x80 | (c & 0x3f));
-		return 2;
-	}
-	if (c < 0x10000) {
-		p[0] = (char)(0xe0 | c >> 12);
-		p[1] = (char)(0x80 | (c >> 6 & 0x3f));
-		p[2] = (char)(0x80 | (c & 0x3f));
-		return 3;
-	}
-	p[0] = (char)(0xf0 | c >> 18);
-	p[1] = (char)(0x80 | (c >> 12 & 0x3f));
-	p[2] = (char)(0x80 | (c >> 6 & 0x3f));
-	p[3] = (char)(0x80 | (c & 0x3f));
-	return 4;
-}
-
 /* Soft hyphens inside words go; all else stands in lower case. */
 static int decode(struct scan *s, const char *text, size_t n, struct wl_err *err)
 {
@@ -346,7 +322,7 @@ static int decode(struct scan *s, const char *text, size_t n, struct wl_err *err
 
 	s->c = malloc((n + 8) * sizeof *s->c);
 	s->at = malloc((n + 8) * sizeof *s->at);
-	s->text = malloc(n * 3 + 4); /* lower case may be longer (U+023A: 2 bytes to 3) */
+	s->text = malloc(n * 3 + WL_UTF8_MAX); /* lower case may be longer (U+023A: 2 bytes to 3) */
 	if (!s->c || !s->at || !s->text)
 		return wl_err_nomem(err, "a caption being tokenised", n * 16);
 	for (size_t i = 0; i < n;) {
@@ -358,7 +334,7 @@ static int decode(struct scan *s, const char *text, size_t n, struct wl_err *err
 			     : (uint32_t)u_tolower((UChar32)c);
 		s->at[s->n] = len;
 		s->c[s->n++] = c;
-		len += encode(c, s->text + len);
+		len += wl_utf8_put(c, s->text + len);
 	}
 	for (size_t k = 0; k < 4; k++) {
 		s->c[s->n + k] = 0;
