@@ -1,5 +1,6 @@
 /* Operations of the text tower, the head and the loss against double-precision references. */
 #include "tests/support/opcheck.h"
+#include "train/backend/judge.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -484,14 +485,13 @@ static void test_optimiser(void **state)
 /* The GPU's backend, where the program is linked with it (see opcheck.c). */
 struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err) __attribute__((weak));
 
-enum { N_PARAMS = 5000, SETS = 8 };
+enum { N_PARAMS = 5000, SETS = 7 };
 
 /* What an update reads and writes; all of one allocation. */
 struct state {
 	float *w, *g, *k;
 	void *m, *v;
 	uint16_t *w_half, *k_half;
-	double *squares;
 	char *all;
 	size_t bytes;
 };
@@ -510,7 +510,6 @@ static void state_of(struct wl_backend *be, struct state *s)
 	s->w_half = (uint16_t *)(s->all + 4 * each);
 	s->k_half = (uint16_t *)(s->all + 5 * each);
 	s->g = (float *)(s->all + 6 * each);
-	s->squares = (double *)(s->all + 7 * each);
 	opcheck_normals(1, s->w, N_PARAMS, 1, 0);
 	opcheck_normals(2, s->g, N_PARAMS, 1, 0);
 	opcheck_normals(3, s->k, N_PARAMS, 1, 0);
@@ -524,43 +523,76 @@ static float value_of_half(uint16_t h)
 	return f;
 }
 
+/* Where the backend judges: by squares over two halves of g, clipped to 3, at a loss scale of 2;
+ * *factor: what the gradients are to be multiplied with. */
+static void judge_step(struct wl_backend *be, struct wl_judge *j, const float *g, float *scores,
+	struct wl_judged *out, float *factor)
+{
+	const struct wl_judge_ops *ops = be->judges;
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_judge_places at;
+
+	ops->places(j, &at);
+	be->squares(be, g, N_PARAMS / 2, at.squares, false);
+	be->squares(be, g + N_PARAMS / 2, N_PARAMS - N_PARAMS / 2, at.squares, true);
+	ops->measure(j, scores, 1);
+	ops->decide(j);
+	ops->blame(j, g, N_PARAMS / 2, 0);
+	ops->blame(j, g + N_PARAMS / 2, N_PARAMS - N_PARAMS / 2, N_PARAMS / 2);
+	assert_int_equal(ops->tell(j, -1, 0, &err), 0);
+	assert_int_equal(ops->hear(j, 0, out, &err), 0);
+	*factor = wl_judge_factor(3, out->norm, 2);
+}
+
 /* Three updates in one pass each and in several passes: the same bits of everything.  Ranges begin
- * and end anywhere, and there are more than a launch takes. */
-static void check_fused(struct wl_backend *be, enum wl_dtype dtype, bool finite)
+ * and end anywhere, and there are more than a launch takes.  judged: the backend says how. */
+static void check_fused(struct wl_backend *be, enum wl_dtype dtype, bool judged, bool finite)
 {
 	enum { RANGES = 230 };
 	struct wl_err err = WL_ERR_INIT;
 	struct wl_adamw_range r[RANGES];
-	struct wl_adamw how = {.beta1 = 0.9f, .beta2 = 0.98f, .eps = 1e-6f, .grad_scale = 0.5f,
-		.state = dtype, .seed = 11, .clip = 3};
+	struct wl_adamw how = {.beta1 = 0.9f, .beta2 = 0.98f, .eps = 1e-6f, .state = dtype,
+		.seed = 11};
+	struct wl_judge_settings settings = {.beta1 = 0.9f, .beta2 = 0.98f, .clip = 3, .world = 1};
+	struct wl_judge_state from = {.scaler = {.scale = 2, .interval = 1000}};
+	struct wl_judge *j = judged ? be->judges->open(be, &settings, &err) : NULL;
+	struct wl_judged said = {.after = {.updates = 0}};
 	struct state one, two;
-	double norm;
+	float factor = 0.25f;
 
 	state_of(be, &one);
 	state_of(be, &two);
 	if (!finite)
-		one.g[77] = two.g[77] = INFINITY;
+		one.g[4077] = two.g[4077] = one.g[4200] = INFINITY;
 	for (int i = 0; i < RANGES; i++) /* the last element belongs to none */
 		r[i] = (struct wl_adamw_range){i * (N_PARAMS - 1) / RANGES,
-			(i + 1) * (N_PARAMS - 1) / RANGES, 1e-2f * (float)(i % 3), i % 2 ? 0.1f : 0};
+			(i + 1) * (N_PARAMS - 1) / RANGES, 1e-2f * (float)(i % 3),
+			i % 2 ? 0.1f : 0};
 	float last = one.w[N_PARAMS - 1];
-	for (how.step = 1; how.step <= 3; how.step++) {
+	for (int step = 1; step <= 3; step++) {
+		if (judged) { /* a scale of 1 leaves an overflow to the guard */
+			from.scaler.scale = finite ? 2 : 1;
+			from.updates = said.after.updates;
+			be->judges->put(j, &from);
+			judge_step(be, j, one.g, two.k, &said, &factor);
+			assert_int_equal(said.verdict, finite ? WL_GUARD_OK : WL_GUARD_NONFINITE);
+			assert_int_equal(said.after.updates, finite ? step : 0);
+			assert_int_equal(said.bad, finite ? -1 : 4077);
+		}
+		how.judge = j;
+		how.step = judged ? -1 : step;
+		how.grad_scale = judged ? -1 : factor;
 		how.k = one.k;
 		how.momentum = 0.9f;
 		how.w_half = one.w_half;
 		how.k_half = one.k_half;
-		how.squares = one.squares;
-		how.grad_scale = 0.5f;
-		be->squares(be, one.g, N_PARAMS / 2, one.squares, false);
-		be->squares(be, one.g + N_PARAMS / 2, N_PARAMS - N_PARAMS / 2, one.squares, true);
 		be->adamw(be, one.w, one.g, one.m, one.v, r, RANGES, &how);
 		assert_int_equal(be->sync(be, &err), 0);
 		how.k = NULL;
 		how.w_half = how.k_half = NULL;
-		norm = sqrt(*one.squares);
-		assert_true(isfinite(norm) == finite);
-		how.grad_scale = 0.5f * (float)(3 / (norm + 1e-6));
-		how.squares = NULL;
+		how.judge = NULL;
+		how.step = step;
+		how.grad_scale = factor;
 		if (finite)
 			be->adamw(be, two.w, two.g, two.m, two.v, r, RANGES, &how);
 		be->ema(be, two.k, two.w, N_PARAMS - 1, 0.9f);
@@ -574,6 +606,8 @@ static void check_fused(struct wl_backend *be, enum wl_dtype dtype, bool finite)
 		assert_true(fabsf(value_of_half(one.k_half[i]) - one.k[i]) <=
 			    fabsf(one.k[i]) / 256);
 	}
+	if (j)
+		be->judges->close(j);
 	be->free_mem(be, one.all);
 	be->free_mem(be, two.all);
 }
@@ -586,9 +620,12 @@ static void test_fused_update(void **state)
 
 	(void)state;
 	for (int i = 0; i < 2 && be[i]; i++) {
-		check_fused(be[i], WL_F32, true);
-		check_fused(be[i], WL_BF16, true);
-		check_fused(be[i], WL_F32, false);
+		for (int judged = 0; judged <= (be[i]->judges ? 1 : 0); judged++) {
+			check_fused(be[i], WL_F32, judged, true);
+			check_fused(be[i], WL_BF16, judged, true);
+		}
+		if (be[i]->judges)
+			check_fused(be[i], WL_F32, true, false);
 		wl_backend_close(be[i]);
 	}
 }

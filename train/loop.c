@@ -31,6 +31,11 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Seconds of a step. */
+struct spent {
+	double wait, all;
+};
+
 struct run {
 	const struct wl_train_job *job;
 	const struct wl_train_config *config;
@@ -50,6 +55,7 @@ struct run {
 	int64_t total_steps, epoch_steps, val_every;
 	double loss_average; /* of the log and the progress bar only, over this process's steps */
 	int64_t averaged;
+	struct spent spent[WL_TRAINER_LATE + 1]; /* of step s at s % (WL_TRAINER_LATE + 1) */
 };
 
 static double now_s(void)
@@ -405,13 +411,12 @@ static double pairs_of_step(const struct run *r)
 }
 
 /* The object of metrics.jsonl; val is stolen, may be NULL. */
-static json_t *metrics_line(struct run *r, const struct wl_step_report *s, double wait,
-	double seconds, json_t *val)
+static json_t *metrics_line(struct run *r, const struct wl_step_report *s,
+	const struct spent *spent, json_t *val)
 {
 	static const char *const verdicts[] = {"", "nonfinite", "spike", "overflow"};
-	int64_t step = r->trainer.step;
-	json_t *o = json_pack("{s:I,s:I}", "step", (json_int_t)step, "epoch",
-		(json_int_t)((step - 1) / r->epoch_steps));
+	json_t *o = json_pack("{s:I,s:I}", "step", (json_int_t)s->step, "epoch",
+		(json_int_t)((s->step - 1) / r->epoch_steps));
 
 	if (!o)
 		return NULL;
@@ -425,9 +430,9 @@ static json_t *metrics_line(struct run *r, const struct wl_step_report *s, doubl
 	put(o, "grad_norm", s->grad_norm);
 	if (r->trainer.scaler.scale > 0)
 		put(o, "loss_scale", s->loss_scale);
-	put(o, "step_s", seconds);
-	put(o, "data_wait_s", wait);
-	put(o, "pairs_per_s", pairs_of_step(r) / seconds);
+	put(o, "step_s", spent->all);
+	put(o, "data_wait_s", spent->wait);
+	put(o, "pairs_per_s", pairs_of_step(r) / spent->all);
 	if (s->verdict != WL_GUARD_OK)
 		json_object_set_new(o, "skipped", json_string(verdicts[s->verdict]));
 	if (val)
@@ -436,10 +441,10 @@ static json_t *metrics_line(struct run *r, const struct wl_step_report *s, doubl
 	return o;
 }
 
-static void publish(struct run *r, const struct wl_step_report *s, double wait, double seconds)
+static void publish(struct run *r, const struct wl_step_report *s, const struct spent *spent)
 {
 	char note[64];
-	int64_t step = r->trainer.step;
+	int64_t step = s->step;
 
 	if (s->verdict == WL_GUARD_OK) {
 		r->averaged++;
@@ -454,8 +459,10 @@ static void publish(struct run *r, const struct wl_step_report *s, double wait, 
 	if (r->trainer.scaler.scale > 0)
 		wl_metric_set("wenlan_train_loss_scale", "of the last step", s->loss_scale);
 	wl_metric_add("wenlan_train_pairs_total", "pairs trained on", pairs_of_step(r));
-	wl_metric_add("wenlan_train_data_wait_seconds_total", "waiting for the loader", wait);
-	wl_metric_add("wenlan_train_seconds_total", "in steps, waiting included", seconds);
+	wl_metric_add("wenlan_train_data_wait_seconds_total", "waiting for the loader",
+		spent->wait);
+	wl_metric_add("wenlan_train_seconds_total", "in steps, waiting included",
+		spent->all);
 	if (s->verdict != WL_GUARD_OK)
 		wl_metric_add("wenlan_train_skipped_total", "steps without an update", 1);
 	snprintf(note, sizeof note, "loss %.3f", r->loss_average);
@@ -465,7 +472,7 @@ static void publish(struct run *r, const struct wl_step_report *s, double wait, 
 			"%.3g, %.1f pairs/s",
 			(long long)step, (long long)r->total_steps, s->moco.loss,
 			100 * s->moco.acc_i2t, 100 * s->moco.acc_t2i, s->tau, s->lr,
-			pairs_of_step(r) / seconds);
+			pairs_of_step(r) / spent->all);
 }
 
 static double recall(const json_t *val, const char *side, const char *key)
@@ -473,13 +480,16 @@ static double recall(const json_t *val, const char *side, const char *key)
 	return json_number_value(json_object_get(json_object_get(val, side), key));
 }
 
-/* The validation of a step where it is due; *val stays NULL where not. */
-static int validate(struct run *r, json_t **val, struct wl_err *err)
+static bool validates(const struct run *r, int64_t step)
 {
-	int64_t step = r->trainer.step;
+	return r->val && (step % r->val_every == 0 || step == r->total_steps);
+}
 
+/* The validation of a step where it is due; *val stays NULL where not. */
+static int validate(struct run *r, int64_t step, json_t **val, struct wl_err *err)
+{
 	*val = NULL;
-	if (!r->val || (step % r->val_every && step != r->total_steps))
+	if (!validates(r, step))
 		return 0;
 	WL_TRY(wl_validate(&r->encoder, r->val, r->dist, val, err));
 	if (!*val)
@@ -496,14 +506,12 @@ static int validate(struct run *r, json_t **val, struct wl_err *err)
 	return 0;
 }
 
-static int one_step(struct run *r, struct wl_err *err)
+/* The loader's next batch into the trainer. */
+static int give_step(struct run *r, double *loaded, struct wl_err *err)
 {
-	double begin = now_s(), loaded, end;
 	const struct wl_batch *b;
 	const float *pictures;
-	struct wl_step_report report = {0};
-	json_t *val, *line;
-	int got = wl_feed_next(r->train, &b, &pictures, err), stepped, ret;
+	int got = wl_feed_next(r->train, &b, &pictures, err);
 
 	if (got <= 0)
 		return got < 0 ? -1
@@ -516,20 +524,26 @@ static int one_step(struct run *r, struct wl_err *err)
 			"%s: a batch of %lld came, and %lld were asked "
 			"for",
 			r->config->shards, (long long)b->n, (long long)r->config->batch);
-	loaded = now_s();
+	*loaded = now_s();
 	struct wl_moco_batch mb = {pictures, b->boxes, b->region_mask, b->ids, b->text_mask,
 		b->pair_ids, b->text_hash};
-	stepped = wl_trainer_step(&r->trainer, &mb, &report, err);
-	end = now_s();
-	if (stepped < 0 && report.verdict == WL_GUARD_OK)
-		return -1;
-	publish(r, &report, loaded - begin, end - begin);
-	val = NULL;
+	return wl_trainer_give(&r->trainer, &mb, err);
+}
+
+/* What is to be said of a step that was taken (stepped < 0: it ends the run). */
+static int tell_step(struct run *r, const struct wl_step_report *report, int stepped,
+	struct wl_err *err)
+{
+	const struct spent *spent = &r->spent[report->step % (WL_TRAINER_LATE + 1)];
+	json_t *val = NULL, *line;
+	int ret;
+
+	publish(r, report, spent);
 	if (stepped == 0)
-		WL_TRY(validate(r, &val, err));
+		WL_TRY(validate(r, report->step, &val, err));
 	if (!first_rank(r))
 		return stepped;
-	line = metrics_line(r, &report, loaded - begin, end - begin, val);
+	line = metrics_line(r, report, spent, val);
 	if (!line) {
 		json_decref(val);
 		return wl_err_nomem(err, "a line of metrics", 0);
@@ -538,6 +552,46 @@ static int one_step(struct run *r, struct wl_err *err)
 	wl_train_report_add(r->report, line);
 	json_decref(line);
 	return stepped < 0 || ret < 0 ? -1 : wl_train_report_write(r->report, false, err);
+}
+
+/* Takes steps until `keep` are under way; begin: when the newest of them began, 0: it is over. */
+static int take_steps(struct run *r, int64_t keep, double begin, struct wl_err *err)
+{
+	struct spent *newest = &r->spent[r->trainer.step % (WL_TRAINER_LATE + 1)];
+
+	while (wl_trainer_untaken(&r->trainer) > keep) {
+		struct wl_step_report report = {0};
+		int stepped = wl_trainer_take(&r->trainer, &report, err);
+
+		if (stepped < 0 && report.verdict == WL_GUARD_OK)
+			return -1;
+		if (begin > 0)
+			newest->all = now_s() - begin;
+		WL_TRY(tell_step(r, &report, stepped, err));
+	}
+	if (begin > 0)
+		newest->all = now_s() - begin;
+	return 0;
+}
+
+/* Whether a checkpoint is due after it, which stands for steps that are all told. */
+static bool saves(const struct run *r, int64_t step)
+{
+	return step % r->config->ckpt_every == 0 || step == r->total_steps;
+}
+
+/* On a GPU steps are told of some steps later, so that it never waits for the host. */
+static int one_step(struct run *r, struct wl_err *err)
+{
+	double begin = now_s(), loaded = begin;
+	int64_t step;
+
+	WL_TRY(give_step(r, &loaded, err));
+	step = r->trainer.step;
+	r->spent[step % (WL_TRAINER_LATE + 1)].wait = loaded - begin;
+	return take_steps(r,
+		validates(r, step) || saves(r, step) ? 0 : wl_trainer_late(&r->trainer), begin,
+		err);
 }
 
 /* Between steps: whether any rank was told to stop (all then do, after the same step), and how far
@@ -596,7 +650,9 @@ static int loop(struct run *r, struct wl_err *err)
 		WL_TRY(one_step(r, err));
 		step = r->trainer.step;
 		WL_TRY(meet(r, &stop, err));
-		if (step % r->config->ckpt_every == 0 || step == r->total_steps || stop)
+		if (stop)
+			WL_TRY(take_steps(r, 0, 0, err));
+		if (saves(r, step) || stop)
 			WL_TRY(save(r, step == r->total_steps || stop, err));
 	}
 	WL_TRY(wl_saver_finish(r->saver, err));

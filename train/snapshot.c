@@ -219,6 +219,7 @@ static int take_copies(struct wl_snapshot *s, struct wl_trainer *t, struct wl_er
 int wl_snapshot_take(struct wl_snapshot *s, struct wl_trainer *t, bool copy, json_t *extra,
 	struct wl_err *err)
 {
+	WL_TRY(wl_trainer_settle(t, err));
 	s->t = t;
 	s->step = t->step;
 	s->moments.params = &t->params;

@@ -1,6 +1,8 @@
 /* The training step: see trainer.h. */
 #include "train/trainer.h"
 
+#include "train/judged.h"
+
 #include "ops/log.h"
 
 #include <math.h>
@@ -48,7 +50,8 @@ static int build(struct wl_trainer *t, const struct wl_towers *towers, int64_t p
 		optim.cut = wl_dist_cut(t->dist);
 		optim.update_all = wl_dist_stage(t->dist) == 0;
 	}
-	return wl_optim_init(&t->optim, &t->params, &optim, err);
+	WL_TRY(wl_optim_init(&t->optim, &t->params, &optim, err));
+	return wl_judged_open(t, err);
 }
 
 int wl_trainer_init(struct wl_trainer *t, const struct wl_train_config *config,
@@ -79,6 +82,7 @@ void wl_trainer_release(struct wl_trainer *t)
 {
 	if (!t)
 		return;
+	wl_judged_close(t);
 	wl_optim_release(&t->optim);
 	wl_moco_release(&t->moco);
 	wl_params_release(&t->params);
@@ -90,29 +94,28 @@ void wl_trainer_start(struct wl_trainer *t)
 	wl_moco_copy(&t->moco);
 	if (t->dist)
 		wl_dist_shed(t->dist);
+	wl_judged_put(t);
 }
 
 static void say_skipped(const struct wl_trainer *t, const struct wl_step_report *r)
 {
-	const char *name;
-
 	if (r->verdict != WL_GUARD_NONFINITE && wl_dist_rank(t->dist) > 0)
 		return;
 	if (r->verdict == WL_GUARD_OVERFLOW) {
 		wl_info("step %lld skipped: its gradients overflow at the loss scale %g; going on "
-			"with half of it", (long long)t->step, r->loss_scale);
+			"with half of it", (long long)r->step - 1, r->loss_scale);
 		return;
 	}
 	if (r->verdict == WL_GUARD_SPIKE) {
 		wl_warn("step %lld skipped: its gradient norm %.4g is a spike (loss %.4g)",
-			(long long)t->step, r->grad_norm, r->moco.loss);
+			(long long)r->step - 1, r->grad_norm, r->moco.loss);
 		return;
 	}
-	name = wl_optim_blame(&t->optim);
-	if (!name && wl_dist_rank(t->dist) > 0)
+	if (!r->blame && wl_dist_rank(t->dist) > 0)
 		return; /* another rank has it, or none: then rank 0 says so */
 	wl_warn("step %lld skipped: loss %g, gradient norm %g, first gradient that is not finite: "
-		"%s", (long long)t->step, r->moco.loss, r->grad_norm, name ? name : "none");
+		"%s", (long long)r->step - 1, r->moco.loss, r->grad_norm,
+		r->blame ? r->blame : "none");
 }
 
 /* Results become their means over the ranks, the square of the gradient's norm its sum, added up
@@ -163,45 +166,87 @@ static int update(struct wl_trainer *t, const struct wl_step_report *r, struct w
 	return t->dist ? wl_dist_updated(t->dist, err) : 0;
 }
 
-/* The step's verdict, and the next step's loss scale. */
-static enum wl_guard_verdict judge(struct wl_trainer *t, const struct wl_step_report *r)
+/* What the host judges, once the gradients are there. */
+static int finish(struct wl_trainer *t, struct wl_step_report *r, struct wl_err *err)
 {
-	bool overflowed = wl_scaler_overflowed(&t->scaler, r->moco.loss, r->grad_norm);
-
-	wl_scaler_update(&t->scaler, isfinite(r->grad_norm));
-	return overflowed ? WL_GUARD_OVERFLOW
-			  : wl_guard_judge(&t->guard, r->moco.loss, r->grad_norm);
-}
-
-int wl_trainer_step(struct wl_trainer *t, const struct wl_moco_batch *batch,
-	struct wl_step_report *out, struct wl_err *err)
-{
-	double squares;
+	double squares = wl_optim_grad_squares(&t->optim);
 	bool undo;
 
-	out->loss_scale = t->moco.loss_scale = t->optim.loss_scale = wl_scaler_scale(&t->scaler);
-	WL_TRY(wl_moco_step(&t->moco, batch, t->seed, (uint64_t)t->step, &out->moco, err));
 	if (t->dist)
-		WL_TRY(wl_dist_reduced(t->dist, err));
-	squares = wl_optim_grad_squares(&t->optim);
-	if (t->dist)
-		WL_TRY(join_ranks(t, &out->moco, &squares, err));
-	out->lr = wl_schedule_lr(&t->schedule, t->step);
-	out->grad_norm = sqrt(squares);
-	out->verdict = judge(t, out);
-	if (out->verdict == WL_GUARD_OK)
-		WL_TRY(update(t, out, err));
-	else
-		say_skipped(t, out);
+		WL_TRY(join_ranks(t, &r->moco, &squares, err));
+	r->grad_norm = sqrt(squares);
+	r->verdict = wl_judge_rule(&t->guard, &t->scaler, r->moco.loss, r->grad_norm);
+	if (r->verdict == WL_GUARD_OK)
+		WL_TRY(update(t, r, err));
+	else if (r->verdict == WL_GUARD_NONFINITE)
+		r->blame = wl_optim_blame(&t->optim);
 	/* Else keys are finite whenever the loss is: the positives are among its terms. */
-	undo = out->verdict == WL_GUARD_NONFINITE || out->verdict == WL_GUARD_OVERFLOW;
+	undo = wl_judge_undoes(r->verdict);
 	if (undo)
 		wl_moco_undo_stats(&t->moco);
 	else
 		WL_TRY(wl_moco_push(&t->moco, err));
 	if (t->dist && !undo)
 		WL_TRY(wl_dist_mean_stats(t->dist, err));
-	WL_TRY(tell_tau(t, &out->tau, err));
+	return tell_tau(t, &r->tau, err);
+}
+
+static struct wl_step_report *report_of(struct wl_trainer *t, int64_t step)
+{
+	return &t->given[step % (WL_TRAINER_LATE + 1)];
+}
+
+int wl_trainer_give(struct wl_trainer *t, const struct wl_moco_batch *batch, struct wl_err *err)
+{
+	struct wl_step_report *r = report_of(t, t->step);
+
+	WL_ASSERT(wl_trainer_untaken(t) <= wl_trainer_late(t));
+	*r = (struct wl_step_report){.step = t->step + 1,
+		.lr = wl_schedule_lr(&t->schedule, t->step)};
+	r->loss_scale = t->moco.loss_scale = t->optim.loss_scale = wl_scaler_scale(&t->scaler);
+	WL_TRY(wl_moco_step(&t->moco, batch, t->seed, (uint64_t)t->step, &r->moco, err));
+	if (t->dist)
+		WL_TRY(wl_dist_reduced(t->dist, err));
+	WL_TRY(t->judge ? wl_judged_finish(t, r, err) : finish(t, r, err));
 	t->step++;
-	return wl_guard_give_up(&t->guard, t->step - 1, err);
+	return 0;
+}
+
+int wl_trainer_take(struct wl_trainer *t, struct wl_step_report *out, struct wl_err *err)
+{
+	struct wl_step_report *r = report_of(t, t->taken);
+
+	WL_ASSERT(wl_trainer_untaken(t) > 0);
+	if (t->judge)
+		WL_TRY(wl_judged_hear(t, t->taken, r, err));
+	t->taken++;
+	*out = *r;
+	if (out->verdict != WL_GUARD_OK)
+		say_skipped(t, out);
+	return wl_guard_give_up(&t->guard, out->step - 1, err);
+}
+
+int64_t wl_trainer_untaken(const struct wl_trainer *t)
+{
+	return t->step - t->taken;
+}
+
+int64_t wl_trainer_late(const struct wl_trainer *t)
+{
+	return t->judge ? WL_TRAINER_LATE : 0;
+}
+
+int wl_trainer_step(struct wl_trainer *t, const struct wl_moco_batch *batch,
+	struct wl_step_report *out, struct wl_err *err)
+{
+	WL_ASSERT(wl_trainer_untaken(t) == 0);
+	WL_TRY(wl_trainer_give(t, batch, err));
+	return wl_trainer_take(t, out, err);
+}
+
+int wl_trainer_settle(struct wl_trainer *t, struct wl_err *err)
+{
+	if (!t->judge || !wl_trainer_untaken(t))
+		return 0;
+	return wl_judged_hear(t, t->step - 1, report_of(t, t->step - 1), err);
 }

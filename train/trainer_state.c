@@ -19,6 +19,7 @@
 #include "ops/json.h"
 #include "ops/log.h"
 #include "train/checkpoint/ckpt.h"
+#include "train/judged.h"
 #include "train/saver.h"
 #include "train/state.h"
 
@@ -122,6 +123,7 @@ int wl_trainer_load(struct wl_trainer *t, const char *dir, const json_t *state,
 {
 	int64_t step, updates, seed;
 
+	WL_TRY(wl_trainer_settle(t, err));
 	WL_TRY(wl_json_int(state, "step", dir, &step, err));
 	WL_TRY(wl_json_int(state, "updates", dir, &updates, err));
 	WL_TRY(wl_json_int(state, "seed", dir, &seed, err));
@@ -139,5 +141,7 @@ int wl_trainer_load(struct wl_trainer *t, const char *dir, const json_t *state,
 	t->optim.updates = updates;
 	/* Older checkpoints: the next step begins with the momentum update. */
 	t->moco.followed = json_is_true(json_object_get(state, "followed"));
+	t->taken = step;
+	wl_judged_put(t);
 	return 0;
 }

@@ -1,4 +1,5 @@
 /* See emulated_runtime.h. */
+#include <deque>
 #include <mutex>
 #include <new>
 #include <vector>
@@ -14,8 +15,16 @@ static std::recursive_mutex device;
 static char *base;
 static size_t used;
 static int depth;
-static bool apart, stuck;
-static int64_t given, replayed;
+static bool apart, stuck, late;
+static int64_t given, replayed, waits;
+
+/* Work not done yet, and how much was put there and done so far. */
+static std::deque<std::function<void()>> queue;
+static uint64_t put, done;
+
+struct emulated_event {
+	uint64_t after; /* so much was put before it */
+};
 
 struct emulated_graph {
 	std::vector<std::function<void()>> work;
@@ -57,6 +66,30 @@ extern "C" void emulated_stuck(bool yes)
 	stuck = yes;
 }
 
+static void do_until(uint64_t at)
+{
+	emulated_enter();
+	while (done < at) {
+		std::function<void()> work = std::move(queue.front());
+
+		queue.pop_front();
+		done++;
+		work();
+	}
+	emulated_leave();
+}
+
+extern "C" void emulated_late(bool yes)
+{
+	do_until(put);
+	late = yes;
+}
+
+extern "C" int64_t emulated_waits(void)
+{
+	return waits;
+}
+
 extern "C" int64_t emulated_given(void)
 {
 	return given;
@@ -67,16 +100,65 @@ extern "C" int64_t emulated_replayed(void)
 	return replayed;
 }
 
+/* Adds one to *count. */
+static void give(std::function<void()> work, int64_t *count)
+{
+	emulated_enter();
+	++*count;
+	if (late) {
+		queue.push_back(std::move(work));
+		put++;
+	} else {
+		work();
+	}
+	emulated_leave();
+}
+
 void emulated_give(std::function<void()> work)
 {
-	if (recording) {
+	if (recording)
 		recording->work.push_back(std::move(work));
-		return;
-	}
-	emulated_enter();
-	given++;
-	work();
-	emulated_leave();
+	else
+		give(std::move(work), &given);
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t)
+{
+	waits++;
+	do_until(put);
+	return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, int)
+{
+	*e = new emulated_event();
+	return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t e)
+{
+	delete e;
+	return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t)
+{
+	e->after = put;
+	return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t e)
+{
+	do_until(e->after);
+	return cudaSuccess;
+}
+
+cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *a, const void *p)
+{
+	bool there = base && (const char *)p >= base && (const char *)p < base + SPACE;
+
+	a->type = there ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
+	return cudaSuccess;
 }
 
 /* Addresses are used once, so that a touch after free is found too. */
@@ -107,6 +189,7 @@ cudaError_t cudaFree(void *p)
 	if (!p)
 		return cudaSuccess;
 	emulated_enter();
+	do_until(put); /* as the driver waits */
 	madvise((char *)p - BLOCK, *(size_t *)((char *)p - BLOCK) + BLOCK, MADV_DONTNEED);
 	emulated_leave();
 	return cudaSuccess;
@@ -134,9 +217,9 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_step, const void *from, size_t
 	return cudaSuccess;
 }
 
-cudaError_t cudaEventQuery(cudaEvent_t)
+cudaError_t cudaEventQuery(cudaEvent_t e)
 {
-	return stuck ? cudaErrorNotReady : cudaSuccess;
+	return stuck || e->after > done ? cudaErrorNotReady : cudaSuccess;
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t, int)
@@ -160,11 +243,10 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, int)
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t)
 {
-	emulated_enter();
-	replayed++;
-	for (const std::function<void()> &work : exec->work)
-		work();
-	emulated_leave();
+	give([=] {
+		for (const std::function<void()> &work : exec->work)
+			work();
+	}, &replayed);
 	return cudaSuccess;
 }
 
@@ -176,6 +258,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph)
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
 {
+	do_until(put);
 	delete exec;
 	return cudaSuccess;
 }

@@ -1,6 +1,7 @@
 /*
  * The emulation's memory, streams, events and graphs (see emulated.h, which includes this).  A
- * stream does everything at once; while one records, what it is given is kept instead.  Device
+ * stream does everything at once, or (emulated_late) only when the host waits for it; while one
+ * records, what it is given is kept instead.  Device
  * memory may be taken away from the host (emulated_apart), so that a program that reads or writes
  * it in place is found out.
  */
@@ -17,6 +18,11 @@ void emulated_enter(void);
 void emulated_leave(void);
 /* Events are never done: a device that hangs. */
 void emulated_stuck(bool yes);
+/* From now on work is done when the host waits for it or for an event after it, in the order in
+ * which it was given: what the host changes too early, or reads too early, shows. */
+void emulated_late(bool yes);
+/* Waits for a whole stream so far. */
+int64_t emulated_waits(void);
 /* Operations given one by one, and recordings given, so far. */
 int64_t emulated_given(void);
 int64_t emulated_replayed(void);
@@ -30,7 +36,7 @@ void emulated_nccl_fails(int code);
 void emulated_give(std::function<void()> work);
 
 typedef void *cudaStream_t;
-typedef void *cudaEvent_t;
+typedef struct emulated_event *cudaEvent_t;
 typedef struct emulated_graph *cudaGraph_t, *cudaGraphExec_t;
 typedef enum { cudaSuccess, cudaErrorMemoryAllocation, cudaErrorNotReady } cudaError_t;
 enum { cudaMemcpyDefault, cudaHostAllocDefault };
@@ -43,7 +49,17 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t);
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, int, cudaStream_t);
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_step, const void *from, size_t from_step,
 	size_t bytes, size_t rows, int, cudaStream_t);
+cudaError_t cudaStreamSynchronize(cudaStream_t);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, int);
+cudaError_t cudaEventDestroy(cudaEvent_t);
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t);
+cudaError_t cudaEventSynchronize(cudaEvent_t);
 cudaError_t cudaEventQuery(cudaEvent_t);
+enum { cudaMemoryTypeUnregistered, cudaMemoryTypeDevice, cudaMemoryTypeManaged };
+struct cudaPointerAttributes {
+	int type;
+};
+cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *a, const void *p);
 cudaError_t cudaStreamBeginCapture(cudaStream_t, int);
 cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *graph);
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, int);
@@ -76,11 +92,7 @@ static inline cudaError_t cudaFreeHost(void *p)
 		return cudaSuccess;                                                                \
 	}
 EMULATED_NOTHING(cudaStreamDestroy, cudaStream_t)
-EMULATED_NOTHING(cudaStreamSynchronize, cudaStream_t)
 EMULATED_NOTHING(cudaStreamWaitEvent, cudaStream_t, cudaEvent_t, unsigned)
-EMULATED_NOTHING(cudaEventRecord, cudaEvent_t, cudaStream_t)
-EMULATED_NOTHING(cudaEventSynchronize, cudaEvent_t)
-EMULATED_NOTHING(cudaEventDestroy, cudaEvent_t)
 EMULATED_NOTHING(cudaSetDevice, int)
 EMULATED_NOTHING(cudaGetLastError, void)
 #undef EMULATED_NOTHING
@@ -93,11 +105,6 @@ static inline cudaError_t cudaStreamCreate(cudaStream_t *s)
 static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, int)
 {
 	return cudaStreamCreate(s);
-}
-static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, int)
-{
-	*e = NULL;
-	return cudaSuccess;
 }
 static inline cudaError_t cudaGetDeviceCount(int *n)
 {

@@ -185,11 +185,9 @@ struct wl_adamw {
 	 * function of seed, step and j alone. */
 	enum wl_dtype state;
 	uint64_t seed;
-	/* The gradients' sum of squares in the backend's memory, from squares(), NULL: grad_scale is
-	 * all.  Gradients are multiplied by min(1, clip / (its root + 1e-6)) too where clip is above
-	 * 0, and where it is not finite w, m and v stay: a step that the host need not wait for. */
-	const double *squares;
-	float clip;
+	/* Where the backend decides (judge.h): step and grad_scale are what it decided, and w, m and
+	 * v stay where the step does not count.  NULL: they are those above. */
+	const struct wl_judge *judge;
 	/* In the same pass over the ranges, once w is new: k = momentum * k + (1 - momentum) * w, the
 	 * bits of ema() after this.  NULL: none. */
 	float *k;
@@ -203,6 +201,8 @@ struct wl_adamw_range {
 };
 
 struct wl_picture_ops;
+struct wl_judge;
+struct wl_judge_ops;
 
 enum { WL_WIRE_ID = 128 }; /* bytes that name a meeting of ranks */
 
@@ -242,6 +242,9 @@ struct wl_backend {
 	/* Between host memory and the backend's; plain copies on the CPU. */
 	void (*upload)(struct wl_backend *be, void *dst, const void *host, size_t bytes);
 	void (*download)(struct wl_backend *be, void *host, const void *src, size_t bytes);
+	/* As upload, or as copy where src is the backend's memory, and nobody waits: host memory is
+	 * the caller's again at once. */
+	void (*send)(struct wl_backend *be, void *dst, const void *src, size_t bytes);
 	void (*zero)(struct wl_backend *be, void *p, size_t bytes);
 	/* Zero as well, and whole pages of it take no memory until they are written again. */
 	void (*discard)(struct wl_backend *be, void *p, size_t bytes);
@@ -289,6 +292,8 @@ struct wl_backend {
 
 	/* Pictures made on the device (train/backend/pictures.h); NULL: there is no such thing. */
 	const struct wl_picture_ops *pictures;
+	/* Decisions of a step made on the device (train/backend/judge.h); NULL: the host makes them. */
+	const struct wl_judge_ops *judges;
 
 	/* --- several ranks on devices; NULL: ranks meet in the host's memory --- */
 

@@ -184,13 +184,6 @@ WL_HD float wl_adamw_one(float w, float g, float *m, float *v, float beta1, floa
 	return w * decay - step * *m / (sqrtf(*v) / root + eps);
 }
 
-/* The factor of gradients whose squares sum to `squares`: torch.nn.utils.clip_grad_norm_'s. */
-WL_HD float wl_clip_factor(double squares, float clip)
-{
-	double by = clip > 0.0f ? (double)clip / (sqrt(squares) + 1e-6) : 1.0;
-	return by < 1.0 ? (float)by : 1.0f;
-}
-
 /* bf16 to f32 and back, rounded up with the probability of what is cut off (16 random bits); an
  * infinity or NaN stays one. */
 WL_HD float wl_bf16_value(uint16_t half)

@@ -166,7 +166,7 @@ int wl_clip_step(struct wl_moco *m, const struct wl_moco_batch *b, uint64_t seed
 	WL_TRY(gradient_of(m, false, err));
 	WL_TRY(gradient_of(m, true, err));
 	if (parts > 1)
-		wl_moco_undo_stats(m); /* the second pass moves them again, to the same */
+		wl_moco_back_stats(m); /* the second pass moves them again, to the same */
 	for (p = 0; p < parts; p++) {
 		if (parts > 1) {
 			wl_moco_fill(m, b, (int64_t)p);
@@ -181,7 +181,5 @@ int wl_clip_step(struct wl_moco *m, const struct wl_moco_batch *b, uint64_t seed
 		WL_TRY(wl_graph_backward(m->query, err));
 	}
 	wl_moco_score(m, m->loss, 0);
-	WL_TRY(wl_moco_read_scores(m, 1, out, err));
-	out->loss = 0.5 * (out->loss_i2t + out->loss_t2i);
-	return 0;
+	return wl_moco_read_scores(m, 1, out, err);
 }

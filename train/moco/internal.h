@@ -16,7 +16,7 @@ void wl_moco_fill(struct wl_moco *m, const struct wl_moco_batch *b, int64_t p);
 void wl_moco_fill_ids(struct wl_moco *m, const struct wl_moco_batch *b, int64_t *ids);
 /* Puts the losses and accuracies that lie in g aside, as those of part p. */
 void wl_moco_score(const struct wl_moco *m, struct wl_graph *g, int64_t p);
-/* The mean of the first `parts` of them. */
+/* The mean of the first `parts` of them, and the loss; with a judge, nothing. */
 WL_MUST_CHECK int wl_moco_read_scores(const struct wl_moco *m, int64_t parts,
 	struct wl_moco_result *r, struct wl_err *err);
 /* `bytes` from each rank, by rank, into `to`, both backend memory that does not overlap. */
@@ -29,6 +29,20 @@ struct wl_moco_room {
 };
 WL_MUST_CHECK int wl_moco_alloc(const struct wl_moco *m, const struct wl_moco_room *v, size_t n,
 	struct wl_err *err);
+
+/* FACTS, Decisions: CLIP's clamp of the scale to 100 */
+#define WL_TAU_MIN 0.01
+
+/* after.c: */
+/* Running statistics to m->stats, before a step; and back, whatever is judged. */
+void wl_moco_keep_stats(struct wl_moco *m);
+void wl_moco_back_stats(struct wl_moco *m);
+/* Reads, and with `set` first writes, the one float of the log scale. */
+float wl_moco_scale_value(const struct wl_moco *m, const float *set);
+/* The keys of all ranks are in-batch negatives of each. */
+bool wl_moco_all_negatives(const struct wl_moco *m);
+/* Keys and identities of all ranks. */
+WL_MUST_CHECK int wl_moco_gather_keys(struct wl_moco *m, struct wl_err *err);
 
 /* CLIP's parts of init (after the query graph's towers), start (after its compile) and step. */
 WL_MUST_CHECK int wl_clip_init(struct wl_moco *m, struct wl_err *err);

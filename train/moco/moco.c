@@ -12,8 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double tau_min = 0.01; /* FACTS, Decisions: CLIP's clamp of the scale to 100 */
-
 static int check(const struct wl_moco_config *c, int64_t batch, struct wl_err *err)
 {
 	bool moco = c->objective == WL_OBJECTIVE_MOCO;
@@ -34,9 +32,9 @@ static int check(const struct wl_moco_config *c, int64_t batch, struct wl_err *e
 		return wl_err_set(err, WL_EUSAGE, "moco.momentum is %g: expected a number in [0, "
 			"1]",
 			c->momentum);
-	if (!(c->tau >= tau_min && c->tau <= 10))
+	if (!(c->tau >= WL_TAU_MIN && c->tau <= 10))
 		return wl_err_set(err, WL_EUSAGE, "moco.tau is %g: expected a temperature in "
-			"[%g, 10]", c->tau, tau_min);
+			"[%g, 10]", c->tau, WL_TAU_MIN);
 	if ((moco && c->queue < 1) || batch < 1)
 		return wl_err_set(err, WL_EUSAGE, "moco.queue is %lld and data.batch %lld: "
 			"expected both to be at least 1", (long long)c->queue, (long long)batch);
@@ -90,23 +88,14 @@ wl_tid wl_moco_scale_param(struct wl_graph *g, const struct wl_moco_config *c)
 		c->learn_tau ? WL_PARAM_GAIN : 0);
 }
 
-/* The keys of all ranks are in-batch negatives of each. */
-static bool all_negatives(const struct wl_moco *m)
-{
-	const struct wl_moco_config *c = &m->config;
-
-	return c->in_batch && wl_comm_size(c->comm) > 1 && !c->online_positive &&
-		c->accumulate == 1 && !c->extra_positives;
-}
-
 /* What MoCo adds to the query graph: both losses over a part, backward. */
 static void build_losses(struct wl_moco *m)
 {
 	struct wl_graph *g = m->query;
 	int64_t k = m->config.queue;
-	int64_t b = all_negatives(m) ? m->batch * wl_comm_size(m->config.comm) : m->part;
+	int64_t b = wl_moco_all_negatives(m) ? m->batch * wl_comm_size(m->config.comm) : m->part;
 	struct wl_infonce loss = {
-		.first = all_negatives(m) ? m->batch * wl_comm_rank(m->config.comm) : 0,
+		.first = wl_moco_all_negatives(m) ? m->batch * wl_comm_rank(m->config.comm) : 0,
 		.log_scale = wl_moco_scale_param(g, &m->config),
 		.row_ids = wl_g_external(g, "row_ids", WL_I64, WL_SHAPE(b, WL_QUEUE_IDS)),
 		.in_batch = m->config.in_batch,
@@ -235,36 +224,15 @@ static void bind_all(struct wl_moco *m)
 			wl_graph_bind(k, wl_graph_find(k, inputs[i]),
 				wl_graph_data(q, wl_graph_find(q, inputs[i])));
 	wl_graph_bind(q, wl_graph_find(q, "row_ids"),
-		all_negatives(m) ? m->peer_ids : m->row_ids);
+		wl_moco_all_negatives(m) ? m->peer_ids : m->row_ids);
 	wl_graph_bind(q, wl_graph_find(q, "image_queue"), m->image_queue.keys);
 	wl_graph_bind(q, wl_graph_find(q, "text_queue"), m->text_queue.keys);
 	wl_graph_bind(q, wl_graph_find(q, "image_queue_ids"), m->image_queue.ids);
 	wl_graph_bind(q, wl_graph_find(q, "text_queue_ids"), m->text_queue.ids);
 	wl_graph_bind(q, wl_graph_find(q, "image_key"),
-		all_negatives(m) ? m->peer_image : wl_graph_data(k, m->image_key));
+		wl_moco_all_negatives(m) ? m->peer_image : wl_graph_data(k, m->image_key));
 	wl_graph_bind(q, wl_graph_find(q, "text_key"),
-		all_negatives(m) ? m->peer_text : wl_graph_data(k, m->text_key));
-}
-
-/* The buffers of both stores to m->stats or, with `back`, from there: they stand together, after
- * the weights. */
-static void copy_stats(struct wl_moco *m, bool back)
-{
-	struct wl_params *stores[2] = {m->online, &m->momentum};
-	struct wl_backend *be = m->online->backend;
-	int64_t n = m->online->floats - m->online->weights;
-
-	for (int s = 0; s < (wl_moco_has_keys(m) ? 2 : 1); s++) {
-		float *here = stores[s]->value + stores[s]->weights, *there = m->stats + s * n;
-
-		be->copy(be, back ? here : there, 0, back ? there : here, 0,
-			(size_t)n * sizeof(float), 1);
-	}
-}
-
-void wl_moco_undo_stats(struct wl_moco *m)
-{
-	copy_stats(m, true);
+		wl_moco_all_negatives(m) ? m->peer_text : wl_graph_data(k, m->text_key));
 }
 
 int wl_moco_alloc(const struct wl_moco *m, const struct wl_moco_room *v, size_t n,
@@ -325,18 +293,6 @@ int wl_moco_start(struct wl_moco *m, struct wl_err *err)
 	return 0;
 }
 
-/* Reads, and with `set` first writes, the one float of the log scale. */
-static float scale_value(const struct wl_moco *m, const float *set)
-{
-	struct wl_params *p = m->online;
-	float *at = p->value + p->item[wl_params_find(p, WL_MOCO_SCALE)].offset, v;
-
-	if (set)
-		p->backend->upload(p->backend, at, set, sizeof v);
-	p->backend->download(p->backend, &v, at, sizeof v);
-	return v;
-}
-
 /* Calls fn for each part of the weights whose momentum this rank keeps. */
 static void each_owned(struct wl_moco *m, void (*fn)(struct wl_moco *m, int64_t at, int64_t n))
 {
@@ -369,7 +325,7 @@ void wl_moco_copy(struct wl_moco *m)
 	struct wl_backend *be = m->online->backend;
 	float v = (float)-log(m->config.tau);
 
-	scale_value(m, &v);
+	wl_moco_scale_value(m, &v);
 	if (!wl_moco_has_keys(m))
 		return;
 	if (wl_dist_stage(m->config.dist) == 0) {
@@ -380,19 +336,6 @@ void wl_moco_copy(struct wl_moco *m)
 	be->copy(be, m->momentum.value + m->momentum.weights, 0,
 		m->online->value + m->online->weights, 0,
 		(size_t)(m->online->floats - m->online->weights) * sizeof(float), 1);
-}
-
-double wl_moco_tau(const struct wl_moco *m)
-{
-	return exp(-(double)scale_value(m, NULL));
-}
-
-void wl_moco_clamp_tau(struct wl_moco *m)
-{
-	float most = (float)-log(tau_min);
-
-	if (m->config.learn_tau && scale_value(m, NULL) > most)
-		scale_value(m, &most);
 }
 
 void wl_moco_release(struct wl_moco *m)
@@ -422,7 +365,7 @@ static void fill(struct wl_moco *m, wl_tid t, const void *host, size_t element, 
 	struct wl_backend *be = m->online->backend;
 	size_t bytes = (size_t)wl_shape_count(&s) * element;
 
-	be->upload(be, wl_graph_data(m->query, t), (const char *)host + (size_t)p * bytes, bytes);
+	be->send(be, wl_graph_data(m->query, t), (const char *)host + (size_t)p * bytes, bytes);
 }
 
 void wl_moco_fill(struct wl_moco *m, const struct wl_moco_batch *b, int64_t p)
@@ -443,7 +386,7 @@ void wl_moco_fill_ids(struct wl_moco *m, const struct wl_moco_batch *b, int64_t 
 		v[2 * i] = b->pair_ids[i] ? b->pair_ids[i] : 1;
 		v[2 * i + 1] = b->text_hash[i] ? (int64_t)b->text_hash[i] : 1;
 	}
-	be->upload(be, ids, v, (size_t)m->batch * WL_QUEUE_IDS * sizeof *ids);
+	be->send(be, ids, v, (size_t)m->batch * WL_QUEUE_IDS * sizeof *ids);
 }
 
 void wl_moco_score(const struct wl_moco *m, struct wl_graph *g, int64_t p)
@@ -456,6 +399,11 @@ void wl_moco_score(const struct wl_moco *m, struct wl_graph *g, int64_t p)
 			sizeof *m->scores, 1);
 }
 
+double wl_moco_loss_weight(const struct wl_moco *m)
+{
+	return wl_moco_has_keys(m) ? 1 : 0.5;
+}
+
 int wl_moco_read_scores(const struct wl_moco *m, int64_t parts, struct wl_moco_result *r,
 	struct wl_err *err)
 {
@@ -463,12 +411,16 @@ int wl_moco_read_scores(const struct wl_moco *m, int64_t parts, struct wl_moco_r
 	struct wl_backend *be = m->online->backend;
 	float v[4];
 
+	if (m->judge)
+		return 0;
 	for (int64_t p = 0; p < parts; p++) {
 		be->download(be, v, m->scores + 4 * p, sizeof v);
 		for (int i = 0; i < 4; i++)
 			*to[i] += 1 / (double)parts * (double)v[i];
 	}
-	return be->sync(be, err);
+	WL_TRY(be->sync(be, err));
+	r->loss = wl_moco_loss_weight(m) * (r->loss_i2t + r->loss_t2i);
+	return 0;
 }
 
 int wl_moco_gather(const struct wl_moco *m, const void *from, size_t bytes, void *to,
@@ -476,17 +428,6 @@ int wl_moco_gather(const struct wl_moco *m, const void *from, size_t bytes, void
 {
 	return m->config.dist ? wl_dist_gather(m->config.dist, from, bytes, to, err)
 			      : wl_comm_all_gather(m->config.comm, from, bytes, to, err);
-}
-
-/* Keys and identities of all ranks. */
-static int gather_keys(struct wl_moco *m, struct wl_err *err)
-{
-	size_t keys = (size_t)(m->batch * m->dim) * sizeof(float);
-
-	WL_TRY(wl_moco_gather(m, m->row_ids,
-		(size_t)m->batch * WL_QUEUE_IDS * sizeof *m->row_ids, m->peer_ids, err));
-	WL_TRY(wl_moco_gather(m, m->image_keys, keys, m->peer_image, err));
-	return wl_moco_gather(m, m->text_keys, keys, m->peer_text, err);
 }
 
 /* A part's keys, then its losses and gradients. */
@@ -502,8 +443,8 @@ static int step_part(struct wl_moco *m, const struct wl_moco_batch *b, int64_t p
 		n * sizeof(float), 1);
 	be->copy(be, m->text_keys + (size_t)p * n, 0, wl_graph_data(m->key, m->text_key), 0,
 		n * sizeof(float), 1);
-	if (all_negatives(m))
-		WL_TRY(gather_keys(m, err));
+	if (wl_moco_all_negatives(m))
+		WL_TRY(wl_moco_gather_keys(m, err));
 	if (m->config.accumulate > 1)
 		wl_graph_bind(m->query, wl_graph_find(m->query, "row_ids"),
 			m->row_ids + p * m->part * WL_QUEUE_IDS);
@@ -528,54 +469,14 @@ static int moco_step(struct wl_moco *m, const struct wl_moco_batch *b, uint64_t 
 		WL_TRY(step_part(m, b, p, seed, step * (uint64_t)parts + (uint64_t)p, err));
 		wl_moco_score(m, m->query, p);
 	}
-	WL_TRY(wl_moco_read_scores(m, parts, out, err));
-	out->loss = out->loss_i2t + out->loss_t2i;
-	return 0;
+	return wl_moco_read_scores(m, parts, out, err);
 }
 
 int wl_moco_step(struct wl_moco *m, const struct wl_moco_batch *b, uint64_t seed,
 	uint64_t step, struct wl_moco_result *out, struct wl_err *err)
 {
 	*out = (struct wl_moco_result){0};
-	copy_stats(m, false);
+	wl_moco_keep_stats(m);
 	return wl_moco_has_keys(m) ? moco_step(m, b, seed, step, out, err)
 				   : wl_clip_step(m, b, seed, step, out, err);
-}
-
-/* Rows by rank become rows in the order of one rank that holds the whole batch: sample i of rank r
- * is sample i * world + r of all. */
-static void mix(const struct wl_moco *m, void *to, const void *from, size_t row)
-{
-	struct wl_backend *be = m->online->backend;
-	size_t n = (size_t)m->batch, world = (size_t)wl_comm_size(m->config.comm);
-
-	for (size_t r = 0; r < world; r++)
-		be->copy(be, (char *)to + r * row, world * row, (const char *)from + r * n * row,
-			row, row, n);
-}
-
-static void push_all(const struct wl_moco *m, struct wl_queue *q, const float *keys)
-{
-	mix(m, m->mixed, keys, (size_t)m->dim * sizeof *keys);
-	wl_queue_push(q, m->mixed, m->mixed_ids,
-		(size_t)m->batch * (size_t)wl_comm_size(m->config.comm));
-}
-
-int wl_moco_push(struct wl_moco *m, struct wl_err *err)
-{
-	size_t n = (size_t)m->batch;
-
-	if (!wl_moco_has_keys(m))
-		return 0;
-	if (m->peer_ids) {
-		if (!all_negatives(m)) /* else they were gathered before the losses */
-			WL_TRY(gather_keys(m, err));
-		mix(m, m->mixed_ids, m->peer_ids, WL_QUEUE_IDS * sizeof *m->peer_ids);
-		push_all(m, &m->image_queue, m->peer_image);
-		push_all(m, &m->text_queue, m->peer_text);
-		return 0;
-	}
-	wl_queue_push(&m->image_queue, m->image_keys, m->row_ids, n);
-	wl_queue_push(&m->text_queue, m->text_keys, m->row_ids, n);
-	return 0;
 }

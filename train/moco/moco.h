@@ -38,6 +38,7 @@
 #define WL_TRAIN_MOCO_MOCO_H
 
 #include "ops/comm.h"
+#include "train/backend/judge.h"
 #include "train/dist/dist.h"
 #include "train/moco/queue.h"
 #include "train/nn/graph.h"
@@ -126,6 +127,11 @@ struct wl_moco {
 	wl_tid loss_of[2], accuracy[2]; /* image to text, text to image */
 	wl_tid image_key, text_key;
 	wl_tid loss_seed;               /* with scaled: [1], what backward starts from */
+	/* Of a backend that judges steps itself, borrowed, set by the caller after wl_moco_start;
+	 * NULL: the caller judges.  With it nothing here waits for the device: results stay in
+	 * `scores`, the loss scale is the judge's, and what depends on the verdict is the backend's
+	 * to leave out. */
+	struct wl_judge *judge;
 };
 
 struct wl_moco_result {
@@ -151,18 +157,23 @@ bool wl_moco_has_keys(const struct wl_moco *m);
 
 /* Momentum update (unless m->followed: the optimiser did it in its pass), keys, losses, gradients
  * (the store's are zeroed first).  Nothing is updated but the momentum parameters and running
- * statistics. */
+ * statistics.  With a judge, out is zero. */
 WL_MUST_CHECK int wl_moco_step(struct wl_moco *m, const struct wl_moco_batch *b, uint64_t seed,
 	uint64_t step, struct wl_moco_result *out, struct wl_err *err);
 /* Running statistics become what they were before the last step, whose activations were not
- * finite: a NaN there would stay for ever. */
+ * finite: a NaN there would stay for ever.  With a judge: where it undoes the step. */
 void wl_moco_undo_stats(struct wl_moco *m);
 /* Puts the keys of the last step into the queues, those of all ranks in the order of one rank
  * that holds the whole batch, so that queues are equal everywhere; nothing with CLIP. */
 WL_MUST_CHECK int wl_moco_push(struct wl_moco *m, struct wl_err *err);
 
 double wl_moco_tau(const struct wl_moco *m);
-/* Keeps tau >= 0.01: after each update. */
+/* Keeps tau >= 0.01: after each update.  With a judge, it takes the log scale down as well: only
+ * where that is owned. */
 void wl_moco_clamp_tau(struct wl_moco *m);
+/* Where the store has the log scale. */
+int64_t wl_moco_scale_at(const struct wl_moco *m);
+/* Of the loss by both directions' sum: 1, with CLIP 0.5. */
+double wl_moco_loss_weight(const struct wl_moco *m);
 
 #endif

@@ -18,6 +18,8 @@ void wl_moco_fill_seed(struct wl_moco *m, struct wl_graph *g)
 	float v = (float)(m->loss_scale * (double)m->loss_weight);
 	struct wl_backend *be = m->online->backend;
 
-	if (m->config.scaled)
-		be->upload(be, wl_graph_data(g, m->loss_seed), &v, sizeof v);
+	if (m->config.scaled && m->judge)
+		be->judges->seed(m->judge, (double)m->loss_weight, wl_graph_data(g, m->loss_seed));
+	else if (m->config.scaled)
+		be->send(be, wl_graph_data(g, m->loss_seed), &v, sizeof v);
 }

@@ -1,41 +1,9 @@
 /* Skipping bad steps: see guard.h. */
 #include "train/optim/guard.h"
 
-#include <math.h>
-
-static bool is_spike(const struct wl_guard *g, double norm)
-{
-	double mean = 0, var = 0, d;
-	int i;
-
-	if (g->spike_z <= 0 || g->seen < WL_GUARD_WINDOW)
-		return false;
-	for (i = 0; i < WL_GUARD_WINDOW; i++)
-		mean += g->window[i];
-	mean /= WL_GUARD_WINDOW;
-	for (i = 0; i < WL_GUARD_WINDOW; i++) {
-		d = g->window[i] - mean;
-		var += d * d;
-	}
-	var /= WL_GUARD_WINDOW;
-	return norm - mean > g->spike_z * sqrt(var) && norm > 2 * mean;
-}
-
 enum wl_guard_verdict wl_guard_judge(struct wl_guard *g, double loss, double grad_norm)
 {
-	if (!isfinite(loss) || !isfinite(grad_norm)) {
-		g->nonfinite++;
-		g->in_a_row++;
-		return WL_GUARD_NONFINITE;
-	}
-	if (is_spike(g, grad_norm)) {
-		g->spikes++;
-		g->in_a_row++;
-		return WL_GUARD_SPIKE;
-	}
-	g->window[g->seen++ % WL_GUARD_WINDOW] = grad_norm;
-	g->in_a_row = 0;
-	return WL_GUARD_OK;
+	return wl_guard_rule(g, loss, grad_norm);
 }
 
 int wl_guard_give_up(const struct wl_guard *g, int64_t step, struct wl_err *err)

@@ -3,29 +3,18 @@
  * norm is not finite, or whose norm stands far above the recent ones, is
  * skipped and counted; too many skipped in a row end the run with exit code 5.
  * (llm.c's detector lets a NaN loss fall through to the update; here NaN is
- * the first case: ENGINEERING-FACTS E3.)
+ * the first case: ENGINEERING-FACTS E3.)  struct wl_guard and the rule itself are in
+ * train/backend/judge.h, where devices have them too.
  */
 #ifndef WL_TRAIN_OPTIM_GUARD_H
 #define WL_TRAIN_OPTIM_GUARD_H
 
 #include "ops/err.h"
+#include "train/backend/judge.h"
 
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
-
-enum { WL_GUARD_WINDOW = 128 };
-
-/* WL_GUARD_OVERFLOW is the loss scale's (scaler.h): the guard neither gives nor counts it. */
-enum wl_guard_verdict { WL_GUARD_OK, WL_GUARD_NONFINITE, WL_GUARD_SPIKE, WL_GUARD_OVERFLOW };
-
-struct wl_guard {
-	double spike_z;        /* skip a norm this many standard deviations up; 0 = never */
-	int64_t max_in_a_row;  /* skipped steps in a row that end the run */
-	double window[WL_GUARD_WINDOW]; /* gradient norms of the last accepted steps */
-	int64_t seen;          /* accepted so far; window slot = seen % WL_GUARD_WINDOW */
-	int64_t nonfinite, spikes, in_a_row; /* counters */
-};
 
 /* Judges one step before its update, and remembers the norm of an accepted one.  Spikes are
  * judged only once the window is full. */

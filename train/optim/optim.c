@@ -234,33 +234,82 @@ void wl_optim_step(struct wl_optim *o, double lr, double norm)
 	wl_optim_step_with(o, lr, norm, NULL, 0);
 }
 
-void wl_optim_step_with(struct wl_optim *o, double lr, double norm, float *k, double momentum)
+static void step(struct wl_optim *o, double lr, const struct wl_adamw *how)
 {
 	struct wl_params *p = o->params;
 	const struct wl_cut *cut = o->config.update_all ? NULL : o->config.cut;
-	double clip = o->config.clip_norm, scale = clip > 0 ? clip / (norm + 1e-6) : 1;
-	struct wl_adamw how = {
+	struct wl_span s;
+
+	for (int i = 0; i < o->n_ranges; i++)
+		o->ranges[i].lr = (float)(lr * o->lr_factor[i]);
+	p->backend->adamw(p->backend, p->value, p->grad, o->m, o->v, o->ranges, o->n_ranges, how);
+	if (!how->k)
+		return;
+	for (s = wl_cut_next(cut, 0, p->weights); s.begin < s.end;
+		s = wl_cut_next(cut, s.end, p->weights))
+		follow_rest(o, how->k, how->momentum, s);
+}
+
+static struct wl_adamw settings(const struct wl_optim *o, float *k, double momentum)
+{
+	return (struct wl_adamw){
 		.beta1 = (float)o->config.beta1,
 		.beta2 = (float)o->config.beta2,
 		.eps = (float)o->config.eps,
-		.step = ++o->updates,
-		.grad_scale = (float)((scale < 1 ? scale : 1) * unscale(o)),
 		.state = o->config.state,
 		.seed = o->config.seed,
 		.k = k,
 		.momentum = (float)momentum,
 	};
-	struct wl_span s;
-	int i;
+}
 
-	for (i = 0; i < o->n_ranges; i++)
-		o->ranges[i].lr = (float)(lr * o->lr_factor[i]);
-	p->backend->adamw(p->backend, p->value, p->grad, o->m, o->v, o->ranges, o->n_ranges, &how);
-	if (!k)
-		return;
-	for (s = wl_cut_next(cut, 0, p->weights); s.begin < s.end;
-		s = wl_cut_next(cut, s.end, p->weights))
-		follow_rest(o, k, (float)momentum, s);
+void wl_optim_step_with(struct wl_optim *o, double lr, double norm, float *k, double momentum)
+{
+	struct wl_adamw how = settings(o, k, momentum);
+
+	how.step = ++o->updates;
+	how.grad_scale = wl_judge_factor(o->config.clip_norm, norm, o->loss_scale);
+	step(o, lr, &how);
+}
+
+void wl_optim_step_judged(struct wl_optim *o, double lr, const struct wl_judge *judge, float *k,
+	double momentum)
+{
+	struct wl_adamw how = settings(o, k, momentum);
+
+	how.judge = judge;
+	step(o, lr, &how);
+}
+
+void wl_optim_give_squares(const struct wl_optim *o, double *to)
+{
+	struct wl_backend *be = o->params->backend;
+	int64_t n = o->params->weights;
+	bool add = false;
+
+	for (struct wl_span s = wl_cut_next(o->config.cut, 0, n); s.begin < s.end;
+		s = wl_cut_next(o->config.cut, s.end, n), add = true)
+		be->squares(be, o->params->grad + s.begin, s.end - s.begin, to, add);
+}
+
+void wl_optim_give_blame(const struct wl_optim *o, struct wl_judge *judge)
+{
+	const struct wl_judge_ops *ops = o->params->backend->judges;
+	int64_t n = o->params->weights;
+
+	for (struct wl_span s = wl_cut_next(o->config.cut, 0, n); s.begin < s.end;
+		s = wl_cut_next(o->config.cut, s.end, n))
+		ops->blame(judge, o->params->grad + s.begin, s.end - s.begin, s.begin);
+}
+
+const char *wl_optim_name_at(const struct wl_optim *o, int64_t at)
+{
+	const struct wl_params *p = o->params;
+
+	for (int i = 0; i < p->n; i++)
+		if (at >= p->item[i].offset && at < p->item[i].offset + p->item[i].count)
+			return p->item[i].name;
+	return NULL;
 }
 
 const char *wl_optim_blame(const struct wl_optim *o)

@@ -8,6 +8,7 @@
 #ifndef WL_TRAIN_OPTIM_OPTIM_H
 #define WL_TRAIN_OPTIM_OPTIM_H
 
+#include "train/backend/judge.h"
 #include "train/dist/cut.h"
 #include "train/nn/params.h"
 
@@ -65,6 +66,17 @@ void wl_optim_step(struct wl_optim *o, double lr, double norm);
 /* The same, and the momentum weights k (the layout of the store) follow all weights, frozen ones
  * too, in the same pass: k = momentum * k + (1 - momentum) * w over what this rank updates. */
 void wl_optim_step_with(struct wl_optim *o, double lr, double norm, float *k, double momentum);
+
+/* Where the backend judges (train/backend/judge.h), the same without waiting: the sum of squares of
+ * this rank's pieces as the gradients lie in the store, into *to of the backend's memory; the
+ * search for what is not finite; the update, in which the number of updates, the norm and the loss
+ * scale are the judge's (o->updates stays). */
+void wl_optim_give_squares(const struct wl_optim *o, double *to);
+void wl_optim_give_blame(const struct wl_optim *o, struct wl_judge *judge);
+void wl_optim_step_judged(struct wl_optim *o, double lr, const struct wl_judge *judge, float *k,
+	double momentum);
+/* The name of the parameter that float `at` of the store belongs to. */
+const char *wl_optim_name_at(const struct wl_optim *o, int64_t at);
 
 /* The first parameter with a gradient that is not finite, NULL when there is none: for the
  * message about a skipped step. */

@@ -3,33 +3,19 @@
 
 #include <math.h>
 
-static const float growth = 2, backoff = 0.5f;
-
 double wl_scaler_scale(const struct wl_scaler *s)
 {
-	return s->scale > 0 ? (double)s->scale : 1;
+	return wl_scaler_factor(s);
 }
 
 bool wl_scaler_overflowed(const struct wl_scaler *s, double loss, double grad_norm)
 {
-	return s->scale > 1 && isfinite(loss) && !isfinite(grad_norm);
+	return wl_scaler_sees_overflow(s, loss, grad_norm);
 }
 
 void wl_scaler_update(struct wl_scaler *s, bool finite)
 {
-	if (!(s->scale > 0))
-		return;
-	if (!finite) {
-		s->scale *= backoff;
-		s->good = 0;
-		s->overflows++;
-		return;
-	}
-	if (++s->good < s->interval)
-		return;
-	if (isfinite(s->scale * growth))
-		s->scale *= growth;
-	s->good = 0;
+	wl_scaler_rule(s, finite);
 }
 
 json_t *wl_scaler_save(const struct wl_scaler *s)

@@ -4,23 +4,17 @@
  * are used.  A step whose gradients overflow updates nothing and halves the
  * scale; `interval` good steps in a row double it.  The rules and defaults are
  * those of torch.cuda.amp.GradScaler (Micikevicius et al., arXiv 1710.03740,
- * section 3.2).
+ * section 3.2).  struct wl_scaler and the rules are in train/backend/judge.h.
  */
 #ifndef WL_TRAIN_OPTIM_SCALER_H
 #define WL_TRAIN_OPTIM_SCALER_H
 
 #include "ops/err.h"
+#include "train/backend/judge.h"
 
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
-
-struct wl_scaler {
-	float scale;       /* of the next step; 0: there is no scaling */
-	int64_t interval;  /* good steps in a row that double the scale: 2000 in PyTorch */
-	int64_t good;      /* so many since the scale last changed */
-	int64_t overflows; /* bad steps so far, for the log */
-};
 
 /* What gradients are multiplied with now: 1 where there is no scaling. */
 double wl_scaler_scale(const struct wl_scaler *s);

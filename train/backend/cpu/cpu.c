@@ -194,6 +194,7 @@ static const struct wl_backend cpu_table = {
 	.alloc = cpu_alloc,
 	.free_mem = cpu_free_mem,
 	.upload = cpu_upload,
+	.send = cpu_upload,
 	.download = cpu_upload,
 	.zero = cpu_zero,
 	.discard = cpu_discard,

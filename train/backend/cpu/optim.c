@@ -52,16 +52,15 @@ static void halve(const float *restrict x, uint16_t *restrict to, int64_t from, 
 /* One range's share of an update. */
 struct share {
 	float step, root, decay;
-	bool skip; /* the gradients are not finite: only the copies follow */
 };
 
 /* Elements [at, end), which stay in the cache between the passes over them. */
 static void adamw_block(float *w, const float *grad, void *m, void *v, int64_t at, int64_t end,
 	const struct wl_adamw *how, const struct share *s)
 {
-	if (!s->skip && how->state == WL_BF16)
+	if (how->state == WL_BF16)
 		adamw_bf16(w, grad, m, v, at, end, how, s->step, s->root, s->decay);
-	else if (!s->skip)
+	else
 		adamw_f32(w, grad, m, v, at, end, how, s->step, s->root, s->decay);
 	if (how->w_half)
 		halve(w, how->w_half, at, end);
@@ -77,20 +76,15 @@ void wl_cpu_adamw(struct wl_backend *be, float *w, const float *grad, void *m, v
 	struct cpu *c = be->impl;
 	double c1 = 1.0 - pow((double)how->beta1, (double)how->step);
 	double c2 = 1.0 - pow((double)how->beta2, (double)how->step);
-	struct wl_adamw own = *how;
 	struct share s = {.root = (float)sqrt(c2)};
 
-	if (how->squares) {
-		s.skip = !isfinite(*how->squares);
-		own.grad_scale *= wl_clip_factor(*how->squares, how->clip);
-	}
 	for (int i = 0; i < n_ranges; i++) {
 		const struct wl_adamw_range *r = &ranges[i];
 		s.step = (float)((double)r->lr / c1);
 		s.decay = 1.0f - r->lr * r->weight_decay;
 		CPU_FOR(c)
 		for (int64_t at = r->begin; at < r->end; at += BLOCK)
-			adamw_block(w, grad, m, v, at, cpu_min(r->end, at + BLOCK), &own, &s);
+			adamw_block(w, grad, m, v, at, cpu_min(r->end, at + BLOCK), how, &s);
 	}
 }
 

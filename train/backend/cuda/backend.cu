@@ -202,6 +202,7 @@ static void cuda_close(struct wl_backend *be)
 	struct cuda *c = (struct cuda *)be->impl;
 	wl_cuda_dnn_close(c);
 	wl_cuda_blas_close(c);
+	wl_cuda_mail_close(c);
 	wl_cuda_memory_release(c);
 	cudaFree(c->reduce);
 	cudaFree(c->step);
@@ -216,6 +217,7 @@ static void fill_table(struct wl_backend *be)
 	be->alloc = cuda_alloc;
 	be->free_mem = cuda_free_mem;
 	be->upload = cuda_copy;
+	be->send = wl_cuda_send;
 	be->download = cuda_copy;
 	be->zero = cuda_zero;
 	be->discard = cuda_zero;
@@ -229,6 +231,7 @@ static void fill_table(struct wl_backend *be)
 	be->ema = wl_cuda_ema;
 	be->sum_squares = wl_cuda_sum_squares;
 	be->pictures = wl_cuda_pictures();
+	be->judges = wl_cuda_judges();
 	be->squares = wl_cuda_squares;
 	be->close = cuda_close;
 	wl_cuda_stream_table(be);

@@ -21,6 +21,7 @@
 extern "C" {
 #include "train/backend/backend.h"
 #include "train/backend/elementwise.h"
+#include "train/backend/judge.h"
 }
 #undef noreturn
 
@@ -45,9 +46,27 @@ struct cuda {
 	void *dnn;	/* cuDNN's, see cudnn.cu; NULL until a convolution is planned */
 	struct cuda_memory *memory; /* what be.alloc gave, see weights.cu */
 	struct cuda_weight *weights;
+	struct cuda_mail *mail; /* pinned memory of uploads, see mail.cu; NULL until the first */
 	bool managed; /* WL_CUDA_MANAGED: the host writes the device's memory in place */
 	double *reduce; /* [CUDA_REDUCE_BLOCKS + 1] on the device: partial sums and their total */
 };
+
+/* What was decided of the present step, in device memory (judge.cu): what the rest of it reads. */
+struct cuda_verdict {
+	int verdict;	    /* enum wl_guard_verdict */
+	float factor;	    /* of the gradients; NaN: nothing is updated */
+	int64_t updates;    /* with this one */
+	double c1;	    /* 1 - beta1^updates */
+	float root;	    /* sqrt(1 - beta2^updates) */
+	int64_t push_at[2]; /* rows of the queues, -1: no key enters */
+};
+struct wl_judge;
+const struct cuda_verdict *wl_cuda_verdict(const struct wl_judge *j);
+extern "C" const struct wl_judge_ops *wl_cuda_judges(void);
+
+/* mail.cu: the table's send. */
+void wl_cuda_send(struct wl_backend *be, void *dst, const void *src, size_t bytes);
+void wl_cuda_mail_close(struct cuda *c);
 
 /* Puts a seed and a step where kernels find them (wl_run.at_step), in the stream's order and with
  * no host memory behind it.  Nothing when they are there already. */

@@ -78,7 +78,7 @@ enum { TABLE = 100, PER_BLOCK = 4096 }; /* ranges of a launch; elements of a blo
 struct share {
 	int64_t begin, end;
 	int64_t block; /* the first of the range's blocks */
-	float step, decay;
+	float lr, decay;
 };
 
 /* 3.2 kB of the 4 kB that a kernel's arguments may have. */
@@ -91,9 +91,17 @@ struct adamw {
 	float *w, *k;
 	const float *grad;
 	struct cuda_act m, v, w_half, k_half;
+	uint64_t seed;
+	const struct cuda_verdict *judged; /* NULL: what follows is as the host says */
+	struct cuda_verdict now;
+	float beta1, beta2, eps, momentum;
+};
+
+/* Of a block: its range, and what the decision makes of it. */
+struct part {
+	int64_t begin, end;
+	float factor, step, root, decay;
 	struct wl_rng_key key;
-	const double *squares;
-	float beta1, beta2, eps, grad_scale, root, clip, momentum;
 };
 
 /* Four neighbours, of 16 bytes in f32 and 8 in bf16; element i is a multiple of 4. */
@@ -142,8 +150,8 @@ static __device__ inline void put_half(void *to, int64_t i, const float v[4])
 }
 
 /* Moments, rounded up with the probability of what is cut off where they are bf16. */
-static __device__ inline void put_moments(
-	const struct adamw *a, int64_t i, const float m[4], const float v[4])
+static __device__ inline void put_moments(const struct adamw *a, const struct part *s, int64_t i,
+	const float m[4], const float v[4])
 {
 	uint16_t hm[4], hv[4];
 
@@ -153,7 +161,7 @@ static __device__ inline void put_moments(
 		return;
 	}
 	for (int j = 0; j < 4; j++) {
-		uint32_t random = wl_rng_u32(a->key, (uint64_t)(i + j));
+		uint32_t random = wl_rng_u32(s->key, (uint64_t)(i + j));
 
 		hm[j] = wl_bf16_round(m[j], random);
 		hv[j] = wl_bf16_round(v[j], random >> 16);
@@ -168,18 +176,8 @@ static __device__ inline float follow(float k, float w, float momentum)
 	return fmaf(momentum, k, (1.0f - momentum) * w);
 }
 
-/* The factor of the gradients, or a NaN where they are not finite. */
-static __device__ inline float factor_of(const struct adamw *a)
-{
-	if (!a->squares)
-		return a->grad_scale;
-	double s = *a->squares;
-
-	return s - s == 0.0 ? a->grad_scale * wl_clip_factor(s, a->clip) : NAN;
-}
-
 static __device__ inline void adamw4(
-	const struct adamw *a, const struct share *s, float factor, int64_t i)
+	const struct adamw *a, const struct part *s, int64_t i)
 {
 	struct cuda_act aw = {a->w, false}, ag = {(void *)a->grad, false}, ak = {a->k, false};
 	float w[4], g[4], m[4], v[4], k[4];
@@ -187,15 +185,15 @@ static __device__ inline void adamw4(
 	load4(aw, i, w);
 	if (a->k)
 		load4(ak, i, k);
-	if (factor == factor) {
+	if (s->factor == s->factor) {
 		load4(ag, i, g);
 		load4(a->m, i, m);
 		load4(a->v, i, v);
 		for (int j = 0; j < 4; j++)
-			w[j] = wl_adamw_one(w[j], g[j] * factor, &m[j], &v[j], a->beta1, a->beta2,
-				a->eps, s->step, a->root, s->decay);
+			w[j] = wl_adamw_one(w[j], g[j] * s->factor, &m[j], &v[j], a->beta1,
+				a->beta2, a->eps, s->step, s->root, s->decay);
 		store4_f32(a->w + i, w);
-		put_moments(a, i, m, v);
+		put_moments(a, s, i, m, v);
 	}
 	if (a->w_half.p)
 		put_half(a->w_half.p, i, w);
@@ -210,14 +208,14 @@ static __device__ inline void adamw4(
 
 /* The ends of a range, where four neighbours are not all its own. */
 static __device__ inline void adamw1(
-	const struct adamw *a, const struct share *s, float factor, int64_t i)
+	const struct adamw *a, const struct part *s, int64_t i)
 {
-	if (factor == factor) {
-		uint32_t random = wl_rng_u32(a->key, (uint64_t)i);
+	if (s->factor == s->factor) {
+		uint32_t random = wl_rng_u32(s->key, (uint64_t)i);
 		float m = act_load(a->m, i), v = act_load(a->v, i);
 
-		a->w[i] = wl_adamw_one(a->w[i], a->grad[i] * factor, &m, &v, a->beta1, a->beta2,
-			a->eps, s->step, a->root, s->decay);
+		a->w[i] = wl_adamw_one(a->w[i], a->grad[i] * s->factor, &m, &v, a->beta1,
+			a->beta2, a->eps, s->step, s->root, s->decay);
 		if (a->m.half) {
 			((uint16_t *)a->m.p)[i] = wl_bf16_round(m, random);
 			((uint16_t *)a->v.p)[i] = wl_bf16_round(v, random >> 16);
@@ -234,6 +232,23 @@ static __device__ inline void adamw1(
 		((uint16_t *)a->k_half.p)[i] = wl_bf16_nearest(a->k[i]);
 }
 
+static __device__ inline struct part part_of(const struct adamw *a, const struct share *s)
+{
+	struct cuda_verdict now = a->now;
+	struct part p;
+
+	if (a->judged)
+		now = *a->judged;
+	p.begin = s->begin;
+	p.end = s->end;
+	p.factor = now.factor;
+	p.step = (float)((double)s->lr / now.c1);
+	p.root = now.root;
+	p.decay = s->decay;
+	p.key = wl_rng_key(a->seed, (uint64_t)now.updates, 0);
+	return p;
+}
+
 static __global__ void k_adamw(struct table t, struct adamw a)
 {
 	int lo = 0, hi = t.n - 1;
@@ -246,19 +261,18 @@ static __global__ void k_adamw(struct table t, struct adamw a)
 		else
 			hi = mid - 1;
 	}
-	const struct share s = t.at[lo];
-	float factor = factor_of(&a);
+	const struct part s = part_of(&a, &t.at[lo]);
 	/* Blocks cut at multiples of 4 of the store, so that loads are aligned. */
-	int64_t from = s.begin / 4 * 4 + (blockIdx.x - s.block) * (int64_t)PER_BLOCK;
+	int64_t from = s.begin / 4 * 4 + (blockIdx.x - t.at[lo].block) * (int64_t)PER_BLOCK;
 
 	for (int64_t i = from + 4 * (int64_t)threadIdx.x; i < from + PER_BLOCK && i < s.end;
 		i += 4 * blockDim.x) {
 		if (i >= s.begin && i + 4 <= s.end) {
-			adamw4(&a, &s, factor, i);
+			adamw4(&a, &s, i);
 			continue;
 		}
 		for (int64_t j = i < s.begin ? s.begin : i; j < i + 4 && j < s.end; j++)
-			adamw1(&a, &s, factor, j);
+			adamw1(&a, &s, j);
 	}
 }
 
@@ -277,14 +291,15 @@ static struct adamw adamw_of(float *w, const float *grad, void *m, void *v,
 	a.m.half = a.v.half = half;
 	a.w_half.p = how->w_half;
 	a.k_half.p = how->k_half;
-	a.key = wl_rng_key(how->seed, (uint64_t)how->step, 0);
-	a.squares = how->squares;
+	a.seed = how->seed;
+	a.judged = how->judge ? wl_cuda_verdict(how->judge) : NULL;
+	a.now.factor = how->grad_scale;
+	a.now.updates = how->step;
+	a.now.c1 = 1.0 - pow((double)how->beta1, (double)how->step);
+	a.now.root = (float)sqrt(1.0 - pow((double)how->beta2, (double)how->step));
 	a.beta1 = how->beta1;
 	a.beta2 = how->beta2;
 	a.eps = how->eps;
-	a.grad_scale = how->grad_scale;
-	a.root = (float)sqrt(1.0 - pow((double)how->beta2, (double)how->step));
-	a.clip = how->clip;
 	a.momentum = how->momentum;
 	return a;
 }
@@ -306,7 +321,6 @@ void wl_cuda_adamw(struct wl_backend *be, float *w, const float *grad, void *m, 
 	const struct wl_adamw_range *ranges, int n_ranges, const struct wl_adamw *how)
 {
 	struct cuda *c = (struct cuda *)be->impl;
-	double c1 = 1.0 - pow((double)how->beta1, (double)how->step);
 	struct adamw a = adamw_of(w, grad, m, v, how);
 	struct table t;
 	int64_t blocks = 0;
@@ -319,7 +333,7 @@ void wl_cuda_adamw(struct wl_backend *be, float *w, const float *grad, void *m, 
 	t.n = 0;
 	for (int i = 0; i < n_ranges; i++) {
 		const struct wl_adamw_range *r = &ranges[i];
-		struct share s = {r->begin, r->end, blocks, (float)((double)r->lr / c1),
+		struct share s = {r->begin, r->end, blocks, r->lr,
 			1.0f - r->lr * r->weight_decay};
 
 		if (r->end > r->begin) {

@@ -1,0 +1,413 @@
+/*
+ * Steps that the device judges (train/judged.h) against those that the host judges, on the
+ * processor: what counts, what is skipped and what that leaves behind, clipping, spikes, fp16's
+ * scale, checkpoints in the middle; and that nobody waits between two steps.  The kernels run
+ * emulated (tests/support/emulated.h), under `make test-gpu` on the GPU.
+ */
+#include "ops/file.h"
+#include "tests/support/cm.h"
+#include "tests/support/tiny_rig.h"
+#include "train/checkpoint/ckpt.h"
+#include "train/trainer.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The emulation's, absent where the backend is a GPU's or none was built. */
+struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err) __attribute__((weak));
+void emulated_late(bool yes) __attribute__((weak));
+int64_t emulated_waits(void) __attribute__((weak));
+
+enum { STEPS = 40 };
+
+static struct wl_err err;
+static bool have_device;
+
+#define NEEDS_DEVICE                                                                               \
+	do {                                                                                       \
+		if (!have_device)                                                                  \
+			SKIP("no CUDA backend in this build, or no GPU");                          \
+	} while (0)
+
+static struct wl_backend *open_device(bool gpu)
+{
+	return gpu ? wl_backend_cuda_open(0, &err) : wl_backend_cpu_open(1, &err);
+}
+
+/* What steps said, and what they left. */
+struct course {
+	struct wl_step_report said[STEPS];
+	struct wl_guard guard;
+	struct wl_scaler scaler;
+	int64_t updates, n;
+	size_t next[2];
+	float *value, *momentum;
+	float *queue[2];
+	int64_t floats, keys;
+};
+
+static void release(struct course *c)
+{
+	free(c->value);
+	free(c->momentum);
+	free(c->queue[0]);
+	free(c->queue[1]);
+	*c = (struct course){0};
+}
+
+static float *taken(struct wl_backend *be, const void *from, int64_t n)
+{
+	float *to = calloc((size_t)n + 1, sizeof *to);
+
+	assert_non_null(to);
+	be->download(be, to, from, (size_t)n * sizeof *to);
+	return to;
+}
+
+static void look(struct tiny_rig *r, struct course *c)
+{
+	const struct wl_moco *m = &r->t.moco;
+
+	OK(wl_trainer_settle(&r->t, &err));
+	c->guard = r->t.guard;
+	c->scaler = r->t.scaler;
+	c->updates = r->t.optim.updates;
+	c->floats = r->t.params.floats;
+	c->value = taken(r->be, r->t.params.value, c->floats);
+	if (!wl_moco_has_keys(m))
+		return;
+	c->momentum = taken(r->be, m->momentum.value, c->floats);
+	c->next[0] = m->image_queue.next;
+	c->next[1] = m->text_queue.next;
+	c->keys = (int64_t)(m->image_queue.size * m->image_queue.dim);
+	c->queue[0] = taken(r->be, m->image_queue.keys, c->keys);
+	c->queue[1] = taken(r->be, m->text_queue.keys, c->keys);
+}
+
+/* The tiny batch of a step, with a picture that is not finite, or far too bright, where said. */
+static const struct wl_moco_batch *batch_of(int64_t step, int64_t bad, float how)
+{
+	static float pixels[TINY_BATCH * TINY_PX * TINY_PX * 3];
+	static struct wl_moco_batch b;
+
+	b = *tiny_batch(step);
+	if (step != bad && step != bad + 1)
+		return tiny_batch(step);
+	memcpy(pixels, b.images, sizeof pixels);
+	for (size_t i = 0; i < 3 * TINY_PX; i++)
+		pixels[i] *= how;
+	pixels[0] = isfinite(how) ? pixels[0] : NAN;
+	b.images = pixels;
+	return &b;
+}
+
+/* Steps [from, to), told as late as they may be. */
+static void steps(struct tiny_rig *r, int64_t to, int64_t bad, float how, struct course *c)
+{
+	while (r->t.step < to || wl_trainer_untaken(&r->t)) {
+		if (r->t.step < to)
+			OK(wl_trainer_give(&r->t, batch_of(r->t.step, bad, how), &err));
+		while (wl_trainer_untaken(&r->t) >
+			(r->t.step < to ? wl_trainer_late(&r->t) : 0)) {
+			OK(wl_trainer_take(&r->t, &c->said[c->n], &err));
+			assert_int_equal(c->said[c->n].step, c->n + 1);
+			c->n++;
+		}
+	}
+}
+
+static void run(const struct wl_train_config *config, bool gpu, int64_t n, int64_t bad, float how,
+	struct course *c)
+{
+	struct tiny_rig r;
+
+	*c = (struct course){0};
+	tiny_rig_open(&r, config, open_device(gpu), 100);
+	steps(&r, n, bad, how, c);
+	look(&r, c);
+	tiny_rig_close(&r);
+}
+
+static double nmse(const float *a, const float *b, int64_t n)
+{
+	double d = 0, s = 1e-30;
+
+	for (int64_t i = 0; i < n; i++) {
+		d += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+		s += (double)b[i] * (double)b[i];
+	}
+	return d / s;
+}
+
+static void same_number(const char *what, int64_t step, double a, double b, double bound)
+{
+	if (isfinite(a) != isfinite(b) || (isfinite(b) && !(fabs(a - b) <= bound * fabs(b))))
+		fail_msg("step %lld: %s is %.9g, expected %.9g", (long long)step, what, a, b);
+}
+
+/* Of the device's course and the processor's. */
+static void same_course(const struct course *a, const struct course *b, double bound)
+{
+	assert_int_equal(a->n, b->n);
+	for (int64_t s = 0; s < a->n; s++) {
+		const struct wl_step_report *x = &a->said[s], *y = &b->said[s];
+
+		if (x->verdict != y->verdict)
+			fail_msg("step %lld: verdict %d, expected %d (loss %g, norm %g)",
+				(long long)s, x->verdict, y->verdict, y->moco.loss, y->grad_norm);
+		same_number("loss", s, x->moco.loss, y->moco.loss, bound);
+		same_number("accuracy", s, x->moco.acc_i2t, y->moco.acc_i2t, bound);
+		same_number("norm", s, x->grad_norm, y->grad_norm, 10 * bound);
+		same_number("tau", s, x->tau, y->tau, bound);
+		same_number("rate", s, x->lr, y->lr, 0);
+		same_number("loss scale", s, x->loss_scale, y->loss_scale, 0);
+		assert_int_equal(x->blame != NULL, y->blame != NULL);
+		if (y->blame)
+			assert_string_equal(x->blame, y->blame);
+	}
+	assert_int_equal(a->guard.seen, b->guard.seen);
+	assert_int_equal(a->guard.nonfinite, b->guard.nonfinite);
+	assert_int_equal(a->guard.spikes, b->guard.spikes);
+	assert_int_equal(a->guard.in_a_row, b->guard.in_a_row);
+	assert_true(a->scaler.scale == b->scaler.scale);
+	assert_int_equal(a->scaler.good, b->scaler.good);
+	assert_int_equal(a->scaler.overflows, b->scaler.overflows);
+	assert_int_equal(a->updates, b->updates);
+	assert_int_equal(a->next[0], b->next[0]);
+	assert_int_equal(a->next[1], b->next[1]);
+	assert_true(nmse(a->value, b->value, b->floats) < bound);
+	if (b->momentum)
+		assert_true(nmse(a->momentum, b->momentum, b->floats) < bound);
+	for (int q = 0; q < 2 && b->keys; q++)
+		assert_true(nmse(a->queue[q], b->queue[q], b->keys) < bound);
+}
+
+/* Both, and that nothing waited. */
+static void compare(const struct wl_train_config *c, int64_t n, int64_t bad, float how,
+	double bound, struct course *gpu)
+{
+	struct course cpu;
+
+	run(c, false, n, bad, how, &cpu);
+	run(c, true, n, bad, how, gpu);
+	same_course(gpu, &cpu, bound);
+	release(&cpu);
+}
+
+/* --- tests --- */
+
+static void clipped_steps_are_the_processors(void **state)
+{
+	struct wl_train_config c = tiny_config(2e-3);
+	struct course gpu;
+	int clipped = 0;
+
+	(void)state;
+	NEEDS_DEVICE;
+	for (int kind = 0; kind < 3; kind++) {
+		c = tiny_config(2e-3);
+		c.optim.clip_norm = kind == 2 ? 0 : 1;
+		c.moco.accumulate = kind == 1 ? 2 : 1;
+		c.objective = kind == 2 ? "clip" : "moco";
+		OK(wl_train_config_check(&c, &err));
+		compare(&c, 10, -9, 0, 1e-5, &gpu);
+		for (int i = 0; i < 10; i++) {
+			assert_int_equal(gpu.said[i].verdict, WL_GUARD_OK);
+			clipped += kind < 2 && gpu.said[i].grad_norm > 1;
+		}
+		release(&gpu);
+	}
+	assert_true(clipped > 10);
+}
+
+/* Two steps in a row whose pictures have a NaN: they leave nothing behind, in no weight, moment,
+ * running statistic, queue or counter, and training goes on as if they had not been. */
+static void a_nan_leaves_nothing_behind(void **state)
+{
+	struct wl_train_config c = tiny_config(2e-3);
+	struct course gpu;
+
+	(void)state;
+	NEEDS_DEVICE;
+	for (int clip = 0; clip < 2; clip++) {
+		c.objective = clip ? "clip" : "moco";
+		c.max_bad_steps = 3;
+		OK(wl_train_config_check(&c, &err));
+		compare(&c, 12, 5, INFINITY, 1e-5, &gpu);
+		for (int i = 0; i < 12; i++)
+			assert_int_equal(gpu.said[i].verdict,
+				i == 5 || i == 6 ? WL_GUARD_NONFINITE : WL_GUARD_OK);
+		assert_non_null(gpu.said[5].blame);
+		assert_int_equal(gpu.updates, 10);
+		for (int64_t i = 0; i < gpu.floats; i++)
+			assert_true(isfinite(gpu.value[i]));
+		release(&gpu);
+	}
+}
+
+/* A norm far above a full window of recent ones. */
+static void spikes_are_skipped(void **state)
+{
+	struct wl_train_config c = tiny_config(1e-4);
+	struct course now[2];
+
+	(void)state;
+	NEEDS_DEVICE;
+	c.spike_z = 4;
+	for (int gpu = 0; gpu < 2; gpu++) {
+		struct tiny_rig r;
+
+		now[gpu] = (struct course){0};
+		tiny_rig_open(&r, &c, open_device(gpu), 100);
+		r.t.guard.seen = WL_GUARD_WINDOW;
+		for (int i = 0; i < WL_GUARD_WINDOW; i++)
+			r.t.guard.window[i] = 0.01 + 1e-5 * i; /* any real norm is a spike */
+		wl_trainer_start(&r.t);
+		steps(&r, 3, -9, 0, &now[gpu]);
+		look(&r, &now[gpu]);
+		tiny_rig_close(&r);
+	}
+	same_course(&now[1], &now[0], 1e-5);
+	assert_int_equal(now[1].said[1].verdict, WL_GUARD_SPIKE);
+	assert_int_equal(now[1].guard.spikes, 3);
+	assert_int_equal(now[1].updates, 0);
+	assert_int_equal(now[1].next[0], 0); /* 24 keys of 3 batches of 8: they did enter */
+	assert_true(now[1].queue[0][0] != 0);
+	release(&now[0]);
+	release(&now[1]);
+}
+
+/* Too many in a row end the run, told late; the trainer says at which. */
+static void bad_steps_in_a_row_end_the_run(void **state)
+{
+	struct wl_train_config c = tiny_config(2e-3);
+	struct wl_step_report report;
+	struct tiny_rig r;
+	int ret = 0;
+
+	(void)state;
+	NEEDS_DEVICE;
+	c.max_bad_steps = 2;
+	tiny_rig_open(&r, &c, open_device(true), 100);
+	while (ret == 0) {
+		assert_true(r.t.step < 12);
+		OK(wl_trainer_give(&r.t, batch_of(r.t.step, 5, INFINITY), &err));
+		while (ret == 0 && wl_trainer_untaken(&r.t) > wl_trainer_late(&r.t))
+			ret = wl_trainer_take(&r.t, &report, &err);
+	}
+	assert_int_equal(err.code, WL_ENUMERIC);
+	assert_non_null(strstr(err.msg, "up to step 6 "));
+	assert_int_equal(report.step, 7);
+	assert_int_equal(r.t.step, 9);
+	tiny_rig_close(&r);
+}
+
+/* A checkpoint while steps are under way: another trainer goes on from it to the same bits. */
+static void checkpoints_wait(void **state)
+{
+	struct wl_train_config c = tiny_config(2e-3);
+	char run_dir[] = "/tmp/wl-gpu-step-XXXXXX", *dir;
+	struct course straight, resumed = {0};
+	struct wl_step_report unused;
+	struct tiny_rig r;
+	json_t *found;
+
+	(void)state;
+	NEEDS_DEVICE;
+	assert_non_null(mkdtemp(run_dir));
+	run(&c, true, 12, 5, INFINITY, &straight);
+	tiny_rig_open(&r, &c, open_device(true), 100);
+	while (r.t.step < 7) {
+		OK(wl_trainer_give(&r.t, batch_of(r.t.step, 5, INFINITY), &err));
+		if (wl_trainer_untaken(&r.t) > wl_trainer_late(&r.t))
+			OK(wl_trainer_take(&r.t, &unused, &err));
+	}
+	assert_int_equal(wl_trainer_untaken(&r.t), WL_TRAINER_LATE);
+	OK(wl_trainer_save(&r.t, run_dir, NULL, NULL, NULL, &err));
+	assert_int_equal(r.t.optim.updates, 5);
+	OK(wl_trainer_take(&r.t, &unused, &err)); /* what is untaken stays to be told */
+	assert_int_equal(unused.verdict, WL_GUARD_NONFINITE);
+	tiny_rig_close(&r);
+	tiny_rig_open(&r, &c, open_device(true), 100);
+	OK(wl_ckpt_load(run_dir, &dir, &found, &err));
+	OK(wl_trainer_load(&r.t, dir, found, &err));
+	json_decref(found);
+	free(dir);
+	resumed.n = 7;
+	steps(&r, 12, 5, INFINITY, &resumed);
+	look(&r, &resumed);
+	tiny_rig_close(&r);
+	for (int i = 7; i < 12; i++)
+		assert_true(resumed.said[i].moco.loss == straight.said[i].moco.loss);
+	assert_memory_equal(&resumed.guard, &straight.guard, sizeof resumed.guard);
+	assert_memory_equal(resumed.value, straight.value, (size_t)straight.floats * 4);
+	assert_memory_equal(resumed.momentum, straight.momentum, (size_t)straight.floats * 4);
+	assert_memory_equal(resumed.queue[0], straight.queue[0], (size_t)straight.keys * 4);
+	release(&straight);
+	release(&resumed);
+	OK(wl_remove_tree(run_dir, &err));
+}
+
+/* With work done only when somebody waits for it, steps come out to the same bits (so nothing that
+ * the host gave was taken back too early), and between two steps no stream is waited for. */
+static void nobody_waits_in_a_step(void **state)
+{
+	struct wl_train_config c = tiny_config(2e-3);
+	struct course at_once, late = {0};
+	struct tiny_rig r;
+	int64_t waits;
+
+	(void)state;
+	NEEDS_DEVICE;
+	if (!emulated_late)
+		SKIP("late work needs the emulation");
+	for (int kind = 0; kind < 3; kind++) {
+		c.moco.record = kind == 1;
+		c.objective = kind == 2 ? "clip" : "moco";
+		OK(wl_train_config_check(&c, &err));
+		run(&c, true, 30, 9, INFINITY, &at_once);
+		tiny_rig_open(&r, &c, open_device(true), 100);
+		emulated_late(true);
+		memset(&late, 0, sizeof late);
+		steps(&r, 4, 9, INFINITY, &late); /* pinned memory is taken, graphs are recorded */
+		waits = emulated_waits();
+		steps(&r, 30, 9, INFINITY, &late);
+		assert_int_equal(emulated_waits() - waits, 0);
+		look(&r, &late);
+		emulated_late(false);
+		tiny_rig_close(&r);
+		for (int i = 0; i < 30; i++) {
+			if (i != 9 && i != 10)
+				assert_true(late.said[i].moco.loss == at_once.said[i].moco.loss);
+			assert_int_equal(late.said[i].verdict, at_once.said[i].verdict);
+		}
+		assert_memory_equal(late.value, at_once.value, (size_t)late.floats * 4);
+		release(&at_once);
+		release(&late);
+	}
+}
+
+static void find_device(void)
+{
+	struct wl_backend *be = wl_backend_cuda_open ? wl_backend_cuda_open(0, &err) : NULL;
+
+	have_device = be != NULL;
+	wl_backend_close(be);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(clipped_steps_are_the_processors),
+		cmocka_unit_test(a_nan_leaves_nothing_behind),
+		cmocka_unit_test(spikes_are_skipped),
+		cmocka_unit_test(bad_steps_in_a_row_end_the_run),
+		cmocka_unit_test(checkpoints_wait),
+		cmocka_unit_test(nobody_waits_in_a_step),
+	};
+
+	find_device();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
