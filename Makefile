@@ -37,7 +37,7 @@ CFLAGS  += -std=c11 -g $(WARN) -march=$(ARCH) -fopenmp -MMD -MP
 # gcc 12 holds back from 512-bit vectors, which the memory-bound loops of train/ profit from.
 WIDE := $(if $(filter x86_64,$(shell uname -m)),-mprefer-vector-width=512)
 $(B)/train/%.o: private CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math $(WIDE)
-$(B)/eval/%.o: private CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math
+$(B)/eval/%.o $(B)/ops/score.o: private CFLAGS += -ffp-contract=fast -fno-math-errno -fno-trapping-math
 # The loader's loops need selects instead of branches, and gain from the widest vectors;
 # none of these flags changes a result.
 $(B)/loader/%.o: private CFLAGS += -fno-math-errno -fno-trapping-math \

@@ -9,7 +9,7 @@
 #include "ops/json.h"
 #include "ops/log.h"
 #include "ops/opt.h"
-#include "train/checkpoint/saved.h"
+#include "ops/saved.h"
 
 #include <stdio.h>
 #include <stdlib.h>

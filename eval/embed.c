@@ -9,7 +9,7 @@
 #include "ops/log.h"
 #include "ops/progress.h"
 #include "ops/signals.h"
-#include "train/checkpoint/safetensors.h"
+#include "ops/safetensors.h"
 
 #include <stdlib.h>
 #include <string.h>

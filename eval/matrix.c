@@ -2,7 +2,7 @@
 #include "eval/matrix.h"
 #include "eval/npy.h"
 #include "eval/npz.h"
-#include "train/checkpoint/safetensors.h"
+#include "ops/safetensors.h"
 
 #include <stdlib.h>
 #include <string.h>

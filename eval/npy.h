@@ -10,7 +10,7 @@
 #define WL_EVAL_NPY_H
 
 #include "ops/err.h"
-#include "train/checkpoint/saved.h"
+#include "ops/saved.h"
 
 #include <stddef.h>
 #include <stdint.h>

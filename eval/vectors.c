@@ -4,7 +4,7 @@
 #include "eval/npy.h"
 #include "ops/buf.h"
 #include "ops/file.h"
-#include "train/checkpoint/safetensors.h"
+#include "ops/safetensors.h"
 
 #include <errno.h>
 #include <stdlib.h>

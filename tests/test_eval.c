@@ -7,7 +7,7 @@
 #include "shards/write.h"
 #include "tests/support/cm.h"
 #include "tests/support/tmp.h"
-#include "train/checkpoint/safetensors.h"
+#include "ops/safetensors.h"
 
 #include <math.h>
 #include <stdio.h>

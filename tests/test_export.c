@@ -21,7 +21,7 @@
 #include "tests/support/tmp.h"
 #include "train/checkpoint/export.h"
 #include "train/checkpoint/import.h"
-#include "train/checkpoint/safetensors.h"
+#include "ops/safetensors.h"
 #include "train/checkpoint/store.h"
 #include "train/model/bert.h"
 #include "train/model/brivl.h"

@@ -15,7 +15,7 @@
 #include "tests/support/fill.h"
 #include "train/checkpoint/import.h"
 #include "train/checkpoint/positions.h"
-#include "train/checkpoint/safetensors.h"
+#include "ops/safetensors.h"
 #include "train/model/brivl.h"
 #include "train/model/efficientnet.h"
 

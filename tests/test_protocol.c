@@ -8,7 +8,7 @@
 #include "tests/support/cm.h"
 #include "tests/support/planted.h"
 #include "tests/support/tmp.h"
-#include "train/checkpoint/saved.h"
+#include "ops/saved.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* R@K against a naive count in double precision; ties; five captions; odd sizes; chance. */
 #include "eval/metrics/retrieval.h"
-#include "eval/metrics/score.h"
+#include "ops/score.h"
 #include "ops/hash.h"
 #include "tests/support/cm.h"
 

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "ops/file.h"
-#include "train/checkpoint/safetensors.h"
+#include "ops/safetensors.h"
 
 struct dir {
 	char path[64];

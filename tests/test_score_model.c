@@ -7,7 +7,7 @@
 #include "tests/support/cm.h"
 #include "tests/support/corpus_make.h"
 #include "tests/support/shardset.h"
-#include "train/checkpoint/safetensors.h"
+#include "ops/safetensors.h"
 
 #include <math.h>
 #include <stdio.h>

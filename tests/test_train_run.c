@@ -13,7 +13,7 @@
 #include "ops/json.h"
 #include "ops/metrics.h"
 #include "train/checkpoint/ckpt.h"
-#include "train/checkpoint/safetensors.h"
+#include "ops/safetensors.h"
 
 #include <fcntl.h>
 #include <math.h>

@@ -2,7 +2,7 @@
 #include "train/snapshot.h"
 
 #include "ops/file.h"
-#include "train/checkpoint/safetensors.h"
+#include "ops/safetensors.h"
 #include "train/checkpoint/store.h"
 #include "train/state.h"
 

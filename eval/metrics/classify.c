@@ -1,6 +1,6 @@
 /* Ranks of true labels are retrieval's; tags and AP are counted here: see classify.h. */
 #include "eval/metrics/classify.h"
-#include "eval/metrics/score.h"
+#include "ops/score.h"
 
 #include <stdbool.h>
 #include <stdlib.h>

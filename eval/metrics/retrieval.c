@@ -7,7 +7,7 @@
  * image).  So both directions cost one product, and a tile is forgotten once counted.
  */
 #include "eval/metrics/retrieval.h"
-#include "eval/metrics/score.h"
+#include "ops/score.h"
 
 #include <float.h>
 #include <math.h>

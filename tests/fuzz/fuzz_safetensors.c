@@ -1,5 +1,5 @@
 /* Any bytes as a safetensors file: read or refused with a sentence. */
-#include "train/checkpoint/safetensors.h"
+#include "ops/safetensors.h"
 
 #include <stdlib.h>
 

@@ -4,7 +4,7 @@
 #include "ops/file.h"
 #include "train/checkpoint/ckpt.h"
 #include "train/checkpoint/import.h"
-#include "train/checkpoint/safetensors.h"
+#include "ops/safetensors.h"
 
 #include <stdio.h>
 #include <stdlib.h>

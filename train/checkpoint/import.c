@@ -5,7 +5,7 @@
 #include "ops/log.h"
 #include "train/checkpoint/positions.h"
 #include "train/checkpoint/pth.h"
-#include "train/checkpoint/safetensors.h"
+#include "ops/safetensors.h"
 
 #include <fcntl.h>
 #include <math.h>

@@ -7,7 +7,7 @@
 #ifndef WL_TRAIN_CHECKPOINT_NAMES_H
 #define WL_TRAIN_CHECKPOINT_NAMES_H
 
-#include "train/checkpoint/saved.h"
+#include "ops/saved.h"
 #include "train/nn/params.h"
 
 enum wl_names_style {

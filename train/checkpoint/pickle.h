@@ -6,7 +6,7 @@
 #define WL_TRAIN_CHECKPOINT_PICKLE_H
 
 #include "ops/arena.h"
-#include "train/checkpoint/saved.h"
+#include "ops/saved.h"
 
 enum wl_pk_kind {
 	WL_PK_NONE,

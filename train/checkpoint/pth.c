@@ -5,7 +5,7 @@
  */
 #include "train/checkpoint/pth.h"
 
-#include "train/checkpoint/mapped.h"
+#include "ops/mapped.h"
 #include "train/checkpoint/pickle.h"
 #include "train/checkpoint/zip.h"
 #include "ops/grow.h"

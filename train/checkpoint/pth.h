@@ -16,7 +16,7 @@
 #ifndef WL_TRAIN_CHECKPOINT_PTH_H
 #define WL_TRAIN_CHECKPOINT_PTH_H
 
-#include "train/checkpoint/saved.h"
+#include "ops/saved.h"
 
 struct wl_pth;
 

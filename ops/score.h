@@ -1,7 +1,7 @@
-/* Blocked dot products for retrieval.c: every score is the same chain of multiply-adds
+/* Blocked dot products of rows: every score is the same chain of multiply-adds
  * whether it is computed alone or in a tile. */
-#ifndef WL_EVAL_METRICS_SCORE_H
-#define WL_EVAL_METRICS_SCORE_H
+#ifndef WL_OPS_SCORE_H
+#define WL_OPS_SCORE_H
 
 #include <stddef.h>
 #include <stdint.h>

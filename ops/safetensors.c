@@ -3,10 +3,10 @@
  * the byte ranges tile the data section exactly.  That last rule makes every
  * other question about bounds trivial.  The writer is safetensors_write.c.
  */
-#include "train/checkpoint/safetensors.h"
+#include "ops/safetensors.h"
 
 #include "ops/arena.h"
-#include "train/checkpoint/mapped.h"
+#include "ops/mapped.h"
 
 #include <jansson.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* A whole file mapped for reading.  See mapped.h. */
-#include "train/checkpoint/mapped.h"
+#include "ops/mapped.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>

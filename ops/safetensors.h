@@ -12,10 +12,10 @@
  * first, then by name), lets the caller fill them in any order and in pieces,
  * and puts the file in place only when complete: temporary name, sync, rename.
  */
-#ifndef WL_TRAIN_CHECKPOINT_SAFETENSORS_H
-#define WL_TRAIN_CHECKPOINT_SAFETENSORS_H
+#ifndef WL_OPS_SAFETENSORS_H
+#define WL_OPS_SAFETENSORS_H
 
-#include "train/checkpoint/saved.h"
+#include "ops/saved.h"
 
 struct wl_safetensors;
 

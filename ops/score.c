@@ -7,7 +7,7 @@
  * exact, so each score is one ascending chain of multiply-adds.  Vector extensions of
  * gcc and clang instead of intrinsics: one source for AVX-512, AVX2, SSE and Arm.
  */
-#include "eval/metrics/score.h"
+#include "ops/score.h"
 
 #include <string.h>
 

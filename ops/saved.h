@@ -7,8 +7,8 @@
  * from outside, so the readers check every bound before a tensor gets here:
  * each element that shape and stride can reach lies inside the file.
  */
-#ifndef WL_TRAIN_CHECKPOINT_SAVED_H
-#define WL_TRAIN_CHECKPOINT_SAVED_H
+#ifndef WL_OPS_SAVED_H
+#define WL_OPS_SAVED_H
 
 #include "ops/err.h"
 

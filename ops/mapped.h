@@ -1,6 +1,6 @@
 /* A whole file mapped for reading: shared by the checkpoint readers. */
-#ifndef WL_TRAIN_CHECKPOINT_MAPPED_H
-#define WL_TRAIN_CHECKPOINT_MAPPED_H
+#ifndef WL_OPS_MAPPED_H
+#define WL_OPS_MAPPED_H
 
 #include "ops/err.h"
 

@@ -1,5 +1,5 @@
 /* Named tensors in a file: lookup and conversion.  See saved.h. */
-#include "train/checkpoint/saved.h"
+#include "ops/saved.h"
 
 #include <math.h>
 #include <stdio.h>

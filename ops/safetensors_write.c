@@ -1,6 +1,6 @@
 /* Writer of safetensors.  See safetensors.h.  The header fixes every offset,
  * so tensors are declared first and then written in any order, in pieces. */
-#include "train/checkpoint/safetensors.h"
+#include "ops/safetensors.h"
 
 #include "ops/file.h"
 #include "ops/grow.h"
