@@ -13,11 +13,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BYTES_A_PAIR = 200, FIXED_BYTES = 64 + 6 * 4 /* a member, and its sets */ };
+enum {
+	BYTES_A_PAIR = 200,
+	FIXED_BYTES = 64 + 6 * 4, /* a member, and its sets */
+	VECTOR_BYTES = 12,	  /* an embedding's row and hash */
+};
 enum { MEMORY_LEAST = 256 << 20, SHARE_LEAST = 1 << 12 };
 
 static const char *const policy_names[] = {"image", "text", "pair"};
 static const char *const against_names[] = {"image", "text", "either"};
+static const char *const search_names[] = {"auto", "exact", "near"};
 static const char *const duplicate_reasons[] = {
 	"duplicate-image", "duplicate-text", "duplicate-pair"};
 
@@ -36,6 +41,16 @@ int wl_dedup_policy_parse(const char *s, enum wl_dedup_policy *out, struct wl_er
 
 	WL_TRY(i);
 	*out = (enum wl_dedup_policy)i;
+	return 0;
+}
+
+int wl_embedding_search_parse(
+	const char *s, enum wl_embedding_search *out, struct wl_err *err)
+{
+	int i = parse("--embedding-search", search_names, s, err);
+
+	WL_TRY(i);
+	*out = (enum wl_embedding_search)i;
 	return 0;
 }
 
@@ -64,6 +79,9 @@ size_t dedup_memory(const struct dedup *d, int percent)
 {
 	int64_t all = d->o->memory_bytes, fixed = (int64_t)d->n * FIXED_BYTES, left;
 
+	for (int side = 0; side < 2; side++)
+		fixed += d->vectors[side].v ? (int64_t)d->n * VECTOR_BYTES : 0;
+
 	if (!all)
 		all = (int64_t)d->n * BYTES_A_PAIR > MEMORY_LEAST ? (int64_t)d->n * BYTES_A_PAIR
 								  : MEMORY_LEAST;
@@ -76,18 +94,34 @@ size_t dedup_memory(const struct dedup *d, int percent)
 /* What the likenesses depend on. */
 static json_t *edge_params(const struct wl_dedup_options *o)
 {
-	return json_pack("{s:i, s:i, s:f, s:i, s:b, s:b}", "image_radius", o->image_radius,
+	json_t *v = json_pack("{s:i, s:i, s:f, s:i, s:b, s:b}", "image_radius", o->image_radius,
 		"window_radius", o->window_radius, "text_jaccard", o->text_jaccard, "signature",
 		WL_SIGNATURE_VERSION, "text",
 		o->policy != WL_DEDUP_IMAGE || o->against_by != WL_AGAINST_IMAGE, "small_decode",
 		o->small_decode);
+
+	/* Not there where it was not before: what runs without embeddings wrote still holds. */
+	if (v && o->n_embeddings &&
+		(json_object_set_new(v, "embedding_cosine", json_real(o->embedding_cosine)) < 0 ||
+			json_object_set_new(v, "embedding_text", json_real(o->embedding_text)) <
+				0)) {
+		json_decref(v);
+		v = NULL;
+	}
+	return v;
 }
 
+/* Embeddings that were searched in another way may be alike without being known to be. */
 char *dedup_edges_key(const struct dedup *d, struct wl_err *err)
 {
+	static const char *const keys[] = {"exact_images", "exact_texts"};
 	json_t *v = edge_params(d->o);
-	char *text = v ? wl_json_text(v, err) : NULL;
+	char *text;
 
+	for (int side = 0; side < 2 && v; side++)
+		if (d->vectors[side].v)
+			json_object_set_new(v, keys[side], json_boolean(d->vectors[side].exact));
+	text = v ? wl_json_text(v, err) : NULL;
 	json_decref(v);
 	return text;
 }
@@ -111,19 +145,27 @@ static json_t *all_params(const struct dedup *d)
 		v = NULL;
 	}
 	json_decref(prefer);
+	if (v && o->n_embeddings &&
+		(json_object_set_new(v, "embeddings", json_string(d->vectors_hash)) < 0 ||
+			json_object_set_new(v, "embedding_search",
+				json_string(search_names[o->embedding_search])) < 0)) {
+		json_decref(v);
+		v = NULL;
+	}
 	return v;
 }
 
 json_t *wl_dedup_counts_json(const struct wl_dedup_counts *c)
 {
-	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "pairs",
+	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "pairs",
 		(json_int_t)c->pairs, "kept", (json_int_t)c->kept, "duplicates",
 		(json_int_t)c->duplicates, "near_eval", (json_int_t)c->near_eval, "near_against",
 		(json_int_t)c->near_against, "templates", (json_int_t)c->templates, "banners",
 		(json_int_t)c->banners, "bad_images", (json_int_t)c->bad_images, "image_sets",
 		(json_int_t)c->image_sets, "alike_images", (json_int_t)c->alike_images,
 		"alike_texts", (json_int_t)c->alike_texts, "cut", (json_int_t)c->cut, "against",
-		(json_int_t)c->against);
+		(json_int_t)c->against, "embedded", (json_int_t)c->embedded, "embedded_images",
+		(json_int_t)c->embedded_images, "embedded_texts", (json_int_t)c->embedded_texts);
 }
 
 static void counts_of_last_time(struct wl_corpus *c, struct wl_dedup_counts *out)
@@ -137,7 +179,9 @@ static void counts_of_last_time(struct wl_corpus *c, struct wl_dedup_counts *out
 		{"templates", &out->templates}, {"banners", &out->banners},
 		{"bad_images", &out->bad_images}, {"image_sets", &out->image_sets},
 		{"alike_images", &out->alike_images}, {"alike_texts", &out->alike_texts},
-		{"cut", &out->cut}, {"against", &out->against}};
+		{"cut", &out->cut}, {"against", &out->against}, {"embedded", &out->embedded},
+		{"embedded_images", &out->embedded_images},
+		{"embedded_texts", &out->embedded_texts}};
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
 		*all[i].to = json_integer_value(json_object_get(f, all[i].key));
@@ -278,6 +322,17 @@ out:
 	return ret;
 }
 
+static void forget_found(struct dedup *d)
+{
+	wl_values_release(&d->image_edges);
+	wl_values_release(&d->text_edges);
+	wl_values_release(&d->vectors[0].edges);
+	wl_values_release(&d->vectors[1].edges);
+	free(d->pixels);
+	free(d->text);
+	d->pixels = d->text = NULL;
+}
+
 /* Which pairs are old must be known everywhere: candidates meet on any rank. */
 static int load_old(struct dedup *d, struct wl_err *err)
 {
@@ -291,22 +346,17 @@ static int load_old(struct dedup *d, struct wl_err *err)
 			WL_TRY_OUT(dedup_load_old(d, p, err));
 	for (size_t i = 0; i < d->n; i++)
 		old[i] = d->m[i].old;
-	WL_TRY_OUT(wl_comm_all_reduce(d->comm, old, d->n, WL_COMM_U8, WL_COMM_MAX, err));
+	old[d->n] = d->vectors_changed;
+	WL_TRY_OUT(wl_comm_all_reduce(d->comm, old, d->n + 1, WL_COMM_U8, WL_COMM_MAX, err));
+	/* Likeness that rests on other vectors is none. */
+	if (old[d->n])
+		forget_found(d);
 	for (size_t i = 0; i < d->n; i++)
-		d->m[i].old = old[i];
+		d->m[i].old = old[i] && !old[d->n];
 	ret = 0;
 out:
 	free(old);
 	return ret;
-}
-
-static void forget_found(struct dedup *d)
-{
-	wl_values_release(&d->image_edges);
-	wl_values_release(&d->text_edges);
-	free(d->pixels);
-	free(d->text);
-	d->pixels = d->text = NULL;
 }
 
 /* Groups too large to be compared all with all depend on who else is there: then what the last
@@ -354,6 +404,8 @@ static int run(struct dedup *d, struct wl_err *err)
 	if (stop)
 		return 0;
 	WL_TRY(load_all(d, err));
+	if (d->o->n_embeddings)
+		WL_TRY(dedup_vectors_open(d, err));
 	WL_TRY(find_all(d, err));
 	WL_TRY(dedup_judge(d, err));
 	for (int p = 0; p < d->partitions; p++)
@@ -382,6 +434,7 @@ static void dedup_release(struct dedup *d)
 {
 	dedup_close_dbs(d);
 	forget_found(d);
+	dedup_vectors_close(d);
 	wl_rows_release(&d->windows);
 	wl_rows_release(&d->texts);
 	wl_pool_free(d->pool);
@@ -396,6 +449,20 @@ static void dedup_release(struct dedup *d)
 	free(d->get);
 }
 
+/* Of the files' contents, by one rank for all. */
+static int vectors_hash(struct dedup *d, struct wl_err *err)
+{
+	const struct wl_vector_paths sets[WL_VECTORS_SETS] = {
+		[WL_VECTORS_OWN] = {d->o->embeddings, d->o->n_embeddings},
+		[WL_VECTORS_AGAINST] = {d->o->against_embeddings, d->o->n_against_embeddings}};
+
+	if (!d->o->n_embeddings)
+		return 0;
+	if (wl_comm_rank(d->comm) == 0)
+		WL_TRY(wl_vector_paths_hash(sets, d->vectors_hash, err));
+	return wl_comm_broadcast(d->comm, d->vectors_hash, sizeof(d->vectors_hash), 0, err);
+}
+
 int wl_dedup_on(struct wl_comm *comm, struct wl_corpus *c, const struct wl_dedup_options *opts,
 	struct wl_dedup_counts *counts, struct wl_err *err)
 {
@@ -407,7 +474,9 @@ int wl_dedup_on(struct wl_comm *comm, struct wl_corpus *c, const struct wl_dedup
 	memset(counts, 0, sizeof(*counts));
 	o.window_radius = o.window_radius ? o.window_radius : WL_DEDUP_WINDOW_RADIUS;
 	o.text_jaccard = o.text_jaccard != 0 ? o.text_jaccard : WL_DEDUP_JACCARD;
+	o.embedding_cosine = o.embedding_cosine != 0 ? o.embedding_cosine : WL_DEDUP_COSINE;
 	WL_TRY(dedup_against_hash(&o, d.against_hash, err));
+	WL_TRY(vectors_hash(&d, err));
 	params = all_params(&d);
 	if (!params)
 		return wl_err_nomem(err, "options", 0);

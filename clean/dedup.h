@@ -6,6 +6,8 @@
  *   alike        pictures with equal pixels, or that match (clean/match.h: perceptual hashes
  *                of the whole and of windows find candidates, comparing the pictures confirms
  *                them); texts with the same key, or near ones (clean/minhash.h)
+ *                With --embeddings also those whose vectors have a cosine of so much: they count as
+ *                near pictures, or near texts, in all that follows
  *   policy       what is a duplicate: image (the pictures are alike), text, or pair (both).  The
  *                best pair stands first: most pixels, then longest caption, then the source
  *                named first by --prefer, then fetched first, then smallest id.  A pair is a
@@ -49,6 +51,12 @@ WL_MUST_CHECK int wl_against_by_parse(const char *s, enum wl_against_by *out, st
 
 #define WL_DEDUP_JACCARD 0.8
 enum { WL_DEDUP_WINDOW_RADIUS = 4 };
+#define WL_DEDUP_COSINE 0.95
+#define WL_DEDUP_COSINE_LEAST 0.5
+/* How near embeddings are found (clean/vector_pairs.h); auto: exactly where that is affordable. */
+enum wl_embedding_search { WL_SEARCH_AUTO, WL_SEARCH_EXACT, WL_SEARCH_NEAR };
+WL_MUST_CHECK int wl_embedding_search_parse(
+	const char *s, enum wl_embedding_search *out, struct wl_err *err);
 
 struct wl_dedup_options {
 	enum wl_dedup_policy policy;
@@ -65,6 +73,13 @@ struct wl_dedup_options {
 	size_t n_against;
 	const char *const *prefer; /* n_prefer sources, the best first */
 	size_t n_prefer;
+	/* Files or directories (clean/pairvectors.h) of the corpus, and of the sets of --against that
+	 * are corpora; none: likeness is by hashes alone. */
+	const char *const *embeddings, *const *against_embeddings;
+	size_t n_embeddings, n_against_embeddings;
+	double embedding_cosine; /* [WL_DEDUP_COSINE_LEAST, 1]; 0: WL_DEDUP_COSINE */
+	double embedding_text;	 /* the same of texts; 0: their vectors are not looked at */
+	enum wl_embedding_search embedding_search;
 };
 
 struct wl_dedup_counts {
@@ -74,6 +89,8 @@ struct wl_dedup_counts {
 	int64_t alike_images, alike_texts; /* pairs of different pictures or texts, confirmed */
 	int64_t cut;	 /* hashes in groups too large to be compared all with all */
 	int64_t against; /* items of --against */
+	int64_t embedded; /* pairs with an embedding of their picture */
+	int64_t embedded_images, embedded_texts; /* of the alike ones: those that embeddings say */
 };
 
 /* Runs the stage.  comm NULL: alone.  1: nothing to do, the published generation is of the same

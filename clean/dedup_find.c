@@ -540,14 +540,33 @@ static int settle_edges(
 	return 0;
 }
 
+/* Likeness by embeddings is likeness. */
+static int join_edges(struct wl_values *to, const struct wl_values *more, struct wl_err *err)
+{
+	WL_TRY(append(to, more->v, more->n, err));
+	wl_values_unique(to);
+	return 0;
+}
+
 int dedup_find(struct dedup *d, struct wl_err *err)
 {
+	struct wl_values *by_image = &d->vectors[WL_VECTORS_IMAGE].edges;
+	struct wl_values *by_text = &d->vectors[WL_VECTORS_TEXT].edges;
+
 	WL_TRY(find_equal(d, false, &d->pixels, err));
 	WL_TRY(find_equal(d, true, &d->text, err));
 	WL_TRY(find_pictures(d, err));
 	if (dedup_text_near(d))
 		WL_TRY(find_texts(d, err));
 	dedup_close_dbs(d);
+	WL_TRY(dedup_find_vectors(d, WL_VECTORS_IMAGE, d->pixels, err));
+	WL_TRY(dedup_find_vectors(d, WL_VECTORS_TEXT, d->text, err));
 	WL_TRY(settle_edges(d, &d->image_edges, d->pixels, err));
-	return settle_edges(d, &d->text_edges, d->text, err);
+	WL_TRY(settle_edges(d, &d->text_edges, d->text, err));
+	WL_TRY(settle_edges(d, by_image, d->pixels, err));
+	WL_TRY(settle_edges(d, by_text, d->text, err));
+	d->counts->embedded_images = (int64_t)by_image->n;
+	d->counts->embedded_texts = (int64_t)by_text->n;
+	WL_TRY(join_edges(&d->image_edges, by_image, err));
+	return join_edges(&d->text_edges, by_text, err);
 }

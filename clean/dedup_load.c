@@ -173,18 +173,40 @@ static uint32_t index_of(const struct dedup *d, int64_t partition, int64_t id)
 	return from < d->base[partition + 1] && d->m[from].id == id ? (uint32_t)from : NOBODY;
 }
 
+/* Where edges of this kind go. */
+static struct wl_values *edges_of(struct dedup *d, int kind)
+{
+	switch (kind) {
+	case KIND_PICTURE:
+		return &d->image_edges;
+	case KIND_TEXT:
+		return &d->text_edges;
+	default:
+		return &d->vectors[(kind - EDGE_VECTORS) & 1].edges;
+	}
+}
+
 static int read_old(struct dedup *d, int p, struct wl_db *db, struct wl_err *err)
 {
+	bool vectors = d->vectors[0].v || d->vectors[1].v;
 	sqlite3_stmt *st = NULL;
 	int row, ret = -1;
 
-	WL_TRY_OUT(wl_db_prepare(db, &st, "SELECT pair_id FROM examined", err));
+	WL_TRY_OUT(wl_db_prepare(db, &st,
+		vectors ? "SELECT pair_id, image, text FROM examined LEFT JOIN vector USING(pair_id)"
+			: "SELECT pair_id FROM examined",
+		err));
 	while ((row = wl_db_step(db, st, err)) != 0) {
 		uint32_t i;
 		WL_TRY_OUT(row);
 		i = index_of(d, p, sqlite3_column_int64(st, 0));
-		if (i != NOBODY)
-			d->m[i].old = true;
+		if (i == NOBODY)
+			continue;
+		d->m[i].old = true;
+		for (int side = 0; side < 2 && vectors; side++)
+			if ((uint64_t)sqlite3_column_int64(st, 1 + side) !=
+				dedup_vector_hash(d, (enum wl_vector_side)side, i))
+				d->vectors_changed = true;
 	}
 	sqlite3_finalize(st);
 	WL_TRY_OUT(wl_db_prepare(db, &st, "SELECT kind, a, b_partition, b FROM edge", err));
@@ -195,9 +217,7 @@ static int read_old(struct dedup *d, int p, struct wl_db *db, struct wl_err *err
 		b = index_of(d, sqlite3_column_int64(st, 2), sqlite3_column_int64(st, 3));
 		if (a == NOBODY || b == NOBODY)
 			continue;
-		wl_values_add(sqlite3_column_int(st, 0) == KIND_TEXT ? &d->text_edges
-								      : &d->image_edges,
-			(uint64_t)a << 32 | b);
+		wl_values_add(edges_of(d, sqlite3_column_int(st, 0)), (uint64_t)a << 32 | b);
 	}
 	ret = 0;
 out:

@@ -6,6 +6,7 @@
 
 #include "clean/bygroup.h"
 #include "clean/dedup.h"
+#include "clean/pairvectors.h"
 #include "clean/rows.h"
 #include "clean/signature.h"
 #include "clean/stage.h"
@@ -45,6 +46,19 @@ struct text_row {
 };
 
 enum dedup_kind { KIND_PICTURE, KIND_TEXT };
+/* In the table edge, those of embeddings follow. */
+enum { EDGE_VECTORS = 2 };
+
+/* Embeddings of pictures, or of texts. */
+struct dedup_vectors {
+	struct wl_pair_vectors *v; /* NULL: not used */
+	double cosine;
+	bool exact;	/* how near ones are found */
+	size_t n;	/* pairs that have one */
+	uint32_t *row;	/* [pairs] of v, or WL_NO_VECTOR; on every rank */
+	uint64_t *hash; /* [n_own] of the vector; 0: none */
+	struct wl_values edges;
+};
 
 /* A pair's picture or key as other ranks get it; one after the other. */
 struct blobs {
@@ -78,6 +92,9 @@ struct dedup {
 	struct wl_values image_edges, text_edges; /* smaller index << 32 | larger */
 	uint32_t *image; /* roots of pixels and edges together, transitively */
 	uint32_t *group; /* and of equal texts: what a split must not cut through */
+	struct dedup_vectors vectors[2]; /* by enum wl_vector_side, which is enum dedup_kind */
+	char vectors_hash[65];		 /* of the files */
+	bool vectors_changed; /* since the last run, of pairs that it knew */
 	/* --against */
 	char **names; /* [n_names] of the items, by id; in one block */
 	size_t n_names;
@@ -95,10 +112,14 @@ static inline bool dedup_is_mine(const struct dedup *d, int partition)
 {
 	return dedup_owner(d, partition) == wl_comm_rank(d->comm);
 }
+/* Whether it matters which texts are near. */
+static inline bool dedup_text_counts(const struct dedup *d)
+{
+	return d->o->policy != WL_DEDUP_IMAGE || d->o->against_by != WL_AGAINST_IMAGE;
+}
 static inline bool dedup_text_near(const struct dedup *d)
 {
-	return d->o->text_jaccard > 0 &&
-	       (d->o->policy != WL_DEDUP_IMAGE || d->o->against_by != WL_AGAINST_IMAGE);
+	return d->o->text_jaccard > 0 && dedup_text_counts(d);
 }
 /* Bytes for one of the things that memory is shared by: percent of what pairs leave. */
 size_t dedup_memory(const struct dedup *d, int percent);
@@ -146,6 +167,17 @@ struct member *dedup_add_member(struct dedup *d, struct wl_err *err);
 
 /* Fills pixels, text and the edges, the same on every rank.  Collective. */
 WL_MUST_CHECK int dedup_find(struct dedup *d, struct wl_err *err);
+
+/* ---- dedup_vectors.c ---- */
+
+/* Opens --embeddings, finds each pair's row, reads and checks those of this rank's pairs. */
+WL_MUST_CHECK int dedup_vectors_open(struct dedup *d, struct wl_err *err);
+void dedup_vectors_close(struct dedup *d);
+/* Of a pair of this rank; 0: it has none. */
+uint64_t dedup_vector_hash(const struct dedup *d, enum wl_vector_side side, uint32_t i);
+/* Adds the near ones to the side's edges, the same on every rank.  Collective. */
+WL_MUST_CHECK int dedup_find_vectors(
+	struct dedup *d, enum wl_vector_side side, const uint32_t *roots, struct wl_err *err);
 
 /* ---- dedup_judge.c ---- */
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 struct writer {
-	sqlite3_stmt *verdict, *cluster, *bad, *edge, *meta;
+	sqlite3_stmt *verdict, *cluster, *bad, *edge, *meta, *vector;
 };
 
 static int write_verdict(
@@ -38,7 +38,7 @@ static int write_verdict(
 
 /* The edges whose smaller end is in p; what is of --against is not kept. */
 static int write_edges(struct dedup *d, int p, struct wl_db *db, struct writer *w,
-	const struct wl_values *edges, enum dedup_kind kind, struct wl_err *err)
+	const struct wl_values *edges, int kind, struct wl_err *err)
 {
 	size_t low = 0, high = edges->n;
 
@@ -65,12 +65,25 @@ static int writer_open(struct writer *w, struct wl_db *db, struct wl_err *err)
 	WL_TRY(wl_db_prepare(db, &w->verdict, "INSERT INTO verdict VALUES(?,?,?)", err));
 	WL_TRY(wl_db_prepare(db, &w->cluster, "INSERT INTO cluster VALUES(?,?)", err));
 	WL_TRY(wl_db_prepare(db, &w->edge, "INSERT INTO edge VALUES(?,?,?,?)", err));
+	WL_TRY(wl_db_prepare(db, &w->vector, "INSERT INTO vector VALUES(?,?,?)", err));
 	WL_TRY(wl_db_prepare(
 		db, &w->meta, "INSERT OR REPLACE INTO meta(key, value) VALUES('edges', ?)", err));
 	return wl_db_prepare(db, &w->bad,
 		"INSERT INTO verdict"
 		" SELECT pair_id, 'bad-image', why FROM bad WHERE pair_id = ?",
 		err);
+}
+
+static int write_vector(
+	struct dedup *d, struct wl_db *db, struct writer *w, uint32_t i, struct wl_err *err)
+{
+	uint64_t image = dedup_vector_hash(d, WL_VECTORS_IMAGE, i);
+	uint64_t text = dedup_vector_hash(d, WL_VECTORS_TEXT, i);
+
+	if (!image && !text)
+		return 0;
+	return wl_db_run(
+		db, w->vector, err, "iii", d->m[i].id, (int64_t)image, (int64_t)text);
 }
 
 static int write_all(
@@ -85,7 +98,11 @@ static int write_all(
 		WL_TRY(wl_db_run(
 			db, w->cluster, err, "ii", d->m[i].id, d->m[d->group[i]].id));
 		WL_TRY(write_verdict(d, db, w, i, err));
+		WL_TRY(write_vector(d, db, w, (uint32_t)i, err));
 	}
+	for (int side = 0; side < 2; side++)
+		WL_TRY(write_edges(
+			d, p, db, w, &d->vectors[side].edges, EDGE_VECTORS + side, err));
 	WL_TRY(write_edges(d, p, db, w, &d->image_edges, KIND_PICTURE, err));
 	return write_edges(d, p, db, w, &d->text_edges, KIND_TEXT, err);
 }
@@ -101,6 +118,7 @@ int dedup_write(struct dedup *d, int p, struct wl_err *err)
 	WL_TRY_OUT(wl_db_begin(&db, err));
 	WL_TRY_OUT(wl_db_exec(&db,
 		"DELETE FROM verdict; DELETE FROM cluster; DELETE FROM examined; DELETE FROM edge;"
+		"DELETE FROM vector;"
 		"INSERT INTO examined SELECT pair_id FROM signature",
 		err));
 	WL_TRY_OUT(write_all(d, p, &db, &w, err));
@@ -114,6 +132,7 @@ out:
 	sqlite3_finalize(w.bad);
 	sqlite3_finalize(w.edge);
 	sqlite3_finalize(w.meta);
+	sqlite3_finalize(w.vector);
 	wl_db_close(&db);
 	return ret;
 }

@@ -9,10 +9,10 @@
 #include <string.h>
 
 struct options {
-	const char *corpus, *policy, *against_by, *decode;
-	struct wl_strs against, prefer;
+	const char *corpus, *policy, *against_by, *decode, *search;
+	struct wl_strs against, prefer, embeddings, against_embeddings;
 	int64_t image_radius, window_radius, threads, memory, template_images, banner_texts;
-	double jaccard;
+	double jaccard, cosine, cosine_text;
 	struct wl_comm *comm;
 };
 
@@ -29,6 +29,11 @@ static int report(const struct wl_opts *opts, const struct wl_dedup_counts *n, s
 	if (n->against)
 		wl_info("%lld pairs are near one of %lld evaluation items (verdict near-eval)",
 			(long long)n->near_against, (long long)n->against);
+	if (n->embedded)
+		wl_info("%lld pairs have embeddings, by which %lld pairs of pictures and %lld of "
+			"texts are near",
+			(long long)n->embedded, (long long)n->embedded_images,
+			(long long)n->embedded_texts);
 	if (n->templates || n->banners)
 		wl_info("%lld pairs have a template for a text, %lld a banner for a picture",
 			(long long)n->templates, (long long)n->banners);
@@ -84,6 +89,41 @@ static int options_of(const struct options *o, struct wl_dedup_options *d, struc
 	return 0;
 }
 
+static int embeddings_of(
+	const struct options *o, struct wl_dedup_options *d, struct wl_err *err)
+{
+	static const char *const names[] = {"--embedding-cosine", "--embedding-text"};
+	const double v[] = {o->cosine, o->cosine_text};
+
+	WL_TRY(wl_embedding_search_parse(o->search, &d->embedding_search, err));
+	for (int i = 0; i < 2; i++)
+		if (!(v[i] >= WL_DEDUP_COSINE_LEAST && v[i] <= 1) && (i == 0 || v[i] != 0))
+			return wl_err_set(err, WL_EUSAGE, "%s is %g, expected %s%g to 1.", names[i],
+				v[i], i ? "0 (texts' embeddings are not compared), or " : "",
+				WL_DEDUP_COSINE_LEAST);
+	if (!o->embeddings.n && (o->against_embeddings.n || o->cosine_text != 0))
+		return wl_err_set(err, WL_EUSAGE,
+			"%s is given without --embeddings; give the corpus' embeddings too, or "
+			"take it out.",
+			o->against_embeddings.n ? "--against-embeddings" : "--embedding-text");
+	if (o->against_embeddings.n && !o->against.n)
+		return wl_err_set(err, WL_EUSAGE,
+			"--against-embeddings is given without --against; name the evaluation set "
+			"too.");
+	if (o->cosine_text != 0 && d->policy == WL_DEDUP_IMAGE &&
+		d->against_by == WL_AGAINST_IMAGE)
+		return wl_err_set(err, WL_EUSAGE,
+			"--embedding-text is given, but texts decide nothing with --policy image; "
+			"give --policy pair or text, or take it out.");
+	d->embeddings = o->embeddings.v;
+	d->n_embeddings = o->embeddings.n;
+	d->against_embeddings = o->against_embeddings.v;
+	d->n_against_embeddings = o->against_embeddings.n;
+	d->embedding_cosine = o->cosine;
+	d->embedding_text = o->cosine_text;
+	return 0;
+}
+
 static int run(struct wl_opts *opts, void *user, struct wl_err *err)
 {
 	struct options *o = user;
@@ -93,6 +133,7 @@ static int run(struct wl_opts *opts, void *user, struct wl_err *err)
 	int ret;
 
 	WL_TRY(options_of(o, &d, err));
+	WL_TRY(embeddings_of(o, &d, err));
 	c = wl_corpus_open(o->corpus, false, 0, err);
 	if (!c)
 		return -1;
@@ -117,7 +158,9 @@ int main(int argc, char **argv)
 		.decode = "full",
 		.image_radius = 6,
 		.window_radius = WL_DEDUP_WINDOW_RADIUS,
-		.jaccard = WL_DEDUP_JACCARD};
+		.jaccard = WL_DEDUP_JACCARD,
+		.cosine = WL_DEDUP_COSINE,
+		.search = "auto"};
 	const struct wl_opt table[] = {
 		{"corpus", WL_OPT_STR, &o.corpus, "DIR", "the corpus to look through", true},
 		{"policy", WL_OPT_STR, &o.policy, "P",
@@ -144,6 +187,20 @@ int main(int argc, char **argv)
 			false},
 		{"against-by", WL_OPT_STR, &o.against_by, "B",
 			"by what it is near: image, text or either", false},
+		{"embeddings", WL_OPT_LIST, &o.embeddings, "PATH",
+			"near are also pictures with near embeddings: of wenlan-embed --corpus "
+			"--vectors",
+			false},
+		{"embedding-cosine", WL_OPT_DOUBLE, &o.cosine, "T",
+			"how near: the least cosine, 0.5 to 1", false},
+		{"embedding-text", WL_OPT_DOUBLE, &o.cosine_text, "T",
+			"the same of embeddings of texts (0: they are not compared)", false},
+		{"embedding-search", WL_OPT_STR, &o.search, "S",
+			"exact: all with all; near: by random hashes, 99 % at T; auto: exact where "
+			"affordable",
+			false},
+		{"against-embeddings", WL_OPT_LIST, &o.against_embeddings, "PATH",
+			"embeddings of those sets of --against that are corpora", false},
 		{"prefer", WL_OPT_LIST, &o.prefer, "SOURCE",
 			"of equal pairs keep that of the source named first", false},
 		{"decode", WL_OPT_STR, &o.decode, "D",
