@@ -289,6 +289,12 @@ static int check(const struct wl_embed_opts *o, struct wl_err *err)
 	if (strcmp(o->device, "auto") && strcmp(o->device, "cpu") && strcmp(o->device, "cuda"))
 		return wl_err_set(err, WL_EUSAGE, "device is \"%s\": expected auto, cpu or cuda",
 			o->device);
+	if (o->vectors && !o->corpus)
+		return wl_err_set(err, WL_EUSAGE, "--vectors is of --corpus: pictures, texts and "
+			"shards give vectors anyhow, so take it out");
+	if (strcmp(o->store, "fp32") && strcmp(o->store, "fp16") && strcmp(o->store, "bf16"))
+		return wl_err_set(err, WL_EUSAGE, "store is \"%s\": expected fp32, fp16 or bf16",
+			o->store);
 	if (strcmp(o->precision, "fp32") && strcmp(o->precision, "bf16"))
 		return wl_err_set(err, WL_EUSAGE, "precision is \"%s\": expected fp32 or bf16",
 			o->precision);

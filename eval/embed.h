@@ -10,7 +10,7 @@
  * places in the list (pictures sorted by path, lines counted from 0), text_image is -1, and the
  * other side has no rows; the metadata key "sources" holds the paths as a JSON list.
  *
- * A corpus gives no embeddings but scores: see embed_corpus.h.
+ * A corpus gives scores, or a directory of such files: see embed_corpus.h.
  */
 #ifndef WL_EVAL_EMBED_H
 #define WL_EVAL_EMBED_H
@@ -18,10 +18,11 @@
 #include "ops/opt.h"
 
 struct wl_embed_opts {
-	const char *ckpt, *shards, *cache, *split, *texts, *corpus, *out, *precision, *device;
+	const char *ckpt, *shards, *cache, *split, *texts, *corpus, *out, *precision, *device, *store;
 	struct wl_strs images; /* files, directories or globs */
 	int64_t batch, threads, limit, cache_size;
 	bool replace; /* an out of another model, of a corpus */
+	bool vectors; /* of a corpus: embeddings instead of scores */
 };
 
 WL_MUST_CHECK int wl_embed_run(const struct wl_embed_opts *o, struct wl_err *err);

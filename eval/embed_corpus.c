@@ -1,13 +1,13 @@
 /*
  * A corpus to scores: each pair's picture and first text, cleaned as the filter does, to the cosine
- * of their embeddings.  Scores and not embeddings are written, for these would be as large as the
- * corpus.  Rows are appended batch by batch; whoever runs the same command again goes on where the
+ * of their embeddings; or to the embeddings themselves (embed_vectors.h).  Rows of scores are appended batch by batch; whoever runs the same command again goes on where the
  * last whole line ends.  The encoder's graph is of one size, so a row's score does not depend on
  * what is in the batch with it, nor on kills.
  */
 #include "eval/embed_corpus.h"
 
 #include "clean/pairtext.h"
+#include "eval/embed_vectors.h"
 #include "ingest/corpus.h"
 #include "ingest/image.h"
 #include "ops/file.h"
@@ -32,12 +32,15 @@ struct scoring {
 	struct wl_corpus *corpus;
 	struct wl_text *text;
 	struct wl_progress *progress;
+	struct wl_vector_files *files; /* NULL: scores are wanted */
 	int fd;	       /* of o->out, positioned at its end */
 	int64_t *done; /* ids that the file has, sorted; owned */
 	size_t n_done, cap_done;
 	/* One batch: rows, and what is noted between them of pairs without a score, so that the
 	 * file's lines are in the order of pairs. */
+	int partition; /* of all rows */
 	int64_t *id;
+	bool *has_image, *has_text; /* of scores: always both */
 	float *pixels, *boxes, *mask, *words_mask, *images, *texts;
 	int32_t *words;
 	int64_t n, scored, bad;
@@ -47,8 +50,8 @@ struct scoring {
 
 /* ---- the file ---- */
 
-/* "# ..." that opens the file: it says by which model, so that two are never mixed. */
-static int header(const struct scoring *s, char out[LINE], struct wl_err *err)
+/* Which model and precision, in a line: two are never mixed. */
+static int model_name(const struct scoring *s, char out[LINE], struct wl_err *err)
 {
 	char *path = wl_path_join(s->m->dir, "state.json", err);
 	json_t *state = path ? wl_json_load(path, err) : NULL;
@@ -57,9 +60,7 @@ static int header(const struct scoring *s, char out[LINE], struct wl_err *err)
 	int ret = -1;
 
 	if (sha) {
-		snprintf(out, LINE,
-			"# agreement of picture and text, model %.64s, %s\npair_id,score\n", sha,
-			s->o->precision);
+		snprintf(out, LINE, "model %.64s, %s", sha, s->o->precision);
 		ret = 0;
 	} else if (state) {
 		wl_err_set(err, WL_ECKPT,
@@ -70,6 +71,16 @@ static int header(const struct scoring *s, char out[LINE], struct wl_err *err)
 	json_decref(state);
 	free(path);
 	return ret;
+}
+
+/* "# ..." that opens the file of scores. */
+static int header(const struct scoring *s, char out[LINE], struct wl_err *err)
+{
+	char name[LINE];
+
+	WL_TRY(model_name(s, name, err));
+	snprintf(out, LINE, "# agreement of picture and text, %.200s\npair_id,score\n", name);
+	return 0;
 }
 
 static int keep_done(struct scoring *s, int64_t id, struct wl_err *err)
@@ -177,6 +188,21 @@ static int open_out(struct scoring *s, struct wl_err *err)
 
 /* ---- a batch ---- */
 
+/* Adds the batch's vectors to the files. */
+static int flush_vectors(struct scoring *s, struct wl_err *err)
+{
+	int64_t dim = s->m->encoder.dim;
+
+	for (int64_t i = 0; i < s->n; i++)
+		WL_TRY(wl_vector_files_add(s->files, s->partition, s->id[i],
+			s->has_image[i] ? s->images + i * dim : NULL,
+			s->has_text[i] ? s->texts + i * dim : NULL, err));
+	wl_buf_reset(&s->notes);
+	s->scored += s->n;
+	s->n = 0;
+	return 0;
+}
+
 static int flush(struct scoring *s, struct wl_err *err)
 {
 	int64_t dim = s->m->encoder.dim;
@@ -189,6 +215,8 @@ static int flush(struct scoring *s, struct wl_err *err)
 		WL_TRY(wl_encoder_texts(
 			&s->m->encoder, s->words, s->words_mask, s->n, s->texts, err));
 	}
+	if (s->files)
+		return flush_vectors(s, err);
 	wl_buf_reset(&s->lines);
 	for (int64_t i = 0; i < s->n; i++) {
 		const float *a = s->images + i * dim, *b = s->texts + i * dim;
@@ -260,18 +288,33 @@ static int add_pair(struct scoring *s, const struct wl_pair *p, struct wl_err *e
 
 	wl_pair_name(p->partition, p->id, name);
 	WL_TRY(some = first_text(s, p, name, err));
-	if (!some)
+	if (!some && !s->files)
 		return leave_out(s, p->id, "it has no text", err);
 	wl_buf_reset(&s->bytes);
 	WL_TRY(wl_corpus_image(s->corpus, p, &s->bytes, err));
-	if (wl_eval_model_image(s->m, s->bytes.data, s->bytes.len, s->pixels + s->n * px,
-		    s->boxes + s->n * c->regions * 4, s->mask + s->n * c->regions, &why) < 0)
-		return leave_out(s, p->id, why.msg, err);
+	s->has_text[s->n] = some;
+	s->has_image[s->n] = wl_eval_model_image(s->m, s->bytes.data, s->bytes.len,
+				     s->pixels + s->n * px, s->boxes + s->n * c->regions * 4,
+				     s->mask + s->n * c->regions, &why) == 0;
+	if (!s->has_image[s->n]) {
+		if (!s->files || !some)
+			return leave_out(s, p->id, why.msg, err);
+		s->bad++;
+		memset(s->pixels + s->n * px, 0, (size_t)px * sizeof(*s->pixels));
+		memset(s->boxes + s->n * c->regions * 4, 0, (size_t)c->regions * 4 * sizeof(float));
+		for (int64_t r = 0; r < c->regions; r++)
+			s->mask[s->n * c->regions + r] = 1;
+	}
 	wl_eval_model_text(s->m, wl_buf_str(&s->clean), s->clean.len, s->words + s->n * len,
 		s->words_mask + s->n * len);
 	s->notes_end[s->n] = s->notes.len;
 	s->id[s->n++] = p->id;
 	return s->n == s->o->batch ? flush(s, err) : 0;
+}
+
+static bool is_done(const struct scoring *s, int64_t id)
+{
+	return s->n_done && bsearch(&id, s->done, s->n_done, sizeof(id), by_value);
 }
 
 static int score_partition(struct scoring *s, int partition, struct wl_err *err)
@@ -282,10 +325,12 @@ static int score_partition(struct scoring *s, int partition, struct wl_err *err)
 
 	if (!cur)
 		return -1;
+	s->partition = partition;
 	while (!wl_stop_requested() && (row = wl_pairs_next(cur, &p, err)) != 0) {
 		WL_TRY_OUT(row);
 		wl_progress_add(s->progress, 1);
-		if (s->n_done && bsearch(&p.id, s->done, s->n_done, sizeof(p.id), by_value))
+		if (s->files ? wl_vector_files_has(s->files, partition, p.id)
+			     : is_done(s, p.id))
 			continue;
 		if (s->o->limit && s->scored + s->n >= s->o->limit)
 			break;
@@ -306,6 +351,8 @@ static int make_room(struct scoring *s, struct wl_err *err)
 
 	s->id = malloc(b * sizeof(*s->id));
 	s->notes_end = malloc(b * sizeof(*s->notes_end));
+	s->has_image = calloc(b, sizeof(*s->has_image));
+	s->has_text = calloc(b, sizeof(*s->has_text));
 	s->pixels = malloc(b * px * sizeof(float));
 	s->boxes = malloc(b * r * 4 * sizeof(float));
 	s->mask = malloc(b * r * sizeof(float));
@@ -313,7 +360,7 @@ static int make_room(struct scoring *s, struct wl_err *err)
 	s->words_mask = malloc(b * len * sizeof(float));
 	s->images = malloc(b * dim * sizeof(float));
 	s->texts = malloc(b * dim * sizeof(float));
-	if (!s->id || !s->notes_end || !s->pixels || !s->boxes || !s->mask || !s->words ||
+	if (!s->id || !s->notes_end || !s->has_image || !s->has_text || !s->pixels || !s->boxes || !s->mask || !s->words ||
 		!s->words_mask || !s->images || !s->texts)
 		return wl_err_nomem(err, "a batch of pairs", b * px * sizeof(float));
 	return 0;
@@ -328,6 +375,9 @@ static void scoring_release(struct scoring *s)
 		close(s->fd);
 	free(s->done);
 	free(s->id);
+	free(s->has_image);
+	free(s->has_text);
+	wl_vector_files_close(s->files);
 	free(s->notes_end);
 	free(s->pixels);
 	free(s->boxes);
@@ -342,10 +392,34 @@ static void scoring_release(struct scoring *s)
 	wl_buf_release(&s->lines);
 }
 
+static int open_vectors(struct scoring *s, char name[LINE], struct wl_err *err)
+{
+	enum wl_saved_dtype store = strcmp(s->o->store, "bf16") == 0   ? WL_SAVED_BF16
+				    : strcmp(s->o->store, "fp16") == 0 ? WL_SAVED_F16
+								       : WL_SAVED_F32;
+
+	WL_TRY(model_name(s, name, err));
+	s->files = wl_vector_files_open(
+		s->o->out, name, s->m->encoder.dim, store, s->o->replace, err);
+	if (!s->files)
+		return -1;
+	s->n_done = wl_vector_files_count(s->files);
+	return 0;
+}
+
+/* What is not in a file yet, or not on disk. */
+static int finish(struct scoring *s, struct wl_err *err)
+{
+	if (s->files)
+		return wl_vector_files_flush(s->files, err);
+	return fsync(s->fd) < 0 ? wl_err_errno(err, "%s cannot be synced", s->o->out) : 0;
+}
+
 int wl_embed_corpus(struct wl_eval_model *m, const struct wl_embed_opts *o, struct wl_err *err)
 {
 	struct scoring s = {.o = o, .m = m, .fd = -1};
 	struct wl_corpus_counts total;
+	char name[LINE];
 	int ret = -1;
 
 	wl_buf_init(&s.bytes, WL_IMAGE_MAX_BYTES);
@@ -358,16 +432,14 @@ int wl_embed_corpus(struct wl_eval_model *m, const struct wl_embed_opts *o, stru
 		goto out;
 	WL_TRY_OUT(make_room(&s, err));
 	WL_TRY_OUT(wl_corpus_count(s.corpus, &total, err));
-	WL_TRY_OUT(open_out(&s, err));
-	s.progress = wl_progress_new("scoring", "pairs", (uint64_t)total.pairs);
+	WL_TRY_OUT(o->vectors ? open_vectors(&s, name, err) : open_out(&s, err));
+	s.progress = wl_progress_new(o->vectors ? "embedding" : "scoring", "pairs", (uint64_t)total.pairs);
 	for (int p = 0; p < wl_corpus_partitions(s.corpus) && !wl_stop_requested(); p++)
 		WL_TRY_OUT(score_partition(&s, p, err));
-	if (fsync(s.fd) < 0) {
-		wl_err_errno(err, "%s cannot be synced", o->out);
-		goto out;
-	}
-	wl_info("%lld pairs scored (%zu were before, %lld cannot be) in %s", (long long)s.scored,
-		s.n_done, (long long)s.bad, o->out);
+	WL_TRY_OUT(finish(&s, err));
+	wl_info("%lld pairs %s (%zu were before, %lld %s) in %s", (long long)s.scored,
+		o->vectors ? "embedded" : "scored", s.n_done, (long long)s.bad,
+		o->vectors ? "have a picture that cannot be" : "cannot be", o->out);
 	ret = wl_stop_requested();
 out:
 	scoring_release(&s);

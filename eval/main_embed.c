@@ -11,6 +11,7 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 int main(int argc, char **argv)
 {
 	struct wl_embed_opts e = {.split = "test", .precision = "fp32", .device = "auto",
+		.store = "fp32",
 		.batch = 64};
 	const struct wl_opt table[] = {
 		{"ckpt", WL_OPT_STR, &e.ckpt, "DIR", "a checkpoint, or a run (its newest one)",
@@ -27,10 +28,16 @@ int main(int argc, char **argv)
 		{"texts", WL_OPT_STR, &e.texts, "FILE", "embed its lines", false},
 		{"corpus", WL_OPT_STR, &e.corpus, "DIR",
 			"score how picture and text of each pair agree: lines PAIR,COSINE", false},
+		{"vectors", WL_OPT_BOOL, &e.vectors, NULL,
+			"of --corpus: the embeddings themselves, for wenlan-dedup --embeddings",
+			false},
+		{"store", WL_OPT_STR, &e.store, "NAME",
+			"of --vectors: fp32, fp16 or bf16 in the files", false},
 		{"replace", WL_OPT_BOOL, &e.replace, NULL,
 			"of --corpus: an --out of another model is begun anew", false},
 		{"out", WL_OPT_STR, &e.out, "FILE",
-			"the safetensors file to write (of --corpus: a CSV, which is gone on with)",
+			"the safetensors file to write (of --corpus: a CSV, or with --vectors a "
+			"directory of safetensors files, which is gone on with)",
 			true},
 		{"batch", WL_OPT_INT, &e.batch, "N", "rows computed at once", false},
 		{"threads", WL_OPT_INT, &e.threads, "N", "compute threads, 0: all cores", false},
@@ -43,7 +50,7 @@ int main(int argc, char **argv)
 	struct wl_opts opts = {
 		.program = "wenlan-embed",
 		.usage = "--ckpt DIR (--shards DIR --split S | --images PATH... | --texts FILE | "
-			 "--corpus DIR) "
+			 "--corpus DIR [--vectors]) "
 			 "--out FILE",
 		.about = "Writes the unit-length embeddings of pictures and texts as safetensors.",
 		.example = "wenlan-embed --ckpt runs/first --shards shards --split test "
