@@ -216,27 +216,6 @@ static void refused(const void *p, size_t n, const char *word)
 
 /* ---- formats with a reference ---- */
 
-static struct wl_buf from_base64(const char *s)
-{
-	static const char digits[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	struct wl_buf b;
-	uint32_t acc = 0;
-	int bits = 0;
-	wl_buf_init(&b, 1 << 20);
-	for (; *s && *s != '='; s++) {
-		const char *d = strchr(digits, *s);
-		assert_non_null(d);
-		acc = acc << 6 | (uint32_t)(d - digits);
-		bits += 6;
-		if (bits >= 8) {
-			bits -= 8;
-			assert_int_equal(wl_buf_putc(&b, (char)(acc >> bits & 0xff), NULL), 0);
-		}
-	}
-	return b;
-}
-
 static void compare(
 	const char *name, const struct wl_image *im, const struct wl_buf *want, int tolerance)
 {
@@ -261,8 +240,8 @@ static void check_formats(const char *golden, size_t at_least)
 	json_array_foreach(cases, i, k)
 	{
 		const char *name = json_string_value(json_object_get(k, "name"));
-		struct wl_buf file = from_base64(json_string_value(json_object_get(k, "file")));
-		struct wl_buf want = from_base64(json_string_value(json_object_get(k, "rgb")));
+		struct wl_buf file = pictures_from_base64(json_string_value(json_object_get(k, "file")));
+		struct wl_buf want = pictures_from_base64(json_string_value(json_object_get(k, "rgb")));
 		int width = (int)json_integer_value(json_object_get(k, "width"));
 		int height = (int)json_integer_value(json_object_get(k, "height"));
 		struct wl_image_info info;
@@ -320,7 +299,7 @@ static void test_12_bits(void **state)
 	check_formats("tests/golden/image_jpeg12.json", 4);
 	json_t *cases = wl_json_load("tests/golden/image_jpeg12.json", &err);
 	struct wl_buf b =
-		from_base64(json_string_value(json_object_get(json_array_get(cases, 3), "file")));
+		pictures_from_base64(json_string_value(json_object_get(json_array_get(cases, 3), "file")));
 	for (size_t at = 2; at < b.len; at++) {
 		char was = b.data[at];
 		b.data[at] = (char)(was ^ (1 << at % 8));

@@ -83,27 +83,6 @@ static struct wl_loader_opts options(const struct fixture *f)
 	return o;
 }
 
-static struct wl_loader *must_open(const struct wl_loader_opts *o)
-{
-	struct wl_err err = WL_ERR_INIT;
-	struct wl_loader *l = wl_loader_open(o, &err);
-
-	if (!l)
-		fail_msg("%s", err.msg);
-	return l;
-}
-
-static const struct wl_batch *must_next(struct wl_loader *l)
-{
-	struct wl_err err = WL_ERR_INIT;
-	const struct wl_batch *b = NULL;
-	int rc = wl_loader_next(l, &b, &err);
-
-	if (rc < 0)
-		fail_msg("%s", err.msg);
-	return rc ? b : NULL;
-}
-
 /* A hash of all that a batch holds. */
 static uint64_t digest(const struct wl_batch *b)
 {
@@ -133,11 +112,11 @@ static void same_at_any_thread_count(void **state)
 
 		o.threads = threads;
 		o.prefetch = threads;
-		l = must_open(&o);
+		l = wl_toy_open(&o);
 		assert_int_equal(wl_loader_size(l), N);
 		assert_int_equal(wl_loader_batches(l), N / 8);
 		for (int i = 0; i < 20; i++) {
-			uint64_t h = digest(must_next(l));
+			uint64_t h = digest(wl_toy_next(l));
 
 			if (threads == 1)
 				want[i] = h;
@@ -156,12 +135,12 @@ static void every_sample_once(void **state)
 	int order[2][N];
 
 	o.batch = 10; /* divides N */
-	struct wl_loader *l = must_open(&o);
+	struct wl_loader *l = wl_toy_open(&o);
 	for (int e = 0; e < 2; e++) {
 		int seen[2000] = {0};
 
 		for (int i = 0; i < N / 10; i++) {
-			const struct wl_batch *b = must_next(l);
+			const struct wl_batch *b = wl_toy_next(l);
 
 			assert_int_equal(b->epoch, e);
 			assert_int_equal(b->position, i * 10);
@@ -190,13 +169,13 @@ static void ranks_share_the_order(void **state)
 	half.batch = o.batch / 2;
 	half.world = 2;
 	half.threads = 1;
-	whole = must_open(&o);
-	part[0] = must_open(&half);
+	whole = wl_toy_open(&o);
+	part[0] = wl_toy_open(&half);
 	half.rank = 1;
-	part[1] = must_open(&half);
+	part[1] = wl_toy_open(&half);
 	for (int i = 0; i < 14; i++) {
-		const struct wl_batch *b = must_next(whole);
-		const struct wl_batch *p[2] = {must_next(part[0]), must_next(part[1])};
+		const struct wl_batch *b = wl_toy_next(whole);
+		const struct wl_batch *p[2] = {wl_toy_next(part[0]), wl_toy_next(part[1])};
 
 		for (int k = 0; k < 8; k++) {
 			const struct wl_batch *q = p[k % 2];
@@ -219,11 +198,11 @@ static void seeks_exactly(void **state)
 	struct wl_err err = WL_ERR_INIT;
 	struct wl_loader_pos pos[16];
 	uint64_t want[16];
-	struct wl_loader *l = must_open(&o), *m;
+	struct wl_loader *l = wl_toy_open(&o), *m;
 
 	for (int i = 0; i < 16; i++) {
 		wl_loader_tell(l, &pos[i]);
-		want[i] = digest(must_next(l));
+		want[i] = digest(wl_toy_next(l));
 	}
 	assert_int_equal(pos[6].position, 48); /* 50 / 8: two samples more are in the next batch */
 	assert_int_equal(pos[7].epoch, 1);
@@ -231,19 +210,19 @@ static void seeks_exactly(void **state)
 	for (int i = 15; i >= 0; i -= 5) {
 		assert_int_equal(0, wl_loader_seek(l, &pos[i], &err));
 		for (int k = i; k < 16; k++)
-			assert_int_equal(digest(must_next(l)), want[k]);
+			assert_int_equal(digest(wl_toy_next(l)), want[k]);
 	}
 	/* In a fresh loader with other threads, and with another batch from the same place. */
 	o.threads = 3;
-	m = must_open(&o);
+	m = wl_toy_open(&o);
 	assert_int_equal(0, wl_loader_seek(m, &pos[9], &err));
-	assert_int_equal(digest(must_next(m)), want[9]);
+	assert_int_equal(digest(wl_toy_next(m)), want[9]);
 	wl_loader_close(m);
 	o.batch = 4;
-	m = must_open(&o);
+	m = wl_toy_open(&o);
 	assert_int_equal(0, wl_loader_seek(l, &pos[9], &err));
 	assert_int_equal(0, wl_loader_seek(m, &pos[9], &err));
-	const struct wl_batch *a = must_next(l), *b = must_next(m);
+	const struct wl_batch *a = wl_toy_next(l), *b = wl_toy_next(m);
 	assert_memory_equal(a->samples, b->samples, 4 * sizeof(int64_t));
 	wl_loader_close(m);
 
@@ -266,9 +245,9 @@ static void evaluation_order(void **state)
 	o.shuffle = false;
 	o.all_captions = true;
 	assert_int_equal(0, wl_augment_preset("none", &o.augment, &err));
-	l = must_open(&o);
+	l = wl_toy_open(&o);
 	assert_int_equal(wl_loader_batches(l), 7);
-	while ((b = must_next(l))) {
+	while ((b = wl_toy_next(l))) {
 		int64_t t = 0;
 
 		batches++;
@@ -314,11 +293,11 @@ static void whole_pictures_are_right(void **state)
 		o.std[c] = 1;
 	}
 	assert_int_equal(0, wl_augment_preset("none", &o.augment, &err));
-	l = must_open(&o);
+	l = wl_toy_open(&o);
 	for (int i = 0; i < 5; i++) {
 		double sum[3] = {0}, got[3] = {0};
 
-		b = must_next(l);
+		b = wl_toy_next(l);
 		wl_toy_picture(i, &im);
 		for (int k = 0; k < im.width * im.height * 3; k++)
 			sum[k % 3] += im.data[k];
@@ -345,8 +324,8 @@ static void boxes_and_masks(void **state)
 	o.shuffle = false;
 	o.batch = 3;
 	assert_int_equal(0, wl_augment_preset("none", &o.augment, &err));
-	l = must_open(&o);
-	b = must_next(l);
+	l = wl_toy_open(&o);
+	b = wl_toy_next(l);
 	/* Sample 0 has boxes (the third is under a pixel wide), sample 1 the grid. */
 	const float sx = (float)S / (float)wl_toy_width(0), sy = (float)S / (float)wl_toy_height(0);
 	const float want[R * 4] = {10 * sx, 5 * sy, 30 * sx, 25 * sy, 40.5f * sx, 20 * sy,
@@ -410,9 +389,9 @@ static void bad_samples_are_left_out(void **state)
 		int seen[N] = {0}, twice = 0;
 
 		o.threads = threads;
-		l = must_open(&o);
+		l = wl_toy_open(&o);
 		for (int i = 0; i < 5; i++) {
-			const struct wl_batch *b = must_next(l);
+			const struct wl_batch *b = wl_toy_next(l);
 			uint64_t h = digest(b);
 
 			want[i] = threads == 1 ? h : want[i];
@@ -432,10 +411,10 @@ static void bad_samples_are_left_out(void **state)
 	}
 	/* Evaluation leaves the rows out. */
 	o.shuffle = false;
-	struct wl_loader *l = must_open(&o);
+	struct wl_loader *l = wl_toy_open(&o);
 	const struct wl_batch *b;
 	int64_t n = 0, i;
-	while ((b = must_next(l)))
+	while ((b = wl_toy_next(l)))
 		for (i = 0; i < b->n; i++, n++) {
 			assert_true(b->samples[i] != 11 && b->samples[i] != 30);
 			assert_int_equal(b->pair_ids[i], 1000 + b->samples[i]);
@@ -454,7 +433,7 @@ static void too_many_bad_samples_stop(void **state)
 	int rc = 1;
 
 	o.dir = f->bad; /* 2 of 50 are bad, 1 % is allowed */
-	l = must_open(&o);
+	l = wl_toy_open(&o);
 	for (int i = 0; i < 12 && rc == 1; i++)
 		rc = wl_loader_next(l, &b, &err);
 	assert_int_equal(rc, -1);
@@ -477,10 +456,10 @@ static void crops_and_parameters(void **state)
 	double worst = 0;
 
 	assert_non_null(px);
-	l = must_open(&o);
+	l = wl_toy_open(&o);
 	o.crops_only = true;
-	m = must_open(&o);
-	const struct wl_batch *a = must_next(l), *b = must_next(m);
+	m = wl_toy_open(&o);
+	const struct wl_batch *a = wl_toy_next(l), *b = wl_toy_next(m);
 	assert_null(b->pixels);
 	for (int i = 0; i < 8; i++) {
 		assert_memory_equal(a->params + i, b->params + i, sizeof(*a->params));
@@ -536,10 +515,10 @@ static void limit_takes_the_first(void **state)
 	struct wl_loader *l;
 
 	o.limit = 16;
-	l = must_open(&o);
+	l = wl_toy_open(&o);
 	assert_int_equal(wl_loader_batches(l), 2);
 	for (int i = 0; i < 6; i++) {
-		const struct wl_batch *b = must_next(l);
+		const struct wl_batch *b = wl_toy_next(l);
 
 		for (int k = 0; k < 8; k++)
 			assert_true(b->samples[k] <= 16 && b->pair_ids[k] != DEAD);
@@ -558,9 +537,9 @@ static void closes_at_any_time(void **state)
 
 		o.threads = 4;
 		o.prefetch = 4;
-		l = must_open(&o);
+		l = wl_toy_open(&o);
 		for (int k = 0; k < i % 3; k++)
-			must_next(l);
+			wl_toy_next(l);
 		wl_loader_close(l);
 	}
 }
@@ -570,14 +549,14 @@ static void memory_does_not_grow(void **state)
 {
 	const struct fixture *f = *state;
 	struct wl_loader_opts o = options(f);
-	struct wl_loader *l = must_open(&o);
+	struct wl_loader *l = wl_toy_open(&o);
 	size_t before;
 
 	for (int i = 0; i < 2 * N / 8; i++)
-		must_next(l);
+		wl_toy_next(l);
 	before = mallinfo2().uordblks;
 	for (int i = 0; i < 3 * N / 8; i++)
-		must_next(l);
+		wl_toy_next(l);
 	/* What two workers have in hand differs from moment to moment: a few samples' JSON and
 	 * libjpeg's tables, not batches (of 98 KiB each). */
 	if (mallinfo2().uordblks > before + 3 * S * S * 8 * sizeof(float))

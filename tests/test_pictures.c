@@ -33,12 +33,6 @@ static const float mean[3] = {0.485f, 0.456f, 0.406f}, std[3] = {0.229f, 0.224f,
 static const double bound = 1e-3;
 static struct wl_err err;
 
-static void must(int rc)
-{
-	if (rc < 0)
-		fail_msg("%s", err.msg);
-}
-
 /* The largest difference of two normalised pictures in grey levels. */
 static double apart(const float *a, const float *b)
 {
@@ -137,7 +131,7 @@ static void gpu_take(struct gpu *g, int64_t n, float *out)
 	uint16_t *half = malloc(count * sizeof(*half));
 	void *data;
 
-	must(g->be->pictures->take(g->pictures, &data, &err));
+	OK(g->be->pictures->take(g->pictures, &data, &err));
 	if (g->dtype == WL_F32) {
 		g->be->download(g->be, out, data, count * sizeof(float));
 	} else {
@@ -146,7 +140,7 @@ static void gpu_take(struct gpu *g, int64_t n, float *out)
 			out[i] = wl_bf16_value(half[i]);
 	}
 	free(half);
-	must(g->be->sync(g->be, &err));
+	OK(g->be->sync(g->be, &err));
 }
 
 /* --- one picture of every form --- */
@@ -180,14 +174,13 @@ static void emit(void *sink, int y, const float *const rgb[3])
 	wl_pixels_row(sink, rgb);
 }
 
-static void begin(struct tools *t, const struct form *f, const uint8_t *jpg, unsigned long n,
+static void begin(struct tools *t, const uint8_t *jpg, unsigned long n,
 	const struct wl_augment_params *p, double reserve, struct wl_region *g)
 {
 	int w, h;
 
-	(void)f;
-	must(wl_decoder_open(t->d, jpg, n, &w, &h, &err));
-	must(wl_decoder_region(t->d, p->crop_x, p->crop_y, p->crop_w, p->crop_h, S, reserve, g,
+	OK(wl_decoder_open(t->d, jpg, n, &w, &h, &err));
+	OK(wl_decoder_region(t->d, p->crop_x, p->crop_y, p->crop_w, p->crop_h, S, reserve, g,
 		&err));
 }
 
@@ -205,24 +198,24 @@ static void both_ways(struct tools *t, const struct form *f, bool jpeg, uint64_t
 	unsigned long n;
 	uint8_t *jpg;
 
-	must(wl_augment_preset("paper", &a, &err));
+	OK(wl_augment_preset("paper", &a, &err));
 	a.jitter = a.blur = 0.8;
 	draw(&im, f->w, f->h);
 	pictures_encode(&im, f->jpeg, &jpg, &n);
 	wl_augment_draw(&a, f->w, f->h, S, seed, 0, 0, &p);
 	if (f->cw)
 		p.crop_x = f->x, p.crop_y = f->y, p.crop_w = f->cw, p.crop_h = f->ch;
-	begin(t, f, jpg, n, &p, reserve, &g);
+	begin(t, jpg, n, &p, reserve, &g);
 	wl_pixels_begin(t->px, &p, mean, std, want);
-	must(wl_resizer_run(t->r, &g, p.flip, wl_decoder_strip, t->d, emit, t->px, &err));
+	OK(wl_resizer_run(t->r, &g, p.flip, wl_decoder_strip, t->d, emit, t->px, &err));
 	wl_pixels_finish(t->px);
-	begin(t, f, jpg, n, &p, reserve, &g);
+	begin(t, jpg, n, &p, reserve, &g);
 	/* What is not written must not matter. */
 	memset(area, 0x55, wl_planes_area(S));
 	if (jpeg && wl_decoder_plain(t->d))
-		must(wl_planes_keep_jpeg(t->m, &g, &p, jpg, n, area, planes, &kept, &err));
+		OK(wl_planes_keep_jpeg(t->m, &g, &p, jpg, n, area, planes, &kept, &err));
 	if (!kept)
-		must(wl_planes_make(t->m, &g, &p, t->r, wl_decoder_strip, t->d, area, planes,
+		OK(wl_planes_make(t->m, &g, &p, t->r, wl_decoder_strip, t->d, area, planes,
 			&err));
 	assert_true(planes->bytes <= wl_planes_area(S));
 	free(jpg);
@@ -312,10 +305,8 @@ static void gpu_makes_the_picture(void **state)
 	float *got;
 
 	(void)state;
-	if (!wl_backend_cuda_count()) {
-		printf("SKIPPED: neither a GPU nor its emulation is there\n");
-		skip();
-	}
+	if (!wl_backend_cuda_count())
+		SKIP("neither a GPU nor its emulation is there");
 	got = malloc(FORMS * 3 * PX * sizeof(float));
 	for (int mode = 0; mode < 3; mode++) {
 		bool half = mode == 1, jpeg = mode == 2;
@@ -337,16 +328,16 @@ static void gpu_makes_the_picture(void **state)
 		assert_int_equal(jpeg, a->planes[7].jpeg_bytes > 0); /* 33 x 27: fits */
 		assert_int_equal(0, a->planes[FORMS - 2].jpeg_bytes);
 		/* Two batches begun, the first taken, a third begun: each as it is. */
-		must(g.be->pictures->start(
+		OK(g.be->pictures->start(
 			g.pictures, a->areas, wl_planes_area(S), a->planes, FORMS, &err));
-		must(g.be->pictures->start(
+		OK(g.be->pictures->start(
 			g.pictures, b->areas, wl_planes_area(S), b->planes, FORMS, &err));
 		for (int turn = 0; turn < 3; turn++) {
 			const struct cases *c = turn % 2 ? b : a;
 
 			gpu_take(&g, FORMS, got);
 			if (turn == 0)
-				must(g.be->pictures->start(g.pictures, a->areas, wl_planes_area(S),
+				OK(g.be->pictures->start(g.pictures, a->areas, wl_planes_area(S),
 					a->planes, FORMS, &err));
 			for (int i = 0; i < FORMS; i++)
 				compare(jpeg ? "the GPU from JPEGs" : "the GPU", i, c->want[i],
@@ -374,7 +365,7 @@ static int setup(void **state)
 	assert_non_null(f);
 	wl_toy_home_make(&f->home, "pictures");
 	snprintf(f->set, sizeof(f->set), "%s/set", f->home.dir);
-	must(wl_mkdir_p(f->set, &err));
+	OK(wl_mkdir_p(f->set, &err));
 	set = (struct wl_toy_set){f->set, "train", N, 10, 1, 3, 8, true, 0, false};
 	wl_toy_set_write(&set);
 	*state = f;
@@ -399,7 +390,7 @@ static struct wl_loader_opts options(const struct fixture *f, bool shuffle)
 
 	memcpy(o.mean, mean, sizeof(mean));
 	memcpy(o.std, std, sizeof(std));
-	must(wl_augment_preset("paper", &o.augment, &err));
+	OK(wl_augment_preset("paper", &o.augment, &err));
 	return o;
 }
 
@@ -407,15 +398,11 @@ static struct wl_loader *open_loader(const struct fixture *f, bool shuffle, bool
 	struct wl_loader_memory memory)
 {
 	struct wl_loader_opts o = options(f, shuffle);
-	struct wl_loader *l;
 
 	o.planes_only = planes;
 	o.hold = planes ? 2 : 0;
 	o.memory = memory;
-	l = wl_loader_open(&o, &err);
-	if (!l)
-		fail_msg("%s", err.msg);
-	return l;
+	return wl_toy_open(&o);
 }
 
 static void *lend(void *user, size_t bytes, struct wl_err *e)
@@ -469,7 +456,7 @@ static void loader_gives_planes(void **state)
 		assert_int_equal(lent, 4); /* prefetch + 1 + hold */
 		for (int i = 0; i < 8; i++) {
 			more = wl_loader_next(l, &a, &err);
-			must(more);
+			OK(more);
 			assert_int_equal(wl_loader_next(m, &b, &err), more);
 			if (!more)
 				break;
@@ -489,9 +476,9 @@ static void held_batches_stay(void **state)
 	const struct wl_batch *first, *b;
 	uint64_t was;
 
-	must(wl_loader_next(m, &first, &err));
+	OK(wl_loader_next(m, &first, &err));
 	was = wl_hash64(first->areas, 7 * first->area_bytes, 0);
-	must(wl_loader_next(m, &b, &err));
+	OK(wl_loader_next(m, &b, &err));
 	assert_ptr_not_equal(first, b);
 	for (int i = 0; i < 50; i++)
 		usleep(1000);
@@ -517,7 +504,7 @@ static bool same_step(struct wl_feed *plain, struct wl_feed *gpu, struct wl_back
 	int more = wl_feed_next(plain, &a, &want, &err);
 	float *got;
 
-	must(more);
+	OK(more);
 	assert_int_equal(wl_feed_next(gpu, &b, &made, &err), more);
 	wl_feed_tell(plain, &p);
 	wl_feed_tell(gpu, &q);
@@ -546,10 +533,8 @@ static void feeds_are_the_same(void **state)
 	struct wl_loader_pos pos = {0};
 	struct wl_backend *be;
 
-	if (!wl_backend_cuda_count()) {
-		printf("SKIPPED: neither a GPU nor its emulation is there\n");
-		skip();
-	}
+	if (!wl_backend_cuda_count())
+		SKIP("neither a GPU nor its emulation is there");
 	be = wl_backend_cuda_open(0, &err);
 	assert_non_null(be);
 	for (int shuffle = 0; shuffle < 2; shuffle++) {
@@ -563,8 +548,8 @@ static void feeds_are_the_same(void **state)
 				wl_feed_tell(gpu, &pos);
 			usleep(2000); /* so that the next is ready, mostly */
 		}
-		must(wl_feed_seek(plain, &pos, &err));
-		must(wl_feed_seek(gpu, &pos, &err));
+		OK(wl_feed_seek(plain, &pos, &err));
+		OK(wl_feed_seek(gpu, &pos, &err));
 		assert_true(same_step(plain, gpu, be));
 		wl_feed_close(plain);
 		wl_feed_close(gpu);
@@ -581,10 +566,8 @@ static void errors_come_in_their_place(void **state)
 	const struct wl_batch *b;
 	const float *pictures;
 
-	if (!wl_backend_cuda_count()) {
-		printf("SKIPPED: neither a GPU nor its emulation is there\n");
-		skip();
-	}
+	if (!wl_backend_cuda_count())
+		SKIP("neither a GPU nor its emulation is there");
 	be = wl_backend_cuda_open(0, &err);
 	assert_non_null(be);
 	o.batch = 3; /* sample 3 is bad: in the second batch */

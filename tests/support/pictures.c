@@ -2,11 +2,13 @@
 
 #include "ingest/image.h"
 #include "ops/file.h"
+#include "ops/hash.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 #include <jpeglib.h>
@@ -52,6 +54,61 @@ struct wl_buf pictures_jpeg(int w, int h, int ch, int quality)
 	wl_buf_init(&b, 16 << 20);
 	assert_int_equal(wl_image_encode_jpeg(&im, quality, &b, &err), 0);
 	wl_image_release(&im);
+	return b;
+}
+
+struct wl_buf pictures_seeded(int w, int h, uint32_t seed, int quality)
+{
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_image im = {.width = w, .height = h, .channels = 3};
+	size_t n = (size_t)w * (size_t)h * 3;
+	struct wl_buf b;
+	im.data = malloc(n);
+	assert_non_null(im.data);
+	for (size_t i = 0; i < n; i++)
+		im.data[i] = (uint8_t)(i * (seed + 3) + wl_rand64(seed, 0, i / 30) % 40);
+	wl_buf_init(&b, 1 << 20);
+	assert_int_equal(wl_image_encode_jpeg(&im, quality, &b, &err), 0);
+	wl_image_release(&im);
+	return b;
+}
+
+static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+char *pictures_base64(const void *bytes, size_t n)
+{
+	const uint8_t *p = bytes;
+	char *out = malloc((n + 2) / 3 * 4 + 1), *w = out;
+	assert_non_null(out);
+	for (; n; p += 3) {
+		unsigned v = (unsigned)p[0] << 16 | (n > 1 ? (unsigned)p[1] << 8 : 0) |
+			     (n > 2 ? (unsigned)p[2] : 0);
+		*w++ = digit[v >> 18];
+		*w++ = digit[v >> 12 & 63];
+		*w++ = n > 1 ? digit[v >> 6 & 63] : '=';
+		*w++ = n > 2 ? digit[v & 63] : '=';
+		n -= n < 3 ? n : 3;
+	}
+	*w = '\0';
+	return out;
+}
+
+struct wl_buf pictures_from_base64(const char *s)
+{
+	struct wl_buf b;
+	uint32_t acc = 0;
+	int bits = 0;
+	wl_buf_init(&b, 1 << 20);
+	for (; *s && *s != '='; s++) {
+		const char *d = strchr(digit, *s);
+		assert_non_null(d);
+		acc = acc << 6 | (uint32_t)(d - digit);
+		bits += 6;
+		if (bits >= 8) {
+			bits -= 8;
+			assert_int_equal(wl_buf_putc(&b, (char)(acc >> bits & 0xff), NULL), 0);
+		}
+	}
 	return b;
 }
 

@@ -17,6 +17,12 @@ struct wl_buf pictures_read(const char *path);
 struct wl_image pictures_make(int w, int h, int ch, uint32_t seed, bool smooth);
 /* A JPEG of a smooth picture with ch (1 or 3) channels; to be released. */
 struct wl_buf pictures_jpeg(int w, int h, int ch, int quality);
+/* A JPEG of an RGB picture that is a function of the seed; to be released. */
+struct wl_buf pictures_seeded(int w, int h, uint32_t seed, int quality);
+/* Bytes in base64, 0-terminated; to be freed. */
+char *pictures_base64(const void *bytes, size_t n);
+/* And back; to be released. */
+struct wl_buf pictures_from_base64(const char *s);
 
 /* Forms of a JPEG that wl_image_encode_jpeg does not write; where a member is 0, libjpeg's own
  * way: 4:2:0 at quality 75, in one scan, without restarts. */

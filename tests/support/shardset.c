@@ -133,3 +133,24 @@ void wl_toy_home_remove(struct wl_toy_home *h)
 	wl_vocab_free(h->vocab);
 	must(wl_remove_tree(h->dir, &err), &err);
 }
+
+struct wl_loader *wl_toy_open(const struct wl_loader_opts *o)
+{
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_loader *l = wl_loader_open(o, &err);
+
+	if (!l)
+		fail_msg("%s", err.msg);
+	return l;
+}
+
+const struct wl_batch *wl_toy_next(struct wl_loader *l)
+{
+	struct wl_err err = WL_ERR_INIT;
+	const struct wl_batch *b = NULL;
+	int rc = wl_loader_next(l, &b, &err);
+
+	if (rc < 0)
+		fail_msg("%s", err.msg);
+	return rc ? b : NULL;
+}

@@ -4,6 +4,7 @@
 
 #include "clean/wordpiece.h"
 #include "ingest/image.h"
+#include "loader/loader.h"
 
 struct wl_toy_set {
 	const char *dir, *split;
@@ -34,5 +35,9 @@ struct wl_toy_home {
 /* Makes it, or fails the test; to be removed. */
 void wl_toy_home_make(struct wl_toy_home *h, const char *name);
 void wl_toy_home_remove(struct wl_toy_home *h);
+
+/* A loader with these options, and its next batch, NULL at the end; what fails fails the test. */
+struct wl_loader *wl_toy_open(const struct wl_loader_opts *o);
+const struct wl_batch *wl_toy_next(struct wl_loader *l);
 
 #endif
