@@ -8,13 +8,13 @@
 #include "ops/file.h"
 #include "ops/hash.h"
 #include "ops/json.h"
+#include "tests/support/archives.h"
 #include "tests/support/cm.h"
 #include "tests/support/corpus_dump.h"
 #include "tests/support/ingest_run.h"
+#include "tests/support/pictures.h"
 #include "tests/support/tmp.h"
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -32,18 +32,7 @@ static struct wl_err err;
 /* A JPEG that is a function of seed. */
 static struct wl_buf jpeg(uint32_t seed)
 {
-	struct wl_image im = {.width = 24 + (int)(seed % 17), .height = 20, .channels = 3};
-	size_t n = (size_t)im.width * 20 * 3;
-	struct wl_buf b;
-
-	im.data = malloc(n);
-	assert_non_null(im.data);
-	for (size_t i = 0; i < n; i++)
-		im.data[i] = (uint8_t)(i * (seed + 3) + wl_rand64(seed, 0, i / 30) % 40);
-	wl_buf_init(&b, 1 << 20);
-	OK(wl_image_encode_jpeg(&im, 90, &b, &err));
-	wl_image_release(&im);
-	return b;
+	return pictures_seeded(24 + (int)(seed % 17), 20, seed, 90);
 }
 
 static void path_of(char out[512], const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -123,37 +112,13 @@ static void make_jsonl(struct wl_buf *out)
 
 enum { JSONL_ITEMS = 60, JSONL_KEPT = 55 };
 
-static void add_member(struct archive *a, const char *name, const void *bytes, size_t n)
-{
-	struct archive_entry *e = archive_entry_new();
-
-	archive_entry_set_pathname(e, name);
-	archive_entry_set_size(e, (la_int64_t)n);
-	archive_entry_set_filetype(e, AE_IFREG);
-	archive_entry_set_perm(e, 0644);
-	assert_int_equal(archive_write_header(a, e), ARCHIVE_OK);
-	assert_int_equal(archive_write_data(a, bytes, n), (la_ssize_t)n);
-	archive_entry_free(e);
-}
-
-static struct archive *new_tar(const char *path, bool gzip)
-{
-	struct archive *a = archive_write_new();
-
-	archive_write_set_format_pax_restricted(a);
-	if (gzip)
-		archive_write_add_filter_gzip(a);
-	assert_int_equal(archive_write_open_filename(a, path), ARCHIVE_OK);
-	return a;
-}
-
 /* WebDataset groups: 30, of them 1 without text, 1 text only, 1 with a long name. */
 static void make_groups(const char *path, bool gzip)
 {
-	struct archive *a = new_tar(path, gzip);
+	struct archive *a = archives_tar(path, gzip);
 	char name[256];
 
-	add_member(a, "./README", "hello", 5);
+	archives_add(a, "./README", "hello", 5);
 	for (int i = 0; i < 30; i++) {
 		struct wl_buf b = jpeg(300 + (uint32_t)i);
 		const char *dir =
@@ -163,41 +128,20 @@ static void make_groups(const char *path, bool gzip)
 			       : "d";
 		snprintf(name, sizeof name, "%s/%06d.jpg", dir, i);
 		if (i != 9)
-			add_member(a, name, b.data, b.len);
+			archives_add(a, name, b.data, b.len);
 		wl_buf_release(&b);
 		snprintf(name, sizeof name, "%s/%06d.%s", dir, i, i == 11 ? "json" : "txt");
 		if (i == 11)
-			add_member(a, name, "{\"captions\":[\"甲\",\"乙\"]}", 26);
+			archives_add(a, name, "{\"captions\":[\"甲\",\"乙\"]}", 26);
 		else if (i != 10)
-			add_member(a, name, "标题", 6);
+			archives_add(a, name, "标题", 6);
 		snprintf(name, sizeof name, "%s/%06d.cls", dir, i);
-		add_member(a, name, "7", 1);
+		archives_add(a, name, "7", 1);
 	}
-	assert_int_equal(archive_write_free(a), ARCHIVE_OK);
+	archives_close(a);
 }
 
 enum { TAR_ITEMS = 30, TAR_KEPT = 28 };
-
-static void compress(const char *from, const char *to, bool zstd)
-{
-	size_t n;
-	char *bytes = tmp_read(from, &n);
-	struct archive *a = archive_write_new();
-	struct archive_entry *e = archive_entry_new();
-
-	archive_write_set_format_raw(a);
-	if (zstd)
-		archive_write_add_filter_zstd(a);
-	else
-		archive_write_add_filter_gzip(a);
-	assert_int_equal(archive_write_open_filename(a, to), ARCHIVE_OK);
-	archive_entry_set_filetype(e, AE_IFREG);
-	assert_int_equal(archive_write_header(a, e), ARCHIVE_OK);
-	assert_int_equal(archive_write_data(a, bytes, n), (la_ssize_t)n);
-	archive_entry_free(e);
-	assert_int_equal(archive_write_free(a), ARCHIVE_OK);
-	free(bytes);
-}
 
 /* All sources at once, for the comparisons; in a shell's words. */
 static char sources[2048];
@@ -215,22 +159,22 @@ static int setup(void **state)
 	path_of(p, "jsonl/a.jsonl");
 	tmp_write_bytes(p, lines.data, lines.len);
 	path_of(q, "jsonl/b.jsonl.gz");
-	compress(p, q, false);
+	archives_compress(p, q, false);
 	path_of(q, "jsonl/c.jsonl.zst");
-	compress(p, q, true);
+	archives_compress(p, q, true);
 	/* The same records beside their images in one tar. */
 	path_of(q, "lines.tar");
-	struct archive *a = new_tar(q, false);
-	add_member(a, "set/list.jsonl", lines.data, lines.len);
+	struct archive *a = archives_tar(q, false);
+	archives_add(a, "set/list.jsonl", lines.data, lines.len);
 	for (int i = 0; i < 60; i++) {
 		char name[64];
 		struct wl_buf b = jpeg(100 + (uint32_t)i);
 		snprintf(name, sizeof name, "set/img/%d.jpg", i);
 		if (i != 10)
-			add_member(a, name, b.data, b.len);
+			archives_add(a, name, b.data, b.len);
 		wl_buf_release(&b);
 	}
-	assert_int_equal(archive_write_free(a), ARCHIVE_OK);
+	archives_close(a);
 	wl_buf_release(&lines);
 	path_of(p, "groups.tar");
 	make_groups(p, false);
@@ -261,6 +205,9 @@ static json_t *ingest(const char *corpus, const char *args, int want_code)
 	return ingest_run(&tmp, "--quiet --no-fetch", corpus, args, want_code, NULL);
 }
 
+#define ingestf(corpus, want_code, ...)                                                            \
+	ingest_runf(&tmp, "--quiet --no-fetch", corpus, want_code, __VA_ARGS__)
+
 static void expect(json_t *v, int64_t records, int64_t kept, int64_t known)
 {
 	assert_non_null(v);
@@ -288,12 +235,11 @@ static char *reference; /* dump of an uninterrupted run */
 
 static void test_counts(void **state)
 {
-	char args[4096], p[512];
+	char p[512];
 	size_t rows;
 
 	(void)state;
-	snprintf(args, sizeof args, "dir:%s/dir", tmp.path);
-	json_t *v = ingest("one", args, 0), *why = json_object_get(v, "reasons");
+	json_t *v = ingestf("one", 0, "dir:%s/dir", tmp.path), *why = json_object_get(v, "reasons");
 	assert_int_equal(ingest_count(why, "no image beside the text"), 1);
 	assert_int_equal(ingest_count(why, "no text"), 1);
 	assert_int_equal(ingest_count(why, "the JPEG is damaged"), 1);
@@ -317,15 +263,14 @@ static void test_workers_and_partitions(void **state)
 	static const char *const options[] = {"--workers 1", "--workers 3 --commit-every 1",
 		"--partitions 4", "--partitions 7 --workers 2 --commit-every 11"};
 	struct wl_corpus *c = open_corpus("ref");
-	char want[65], got[65], args[4096], name[16];
+	char want[65], got[65], name[16];
 
 	(void)state;
 	OK(wl_corpus_fingerprint(c, want, &err));
 	wl_corpus_close(c);
 	for (int i = 0; i < 4; i++) {
 		snprintf(name, sizeof name, "wp%d", i);
-		snprintf(args, sizeof args, "%s %s", options[i], sources);
-		expect(ingest(name, args, 0), ALL_ITEMS, ALL_KEPT, 0);
+		expect(ingestf(name, 0, "%s %s", options[i], sources), ALL_ITEMS, ALL_KEPT, 0);
 		corpus_is(&tmp, name, reference, options[i]);
 		c = open_corpus(name);
 		OK(wl_corpus_fingerprint(c, got, &err));
@@ -351,13 +296,11 @@ static void test_kills(void **state)
 /* max-records stops a run in the middle, a signal between two commits: both go on after. */
 static void test_stops(void **state)
 {
-	char args[4096];
 	int64_t total = 0;
 
 	(void)state;
 	for (int i = 0; i < 20; i++) {
-		snprintf(args, sizeof args, "--max-records 37 %s", sources);
-		json_t *v = ingest("steps", args, 0);
+		json_t *v = ingestf("steps", 0, "--max-records 37 %s", sources);
 		int64_t n = ingest_count(v, "records");
 		json_decref(v);
 		total += n;
@@ -428,37 +371,35 @@ static void test_growth(void **state)
 
 static void test_images_tar(void **state)
 {
-	char p[512], args[1200];
+	char p[512];
 
 	(void)state;
 	path_of(p, "it.jsonl");
 	tmp_write(p, "{\"image\":\"img/1.jpg\",\"text\":\"甲\"}\n{\"image\":\"set/img/2.jpg\","
 		     "\"text\":\"乙\"}\n{\"image\":\"./set/img/3.jpg\",\"text\":\"丙\"}\n");
-	snprintf(args, sizeof args, "'jsonl:%s/it.jsonl?images=%s/lines.tar'", tmp.path, tmp.path);
-	json_t *v = ingest("it", args, 0);
+	json_t *v = ingestf("it", 0, "'jsonl:%s/it.jsonl?images=%s/lines.tar'", tmp.path, tmp.path);
 	assert_int_equal(
 		ingest_count(json_object_get(v, "reasons"), "the image file cannot be read"), 1);
 	expect(v, 3, 2, 0);
-	snprintf(args, sizeof args, "'jsonl:%s/it.jsonl?images=%s/groups.tar.gz'", tmp.path,
-		tmp.path);
-	json_decref(ingest("it2", args, 2));
-	snprintf(args, sizeof args, "'jsonl:%s/it.jsonl?images=%s/none.tar'", tmp.path, tmp.path);
-	json_decref(ingest("it2", args, 2));
-	snprintf(args, sizeof args, "'jsonl:%s/it.jsonl?image=%s/lines.tar'", tmp.path, tmp.path);
-	json_decref(ingest("it2", args, 2));
+	json_decref(ingestf(
+		"it2", 2, "'jsonl:%s/it.jsonl?images=%s/groups.tar.gz'", tmp.path, tmp.path));
+	json_decref(
+		ingestf("it2", 2, "'jsonl:%s/it.jsonl?images=%s/none.tar'", tmp.path, tmp.path));
+	json_decref(
+		ingestf("it2", 2, "'jsonl:%s/it.jsonl?image=%s/lines.tar'", tmp.path, tmp.path));
 	/* The data set was moved: leading directories of the paths are left out. */
 	path_of(p, "root.jsonl");
 	tmp_write(
 		p, "{\"image_id\":\"../data/img/7.jpg\",\"sentences\":[[\"alt_text\",\"甲\"]]}\n");
-	snprintf(args, sizeof args, "'jsonl:%s/root.jsonl?root=%s/jsonl'", tmp.path, tmp.path);
-	expect(ingest("root", args, 0), 1, 1, 0);
+	expect(ingestf("root", 0, "'jsonl:%s/root.jsonl?root=%s/jsonl'", tmp.path, tmp.path), 1, 1,
+		0);
 }
 
 /* Whole by its structure and broken inside: kept, and dropped by name by the next stage, which
  * decodes; or refused at once when that is asked for. */
 static void test_broken_inside(void **state)
 {
-	char p[512], args[1024], *out;
+	char p[512], *out;
 	int64_t n;
 	struct wl_db db;
 
@@ -477,12 +418,10 @@ static void test_broken_inside(void **state)
 		path_of(p, "inside/%d.txt", i);
 		tmp_write(p, "一张照片");
 	}
-	snprintf(args, sizeof args, "--check decode dir:%s/inside", tmp.path);
-	json_t *v = ingest("inside-all", args, 0);
+	json_t *v = ingestf("inside-all", 0, "--check decode dir:%s/inside", tmp.path);
 	assert_int_equal(ingest_count(json_object_get(v, "reasons"), "the JPEG is damaged"), 1);
 	expect(v, 6, 5, 0);
-	snprintf(args, sizeof args, "dir:%s/inside", tmp.path);
-	expect(ingest("inside-later", args, 0), 6, 6, 0);
+	expect(ingestf("inside-later", 0, "dir:%s/inside", tmp.path), 6, 6, 0);
 	if (tmp_run(&out, "%s/wenlan-dedup --quiet --corpus %s/inside-later", tmp_bin(), tmp.path))
 		fail_msg("dedup: %s", out);
 	free(out);
@@ -491,30 +430,25 @@ static void test_broken_inside(void **state)
 	OK(wl_db_int(&db, 0, &n, &err, "SELECT count(*) FROM verdict WHERE reason = 'bad-image'"));
 	assert_int_equal(n, 1);
 	wl_db_close(&db);
-	snprintf(args, sizeof args, "--check quickly dir:%s/inside", tmp.path);
-	json_decref(ingest("inside", args, 2));
+	json_decref(ingestf("inside", 2, "--check quickly dir:%s/inside", tmp.path));
 }
 
 /* Stored, so that a byte can be changed in one picture alone. */
 static void make_zip(const char *path, bool deflate)
 {
-	struct archive *a = archive_write_new();
+	struct archive *a = archives_zip(path, deflate);
 	char name[64];
 
-	archive_write_set_format_zip(a);
-	if (!deflate)
-		archive_write_zip_set_compression_store(a);
-	assert_int_equal(archive_write_open_filename(a, path), ARCHIVE_OK);
-	add_member(a, "readme.md", "hello", 5);
+	archives_add(a, "readme.md", "hello", 5);
 	for (int i = 0; i < 20; i++) {
 		struct wl_buf b = jpeg(300 + (uint32_t)i);
 		snprintf(name, sizeof name, "目录/%06d.jpg", i);
-		add_member(a, name, b.data, b.len);
+		archives_add(a, name, b.data, b.len);
 		snprintf(name, sizeof name, "目录/%06d.txt", i);
-		add_member(a, name, "标题", 6);
+		archives_add(a, name, "标题", 6);
 		wl_buf_release(&b);
 	}
-	assert_int_equal(archive_write_free(a), ARCHIVE_OK);
+	archives_close(a);
 }
 
 static void test_zip(void **state)
@@ -526,9 +460,8 @@ static void test_zip(void **state)
 	for (int deflate = 0; deflate < 2; deflate++) {
 		path_of(p, "z%d.zip", deflate);
 		make_zip(p, deflate);
-		snprintf(args, sizeof args, "--commit-every 3 --max-records 7 zip:%s", p);
 		snprintf(q, sizeof q, "zip%d", deflate);
-		expect(ingest(q, args, 0), 7, 7, 0);
+		expect(ingestf(q, 0, "--commit-every 3 --max-records 7 zip:%s", p), 7, 7, 0);
 		snprintf(args, sizeof args, "zip:%s", p);
 		expect(ingest(q, args, 0), 13, 13, 0);
 		expect(ingest(q, args, 0), 0, 0, 0);
@@ -543,15 +476,13 @@ static void test_zip(void **state)
 	wl_buf_release(&b);
 	path_of(p, "bad.zip");
 	tmp_write_bytes(p, bytes, n);
-	snprintf(args, sizeof args, "zip:%s", p);
-	json_t *v = ingest("badzip", args, 0);
+	json_t *v = ingestf("badzip", 0, "zip:%s", p);
 	assert_int_equal(ingest_count(json_object_get(v, "reasons"), "a member is damaged"), 1);
 	expect(v, 20, 19, 0);
 	/* Its directory, which stands at the end, is gone. */
 	path_of(p, "cut.zip");
 	tmp_write_bytes(p, bytes, n / 2);
-	snprintf(args, sizeof args, "zip:%s", p);
-	json_decref(ingest("cutzip", args, 3));
+	json_decref(ingestf("cutzip", 3, "zip:%s", p));
 	free(bytes);
 }
 
@@ -587,8 +518,7 @@ static void test_damaged_files(void **state)
 	}
 	path_of(p, "not.tar");
 	tmp_write(p, "this is no tar at all, but it is long enough to look at");
-	snprintf(args, sizeof args, "tar:%s", p);
-	json_decref(ingest("not", args, 3));
+	json_decref(ingestf("not", 3, "tar:%s", p));
 }
 
 static void test_usage(void **state)
@@ -641,9 +571,7 @@ static void test_stamps(void **state)
 	(void)state;
 	if (!wl_exists(dir))
 		SKIP("%s is not here (Debian package tuxpaint-stamps-default)", dir);
-	char args[128];
-	snprintf(args, sizeof args, "stamps:%s", dir);
-	json_t *v = ingest("stamps", args, 0);
+	json_t *v = ingestf("stamps", 0, "stamps:%s", dir);
 	assert_true(ingest_count(v, "kept") >= 700);
 	assert_int_equal(ingest_count(v, "records"),
 		ingest_count(v, "kept") + ingest_count(v, "quarantined"));

@@ -223,11 +223,6 @@ static void test_full_disk(void **state)
 	same_corpus("from-disk", "limit-ref");
 }
 
-static void nap_ms(int64_t ms)
-{
-	nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
-}
-
 static void test_watch(void **state)
 {
 	struct wl_watch *w = wl_watch_new(3, 1, &err);
@@ -236,13 +231,13 @@ static void test_watch(void **state)
 	assert_non_null(w);
 	for (int i = 0; i < 15; i++) { /* alive: silent */
 		wl_watch_begin(w, 0, "preparing", "jsonl:a", "line 1");
-		nap_ms(100);
+		tmp_nap_ms(100);
 		wl_watch_end(w, 0);
 	}
 	assert_int_equal(wl_watch_warnings(w), 0);
 	wl_watch_begin(w, 1, "reading", "jsonl:b", NULL);
 	wl_watch_begin(w, 2, "preparing", "jsonl:b", "line 7");
-	nap_ms(1600);
+	tmp_nap_ms(1600);
 	assert_int_equal(wl_watch_warnings(w), 1); /* said once, not every second */
 	wl_watch_end(w, 1);
 	wl_watch_free(w);

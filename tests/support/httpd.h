@@ -55,4 +55,9 @@ int httpd_hits(const struct httpd *h, const char *path);
 /* Picture N: a JPEG, a function of N alone.  Released by the caller. */
 void httpd_picture(uint32_t n, struct wl_buf *out);
 
+/* Options of wenlan-ingest for this server: it must be allowed, and times are short. */
+#define HTTPD_QUICK                                                                                \
+	"--allow-net 127.0.0.1/32 --fetch-retry-seconds 0.01 --fetch-timeout 1 "                   \
+	"--fetch-connect-timeout 1 --fetch-max-bytes 300000 "
+
 #endif

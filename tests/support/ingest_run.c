@@ -1,6 +1,7 @@
 /* See ingest_run.h. */
 #include "tests/support/ingest_run.h"
 
+#include "ingest/corpus.h"
 #include "ops/hash.h"
 #include "tests/support/cm.h"
 #include "tests/support/corpus_dump.h"
@@ -29,6 +30,20 @@ json_t *ingest_run(const struct tmp_dir *dir, const char *options, const char *c
 	else
 		free(out);
 	return v;
+}
+
+json_t *ingest_runf(const struct tmp_dir *dir, const char *options, const char *corpus,
+	int want_code, const char *fmt, ...)
+{
+	char args[2048];
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(args, sizeof args, fmt, ap);
+	va_end(ap);
+	assert_in_range(n, 0, sizeof args - 1);
+	return ingest_run(dir, options, corpus, args, want_code, NULL);
 }
 
 int64_t ingest_count(const json_t *v, const char *key)
@@ -90,4 +105,48 @@ void kill_until_done(
 	print_message("killed %d times\n", kills);
 	assert_int_equal(status, 0);
 	assert_true(kills >= least);
+}
+
+pid_t ingest_start(const struct tmp_dir *dir, const char *options, const char *corpus,
+	const char *args)
+{
+	char cmd[2048];
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid)
+		return pid;
+	snprintf(cmd, sizeof cmd, "exec %s/wenlan-ingest --quiet %s --corpus %s/%s %s", tmp_bin(),
+		options, dir->path, corpus, args);
+	execl("/bin/sh", "sh", "-c", cmd, (char *)NULL);
+	_exit(127);
+}
+
+int ingest_reap(pid_t pid, int seconds)
+{
+	int status;
+
+	for (int i = 0; i < seconds * 100; i++) {
+		if (waitpid(pid, &status, WNOHANG) == pid)
+			return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+		tmp_nap_ms(10);
+	}
+	kill(pid, SIGKILL);
+	waitpid(pid, &status, 0);
+	return -1000;
+}
+
+int64_t ingest_rows(const struct tmp_dir *dir, const char *corpus)
+{
+	struct wl_corpus_counts n = {0};
+	struct wl_err err = WL_ERR_INIT;
+	char p[512];
+	struct wl_corpus *c = wl_corpus_open(tmp_path(dir, corpus, p), false, 0, &err);
+
+	if (!c)
+		return 0;
+	if (wl_corpus_count(c, &n, &err) < 0)
+		n = (struct wl_corpus_counts){0};
+	wl_corpus_close(c);
+	return n.pairs + n.quarantined;
 }

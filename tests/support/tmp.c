@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 
 static void die(const char *what, const char *path)
 {
@@ -116,4 +117,9 @@ int tmp_run(char **out, const char *fmt, ...)
 	free(command);
 	free(all);
 	return WIFEXITED(rc) ? WEXITSTATUS(rc) : 128 + WTERMSIG(rc);
+}
+
+void tmp_nap_ms(int64_t ms)
+{
+	nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
 }

@@ -3,6 +3,7 @@
 #define WL_TESTS_TMP_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 /* A fresh directory under $TMPDIR or /tmp; the path lives in a static buffer of the
  * returned struct.  Ends the program with a message when it cannot be made. */
@@ -26,5 +27,8 @@ const char *tmp_bin(void);
 /* Runs a shell command; its exit code, or 128 + signal; standard output and error
  * together in *out (to be freed) when out is not NULL. */
 int tmp_run(char **out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Sleeps. */
+void tmp_nap_ms(int64_t ms);
 
 #endif
