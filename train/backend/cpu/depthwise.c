@@ -4,15 +4,7 @@
  * back to a reference kernel for the weight gradient of 5x5 with stride 2, and
  * because these are the memory-bound half of an EfficientNet.
  */
-#include "train/backend/cpu/cpu.h"
-#include "train/backend/cpu/vec.h"
-
-enum { GW_BLOCKS = 32, P_MAX = 6 /* outputs at once */ };
-
-struct dw {
-	int64_t n, h, w, oh, ow, c;
-	int k, stride, pt, pl;
-};
+#include "train/backend/cpu/depthwise.h"
 
 static struct dw dw_of(const struct wl_op *op, const struct wl_tensor *x, const struct wl_tensor *y)
 {
@@ -29,13 +21,6 @@ static struct dw dw_of(const struct wl_op *op, const struct wl_tensor *x, const 
 		.pl = a->pad_left};
 }
 
-/* First and one past the last kernel position that falls inside [0, size). */
-static void taps(int64_t at, int k, int64_t size, int *from, int *to)
-{
-	*from = at < 0 ? (int)cpu_min(k, -at) : 0;
-	*to = (int)cpu_max(*from, cpu_min(k, size - at));
-}
-
 /* One output by loops over the taps inside; `at` is the input at tap (0,0). */
 WL_INLINE vf edge(const float *x, const float *w, int64_t row, int64_t c, int k, int kh0, int kh1,
 	int kw0, int kw1, int lanes)
@@ -45,26 +30,6 @@ WL_INLINE vf edge(const float *x, const float *w, int64_t row, int64_t c, int k,
 		for (int j = kw0; j < kw1; j++)
 			s += vget(x + i * row + j * c, lanes) * vget(w + (i * k + j) * c, lanes);
 	return s;
-}
-
-/* Which rows of the kernel are inside for a row of outputs. */
-struct span {
-	int from, to;
-};
-
-static struct span rows_inside(const struct dw *d, int64_t oh)
-{
-	struct span s;
-	taps(oh * d->stride - d->pt, d->k, d->h, &s.from, &s.to);
-	return s;
-}
-
-/* Outputs of a row whose columns of taps all are inside: [lo, hi); lo = hi where none has. */
-static void columns_inside(const struct dw *d, int64_t *lo, int64_t *hi)
-{
-	*lo = cpu_min(d->ow, cpu_ceil_div(d->pl, d->stride));
-	*hi = d->w + d->pl >= d->k ? cpu_min(d->ow, (d->w + d->pl - d->k) / d->stride + 1) : 0;
-	*hi = cpu_max(*hi, *lo);
 }
 
 /*
@@ -82,10 +47,7 @@ WL_INLINE void block_of(const float *x, const float *w, float *y, int64_t row, i
 	for (int p = 0; p < P; p++)
 		s[p] = vset(0);
 	for (int i = kh.from; i < kh.to; i++) {
-#pragma GCC unroll 15
-		for (int q = 0; q < (P - 1) * STRIDE + K; q++)
-			in[q] = q >= kw.from && q < kw.to ? vget(x + i * row + q * c, lanes)
-							  : vset(0);
+		dw_inputs(x + i * row, c, kw, (P - 1) * STRIDE + K, lanes, in);
 #pragma GCC unroll 5
 		for (int j = 0; j < K; j++) {
 			vf tap = vload(w + (i * K + j) * VL);
@@ -165,8 +127,8 @@ WL_INLINE void edges_of(const struct dw *d, const float *x, const float *w, floa
 	for (int64_t ow = from; ow < to; ow++) {
 		int64_t iw = ow * STRIDE - d->pl;
 		struct span kw;
-		taps(iw, K, d->w, &kw.from, &kw.to);
-		blocks_of(d, x + (ih * d->w + iw) * c, w, y + ow * c, rows_inside(d, oh), kw, 1, K,
+		dw_taps(iw, K, d->w, &kw.from, &kw.to);
+		blocks_of(d, x + (ih * d->w + iw) * c, w, y + ow * c, dw_rows_inside(d, oh), kw, 1, K,
 			STRIDE, acc);
 	}
 }
@@ -195,9 +157,9 @@ WL_INLINE void rows_of(const struct dw *d, const float *x, const float *w, float
 	bool two, const int K, const int STRIDE, bool acc)
 {
 	const int64_t c = d->c;
-	const struct span kh = rows_inside(d, oh);
+	const struct span kh = dw_rows_inside(d, oh);
 	int64_t lo, hi;
-	columns_inside(d, &lo, &hi);
+	dw_columns_inside(d, &lo, &hi);
 	for (int64_t r = 0; r < (two ? 2 : 1); r++) {
 		edges_of(d, x, w, y + r * d->ow * c, oh + r, 0, lo, K, STRIDE, acc);
 		edges_of(d, x, w, y + r * d->ow * c, oh + r, hi, d->ow, K, STRIDE, acc);
@@ -215,7 +177,7 @@ typedef void rows_fn(const struct dw *d, const float *x, const float *w, float *
 /* Whether all rows of the kernel are inside. */
 static bool whole(const struct dw *d, int64_t oh)
 {
-	struct span s = rows_inside(d, oh);
+	struct span s = dw_rows_inside(d, oh);
 	return s.from == 0 && s.to == d->k;
 }
 
@@ -238,11 +200,11 @@ static void rows_any(const struct dw *d, const float *x, const float *w, float *
 {
 	int64_t row = d->w * d->c, ih = oh * d->stride - d->pt;
 	int kh0, kh1;
-	taps(ih, d->k, d->h, &kh0, &kh1);
+	dw_taps(ih, d->k, d->h, &kh0, &kh1);
 	for (int64_t ow = 0; ow < d->ow; ow++) {
 		int64_t iw = ow * d->stride - d->pl;
 		int kw0, kw1;
-		taps(iw, d->k, d->w, &kw0, &kw1);
+		dw_taps(iw, d->k, d->w, &kw0, &kw1);
 		for (int64_t c = 0; c < d->c; c += VL) {
 			int lanes = (int)cpu_min(VL, d->c - c);
 			vf s = edge(x + ih * row + iw * d->c + c, w + c, row, d->c, d->k, kh0, kh1,
@@ -274,11 +236,6 @@ static void pack_taps(const struct dw *d, const float *w, bool flipped, float *o
 		for (int t = 0; t < n; t++, out += VL)
 			vstore(out, vget(w + (flipped ? n - 1 - t : t) * d->c + k,
 					    (int)cpu_min(VL, d->c - k)));
-}
-
-static size_t packed_bytes(const struct dw *d)
-{
-	return (size_t)(d->k * d->k * cpu_ceil_div(d->c, VL) * VL) * sizeof(float);
 }
 
 /* w: packed, or for rows_any as it is. */
@@ -320,7 +277,7 @@ size_t wl_cpu_depthwise_scratch(const struct cpu *c, const struct wl_op *op)
 	(void)c;
 	struct dw d = dw_of(op, op->in[0], op->out[0]);
 	size_t norm = (size_t)((2 + images_at_once(&d) * d.h * d.w) * d.c) * sizeof(float);
-	return packed_bytes(&d) + (op->in[2] ? norm : 0);
+	return dw_packed_bytes(&d) + (op->in[2] ? norm : 0);
 }
 
 void wl_cpu_depthwise(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
@@ -328,7 +285,7 @@ void wl_cpu_depthwise(struct cpu *c, const struct wl_op *op, const struct wl_run
 	struct dw d = dw_of(op, op->in[0], op->out[0]), some = d;
 	const float *w = cpu_f32(op->in[1]), *x = cpu_f32(op->in[0]);
 	float *y = cpu_f32(op->out[0]);
-	float *factors = (float *)((char *)run->scratch + packed_bytes(&d));
+	float *factors = (float *)((char *)run->scratch + dw_packed_bytes(&d));
 	float *normed = factors + 2 * d.c;
 	if (rows_fn_of(&d) != rows_any) {
 		pack_taps(&d, w, false, run->scratch);
@@ -472,160 +429,12 @@ static void data_bwd(struct cpu *c, const struct dw *d, const float *gy, const f
 	forward(c, &back, gy, flipped, gx, acc);
 }
 
-/* Adds the part of P outputs side by side to the weight gradient of a vector of channels, packed
- * as pack_taps does; as block_of. */
-WL_INLINE void gw_block_of(const float *x, const float *gy, float *gw, int64_t row, int64_t c,
-	struct span kh, struct span kw, const int P, const int K, const int STRIDE, int lanes)
-{
-	vf g[P_MAX], in[(P_MAX - 1) * 2 + 5];
-#pragma GCC unroll 6
-	for (int p = 0; p < P; p++)
-		g[p] = vget(gy + p * c, lanes);
-	for (int i = kh.from; i < kh.to; i++) {
-#pragma GCC unroll 15
-		for (int q = 0; q < (P - 1) * STRIDE + K; q++)
-			in[q] = q >= kw.from && q < kw.to ? vget(x + i * row + q * c, lanes)
-							  : vset(0);
-#pragma GCC unroll 5
-		for (int j = 0; j < K; j++) {
-			vf s = vload(gw + (i * K + j) * VL);
-#pragma GCC unroll 6
-			for (int p = 0; p < P; p++)
-				s += g[p] * in[p * STRIDE + j];
-			vstore(gw + (i * K + j) * VL, s);
-		}
-	}
-}
-
-WL_INLINE void gw_blocks_of(const struct dw *d, const float *x, const float *gy, float *gw,
-	struct span kh, struct span kw, const int P, const int K, const int STRIDE)
-{
-	int64_t k = 0;
-	for (; k + VL <= d->c; k += VL)
-		gw_block_of(
-			x + k, gy + k, gw + k * K * K, d->w * d->c, d->c, kh, kw, P, K, STRIDE, VL);
-	if (k < d->c)
-		gw_block_of(x + k, gy + k, gw + k * K * K, d->w * d->c, d->c, kh, kw, P, K, STRIDE,
-			(int)(d->c - k));
-}
-
-/* Adds one output row's part to the weight gradient. x: the image; gy: the row. */
-WL_INLINE void gw_row(const struct dw *d, const float *x, const float *gy, float *gw, int64_t oh,
-	const int K, const int STRIDE)
-{
-	const int64_t c = d->c;
-	const struct span kh = rows_inside(d, oh), all = {0, (P_MAX - 1) * STRIDE + K};
-	int64_t lo, hi;
-	columns_inside(d, &lo, &hi);
-	x += (oh * STRIDE - d->pt) * d->w * c;
-	for (int64_t ow = 0; ow < d->ow;) {
-		const float *p = x + (ow * STRIDE - d->pl) * c;
-		if (ow >= lo && hi - ow >= P_MAX) {
-			gw_blocks_of(d, p, gy + ow * c, gw, kh, all, P_MAX, K, STRIDE);
-			ow += P_MAX;
-		} else {
-			struct span kw;
-			taps(ow * STRIDE - d->pl, K, d->w, &kw.from, &kw.to);
-			gw_blocks_of(d, p, gy + ow * c, gw, kh, kw, 1, K, STRIDE);
-			ow++;
-		}
-	}
-}
-
-/* gw: packed, or for gw_any as the kernel itself. */
-typedef void gw_fn(const struct dw *d, const float *x, const float *gy, float *gw, int64_t oh);
-
-#define GW_FN(K, STRIDE)                                                                           \
-	static void gw_##K##_##STRIDE(                                                             \
-		const struct dw *d, const float *x, const float *gy, float *gw, int64_t oh)        \
-	{                                                                                          \
-		gw_row(d, x, gy, gw, oh, K, STRIDE);                                               \
-	}
-GW_FN(3, 1)
-GW_FN(3, 2)
-GW_FN(5, 1)
-GW_FN(5, 2)
-
-static void gw_any(const struct dw *d, const float *x, const float *gy, float *gw, int64_t oh)
-{
-	int64_t row = d->w * d->c, ih = oh * d->stride - d->pt;
-	int kh0, kh1;
-	taps(ih, d->k, d->h, &kh0, &kh1);
-	for (int64_t ow = 0; ow < d->ow; ow++) {
-		int64_t iw = ow * d->stride - d->pl;
-		int kw0, kw1;
-		taps(iw, d->k, d->w, &kw0, &kw1);
-		for (int i = kh0; i < kh1; i++)
-			for (int j = kw0; j < kw1; j++) {
-				const float *from = x + (ih + i) * row + (iw + j) * d->c;
-				const float *g = gy + ow * d->c;
-				float *restrict to = gw + (i * d->k + j) * d->c;
-				for (int64_t c = 0; c < d->c; c++)
-					to[c] += g[c] * from[c];
-			}
-	}
-}
-
-static gw_fn *gw_fn_of(const struct dw *d)
-{
-	if (d->k == 3 && d->stride <= 2)
-		return d->stride == 1 ? gw_3_1 : gw_3_2;
-	if (d->k == 5 && d->stride <= 2)
-		return d->stride == 1 ? gw_5_1 : gw_5_2;
-	return gw_any;
-}
-
-static size_t partial_bytes(const struct dw *d)
-{
-	return (size_t)(cpu_min(GW_BLOCKS, d->n * d->oh) + 1) * packed_bytes(d);
-}
-
 size_t wl_cpu_depthwise_bwd_scratch(const struct cpu *c, const struct wl_op *op)
 {
 	(void)c;
 	struct dw d = dw_of(op, op->in[0], op->in[2]);
 	size_t norm = (size_t)((2 + d.n * d.h * d.w) * d.c) * sizeof(float);
-	return partial_bytes(&d) + (op->in[3] && op->out[1] ? norm : 0);
-}
-
-/* Adds a packed kernel to one as it is. */
-static void add_packed(const struct dw *d, const float *from, float *gw)
-{
-	const int n = d->k * d->k;
-	for (int64_t k = 0; k < d->c; k += VL)
-		for (int t = 0; t < n; t++, from += VL) {
-			int lanes = (int)cpu_min(VL, d->c - k);
-			float *to = gw + t * d->c + k;
-			vput(to, vget(to, lanes) + vload(from), lanes);
-		}
-}
-
-static void weights_bwd(struct cpu *c, const struct dw *d, const float *x, const float *gy,
-	float *gw, float *partial)
-{
-	gw_fn *fn = gw_fn_of(d);
-	int64_t rows = d->n * d->oh, size = d->k * d->k * d->c;
-	int64_t blocks = cpu_min(GW_BLOCKS, rows), per = cpu_ceil_div(rows, blocks);
-	if (fn != gw_any)
-		size = (int64_t)(packed_bytes(d) / sizeof(float));
-	CPU_FOR(c)
-	for (int64_t b = 0; b < blocks; b++) {
-		float *sum = partial + b * size;
-		memset(sum, 0, (size_t)size * sizeof(float));
-		for (int64_t r = b * per; r < cpu_min(rows, (b + 1) * per); r++)
-			fn(d, x + r / d->oh * d->h * d->w * d->c, gy + r * d->ow * d->c, sum,
-				r % d->oh);
-	}
-	for (int64_t b = 0; b < blocks; b++) {
-		const float *restrict from = partial + b * size;
-		if (fn != gw_any) {
-			add_packed(d, from, gw);
-			continue;
-		}
-#pragma omp simd
-		for (int64_t i = 0; i < size; i++)
-			gw[i] += from[i];
-	}
+	return wl_cpu_depthwise_partial(&d) + (op->in[3] && op->out[1] ? norm : 0);
 }
 
 void wl_cpu_depthwise_bwd(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
@@ -634,12 +443,12 @@ void wl_cpu_depthwise_bwd(struct cpu *c, const struct wl_op *op, const struct wl
 	const float *x = cpu_f32(op->in[0]), *w = cpu_f32(op->in[1]), *gy = cpu_f32(op->in[2]);
 	if (op->out[1] && op->in[3]) {
 		/* All pictures: the blocks of the sums below are cut across them. */
-		float *factors = (float *)((char *)run->scratch + partial_bytes(&d));
+		float *factors = (float *)((char *)run->scratch + wl_cpu_depthwise_partial(&d));
 		normalise(c, &d, op, 3, x, d.n, factors, factors + 2 * d.c);
 		x = factors + 2 * d.c;
 	}
 	if (op->out[1])
-		weights_bwd(c, &d, x, gy, cpu_f32(op->out[1]), run->scratch);
+		wl_cpu_depthwise_weights(c, &d, x, gy, cpu_f32(op->out[1]), run->scratch);
 	if (op->out[0])
 		data_bwd(c, &d, gy, w, cpu_f32(op->out[0]), cpu_acc(op, 0), run->scratch);
 }
