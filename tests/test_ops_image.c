@@ -131,20 +131,6 @@ static void test_depthwise(void **state)
 	}
 }
 
-static double act(enum wl_act a, double x)
-{
-	switch (a) {
-	case WL_ACT_RELU:
-		return x > 0 ? x : 0;
-	case WL_ACT_RELU6:
-		return x > 0 ? (x < 6 ? x : 6) : 0;
-	case WL_ACT_SILU:
-		return x / (1 + exp(-x));
-	default:
-		return x;
-	}
-}
-
 struct norm {
 	int n, hw, c;
 	enum wl_act act;
@@ -168,7 +154,7 @@ static void bn_ref(const double *const *in, double *out, const void *ctx)
 		for (int r = 0; r < rows; r++) {
 			int i = r * v->c + c;
 			double z = (in[0][i] - mean) / sqrt(var + 1e-3) * in[1][c] + in[2][c];
-			out[i] = act(v->act, z) + (v->residual ? in[5][i] : 0);
+			out[i] = opcheck_act(v->act, z) + (v->residual ? in[5][i] : 0);
 		}
 	}
 }

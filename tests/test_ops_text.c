@@ -1,5 +1,6 @@
 /* Operations of the text tower, the head and the loss against double-precision references. */
 #include "tests/support/opcheck.h"
+#include "train/backend/elementwise.h"
 #include "train/backend/judge.h"
 
 #include <math.h>
@@ -9,27 +10,6 @@
 #include <stdlib.h>
 
 #include <cmocka.h>
-
-static double act(enum wl_act a, double x)
-{
-	switch (a) {
-	case WL_ACT_RELU:
-		return x > 0 ? x : 0;
-	case WL_ACT_RELU6:
-		return x > 0 ? (x < 6 ? x : 6) : 0;
-	case WL_ACT_SILU:
-		return x / (1 + exp(-x));
-	case WL_ACT_GELU:
-		return 0.5 * x * (1 + erf(x / sqrt(2)));
-	case WL_ACT_SIGMOID:
-		return 1 / (1 + exp(-x));
-	case WL_ACT_TANH:
-		return tanh(x);
-	case WL_ACT_NONE:
-		break;
-	}
-	return x;
-}
 
 struct linear {
 	int rows, i, o;
@@ -44,13 +24,26 @@ static void linear_ref(const double *const *in, double *out, const void *ctx)
 			double s = in[2][o];
 			for (int i = 0; i < v->i; i++)
 				s += in[0][r * v->i + i] * in[1][o * v->i + i];
-			out[r * v->o + o] = act(v->act, s);
+			out[r * v->o + o] = opcheck_act(v->act, s);
 		}
 }
 
 static wl_tid linear_build(struct wl_graph *g, const wl_tid *in, const void *ctx)
 {
 	return wl_g_linear(g, in[0], in[1], in[2], ((const struct linear *)ctx)->act);
+}
+
+static void check_linear(const struct linear *v, struct opcheck c)
+{
+	c.name = "linear";
+	c.n_in = 3;
+	c.build = linear_build;
+	c.ref = linear_ref;
+	c.ctx = v;
+	c.shape[0] = WL_SHAPE(v->rows, v->i);
+	c.shape[1] = WL_SHAPE(v->o, v->i);
+	c.shape[2] = WL_SHAPE(v->o);
+	opcheck(&c);
 }
 
 static void test_linear(void **state)
@@ -67,17 +60,9 @@ static void test_linear(void **state)
 		{1, 1, 1, WL_ACT_NONE},
 		{9000, 3, 5, WL_ACT_GELU},
 	};
-	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
-		const struct linear *v = &all[i];
-		opcheck(&(struct opcheck){.name = "linear",
-			.n_in = 3,
-			.build = linear_build,
-			.ref = linear_ref,
-			.ctx = v,
-			.scale = {1, 0.3f, 0.5f},
-			.offset = {0, 0.05f, 0},
-			.shape = {WL_SHAPE(v->rows, v->i), WL_SHAPE(v->o, v->i), WL_SHAPE(v->o)}});
-	}
+	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
+		check_linear(&all[i],
+			(struct opcheck){.scale = {1, 0.3f, 0.5f}, .offset = {0, 0.05f, 0}});
 }
 
 /* bf16 has 8 bits: an operand is off by 2^-9 at most, 1.1e-3 in the mean square root, so a
@@ -93,20 +78,12 @@ static void test_linear_bf16(void **state)
 		{64, 64, 64, WL_ACT_NONE},
 		{1, 1, 1, WL_ACT_NONE},
 	};
-	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
-		const struct linear *v = &all[i];
-		opcheck(&(struct opcheck){.name = "linear",
-			.n_in = 3,
-			.build = linear_build,
-			.ref = linear_ref,
-			.ctx = v,
-			.scale = {1, 0.1f, 0.5f},
-			.offset = {0, 0.02f, 0},
-			.shape = {WL_SHAPE(v->rows, v->i), WL_SHAPE(v->o, v->i), WL_SHAPE(v->o)},
-			.bf16 = true,
-			.tolerance = 3e-5,
-			.store_bf16 = true});
-	}
+	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
+		check_linear(&all[i], (struct opcheck){.scale = {1, 0.1f, 0.5f},
+					      .offset = {0, 0.02f, 0},
+					      .bf16 = true,
+					      .tolerance = 3e-5,
+					      .store_bf16 = true});
 }
 
 struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err) __attribute__((weak));
@@ -301,25 +278,20 @@ static void test_attention(void **state)
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
 		const struct attn *v = &all[i];
 		struct wl_shape x = WL_SHAPE(v->b, v->s, v->packed ? 3 * v->d : v->d);
-		opcheck(&(struct opcheck){.name = "attention",
+		struct opcheck c = {.name = "attention",
 			.n_in = v->packed ? 1 : 3,
 			.build = attn_build,
 			.ref = attn_ref,
 			.fill = attn_fill,
 			.ctx = v,
-			.shape = {x, x, x}});
-		opcheck(&(struct opcheck){.name = "attention",
-			.n_in = v->packed ? 1 : 3,
-			.build = attn_build,
-			.ref = attn_ref,
-			.fill = attn_fill,
-			.ctx = v,
-			.shape = {x, x, x},
-			.bf16 = true,
-			.tolerance = 1e-4,
-			.store_bf16 = true,
-			.acts = 7,
-			.store_tolerance = 1e-4});
+			.shape = {x, x, x}};
+		opcheck(&c);
+		c.bf16 = true;
+		c.tolerance = 1e-4;
+		c.store_bf16 = true;
+		c.acts = 7;
+		c.store_tolerance = 1e-4;
+		opcheck(&c);
 	}
 }
 
@@ -411,7 +383,7 @@ static void glue_ref(const double *const *in, double *out, const void *ctx)
 				double x = r < 2 ? in[0][(o * 2 + r) * 6 + c]
 						 : in[1][(o * 3 + r - 2) * 6 + c];
 				double y = 1.5 * x;
-				out[(o * 4 + i) * 6 + c] = act(WL_ACT_TANH, y) + y + y;
+				out[(o * 4 + i) * 6 + c] = opcheck_act(WL_ACT_TANH, y) + y + y;
 			}
 }
 
@@ -515,14 +487,6 @@ static void state_of(struct wl_backend *be, struct state *s)
 	opcheck_normals(3, s->k, N_PARAMS, 1, 0);
 }
 
-static float value_of_half(uint16_t h)
-{
-	uint32_t u = (uint32_t)h << 16;
-	float f;
-	memcpy(&f, &u, sizeof f);
-	return f;
-}
-
 /* Where the backend judges: by squares over two halves of g, clipped to 3, at a loss scale of 2;
  * *factor: what the gradients are to be multiplied with. */
 static void judge_step(struct wl_backend *be, struct wl_judge *j, const float *g, float *scores,
@@ -601,9 +565,9 @@ static void check_fused(struct wl_backend *be, enum wl_dtype dtype, bool judged,
 	}
 	assert_true(one.w[N_PARAMS - 1] == last);
 	for (int i = 0; i < N_PARAMS - 1; i++) {
-		assert_true(fabsf(value_of_half(one.w_half[i]) - one.w[i]) <=
+		assert_true(fabsf(wl_bf16_value(one.w_half[i]) - one.w[i]) <=
 			    fabsf(one.w[i]) / 256);
-		assert_true(fabsf(value_of_half(one.k_half[i]) - one.k[i]) <=
+		assert_true(fabsf(wl_bf16_value(one.k_half[i]) - one.k[i]) <=
 			    fabsf(one.k[i]) / 256);
 	}
 	if (j)

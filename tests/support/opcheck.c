@@ -258,3 +258,24 @@ void opcheck(const struct opcheck *c)
 	if (wl_backend_cuda_count() && c->store_bf16)
 		check_gpu(c, ON_GPU_STORED);
 }
+
+double opcheck_act(enum wl_act a, double x)
+{
+	switch (a) {
+	case WL_ACT_RELU:
+		return x > 0 ? x : 0;
+	case WL_ACT_RELU6:
+		return x > 0 ? (x < 6 ? x : 6) : 0;
+	case WL_ACT_SILU:
+		return x / (1 + exp(-x));
+	case WL_ACT_GELU:
+		return 0.5 * x * (1 + erf(x / sqrt(2)));
+	case WL_ACT_SIGMOID:
+		return 1 / (1 + exp(-x));
+	case WL_ACT_TANH:
+		return tanh(x);
+	case WL_ACT_NONE:
+		break;
+	}
+	return x;
+}

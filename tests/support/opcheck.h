@@ -48,4 +48,7 @@ double opcheck_nmse(const double *a, const double *b, int64_t n);
 /* Deterministic test data: normals of a seed. */
 void opcheck_normals(uint64_t seed, float *to, int64_t n, float scale, float offset);
 
+/* An activation, in double. */
+double opcheck_act(enum wl_act a, double x);
+
 #endif
