@@ -10,33 +10,32 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What is done by format.  Without decode: known by name only, and why. */
+static const struct codec {
+	const char *name;
+	int (*probe)(const uint8_t *p, size_t n, struct wl_image_info *info, struct wl_err *err);
+	int (*decode)(const uint8_t *p, size_t n, struct wl_image *out, struct wl_err *err);
+	int (*structure)(const uint8_t *p, size_t n, struct wl_err *err); /* PNG's is asked first */
+	const char *why_not; /* NULL: there is no library for it in this build */
+} codecs[] = {
+	[WL_IMAGE_UNKNOWN] = {.name = "unknown"},
+	[WL_IMAGE_JPEG] = {"jpeg", wl_jpeg_probe, wl_jpeg_decode, wl_jpeg_structure, NULL},
+	[WL_IMAGE_PNG] = {"png", wl_png_probe, wl_png_decode, NULL, NULL},
+	[WL_IMAGE_WEBP] = {"webp", wl_webp_probe, wl_webp_decode, wl_webp_structure, NULL},
+	[WL_IMAGE_GIF] = {"gif", wl_gif_probe, wl_gif_decode, wl_gif_structure, NULL},
+	[WL_IMAGE_AVIF] = {"avif", wl_avif_probe, wl_avif_decode, wl_avif_structure, NULL},
+	[WL_IMAGE_BMP] = {.name = "bmp"},
+	[WL_IMAGE_SVG] = {.name = "svg",
+		.why_not = "it is a drawing without pixels, which may refer to other files"},
+	[WL_IMAGE_HEIC] = {.name = "heic",
+		.why_not = "HEVC is under patents and this build has no library for it"},
+	[WL_IMAGE_TIFF] = {.name = "tiff"},
+	[WL_IMAGE_JXL] = {.name = "jxl"},
+};
+
 const char *wl_image_format_name(enum wl_image_format f)
 {
-	switch (f) {
-	case WL_IMAGE_JPEG:
-		return "jpeg";
-	case WL_IMAGE_PNG:
-		return "png";
-	case WL_IMAGE_WEBP:
-		return "webp";
-	case WL_IMAGE_GIF:
-		return "gif";
-	case WL_IMAGE_BMP:
-		return "bmp";
-	case WL_IMAGE_SVG:
-		return "svg";
-	case WL_IMAGE_AVIF:
-		return "avif";
-	case WL_IMAGE_HEIC:
-		return "heic";
-	case WL_IMAGE_TIFF:
-		return "tiff";
-	case WL_IMAGE_JXL:
-		return "jxl";
-	case WL_IMAGE_UNKNOWN:
-		break;
-	}
-	return "unknown";
+	return codecs[f].name;
 }
 
 void wl_image_release(struct wl_image *im)
@@ -241,49 +240,22 @@ int wl_image_probe(const void *bytes, size_t n, struct wl_image_info *info, stru
 		return wl_err_set(err, WL_EDATA, "the image has %zu bytes, at most %d are taken", n,
 			WL_IMAGE_MAX_BYTES);
 	info->format = sniff(p, n);
-	switch (info->format) {
-	case WL_IMAGE_JPEG:
-		WL_TRY(wl_jpeg_probe(p, n, info, err));
-		break;
-	case WL_IMAGE_PNG:
-		WL_TRY(wl_png_probe(p, n, info, err));
-		break;
-	case WL_IMAGE_WEBP:
-		WL_TRY(wl_webp_probe(p, n, info, err));
-		break;
-	case WL_IMAGE_GIF:
-		WL_TRY(wl_gif_probe(p, n, info, err));
-		break;
-	case WL_IMAGE_AVIF:
-		WL_TRY(wl_avif_probe(p, n, info, err));
-		break;
-	case WL_IMAGE_UNKNOWN:
+	if (info->format == WL_IMAGE_UNKNOWN)
 		return not_an_image(p, n, err);
-	default:
+	if (!codecs[info->format].probe)
 		return 0; /* known by name, size not looked up */
-	}
+	WL_TRY(codecs[info->format].probe(p, n, info, err));
 	WL_TRY(wl_image_check_size(
 		wl_image_format_name(info->format), info->width, info->height, err));
 	stand_up(info);
 	return 0;
 }
 
-static const char *why_not(enum wl_image_format f)
-{
-	switch (f) {
-	case WL_IMAGE_HEIC:
-		return "HEVC is under patents and this build has no library for it";
-	case WL_IMAGE_SVG:
-		return "it is a drawing without pixels, which may refer to other files";
-	default:
-		return "this build has no library for it";
-	}
-}
-
 static int not_decoded(enum wl_image_format f, struct wl_err *err)
 {
-	return wl_err_set(
-		err, WL_EDATA, "%s is not decoded: %s", wl_image_format_name(f), why_not(f));
+	const char *why = codecs[f].why_not;
+	return wl_err_set(err, WL_EDATA, "%s is not decoded: %s", codecs[f].name,
+		why ? why : "this build has no library for it");
 }
 
 int wl_image_decode(const void *bytes, size_t n, struct wl_image *out, struct wl_err *err)
@@ -291,25 +263,9 @@ int wl_image_decode(const void *bytes, size_t n, struct wl_image *out, struct wl
 	struct wl_image_info info;
 	memset(out, 0, sizeof *out);
 	WL_TRY(wl_image_probe(bytes, n, &info, err));
-	switch (info.format) {
-	case WL_IMAGE_JPEG:
-		WL_TRY(wl_jpeg_decode(bytes, n, out, err));
-		break;
-	case WL_IMAGE_PNG:
-		WL_TRY(wl_png_decode(bytes, n, out, err));
-		break;
-	case WL_IMAGE_WEBP:
-		WL_TRY(wl_webp_decode(bytes, n, out, err));
-		break;
-	case WL_IMAGE_GIF:
-		WL_TRY(wl_gif_decode(bytes, n, out, err));
-		break;
-	case WL_IMAGE_AVIF:
-		WL_TRY(wl_avif_decode(bytes, n, out, err));
-		break;
-	default:
+	if (!codecs[info.format].decode)
 		return not_decoded(info.format, err);
-	}
+	WL_TRY(codecs[info.format].decode(bytes, n, out, err));
 	if (upright(out, info.orientation, err) < 0) {
 		wl_image_release(out);
 		return -1;
@@ -356,18 +312,9 @@ static int check_structure(
 		return 0;
 	}
 	WL_TRY(wl_image_probe(p, n, info, err));
-	switch (info->format) {
-	case WL_IMAGE_JPEG:
-		return wl_jpeg_structure(p, n, err);
-	case WL_IMAGE_WEBP:
-		return wl_webp_structure(p, n, err);
-	case WL_IMAGE_GIF:
-		return wl_gif_structure(p, n, err);
-	case WL_IMAGE_AVIF:
-		return wl_avif_structure(p, n, err);
-	default:
+	if (!codecs[info->format].structure)
 		return not_decoded(info->format, err);
-	}
+	return codecs[info->format].structure(p, n, err);
 }
 
 int wl_image_check_by(const void *bytes, size_t n, enum wl_image_level level,
@@ -378,7 +325,7 @@ int wl_image_check_by(const void *bytes, size_t n, enum wl_image_level level,
 	if (level == WL_IMAGE_STRUCTURE)
 		return check_structure(bytes, n, info, err);
 	WL_TRY(wl_image_probe(bytes, n, info, err));
-	return info->format > WL_IMAGE_AVIF ? not_decoded(info->format, err) : 0;
+	return codecs[info->format].decode ? 0 : not_decoded(info->format, err);
 }
 
 int wl_image_to_jpeg(
