@@ -3,6 +3,7 @@
 #include "clean/score_model.h"
 #include "clean/topics/commands.h"
 #include "ops/file.h"
+#include "ops/json.h"
 #include "ops/log.h"
 #include "ops/opt.h"
 #include "ops/signals.h"
@@ -20,13 +21,10 @@ static int print_json(const struct wl_filter_counts *n, struct wl_err *err)
 {
 	json_t *o = json_pack("{s:I, s:I, s:O}", "pairs", (json_int_t)n->pairs, "kept",
 		(json_int_t)n->kept, "reasons", n->reasons);
+	int ret = o ? wl_json_print(o, err) : wl_err_nomem(err, "counts", 0);
 
-	if (!o)
-		return wl_err_nomem(err, "counts", 0);
-	json_dumpf(o, stdout, JSON_COMPACT | JSON_SORT_KEYS);
-	putchar('\n');
 	json_decref(o);
-	return 0;
+	return ret;
 }
 
 static int filter(struct wl_corpus *c, const struct wl_rules *r, const struct options *o,

@@ -4,6 +4,7 @@
 #include "ingest/ingest.h"
 #include "ingest/report.h"
 #include "ops/file.h"
+#include "ops/json.h"
 #include "ops/log.h"
 #include "ops/opt.h"
 #include "ops/signals.h"
@@ -61,10 +62,9 @@ static int report(const struct wl_opts *o, struct wl_corpus *c, const struct wl_
 	if (!o->common.json)
 		return 0;
 	v = counts_json(n, net, &all);
-	int failed = !v || json_dumpf(v, stdout, JSON_COMPACT | JSON_SORT_KEYS) < 0 ||
-		     putchar('\n') == EOF || fflush(stdout);
+	int ret = v ? wl_json_print(v, err) : wl_err_nomem(err, "the result", 0);
 	json_decref(v);
-	return failed ? wl_err_errno(err, "the result cannot be written to standard output") : 0;
+	return ret;
 }
 
 /* Pictures can be fetched without any source, if there is a corpus that waits for some. */

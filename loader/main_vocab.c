@@ -1,6 +1,7 @@
 /* wenlan-vocab: a BERT-style vocabulary of a corpus's kept texts. */
 #include "loader/vocab.h"
 #include "ops/file.h"
+#include "ops/json.h"
 #include "ops/log.h"
 #include "ops/opt.h"
 
@@ -15,6 +16,7 @@ static int report(const struct wl_opts *opts, const struct options *o, int64_t p
 	const struct wl_vocab_counts *n, struct wl_err *err)
 {
 	json_t *j;
+	int ret;
 
 	wl_info("%s: %lld tokens from %lld pairs, %lld of them Chinese characters, %lld merged "
 		"pieces",
@@ -28,12 +30,9 @@ static int report(const struct wl_opts *opts, const struct options *o, int64_t p
 	j = json_pack("{s:I, s:I, s:I, s:I, s:I}", "pairs", (json_int_t)pairs, "tokens",
 		(json_int_t)n->tokens, "chinese", (json_int_t)n->chinese, "pieces",
 		(json_int_t)n->pieces, "left_out", (json_int_t)n->left_out);
-	if (!j)
-		return wl_err_nomem(err, "counts", 0);
-	json_dumpf(j, stdout, JSON_COMPACT | JSON_SORT_KEYS);
-	putchar('\n');
+	ret = j ? wl_json_print(j, err) : wl_err_nomem(err, "counts", 0);
 	json_decref(j);
-	return 0;
+	return ret;
 }
 
 static int run(struct wl_opts *opts, void *user, struct wl_err *err)
