@@ -1,85 +1,165 @@
-/* KEY.json: see write.h. */
+/*
+ * KEY.json: see write.h.  Written straight into a buffer, since building a tree of values first
+ * takes as long as all else that is done for a small picture; the bytes are those that jansson
+ * gives for the tree (compact, sorted keys), which a test compares.
+ */
 #include "shards/write.h"
 
+#include "clean/utf8.h"
+#include "ops/buf.h"
 #include "ops/json.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A string member; a NULL from jansson is text that is not UTF-8. */
-static int set_text(json_t *o, const char *key, const char *s, int64_t pair_id, struct wl_err *err)
+enum { JSON_MAX = 256 << 20, JSON_USUAL = 1000 };
+
+/* The escape of a byte that cannot stand in a JSON string as it is; its length. */
+static size_t escape(unsigned char c, char out[8])
 {
-	if (json_object_set_new(o, key, json_string(s ? s : "")) < 0)
-		return wl_err_set(err, WL_EDATA,
-			"pair %lld: its %s is not valid UTF-8, so no shard can hold it",
-			(long long)pair_id, key);
-	return 0;
+	static const char plain[] = "\"\\\b\f\n\r\t", letter[] = "\"\\bfnrt";
+	const char *at = c ? strchr(plain, c) : NULL;
+
+	out[0] = '\\';
+	if (at) {
+		out[1] = letter[at - plain];
+		return 2;
+	}
+	return (size_t)snprintf(out + 1, 7, "u%04X", c) + 1;
 }
 
-static int set_json(json_t *o, const char *key, json_t *value, struct wl_err *err)
+/* Adds s in quotes: 0; -1 with err: no memory; 1: it is not UTF-8. */
+static int add_string(struct wl_buf *b, const char *s, struct wl_err *err)
 {
-	if (json_object_set_new(o, key, value) < 0)
-		return wl_err_nomem(err, "a sample's JSON", 0);
-	return 0;
+	size_t n = strlen(s), i = 0, from = 0;
+	char esc[8];
+	bool ok = true;
+
+	WL_TRY(wl_buf_putc(b, '"', err));
+	while (i < n) {
+		unsigned char c = (unsigned char)s[i];
+
+		if (c >= 0x80) {
+			wl_utf8_next(s, n, &i, &ok);
+			continue;
+		}
+		if (c >= 0x20 && c != '"' && c != '\\') {
+			i++;
+			continue;
+		}
+		WL_TRY(wl_buf_add(b, s + from, i - from, err));
+		WL_TRY(wl_buf_add(b, esc, escape(c, esc), err));
+		from = ++i;
+	}
+	WL_TRY(wl_buf_add(b, s + from, n - from, err));
+	WL_TRY(wl_buf_putc(b, '"', err));
+	return ok ? 0 : 1;
 }
 
-static int set_boxes(json_t *o, const struct wl_sample_facts *f, struct wl_err *err)
+/* ,"key":"s" ; NULL is stored as "". */
+static int add_text(struct wl_buf *b, const char *key, const char *s, int64_t pair_id,
+	struct wl_err *err)
 {
-	char what[64];
+	int rc;
+
+	WL_TRY(wl_buf_puts(b, ",\"", err));
+	WL_TRY(wl_buf_puts(b, key, err));
+	WL_TRY(wl_buf_puts(b, "\":", err));
+	WL_TRY(rc = add_string(b, s ? s : "", err));
+	return !rc ? 0
+		   : wl_err_set(err, WL_EDATA,
+			     "pair %lld: its %s is not valid UTF-8, so no shard can hold it",
+			     (long long)pair_id, key);
+}
+
+static int add_int(struct wl_buf *b, const char *key, int64_t v, struct wl_err *err)
+{
+	uint64_t rest = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
+	char digits[24], *p = digits + sizeof digits;
+
+	do
+		*--p = (char)('0' + rest % 10);
+	while (rest /= 10);
+	if (v < 0)
+		*--p = '-';
+	WL_TRY(wl_buf_puts(b, ",\"", err));
+	WL_TRY(wl_buf_puts(b, key, err));
+	WL_TRY(wl_buf_puts(b, "\":", err));
+	return wl_buf_add(b, p, (size_t)(digits + sizeof digits - p), err);
+}
+
+static int add_boxes(struct wl_buf *b, const struct wl_sample_facts *f, struct wl_err *err)
+{
+	char what[64], *text;
 	json_t *boxes;
+	int rc;
 
 	if (!f->boxes || !*f->boxes)
-		return set_json(o, "boxes", json_null(), err);
+		return wl_buf_puts(b, "{\"boxes\":null", err);
 	snprintf(what, sizeof what, "boxes of pair %lld", (long long)f->pair_id);
 	boxes = wl_json_parse(f->boxes, strlen(f->boxes), what, err);
-	if (!boxes)
-		return -1;
-	return set_json(o, "boxes", boxes, err);
+	text = boxes ? wl_json_text(boxes, err) : NULL;
+	rc = text ? wl_buf_puts(b, "{\"boxes\":", err) : -1;
+	if (rc == 0)
+		rc = wl_buf_puts(b, text, err);
+	json_decref(boxes);
+	free(text);
+	return rc;
 }
 
-static int fill(json_t *o, const struct wl_sample_facts *f, struct wl_err *err)
+static int add_captions(struct wl_buf *b, const struct wl_sample_facts *f, struct wl_err *err)
 {
-	json_t *captions = json_array();
+	WL_TRY(wl_buf_puts(b, ",\"captions\":[", err));
+	for (size_t i = 0; i < f->n_captions; i++) {
+		int rc;
 
-	WL_TRY(set_json(o, "captions", captions, err));
-	for (size_t i = 0; i < f->n_captions; i++)
-		if (json_array_append_new(captions, json_string(f->captions[i])) < 0)
+		if (i)
+			WL_TRY(wl_buf_putc(b, ',', err));
+		WL_TRY(rc = add_string(b, f->captions[i], err));
+		if (rc)
 			return wl_err_set(err, WL_EDATA,
 				"pair %lld: its caption %zu is not valid UTF-8, so no shard can "
 				"hold it",
 				(long long)f->pair_id, i);
-	WL_TRY(set_json(o, "pair_id", json_integer(f->pair_id), err));
-	WL_TRY(set_json(o, "split_group", json_integer(f->split_group), err));
-	WL_TRY(set_json(o, "width", json_integer(f->width), err));
-	WL_TRY(set_json(o, "height", json_integer(f->height), err));
-	WL_TRY(set_json(o, "topic", f->topic < 0 ? json_null() : json_integer(f->topic), err));
+	}
+	return wl_buf_putc(b, ']', err);
+}
+
+/* In the order of the keys. */
+static int fill(struct wl_buf *b, const struct wl_sample_facts *f, struct wl_err *err)
+{
+	WL_TRY(add_boxes(b, f, err));
+	WL_TRY(add_captions(b, f, err));
 	if (f->category)
-		WL_TRY(set_text(o, "category", f->category, f->pair_id, err));
-	WL_TRY(set_text(o, "source", f->source, f->pair_id, err));
-	WL_TRY(set_text(o, "url", f->url, f->pair_id, err));
-	WL_TRY(set_text(o, "page_url", f->page_url, f->pair_id, err));
-	WL_TRY(set_text(o, "title", f->title, f->pair_id, err));
-	return set_boxes(o, f, err);
+		WL_TRY(add_text(b, "category", f->category, f->pair_id, err));
+	WL_TRY(add_int(b, "height", f->height, err));
+	WL_TRY(add_text(b, "page_url", f->page_url, f->pair_id, err));
+	WL_TRY(add_int(b, "pair_id", f->pair_id, err));
+	WL_TRY(add_text(b, "source", f->source, f->pair_id, err));
+	WL_TRY(add_int(b, "split_group", f->split_group, err));
+	WL_TRY(add_text(b, "title", f->title, f->pair_id, err));
+	if (f->topic < 0)
+		WL_TRY(wl_buf_puts(b, ",\"topic\":null", err));
+	else
+		WL_TRY(add_int(b, "topic", f->topic, err));
+	WL_TRY(add_text(b, "url", f->url, f->pair_id, err));
+	WL_TRY(add_int(b, "width", f->width, err));
+	return wl_buf_putc(b, '}', err);
 }
 
 char *wl_sample_json(const struct wl_sample_facts *f, struct wl_err *err)
 {
-	json_t *o;
-	char *text = NULL;
+	struct wl_buf b;
 
 	if (!f->n_captions) {
 		wl_err_set(err, WL_EDATA, "pair %lld has no caption, so it cannot be a sample",
 			(long long)f->pair_id);
 		return NULL;
 	}
-	o = json_object();
-	if (!o) {
-		wl_err_nomem(err, "a sample's JSON", 0);
-		return NULL;
-	}
-	if (fill(o, f, err) == 0)
-		text = wl_json_text(o, err);
-	json_decref(o);
-	return text;
+	wl_buf_init(&b, JSON_MAX);
+	if (wl_buf_reserve(&b, JSON_USUAL, err) == 0 && fill(&b, f, err) == 0)
+		return b.data;
+	wl_buf_release(&b);
+	return NULL;
 }
