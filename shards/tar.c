@@ -4,7 +4,6 @@
 #include "ops/file.h"
 
 #include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -35,10 +34,18 @@ static unsigned header_sum(const uint8_t *b)
 	return sum;
 }
 
+/* Octal digits with leading zeros; printf would take longer than all the rest of a header. */
+static void put_octal(uint8_t *to, int digits, uint64_t v)
+{
+	while (digits--) {
+		to[digits] = (uint8_t)('0' + (v & 7));
+		v >>= 3;
+	}
+}
+
 int wl_tar_header(uint8_t out[WL_TAR_BLOCK], const char *name, int64_t size, struct wl_err *err)
 {
 	size_t n = strlen(name);
-	char field[16];
 
 	if (!n || n >= WL_TAR_NAME)
 		return wl_err_set(err, WL_EFAIL,
@@ -53,16 +60,15 @@ int wl_tar_header(uint8_t out[WL_TAR_BLOCK], const char *name, int64_t size, str
 	memcpy(out + F_MODE, "0000644", 8);
 	memcpy(out + F_UID, "0000000", 8);
 	memcpy(out + F_GID, "0000000", 8);
-	snprintf(field, sizeof field, "%011llo", (unsigned long long)size);
-	memcpy(out + F_SIZE, field, 12);
+	put_octal(out + F_SIZE, 11, (uint64_t)size);
 	memcpy(out + F_MTIME, "00000000000", 12);
 	out[F_TYPE] = '0';
 	memcpy(out + F_MAGIC, "ustar", 6);
 	memcpy(out + F_MAGIC + 6, "00", 2); /* the version, not closed by a 0 */
 	memcpy(out + F_DEVMAJOR, "0000000", 8);
 	memcpy(out + F_DEVMINOR, "0000000", 8);
-	snprintf(field, sizeof field, "%06o", header_sum(out));
-	memcpy(out + F_SUM, field, 7);
+	put_octal(out + F_SUM, 6, header_sum(out));
+	out[F_SUM + 6] = 0;
 	out[F_SUM + 7] = ' ';
 	return 0;
 }

@@ -232,9 +232,10 @@ static int put_member(struct wl_shard_writer *w, const char *key, const char *ex
 {
 	static const uint8_t zeros[WL_TAR_BLOCK];
 	uint8_t header[WL_TAR_BLOCK];
-	char name[WL_KEY_MAX + 8];
+	char name[WL_KEY_MAX + 8], *end = stpcpy(name, key);
 
-	snprintf(name, sizeof name, "%s.%s", key, ext);
+	*end = '.';
+	stpcpy(end + 1, ext);
 	WL_TRY(wl_tar_header(header, name, (int64_t)n, err));
 	WL_TRY(put(w, header, sizeof header, err));
 	*offset = w->pos;
