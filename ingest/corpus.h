@@ -226,7 +226,7 @@ WL_MUST_CHECK int wl_lane_count_waiting(struct wl_lane *l, int64_t *out, struct 
 
 /* ---- reading ---- */
 
-/* Walks the pairs of one partition in order of id. */
+/* Walks the pairs of one partition in order of id.  For one thread at a time. */
 struct wl_pair_cursor;
 struct wl_pair_cursor *wl_pairs_open(struct wl_corpus *c, int partition, struct wl_err *err);
 /* 1: *p filled in (valid until the next call); 0: no more; -1. */
@@ -235,6 +235,9 @@ WL_MUST_CHECK int wl_pairs_next(struct wl_pair_cursor *cur, struct wl_pair *p,
 /* One pair by id; 1 found, 0 not.  Valid until the cursor is used again or closed. */
 WL_MUST_CHECK int wl_pairs_find(struct wl_pair_cursor *cur, int64_t id, struct wl_pair *p,
 	struct wl_err *err);
+/* From its next use on the cursor sees one state of the catalog, until it is closed: for many
+ * wl_pairs_find, which otherwise lock and unlock the file each. */
+WL_MUST_CHECK int wl_pairs_hold(struct wl_pair_cursor *cur, struct wl_err *err);
 void wl_pairs_close(struct wl_pair_cursor *cur);
 /* The image's bytes as received; checked against image_sha256 (WL_EDATA when they differ).
  * Thread-safe. */

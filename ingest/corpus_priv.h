@@ -70,8 +70,9 @@ char *wl_corpus_part_file(const struct wl_corpus *c, int partition, const char *
 	struct wl_err *err);
 char *wl_corpus_segment_path(const struct wl_corpus *c, int partition, int segment,
 	struct wl_err *err);
-/* corpus_read.c: a lane's catalog to read from; db->h is NULL where there is none yet, which is no
- * error: no origin fell into the lane, or it was killed before it had tables. */
+/* corpus_read.c: a lane's catalog to read from, by one thread at a time; db->h is NULL where there
+ * is none yet, which is no error: no origin fell into the lane, or it was killed before it had
+ * tables. */
 WL_MUST_CHECK int wl_catalog_open(
 	struct wl_corpus *c, int partition, struct wl_db *db, struct wl_err *err);
 /* corpus_read.c: a column's text, "" for NULL. */

@@ -27,7 +27,7 @@ int wl_catalog_open(struct wl_corpus *c, int partition, struct wl_db *db, struct
 	if (!path)
 		return -1;
 	if (wl_exists(path))
-		ret = wl_db_open(db, path, WL_DB_READ, err);
+		ret = wl_db_open(db, path, WL_DB_READ_BY_ONE, err);
 	/* A kill between making the file and its tables leaves an empty database. */
 	int64_t tables = 0;
 	if (ret == 0 && db->h)
@@ -114,6 +114,11 @@ int wl_pairs_find(struct wl_pair_cursor *cur, int64_t id, struct wl_pair *p, str
 	return row > 0 ? fill(cur, cur->find, p, err) : row;
 }
 
+int wl_pairs_hold(struct wl_pair_cursor *cur, struct wl_err *err)
+{
+	return cur->db.h ? wl_db_exec(&cur->db, "BEGIN", err) : 0;
+}
+
 /* ---- images ---- */
 
 /* A slot that holds the segment already, or an idle one to be used for it; NULL: all busy. */
@@ -130,17 +135,19 @@ static struct wl_corpus_fd *pick_slot(struct wl_corpus *c, int partition, int se
 	return idle;
 }
 
-static int open_segment(const char *path, struct wl_err *err)
+static int open_segment(struct wl_corpus *c, int partition, int segment, struct wl_err *err)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
+	char *path = wl_corpus_segment_path(c, partition, segment, err);
+	int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	if (path && fd < 0)
 		wl_err_errno(err, "raw segment %s cannot be opened", path);
+	free(path);
 	return fd;
 }
 
 /* Gives a descriptor and, unless all slots were busy, the slot it is shared through. */
-static int take_fd(struct wl_corpus *c, int partition, int segment, const char *path,
-	struct wl_corpus_fd **slot, struct wl_err *err)
+static int take_fd(struct wl_corpus *c, int partition, int segment, struct wl_corpus_fd **slot,
+	struct wl_err *err)
 {
 	int fd;
 	pthread_mutex_lock(&c->lock);
@@ -149,7 +156,7 @@ static int take_fd(struct wl_corpus *c, int partition, int segment, const char *
 	if (f && f->fd >= 0 && f->partition == partition && f->segment == segment) {
 		fd = f->fd;
 	} else {
-		fd = open_segment(path, err);
+		fd = open_segment(c, partition, segment, err);
 		if (fd >= 0 && f) {
 			if (f->fd >= 0)
 				close(f->fd);
@@ -176,30 +183,41 @@ static void give_fd(struct wl_corpus *c, int fd, struct wl_corpus_fd *slot)
 	pthread_mutex_unlock(&c->lock);
 }
 
+/* The bytes by one read, which gets all of them nearly always; only where it does not is the path
+ * made for what may be said. */
+static int read_at(struct wl_corpus *c, const struct wl_pair *p, int fd, void *to, size_t n,
+	struct wl_err *err)
+{
+	ssize_t got = pread(fd, to, n, p->offset);
+	char *path;
+	int rc;
+	if (got >= 0 && (size_t)got == n)
+		return 0;
+	path = wl_corpus_segment_path(c, p->partition, p->segment, err);
+	rc = path ? wl_pread_full(fd, to, n, p->offset, path, err) : -1;
+	free(path);
+	return rc;
+}
+
 int wl_corpus_image_bytes(
 	struct wl_corpus *c, const struct wl_pair *p, struct wl_buf *out, struct wl_err *err)
 {
 	struct wl_corpus_fd *slot;
 	size_t n = (size_t)p->length;
-	char *path = wl_corpus_segment_path(c, p->partition, p->segment, err);
-	int ret = -1, fd = -1;
+	int fd, rc;
 
-	if (!path)
-		return -1;
 	wl_buf_reset(out);
-	WL_TRY_OUT(wl_buf_reserve(out, n, err));
-	fd = take_fd(c, p->partition, p->segment, path, &slot, err);
+	WL_TRY(wl_buf_reserve(out, n, err));
+	fd = take_fd(c, p->partition, p->segment, &slot, err);
 	if (fd < 0)
-		goto out;
-	WL_TRY_OUT(wl_pread_full(fd, out->data, n, p->offset, path, err));
-	out->len = n;
-	out->data[n] = '\0';
-	ret = 0;
-out:
-	if (fd >= 0)
-		give_fd(c, fd, slot);
-	free(path);
-	return ret;
+		return -1;
+	rc = read_at(c, p, fd, out->data, n, err);
+	give_fd(c, fd, slot);
+	if (rc == 0) {
+		out->len = n;
+		out->data[n] = '\0';
+	}
+	return rc;
 }
 
 int wl_corpus_image_check(struct wl_corpus *c, const struct wl_pair *p,

@@ -57,13 +57,13 @@ static void configure(void)
 
 int wl_db_open(struct wl_db *db, const char *path, enum wl_db_mode mode, struct wl_err *err)
 {
-	int flags = mode == WL_DB_READ ? SQLITE_OPEN_READONLY
-				       : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+	bool read = mode == WL_DB_READ || mode == WL_DB_READ_BY_ONE;
+	int flags = read ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	int rc;
 
 	pthread_once(&once, configure);
-	if (mode == WL_DB_WRITE_BY_ONE)
+	if (mode == WL_DB_WRITE_BY_ONE || mode == WL_DB_READ_BY_ONE)
 		flags |= SQLITE_OPEN_NOMUTEX;
 
 	*db = (struct wl_db){0};
@@ -74,14 +74,14 @@ int wl_db_open(struct wl_db *db, const char *path, enum wl_db_mode mode, struct 
 	if (rc == SQLITE_OK) {
 		sqlite3_extended_result_codes(db->h, 0);
 		sqlite3_busy_timeout(db->h, 10000);
-		if (mode != WL_DB_READ)
+		if (!read)
 			rc = sqlite3_exec(db->h,
 				"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA "
 				"foreign_keys=ON",
 				NULL, NULL, NULL);
 		if (rc == SQLITE_OK)
 			rc = touch(db);
-		if (mode == WL_DB_READ && (rc == SQLITE_CANTOPEN || rc == SQLITE_READONLY) &&
+		if (read && (rc == SQLITE_CANTOPEN || rc == SQLITE_READONLY) &&
 			wl_exists(path) && open_immutable(db, err) == 0)
 			rc = SQLITE_OK;
 	}

@@ -13,8 +13,10 @@
 
 enum wl_db_mode {
 	WL_DB_READ,
-	WL_DB_WRITE,	   /* creates the file when missing */
-	WL_DB_WRITE_BY_ONE /* the same for one thread at a time: SQLite takes no locks of its own */
+	WL_DB_WRITE, /* creates the file when missing */
+	/* The same for one thread at a time: SQLite takes no locks of its own. */
+	WL_DB_READ_BY_ONE,
+	WL_DB_WRITE_BY_ONE
 };
 
 struct wl_db {

@@ -65,6 +65,7 @@ out:
 
 struct wl_kept *wl_kept_open(struct wl_corpus *c, int partition, struct wl_err *err)
 {
+	const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
 	struct wl_kept *k = calloc(1, sizeof *k);
 
 	if (!k) {
@@ -72,7 +73,7 @@ struct wl_kept *wl_kept_open(struct wl_corpus *c, int partition, struct wl_err *
 		return NULL;
 	}
 	k->db.path = wl_strf(err, "stages of partition %d", partition);
-	if (!k->db.path || sqlite3_open(":memory:", &k->db.h) != SQLITE_OK)
+	if (!k->db.path || sqlite3_open_v2(":memory:", &k->db.h, flags, NULL) != SQLITE_OK)
 		goto fail;
 	sqlite3_busy_timeout(k->db.h, 10000);
 	for (int s = 0; s < WL_KEPT_STAGES; s++)
@@ -89,6 +90,9 @@ struct wl_kept *wl_kept_open(struct wl_corpus *c, int partition, struct wl_err *
 	if (wl_db_prepare(&k->db, &k->texts,
 		    "SELECT texts, ifnull(topic,-1), ifnull(category,'') FROM filter.clean"
 		    " WHERE pair_id=?", err) < 0)
+		goto fail;
+	/* Stages never write to what they have published, so it may as well be held. */
+	if (wl_db_exec(&k->db, "BEGIN", err) < 0)
 		goto fail;
 	return k;
 fail:

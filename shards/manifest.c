@@ -63,7 +63,8 @@ bool wl_shard_name_ok(const char *name, const char *split)
 
 /* ---- databases that are written once ---- */
 
-/* Rollback journal: unlike WAL it leaves a file that a read-only medium can serve. */
+/* Rollback journal: unlike WAL it leaves a file that a read-only medium can serve.  For one thread at
+ * a time: SQLite takes no locks of its own. */
 static int open_plain(
 	struct wl_db *db, const char *path, int flags, const char *pragmas, struct wl_err *err)
 {
@@ -71,7 +72,8 @@ static int open_plain(
 	db->path = wl_strf(err, "%s", path);
 	if (!db->path)
 		return -1;
-	if (sqlite3_open_v2(path, &db->h, SQLITE_OPEN_READWRITE | flags, NULL) != SQLITE_OK ||
+	flags |= SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX;
+	if (sqlite3_open_v2(path, &db->h, flags, NULL) != SQLITE_OK ||
 		sqlite3_exec(db->h, pragmas, NULL, NULL, NULL) != SQLITE_OK) {
 		wl_db_err(db, err, "opening");
 		wl_db_close(db);

@@ -15,6 +15,9 @@
 /* Enough in flight that a thread that waits for the processor does not stop the others; bytes
  * bound it when pictures are large. */
 enum { BATCHES_PER_THREAD = 2, BATCHES_BESIDE = 2, MAX_BATCH_BYTES = 8 << 20 };
+/* As many pictures as are hashed side by side make a batch when they are large: the worker then
+ * still has them in its cache. */
+enum { LARGE_BATCH = 16, LARGE_BATCH_BYTES = 1 << 20 };
 static const int64_t MAX_IN_FLIGHT_BYTES = 128 << 20;
 
 /* ---- workers ---- */
@@ -72,9 +75,10 @@ static int open_partition(struct wl_packing *p, int part, struct wl_err *err)
 {
 	if (!p->kept[part])
 		p->kept[part] = wl_kept_open(p->corpus, part, err);
-	if (p->kept[part] && !p->cursors[part])
-		p->cursors[part] = wl_pairs_open(p->corpus, part, err);
-	return p->cursors[part] ? 0 : -1;
+	if (!p->kept[part] || p->cursors[part])
+		return p->kept[part] ? 0 : -1;
+	p->cursors[part] = wl_pairs_open(p->corpus, part, err);
+	return p->cursors[part] ? wl_pairs_hold(p->cursors[part], err) : -1;
 }
 
 /* ---- whose turn ---- */
@@ -119,6 +123,12 @@ static bool more_to_submit(struct wl_packing *p, int *at)
 	return true;
 }
 
+static bool is_full(const struct wl_pack_batch *b)
+{
+	return b->n == WL_PACK_BATCH || b->bytes >= MAX_BATCH_BYTES ||
+	       (b->n == LARGE_BATCH && b->bytes >= LARGE_BATCH_BYTES);
+}
+
 /* The shard's next pairs into the batch: their rows, not yet their pictures. */
 static int fill(struct wl_packing *p, struct wl_pack_batch *b, int at, struct wl_err *err)
 {
@@ -127,7 +137,7 @@ static int fill(struct wl_packing *p, struct wl_pack_batch *b, int at, struct wl
 
 	b->n = 0;
 	b->bytes = 0;
-	while (b->n < WL_PACK_BATCH && done + b->n < s->n && b->bytes < MAX_BATCH_BYTES) {
+	while (done + b->n < s->n && !is_full(b)) {
 		const struct wl_shard_plan_pair *pair = &p->plan.pairs[s->first + done + b->n];
 		struct wl_pack_job *j = b->job[b->n];
 

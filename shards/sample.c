@@ -58,8 +58,8 @@ static int add_string(struct wl_buf *b, const char *s, struct wl_err *err)
 }
 
 /* ,"key":"s" ; NULL is stored as "". */
-static int add_text(struct wl_buf *b, const char *key, const char *s, int64_t pair_id,
-	struct wl_err *err)
+static int add_text(
+	struct wl_buf *b, const char *key, const char *s, int64_t pair_id, struct wl_err *err)
 {
 	int rc;
 
