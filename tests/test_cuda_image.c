@@ -91,10 +91,9 @@ static void let_go(struct wl_backend *be, struct held *h)
 	free(h->v);
 }
 
-static void run(struct wl_backend *be, struct wl_op *op)
+static void run_as(struct wl_backend *be, struct wl_op *op, struct wl_run r)
 {
 	struct wl_err err = WL_ERR_INIT;
-	struct wl_run r = {.seed = 7, .step = 1, .world = 1};
 
 	must(be->plan_op(be, op, &err), &err);
 	if (op->scratch_bytes) {
@@ -105,6 +104,11 @@ static void run(struct wl_backend *be, struct wl_op *op)
 	must(be->sync(be, &err), &err);
 	be->release_op(be, op);
 	be->free_mem(be, r.scratch);
+}
+
+static void run(struct wl_backend *be, struct wl_op *op)
+{
+	run_as(be, op, (struct wl_run){.seed = 7, .step = 1, .world = 1});
 }
 
 static void check(struct wl_backend *be, const char *what, const struct held *got,
@@ -183,6 +187,33 @@ static void dw_reference(const struct dw *v, const double *z, const double *w, c
 		}
 }
 
+/* [2,c]: mean and variance of rows of c. */
+static double *moments_of(const double *y, int64_t n, int64_t c)
+{
+	double *m = calloc((size_t)(2 * c), sizeof *m);
+
+	assert_non_null(m);
+	for (int64_t i = 0; i < n; i++)
+		m[i % c] += y[i] * (double)c / (double)n;
+	for (int64_t i = 0; i < n; i++)
+		m[c + i % c] += pow(y[i] - m[i % c], 2) * (double)c / (double)n;
+	return m;
+}
+
+/* The moments that the convolution leaves are those of y as it was stored. */
+static void check_moments(struct wl_backend *be, const char *what, const struct held *y,
+	const struct held *moments)
+{
+	double *v = calloc((size_t)y->n, sizeof *v), *want;
+
+	assert_non_null(v);
+	get(be, y, v);
+	want = moments_of(v, y->n, moments->n / 2);
+	check(be, what, moments, want);
+	free(want);
+	free(v);
+}
+
 static void one_depthwise(struct wl_backend *be, const struct dw *v, enum wl_dtype dtype)
 {
 	int oh = (v->h + v->stride - 1) / v->stride, ow = (v->w + v->stride - 1) / v->stride;
@@ -191,6 +222,7 @@ static void one_depthwise(struct wl_backend *be, const struct dw *v, enum wl_dty
 	struct held w = hold(be, WL_F32, WL_SHAPE(v->k, v->k, v->c), 3, 1, 0);
 	struct held y = hold(be, dtype, out, 4, 1, 0), gx = hold(be, dtype, in, 5, 1, 0);
 	struct held gw = hold(be, WL_F32, w.t.shape, 6, 1, 0);
+	struct held moments = hold(be, WL_F32, WL_SHAPE(2, v->c), 10, 1, 0);
 	struct held norm[] = {hold(be, WL_F32, WL_SHAPE(v->c), 7, 0.5f, 1),
 		hold(be, WL_F32, WL_SHAPE(v->c), 8, 0.5f, 0),
 		hold(be, WL_F32, WL_SHAPE(2, v->c), 9, 0.5f, 1)};
@@ -200,7 +232,7 @@ static void one_depthwise(struct wl_backend *be, const struct dw *v, enum wl_dty
 		.pad_top = before(v->h, v->k, v->stride), .pad_left = before(v->w, v->k, v->stride),
 		.act = WL_ACT_SILU};
 	struct wl_op fwd = {.kind = WL_OP_DEPTHWISE, .label = "t", .in = {&x.t, &w.t},
-		.out = {&y.t}, .attr = attr};
+		.out = {&y.t, v->norm ? &moments.t : NULL}, .attr = attr};
 	struct wl_op bwd = {.kind = WL_OP_DEPTHWISE_BWD, .label = "t", .in = {&x.t, &w.t, &gy.t},
 		.out = {&gx.t, &gw.t}, .acc = v->acc ? 3 : 2, .attr = attr};
 	char what[100];
@@ -218,6 +250,8 @@ static void one_depthwise(struct wl_backend *be, const struct dw *v, enum wl_dty
 	run(be, &bwd);
 	print_message("depthwise %s\n", what);
 	check(be, what, &y, want[0]);
+	if (v->norm)
+		check_moments(be, what, &y, &moments);
 	check(be, what, &gx, want[1]);
 	check(be, what, &gw, want[2]);
 	for (int i = 0; i < 3; i++) {
@@ -226,7 +260,7 @@ static void one_depthwise(struct wl_backend *be, const struct dw *v, enum wl_dty
 	}
 	free(z);
 	let_go(be, &x), let_go(be, &gy), let_go(be, &w);
-	let_go(be, &y), let_go(be, &gx), let_go(be, &gw);
+	let_go(be, &y), let_go(be, &gx), let_go(be, &gw), let_go(be, &moments);
 }
 
 static struct wl_backend *open_gpu(void)
@@ -269,6 +303,55 @@ static void test_depthwise(void **state)
 		one_depthwise(be, &all[i], WL_F32);
 		one_depthwise(be, &all[i], WL_BF16);
 	}
+	wl_backend_close(be);
+}
+
+/* --- batch norm from moments --- */
+
+/* Another rank with the same pictures. */
+static void twice(void *peers, double *v, size_t n)
+{
+	(void)peers;
+	for (size_t i = 0; i < n; i++)
+		v[i] *= 2;
+}
+
+/* The statistics are those that batch norm finds itself, alone and of two ranks. */
+static void test_moments(void **state)
+{
+	enum { ROWS = 2 * 9 * 7, C = 24 };
+	struct wl_backend *be = open_gpu();
+	struct wl_shape c = WL_SHAPE(C);
+	struct held x = hold(be, WL_BF16, WL_SHAPE(2, 9, 7, C), 1, 0.2f, 3);
+	struct held gamma = hold(be, WL_F32, c, 2, 1, 0), beta = hold(be, WL_F32, c, 3, 1, 0);
+	struct held moments = hold(be, WL_F32, WL_SHAPE(2, C), 4, 1, 0);
+	struct held saved = hold(be, WL_F32, WL_SHAPE(2, C), 5, 1, 0);
+	double *want = moments_of(x.v, x.n, C), run_var[C];
+
+	(void)state;
+	memcpy(moments.v, want, 2 * C * sizeof *want);
+	put(be, &moments);
+	for (int ranks = 1; ranks <= 2; ranks++) {
+		struct held mean = hold(be, WL_F32, c, 6, 0, 0), var = hold(be, WL_F32, c, 7, 0, 0);
+		struct wl_op op = {.kind = WL_OP_BATCH_NORM, .label = "t",
+			.in = {&x.t, &gamma.t, &beta.t, &mean.t, &var.t, NULL, &moments.t},
+			.out = {NULL, &saved.t}, .attr = {.eps = 1e-3f, .momentum = 1}};
+		double rows = ROWS * ranks, expected[2 * C];
+
+		run_as(be, &op, (struct wl_run){.world = ranks, .sum = ranks > 1 ? twice : NULL});
+		for (int j = 0; j < C; j++) {
+			expected[j] = want[j];
+			expected[C + j] = 1 / sqrt(want[C + j] + (double)1e-3f);
+			run_var[j] = want[C + j] * rows / (rows - 1);
+		}
+		check(be, "saved", &saved, expected);
+		check(be, "running mean", &mean, want);
+		check(be, "running variance", &var, run_var);
+		let_go(be, &mean), let_go(be, &var);
+	}
+	free(want);
+	let_go(be, &x), let_go(be, &gamma), let_go(be, &beta);
+	let_go(be, &moments), let_go(be, &saved);
 	wl_backend_close(be);
 }
 
@@ -396,6 +479,19 @@ static struct wl_backend *open_cpu(void)
 	return be;
 }
 
+/* Norms of which another kernel made the sums, forward and backward. */
+static int summed[2];
+static int (*run_op)(struct wl_backend *be, const struct wl_op *op, const struct wl_run *run,
+	struct wl_err *err);
+
+static int counting(struct wl_backend *be, const struct wl_op *op, const struct wl_run *r,
+	struct wl_err *err)
+{
+	summed[0] += op->kind == WL_OP_BATCH_NORM && op->in[6];
+	summed[1] += op->kind == WL_OP_BATCH_NORM_BWD && op->in[7];
+	return run_op(be, op, r, err);
+}
+
 static void compare(const char *what, struct wl_backend *(*open)(void),
 	const struct wl_graph_options *opts, double bound)
 {
@@ -405,6 +501,10 @@ static void compare(const char *what, struct wl_backend *(*open)(void),
 	bool gate = fused_be->fuses(WL_OP_BATCH_NORM_BWD);
 
 	plain_be->fuses = NULL;
+	plain_be->sums = NULL;
+	run_op = fused_be->run_op;
+	fused_be->run_op = counting;
+	summed[0] = summed[1] = 0;
 	build_block(&a, opts);
 	build_block(&b, opts);
 	run_block(&a, fused_be, &fused);
@@ -416,6 +516,8 @@ static void compare(const char *what, struct wl_backend *(*open)(void),
 	assert_true(fused.unshared_bytes < plain.unshared_bytes);
 	assert_true(gate ? fused.ops_backward < plain.ops_backward
 			 : opts->recompute || fused.ops_backward == plain.ops_backward);
+	assert_int_equal(summed[0], fused_be->sums ? 1 : 0);
+	assert_int_equal(summed[1], fused_be->sums ? 1 : 0);
 	double e = floats_nmse(wl_graph_data(a.g, a.out), wl_graph_data(b.g, b.out),
 		BLOCK_N * BLOCK_PX * BLOCK_PX * BLOCK_IN);
 	if (!(e <= bound))
@@ -456,6 +558,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_depthwise),
+		cmocka_unit_test(test_moments),
 		cmocka_unit_test(test_fused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

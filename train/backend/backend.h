@@ -38,16 +38,18 @@ enum wl_op_kind {
 	WL_OP_CONV,
 	/* x, w, g_y -> (g_x), (g_w), (g_b) */
 	WL_OP_CONV_BWD,
-	/* x [N,H,W,C], w [kh,kw,C], (norm) -> y [N,OH,OW,C] */
+	/* x [N,H,W,C], w [kh,kw,C], (norm) -> y [N,OH,OW,C], (moments [2,C]: y's mean and variance
+	 * of a channel), where the backend's `sums` says so */
 	WL_OP_DEPTHWISE,
 	/* x, w, g_y, (norm) -> (g_x), (g_w) */
 	WL_OP_DEPTHWISE_BWD,
-	/* x [...,C], gamma, beta, run_mean, run_var [C], (residual [...,C])
+	/* x [...,C], gamma, beta, run_mean, run_var [C], (residual [...,C]), (moments of x)
 	 * -> (y), saved [2,C] (mean, 1/std); the running statistics are updated in place
 	 * y = act(bn(x)) * keep(n) + residual; keep: drop path of the sample */
 	WL_OP_BATCH_NORM,
-	/* x, gamma, beta, saved, g_y, (s [N,C], g_m [N,C]) -> (g_x), (g_gamma), (g_beta); with s, where
-	 * the backend fuses it, the gradient by y is g_y * sigmoid(s) + g_m / (H W) */
+	/* x, gamma, beta, saved, g_y, (s [N,C], g_m [N,C]), (sums [N,4,C]) -> (g_x), (g_gamma),
+	 * (g_beta); with s, where the backend fuses it, the gradient by y is
+	 * g_y * sigmoid(s) + g_m / (H W); sums: of the gate's backward */
 	WL_OP_BATCH_NORM_BWD,
 	/* x [...,I], w [O,I], (b [O]) -> y [...,O], (z: the value before the activation) */
 	WL_OP_LINEAR,
@@ -73,7 +75,8 @@ enum wl_op_kind {
 	WL_OP_MEAN_HW_BWD,
 	/* x [N,H,W,C], s [N,C], (norm) -> y = x * sigmoid(s) */
 	WL_OP_CHANNEL_SCALE,
-	/* x, s, g_y, (norm) -> (g_x), (g_s) */
+	/* x, s, g_y, (norm) -> (g_x), (g_s), (sums [N,4,C], with norm: over an image of g_y a, of a,
+	 * of g_y a u, of a u, where act is of gamma u + beta and a its derivative) */
 	WL_OP_CHANNEL_SCALE_BWD,
 	/* a, b -> a + b */
 	WL_OP_ADD,
@@ -272,6 +275,9 @@ struct wl_backend {
 	/* Whether this operation takes the operands that stand for a neighbour: (norm) where it has
 	 * them, batch norm the absence of y, its backward s and g_m; NULL: none does. */
 	bool (*fuses)(enum wl_op_kind kind);
+	/* Whether this operation leaves the sums that the batch norm beside it wants (moments of
+	 * DEPTHWISE, sums of CHANNEL_SCALE_BWD); NULL: none does. */
+	bool (*sums)(enum wl_op_kind kind);
 	/* Computes. Allocates nothing. Fails only when the device does. */
 	int (*run_op)(struct wl_backend *be, const struct wl_op *op, const struct wl_run *run,
 		struct wl_err *err);

@@ -10,6 +10,9 @@
  *
  * The gate's gradient: where g_y of a batch norm is the gradient by x of a squeeze-excite gate plus
  * that of its mean, batch norm's backward makes it as it reads.
+ *
+ * Sums on store: the statistics of a batch norm by the depthwise convolution before it, the sums of
+ * its backward by the gate's backward, which reads the same.
  */
 #include "train/nn/internal.h"
 
@@ -133,6 +136,17 @@ static int next_touch(const struct wl_graph *g, wl_tid t, int at)
 	return -1;
 }
 
+/* Whether the gate's x is what this batch norm's backward would normalise again. */
+static bool same_norm(const struct gop *gate, const struct gop *bn)
+{
+	bool same = gate->op.attr.act == bn->op.attr.act && bn->op.attr.p <= 0 &&
+		    gate->in[0] == bn->in[0];
+
+	for (int k = 0; k < 3; k++)
+		same = same && gate->in[3 + k] == bn->in[1 + k];
+	return same;
+}
+
 /* Operation `at` is the gate's backward: takes its g_x, and the mean's, into batch norm's. */
 static void gate_on_load(struct wl_graph *g, int at)
 {
@@ -160,6 +174,29 @@ static void gate_on_load(struct wl_graph *g, int at)
 	bn->in[6] = mean->in[0];
 	gate->out[0] = WL_NONE;
 	mean->out[0] = WL_NONE;
+	if (g->be->sums && g->be->sums(WL_OP_CHANNEL_SCALE_BWD) && same_norm(gate, bn)) {
+		const int64_t *d = wl_gi_dims(g, gate->in[0]);
+
+		gate->out[2] = wl_gi_node(g, NODE_ACT, WL_F32, WL_SHAPE(d[0], 4, d[3]));
+		bn->in[7] = gate->out[2];
+	}
+}
+
+/* Batch norm `at` takes its statistics from the depthwise convolution that makes its x. */
+static void moments_on_store(struct wl_graph *g, int at)
+{
+	struct gop *bn = &g->op[at];
+	int from = at - 1;
+
+	if (bn->replay || bn->op.attr.replay || bn->op.attr.use_running || bn->in[6] > 0)
+		return;
+	while (from >= 0 && !writes(g, &g->op[from], wl_gi_root(g, bn->in[0])))
+		from--;
+	if (from < 0 || g->op[from].op.kind != WL_OP_DEPTHWISE || g->op[from].out[1] > 0 ||
+		g->op[from].out[0] != bn->in[0] || (g->op[from].op.acc & 1))
+		return;
+	bn->in[6] = wl_gi_node(g, NODE_ACT, WL_F32, WL_SHAPE(2, wl_gi_dims(g, bn->in[0])[3]));
+	g->op[from].out[1] = bn->in[6];
 }
 
 /* Operations that were left without a result go. */
@@ -192,6 +229,10 @@ void wl_gi_fuse(struct wl_graph *g)
 		for (int i = 0; i < g->n_ops; i++)
 			if (g->op[i].op.kind == WL_OP_BATCH_NORM && norm_can_go(g, i))
 				norm_on_load(g, i);
+	if (g->be->sums && g->be->sums(WL_OP_DEPTHWISE))
+		for (int i = 0; i < g->n_forward; i++)
+			if (g->op[i].op.kind == WL_OP_BATCH_NORM)
+				moments_on_store(g, i);
 	if (g->be->fuses(WL_OP_BATCH_NORM_BWD))
 		for (int i = g->n_forward; i < g->n_ops; i++)
 			if (g->op[i].op.kind == WL_OP_CHANNEL_SCALE_BWD && g->op[i].out[0] > 0)

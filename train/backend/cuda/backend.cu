@@ -26,7 +26,7 @@ static struct cuda_kernel kernel_of(enum wl_op_kind kind)
 	switch (kind) {
 		DENSE(WL_OP_CONV, wl_cuda_conv)
 		DENSE(WL_OP_CONV_BWD, wl_cuda_conv_bwd)
-		HALF(WL_OP_DEPTHWISE, NULL, wl_cuda_depthwise)
+		HALF(WL_OP_DEPTHWISE, wl_cuda_depthwise_scratch, wl_cuda_depthwise)
 		HALF(WL_OP_DEPTHWISE_BWD, wl_cuda_depthwise_bwd_scratch, wl_cuda_depthwise_bwd)
 		HALF(WL_OP_BATCH_NORM, wl_cuda_bn_scratch, wl_cuda_bn)
 		HALF(WL_OP_BATCH_NORM_BWD, wl_cuda_bn_scratch, wl_cuda_bn_bwd)
@@ -150,6 +150,11 @@ static bool cuda_fuses(enum wl_op_kind kind)
 	       kind == WL_OP_BATCH_NORM || kind == WL_OP_BATCH_NORM_BWD;
 }
 
+static bool cuda_sums(enum wl_op_kind kind)
+{
+	return kind == WL_OP_DEPTHWISE || kind == WL_OP_CHANNEL_SCALE_BWD;
+}
+
 static __global__ void k_step(int64_t n, struct cuda_step *to, struct cuda_step value)
 {
 	EACH(i, n)
@@ -224,6 +229,7 @@ static void fill_table(struct wl_backend *be)
 	be->plan_op = cuda_plan_op;
 	be->stores = cuda_stores;
 	be->fuses = cuda_fuses;
+	be->sums = cuda_sums;
 	be->run_op = cuda_run_op;
 	be->release_op = cuda_release_op;
 	be->sync = cuda_sync;

@@ -563,6 +563,7 @@ CUDA_RUN(wl_cuda_linear_bwd);
 CUDA_RUN(wl_cuda_conv);
 CUDA_RUN(wl_cuda_conv_bwd);
 /* depthwise.cu */
+CUDA_SCRATCH(wl_cuda_depthwise_scratch);
 CUDA_SCRATCH(wl_cuda_depthwise_bwd_scratch);
 CUDA_RUN(wl_cuda_depthwise);
 CUDA_RUN(wl_cuda_depthwise_bwd);

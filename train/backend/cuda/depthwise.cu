@@ -2,6 +2,9 @@
  * Depthwise convolution, NHWC, 3x3 and 5x5 with strides 1 and 2 as walks (see depthwise.h), any
  * other by a plain kernel at the end.  Forward takes batch norm before it on load.
  *
+ * Where batch norm follows, forward leaves the moments of what it writes: sums by tile on the store,
+ * of y less a rough mean, and their end.
+ *
  * Bytes: forward reads x and writes y; the gradient by x reads g_y and writes g_x (and reads it
  * where it is added to); that by the taps reads x and g_y.
  */
@@ -17,6 +20,7 @@ struct forward {
 	struct cuda_norm norm;
 	const float *w;
 	bool turned, acc;
+	float *shift, *partial; /* [c]; [tiles, 2, c]: of y - shift and its square; NULL: none */
 };
 
 CUDA_INLINE void load_taps(
@@ -48,17 +52,63 @@ CUDA_INLINE void store_columns(struct cuda_act y, bool acc, int64_t row, int c, 
 	}
 }
 
-CUDA_INLINE void forward_walk(const struct forward f, const int K, const int S)
+/* What a thread's outputs of a row add to the sums of y - shift and its square, as y is stored. */
+CUDA_INLINE void add_moments(const struct forward *f, int col, int n, float from[][LANE_CH],
+	const float *shift, float s1[LANE_CH], float s2[LANE_CH])
+{
+	CUDA_UNROLL
+	for (int o = 0; o < n; o++)
+		CUDA_UNROLL
+		for (int v = 0; v < LANE_CH; v++) {
+			float y = f->y.half ? bf16_to_float(bf16_of_float(from[o][v])) : from[o][v];
+			float d = col + o < f->d.ow ? y - shift[v] : 0.0f;
+
+			s1[v] += d;
+			s2[v] += d * d;
+		}
+}
+
+/* The sums of a block's strips, in their order.  All threads; shared: 4 * CUDA_THREADS floats. */
+CUDA_INLINE void put_moments(const struct forward *f, struct place p, int64_t part,
+	const float s1[LANE_CH], const float s2[LANE_CH], float *shared)
+{
+	const int slab = f->t.lanes * LANE_CH;
+
+	CUDA_UNROLL
+	for (int v = 0; v < LANE_CH; v++) {
+		shared[(int)threadIdx.x * LANE_CH + v] = s1[v];
+		shared[(CUDA_THREADS + (int)threadIdx.x) * LANE_CH + v] = s2[v];
+	}
+	__syncthreads();
+	for (int e = (int)threadIdx.x; e < 2 * slab; e += CUDA_THREADS) {
+		const float *at = shared + e / slab * CUDA_THREADS * LANE_CH + e % slab;
+		float sum = 0;
+
+		for (int k = 0; k < f->t.strips; k++)
+			sum += at[k * slab];
+		if (p.slab + e % slab < f->d.c)
+			f->partial[(2 * part + e / slab) * f->d.c + p.slab + e % slab] = sum;
+	}
+}
+
+CUDA_INLINE void forward_walk(const struct forward f, const int K, const int S, const bool SUMS)
 {
 	const int TW = WIDE / S, XW = (TW - 1) * S + K, RING = (K + S - 1) / S, PERIOD = S * RING;
 	__shared__ struct shared_rows s;
+	__shared__ float shift[SLAB]; /* not in registers, of which there are too few */
 	struct place p = place_of(f.t, f.d.c, blockIdx.x / f.t.slabs, (int)(blockIdx.x % f.t.slabs));
 	int rows = f.d.oh - p.row < f.t.rows ? f.d.oh - p.row : f.t.rows;
 	int total = (rows - 1) * S + K, col = p.col + p.strip * TW;
 	struct feed in = feed_of(f.x, f.d.h, f.d.w, f.d.c, f.norm, f.t, p, p.row * S - f.d.pt,
 		p.col * S - f.d.pl, f.t.strips * TW * S + K - S);
 	float w[MAX_K * MAX_K][LANE_CH], sum[MAX_K][WIDE][LANE_CH], x[WIDE + MAX_K][LANE_CH];
+	float s1[LANE_CH], s2[LANE_CH];
 
+	CUDA_UNROLL
+	for (int v = 0; v < LANE_CH; v++)
+		s1[v] = s2[v] = 0.0f;
+	if (SUMS && (int)threadIdx.x < SLAB && p.slab + (int)threadIdx.x < f.d.c)
+		shift[threadIdx.x] = f.shift[p.slab + (int)threadIdx.x];
 	feed_norm(&in, p.slab, &s);
 	load_taps(f.w, K * K, f.turned, f.d.c, p, w);
 	feed_start(&in, &s);
@@ -90,16 +140,24 @@ CUDA_INLINE void forward_walk(const struct forward f, const int K, const int S)
 							sum[ring][o][v] = z;
 						}
 				}
-				if ((u - (K - 1) + PERIOD) % S == 0 && done >= 0)
+				if ((u - (K - 1) + PERIOD) % S == 0 && done >= 0) {
+					float(*full)[LANE_CH] =
+						sum[(u - (K - 1) + PERIOD) / S % RING];
+
 					store_columns(f.y, f.acc,
 						((int64_t)p.n * f.d.oh + p.row + done / S) *
 							f.d.ow * f.d.c,
-						f.d.c, col, f.d.ow, p, TW,
-						sum[(u - (K - 1) + PERIOD) / S % RING]);
+						f.d.c, col, f.d.ow, p, TW, full);
+					if (SUMS)
+						add_moments(&f, col, TW, full,
+							shift + p.lane * LANE_CH, s1, s2);
+				}
 			}
 			feed_next(&in, t, total, &s);
 		}
 	}
+	if (SUMS)
+		put_moments(&f, p, blockIdx.x / f.t.slabs, s1, s2, &s.stage[0][0]);
 }
 
 /* --- the gradient by x at stride 2: each row of g_y is added to the K rows that it came from --- */
@@ -174,15 +232,25 @@ CUDA_INLINE void back_walk(const struct back f, const int K)
 	}
 }
 
+#define FORWARD(K, S)                                                                              \
+	static __global__ void BOUNDS k_forward_##K##_##S(struct forward f)                        \
+	{                                                                                          \
+		forward_walk(f, K, S, false);                                                      \
+	}                                                                                          \
+	static __global__ void BOUNDS k_forward_sums_##K##_##S(struct forward f)                   \
+	{                                                                                          \
+		forward_walk(f, K, S, true);                                                       \
+	}                                                                                          \
+	static void forward_##K##_##S(struct cuda *c, struct forward f, int64_t blocks)            \
+	{                                                                                          \
+		if (f.partial)                                                                     \
+			CUDA_BLOCKS(c, blocks, k_forward_sums_##K##_##S, f);                       \
+		else                                                                               \
+			CUDA_BLOCKS(c, blocks, k_forward_##K##_##S, f);                            \
+	}
 #define KERNELS(K)                                                                                 \
-	static __global__ void BOUNDS k_forward_##K##_1(struct forward f)                          \
-	{                                                                                          \
-		forward_walk(f, K, 1);                                                             \
-	}                                                                                          \
-	static __global__ void BOUNDS k_forward_##K##_2(struct forward f)                          \
-	{                                                                                          \
-		forward_walk(f, K, 2);                                                             \
-	}                                                                                          \
+	FORWARD(K, 1)                                                                              \
+	FORWARD(K, 2)                                                                              \
 	static __global__ void BOUNDS k_back_##K(struct back f)                                    \
 	{                                                                                          \
 		back_walk(f, K);                                                                   \
@@ -190,19 +258,24 @@ CUDA_INLINE void back_walk(const struct back f, const int K)
 KERNELS(3)
 KERNELS(5)
 
+static struct tile forward_tile(const struct dw *d)
+{
+	return tile_of(d, d->oh, d->ow, WIDE / d->stride, false);
+}
+
 static void run_forward(struct cuda *c, struct forward f)
 {
-	f.t = tile_of(&f.d, f.d.oh, f.d.ow, WIDE / f.d.stride, false);
+	f.t = forward_tile(&f.d);
 	int64_t blocks = tiles_in(&f.t, f.d.n) * f.t.slabs;
 
 	if (f.d.k == 3 && f.d.stride == 1)
-		CUDA_BLOCKS(c, blocks, k_forward_3_1, f);
+		forward_3_1(c, f, blocks);
 	else if (f.d.k == 3)
-		CUDA_BLOCKS(c, blocks, k_forward_3_2, f);
+		forward_3_2(c, f, blocks);
 	else if (f.d.stride == 1)
-		CUDA_BLOCKS(c, blocks, k_forward_5_1, f);
+		forward_5_1(c, f, blocks);
 	else
-		CUDA_BLOCKS(c, blocks, k_forward_5_2, f);
+		forward_5_2(c, f, blocks);
 }
 
 static void run_back(struct cuda *c, struct back f)
@@ -218,25 +291,46 @@ static void run_back(struct cuda *c, struct back f)
 
 /* --- any other kernel, stride or number of channels: a thread an element --- */
 
+/* Element e of y. */
+static __device__ inline float forward_one(const struct dw *d, int64_t e, struct cuda_act x,
+	struct cuda_norm norm, const float *w)
+{
+	int ch = (int)(e % d->c), ow = (int)(e / d->c % d->ow);
+	int64_t row = e / ((int64_t)d->c * d->ow);
+	int oh = (int)(row % d->oh), ih = oh * d->stride - d->pt, iw = ow * d->stride - d->pl;
+	int64_t at = row / d->oh * d->h * d->w * d->c + ch;
+	float s = 0;
+
+	for (int i = 0; i < d->k; i++)
+		for (int j = 0; j < d->k; j++)
+			if (ih + i >= 0 && ih + i < d->h && iw + j >= 0 && iw + j < d->w)
+				s += w[(i * d->k + j) * d->c + ch] *
+				     norm_load(norm, x,
+					     at + ((int64_t)(ih + i) * d->w + iw + j) * d->c, d->c,
+					     ch);
+	return s;
+}
+
 static __global__ void k_forward_any(int64_t n, struct dw d, struct cuda_act x,
 	struct cuda_norm norm, const float *w, struct cuda_act y)
 {
 	EACH(e, n)
+	act_store(y, e, forward_one(&d, e, x, norm, w));
+}
+
+/* A rough mean of y, of a few places: so that no digits go in the difference of large numbers. */
+static __global__ void k_forward_shift(int64_t n, struct dw d, struct cuda_act x,
+	struct cuda_norm norm, const float *w, float *shift)
+{
+	int64_t rows = (int64_t)d.n * d.oh * d.ow, take = rows < 4 ? rows : 4;
+
+	EACH(j, n)
 	{
-		int ch = (int)(e % d.c), ow = (int)(e / d.c % d.ow);
-		int64_t row = e / ((int64_t)d.c * d.ow);
-		int oh = (int)(row % d.oh), ih = oh * d.stride - d.pt, iw = ow * d.stride - d.pl;
-		int64_t at = row / d.oh * d.h * d.w * d.c + ch;
 		float s = 0;
 
-		for (int i = 0; i < d.k; i++)
-			for (int j = 0; j < d.k; j++)
-				if (ih + i >= 0 && ih + i < d.h && iw + j >= 0 && iw + j < d.w)
-					s += w[(i * d.k + j) * d.c + ch] *
-					     norm_load(norm, x,
-						     at + ((int64_t)(ih + i) * d.w + iw + j) * d.c,
-						     d.c, ch);
-		act_store(y, e, s);
+		for (int64_t i = 0; i < take; i++)
+			s += forward_one(&d, (2 * i + 1) * rows / (2 * take) * d.c + j, x, norm, w);
+		shift[j] = s / (float)(take > 0 ? take : 1);
 	}
 }
 
@@ -271,21 +365,44 @@ static __global__ void k_back_any(int64_t n, struct dw d, struct cuda_act gy, co
 
 /* --- the operations --- */
 
+size_t wl_cuda_depthwise_scratch(const struct wl_op *op)
+{
+	struct dw d = dw_of(op, op->in[0], op->out[0]);
+	struct tile t = forward_tile(&d);
+
+	if (!op->out[1])
+		return 0;
+	if (!walks(&d))
+		return wl_cuda_moments_scratch(d.c, (int64_t)d.n * d.oh * d.ow);
+	return (size_t)((2 * tiles_in(&t, d.n) + 1) * d.c) * sizeof(float);
+}
+
 CUDA_RUN(wl_cuda_depthwise)
 {
-	(void)run;
-	(void)err;
 	struct dw d = dw_of(op, op->in[0], op->out[0]);
-	int64_t n = cuda_count(op->out[0]);
+	struct cuda_act x = cuda_act_of(op->in[0]), y = cuda_act_of(op->out[0]);
+	struct cuda_norm norm = cuda_norm_of(op, 2);
+	const float *w = cuda_f32(op->in[1]);
+	float *moments = cuda_f32(op->out[1]), *shift = (float *)run->scratch;
+	int64_t n = cuda_count(op->out[0]), ch = d.c;
 
+	(void)err;
 	if (walks(&d)) {
-		struct forward f = {d, tile_of(&d, 1, 1, 1, false), cuda_act_of(op->in[0]),
-			cuda_act_of(op->out[0]), cuda_norm_of(op, 2), cuda_f32(op->in[1]), false,
-			false};
+		struct forward f = {
+			d, forward_tile(&d), x, y, norm, w, false, false, shift, NULL};
+
+		if (moments) {
+			f.partial = shift + ch;
+			CUDA_EACH(c, ch, k_forward_shift, d, x, norm, w, shift);
+		}
 		run_forward(c, f);
+		if (moments)
+			wl_cuda_moments_of(c, ch, tiles_in(&f.t, d.n), n / ch, shift, f.partial,
+				moments);
 	} else {
-		CUDA_EACH(c, n, k_forward_any, d, cuda_act_of(op->in[0]), cuda_norm_of(op, 2),
-			cuda_f32(op->in[1]), cuda_act_of(op->out[0]));
+		CUDA_EACH(c, n, k_forward_any, d, x, norm, w, y);
+		if (moments)
+			wl_cuda_moments(c, y, ch, n / ch, run->scratch, moments);
 	}
 	return 0;
 }
@@ -307,8 +424,8 @@ static void data_bwd(struct cuda *c, const struct wl_op *op, struct dw d)
 	} else {
 		struct dw turned = {d.n, d.oh, d.ow, d.h, d.w, d.c, d.k, 1, d.k - 1 - d.pt,
 			d.k - 1 - d.pl};
-		struct forward f = {turned, tile_of(&d, 1, 1, 1, false), gy, gx, none, w, true,
-			acc};
+		struct forward f = {turned, forward_tile(&turned), gy, gx, none, w, true, acc, NULL,
+			NULL};
 
 		run_forward(c, f);
 	}

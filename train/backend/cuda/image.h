@@ -153,6 +153,18 @@ CUDA_INLINE float norm_act(enum wl_act act, float v)
 	return act == WL_ACT_NONE ? v : norm_act_any(act, v);
 }
 
+CUDA_CALL float norm_act_grad_any(enum wl_act act, float v)
+{
+	return wl_act_grad(act, v);
+}
+
+CUDA_INLINE float norm_act_grad(enum wl_act act, float v)
+{
+	if (act == WL_ACT_SILU)
+		return wl_act_grad(WL_ACT_SILU, v);
+	return act == WL_ACT_NONE ? 1.0f : norm_act_grad_any(act, v);
+}
+
 /* The same for single values of kernels that need no speed. */
 CUDA_INLINE float norm_load(struct cuda_norm n, struct cuda_act x, int64_t i, int64_t c, int64_t j)
 {
@@ -278,6 +290,16 @@ CUDA_INLINE void put_lanes(struct rows8 v, const int W, const float s[8], float 
 	}
 	__syncthreads();
 }
+
+/*
+ * norm.cu: mean and variance of each channel of x [n, c], to moments [2, c].  Of partial
+ * [parts, 2, c], sums of x - shift and its square, or of x itself, which it reads.
+ */
+void wl_cuda_moments_of(struct cuda *c, int64_t ch, int64_t parts, int64_t n, const float *shift,
+	const float *partial, float *moments);
+void wl_cuda_moments(
+	struct cuda *c, struct cuda_act x, int64_t ch, int64_t n, void *scratch, float *moments);
+size_t wl_cuda_moments_scratch(int64_t ch, int64_t n);
 
 /* Two kernels of one body: of eight channels a thread, and of one.  Three blocks on a
  * multiprocessor, so that enough reads are under way. */

@@ -6,6 +6,10 @@
  * into a squeeze-excite gate, backward takes the gradient of the gate's product and of the mean
  * and makes g_y of them as it reads: g_y sigmoid(s) + g_mean / hw.
  *
+ * Sums that another kernel made on its way are not made again: a depthwise convolution leaves the
+ * moments of what it writes, the gate's backward what an image adds to backward's sums, which are
+ * linear in sigmoid(s) and g_mean.
+ *
  * Sums are of x less a rough mean, in f32 within a thread's rows (256 at most) and a block, in
  * double over blocks, in a fixed order.
  */
@@ -129,38 +133,51 @@ CUDA_INLINE void bn_sums(const struct bn f, const int W)
 }
 KERNEL_8_1(k_bn_sums, bn_sums, struct bn)
 
-/* The sums over the parts of partial [parts, 2, n] of a block's 32 columns, for threads below
- * COLUMN_WIDTH; eight lanes, added in their order.  All threads. */
-CUDA_INLINE void sum_parts(
-	int64_t n, int64_t parts, const float *partial, int64_t col, double *s1, double *s2)
+/* The end of sums by column: a block has END_COLS columns and END_LANES lanes of parts. */
+enum { END_COLS = 8, END_LANES = CUDA_THREADS / END_COLS };
+
+CUDA_INLINE int64_t end_col(void)
+{
+	return (int64_t)blockIdx.x * END_COLS + threadIdx.x % END_COLS;
+}
+
+/* The lanes' sums added in their order, for threads below END_COLS.  All threads. */
+CUDA_INLINE void sum_lanes(double *s1, double *s2)
 {
 	__shared__ double lanes[2][CUDA_THREADS];
 
-	*s1 = *s2 = 0;
-	for (int64_t k = threadIdx.x / COLUMN_WIDTH; col < n && k < parts; k += COLUMN_LANES) {
-		*s1 += (double)partial[2 * k * n + col];
-		*s2 += (double)partial[(2 * k + 1) * n + col];
-	}
 	lanes[0][threadIdx.x] = *s1;
 	lanes[1][threadIdx.x] = *s2;
 	__syncthreads();
-	if (threadIdx.x >= COLUMN_WIDTH)
+	if (threadIdx.x >= END_COLS)
 		return;
-	for (int l = 1; l < COLUMN_LANES; l++) {
-		*s1 += lanes[0][l * COLUMN_WIDTH + threadIdx.x];
-		*s2 += lanes[1][l * COLUMN_WIDTH + threadIdx.x];
+	for (int l = 1; l < END_LANES; l++) {
+		*s1 += lanes[0][l * END_COLS + threadIdx.x];
+		*s2 += lanes[1][l * END_COLS + threadIdx.x];
 	}
+}
+
+/* The sums over the parts of partial [parts, 2, n] of the block's columns.  All threads. */
+CUDA_INLINE void sum_parts(
+	int64_t n, int64_t parts, const float *partial, int64_t col, double *s1, double *s2)
+{
+	*s1 = *s2 = 0;
+	for (int64_t k = threadIdx.x / END_COLS; col < n && k < parts; k += END_LANES) {
+		*s1 += (double)partial[2 * k * n + col];
+		*s2 += (double)partial[(2 * k + 1) * n + col];
+	}
+	sum_lanes(s1, s2);
 }
 
 /* sums [c, 2]: of x and its square, where ranks share statistics; else of x - shift. */
 static __global__ void k_bn_gather(int64_t n, int64_t parts, double rows, const float *shift,
 	const float *partial, double *sums, bool shared)
 {
-	int64_t j = (int64_t)blockIdx.x * COLUMN_WIDTH + threadIdx.x % COLUMN_WIDTH;
+	int64_t j = end_col();
 	double s1, s2;
 
 	sum_parts(n, parts, partial, j, &s1, &s2);
-	if (threadIdx.x >= COLUMN_WIDTH || j >= n)
+	if (threadIdx.x >= END_COLS || j >= n)
 		return;
 	if (shared) {
 		double mean = (double)shift[j] + s1 / rows;
@@ -170,6 +187,62 @@ static __global__ void k_bn_gather(int64_t n, int64_t parts, double rows, const 
 	}
 	sums[2 * j] = s1;
 	sums[2 * j + 1] = s2;
+}
+
+/* The same from moments, where x - mean takes the place of x - shift. */
+static __global__ void k_bn_take(
+	int64_t n, double rows, const float *moments, double *sums, bool shared)
+{
+	EACH(j, n)
+	{
+		double mean = (double)moments[j], var = (double)moments[n + j];
+
+		sums[2 * j] = shared ? rows * mean : 0;
+		sums[2 * j + 1] = rows * (shared ? var + mean * mean : var);
+	}
+}
+
+static __global__ void k_moments(int64_t n, int64_t parts, double rows, const float *shift,
+	const float *partial, float *moments)
+{
+	int64_t j = end_col();
+	double s1, s2;
+
+	sum_parts(n, parts, partial, j, &s1, &s2);
+	if (threadIdx.x >= END_COLS || j >= n)
+		return;
+	s1 /= rows;
+	s2 = s2 / rows - s1 * s1;
+	moments[j] = (float)((double)shift[j] + s1);
+	moments[n + j] = s2 > 0 ? (float)s2 : 0.0f;
+}
+
+void wl_cuda_moments_of(struct cuda *c, int64_t ch, int64_t parts, int64_t n, const float *shift,
+	const float *partial, float *moments)
+{
+	CUDA_BLOCKS(c, cuda_ceil_div(ch, END_COLS), k_moments, ch, parts, (double)n, shift, partial,
+		moments);
+}
+
+size_t wl_cuda_moments_scratch(int64_t ch, int64_t n)
+{
+	return (size_t)(ch * (2 * rows8_of(1, n, ch).chunks + 1)) * sizeof(float);
+}
+
+void wl_cuda_moments(
+	struct cuda *c, struct cuda_act x, int64_t ch, int64_t n, void *scratch, float *moments)
+{
+	float *shift = (float *)scratch;
+	struct bn v;
+
+	memset(&v, 0, sizeof v);
+	v.at = rows8_of(1, n, ch);
+	v.x = x;
+	v.shift = shift;
+	v.partial = shift + ch;
+	CUDA_EACH(c, ch, k_bn_shift, n, x, shift);
+	RUN_8_1(c, v.at, k_bn_sums, v);
+	wl_cuda_moments_of(c, ch, v.at.chunks, n, shift, v.partial, moments);
 }
 
 struct bn_stats {
@@ -246,19 +319,25 @@ static int find_stats(struct cuda *c, const struct wl_op *op, const struct wl_ru
 	struct bn_scratch s = bn_scratch_of(ch, run->scratch);
 	struct bn_stats stats = {cuda_f32(op->in[3]), cuda_f32(op->in[4]), cuda_f32(op->out[1]),
 		all_rows(op, run), (double)op->attr.momentum, (double)op->attr.eps};
+	const float *moments = cuda_f32(op->in[6]), *shift = moments ? moments : s.shift;
 	bool shared = run->sum != NULL;
 
 	if (op->attr.use_running) {
 		CUDA_EACH(c, ch, k_bn_stats, stats, (const double *)NULL, (const float *)NULL);
 		return 0;
 	}
-	CUDA_EACH(c, ch, k_bn_shift, rows, v->x, s.shift);
-	RUN_8_1(c, v->at, k_bn_sums, *v);
-	CUDA_BLOCKS(c, cuda_ceil_div(ch, COLUMN_WIDTH), k_bn_gather, ch,
-		v->at.images * v->at.chunks, (double)rows, s.shift, s.partial, s.sums, shared);
+	if (moments) {
+		CUDA_EACH(c, ch, k_bn_take, (double)rows, moments, s.sums, shared);
+	} else {
+		CUDA_EACH(c, ch, k_bn_shift, rows, v->x, s.shift);
+		RUN_8_1(c, v->at, k_bn_sums, *v);
+		CUDA_BLOCKS(c, cuda_ceil_div(ch, END_COLS), k_bn_gather, ch,
+			v->at.images * v->at.chunks, (double)rows, s.shift, s.partial, s.sums,
+			shared);
+	}
 	if (shared)
 		WL_TRY(sum_ranks(c, run, s.sums, 2 * ch, err));
-	CUDA_EACH(c, ch, k_bn_stats, stats, s.sums, shared ? (const float *)NULL : s.shift);
+	CUDA_EACH(c, ch, k_bn_stats, stats, s.sums, shared ? (const float *)NULL : shift);
 	return 0;
 }
 
@@ -303,11 +382,6 @@ CUDA_INLINE void bn_lines(const struct bn *f, struct place8 p, const int W, stru
 		l->g_mean[k] /= (float)f->image_rows;
 }
 
-CUDA_CALL float norm_act_grad_any(enum wl_act act, float v)
-{
-	return wl_act_grad(act, v);
-}
-
 /* x and g = g_y keep act'(a x + b) of the row. */
 CUDA_INLINE void bn_grad(const struct bn *f, const struct bn_line *l, int64_t row, int64_t ch,
 	const int W, float x[8], float g[8])
@@ -322,11 +396,7 @@ CUDA_INLINE void bn_grad(const struct bn *f, const struct bn_line *l, int64_t ro
 
 		if (f->gate.p)
 			g[k] = g[k] * l->gate[k] + l->g_mean[k];
-		g[k] *= keep;
-		if (f->norm.act == WL_ACT_SILU)
-			g[k] *= wl_act_grad(WL_ACT_SILU, z);
-		else if (f->norm.act != WL_ACT_NONE)
-			g[k] *= norm_act_grad_any(f->norm.act, z);
+		g[k] *= keep * norm_act_grad(f->norm.act, z);
 	}
 }
 
@@ -373,24 +443,48 @@ CUDA_INLINE void bn_means(const struct bn_ends *e, int64_t j, double s1, double 
 	e->mean2[j] = e->rows > 0 ? (float)(s2 / e->rows) : 0.0f;
 }
 
+CUDA_INLINE void bn_bwd_end(const struct bn_ends *e, int64_t j, double s1, double s2)
+{
+	if (e->g_gamma)
+		e->g_gamma[j] += (float)s2;
+	if (e->g_beta)
+		e->g_beta[j] += (float)s1;
+	if (e->sums) {
+		e->sums[2 * j] = s1;
+		e->sums[2 * j + 1] = s2;
+	} else {
+		bn_means(e, j, s1, s2);
+	}
+}
+
 static __global__ void k_bn_bwd_ends(int64_t n, struct bn_ends e)
 {
-	int64_t j = (int64_t)blockIdx.x * COLUMN_WIDTH + threadIdx.x % COLUMN_WIDTH;
+	int64_t j = end_col();
 	double s1, s2;
 
 	sum_parts(n, e.parts, e.partial, j, &s1, &s2);
-	if (threadIdx.x >= COLUMN_WIDTH || j >= n)
-		return;
-	if (e.g_gamma)
-		e.g_gamma[j] += (float)s2;
-	if (e.g_beta)
-		e.g_beta[j] += (float)s1;
-	if (e.sums) {
-		e.sums[2 * j] = s1;
-		e.sums[2 * j + 1] = s2;
-	} else {
-		bn_means(&e, j, s1, s2);
+	if (threadIdx.x < END_COLS && j < n)
+		bn_bwd_end(&e, j, s1, s2);
+}
+
+/* The same from the gate's sums [images, 4, n]: g_y is sigmoid(s) times the gate's and g_mean / hw
+ * of every pixel, constant over an image. */
+static __global__ void k_bn_gate_ends(int64_t n, struct bn_ends e, struct bn v, const float *sums)
+{
+	int64_t j = end_col();
+	double s1 = 0, s2 = 0;
+
+	for (int64_t i = threadIdx.x / END_COLS; j < n && i < e.parts; i += END_LANES) {
+		const float *at = sums + 4 * i * n + j;
+		double gate = (double)wl_sigmoidf(act_load(v.gate, i * n + j));
+		double mean = (double)act_load(v.g_mean, i * n + j) / (double)v.image_rows;
+
+		s1 += gate * (double)at[0] + mean * (double)at[n];
+		s2 += gate * (double)at[2 * n] + mean * (double)at[3 * n];
 	}
+	sum_lanes(&s1, &s2);
+	if (threadIdx.x < END_COLS && j < n)
+		bn_bwd_end(&e, j, s1, s2);
 }
 
 static __global__ void k_bn_bwd_means(int64_t n, struct bn_ends e)
@@ -447,8 +541,14 @@ CUDA_RUN(wl_cuda_bn_bwd)
 	v.gy = cuda_act_of(op->in[4]);
 	v.gate = cuda_act_of(op->in[5]);
 	v.g_mean = cuda_act_of(op->in[6]);
-	RUN_8_1(c, v.at, k_bn_bwd_sums, v);
-	CUDA_BLOCKS(c, cuda_ceil_div(ch, COLUMN_WIDTH), k_bn_bwd_ends, ch, e);
+	if (op->in[7]) {
+		e.parts = op->in[0]->shape.dim[0];
+		CUDA_BLOCKS(c, cuda_ceil_div(ch, END_COLS), k_bn_gate_ends, ch, e, v,
+			cuda_f32(op->in[7]));
+	} else {
+		RUN_8_1(c, v.at, k_bn_bwd_sums, v);
+		CUDA_BLOCKS(c, cuda_ceil_div(ch, END_COLS), k_bn_bwd_ends, ch, e);
+	}
 	if (!op->out[0])
 		return 0;
 	if (shared) {

@@ -18,6 +18,9 @@ struct pool {
 	bool acc;
 };
 
+/* Of the gate's backward: x g_y, and the four of WL_OP_CHANNEL_SCALE_BWD in backend.h. */
+enum { GATE_SUMS = 5 };
+
 static struct pool pool_of(const struct wl_tensor *x, const struct wl_run *run)
 {
 	const struct wl_shape *s = &x->shape;
@@ -34,7 +37,8 @@ size_t wl_cuda_pool_scratch(const struct wl_op *op)
 	const struct wl_shape *s = &op->in[0]->shape;
 	struct rows8 v = rows8_of(s->dim[0], s->dim[1] * s->dim[2], s->dim[3]);
 
-	return (size_t)(v.images * v.chunks * v.c) * sizeof(float);
+	return (size_t)(v.images * v.chunks * v.c) * sizeof(float) *
+	       (op->kind == WL_OP_CHANNEL_SCALE_BWD && op->out[2] ? GATE_SUMS : 1);
 }
 
 /* partial: sums of x, or of x g_y where that is there.  Reads each once. */
@@ -81,6 +85,86 @@ static __global__ void k_pool_end(
 			v *= gate * (1.0f - gate);
 		}
 		act_store(y, e, (acc ? act_load(y, e) : 0.0f) + v);
+	}
+}
+
+/* A gate's gradient by s, and what batch norm's backward wants of the same reads. */
+struct gate {
+	struct pool f;
+	struct cuda_act s, g_s;
+	bool acc;
+	float *sums; /* [N, GATE_SUMS - 1, C] */
+};
+
+CUDA_INLINE void gate_sums(const struct pool f, const int W)
+{
+	struct place8 p = place8_of(f.at);
+	float a[8], b[8], mean[8], rstd[8], x[8], g[8], sum[GATE_SUMS][8];
+
+	CUDA_UNROLL
+	for (int k = 0; k < W; k++) {
+		CUDA_UNROLL
+		for (int i = 0; i < GATE_SUMS; i++)
+			sum[i][k] = 0;
+		mean[k] = p.ch < f.at.c ? f.norm.saved[p.ch + k] : 0.0f;
+	}
+	load_lines(f.norm, f.at.c, p.ch, W, a, b);
+	for (int64_t r = p.first; r < p.end; r += f.at.lanes) {
+		load_wide(f.x, r * f.at.c + p.ch, W, x);
+		load_wide(f.gy, r * f.at.c + p.ch, W, g);
+		CUDA_UNROLL
+		for (int k = 0; k < W; k++) {
+			float z = x[k] * a[k] + b[k], d = norm_act_grad(f.norm.act, z);
+
+			sum[0][k] += g[k] * norm_act(f.norm.act, z);
+			sum[1][k] += g[k] * d;
+			sum[2][k] += d;
+			sum[3][k] += g[k] * d * (x[k] - mean[k]);
+			sum[4][k] += d * (x[k] - mean[k]);
+		}
+	}
+	CUDA_UNROLL
+	for (int k = 0; k < W; k++) {
+		rstd[k] = p.ch < f.at.c ? f.norm.saved[f.at.c + p.ch + k] : 0.0f;
+		sum[3][k] *= rstd[k];
+		sum[4][k] *= rstd[k];
+	}
+	CUDA_UNROLL
+	for (int i = 0; i < GATE_SUMS; i++)
+		put_lanes(f.at, W, sum[i], f.partial + (GATE_SUMS * p.part + i) * f.at.c);
+}
+
+/* 128 registers a thread: 40 of them are sums. */
+static __global__ void __launch_bounds__(CUDA_THREADS, 2) k_gate_sums_8(struct pool f)
+{
+	gate_sums(f, 8);
+}
+
+static __global__ void k_gate_sums_1(struct pool f)
+{
+	gate_sums(f, 1);
+}
+
+/* The sums over an image's chunks. */
+static __global__ void k_gate_end(int64_t n, struct gate v)
+{
+	EACH(e, n)
+	{
+		int64_t c = v.f.at.c, image = e / c, ch = e % c;
+		const float *at = v.f.partial + image * v.f.at.chunks * GATE_SUMS * c + ch;
+		float gate = wl_sigmoidf(act_load(v.s, e));
+
+		for (int i = 0; i < GATE_SUMS; i++) {
+			double sum = 0;
+
+			for (int64_t k = 0; k < v.f.at.chunks; k++)
+				sum += (double)at[(k * GATE_SUMS + i) * c];
+			if (i)
+				v.sums[(image * (GATE_SUMS - 1) + i - 1) * c + ch] = (float)sum;
+			else if (v.g_s.p)
+				act_store(v.g_s, e, (v.acc ? act_load(v.g_s, e) : 0.0f) +
+							    (float)sum * gate * (1.0f - gate));
+		}
 	}
 }
 
@@ -162,7 +246,20 @@ CUDA_RUN(wl_cuda_channel_scale_bwd)
 	int64_t gates = v.at.images * v.at.c;
 
 	/* The gates first: g_x may be the memory of g_y. */
-	if (op->out[1]) {
+	if (op->out[2]) {
+		struct gate g;
+
+		v.x = cuda_act_of(op->in[0]);
+		v.norm = cuda_norm_of(op, 3);
+		v.gy = cuda_act_of(op->in[2]);
+		g.f = v;
+		g.s = cuda_act_of(op->in[1]);
+		g.g_s = cuda_act_of(op->out[1]);
+		g.acc = cuda_acc(op, 1);
+		g.sums = cuda_f32(op->out[2]);
+		RUN_8_1(c, v.at, k_gate_sums, v);
+		CUDA_EACH(c, gates, k_gate_end, g);
+	} else if (op->out[1]) {
 		v.x = cuda_act_of(op->in[0]);
 		v.norm = cuda_norm_of(op, 3);
 		v.gy = cuda_act_of(op->in[2]);
