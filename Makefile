@@ -140,7 +140,7 @@ ifeq ($(GPU_TESTS),1)
 $(OP_TESTS): LDFLAGS += -Wl,-u,wl_backend_cuda_open
 else ifeq ($(VARIANT)$(if $(CXX_FOUND),,-no),release)
 EMULATED := $(patsubst %.cu,$(B)/emulated/%.o,$(wildcard tests/support/emulated*.cu) \
-	$(filter-out %/nvidia.cu %/nvjpeg.cu %/cudnn.cu %/nccl_load.cu,\
+	$(filter-out %/nvidia.cu %/nvjpeg.cu %/cudnn.cu %/nccl_load.cu %/vmm.cu,\
 	$(sort $(wildcard train/backend/cuda/*.cu))))
 $(OP_TESTS): $(EMULATED)
 $(OP_TESTS): LDLIBS := $(LDLIBS) -lstdc++

@@ -25,6 +25,7 @@ struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err) __attrib
 void emulated_apart(bool yes) __attribute__((weak));
 void emulated_stuck(bool yes) __attribute__((weak));
 int64_t emulated_replayed(void) __attribute__((weak));
+int64_t emulated_parts(void) __attribute__((weak));
 void emulated_nccl_fails(int code) __attribute__((weak));
 
 enum { STEPS = 10, RANK_STEPS = 3 };
@@ -175,6 +176,10 @@ static void resumes_to_the_last_bit(void **state)
 struct job {
 	struct wl_train_config config;
 	bool gpu;
+	bool deep;
+	double planned; /* bytes of all ranks that lie in parts, by the plan */
+	int64_t lies;	/* and in the device's memory */
+	double whole;	/* the same arrays on one rank that keeps all */
 	struct course course;
 	uint64_t hash;
 };
@@ -199,9 +204,29 @@ static int hash_values(struct job *j, struct wl_trainer *t, struct wl_err *e)
 	return ret;
 }
 
+/* All ranks' memory in parts and what --dry-run would say of it. */
+static int compare_parts(struct job *j, struct wl_trainer *t, struct wl_err *e)
+{
+	struct wl_moco *m = &t->moco;
+	const struct wl_dist_planned graphs[] = {{m->key, false, false}, {m->query, true, true}};
+	int world = wl_dist_world(t->dist);
+	struct wl_dist_plan plan;
+
+	WL_TRY(wl_dist_plan_parts(&t->config->dist, world, t->backend->part_bytes, graphs, 2,
+		&t->params, &m->momentum, m->config.accumulate > 1,
+		2.0 * (double)wl_dtype_bytes(t->config->optim.state), &plan, e));
+	WL_TRY(wl_comm_barrier(wl_dist_comm(t->dist), e));
+	if (wl_dist_rank(t->dist) == 0) {
+		j->lies = emulated_parts();
+		j->planned = plan.parts * world;
+		j->whole = 5.0 * sizeof(float) * (double)t->params.floats;
+	}
+	return wl_comm_barrier(wl_dist_comm(t->dist), e);
+}
+
 static int rank_main(struct wl_comm *comm, void *user, struct wl_err *e)
 {
-	static const struct wide wide = {300, 5}; /* several buckets of 1 MiB */
+	struct wide wide = {300, ((struct job *)user)->deep ? 30 : 5}; /* of buckets of 1 MiB */
 	struct job *j = user;
 	struct wl_towers towers;
 	struct wl_trainer t;
@@ -215,7 +240,8 @@ static int rank_main(struct wl_comm *comm, void *user, struct wl_err *e)
 	if (!be || (world > 1 && !dist) ||
 		wl_trainer_init(&t, &c, &towers, be, dist, 100, TINY_PAIRS, e) < 0)
 		return -1;
-	if (towers.init(&t.params, towers.model, t.seed, e) == 0) {
+	if (towers.init(&t.params, towers.model, t.seed, e) == 0 &&
+		(!dist || !j->gpu || !t.moco.key || compare_parts(j, &t, e) == 0)) {
 		wl_trainer_start(&t);
 		ret = rank_steps(j, &t, e);
 	}
@@ -229,7 +255,7 @@ static int rank_main(struct wl_comm *comm, void *user, struct wl_err *e)
 
 static void run_ranks(struct job *j, const struct wl_train_config *c, bool gpu, int ranks, int zero)
 {
-	memset(j, 0, sizeof *j);
+	j->lies = 0;
 	j->config = *c;
 	j->config.dist.zero = zero;
 	j->config.dist.bucket_mb = 1;
@@ -238,6 +264,13 @@ static void run_ranks(struct job *j, const struct wl_train_config *c, bool gpu, 
 		OK(rank_main(NULL, j, &err));
 	else
 		OK(wl_comm_simulate(ranks, rank_main, j, &err));
+}
+
+static void memory_is_as_planned(const struct job *j, int zero)
+{
+	if ((double)j->lies != j->planned || (zero > 0) != (j->lies > 0))
+		fail_msg("zero %d: %lld bytes lie in parts, planned %.0f", zero,
+			(long long)j->lies, j->planned);
 }
 
 /* All stages give the same bits, and the processor's ranks the same course. */
@@ -255,19 +288,58 @@ static void ranks_meet_on_devices(void **state)
 		c.moco.in_batch = sync;
 		run_ranks(&cpu, &c, false, 2, 1);
 		for (int zero = sync ? 0 : 2; zero <= 3; zero++) {
+			emulated_apart(sync && zero == 3);
 			run_ranks(&other, &c, true, 2, zero);
+			emulated_apart(true);
 			if (zero == (sync ? 0 : 2))
 				first = other;
 			assert_memory_equal(&first.course, &other.course, sizeof first.course);
 			assert_true(first.hash == other.hash);
+			memory_is_as_planned(&other, zero);
 		}
 		close_courses(&cpu.course, &first.course, RANK_STEPS, 1e-5);
 	}
+	c.precision = "bf16"; /* copies of weights come and go with them */
+	c.optim_state = "bf16";
+	c.moco.accumulate = 2; /* gradients stay whole */
+	c.dist.sync_bn = false;
+	OK(wl_train_config_check(&c, &err));
+	run_ranks(&first, &c, true, 2, 0);
+	run_ranks(&other, &c, true, 2, 3);
+	assert_memory_equal(&first.course, &other.course, sizeof first.course);
+	assert_true(first.hash == other.hash);
+	c = tiny_config(2e-3);
 	c.objective = "clip";
 	OK(wl_train_config_check(&c, &err));
 	run_ranks(&cpu, &c, false, 2, 1);
 	run_ranks(&other, &c, true, 2, 1);
 	close_courses(&cpu.course, &other.course, RANK_STEPS, 1e-5);
+	run_ranks(&first, &c, true, 2, 3);
+	assert_memory_equal(&first.course, &other.course, sizeof first.course);
+}
+
+/* Weights, gradients, momentum weights and both moments, shared out: half of each, and the few buckets
+ * that are here at a time. */
+static void stage_3_frees_memory(void **state)
+{
+	static struct job whole, parts;
+	struct wl_train_config c = tiny_config(2e-3);
+
+	(void)state;
+	NEEDS_DEVICE;
+	if (!emulated_nccl_fails)
+		SKIP("ranks as threads need the emulation of NCCL");
+	emulated_apart(false); /* which is slow where memory is in many parts; tested above */
+	whole.deep = parts.deep = true;
+	run_ranks(&whole, &c, true, 2, 0);
+	run_ranks(&parts, &c, true, 2, 3);
+	assert_memory_equal(&whole.course, &parts.course, sizeof whole.course);
+	assert_true(whole.hash == parts.hash);
+	memory_is_as_planned(&parts, 3);
+	print_message("a rank of 2 keeps %.1f MiB of %.1f\n", (double)parts.lies / 2 / 1048576,
+		parts.whole / 1048576);
+	assert_true((double)parts.lies / 2 < 0.75 * parts.whole);
+	emulated_apart(true);
 }
 
 /* The exit code of a process that waits for an exchange that goes wrong in this way. */
@@ -315,6 +387,7 @@ int main(void)
 		cmocka_unit_test(recorded_steps_are_the_same),
 		cmocka_unit_test(resumes_to_the_last_bit),
 		cmocka_unit_test(ranks_meet_on_devices),
+		cmocka_unit_test(stage_3_frees_memory),
 		cmocka_unit_test(a_lost_peer_ends_the_process),
 	};
 

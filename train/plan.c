@@ -4,6 +4,7 @@
 #include "train/trainer.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static double gib(double bytes)
 {
@@ -22,14 +23,38 @@ static void print_graph(const char *name, const struct wl_graph *g, double *byte
 	*flops += s.flops_forward + s.flops_backward;
 }
 
+enum { GPU_PART = 2 << 20 }; /* what NVIDIA's driver maps memory in */
+
+static bool for_gpus(const struct wl_train_config *c)
+{
+	return !strcmp(c->device, "cuda") || (!strcmp(c->device, "auto") && wl_backend_cuda_count());
+}
+
+/* On GPUs, where memory is shared out in large parts and settled once. */
+static int plan_gpus(const struct wl_dist_config *how, struct wl_trainer *t, int ranks, double adam,
+	struct wl_dist_plan *p, struct wl_err *err)
+{
+	struct wl_moco *m = &t->moco;
+	struct wl_dist_planned graphs[3] = {{m->query, true, true}};
+	int n = 1;
+
+	if (m->loss)
+		graphs[n++] = (struct wl_dist_planned){m->loss, true, false};
+	if (m->key)
+		graphs[n++] = (struct wl_dist_planned){m->key, false, false};
+	return wl_dist_plan_parts(how, ranks, GPU_PART, graphs, n, &t->params,
+		m->key ? &m->momentum : NULL, m->config.accumulate > 1 || m->loss, adam, p, err);
+}
+
 /* What stays on one rank by class, at each stage, and what it sends in a step. */
-static void print_memory(const struct wl_train_config *c, const struct wl_trainer *t, int ranks,
-	double activations, double queues)
+static int print_memory(const struct wl_train_config *c, struct wl_trainer *t, int ranks,
+	double activations, double queues, struct wl_err *err)
 {
 	double adam = 2.0 * (double)wl_dtype_bytes(c->optim.state);
 	struct wl_dist_config how = c->dist;
 
-	printf("memory of a rank, GiB, on %d rank%s%s\n", ranks, ranks > 1 ? "s" : "",
+	printf("memory of a rank, GiB, on %d %s%s%s\n", ranks, for_gpus(c) ? "GPU" : "rank",
+		ranks > 1 ? "s" : "",
 		ranks > 1 ? "" : " (stages differ on several: --dist.ranks)");
 	printf("  zero    weights  gradients       Adam   momentum     coming activations"
 	       "     queues        all   sent a step\n");
@@ -40,6 +65,8 @@ static void print_memory(const struct wl_train_config *c, const struct wl_traine
 			wl_params_trainable_count(&t->params), adam, &p);
 		if (!wl_moco_has_keys(&t->moco))
 			p.momentum = 0;
+		if (ranks > 1 && for_gpus(c))
+			WL_TRY(plan_gpus(&how, t, ranks, adam, &p, err));
 		printf("%s %4lld %10.3f %10.3f %10.3f %10.3f %10.3f  %10.3f %10.3f %10.3f %10.3f "
 		       "GiB\n", ranks > 1 && how.zero == c->dist.zero ? "->" : "  ",
 			(long long)how.zero, gib(p.weights), gib(p.gradients), gib(p.adam),
@@ -50,6 +77,7 @@ static void print_memory(const struct wl_train_config *c, const struct wl_traine
 	if (!c->ckpt_wait)
 		printf("  while a checkpoint is written, its copy comes on top (not with "
 		       "--ckpt.wait, nor at the end)\n");
+	return 0;
 }
 
 /* The number of ranks to plan for; *print: this rank is to speak. */
@@ -103,10 +131,9 @@ int wl_train_plan(const struct wl_train_job *job, struct wl_err *err)
 	print_graph("query", t.moco.query, &bytes, &flops);
 	if (t.moco.loss)
 		print_graph("loss", t.moco.loss, &bytes, &flops);
-	print_memory(c, &t, ranks, bytes, (double)queues);
+	ret = print_memory(c, &t, ranks, bytes, (double)queues, err);
 	printf("a step       %.2f GFLOP, %.2f a pair\n", 1e-9 * flops,
 		1e-9 * flops / (double)c->batch);
-	ret = 0;
 	wl_trainer_release(&t);
 out:
 	wl_backend_close(be);

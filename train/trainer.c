@@ -18,7 +18,8 @@ static int share_out(struct wl_trainer *t, struct wl_err *err)
 		WL_TRY(wl_dist_attach(t->dist, m->key, &m->momentum, false, err));
 	if (m->loss)
 		WL_TRY(wl_dist_attach(t->dist, m->loss, &t->params, false, err));
-	return wl_dist_attach(t->dist, m->query, &t->params, true, err);
+	WL_TRY(wl_dist_attach(t->dist, m->query, &t->params, true, err));
+	return wl_dist_place(t->dist, err);
 }
 
 static int build(struct wl_trainer *t, const struct wl_towers *towers, int64_t pairs,
@@ -38,7 +39,8 @@ static int build(struct wl_trainer *t, const struct wl_towers *towers, int64_t p
 	moco.dist = t->dist;
 	if (t->dist) {
 		moco.comm = wl_dist_comm(t->dist);
-		t->params.unit = wl_cut_unit(wl_dist_world(t->dist));
+		wl_dist_shape(t->dist, t->backend, &t->params,
+			moco.accumulate > 1 || moco.objective != WL_OBJECTIVE_MOCO);
 	}
 	WL_TRY(wl_moco_init(&t->moco, towers, &moco, &t->params, c->batch, t->seed, err));
 	if (towers->freeze)

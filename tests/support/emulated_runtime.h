@@ -26,6 +26,9 @@ int64_t emulated_waits(void);
 /* Operations given one by one, and recordings given, so far. */
 int64_t emulated_given(void);
 int64_t emulated_replayed(void);
+/* Bytes of memory that lie in parts of arrays, and the most that did since `again` was said. */
+int64_t emulated_parts(void);
+int64_t emulated_parts_most(bool again);
 /* What NCCL says of itself from now on; 0: all is well. */
 void emulated_nccl_fails(int code);
 #ifdef __cplusplus

@@ -203,6 +203,13 @@ struct wl_adamw_range {
 	float lr, weight_decay; /* decoupled: w -= lr * decay * w, as torch.optim.AdamW */
 };
 
+/* Bytes of an array that lies in parts.  slot: -1, it has memory of its own; else all parts of this
+ * slot, of equal size, have the same memory, which is what one of them wrote last. */
+struct wl_part {
+	size_t begin, end;
+	int slot;
+};
+
 struct wl_picture_ops;
 struct wl_judge;
 struct wl_judge_ops;
@@ -251,6 +258,14 @@ struct wl_backend {
 	void (*zero)(struct wl_backend *be, void *p, size_t bytes);
 	/* Zero as well, and whole pages of it take no memory until they are written again. */
 	void (*discard)(struct wl_backend *be, void *p, size_t bytes);
+
+	/* Address space for arrays of which this rank keeps parts; NULL: alloc's pages come late by
+	 * themselves, and discard gives them back.  Nothing may touch what has no memory. */
+	void *(*reserve)(struct wl_backend *be, size_t bytes, struct wl_err *err);
+	/* Gives zeroed memory to parts of what reserve gave, once. */
+	int (*place)(struct wl_backend *be, void *base, const struct wl_part *parts, int n,
+		struct wl_err *err);
+	size_t part_bytes; /* parts, and halves of them, begin and end at multiples of it */
 
 	/* The processor cannot reach alloc's memory in place: everything goes through upload,
 	 * download and what follows. */

@@ -3,18 +3,27 @@
 
 #include "ops/err.h"
 
-int64_t wl_cut_unit(int world)
+int64_t wl_cut_page(size_t part_bytes)
 {
-	return (int64_t)world * WL_CUT_PAGE;
+	int64_t halves = (int64_t)(part_bytes / 2);
+
+	return halves > WL_CUT_PAGE ? halves : WL_CUT_PAGE;
 }
 
-void wl_cut_init(struct wl_cut *c, int64_t floats, int64_t bucket, int rank, int world)
+int64_t wl_cut_unit(int world, int64_t page)
 {
-	int64_t unit = wl_cut_unit(world);
+	return (int64_t)world * page;
+}
+
+void wl_cut_init(struct wl_cut *c, int64_t floats, int64_t bucket, int64_t page, int rank,
+	int world)
+{
+	int64_t unit = wl_cut_unit(world, page);
 
 	WL_ASSERT(world > 0 && rank >= 0 && rank < world && floats % unit == 0);
 	bucket = bucket < unit ? unit : (bucket + unit - 1) / unit * unit;
 	*c = (struct wl_cut){.floats = floats, .bucket = bucket, .rank = rank, .world = world,
+		.page = page,
 		.n = (int)((floats + bucket - 1) / bucket)};
 }
 

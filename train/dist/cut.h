@@ -11,15 +11,17 @@
 #ifndef WL_TRAIN_DIST_CUT_H
 #define WL_TRAIN_DIST_CUT_H
 
+#include <stddef.h>
 #include <stdint.h>
 
-enum { WL_CUT_PAGE = 1024 }; /* floats; pieces are multiples */
+enum { WL_CUT_PAGE = 1024 }; /* floats: the least page */
 
 struct wl_cut {
 	int64_t floats; /* in all: a multiple of world * WL_CUT_PAGE */
 	int64_t bucket; /* floats in a bucket, likewise; the last one may hold fewer */
 	int rank, world;
 	int n; /* buckets */
+	int64_t page; /* floats; pieces are multiples */
 };
 
 /* Where floats [begin, end) lie. */
@@ -27,10 +29,14 @@ struct wl_span {
 	int64_t begin, end;
 };
 
+/* The page for a backend whose parts are multiples of part_bytes (wl_backend; 0 where it has none): a
+ * piece of half types, too, is whole parts then. */
+int64_t wl_cut_page(size_t part_bytes);
 /* What a store's `unit` must be for so many ranks. */
-int64_t wl_cut_unit(int world);
+int64_t wl_cut_unit(int world, int64_t page);
 /* floats: a multiple of the unit; bucket: what is wanted, rounded up to the unit. */
-void wl_cut_init(struct wl_cut *c, int64_t floats, int64_t bucket, int rank, int world);
+void wl_cut_init(struct wl_cut *c, int64_t floats, int64_t bucket, int64_t page, int rank,
+	int world);
 
 struct wl_span wl_cut_bucket(const struct wl_cut *c, int i);
 struct wl_span wl_cut_piece(const struct wl_cut *c, int i, int rank);

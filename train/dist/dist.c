@@ -41,6 +41,8 @@ static void share_release(struct wl_share *s)
 	free(s->coming);
 	free(s->users);
 	free(s->job);
+	free(s->holder);
+	wl_slots_release(&s->slots);
 	*s = (struct wl_share){0};
 }
 
@@ -60,6 +62,9 @@ void wl_dist_close(struct wl_dist *d)
 	free(d->stats);
 	free(d->trains);
 	free(d->reduced);
+	wl_slots_release(&d->grad_slots);
+	free(d->grad_job);
+	free(d->grad_used);
 	free(d);
 }
 
@@ -121,9 +126,9 @@ int wl_dist_start(struct wl_dist *d, struct wl_params *online, struct wl_params 
 
 	d->be = be;
 	WL_TRY(wl_dist_open_wire(d, err));
-	WL_ASSERT(online->sealed && online->unit == wl_cut_unit(world));
-	wl_cut_init(&d->cut, online->weights, d->config.bucket_mb << 18, wl_comm_rank(d->comm),
-		world);
+	WL_ASSERT(online->sealed && online->unit == wl_cut_unit(world, d->page));
+	wl_cut_init(&d->cut, online->weights, d->config.bucket_mb << 18, d->page,
+		wl_comm_rank(d->comm), world);
 	WL_TRY(share_init(&d->online, d, online, d->config.zero == 3, err));
 	WL_TRY(share_init(&d->momentum, d, momentum, d->config.zero > 0, err));
 	d->trains = calloc((size_t)d->cut.n + 1, sizeof *d->trains);
@@ -133,8 +138,7 @@ int wl_dist_start(struct wl_dist *d, struct wl_params *online, struct wl_params 
 	mark_trained(d);
 	online->sparse_grad = d->config.zero >= 2;
 	piece = (size_t)(d->cut.bucket / world) * sizeof(float);
-	d->piece = be->alloc(be, piece, err);
-	if (!d->piece)
+	if (!d->wire && !(d->piece = be->alloc(be, piece, err)))
 		return -1;
 	stats = (size_t)(online->floats - online->weights);
 	d->n_stats = momentum ? 2 * stats : stats;
@@ -202,10 +206,21 @@ static void ask(struct wl_share *s, int bucket)
 		      (1 - 1.0 / (double)s->d->cut.world);
 }
 
+/* Whether a bucket may come ahead of its use: nobody else has its memory. */
+static bool may_come(const struct wl_share *s, int bucket)
+{
+	int slot = s->slots.of ? s->slots.of[bucket] : -1;
+
+	return slot < 0 || s->holder[slot] < 0 || s->holder[slot] == bucket;
+}
+
 static void come(struct wl_share *s, int bucket)
 {
 	if (!s->comes)
 		return;
+	WL_ASSERT(may_come(s, bucket));
+	if (s->slots.of && s->slots.of[bucket] >= 0)
+		s->holder[s->slots.of[bucket]] = bucket;
 	s->users[bucket]++;
 	if (!s->coming[bucket])
 		ask(s, bucket);
@@ -224,7 +239,7 @@ static void discard_others(const struct wl_dist *d, struct wl_backend *be, float
 	struct wl_span mine = wl_cut_piece(&d->cut, bucket, d->cut.rank);
 
 	if (be->apart)
-		return; /* a device's memory stays: giving it back would wait for all its work */
+		return; /* it lies in slots, or stays */
 	be->discard(be, array + b.begin, (size_t)(mine.begin - b.begin) * sizeof *array);
 	be->discard(be, array + mine.end, (size_t)(b.end - mine.end) * sizeof *array);
 }
@@ -234,6 +249,8 @@ static void go(struct wl_share *s, int bucket)
 	if (!s->comes || --s->users[bucket] > 0)
 		return;
 	s->coming[bucket] = false;
+	if (s->slots.of && s->slots.of[bucket] >= 0)
+		s->holder[s->slots.of[bucket]] = -1;
 	discard_others(s->d, s->params->backend, s->params->value, bucket);
 }
 
@@ -311,6 +328,10 @@ static void post_reduction(struct wl_dist *d, int bucket)
 		return;
 	d->reduced[bucket] = true;
 	post(d, reduce_job, d, bucket);
+	if (d->grad_slots.of && d->grad_slots.of[bucket] >= 0) {
+		d->grad_job[d->grad_slots.of[bucket]] = d->last;
+		d->grad_used[d->grad_slots.of[bucket]] = true;
+	}
 	d->sent += (double)(b.end - b.begin) * sizeof(float) * (1 - 1.0 / (double)d->cut.world) *
 		   (d->config.zero ? 1 : 2);
 }
@@ -336,13 +357,17 @@ static int before(void *user, int op, struct wl_err *err)
 	if (op == 0) {
 		while (a->came > a->needed) /* asked for by a forward without its backward */
 			go(a->share, s->come[--a->came].bucket);
-		a->came = a->needed = a->gone = a->ready = 0;
+		a->came = a->needed = a->gone = a->begun = a->ready = 0;
 	}
 	while (a->needed < s->n_come && s->come[a->needed].op <= op) {
-		while (a->came < s->n_come && a->came <= a->needed + WL_DIST_AHEAD)
+		while (a->came < s->n_come && a->came <= a->needed + WL_DIST_AHEAD &&
+			(a->came == a->needed || may_come(a->share, s->come[a->came].bucket)))
 			come(a->share, s->come[a->came++].bucket);
 		WL_TRY(arrived(a->share, s->come[a->needed++].bucket, err));
 	}
+	for (; a->begun < s->n_begin && s->begin[a->begun].op <= op; a->begun++)
+		if (a->grads)
+			WL_TRY(wl_dist_begin_gradients(a->d, s->begin[a->begun].bucket, err));
 	return 0;
 }
 
@@ -397,6 +422,7 @@ int wl_dist_attach(struct wl_dist *d, struct wl_graph *g, struct wl_params *stor
 	WL_ASSERT(a < d->at + WL_DIST_GRAPHS && (store == share->params));
 	*a = (struct wl_attached){.d = d, .graph = g, .share = share, .grads = grads};
 	WL_TRY(wl_schedule_make(&a->schedule, g, store, &d->cut, !share->comes, err));
+	WL_TRY(wl_dist_fits(d, a, err));
 	hooks.peers = a;
 	wl_graph_hook(g, &hooks);
 	return 0;

@@ -22,8 +22,8 @@
  *              bucket by bucket, a few ahead of the operation that needs them
  *
  * On GPUs the same jobs go to the backend's wire (NCCL), which orders them against the work of the
- * step by events, and nobody waits on the host.  There memory stays where it is at every stage:
- * what stages 1 to 3 share on GPUs so far is the update's work and the exchange, not the memory.
+ * step by events, and nobody waits on the host.  There what comes and goes has the memory of a few
+ * slots (place.c), each at the addresses of many buckets.
  *
  * Running statistics of batch norm are in no piece: with sync_bn they are equal on
  * all ranks anyway, without it they are averaged after each step.
@@ -57,7 +57,10 @@ int wl_dist_rank(const struct wl_dist *d);   /* NULL: 0 */
 int wl_dist_world(const struct wl_dist *d);  /* NULL: 1 */
 int wl_dist_stage(const struct wl_dist *d);  /* NULL: 0 */
 
-/* Once both stores are sealed with unit wl_cut_unit(world); momentum may be NULL. */
+/* Before the online store is sealed on this backend: how it is to be laid out, and what of it in parts.
+ * whole: a step adds to gradients more than once, so that they stay whole on a GPU. */
+void wl_dist_shape(struct wl_dist *d, struct wl_backend *be, struct wl_params *online, bool whole);
+/* Once both stores are sealed; momentum may be NULL. */
 WL_MUST_CHECK int wl_dist_start(struct wl_dist *d, struct wl_params *online,
 	struct wl_params *momentum, struct wl_err *err);
 /* How the stores are cut. */
@@ -68,6 +71,9 @@ const struct wl_cut *wl_dist_cut(const struct wl_dist *d);
 WL_MUST_CHECK int wl_dist_attach(struct wl_dist *d, struct wl_graph *g, struct wl_params *store,
 	bool grads, struct wl_err *err);
 void wl_dist_detach(struct wl_dist *d, struct wl_graph *g);
+/* After the graphs that train are attached, before anything touches the stores: gives memory to what
+ * lies in parts.  Graphs that are attached later must hold no more at a time than these do. */
+WL_MUST_CHECK int wl_dist_place(struct wl_dist *d, struct wl_err *err);
 
 /* --- the step --- */
 
@@ -106,9 +112,20 @@ struct wl_dist_plan {
 	double weights, gradients, adam, momentum; /* bytes that stay with a rank */
 	double coming; /* bytes of buckets that come and go: the most at one time */
 	double sent;   /* bytes that a rank sends in a step, weights and gradients */
+	double parts;  /* on GPUs: bytes of the above that lie in parts */
 };
 /* From the layout alone: floats of weights, trainable ones, bytes of Adam's state a float. */
 void wl_dist_plan(const struct wl_dist_config *c, int world, int64_t weights, int64_t trainable,
 	double adam_bytes, struct wl_dist_plan *out);
+/* The same to the byte for GPUs, whose parts are multiples of part_bytes, from the graphs that train
+ * (as attached: online says which store, grads as there); adam_bytes, whole: as above. */
+struct wl_dist_planned {
+	struct wl_graph *graph;
+	bool online, grads;
+};
+WL_MUST_CHECK int wl_dist_plan_parts(const struct wl_dist_config *c, int world, size_t part_bytes,
+	const struct wl_dist_planned *graphs, int n, struct wl_params *online,
+	struct wl_params *momentum, bool whole, double adam_bytes, struct wl_dist_plan *out,
+	struct wl_err *err);
 
 #endif

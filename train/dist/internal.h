@@ -4,7 +4,7 @@
 
 #include "ops/courier.h"
 #include "train/dist/dist.h"
-#include "train/dist/schedule.h"
+#include "train/dist/slots.h"
 
 /* Buckets that are asked for before the operation that needs them. */
 enum { WL_DIST_AHEAD = 2, WL_DIST_GRAPHS = 8 };
@@ -17,6 +17,9 @@ struct wl_share {
 	bool *coming; /* [n] asked for, perhaps here already */
 	int *users;   /* [n] uses that have come and not gone */
 	uint64_t *job; /* [n] of the last gathering */
+	/* Where values lie in parts; else of is NULL. */
+	struct wl_slots slots;
+	int *holder; /* [slots.n] the bucket that has a slot's memory now, -1: none */
 };
 
 struct wl_attached {
@@ -25,7 +28,7 @@ struct wl_attached {
 	struct wl_share *share;
 	bool grads; /* buckets are reduced when they are ready here */
 	struct wl_schedule_of_buckets schedule;
-	int came, needed, gone, ready; /* next event of each list; needed <= came */
+	int came, needed, gone, begun, ready; /* next event of each list; needed <= came */
 };
 
 struct wl_dist {
@@ -46,9 +49,19 @@ struct wl_dist {
 	bool *trains; /* [n] the bucket holds something trainable */
 	bool *reduced; /* [n] in this step */
 	bool reduce, failed;
+	int64_t page; /* of the cut */
+	/* Where gradients lie in parts: each slot's last reduction. */
+	struct wl_slots grad_slots;
+	uint64_t *grad_job; /* [grad_slots.n], of those that are used */
+	bool *grad_used;
 	struct wl_err err; /* of a sum inside an operation */
 	double sent;
 };
+
+/* Whether a graph attached after wl_dist_place can do with its slots. */
+int wl_dist_fits(const struct wl_dist *d, const struct wl_attached *a, struct wl_err *err);
+/* Before anything is added to a bucket's gradients. */
+int wl_dist_begin_gradients(struct wl_dist *d, int bucket, struct wl_err *err);
 
 /* Work given to the backend from now on comes after this job of the wire. */
 int wl_dist_wire_wait(struct wl_dist *d, uint64_t job, struct wl_err *err);

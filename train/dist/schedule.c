@@ -5,7 +5,7 @@
 
 /* Of each bucket: operations that touch it first and last, in one phase; -1: none does. */
 struct use {
-	int first, last, grad;
+	int first, last, grad_first, grad;
 };
 
 struct walk {
@@ -27,6 +27,8 @@ static void touch(void *ctx, int index, bool grad)
 		struct use *u = &w->uses[b];
 
 		if (grad) {
+			if (u->grad_first < 0)
+				u->grad_first = w->op;
 			u->grad = w->op;
 			continue;
 		}
@@ -54,7 +56,7 @@ static void phase(struct wl_schedule_of_buckets *s, const struct wl_graph *g, st
 	int from, int to)
 {
 	for (int b = 0; b < w->cut->n; b++)
-		w->uses[b] = (struct use){-1, -1, -1};
+		w->uses[b] = (struct use){-1, -1, -1, -1};
 	for (w->op = from; w->op < to; w->op++)
 		wl_graph_op_params(g, w->op, touch, w);
 	for (int b = 0; b < w->cut->n; b++) {
@@ -64,6 +66,8 @@ static void phase(struct wl_schedule_of_buckets *s, const struct wl_graph *g, st
 			s->come[s->n_come++] = (struct wl_event){u->first, b};
 			s->go[s->n_go++] = (struct wl_event){u->last, b};
 		}
+		if (u->grad >= 0)
+			s->begin[s->n_begin++] = (struct wl_event){u->grad_first, b};
 		if (u->grad >= 0)
 			s->ready[s->n_ready++] = (struct wl_event){u->grad, b};
 	}
@@ -80,8 +84,9 @@ int wl_schedule_make(struct wl_schedule_of_buckets *s, const struct wl_graph *g,
 	s->come = calloc(n, sizeof *s->come);
 	s->go = calloc(n, sizeof *s->go);
 	s->ready = calloc(n, sizeof *s->ready);
+	s->begin = calloc(n, sizeof *s->begin);
 	w.uses = calloc((size_t)cut->n + 1, sizeof *w.uses);
-	if (!s->come || !s->go || !s->ready || !w.uses) {
+	if (!s->come || !s->go || !s->ready || !s->begin || !w.uses) {
 		wl_schedule_release(s);
 		free(w.uses);
 		return wl_err_nomem(err, "the schedule of a graph's weights", n * sizeof *s->come);
@@ -93,6 +98,7 @@ int wl_schedule_make(struct wl_schedule_of_buckets *s, const struct wl_graph *g,
 	sort(s->come, s->n_come);
 	sort(s->go, s->n_go);
 	sort(s->ready, s->n_ready);
+	sort(s->begin, s->n_begin);
 	if (once)
 		s->n_go = 0;
 	return 0;
@@ -103,5 +109,6 @@ void wl_schedule_release(struct wl_schedule_of_buckets *s)
 	free(s->come);
 	free(s->go);
 	free(s->ready);
+	free(s->begin);
 	*s = (struct wl_schedule_of_buckets){0};
 }

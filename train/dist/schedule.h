@@ -17,8 +17,9 @@ struct wl_event {
 struct wl_schedule_of_buckets {
 	struct wl_event *come, *go; /* before op; after op. owned */
 	int n_come, n_go;
-	struct wl_event *ready; /* after op all gradients of the bucket are complete; owned */
-	int n_ready;
+	/* Gradients of the bucket are first added to by op; and complete after it. owned */
+	struct wl_event *begin, *ready;
+	int n_begin, n_ready;
 };
 
 /* once: buckets come before their first use in the graph and never go. */

@@ -275,6 +275,7 @@ int wl_moco_start(struct wl_moco *m, struct wl_err *err)
 		{(void **)&m->scores, (size_t)m->config.accumulate * 4 * sizeof(float)},
 	};
 
+	m->momentum.value_parts = wl_dist_stage(m->config.dist) > 0 && be->reserve;
 	if (wl_moco_has_keys(m))
 		WL_TRY(wl_params_seal(&m->momentum, be, false, err));
 	WL_TRY(wl_moco_alloc(m, v, sizeof v / sizeof *v, err));

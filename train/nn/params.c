@@ -18,6 +18,7 @@ void wl_params_release(struct wl_params *p)
 		p->backend->free_mem(p->backend, p->value);
 		p->backend->free_mem(p->backend, p->grad);
 	}
+	free(p->zero);
 	free(p->item);
 	free(p->hash);
 	wl_arena_release(&p->names);
@@ -142,12 +143,12 @@ int wl_params_seal(struct wl_params *p, struct wl_backend *be, bool with_grad, s
 	p->weights = (place(p, false, 0) + unit - 1) / unit * unit;
 	p->floats = place(p, true, p->weights);
 	size_t bytes = (size_t)p->floats * sizeof(float);
-	p->value = be->alloc(be, bytes, err);
+	p->value = (p->value_parts ? be->reserve : be->alloc)(be, bytes, err);
 	if (!p->value)
 		return -1;
 	p->backend = be;
 	if (with_grad) {
-		p->grad = be->alloc(be, bytes, err);
+		p->grad = (p->grad_parts ? be->reserve : be->alloc)(be, bytes, err);
 		if (!p->grad)
 			return -1;
 	}
@@ -178,6 +179,11 @@ void wl_params_copy_values(struct wl_params *dst, const struct wl_params *src)
 
 void wl_params_zero_grad(struct wl_params *p)
 {
+	for (int i = 0; i < p->n_zero; i++)
+		p->backend->zero(p->backend, p->grad + p->zero[i].begin,
+			(p->zero[i].end - p->zero[i].begin) * sizeof(float));
+	if (p->n_zero)
+		return;
 	if (p->grad && p->sparse_grad)
 		p->backend->discard(p->backend, p->grad, (size_t)p->floats * sizeof(float));
 	else if (p->grad)

@@ -140,11 +140,40 @@ static int all_rules_used(const json_t *groups, const int *used, struct wl_err *
 	return 0;
 }
 
+/* Memory of a moment; where a rank keeps its own pieces only, and the backend can, no more. */
+static void *moment(const struct wl_optim *o, size_t each, struct wl_err *err)
+{
+	struct wl_backend *be = o->params->backend;
+	const struct wl_cut *cut = o->config.update_all ? NULL : o->config.cut;
+	size_t bytes = (size_t)o->params->floats * each;
+	struct wl_part *parts;
+	void *p;
+	int ret;
+
+	if (!cut || !be->reserve)
+		return be->alloc(be, bytes, err);
+	parts = calloc((size_t)cut->n + 1, sizeof *parts);
+	if (!parts) {
+		wl_err_nomem(err, "the parts of a moment", (size_t)cut->n * sizeof *parts);
+		return NULL;
+	}
+	for (int b = 0; b < cut->n; b++) {
+		struct wl_span mine = wl_cut_piece(cut, b, cut->rank);
+
+		parts[b] = (struct wl_part){(size_t)mine.begin * each, (size_t)mine.end * each, -1};
+	}
+	p = be->reserve(be, bytes, err);
+	ret = p ? be->place(be, p, parts, cut->n, err) : -1;
+	free(parts);
+	if (p && ret < 0)
+		be->free_mem(be, p);
+	return ret < 0 ? NULL : p;
+}
+
 int wl_optim_init(struct wl_optim *o, struct wl_params *params,
 	const struct wl_optim_config *config, struct wl_err *err)
 {
-	struct wl_backend *be = params->backend;
-	size_t bytes = (size_t)params->floats * wl_dtype_bytes(config->state);
+	size_t each = wl_dtype_bytes(config->state);
 	const json_t *groups = config->groups;
 	int *used = NULL, ret = -1;
 
@@ -162,8 +191,8 @@ int wl_optim_init(struct wl_optim *o, struct wl_params *params,
 		wl_err_nomem(err, "the optimiser's ranges", (size_t)params->n * sizeof *o->ranges);
 		goto out;
 	}
-	o->m = be->alloc(be, bytes, err);
-	o->v = o->m ? be->alloc(be, bytes, err) : NULL;
+	o->m = moment(o, each, err);
+	o->v = o->m ? moment(o, each, err) : NULL;
 	if (!o->v || make_ranges(o, groups, used, err) < 0)
 		goto out;
 	ret = all_rules_used(groups, used, err);

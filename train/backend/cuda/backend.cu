@@ -107,7 +107,8 @@ static void cuda_free_mem(struct wl_backend *be, void *p)
 {
 	struct cuda *c = (struct cuda *)be->impl;
 	wl_cuda_memory_drop(c, p);
-	cudaFree(p);
+	if (!wl_cuda_unmap(c, p))
+		cudaFree(p);
 }
 
 /* Up or down: either side may be the device.  It waits, as callers use the host's memory at once; an
@@ -280,5 +281,6 @@ extern "C" struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *er
 		cuda_close(&c->be);
 		return NULL;
 	}
+	wl_cuda_mapped_table(&c->be);
 	return &c->be;
 }

@@ -47,6 +47,7 @@ struct cuda {
 	struct cuda_memory *memory; /* what be.alloc gave, see weights.cu */
 	struct cuda_weight *weights;
 	struct cuda_mail *mail; /* pinned memory of uploads, see mail.cu; NULL until the first */
+	struct cuda_mapped *mapped; /* what be.reserve gave, see mapped.cu */
 	bool managed; /* WL_CUDA_MANAGED: the host writes the device's memory in place */
 	double *reduce; /* [CUDA_REDUCE_BLOCKS + 1] on the device: partial sums and their total */
 };
@@ -91,6 +92,15 @@ int wl_cuda_memory_add(struct cuda *c, void *base, size_t bytes, struct wl_err *
 void wl_cuda_memory_drop(struct cuda *c, const void *base);
 void wl_cuda_memory_release(struct cuda *c);
 bool wl_cuda_in_one(struct cuda *c, const void *a, const void *b);
+
+/* mapped.cu: arrays in parts.  shadow_make: memory for bf16 copies of what lies at base, in the same
+ * parts where it is in parts, NULL: there is none; unmap: false where base is no such array. */
+void wl_cuda_mapped_table(struct wl_backend *be);
+void *wl_cuda_reserve(struct wl_backend *be, size_t bytes, struct wl_err *err);
+int wl_cuda_place(struct wl_backend *be, void *base, const struct wl_part *part, int n,
+	struct wl_err *err);
+uint16_t *wl_cuda_shadow_make(struct cuda *c, void *base, size_t bytes);
+bool wl_cuda_unmap(struct cuda *c, void *base);
 
 /* stream.cu: the table's entries for copies, pinned memory, recordings; nccl.cu: for ranks. */
 void wl_cuda_stream_table(struct wl_backend *be);

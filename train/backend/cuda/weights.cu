@@ -64,7 +64,8 @@ void wl_cuda_memory_drop(struct cuda *c, const void *base)
 		*w = gone->next;
 		free(gone);
 	}
-	cudaFree(m->shadow);
+	if (!m->shadow || !wl_cuda_unmap(c, m->shadow))
+		cudaFree(m->shadow);
 	free(m);
 }
 
@@ -88,7 +89,9 @@ int wl_cuda_weight_declare(struct cuda *c, const float *w, int64_t n, struct wl_
 	struct cuda_weight *e;
 	if (!m || find(c, w, n))
 		return 0;
-	if (!m->shadow && cudaMalloc((void **)&m->shadow, m->bytes / 2 + 2) != cudaSuccess)
+	if (!m->shadow)
+		m->shadow = wl_cuda_shadow_make(c, m->base, m->bytes);
+	if (!m->shadow)
 		return wl_err_set(err, WL_EFAIL, "the GPU has no %zu bytes of memory for bf16 "
 			"copies of weights; use a smaller batch, or recomputation", m->bytes / 2);
 	e = (struct cuda_weight *)calloc(1, sizeof *e);
