@@ -47,15 +47,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-
-	wl_toy_home_remove(&f->home);
-	free(f);
-	return 0;
-}
-
 /* Runs `batches` batches as one rank and writes what it saw to fd; the position after them is
  * the last record (sample -1). */
 static int run_rank(const struct fixture *f, int rank, int world, int threads,
@@ -275,5 +266,5 @@ int main(void)
 		cmocka_unit_test(passes_are_whole),
 	};
 	wl_log_init("test_elastic", WL_LOG_ERROR);
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, setup, wl_toy_teardown);
 }

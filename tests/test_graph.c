@@ -2,6 +2,7 @@
  * A graph as a whole, on a small network that has what the real ones have:
  * residuals, squeeze-excite, dropout, drop path, attention, views, a loss.
  */
+#include "tests/support/allocations.h"
 #include "tests/support/opcheck.h"
 
 #include <math.h>
@@ -11,36 +12,6 @@
 #include <stdlib.h>
 
 #include <cmocka.h>
-
-/* Counts every allocation of the process; the C library's own functions do the work. */
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define COUNT_ALLOCATIONS 1
-static long allocations;
-void *__libc_malloc(size_t n);
-void *__libc_calloc(size_t n, size_t size);
-void *__libc_realloc(void *p, size_t n);
-void *__libc_memalign(size_t align, size_t n);
-void *malloc(size_t n)
-{
-	__atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED);
-	return __libc_malloc(n);
-}
-void *calloc(size_t n, size_t size)
-{
-	__atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED);
-	return __libc_calloc(n, size);
-}
-void *realloc(void *p, size_t n)
-{
-	__atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED);
-	return __libc_realloc(p, n);
-}
-void *aligned_alloc(size_t align, size_t n)
-{
-	__atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED);
-	return __libc_memalign(align, n);
-}
-#endif
 
 enum { B = 4, PX = 12, C = 24, S = 3, CLASSES = 16 };
 

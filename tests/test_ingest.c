@@ -4,9 +4,7 @@
  * was killed.
  */
 #include "ingest/corpus.h"
-#include "ingest/image.h"
 #include "ops/file.h"
-#include "ops/hash.h"
 #include "ops/json.h"
 #include "tests/support/archives.h"
 #include "tests/support/cm.h"

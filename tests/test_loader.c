@@ -48,15 +48,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-
-	wl_toy_home_remove(&f->home);
-	free(f);
-	return 0;
-}
-
 static struct wl_loader_opts options(const struct fixture *f)
 {
 	struct wl_loader_opts o = {
@@ -584,5 +575,5 @@ int main(void)
 		cmocka_unit_test(memory_does_not_grow),
 	};
 	wl_log_init("test_loader", WL_LOG_ERROR);
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, setup, wl_toy_teardown);
 }

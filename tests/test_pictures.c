@@ -372,15 +372,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-
-	wl_toy_home_remove(&f->home);
-	free(f);
-	return 0;
-}
-
 static struct wl_loader_opts options(const struct fixture *f, bool shuffle)
 {
 	struct wl_loader_opts o = {.dir = f->set, .split = "train", .batch = 7, .image_px = S,
@@ -596,5 +587,5 @@ int main(void)
 		cmocka_unit_test(errors_come_in_their_place),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, setup, wl_toy_teardown);
 }

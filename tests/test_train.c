@@ -1,5 +1,6 @@
 /* train/trainer.h on a tiny model: it learns, resumes to the last bit, and survives bad steps. */
 #include "ops/file.h"
+#include "tests/support/allocations.h"
 #include "tests/support/tiny_rig.h"
 #include "train/checkpoint/ckpt.h"
 #include "train/trainer.h"
@@ -13,30 +14,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-
-/* Counts every allocation of the process; the C library's own functions do the work. */
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define COUNT_ALLOCATIONS 1
-static long allocations;
-void *__libc_malloc(size_t n);
-void *__libc_calloc(size_t n, size_t size);
-void *__libc_realloc(void *p, size_t n);
-void *malloc(size_t n)
-{
-	__atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED);
-	return __libc_malloc(n);
-}
-void *calloc(size_t n, size_t size)
-{
-	__atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED);
-	return __libc_calloc(n, size);
-}
-void *realloc(void *p, size_t n)
-{
-	__atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED);
-	return __libc_realloc(p, n);
-}
-#endif
 
 static struct wl_err err;
 

@@ -134,6 +134,13 @@ void wl_toy_home_remove(struct wl_toy_home *h)
 	must(wl_remove_tree(h->dir, &err), &err);
 }
 
+int wl_toy_teardown(void **state)
+{
+	wl_toy_home_remove(*state);
+	free(*state);
+	return 0;
+}
+
 struct wl_loader *wl_toy_open(const struct wl_loader_opts *o)
 {
 	struct wl_err err = WL_ERR_INIT;

@@ -35,6 +35,8 @@ struct wl_toy_home {
 /* Makes it, or fails the test; to be removed. */
 void wl_toy_home_make(struct wl_toy_home *h, const char *name);
 void wl_toy_home_remove(struct wl_toy_home *h);
+/* Of a test whose *state, from malloc, begins with a home. */
+int wl_toy_teardown(void **state);
 
 /* A loader with these options, and its next batch, NULL at the end; what fails fails the test. */
 struct wl_loader *wl_toy_open(const struct wl_loader_opts *o);
