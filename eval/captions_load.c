@@ -94,17 +94,7 @@ static int add_ref(struct reader *r, const char *id, const char *text, struct wl
 	if (k < 0 || (k == (int64_t)f->n && add_image(f, id, err) < 0))
 		return -1;
 	im = &f->image[k];
-	if (im->n_refs == im->cap_refs) {
-		size_t cap = im->cap_refs ? 2 * im->cap_refs : 5;
-		const char **refs = wl_arena_calloc(&f->arena, cap, sizeof *refs, err);
-
-		if (!refs)
-			return -1;
-		if (im->n_refs)
-			memcpy(refs, im->refs, im->n_refs * sizeof *refs);
-		im->refs = refs;
-		im->cap_refs = cap;
-	}
+	WL_TRY(WL_GROW_IN(&f->arena, im->refs, im->n_refs, im->cap_refs, err));
 	im->refs[im->n_refs] = wl_arena_strdup(&f->arena, text, err);
 	return im->refs[im->n_refs++] ? 0 : -1;
 }

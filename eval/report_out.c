@@ -1,6 +1,7 @@
 /* See report_out.h. */
 #include "eval/report_out.h"
 #include "ops/file.h"
+#include "ops/grow.h"
 #include "ops/json.h"
 
 #include <stdio.h>
@@ -46,17 +47,7 @@ int wl_cell(struct wl_cells *c, struct wl_err *err, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
-	if (c->n == c->cap) {
-		size_t cap = c->cap ? 2 * c->cap : 64;
-		const char **v = wl_arena_calloc(&c->arena, cap, sizeof *v, err);
-
-		if (!v)
-			return -1;
-		if (c->n)
-			memcpy(v, c->v, c->n * sizeof *v);
-		c->v = v;
-		c->cap = cap;
-	}
+	WL_TRY(WL_GROW_IN(&c->arena, c->v, c->n, c->cap, err));
 	c->v[c->n] = wl_arena_strdup(&c->arena, text, err);
 	return c->v[c->n++] ? 0 : -1;
 }

@@ -20,3 +20,19 @@ int wl_grow(void *array, size_t *cap, size_t size, const char *what, struct wl_e
 	*cap = more;
 	return 0;
 }
+
+int wl_grow_in(struct wl_arena *arena, void *array, size_t n, size_t *cap, size_t size,
+	struct wl_err *err)
+{
+	size_t more = *cap ? 2 * *cap : 8;
+	void *old, *v = wl_arena_calloc(arena, more, size, err);
+
+	if (!v)
+		return -1;
+	memcpy(&old, array, sizeof old);
+	if (n)
+		memcpy(v, old, n * size);
+	memcpy(array, &v, sizeof v);
+	*cap = more;
+	return 0;
+}

@@ -123,18 +123,7 @@ static int64_t find_mark(struct wl_pk_machine *m)
 
 int wl_pk_append(struct wl_pk_machine *m, struct wl_pk_value *list, struct wl_pk_value *item)
 {
-	if (list->count == list->cap) {
-		size_t cap = list->cap ? 2 * list->cap : 8;
-		struct wl_pk_value **grown =
-			wl_arena_calloc(m->arena, cap, sizeof *grown, m->err);
-
-		if (!grown)
-			return -1;
-		if (list->count)
-			memcpy(grown, list->items, list->count * sizeof *grown);
-		list->items = grown;
-		list->cap = cap;
-	}
+	WL_TRY(WL_GROW_IN(m->arena, list->items, list->count, list->cap, m->err));
 	list->items[list->count++] = item;
 	return 0;
 }
