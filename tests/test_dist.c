@@ -4,6 +4,7 @@
  * hangs ends the run with 75; a checkpoint of N ranks resumes on any number.
  */
 #include "tests/support/cm.h"
+#include "tests/support/server.h"
 #include "tests/support/tmp.h"
 #include "tests/support/trainrig.h"
 
@@ -138,15 +139,8 @@ static const char *file_place(void)
 static const char *port_place(void)
 {
 	static char place[64];
-	struct sockaddr_in a = {.sin_family = AF_INET};
-	socklen_t n = sizeof a;
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
 
-	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &n), 0);
-	close(fd);
-	snprintf(place, sizeof place, "tcp://127.0.0.1:%d", ntohs(a.sin_port));
+	snprintf(place, sizeof place, "tcp://127.0.0.1:%d", server_free_port());
 	return place;
 }
 

@@ -8,6 +8,7 @@
 #include "ops/hash.h"
 #include "ops/log.h"
 #include "tests/support/cm.h"
+#include "tests/support/server.h"
 #include "tests/support/tmp.h"
 
 #include <arpa/inet.h>
@@ -78,15 +79,8 @@ static void all(const char *where, int world, rank_fn fn, void *user)
 static const char *free_port(const char *host)
 {
 	static char where[64];
-	struct sockaddr_in a = {.sin_family = AF_INET};
-	socklen_t n = sizeof a;
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
 
-	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &n), 0);
-	close(fd);
-	snprintf(where, sizeof where, "tcp://%s:%d", host, ntohs(a.sin_port));
+	snprintf(where, sizeof where, "tcp://%s:%d", host, server_free_port());
 	return where;
 }
 

@@ -4,8 +4,8 @@
 #include "ingest/image.h"
 #include "ops/hash.h"
 #include "tests/support/cm.h"
+#include "tests/support/server.h"
 
-#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -58,18 +58,6 @@ struct conn {
 	uint32_t earlier; /* requests for this path before this one */
 };
 
-static bool send_all(int fd, const void *p, size_t n)
-{
-	while (n) {
-		ssize_t sent = send(fd, p, n, MSG_NOSIGNAL);
-		if (sent <= 0)
-			return false;
-		p = (const char *)p + sent;
-		n -= (size_t)sent;
-	}
-	return true;
-}
-
 /* A whole answer in one piece; headers: lines with \r\n. */
 static bool answer(
 	struct conn *c, const char *status, const char *headers, const void *body, size_t n)
@@ -77,7 +65,7 @@ static bool answer(
 	char head[2048];
 	int len = snprintf(head, sizeof head, "HTTP/1.1 %s\r\n%sContent-Length: %zu\r\n\r\n",
 		status, headers, n);
-	return send_all(c->fd, head, (size_t)len) && send_all(c->fd, body, n);
+	return server_send(c->fd, head, (size_t)len) && server_send(c->fd, body, n);
 }
 
 static bool text(struct conn *c, const char *status, const char *headers)
@@ -119,8 +107,8 @@ static bool part_of_picture(struct conn *c, bool with_length)
 					"HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", b.len)
 			      : snprintf(head, sizeof head,
 					"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
-	send_all(c->fd, head, (size_t)len);
-	send_all(c->fd, b.data, b.len / 2);
+	server_send(c->fd, head, (size_t)len);
+	server_send(c->fd, b.data, b.len / 2);
 	wl_buf_release(&b);
 	return false;
 }
@@ -129,11 +117,11 @@ static bool part_of_picture(struct conn *c, bool with_length)
 static bool dawdle(struct conn *c, bool send_some)
 {
 	static const char head[] = "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n\r\n";
-	if (send_some && !send_all(c->fd, head, sizeof head - 1))
+	if (send_some && !server_send(c->fd, head, sizeof head - 1))
 		return false;
 	for (int i = 0; i < 600; i++) {
 		struct pollfd p = {.fd = c->fd, .events = POLLIN | POLLRDHUP};
-		if (poll(&p, 1, 100) > 0 || (send_some && !send_all(c->fd, "x", 1)))
+		if (poll(&p, 1, 100) > 0 || (send_some && !server_send(c->fd, "x", 1)))
 			break;
 	}
 	return false;
@@ -142,8 +130,8 @@ static bool dawdle(struct conn *c, bool send_some)
 static bool endless(struct conn *c)
 {
 	static char block[65536] = "\xff\xd8\xff\xe0";
-	send_all(c->fd, "HTTP/1.1 200 OK\r\n\r\n", 19);
-	while (send_all(c->fd, block, sizeof block))
+	server_send(c->fd, "HTTP/1.1 200 OK\r\n\r\n", 19);
+	while (server_send(c->fd, block, sizeof block))
 		;
 	return false;
 }
@@ -225,7 +213,7 @@ static bool faults(struct conn *c)
 	if (starts(c, "/endless/"))
 		return endless(c);
 	if (starts(c, "/huge/")) {
-		send_all(c->fd, "HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n", 49);
+		server_send(c->fd, "HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n", 49);
 		return false;
 	}
 	if (starts(c, "/busy/") && c->earlier < 2)
@@ -270,17 +258,8 @@ static bool serve(struct conn *c)
 
 static bool read_request(struct conn *c)
 {
-	size_t n = 0;
-	while (n < sizeof c->request - 1) {
-		ssize_t got = recv(c->fd, c->request + n, sizeof c->request - 1 - n, 0);
-		if (got <= 0)
-			return false;
-		n += (size_t)got;
-		c->request[n] = '\0';
-		if (strstr(c->request, "\r\n\r\n"))
-			return sscanf(c->request, "GET %1023s", c->path) == 1;
-	}
-	return false;
+	return server_head(c->fd, c->request, sizeof c->request) &&
+	       sscanf(c->request, "GET %1023s", c->path) == 1;
 }
 
 static void *run_connection(void *arg)
@@ -333,33 +312,19 @@ static void run_server(int fd, struct httpd_shared *sh)
 
 /* ---- life ---- */
 
-static int open_port(int *port, bool listening)
-{
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t n = sizeof a;
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof a) ||
-		(listening && listen(fd, 1024)) || getsockname(fd, (struct sockaddr *)&a, &n))
-		fail_msg("no port to listen on");
-	*port = ntohs(a.sin_port);
-	return fd;
-}
-
 int httpd_dead_port(void)
 {
 	int port;
 	/* Bound, so that nobody else gets it, but not listening: it refuses. */
-	(void)open_port(&port, false);
+	(void)server_port(&port, 0);
 	return port;
 }
 
 struct httpd httpd_start(void)
 {
 	struct httpd h;
-	int fd = open_port(&h.port, true);
-	h.shared = mmap(
-		NULL, sizeof *h.shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	assert_true(h.shared != MAP_FAILED);
+	int fd = server_port(&h.port, 1024);
+	h.shared = server_shared(sizeof *h.shared);
 	h.shared->robots = 200;
 	h.pid = fork();
 	assert_true(h.pid >= 0);

@@ -2,10 +2,9 @@
 #include "tests/support/rangesd.h"
 
 #include "ops/hash.h"
+#include "tests/support/server.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -28,26 +27,13 @@ struct conn {
 	int number; /* of the request, over all connections */
 };
 
-static bool send_all(int fd, const void *p, size_t n)
-{
-	while (n) {
-		ssize_t sent = send(fd, p, n, MSG_NOSIGNAL);
-
-		if (sent <= 0)
-			return false;
-		p = (const char *)p + sent;
-		n -= (size_t)sent;
-	}
-	return true;
-}
-
 static bool plain(struct conn *c, const char *status)
 {
 	char text[256];
 
 	c->sh->broken++;
 	snprintf(text, sizeof text, "HTTP/1.1 %s\r\nContent-Length: 5\r\n\r\nsorry", status);
-	return send_all(c->fd, text, strlen(text));
+	return server_send(c->fd, text, strlen(text));
 }
 
 static bool is(const struct conn *c, const char *kind)
@@ -70,18 +56,18 @@ static bool send_body(struct conn *c, const char *p, size_t n)
 	c->sh->bytes += (long long)n;
 	if (is(c, "cut") && n > 1000) {
 		c->sh->broken++;
-		send_all(c->fd, p, n / 2);
+		server_send(c->fd, p, n / 2);
 		return false;
 	}
 	if (is(c, "hang") && c->number % 2 && n > 100)
-		return send_all(c->fd, p, 100) && say_nothing(c);
+		return server_send(c->fd, p, 100) && say_nothing(c);
 	if (!is(c, "slow"))
-		return send_all(c->fd, p, n);
+		return server_send(c->fd, p, n);
 	for (size_t at = 0; at < n; at += n / 8 + 1) {
 		size_t part = n - at < n / 8 + 1 ? n - at : n / 8 + 1;
 
 		usleep(10000);
-		if (!send_all(c->fd, p + at, part))
+		if (!server_send(c->fd, p + at, part))
 			return false;
 	}
 	return true;
@@ -101,7 +87,7 @@ static bool answer(struct conn *c, char *file, long long size)
 		c->sh->unchanged++;
 		n = snprintf(
 			head, sizeof head, "HTTP/1.1 304 Not Modified\r\nETag: %s\r\n\r\n", etag);
-		return send_all(c->fd, head, (size_t)n);
+		return server_send(c->fd, head, (size_t)n);
 	}
 	if (is(c, "flipped") && tar)
 		for (long long i = size - 6000; i < size - 5900; i++)
@@ -120,7 +106,7 @@ static bool answer(struct conn *c, char *file, long long size)
 	else
 		n = snprintf(head, sizeof head,
 			"HTTP/1.1 200 OK\r\nETag: %s\r\nContent-Length: %lld\r\n\r\n", etag, size);
-	return send_all(c->fd, head, (size_t)n) &&
+	return server_send(c->fd, head, (size_t)n) &&
 	       send_body(c, file + first, (size_t)(last - first + 1));
 }
 
@@ -166,26 +152,15 @@ static void note(const struct conn *c, const char *header, char *out, size_t siz
 
 static bool read_request(struct conn *c)
 {
-	size_t n = 0;
-
-	while (n < sizeof c->request - 1) {
-		ssize_t got = recv(c->fd, c->request + n, sizeof c->request - 1 - n, 0);
-
-		if (got <= 0)
-			return false;
-		n += (size_t)got;
-		c->request[n] = 0;
-		if (!strstr(c->request, "\r\n\r\n"))
-			continue;
-		note(c, "Authorization", c->sh->authorization, sizeof c->sh->authorization);
-		note(c, "X-Amz-Date", c->sh->date, sizeof c->sh->date);
-		note(c, "X-Amz-Security-Token", c->sh->token, sizeof c->sh->token);
-		note(c, "X-Amz-Content-Sha256", c->sh->content, sizeof c->sh->content);
-		note(c, "Host", c->sh->host, sizeof c->sh->host);
-		c->number = c->sh->requests++;
-		return sscanf(c->request, "GET /%31[^/]/%255s", c->kind, c->name) == 2;
-	}
-	return false;
+	if (!server_head(c->fd, c->request, sizeof c->request))
+		return false;
+	note(c, "Authorization", c->sh->authorization, sizeof c->sh->authorization);
+	note(c, "X-Amz-Date", c->sh->date, sizeof c->sh->date);
+	note(c, "X-Amz-Security-Token", c->sh->token, sizeof c->sh->token);
+	note(c, "X-Amz-Content-Sha256", c->sh->content, sizeof c->sh->content);
+	note(c, "Host", c->sh->host, sizeof c->sh->host);
+	c->number = c->sh->requests++;
+	return sscanf(c->request, "GET /%31[^/]/%255s", c->kind, c->name) == 2;
 }
 
 static void *run_connection(void *arg)
@@ -219,17 +194,10 @@ static void run_server(int fd, const char *dir, struct rangesd_shared *sh)
 
 struct rangesd rangesd_start(const char *dir)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof a;
 	struct rangesd d = {0};
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = server_port(&d.port, 128);
 
-	d.shared = mmap(
-		NULL, sizeof *d.shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (fd < 0 || d.shared == MAP_FAILED || bind(fd, (struct sockaddr *)&a, sizeof a) ||
-		listen(fd, 128) || getsockname(fd, (struct sockaddr *)&a, &len))
-		abort();
-	d.port = ntohs(a.sin_port);
+	d.shared = server_shared(sizeof *d.shared);
 	d.pid = fork();
 	if (d.pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
