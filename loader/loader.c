@@ -129,9 +129,9 @@ static int fill_row(struct wl_loader *l, struct wl_worker *w, struct wl_slot *s,
 		at = (p + l->order.size / 2 + tries) % l->order.size;
 	}
 	return wl_err_set(err, WL_EDATA,
-		"%d samples in a row of split \"%s\" in %s cannot be used; the first: %s; "
-		"run wenlan-shard verify on it",
-		(int)MAX_TRIES, l->split, l->dir, note->text);
+		"%d samples in a row of split \"%s\" in %s cannot be used; the first: %s%s",
+		(int)MAX_TRIES, l->split, l->dir, note->text,
+		strstr(note->text, "run wenlan-shard") ? "" : "; run wenlan-shard verify on it");
 }
 
 /* Tells a set elsewhere what the row that comes `after` rows later will read. */
@@ -322,9 +322,10 @@ static int report_bad(struct wl_loader *l, struct wl_slot *s, int64_t rows, stru
 	if (*last && (double)l->stats.bad > l->o.max_bad_rate * base)
 		return wl_err_set(err, WL_EDATA,
 			"%lld of %lld samples of split \"%s\" in %s cannot be used, more than the "
-			"%g allowed; the last: %s; run wenlan-shard verify, or raise max_bad_rate",
+			"%g allowed; the last: %s; %sraise max_bad_rate to go on without them",
 			(long long)l->stats.bad, (long long)base, l->split, l->dir,
-			l->o.max_bad_rate, last);
+			l->o.max_bad_rate, last,
+			strstr(last, "run wenlan-shard") ? "or " : "run wenlan-shard verify, or ");
 	return 0;
 }
 

@@ -277,12 +277,15 @@ out:
 bool wl_foreign_is(const char *dir)
 {
 	char *manifest = wl_path_join(dir, "manifest.db", NULL);
+	char *plan = wl_path_join(dir, "plan.json", NULL);
 	struct wl_names tars = {0};
-	bool is = manifest && !wl_exists(manifest) && wl_list_dir(dir, "*.tar", &tars, NULL) == 0 &&
-		tars.n > 0;
+	/* A plan without a manifest: wenlan-shard was killed, and not all of the set is there. */
+	bool is = manifest && plan && !wl_exists(manifest) && !wl_exists(plan) &&
+		wl_list_dir(dir, "*.tar", &tars, NULL) == 0 && tars.n > 0;
 
 	wl_names_release(&tars);
 	free(manifest);
+	free(plan);
 	return is;
 }
 

@@ -20,7 +20,8 @@
 
 struct wl_foreign; /* safe to read from any thread */
 
-/* Is this a directory with tars and without a manifest? */
+/* Is this a directory with tars, and neither a manifest nor the plan of a set of ours that is not
+ * finished? */
 bool wl_foreign_is(const char *dir);
 /* NULL: WL_EDATA naming the tar, the byte and what is wrong (torn, no tar, no such split). */
 struct wl_foreign *wl_foreign_open(const char *dir, const char *split, struct wl_err *err);

@@ -82,8 +82,9 @@ static int read_member(
 		return 0;
 	if (!rc || strcmp(tm.name, want))
 		return wl_err_set(err, WL_EDATA,
-			"%s, offset %lld: expected member %s, found %s; the file is damaged or "
-			"was not written by wenlan-shard",
+			"%s, offset %lld: expected member %s, found %s; a member is missing, or "
+			"another program wrote the tar: remove it and run wenlan-shard --corpus "
+			"again, which packs only what is missing",
 			w->path, (long long)w->tar.pos, want, rc ? tm.name : "the end");
 	wl_buf_reset(&w->bytes[m]);
 	if (tm.length > (int64_t)w->bytes[m].max)

@@ -50,6 +50,26 @@ static int pick_shards(struct wl_shardset *s, const struct wl_manifest *m, struc
 	return s->n_shards ? 0 : no_split(m, s->at, s->split, err);
 }
 
+/* Whose fault it is: the shard's own database tells how long it was sealed. */
+static int wrong_size(const struct wl_shardset *s, const struct wl_set_shard *sh, const char *tar,
+	int64_t size, struct wl_err *err)
+{
+	struct wl_shard_info sealed;
+	char plan[65];
+
+	if (wl_shard_info_read(&sealed, plan, s->dir, sh->info.name, NULL) == 0 &&
+		sealed.bytes == size)
+		return wl_err_set(err, WL_EDATA,
+			"%s has %lld bytes, as its database says, but the manifest says %lld: "
+			"manifest.db is another set's; copy this one's here, or run wenlan-shard "
+			"repair --shards %s, which makes it again from the tars",
+			tar, (long long)size, (long long)sh->info.bytes, s->dir);
+	return wl_err_set(err, WL_EDATA,
+		"%s has %lld bytes, the manifest says %lld; the shard is damaged: remove it and "
+		"run wenlan-shard --corpus again, which packs only what is missing",
+		tar, (long long)size, (long long)sh->info.bytes);
+}
+
 /* The tar must be there, as long as it was sealed. */
 static int check_size(
 	const struct wl_shardset *s, const struct wl_set_shard *sh, struct wl_err *err)
@@ -66,11 +86,7 @@ static int check_size(
 	else if (tar && size < 0 && err && err->code == WL_EFAIL)
 		err->code = WL_EDATA;
 	if (size >= 0 && size != sh->info.bytes)
-		size = wl_err_set(err, WL_EDATA,
-			"%s has %lld bytes, the manifest says %lld; the shard is damaged: remove "
-			"it and run wenlan-shard --corpus again, which packs only what is "
-			"missing",
-			tar, (long long)size, (long long)sh->info.bytes);
+		size = wrong_size(s, sh, tar, size, err);
 	free(tar);
 	return size < 0 ? -1 : 0;
 }

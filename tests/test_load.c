@@ -179,6 +179,7 @@ static void broken_sets_are_named(void **state)
 	run(f, "!truncate -s 20000 %s/train-000001.tar", f->other);
 	run(f, "--shards %s --size 32", f->other);
 	expect(f, 3, "train-000001.tar has 20000 bytes, the manifest says");
+	expect(f, 3, "the shard is damaged");
 	copy_set(f);
 	run(f, "!rm %s/train-000001.tar", f->other);
 	run(f, "--shards %s --size 32", f->other);
@@ -189,7 +190,21 @@ static void broken_sets_are_named(void **state)
 	copy_set(f);
 	run(f, "!cp %s/manifest.db %s/manifest.db", third, f->other);
 	run(f, "--shards %s --size 32", f->other);
-	expect(f, 3, "the manifest says");
+	expect(f, 3, "manifest.db is another set's");
+	/* Packing was killed before the end: there is a plan, and no manifest. */
+	copy_set(f);
+	run(f, "!echo '{}' > %s/plan.json && rm %s/manifest.db", f->other, f->other);
+	run(f, "--shards %s --size 32", f->other);
+	expect(f, 3, "holds no finished shard set");
+	/* A member that is not there, and everything after it in its place. */
+	copy_set(f);
+	run(f, "!cd %s && mkdir x && tar xf train-000001.tar -C x && tar tf train-000001.tar | "
+		"grep -v 000003.txt > list && tar --format=ustar -cf train-000001.tar -C x "
+		"-T list && rm -r x manifest.db", f->other);
+	assert_int_equal(f->code, 0);
+	run(f, "!${WL_BIN:-build/release/bin}/wenlan-shard repair --shards %s", f->other);
+	expect(f, 3, "expected member train-000001_000003.txt, found train-000001_000003.json; a "
+		     "member is missing");
 	/* One byte of a picture: the loader may not notice, verify says which. */
 	copy_set(f);
 	run(f, "!printf '\\377' | dd of=%s/train-000001.tar bs=1 seek=1500 conv=notrunc && "
