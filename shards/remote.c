@@ -18,7 +18,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { RANGE_BYTES = 8 << 20, RANGES = 4, MANIFEST_MAX = 1 << 30, PAUSE_S = 1 };
+enum { RANGE_BYTES = 8 << 20, RANGES = 4, MANIFEST_MAX = 1 << 30 };
+/* After a shard that could not be fetched; twice as long after each further one in a row. */
+enum { PAUSE_S = 1, PAUSE_MAX_S = 512 };
 
 enum state { ELSEWHERE, WANTED, HERE, REFUSED };
 
@@ -249,6 +251,7 @@ static int hash_start(
 static int fetch_ranges(struct wl_remote *r, const struct wl_shard_info *s, int fd, int64_t have,
 	struct wl_sha256 *h, struct wl_err *err)
 {
+	const char *cache = r->cache.dir;
 	struct range v[RANGES] = {0};
 	struct wl_pool *pool = wl_pool_new(RANGES, RANGES, err);
 	int64_t next = have, written = have;
@@ -273,7 +276,7 @@ static int fetch_ranges(struct wl_remote *r, const struct wl_shard_info *s, int 
 		if (g->failed)
 			rc = wl_err_set(err, g->err.code, "%s", g->err.msg);
 		if (rc == 0)
-			rc = wl_pwrite_full(fd, g->bytes.data, g->bytes.len, written, s->name, err);
+			rc = wl_pwrite_full(fd, g->bytes.data, g->bytes.len, written, cache, err);
 		if (rc == 0)
 			wl_sha256_add(h, g->bytes.data, g->bytes.len);
 		written += g->n;
@@ -341,12 +344,12 @@ static bool next_wanted(struct wl_remote *r, size_t *k)
 	return true;
 }
 
-static void pause_a_little(struct wl_remote *r)
+static void pause_for(struct wl_remote *r, int seconds)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_REALTIME, &t);
-	t.tv_sec += PAUSE_S;
+	t.tv_sec += seconds;
 	while (!r->stopping && pthread_cond_timedwait(&r->wanted, &r->lock, &t) == 0)
 		;
 }
@@ -354,6 +357,7 @@ static void pause_a_little(struct wl_remote *r)
 static void *move(void *arg)
 {
 	struct wl_remote *r = arg;
+	int pause = PAUSE_S;
 	size_t k;
 
 	pthread_mutex_lock(&r->lock);
@@ -366,14 +370,18 @@ static void *move(void *arg)
 		rc = fetch_shard(r, &it->info, &err);
 		pthread_mutex_lock(&r->lock);
 		it->state = rc > 0 ? HERE : ELSEWHERE;
-		if (rc < 0 && err.code == WL_EDATA) {
+		if (rc < 0 && (err.code == WL_EDATA || err.code == WL_EUSAGE)) {
 			it->state = REFUSED;
 			it->why = err;
-		} else if (rc < 0 && !r->stopping) {
-			wl_warn("shard %s is not cached: %s", it->info.name, err.msg);
+		} else if (rc < 0 && !r->stopping && pause == PAUSE_S) {
+			wl_warn("shard %s is not cached: %s; until that passes, samples are "
+				"fetched one by one",
+				it->info.name, err.msg);
 		}
 		if (rc <= 0)
-			pause_a_little(r);
+			pause_for(r, pause);
+		/* A full disk stays full for long, and each try costs a shard's bytes. */
+		pause = rc >= 0 ? PAUSE_S : pause < PAUSE_MAX_S ? 2 * pause : pause;
 	}
 	pthread_mutex_unlock(&r->lock);
 	return NULL;

@@ -291,8 +291,8 @@ static int read_sample(struct wl_shardset *s, int64_t i, struct wl_buf *jpg, str
 	rc = jpg ? read_whole(s, i, key, jpg, json, err) : read_texts(s, i, key, txt, json, err);
 	if (rc < 0 && err) {
 		wl_err_prefix(err, "sample %s in %s", key, s->at);
-		/* What a network loses is no fault of the sample. */
-		if (!s->remote || err->code != WL_ERETRY)
+		/* What a network loses is no fault of the sample, nor what a server cannot do. */
+		if (!s->remote || (err->code != WL_ERETRY && err->code != WL_EUSAGE))
 			err->code = WL_EDATA;
 	}
 	return rc;

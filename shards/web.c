@@ -171,10 +171,15 @@ static int64_t got(const struct request *r)
 	return (int64_t)(r->out->len - r->start);
 }
 
-static void refuse(struct request *r, const char *what)
+static void refuse_as(struct request *r, enum wl_code code, const char *what)
 {
 	r->refused = true;
-	wl_err_set(&r->why, WL_EDATA, "%s/%s: %s", r->w->base, r->name, what);
+	wl_err_set(&r->why, code, "%s/%s: %s", r->w->base, r->name, what);
+}
+
+static void refuse(struct request *r, const char *what)
+{
+	refuse_as(r, WL_EDATA, what);
 }
 
 /* Status lines and headers; a redirect begins anew. */
@@ -223,8 +228,9 @@ static size_t on_body(char *p, size_t size, size_t n, void *user)
 	}
 	r->body = true;
 	if (r->n >= 0 && r->status == 200 && (r->from + got(r) > 0 || r->a->total != r->n)) {
-		refuse(r, "the server answers a request for a range with the whole file; serve it "
-			  "by one that knows ranges (nginx, Apache, any S3), or copy the set here");
+		refuse_as(r, WL_EUSAGE,
+			"the server answers a request for a range with the whole file; serve it "
+			"by one that knows ranges (nginx, Apache, any S3), or copy the set here");
 		return 0;
 	}
 	if (r->n >= 0 && r->status == 206 && r->first < r->from) {

@@ -38,8 +38,8 @@ struct wl_web_answer {
 };
 
 /* Bytes [from, from + n) of the file `name`, added to out.  WL_EDATA: it is not there, is shorter,
- * may not be read, or the server does not serve ranges; WL_ERETRY: the server cannot be reached, or
- * fails. */
+ * or may not be read; WL_EUSAGE: the server does not serve ranges, so nothing can be read from it;
+ * WL_ERETRY: it cannot be reached, or fails. */
 WL_MUST_CHECK int wl_web_range(struct wl_web *w, const char *name, int64_t from, int64_t n,
 	struct wl_buf *out, struct wl_web_answer *a, struct wl_err *err);
 /* The whole file into out; known: an ETag that makes it say `unchanged` and send nothing, or "". */

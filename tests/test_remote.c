@@ -16,9 +16,11 @@
 
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { SAMPLES = 40, PER_SHARD = 10, SHARDS = SAMPLES / PER_SHARD, MAX = 1 << 22 };
@@ -276,8 +278,9 @@ static void test_ranges(void **state)
 {
 	static const struct {
 		const char *kind, *what;
-	} cases[] = {{"whole", "answers a request for a range with the whole file"},
-		{"longer", "bytes, the manifest says"}};
+		enum wl_code code; /* WL_EUSAGE ends a run at once */
+	} cases[] = {{"whole", "answers a request for a range with the whole file", WL_EUSAGE},
+		{"longer", "bytes, the manifest says", WL_EDATA}};
 	struct wl_buf jpg;
 
 	wl_buf_init(&jpg, MAX);
@@ -287,7 +290,7 @@ static void test_ranges(void **state)
 
 		no_cache(state);
 		s = open_at(&at);
-		FAILS(WL_EDATA, cases[i].what, wl_shardset_read(s, 3, &jpg, NULL, &err));
+		FAILS(cases[i].code, cases[i].what, wl_shardset_read(s, 3, &jpg, NULL, &err));
 		assert_non_null(strstr(err.msg, "train-000000_000003"));
 		wl_shardset_close(s);
 	}
@@ -347,6 +350,40 @@ static void test_bound(void **state)
 		wl_shardset_close(s);
 		wl_shardset_close(here);
 	}
+}
+
+/* The cache's disk is full: every sample comes all the same, none is kept, and whole shards are not
+ * fetched for nothing over and over. */
+static void test_full_disk(void **state)
+{
+	struct wl_shardset *here = wl_shardset_open(set, "train", &err), *s;
+	struct wl_shard_place at = place("ok");
+	int64_t all = 0, sent;
+	struct rlimit was, small;
+
+	no_cache(state);
+	s = open_at(&at);
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+	small = was;
+	small.rlim_cur = 700; /* no tar fits, and no index of one */
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	sent = server.shared->bytes;
+	for (int64_t i = 0; i < SAMPLES; i++)
+		same_sample(here, s, i);
+	usleep(3500000); /* it is tried again after 1 second, after 2 more, and after 4 more */
+	for (int64_t i = 0; i < SAMPLES; i++)
+		same_sample(here, s, i);
+	sent = server.shared->bytes - sent;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+	for (size_t k = 0; k < SHARDS; k++) {
+		assert_false(is_cached(k));
+		all += manifest.shards[k].bytes;
+	}
+	/* Three times all for two readings of pictures and texts; a quarter for each try. */
+	assert_in_range(sent, all, 9 * all / 2);
+	wl_shardset_close(s);
+	wl_shardset_close(here);
 }
 
 static void test_loader(void **state)
@@ -473,8 +510,8 @@ static void test_s3(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {T(test_same), T(test_part), T(test_faults),
-		T(test_errors), T(test_ranges), T(test_hash), T(test_bound), T(test_loader),
-		T(test_s3)};
+		T(test_errors), T(test_ranges), T(test_hash), T(test_bound), T(test_full_disk),
+		T(test_loader), T(test_s3)};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
