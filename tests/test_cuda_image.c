@@ -214,6 +214,27 @@ static void check_moments(struct wl_backend *be, const char *what, const struct 
 	free(v);
 }
 
+/* The means that the convolution leaves are those of y as it was stored, under the norm behind. */
+static void check_means(struct wl_backend *be, const char *what, const struct held *y,
+	const struct held *norm, const struct held *means)
+{
+	struct held stored = *y;
+	double *want = calloc((size_t)means->n, sizeof *want), *z;
+	int64_t c = y->t.shape.dim[3], each = y->n / y->t.shape.dim[0];
+
+	assert_non_null(want);
+	stored.v = calloc((size_t)y->n, sizeof *stored.v);
+	assert_non_null(stored.v);
+	get(be, y, stored.v);
+	z = read_through(&stored, norm, c);
+	for (int64_t i = 0; i < y->n; i++)
+		want[i / each * c + i % c] += z[i] * (double)c / (double)each;
+	check(be, what, means, want);
+	free(z);
+	free(stored.v);
+	free(want);
+}
+
 static void one_depthwise(struct wl_backend *be, const struct dw *v, enum wl_dtype dtype)
 {
 	int oh = (v->h + v->stride - 1) / v->stride, ow = (v->w + v->stride - 1) / v->stride;
@@ -235,10 +256,16 @@ static void one_depthwise(struct wl_backend *be, const struct dw *v, enum wl_dty
 		.out = {&y.t, v->norm ? &moments.t : NULL}, .attr = attr};
 	struct wl_op bwd = {.kind = WL_OP_DEPTHWISE_BWD, .label = "t", .in = {&x.t, &w.t, &gy.t},
 		.out = {&gx.t, &gw.t}, .acc = v->acc ? 3 : 2, .attr = attr};
+	struct held means = hold(be, dtype, WL_SHAPE(v->n, v->c), 11, 1, 0);
+	struct wl_op infer = fwd;
 	char what[100];
 
+	for (int i = 0; i < 3; i++)
+		infer.in[5 + i] = &norm[i].t;
+	infer.out[1] = NULL;
+	infer.out[2] = &means.t;
 	for (int i = 0; v->norm && i < 3; i++)
-		fwd.in[2 + i] = bwd.in[3 + i] = &norm[i].t;
+		infer.in[2 + i] = fwd.in[2 + i] = bwd.in[3 + i] = &norm[i].t;
 	for (int64_t i = 0; v->acc && i < x.n; i++)
 		want[1][i] = gx.v[i];
 	for (int64_t i = 0; i < w.n; i++)
@@ -252,6 +279,9 @@ static void one_depthwise(struct wl_backend *be, const struct dw *v, enum wl_dty
 	check(be, what, &y, want[0]);
 	if (v->norm)
 		check_moments(be, what, &y, &moments);
+	run(be, &infer);
+	check(be, what, &y, want[0]);
+	check_means(be, what, &y, norm, &means);
 	check(be, what, &gx, want[1]);
 	check(be, what, &gw, want[2]);
 	for (int i = 0; i < 3; i++) {
@@ -261,6 +291,7 @@ static void one_depthwise(struct wl_backend *be, const struct dw *v, enum wl_dty
 	free(z);
 	let_go(be, &x), let_go(be, &gy), let_go(be, &w);
 	let_go(be, &y), let_go(be, &gx), let_go(be, &gw), let_go(be, &moments);
+	let_go(be, &means);
 }
 
 static struct wl_backend *open_gpu(void)
@@ -480,7 +511,7 @@ static struct wl_backend *open_cpu(void)
 }
 
 /* Norms of which another kernel made the sums, forward and backward. */
-static int summed[2];
+static int summed[3]; /* and squeeze-excite means */
 static int (*run_op)(struct wl_backend *be, const struct wl_op *op, const struct wl_run *run,
 	struct wl_err *err);
 
@@ -489,6 +520,7 @@ static int counting(struct wl_backend *be, const struct wl_op *op, const struct 
 {
 	summed[0] += op->kind == WL_OP_BATCH_NORM && op->in[6];
 	summed[1] += op->kind == WL_OP_BATCH_NORM_BWD && op->in[7];
+	summed[2] += op->kind == WL_OP_DEPTHWISE && op->out[2];
 	return run_op(be, op, r, err);
 }
 
@@ -539,6 +571,43 @@ static void compare(const char *what, struct wl_backend *(*open)(void),
 	wl_backend_close(plain_be);
 }
 
+/* In inference the mean comes from the convolution, and its operation is gone. */
+static void compare_inference(enum wl_dtype dtype, double bound)
+{
+	const struct wl_graph_options opts = {.poison = true, .compute_dtype = dtype, .store = dtype};
+	struct wl_backend *fused_be = open_gpu(), *plain_be = open_gpu();
+	struct wl_graph_stats fused, plain;
+	struct block a, b;
+	double e;
+
+	plain_be->fuses = NULL;
+	plain_be->sums = NULL;
+	run_op = fused_be->run_op;
+	fused_be->run_op = counting;
+	summed[2] = 0;
+	build_block(&a, &opts);
+	build_block(&b, &opts);
+	run_block(&a, fused_be, &fused);
+	run_block(&b, plain_be, &plain);
+	assert_int_equal(summed[2], 1);
+	assert_int_equal(fused.ops_forward, plain.ops_forward - 1);
+	e = floats_nmse(wl_graph_data(a.g, a.out), wl_graph_data(b.g, b.out),
+		BLOCK_N * BLOCK_PX * BLOCK_PX * BLOCK_IN);
+	if (!(e <= bound))
+		fail_msg("in inference outputs differ by NMSE %g, at most %g is allowed", e, bound);
+	release_block(&a);
+	release_block(&b);
+	wl_backend_close(fused_be);
+	wl_backend_close(plain_be);
+}
+
+static void test_inference(void **state)
+{
+	(void)state;
+	compare_inference(WL_F32, 1e-11);
+	compare_inference(WL_BF16, 2e-3);
+}
+
 static void test_fused(void **state)
 {
 	(void)state;
@@ -560,6 +629,7 @@ int main(void)
 		cmocka_unit_test(test_depthwise),
 		cmocka_unit_test(test_moments),
 		cmocka_unit_test(test_fused),
+		cmocka_unit_test(test_inference),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

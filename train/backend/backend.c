@@ -51,7 +51,7 @@ struct halves {
 static const struct halves halves[WL_OP_KINDS] = {
 	[WL_OP_CONV] = {1, 1},
 	[WL_OP_CONV_BWD] = {1 | 4, 1},
-	[WL_OP_DEPTHWISE] = {1, 1},
+	[WL_OP_DEPTHWISE] = {1, 1 | 4},
 	[WL_OP_DEPTHWISE_BWD] = {1 | 4, 1},
 	[WL_OP_BATCH_NORM] = {1 | 32, 1},
 	[WL_OP_BATCH_NORM_BWD] = {1 | 16 | 32 | 64, 1},

@@ -38,8 +38,9 @@ enum wl_op_kind {
 	WL_OP_CONV,
 	/* x, w, g_y -> (g_x), (g_w), (g_b) */
 	WL_OP_CONV_BWD,
-	/* x [N,H,W,C], w [kh,kw,C], (norm) -> y [N,OH,OW,C], (moments [2,C]: y's mean and variance
-	 * of a channel), where the backend's `sums` says so */
+	/* x [N,H,W,C], w [kh,kw,C], (norm), (norm behind y) -> y [N,OH,OW,C]; where the backend's
+	 * `sums` says so, (moments [2,C]: y's mean and variance of a channel) or (mean [N,C] over
+	 * an image of y under the norm behind it) */
 	WL_OP_DEPTHWISE,
 	/* x, w, g_y, (norm) -> (g_x), (g_w) */
 	WL_OP_DEPTHWISE_BWD,
@@ -290,8 +291,9 @@ struct wl_backend {
 	/* Whether this operation takes the operands that stand for a neighbour: (norm) where it has
 	 * them, batch norm the absence of y, its backward s and g_m; NULL: none does. */
 	bool (*fuses)(enum wl_op_kind kind);
-	/* Whether this operation leaves the sums that the batch norm beside it wants (moments of
-	 * DEPTHWISE, sums of CHANNEL_SCALE_BWD); NULL: none does. */
+	/* Whether the sums that the batch norm beside it wants come from this operation (moments of
+	 * DEPTHWISE, sums of CHANNEL_SCALE_BWD); of MEAN_HW: whether DEPTHWISE makes it where the
+	 * norm between them does not depend on y.  NULL: none does. */
 	bool (*sums)(enum wl_op_kind kind);
 	/* Computes. Allocates nothing. Fails only when the device does. */
 	int (*run_op)(struct wl_backend *be, const struct wl_op *op, const struct wl_run *run,

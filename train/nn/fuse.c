@@ -12,11 +12,13 @@
  * that of its mean, batch norm's backward makes it as it reads.
  *
  * Sums on store: the statistics of a batch norm by the depthwise convolution before it, the sums of
- * its backward by the gate's backward, which reads the same.
+ * its backward by the gate's backward, which reads the same.  With running statistics, which are
+ * there before x is, the squeeze-excite mean by the depthwise convolution too.
  */
 #include "train/nn/internal.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* The first of the three slots for a norm before in[0]; 0: this operation has none. */
 static int norm_slots(enum wl_op_kind kind)
@@ -182,16 +184,54 @@ static void gate_on_load(struct wl_graph *g, int at)
 	}
 }
 
+/* The last operation before `at` that writes t; -1: none. */
+static int last_writer(const struct wl_graph *g, wl_tid t, int at)
+{
+	while (--at >= 0 && !writes(g, &g->op[at], wl_gi_root(g, t)))
+		;
+	return at;
+}
+
+/* Mean `at` is of a depthwise convolution's y under running statistics: the convolution makes it,
+ * and the norm, which does not read its x, goes before. */
+static void mean_on_store(struct wl_graph *g, int at)
+{
+	struct gop *mean = &g->op[at], *dw, norm;
+	int from, bn;
+
+	if (mean->in[1] <= 0 || (mean->op.acc & 1))
+		return;
+	from = last_writer(g, mean->in[0], at);
+	bn = last_writer(g, mean->in[3], at);
+	if (from < 0 || bn < from || g->op[from].op.kind != WL_OP_DEPTHWISE ||
+		g->op[bn].op.kind != WL_OP_BATCH_NORM)
+		return;
+	dw = &g->op[from];
+	norm = g->op[bn];
+	if (dw->out[0] != mean->in[0] || (dw->op.acc & 1) || dw->out[1] > 0 || dw->out[2] > 0 ||
+		!norm.op.attr.use_running || norm.op.attr.replay || norm.out[0] > 0 ||
+		norm.out[1] != mean->in[3] ||
+		(dw->in[2] > 0 && dw->op.attr.act != mean->op.attr.act))
+		return;
+	for (int k = 0; k < 3; k++)
+		dw->in[5 + k] = mean->in[1 + k];
+	dw->op.attr.act = mean->op.attr.act;
+	dw->out[2] = mean->out[0];
+	mean->out[0] = WL_NONE;
+	norm.in[0] = dw->in[0]; /* as many channels, and there already */
+	memmove(dw + 1, dw, (size_t)(bn - from) * sizeof *dw);
+	*dw = norm;
+}
+
 /* Batch norm `at` takes its statistics from the depthwise convolution that makes its x. */
 static void moments_on_store(struct wl_graph *g, int at)
 {
 	struct gop *bn = &g->op[at];
-	int from = at - 1;
+	int from;
 
 	if (bn->replay || bn->op.attr.replay || bn->op.attr.use_running || bn->in[6] > 0)
 		return;
-	while (from >= 0 && !writes(g, &g->op[from], wl_gi_root(g, bn->in[0])))
-		from--;
+	from = last_writer(g, bn->in[0], at);
 	if (from < 0 || g->op[from].op.kind != WL_OP_DEPTHWISE || g->op[from].out[1] > 0 ||
 		g->op[from].out[0] != bn->in[0] || (g->op[from].op.acc & 1))
 		return;
@@ -233,6 +273,10 @@ void wl_gi_fuse(struct wl_graph *g)
 		for (int i = 0; i < g->n_forward; i++)
 			if (g->op[i].op.kind == WL_OP_BATCH_NORM)
 				moments_on_store(g, i);
+	if (g->be->sums && g->be->sums(WL_OP_MEAN_HW))
+		for (int i = 0; i < g->n_forward; i++)
+			if (g->op[i].op.kind == WL_OP_MEAN_HW)
+				mean_on_store(g, i);
 	if (g->be->fuses(WL_OP_BATCH_NORM_BWD))
 		for (int i = g->n_forward; i < g->n_ops; i++)
 			if (g->op[i].op.kind == WL_OP_CHANNEL_SCALE_BWD && g->op[i].out[0] > 0)

@@ -3,7 +3,8 @@
  * other by a plain kernel at the end.  Forward takes batch norm before it on load.
  *
  * Where batch norm follows, forward leaves the moments of what it writes: sums by tile on the store,
- * of y less a rough mean, and their end.
+ * of y less a rough mean, and their end.  In inference, where the norm is known before, it leaves the
+ * squeeze-excite mean of the normalised y in the same way.
  *
  * Bytes: forward reads x and writes y; the gradient by x reads g_y and writes g_x (and reads it
  * where it is added to); that by the taps reads x and g_y.
@@ -21,6 +22,7 @@ struct forward {
 	const float *w;
 	bool turned, acc;
 	float *shift, *partial; /* [c]; [tiles, 2, c]: of y - shift and its square; NULL: none */
+	struct cuda_norm after; /* partial: of y under this norm, and nothing */
 };
 
 CUDA_INLINE void load_taps(
@@ -52,24 +54,48 @@ CUDA_INLINE void store_columns(struct cuda_act y, bool acc, int64_t row, int c, 
 	}
 }
 
-/* What a thread's outputs of a row add to the sums of y - shift and its square, as y is stored. */
-CUDA_INLINE void add_moments(const struct forward *f, int col, int n, float from[][LANE_CH],
-	const float *shift, float s1[LANE_CH], float s2[LANE_CH])
+/* What the sums of the slab's channels are of: act(a y + b), the norm behind y; or y + b and its
+ * square, b minus a rough mean. */
+struct sum_lines {
+	float a[SLAB], b[SLAB];
+};
+
+CUDA_INLINE void load_sum_lines(const struct forward *f, struct place p, struct sum_lines *l)
+{
+	int j = (int)threadIdx.x;
+
+	if (j >= SLAB || p.slab + j >= f->d.c)
+		return;
+	if (f->after.gamma)
+		norm_line(f->after, f->d.c, p.slab + j, &l->a[j], &l->b[j]);
+	else
+		l->b[j] = -f->shift[p.slab + j];
+}
+
+/* What a thread's outputs of a row add to its sums, as y is stored. */
+CUDA_INLINE void add_sums(const struct forward *f, int col, int n, float from[][LANE_CH],
+	const struct sum_lines *l, int first, float s1[LANE_CH], float s2[LANE_CH])
 {
 	CUDA_UNROLL
 	for (int o = 0; o < n; o++)
 		CUDA_UNROLL
 		for (int v = 0; v < LANE_CH; v++) {
 			float y = f->y.half ? bf16_to_float(bf16_of_float(from[o][v])) : from[o][v];
-			float d = col + o < f->d.ow ? y - shift[v] : 0.0f;
+			float b = l->b[first + v];
 
-			s1[v] += d;
-			s2[v] += d * d;
+			if (col + o >= f->d.ow)
+				continue;
+			if (f->after.gamma) {
+				s1[v] += norm_act(f->after.act, y * l->a[first + v] + b);
+			} else {
+				s1[v] += y + b;
+				s2[v] += (y + b) * (y + b);
+			}
 		}
 }
 
 /* The sums of a block's strips, in their order.  All threads; shared: 4 * CUDA_THREADS floats. */
-CUDA_INLINE void put_moments(const struct forward *f, struct place p, int64_t part,
+CUDA_INLINE void put_sums_of(const struct forward *f, struct place p, int64_t part,
 	const float s1[LANE_CH], const float s2[LANE_CH], float *shared)
 {
 	const int slab = f->t.lanes * LANE_CH;
@@ -95,7 +121,7 @@ CUDA_INLINE void forward_walk(const struct forward f, const int K, const int S, 
 {
 	const int TW = WIDE / S, XW = (TW - 1) * S + K, RING = (K + S - 1) / S, PERIOD = S * RING;
 	__shared__ struct shared_rows s;
-	__shared__ float shift[SLAB]; /* not in registers, of which there are too few */
+	__shared__ struct sum_lines lines; /* not in registers, of which there are too few */
 	struct place p = place_of(f.t, f.d.c, blockIdx.x / f.t.slabs, (int)(blockIdx.x % f.t.slabs));
 	int rows = f.d.oh - p.row < f.t.rows ? f.d.oh - p.row : f.t.rows;
 	int total = (rows - 1) * S + K, col = p.col + p.strip * TW;
@@ -107,8 +133,8 @@ CUDA_INLINE void forward_walk(const struct forward f, const int K, const int S, 
 	CUDA_UNROLL
 	for (int v = 0; v < LANE_CH; v++)
 		s1[v] = s2[v] = 0.0f;
-	if (SUMS && (int)threadIdx.x < SLAB && p.slab + (int)threadIdx.x < f.d.c)
-		shift[threadIdx.x] = f.shift[p.slab + (int)threadIdx.x];
+	if (SUMS)
+		load_sum_lines(&f, p, &lines);
 	feed_norm(&in, p.slab, &s);
 	load_taps(f.w, K * K, f.turned, f.d.c, p, w);
 	feed_start(&in, &s);
@@ -149,15 +175,15 @@ CUDA_INLINE void forward_walk(const struct forward f, const int K, const int S, 
 							f.d.ow * f.d.c,
 						f.d.c, col, f.d.ow, p, TW, full);
 					if (SUMS)
-						add_moments(&f, col, TW, full,
-							shift + p.lane * LANE_CH, s1, s2);
+						add_sums(&f, col, TW, full, &lines,
+							p.lane * LANE_CH, s1, s2);
 				}
 			}
 			feed_next(&in, t, total, &s);
 		}
 	}
 	if (SUMS)
-		put_moments(&f, p, blockIdx.x / f.t.slabs, s1, s2, &s.stage[0][0]);
+		put_sums_of(&f, p, blockIdx.x / f.t.slabs, s1, s2, &s.stage[0][0]);
 }
 
 /* --- the gradient by x at stride 2: each row of g_y is added to the K rows that it came from --- */
@@ -363,47 +389,81 @@ static __global__ void k_back_any(int64_t n, struct dw d, struct cuda_act gy, co
 	}
 }
 
+/* y [n] = the mean over an image of the sums that its tiles left. */
+static __global__ void k_forward_mean(
+	int64_t n, int64_t c, int64_t tiles, int64_t rows, const float *partial, struct cuda_act y)
+{
+	EACH(e, n)
+	{
+		const float *at = partial + e / c * tiles * 2 * c + e % c;
+		double sum = 0;
+
+		for (int64_t k = 0; k < tiles; k++)
+			sum += (double)at[2 * k * c];
+		act_store(y, e, (float)(sum / (double)rows));
+	}
+}
+
 /* --- the operations --- */
+
+static struct rows8 images_of(const struct dw *d)
+{
+	return rows8_of(d->n, (int64_t)d->oh * d->ow, d->c);
+}
 
 size_t wl_cuda_depthwise_scratch(const struct wl_op *op)
 {
 	struct dw d = dw_of(op, op->in[0], op->out[0]);
 	struct tile t = forward_tile(&d);
+	struct rows8 at = images_of(&d);
 
-	if (!op->out[1])
+	if (!op->out[1] && !op->out[2])
 		return 0;
 	if (!walks(&d))
-		return wl_cuda_moments_scratch(d.c, (int64_t)d.n * d.oh * d.ow);
+		return op->out[2] ? wl_cuda_mean_scratch(&at)
+				  : wl_cuda_moments_scratch(d.c, at.images * at.rows);
 	return (size_t)((2 * tiles_in(&t, d.n) + 1) * d.c) * sizeof(float);
+}
+
+/* The operation of any shape; each pass by itself. */
+static void run_any(struct cuda *c, const struct wl_op *op, struct dw d, void *scratch)
+{
+	struct cuda_act y = cuda_act_of(op->out[0]);
+	struct rows8 at = images_of(&d);
+	int64_t n = cuda_count(op->out[0]);
+
+	CUDA_EACH(c, n, k_forward_any, d, cuda_act_of(op->in[0]), cuda_norm_of(op, 2),
+		cuda_f32(op->in[1]), y);
+	if (op->out[1])
+		wl_cuda_moments(c, y, d.c, n / d.c, scratch, cuda_f32(op->out[1]));
+	if (op->out[2])
+		wl_cuda_mean(c, y, at, cuda_norm_of(op, 5), cuda_act_of(op->out[2]), scratch);
 }
 
 CUDA_RUN(wl_cuda_depthwise)
 {
 	struct dw d = dw_of(op, op->in[0], op->out[0]);
-	struct cuda_act x = cuda_act_of(op->in[0]), y = cuda_act_of(op->out[0]);
-	struct cuda_norm norm = cuda_norm_of(op, 2);
-	const float *w = cuda_f32(op->in[1]);
-	float *moments = cuda_f32(op->out[1]), *shift = (float *)run->scratch;
-	int64_t n = cuda_count(op->out[0]), ch = d.c;
+	int64_t n = cuda_count(op->out[0]), ch = d.c, tiles, means = ch * d.n;
+	struct forward f = {d, forward_tile(&d), cuda_act_of(op->in[0]), cuda_act_of(op->out[0]),
+		cuda_norm_of(op, 2), cuda_f32(op->in[1]), false, false, (float *)run->scratch, NULL,
+		cuda_norm_of(op, 5)};
 
 	(void)err;
-	if (walks(&d)) {
-		struct forward f = {
-			d, forward_tile(&d), x, y, norm, w, false, false, shift, NULL};
-
-		if (moments) {
-			f.partial = shift + ch;
-			CUDA_EACH(c, ch, k_forward_shift, d, x, norm, w, shift);
-		}
-		run_forward(c, f);
-		if (moments)
-			wl_cuda_moments_of(c, ch, tiles_in(&f.t, d.n), n / ch, shift, f.partial,
-				moments);
-	} else {
-		CUDA_EACH(c, n, k_forward_any, d, x, norm, w, y);
-		if (moments)
-			wl_cuda_moments(c, y, ch, n / ch, run->scratch, moments);
+	if (!walks(&d)) {
+		run_any(c, op, d, run->scratch);
+		return 0;
 	}
+	tiles = tiles_in(&f.t, d.n);
+	if (op->out[1] || op->out[2])
+		f.partial = f.shift + ch;
+	if (op->out[1])
+		CUDA_EACH(c, ch, k_forward_shift, d, f.x, f.norm, f.w, f.shift);
+	run_forward(c, f);
+	if (op->out[1])
+		wl_cuda_moments_of(c, ch, tiles, n / ch, f.shift, f.partial, cuda_f32(op->out[1]));
+	if (op->out[2])
+		CUDA_EACH(c, means, k_forward_mean, ch, tiles / d.n, (int64_t)d.oh * d.ow,
+			f.partial, cuda_act_of(op->out[2]));
 	return 0;
 }
 
@@ -425,7 +485,7 @@ static void data_bwd(struct cuda *c, const struct wl_op *op, struct dw d)
 		struct dw turned = {d.n, d.oh, d.ow, d.h, d.w, d.c, d.k, 1, d.k - 1 - d.pt,
 			d.k - 1 - d.pl};
 		struct forward f = {turned, forward_tile(&turned), gy, gx, none, w, true, acc, NULL,
-			NULL};
+			NULL, none};
 
 		run_forward(c, f);
 	}

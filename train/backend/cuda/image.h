@@ -301,6 +301,12 @@ void wl_cuda_moments(
 	struct cuda *c, struct cuda_act x, int64_t ch, int64_t n, void *scratch, float *moments);
 size_t wl_cuda_moments_scratch(int64_t ch, int64_t n);
 
+/* pool.cu: y [images, c] = the mean over the rows of an image of x [images, rows, c]; scratch of
+ * wl_cuda_mean_scratch bytes. */
+void wl_cuda_mean(struct cuda *c, struct cuda_act x, struct rows8 at, struct cuda_norm norm,
+	struct cuda_act y, void *scratch);
+size_t wl_cuda_mean_scratch(const struct rows8 *at);
+
 /* Two kernels of one body: of eight channels a thread, and of one.  Three blocks on a
  * multiprocessor, so that enough reads are under way. */
 #define KERNEL_8_1(name, body, type)                                                               \

@@ -168,18 +168,32 @@ static __global__ void k_gate_end(int64_t n, struct gate v)
 	}
 }
 
+size_t wl_cuda_mean_scratch(const struct rows8 *at)
+{
+	return (size_t)(at->images * at->chunks * at->c) * sizeof(float);
+}
+
+void wl_cuda_mean(struct cuda *c, struct cuda_act x, struct rows8 at, struct cuda_norm norm,
+	struct cuda_act y, void *scratch)
+{
+	int64_t n = at.images * at.c;
+	struct cuda_act none = {NULL, false};
+	struct pool v;
+
+	memset(&v, 0, sizeof v);
+	v.at = at;
+	v.x = x;
+	v.norm = norm;
+	v.partial = (float *)scratch;
+	RUN_8_1(c, v.at, k_pool_sums, v);
+	CUDA_EACH(c, n, k_pool_end, v, none, 1.0f / (float)v.at.rows, y, false);
+}
+
 CUDA_RUN(wl_cuda_mean_hw)
 {
 	(void)err;
-	struct pool v = pool_of(op->in[0], run);
-	int64_t n = v.at.images * v.at.c;
-	struct cuda_act none = {NULL, false};
-
-	v.x = cuda_act_of(op->in[0]);
-	v.norm = cuda_norm_of(op, 1);
-	RUN_8_1(c, v.at, k_pool_sums, v);
-	CUDA_EACH(c, n, k_pool_end, v, none, 1.0f / (float)v.at.rows, cuda_act_of(op->out[0]),
-		false);
+	wl_cuda_mean(c, cuda_act_of(op->in[0]), pool_of(op->in[0], run).at, cuda_norm_of(op, 1),
+		cuda_act_of(op->out[0]), run->scratch);
 	return 0;
 }
 
