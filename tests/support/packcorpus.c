@@ -3,6 +3,7 @@
 
 #include "ingest/corpus.h"
 #include "ingest/image.h"
+#include "ops/file.h"
 #include "ops/hash.h"
 
 #include <png.h>
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 enum { N = PACK_N, GROUP = 4 };
@@ -197,4 +199,74 @@ void pack_make_corpus(const char *dir, int parts, bool hinted, int stages)
 		OK(wl_corpus_publish(c, names[s], 1, facts, &err));
 	json_decref(facts);
 	wl_corpus_close(c);
+}
+
+static char dir[64];
+
+int pack_setup(void **state)
+{
+	(void)state;
+	strcpy(dir, "/tmp/wl-pack-XXXXXX");
+	return mkdtemp(dir) ? 0 : -1;
+}
+
+int pack_teardown(void **state)
+{
+	(void)state;
+	return wl_remove_tree(dir, NULL);
+}
+
+const char *pack_in(const char *name)
+{
+	static char paths[64][128];
+	static int n;
+	char want[128];
+
+	snprintf(want, sizeof want, "%s/%s", dir, name);
+	for (int i = 0; i < n; i++)
+		if (!strcmp(paths[i], want))
+			return paths[i];
+	assert_true(n < 64);
+	return strcpy(paths[n++], want);
+}
+
+struct wl_pack_opts pack_options(const char *corpus, const char *out)
+{
+	return (struct wl_pack_opts){.corpus = corpus,
+		.out = out,
+		.threads = 2,
+		.plan = {.test = 20, .val = 10, .shard_bytes = 150000, .seed = 7, .quality = 95}};
+}
+
+void pack_run(const struct wl_pack_opts *o, struct wl_pack_result *r)
+{
+	struct wl_err err = WL_ERR_INIT;
+
+	OK(wl_pack(o, r, &err));
+}
+
+void pack_digest(const char *path, char hex[65])
+{
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_names names;
+	struct wl_sha256 h;
+	uint8_t digest[32];
+
+	OK(wl_list_dir(path, "*", &names, &err));
+	OK(wl_sha256_init(&h, &err));
+	for (size_t i = 0; i < names.n; i++) {
+		char file[512];
+		uint8_t d[32];
+
+		if (*names.v[i] == '.' || !strncmp(names.v[i], "manifest.db", 11))
+			continue;
+		snprintf(file, sizeof file, "%s/%s", path, names.v[i]);
+		OK(wl_sha256_file(file, d, &err));
+		wl_sha256_add(&h, names.v[i], strlen(names.v[i]));
+		wl_sha256_add(&h, d, sizeof d);
+	}
+	wl_sha256_final(&h, digest);
+	wl_sha256_release(&h);
+	wl_names_release(&names);
+	wl_hex(digest, sizeof digest, hex);
 }

@@ -4,6 +4,7 @@
 
 #include "ops/buf.h"
 #include "ops/db.h"
+#include "shards/pack.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,5 +26,17 @@ void pack_make_image(int i, struct wl_buf *out);
 void pack_make_corpus(const char *dir, int partitions, bool hinted, int stages);
 /* Runs SQL made by printf (up to 511 bytes), or fails the test. */
 void pack_exec(struct wl_db *db, const char *fmt, ...) WL_PRINTF(2, 3);
+
+/* A fixture: a fresh directory for one test; and DIR/name, good until the program ends. */
+int pack_setup(void **state);
+int pack_teardown(void **state);
+const char *pack_in(const char *name);
+
+/* Small shards by two threads, 20 test pairs and 10 val ones. */
+struct wl_pack_opts pack_options(const char *corpus, const char *out);
+/* wl_pack, or fails the test. */
+void pack_run(const struct wl_pack_opts *o, struct wl_pack_result *r);
+/* SHA-256 of a set: names and bytes of every file but the manifest, which has times, and locks. */
+void pack_digest(const char *path, char hex[65]);
 
 #endif
