@@ -176,7 +176,7 @@ static void resumes_to_the_last_bit(void **state)
 struct job {
 	struct wl_train_config config;
 	bool gpu;
-	bool deep;
+	bool deep; /* a model of ten times the size */
 	double planned; /* bytes of all ranks that lie in parts, by the plan */
 	int64_t lies;	/* and in the device's memory */
 	double whole;	/* the same arrays on one rank that keeps all */
@@ -226,7 +226,7 @@ static int compare_parts(struct job *j, struct wl_trainer *t, struct wl_err *e)
 
 static int rank_main(struct wl_comm *comm, void *user, struct wl_err *e)
 {
-	struct wide wide = {300, ((struct job *)user)->deep ? 30 : 5}; /* of buckets of 1 MiB */
+	struct wide wide = {300, ((struct job *)user)->deep ? 20 : 5}; /* of buckets of 1 MiB */
 	struct job *j = user;
 	struct wl_towers towers;
 	struct wl_trainer t;
@@ -278,6 +278,7 @@ static void ranks_meet_on_devices(void **state)
 {
 	static struct job cpu, first, other;
 	struct wl_train_config c = tiny_config(2e-3);
+	int64_t before;
 
 	(void)state;
 	NEEDS_DEVICE;
@@ -299,6 +300,18 @@ static void ranks_meet_on_devices(void **state)
 		}
 		close_courses(&cpu.course, &first.course, RANK_STEPS, 1e-5);
 	}
+	before = emulated_replayed();
+	for (int zero = 0; zero <= 3; zero += 3) { /* and all were recorded, but these are not */
+		c.moco.record = false;
+		run_ranks(&other, &c, true, 2, zero);
+		assert_memory_equal(&first.course, &other.course, sizeof first.course);
+		assert_true(first.hash == other.hash);
+		assert_int_equal(emulated_replayed(), before);
+	}
+	c.moco.record = true;
+	run_ranks(&other, &c, true, 2, 3);
+	/* Both graphs, on both ranks, but for the first step. */
+	assert_int_equal(emulated_replayed() - before, 2 * 2 * (RANK_STEPS - 1));
 	c.precision = "bf16"; /* copies of weights come and go with them */
 	c.optim_state = "bf16";
 	c.moco.accumulate = 2; /* gradients stay whole */
@@ -342,8 +355,16 @@ static void stage_3_frees_memory(void **state)
 	emulated_apart(true);
 }
 
-/* The exit code of a process that waits for an exchange that goes wrong in this way. */
-static int lost(bool stuck, int code)
+static bool third_is_gone(const void *peers, int *rank)
+{
+	(void)peers;
+	*rank = 3;
+	return true;
+}
+
+/* The exit code of a process that waits for an exchange that goes wrong in this way; world: of ranks
+ * that are to meet, of which only this one comes. */
+static int lost(bool stuck, int code, bool gone, int world)
 {
 	pid_t pid = fork();
 	int status;
@@ -356,9 +377,11 @@ static int lost(bool stuck, int code)
 
 		fclose(stderr);
 		if (!be || be->wire_id(be, id, NULL) < 0 ||
-			!(w = be->wire(be, 0, 1, id, 0.3, NULL)))
+			!(w = be->wire(be, 0, world, id, 0.3, NULL)))
 			_exit(99);
 		emulated_stuck(stuck);
+		if (gone)
+			w->watch(w, third_is_gone, NULL);
 		emulated_nccl_fails(code);
 		if (w->begin(w, NULL) < 0 || w->end(w, &job, NULL) < 0)
 			_exit(98);
@@ -375,9 +398,11 @@ static void a_lost_peer_ends_the_process(void **state)
 	NEEDS_DEVICE;
 	if (!emulated_nccl_fails)
 		SKIP("a peer is lost in the emulation only");
-	assert_int_equal(lost(true, 0), WL_ERETRY);
-	assert_int_equal(lost(false, 6), WL_ERETRY);
-	assert_int_equal(lost(false, 0), 97);
+	assert_int_equal(lost(true, 0, false, 1), WL_ERETRY);
+	assert_int_equal(lost(false, 6, false, 1), WL_ERETRY);
+	assert_int_equal(lost(false, 0, true, 1), WL_ERETRY);
+	assert_int_equal(lost(false, 0, false, 2), WL_ERETRY);
+	assert_int_equal(lost(false, 0, false, 1), 97);
 }
 
 int main(void)

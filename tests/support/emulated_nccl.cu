@@ -110,7 +110,7 @@ template <typename T> static T *sums(struct rank *r, size_t from, size_t n, int 
 }
 
 template <typename T>
-static int reduce(const void *in, void *out, size_t from, size_t n, int op, struct rank *r)
+static void reduce(const void *in, void *out, size_t from, size_t n, int op, struct rank *r)
 {
 	r->m->in[r->rank] = in;
 	all_come(r->m);
@@ -120,7 +120,6 @@ static int reduce(const void *in, void *out, size_t from, size_t n, int op, stru
 	memcpy(out, s, n * sizeof *s);
 	emulated_leave();
 	delete[] s;
-	return NCCL_OK;
 }
 
 static int all_reduce(const void *in, void *out, size_t n, int type, int op, void *comm,
@@ -128,8 +127,13 @@ static int all_reduce(const void *in, void *out, size_t n, int type, int op, voi
 {
 	struct rank *r = (struct rank *)comm;
 
-	return type == NCCL_F64 ? reduce<double>(in, out, 0, n, op, r)
-				: reduce<float>(in, out, 0, n, op, r);
+	emulated_meet([=] {
+		if (type == NCCL_F64)
+			reduce<double>(in, out, 0, n, op, r);
+		else
+			reduce<float>(in, out, 0, n, op, r);
+	});
+	return NCCL_OK;
 }
 
 static int reduce_scatter(const void *in, void *out, size_t n, int, int op, void *comm,
@@ -137,14 +141,12 @@ static int reduce_scatter(const void *in, void *out, size_t n, int, int op, void
 {
 	struct rank *r = (struct rank *)comm;
 
-	return reduce<float>(in, out, (size_t)r->rank * n, n, op, r);
+	emulated_meet([=] { reduce<float>(in, out, (size_t)r->rank * n, n, op, r); });
+	return NCCL_OK;
 }
 
-static int all_gather(const void *in, void *out, size_t n, int type, void *comm, cudaStream_t)
+static void gather(const void *in, void *out, size_t bytes, struct rank *r)
 {
-	struct rank *r = (struct rank *)comm;
-	size_t bytes = n * (type == NCCL_U8 ? 1 : sizeof(float));
-
 	r->m->in[r->rank] = in;
 	all_come(r->m);
 	emulated_enter();
@@ -152,6 +154,14 @@ static int all_gather(const void *in, void *out, size_t n, int type, void *comm,
 		memmove((char *)out + (size_t)k * bytes, r->m->in[k], bytes);
 	emulated_leave();
 	all_come(r->m);
+}
+
+static int all_gather(const void *in, void *out, size_t n, int type, void *comm, cudaStream_t)
+{
+	struct rank *r = (struct rank *)comm;
+	size_t bytes = n * (type == NCCL_U8 ? 1 : sizeof(float));
+
+	emulated_meet([=] { gather(in, out, bytes, r); });
 	return NCCL_OK;
 }
 

@@ -30,6 +30,7 @@ struct emulated_graph {
 	std::vector<std::function<void()>> work;
 };
 static thread_local emulated_graph *recording;
+static thread_local int held; /* times that this thread has entered */
 
 static void open_memory(bool yes)
 {
@@ -40,6 +41,7 @@ static void open_memory(bool yes)
 extern "C" void emulated_enter(void)
 {
 	device.lock();
+	held++;
 	if (depth++ == 0)
 		open_memory(true);
 }
@@ -48,6 +50,7 @@ extern "C" void emulated_leave(void)
 {
 	if (--depth == 0)
 		open_memory(false);
+	held--;
 	device.unlock();
 }
 
@@ -120,6 +123,25 @@ void emulated_give(std::function<void()> work)
 		recording->work.push_back(std::move(work));
 	else
 		give(std::move(work), &given);
+}
+
+static void without_lock(const std::function<void()> &work)
+{
+	int times = held;
+
+	for (int i = 0; i < times; i++)
+		emulated_leave();
+	work();
+	for (int i = 0; i < times; i++)
+		emulated_enter();
+}
+
+void emulated_meet(std::function<void()> work)
+{
+	if (recording)
+		recording->work.push_back([=] { without_lock(work); });
+	else
+		without_lock(work);
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t)

@@ -37,6 +37,8 @@ void emulated_nccl_fails(int code);
 #include <functional>
 
 void emulated_give(std::function<void()> work);
+/* Work in which threads wait for each other: it runs at once, or is kept, and holds nothing. */
+void emulated_meet(std::function<void()> work);
 
 typedef void *cudaStream_t;
 typedef struct emulated_event *cudaEvent_t;

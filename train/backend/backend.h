@@ -238,6 +238,16 @@ struct wl_wire {
 	/* The job's number. */
 	int (*end)(struct wl_wire *w, uint64_t *job, struct wl_err *err);
 	int (*wait)(struct wl_wire *w, uint64_t job, struct wl_err *err);
+	/* Between wl_backend.record and recorded jobs are a part of what is recorded: recording(true)
+	 * before the first, after all earlier ones were waited for; recording(false) after the last
+	 * was.  mark: a job that is done when the backend's work so far is, recorded jobs in it
+	 * included, so that ranks which are lost in those are found out. */
+	void (*recording)(struct wl_wire *w, bool yes);
+	int (*mark)(struct wl_wire *w, uint64_t *job, struct wl_err *err);
+	/* Asks now and then, in a thread of its own, whether a rank is known to be gone by other means
+	 * (true, and which), which then ends the process as a loss that it finds itself. */
+	void (*watch)(struct wl_wire *w, bool (*lost)(const void *peers, int *rank),
+		const void *peers);
 	/* Accepts jobs under way: it waits for them. */
 	void (*close)(struct wl_wire *w);
 };

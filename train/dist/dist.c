@@ -170,7 +170,7 @@ static uint64_t post(struct wl_dist *d, wl_courier_fn fn, void *user, int bucket
 int wl_dist_wire_wait(struct wl_dist *d, uint64_t job, struct wl_err *err)
 {
 	if (!d->failed)
-		return d->wire->wait(d->wire, job, err);
+		return d->recording && job < d->mark ? 0 : d->wire->wait(d->wire, job, err);
 	if (err)
 		*err = d->err;
 	return -1;
@@ -414,6 +414,7 @@ int wl_dist_attach(struct wl_dist *d, struct wl_graph *g, struct wl_params *stor
 		.sum = d->config.sync_bn ? sum_in_graph : NULL,
 		.before = before,
 		.after = after,
+		.recording = d->wire ? wl_dist_recording : NULL,
 	};
 	struct wl_attached *a = d->at;
 

@@ -3,6 +3,12 @@
 
 #include <string.h>
 
+/* NCCL's kernels spin on a peer that is gone; a connection between hosts closes at once. */
+static bool peer_lost(const void *comm, int *rank)
+{
+	return wl_comm_lost(comm, rank);
+}
+
 int wl_dist_open_wire(struct wl_dist *d, struct wl_err *err)
 {
 	struct wl_backend *be = d->be;
@@ -24,7 +30,10 @@ int wl_dist_open_wire(struct wl_dist *d, struct wl_err *err)
 		return wl_err_set(err, WL_EUSAGE, "rank 0 cannot bring the GPUs together; its own "
 			"message says why");
 	d->wire = be->wire(be, rank, wl_comm_size(d->comm), m.id, d->config.timeout_s, err);
-	return d->wire ? 0 : -1;
+	if (!d->wire)
+		return -1;
+	d->wire->watch(d->wire, peer_lost, d->comm);
+	return 0;
 }
 
 /* What a call given to the wire returns: in order, and not waited for on the host. */

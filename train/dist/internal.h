@@ -27,6 +27,7 @@ struct wl_attached {
 	struct wl_graph *graph;
 	struct wl_share *share;
 	bool grads; /* buckets are reduced when they are ready here */
+	double sent; /* bytes that a recording of the graph sends */
 	struct wl_schedule_of_buckets schedule;
 	int came, needed, gone, begun, ready; /* next event of each list; needed <= came */
 };
@@ -49,6 +50,11 @@ struct wl_dist {
 	bool *trains; /* [n] the bucket holds something trainable */
 	bool *reduced; /* [n] in this step */
 	bool reduce, failed;
+	/* A graph is being recorded: what was given before job `mark` is waited for already, and what
+	 * was found out before it. */
+	bool recording, had_failed;
+	uint64_t mark;
+	double had_sent;
 	int64_t page; /* of the cut */
 	/* Where gradients lie in parts: each slot's last reduction. */
 	struct wl_slots grad_slots;
@@ -58,6 +64,8 @@ struct wl_dist {
 	double sent;
 };
 
+/* The hook of graphs for recordings (recorded.c). */
+int wl_dist_recording(void *user, enum wl_recording what, struct wl_err *err);
 /* Whether a graph attached after wl_dist_place can do with its slots. */
 int wl_dist_fits(const struct wl_dist *d, const struct wl_attached *a, struct wl_err *err);
 /* Before anything is added to a bucket's gradients. */

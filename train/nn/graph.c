@@ -289,7 +289,7 @@ static int check_ready(const struct wl_graph *g, struct wl_err *err)
 
 static void forget(struct wl_graph *g)
 {
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 3; i++) {
 		if (g->recording[i])
 			g->be->forget(g->be, g->recording[i]);
 		g->recording[i] = NULL;
@@ -304,6 +304,17 @@ void wl_graph_record(struct wl_graph *g, bool yes)
 		forget(g);
 }
 
+static bool hooked(const struct wl_graph *g)
+{
+	return g->hooks.before || g->hooks.after;
+}
+
+/* Tells the hooks, where they are part of what is recorded. */
+static int tell(struct wl_graph *g, enum wl_recording what, struct wl_err *err)
+{
+	return hooked(g) ? g->hooks.recording(g->hooks.peers, what, err) : 0;
+}
+
 /* The half's operations are kept by the backend; false: it cannot, and is not asked again. */
 static bool make_recording(struct wl_graph *g, int half, int from, int to)
 {
@@ -313,9 +324,13 @@ static bool make_recording(struct wl_graph *g, int half, int from, int to)
 
 	memcpy(spent, g->spent_s, sizeof spent);
 	memcpy(flops, g->spent_flops, sizeof flops);
-	ret = g->be->record(g->be, g->run.seed, g->run.step, &why);
+	ret = tell(g, WL_RECORD, &why);
+	if (ret == 0)
+		ret = g->be->record(g->be, g->run.seed, g->run.step, &why);
 	if (ret == 0) {
 		ret = run_range(g, from, to, false, &why);
+		if (tell(g, WL_RECORDED, ret < 0 ? NULL : &why) < 0)
+			ret = -1;
 		g->recording[half] = g->be->recorded(g->be, ret < 0 ? NULL : &why);
 	}
 	for (int i = 0; i < WL_SECTIONS; i++) { /* nothing was computed */
@@ -331,13 +346,13 @@ static bool make_recording(struct wl_graph *g, int half, int from, int to)
 	return false;
 }
 
-/* Forward (half 0) or backward, from a recording from the third time on: the first one lets
+/* Forward (half 0), backward or both (2), from a recording from the third time on: the first one lets
  * libraries make what they need, the second one records. */
 static int run_half(struct wl_graph *g, int half, struct wl_err *err)
 {
-	int from = half ? g->n_forward : 0, to = half ? g->n_ops : g->n_forward;
-	bool may = g->record && g->be->record && !g->hooks.before && !g->hooks.after &&
-		   !g->opts.poison && from < to;
+	int from = half == 1 ? g->n_forward : 0, to = half ? g->n_ops : g->n_forward;
+	bool may = g->record && g->be->record && hooked(g) == (half == 2) && !g->opts.poison &&
+		   from < to;
 
 	if (may && g->ran[half] && !g->recording[half])
 		may = make_recording(g, half, from, to);
@@ -347,9 +362,10 @@ static int run_half(struct wl_graph *g, int half, struct wl_err *err)
 	}
 	for (int i = 0; i < WL_SECTIONS; i++)
 		g->spent_flops[i] += g->half_flops[half][i];
+	WL_TRY(tell(g, WL_REPLAY, err));
 	if (g->be->replay(g->be, g->recording[half], g->run.seed, g->run.step, err) < 0)
 		return wl_err_prefix(err, "graph %s", g->name);
-	return 0;
+	return tell(g, WL_REPLAYED, err);
 }
 
 static int settle(struct wl_graph *g, struct wl_err *err)
@@ -357,13 +373,19 @@ static int settle(struct wl_graph *g, struct wl_err *err)
 	return g->opts.no_wait ? 0 : g->be->sync(g->be, err);
 }
 
-int wl_graph_forward(struct wl_graph *g, uint64_t seed, uint64_t step, struct wl_err *err)
+static int prepare(struct wl_graph *g, uint64_t seed, uint64_t step, struct wl_err *err)
 {
 	WL_TRY(check_ready(g, err));
 	g->run.seed = seed;
 	g->run.step = step;
 	if (g->opts.poison)
 		poison_dead(g, -1);
+	return 0;
+}
+
+int wl_graph_forward(struct wl_graph *g, uint64_t seed, uint64_t step, struct wl_err *err)
+{
+	WL_TRY(prepare(g, seed, step, err));
 	WL_TRY(run_half(g, 0, err));
 	return settle(g, err);
 }
@@ -376,6 +398,11 @@ int wl_graph_backward(struct wl_graph *g, struct wl_err *err)
 
 int wl_graph_run(struct wl_graph *g, uint64_t seed, uint64_t step, struct wl_err *err)
 {
+	if (hooked(g) && g->hooks.recording) { /* which cannot be cut in the middle */
+		WL_TRY(prepare(g, seed, step, err));
+		WL_TRY(run_half(g, 2, err));
+		return settle(g, err);
+	}
 	WL_TRY(wl_graph_forward(g, seed, step, err));
 	return wl_graph_backward(g, err);
 }

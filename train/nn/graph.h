@@ -244,6 +244,10 @@ wl_tid wl_graph_find(const struct wl_graph *g, const char *name);
 
 /* --- several ranks --- */
 
+/* A recording of a whole run: it begins, and ends (before and after are called in between, and what
+ * they give to the backend is a part of it); it is about to be given again, and was. */
+enum wl_recording { WL_RECORD, WL_RECORDED, WL_REPLAY, WL_REPLAYED };
+
 /* What a run calls on the way; all may be NULL. */
 struct wl_graph_hooks {
 	void *peers; /* given to all of them */
@@ -253,6 +257,9 @@ struct wl_graph_hooks {
 	/* Around operation `op` (0 .. wl_graph_ops - 1): parameters may come and go here. */
 	int (*before)(void *peers, int op, struct wl_err *err);
 	int (*after)(void *peers, int op, struct wl_err *err);
+	/* Around recordings, which with before and after are made of whole runs alone; NULL: then
+	 * such runs are not recorded. */
+	int (*recording)(void *peers, enum wl_recording what, struct wl_err *err);
 };
 void wl_graph_hook(struct wl_graph *g, const struct wl_graph_hooks *hooks);
 
@@ -273,8 +280,8 @@ WL_MUST_CHECK int wl_graph_forward(
 WL_MUST_CHECK int wl_graph_backward(struct wl_graph *g, struct wl_err *err);
 
 /* Runs are recorded and given as one piece of work where the backend can, as soon as nothing but
- * the contents of memory and seed and step change from one to the next (no hooks, and no external
- * bound anew).  The same bits; where it fails a line in the log says why. */
+ * the contents of memory and seed and step change from one to the next (no external bound anew, and
+ * hooks that know of recordings).  The same bits; where it fails a line in the log says why. */
 void wl_graph_record(struct wl_graph *g, bool yes);
 
 struct wl_graph_stats {

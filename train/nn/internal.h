@@ -69,10 +69,10 @@ struct wl_graph {
 	enum wl_section section; /* of what is being built */
 	double spent_s[WL_SECTIONS], spent_flops[WL_SECTIONS];
 	double flops_forward, flops_backward;
-	/* Of forward and backward: the backend's recording, NULL: none yet; whether it ran. */
-	void *recording[2];
-	bool record, ran[2];
-	double half_flops[2][WL_SECTIONS]; /* of a recording */
+	/* Of forward, backward and both: the backend's recording, NULL: none yet; whether it ran. */
+	void *recording[3];
+	bool record, ran[3];
+	double half_flops[3][WL_SECTIONS]; /* of a recording */
 };
 
 /* A new node of a kind; -1 and the graph's error on failure. */

@@ -22,7 +22,7 @@ extern "C" {
 }
 
 /* Jobs whose events are kept apart; waiting for an older one waits for one that came later. */
-enum { JOBS = 256 };
+enum { JOBS = 256, ABORT_S = 10 };
 
 struct nccl {
 	struct wl_wire wire;
@@ -37,7 +37,9 @@ struct nccl {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
-	bool watched, closing;
+	bool watched, closing, recording, meeting;
+	bool (*lost)(const void *peers, int *rank); /* NULL: nobody else knows */
+	const void *peers;
 	double timeout_s, since; /* since: when the oldest job that is not done was given */
 	uint64_t seen;		 /* jobs before it are done */
 };
@@ -73,11 +75,38 @@ static int cuda_failed(cudaError_t code, const char *what, struct wl_err *err)
 
 /* --- the watch --- */
 
+static void *end_soon(void *)
+{
+	sleep(ABORT_S);
+	_exit(WL_ERETRY);
+}
+
+/* Abort frees the device from kernels that spin; should it hang itself, that is no reason to stay. */
 static void give_up(struct nccl *n, const char *why)
 {
+	pthread_t thread;
+
 	wl_error("rank %d: %s; the same command goes on from the last checkpoint", n->rank, why);
-	n->lib.abort(n->comm);
+	if (n->comm && pthread_create(&thread, NULL, end_soon, NULL) == 0)
+		n->lib.abort(n->comm);
 	_exit(WL_ERETRY);
+}
+
+/* While ranks meet there is nothing to ask: only time passes, and hosts may lose each other. */
+static void look_outside(struct nccl *n)
+{
+	char why[160];
+	int rank = 0;
+
+	if (n->lost && n->lost(n->peers, &rank)) {
+		snprintf(why, sizeof why, "rank %d is lost (its connection was closed)", rank);
+		give_up(n, why);
+	}
+	if (n->meeting && n->timeout_s > 0 && now_s() - n->since > n->timeout_s) {
+		snprintf(why, sizeof why, "the ranks' GPUs have not met within %.0f s (dist.timeout)",
+			n->timeout_s);
+		give_up(n, why);
+	}
 }
 
 /* Moves past jobs that are done; the lock is held. */
@@ -86,11 +115,16 @@ static void look(struct nccl *n)
 	char why[160];
 	int code = NCCL_OK;
 
+	look_outside(n);
+	if (n->meeting)
+		return;
 	if (n->lib.async_error(n->comm, &code) != NCCL_OK ||
 		(code != NCCL_OK && code != NCCL_IN_PROGRESS)) {
 		snprintf(why, sizeof why, "another rank is lost (NCCL: %s)", n->lib.text(code));
 		give_up(n, why);
 	}
+	if (n->recording)
+		return; /* events that are recorded cannot be asked, and nothing is computed */
 	if (n->next - n->seen > JOBS)
 		n->seen = n->next - JOBS; /* their events stand for later jobs by now */
 	while (n->seen < n->next && cudaEventQuery(n->done[n->seen % JOBS]) == cudaSuccess) {
@@ -175,19 +209,50 @@ static int wire_all_sum(struct wl_wire *w, double *v, size_t count, struct wl_er
 		"all-reduce", err);
 }
 
-static int wire_end(struct wl_wire *w, uint64_t *job, struct wl_err *err)
+/* The next job is done when what the stream was given is. */
+static int job_on(struct nccl *n, cudaStream_t stream, uint64_t *job, struct wl_err *err)
 {
-	struct nccl *n = self(w);
 	int ret;
 
 	pthread_mutex_lock(&n->lock);
-	ret = cuda_failed(cudaEventRecord(n->done[n->next % JOBS], n->stream),
+	ret = cuda_failed(cudaEventRecord(n->done[n->next % JOBS], stream),
 		"marking an exchange", err);
 	if (n->seen == n->next)
 		n->since = now_s();
 	*job = n->next++;
 	pthread_mutex_unlock(&n->lock);
 	return ret;
+}
+
+static int wire_end(struct wl_wire *w, uint64_t *job, struct wl_err *err)
+{
+	return job_on(self(w), self(w)->stream, job, err);
+}
+
+static int wire_mark(struct wl_wire *w, uint64_t *job, struct wl_err *err)
+{
+	return job_on(self(w), self(w)->c->stream, job, err);
+}
+
+static void wire_recording(struct wl_wire *w, bool yes)
+{
+	struct nccl *n = self(w);
+
+	pthread_mutex_lock(&n->lock);
+	n->recording = yes;
+	n->seen = n->next; /* the earlier ones come before what mark will stand for */
+	pthread_mutex_unlock(&n->lock);
+}
+
+static void wire_watch(struct wl_wire *w, bool (*lost)(const void *peers, int *rank),
+	const void *peers)
+{
+	struct nccl *n = self(w);
+
+	pthread_mutex_lock(&n->lock);
+	n->lost = lost;
+	n->peers = peers;
+	pthread_mutex_unlock(&n->lock);
 }
 
 static int wire_wait(struct wl_wire *w, uint64_t job, struct wl_err *err)
@@ -243,14 +308,24 @@ static int make_stream(struct nccl *n, struct wl_err *err)
 static int meet(struct nccl *n, const char *name, struct wl_err *err)
 {
 	struct nccl_id id;
+	void *comm = NULL;
 
 	WL_TRY(wl_cuda_nccl_load(&n->lib, err));
 	WL_TRY(make_stream(n, err));
 	memcpy(id.internal, name, sizeof id.internal);
-	WL_TRY(failed(n, n->lib.init(&n->comm, n->world, id, n->rank), "meeting of ranks", err));
+	/* The watch first: init waits for ever for a rank that does not come. */
+	n->meeting = true;
+	n->since = now_s();
 	n->watched = pthread_create(&n->thread, NULL, watch, n) == 0;
-	return n->watched ? 0 : wl_err_set(err, WL_EFAIL, "the watch over exchanges cannot be "
-		"started; raise the limit of threads (ulimit -u)");
+	if (!n->watched)
+		return wl_err_set(err, WL_EFAIL, "the watch over exchanges cannot be started; raise "
+			"the limit of threads (ulimit -u)");
+	WL_TRY(failed(n, n->lib.init(&comm, n->world, id, n->rank), "meeting of ranks", err));
+	pthread_mutex_lock(&n->lock);
+	n->comm = comm;
+	n->meeting = false;
+	pthread_mutex_unlock(&n->lock);
+	return 0;
 }
 
 int wl_cuda_wire_id(struct wl_backend *be, char id[WL_WIRE_ID], struct wl_err *err)
@@ -285,6 +360,9 @@ struct wl_wire *wl_cuda_wire(struct wl_backend *be, int rank, int world, const c
 	n->wire.all_sum = wire_all_sum;
 	n->wire.end = wire_end;
 	n->wire.wait = wire_wait;
+	n->wire.recording = wire_recording;
+	n->wire.mark = wire_mark;
+	n->wire.watch = wire_watch;
 	n->wire.close = wire_close;
 	n->c = (struct cuda *)be->impl;
 	n->rank = rank;

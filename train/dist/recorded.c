@@ -1,0 +1,90 @@
+/*
+ * Recorded runs of graphs on several devices.  What hooks give to the wire while a run is recorded is
+ * a part of the recording, in the order of events alone; when it is given again they are not called,
+ * and what they would have noted is noted here.  What the ranks had under way before is waited for
+ * by the device first, as a recording knows of nothing outside it: at stages 1 and 2 the weights
+ * that come after an update then come as a whole before the graph begins, not bucket by bucket.
+ */
+#include "train/dist/internal.h"
+
+#include <string.h>
+
+/* As before the first operation of any run. */
+static void forget_buckets(struct wl_share *s, int n)
+{
+	if (!s->comes)
+		return;
+	memset(s->users, 0, (size_t)n * sizeof *s->users);
+	memset(s->coming, 0, (size_t)n * sizeof *s->coming);
+	for (int i = 0; i < s->slots.n; i++)
+		s->holder[i] = -1;
+}
+
+/* All that was given so far comes before what the backend is given from now on. */
+static int catch_up(struct wl_dist *d, struct wl_err *err)
+{
+	return d->given ? wl_dist_wire_wait(d, d->last, err) : 0;
+}
+
+static int begin(struct wl_dist *d, struct wl_err *err)
+{
+	WL_TRY(catch_up(d, err));
+	d->wire->recording(d->wire, true);
+	d->mark = d->given ? d->last + 1 : 0;
+	d->had_sent = d->sent;
+	d->had_failed = d->failed;
+	d->recording = true;
+	return 0;
+}
+
+/* Nothing was computed: notes are as before. */
+static int end(struct wl_attached *a, struct wl_err *err)
+{
+	struct wl_dist *d = a->d;
+	int ret = 0;
+
+	if (d->given && d->last >= d->mark) /* the stream of exchanges comes back to the backend's */
+		ret = wl_dist_wire_wait(d, d->last, err);
+	d->wire->recording(d->wire, false);
+	d->recording = false;
+	d->given = false;
+	d->failed = d->had_failed;
+	a->sent = d->sent - d->had_sent;
+	d->sent = d->had_sent;
+	memset(d->reduced, 0, (size_t)d->cut.n);
+	if (d->grad_used)
+		memset(d->grad_used, 0, (size_t)d->grad_slots.n * sizeof *d->grad_used);
+	forget_buckets(a->share, d->cut.n);
+	return ret;
+}
+
+/* What the hooks would have noted. */
+static int replayed(struct wl_attached *a, struct wl_err *err)
+{
+	struct wl_dist *d = a->d;
+
+	d->sent += a->sent;
+	for (int i = 0; a->grads && d->reduce && i < a->schedule.n_ready; i++)
+		if (d->trains[a->schedule.ready[i].bucket])
+			d->reduced[a->schedule.ready[i].bucket] = true;
+	WL_TRY(d->wire->mark(d->wire, &d->last, err));
+	d->given = true;
+	return 0;
+}
+
+int wl_dist_recording(void *user, enum wl_recording what, struct wl_err *err)
+{
+	struct wl_attached *a = user;
+
+	switch (what) {
+	case WL_RECORD:
+		return begin(a->d, err);
+	case WL_RECORDED:
+		return end(a, err);
+	case WL_REPLAY:
+		return catch_up(a->d, err);
+	case WL_REPLAYED:
+		return replayed(a, err);
+	}
+	WL_BUG("recording %d", (int)what);
+}
