@@ -172,6 +172,11 @@ int wl_comm_timeout(struct wl_comm *c, double seconds, struct wl_err *err)
 	return c->watch ? 0 : -1;
 }
 
+bool wl_comm_lost(const struct wl_comm *c, int *rank)
+{
+	return !alone(c) && c->ops->lost && c->ops->lost(c, rank);
+}
+
 /* One exchange under the eye of the watch. */
 #define WATCHED(c, what, call)             \
 	do {                               \

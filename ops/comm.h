@@ -79,6 +79,10 @@ WL_MUST_CHECK int wl_comm_simulate_faults(int n,
  * exit code 75, and the launcher ends the others. */
 WL_MUST_CHECK int wl_comm_timeout(struct wl_comm *c, double seconds, struct wl_err *err);
 
+/* Whether a rank is known to be gone without having said that it ends, and which; it waits for nothing,
+ * and any thread may ask.  Over TCP only: else a loss shows in an exchange. */
+bool wl_comm_lost(const struct wl_comm *c, int *rank);
+
 /* Ranks on this machine (c NULL: 1). */
 int wl_comm_local_size(const struct wl_comm *c);
 /* This rank's number among them. */

@@ -482,6 +482,23 @@ static int mesh_exchange(struct wl_comm *c, const void *in, const size_t *send, 
 	return run(c, COMM_EXCHANGE, c->timeout_s, err);
 }
 
+/* A connection that was closed, with nothing unread in it: a last word would be. */
+static bool mesh_lost(const struct wl_comm *c, int *rank)
+{
+	const struct mesh *m = c->state;
+
+	for (int r = 0; r < c->size; r++) {
+		char byte;
+		ssize_t k = m->fd[r] < 0 ? 1 : recv(m->fd[r], &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+		if (k > 0 || (k < 0 && (errno == EAGAIN || errno == EINTR)))
+			continue;
+		*rank = r;
+		return true;
+	}
+	return false;
+}
+
 /* The others see the connections close. */
 static void mesh_leave(struct wl_comm *c)
 {
@@ -519,7 +536,8 @@ static void mesh_close(struct wl_comm *c)
 }
 
 static const struct comm_ops mesh_ops = {mesh_barrier, mesh_all_reduce, mesh_reduce_scatter,
-	mesh_broadcast, mesh_gather_in_place, mesh_exchange, mesh_leave, mesh_close, false};
+	mesh_broadcast, mesh_gather_in_place, mesh_exchange, mesh_leave, mesh_close, false,
+	mesh_lost};
 
 int comm_mesh_start(struct wl_comm *c, int *fd, struct wl_err *err)
 {

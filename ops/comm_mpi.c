@@ -154,7 +154,7 @@ static void mpi_close(struct wl_comm *c)
 }
 
 static const struct comm_ops mpi_ops = {mpi_barrier, mpi_all_reduce, mpi_reduce_scatter,
-	mpi_broadcast, mpi_gather_in_place, mpi_exchange, mpi_leave, mpi_close, true};
+	mpi_broadcast, mpi_gather_in_place, mpi_exchange, mpi_leave, mpi_close, true, NULL};
 
 /* Ranks that share this machine's memory. */
 static int count_local(struct wl_comm *c, struct wl_err *err)

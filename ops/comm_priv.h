@@ -20,6 +20,8 @@ struct comm_ops {
 	void (*leave)(struct wl_comm *c);
 	void (*close)(struct wl_comm *c);
 	bool watched; /* its calls never return when a rank is lost */
+	/* See wl_comm_lost; NULL: not known. */
+	bool (*lost)(const struct wl_comm *c, int *rank);
 };
 
 struct wl_comm {

@@ -242,7 +242,7 @@ static void sim_close(struct wl_comm *c)
 }
 
 static const struct comm_ops sim_ops = {sim_barrier, sim_all_reduce, sim_reduce_scatter,
-	sim_broadcast, sim_gather_in_place, sim_exchange, sim_leave, sim_close, false};
+	sim_broadcast, sim_gather_in_place, sim_exchange, sim_leave, sim_close, false, NULL};
 
 static void *rank_main(void *arg)
 {

@@ -176,9 +176,14 @@ static void front_nothing(struct wl_comm *c)
 	(void)c; /* leaving and closing is the business of the communicator behind */
 }
 
+static bool front_lost(const struct wl_comm *c, int *rank)
+{
+	return wl_comm_lost(((const struct wl_courier *)c->state)->comm, rank);
+}
+
 static const struct comm_ops front_ops = {front_barrier, front_all_reduce, front_reduce_scatter,
 	front_broadcast, front_gather_in_place, front_exchange, front_nothing, front_nothing,
-	false};
+	false, front_lost};
 
 struct wl_comm *wl_courier_comm(struct wl_courier *c)
 {

@@ -291,6 +291,50 @@ static void a_hanging_rank_ends_the_others_in_time(void **state)
 	assert_int_equal(finish(pid[1]), -SIGKILL);
 }
 
+/* Nobody exchanges anything: the connection tells. */
+static int asks(struct wl_comm *c, void *user, struct wl_err *e)
+{
+	int lost = -1;
+
+	(void)user;
+	if (wl_comm_rank(c) == 1)
+		_exit(WL_EDATA);
+	for (int i = 0; i < 1000 && !wl_comm_lost(c, &lost); i++)
+		usleep(5000);
+	return lost == 1 ? wl_err_set(e, WL_ERETRY, "rank 1 is lost")
+			 : wl_err_set(e, WL_EFAIL, "rank %d is lost", lost);
+}
+
+static int asks_of_the_living(struct wl_comm *c, void *user, struct wl_err *e)
+{
+	int lost = -1;
+
+	(void)user;
+	for (int i = 0; i < 20; i++) {
+		if (wl_comm_lost(c, &lost))
+			return wl_err_set(e, WL_EFAIL, "rank %d is lost", lost);
+		usleep(5000);
+	}
+	if (wl_comm_rank(c) == 1)
+		return 0; /* and ends, with a word */
+	usleep(100000);
+	return wl_comm_lost(c, &lost) ? wl_err_set(e, WL_EFAIL, "rank %d is lost", lost) : 0;
+}
+
+static void a_loss_is_known_without_an_exchange(void **state)
+{
+	const char *where = free_port("127.0.0.1");
+	pid_t pid[3];
+
+	(void)state;
+	for (int r = 0; r < 3; r++)
+		pid[r] = start(where, r, 3, 30, asks, NULL);
+	assert_int_equal(finish(pid[0]), WL_ERETRY);
+	assert_int_equal(finish(pid[1]), WL_EDATA);
+	assert_int_equal(finish(pid[2]), WL_ERETRY);
+	all(free_port("127.0.0.1"), 3, asks_of_the_living, NULL);
+}
+
 static int ends_early(struct wl_comm *c, void *user, struct wl_err *e)
 {
 	(void)user;
@@ -559,6 +603,7 @@ int main(void)
 		cmocka_unit_test(ranks_of_a_machine_know_each_other),
 		cmocka_unit_test(torchruns_variables_are_enough),
 		cmocka_unit_test(a_lost_rank_ends_the_others_at_once),
+		cmocka_unit_test(a_loss_is_known_without_an_exchange),
 		cmocka_unit_test(a_hanging_rank_ends_the_others_in_time),
 		cmocka_unit_test(ranks_that_disagree_find_out),
 		cmocka_unit_test(a_rank_that_never_comes_is_named),
