@@ -389,6 +389,129 @@ static void nobody_waits_in_a_step(void **state)
 	}
 }
 
+/* --- the loss scale --- */
+
+/* A scale at which gradients overflow even f32: halved until they fit, doubled after four good
+ * steps, step by step as on the processor.  (Not with CLIP, whose gradients pass through other
+ * numbers there, near the edge of f32.) */
+static void scales_are_the_processors(void **state)
+{
+	struct wl_train_config c = tiny_config(2e-3);
+	struct course gpu;
+	int overflows = 0;
+
+	(void)state;
+	NEEDS_DEVICE;
+	for (int parts = 1; parts <= 2; parts++) {
+		c = tiny_config(2e-3);
+		c.optim.clip_norm = 1;
+		c.moco.accumulate = parts;
+		c.max_bad_steps = 2;
+		OK(wl_train_config_check(&c, &err));
+		c.moco.scaled = true;
+		c.loss_scale = 0x1p127;
+		c.loss_scale_interval = 4;
+		compare(&c, 16, -9, 0, 2e-5, &gpu);
+		for (int i = 0; i < 16; i++)
+			overflows += gpu.said[i].verdict == WL_GUARD_OVERFLOW;
+		assert_int_equal(gpu.said[0].verdict, WL_GUARD_OVERFLOW);
+		assert_int_equal(gpu.said[15].verdict, WL_GUARD_OK);
+		release(&gpu);
+	}
+	assert_true(overflows > 6);
+}
+
+/* Activations, their gradients and the operands of products in fp16 against f32 throughout. */
+static void fp16_follows_fp32(void **state)
+{
+	struct wl_train_config c = tiny_config(2e-3), f = c;
+	struct course half, full;
+	double worst = 0;
+
+	(void)state;
+	NEEDS_DEVICE;
+	c.precision = "fp16";
+	OK(wl_train_config_check(&c, &err));
+	c.loss_scale = 1024;
+	for (int kind = 0; kind < 3; kind++) {
+		c.moco.accumulate = f.moco.accumulate = kind == 1 ? 2 : 1;
+		c.moco.recompute = kind == 1;
+		c.objective = f.objective = kind == 2 ? "clip" : "moco";
+		OK(wl_train_config_check(&c, &err));
+		OK(wl_train_config_check(&f, &err));
+		run(&c, true, 10, -9, 0, &half);
+		run(&f, true, 10, -9, 0, &full);
+		for (int i = 0; i < 10; i++) {
+			const struct wl_step_report *a = &half.said[i], *b = &full.said[i];
+
+			assert_int_equal(a->verdict, WL_GUARD_OK);
+			assert_true(a->loss_scale == 1024 && b->loss_scale == 1);
+			worst = fmax(worst, fabs(a->moco.loss / b->moco.loss - 1));
+			worst = fmax(worst, fabs(a->grad_norm / b->grad_norm - 1));
+		}
+		release(&half);
+		release(&full);
+	}
+	print_message("          losses and norms differ by up to %.2g\n", worst);
+	assert_true(worst > 0 && worst < 0.01);
+}
+
+/* What is stored in fp16 overflows at 65504: steps are skipped until the scale lets them fit, with
+ * nothing updated before, and a checkpoint goes on to the last bit. */
+static void fp16_finds_its_scale(void **state)
+{
+	struct wl_train_config c = tiny_config(2e-3);
+	char run_dir[] = "/tmp/wl-gpu-step-XXXXXX", *dir;
+	struct course straight, resumed = {0};
+	struct tiny_rig r;
+	float *before;
+	json_t *found;
+	int n = 0;
+
+	(void)state;
+	NEEDS_DEVICE;
+	assert_non_null(mkdtemp(run_dir));
+	c.precision = "fp16";
+	OK(wl_train_config_check(&c, &err));
+	c.loss_scale = 0x1p24;
+	c.loss_scale_interval = 8;
+	c.max_bad_steps = 3;
+	run(&c, true, STEPS, -9, 0, &straight);
+	while (straight.said[n].verdict == WL_GUARD_OVERFLOW) {
+		assert_true(straight.said[n].loss_scale == ldexp(1, 24 - n));
+		assert_true(isfinite(straight.said[n].moco.loss));
+		assert_true(++n < 20);
+	}
+	assert_true(n > 3);
+	tiny_rig_open(&r, &c, open_device(true), 100);
+	before = taken(r.be, r.t.params.value, r.t.params.floats);
+	resumed.n = 0;
+	steps(&r, n, -9, 0, &resumed);
+	look(&r, &resumed);
+	assert_memory_equal(before, resumed.value, (size_t)resumed.floats * 4);
+	assert_int_equal(resumed.updates, 0);
+	assert_int_equal(resumed.next[0], 0);
+	OK(wl_trainer_save(&r.t, run_dir, NULL, NULL, NULL, &err));
+	tiny_rig_close(&r);
+	release(&resumed);
+	tiny_rig_open(&r, &c, open_device(true), 100);
+	OK(wl_ckpt_load(run_dir, &dir, &found, &err));
+	OK(wl_trainer_load(&r.t, dir, found, &err));
+	resumed.n = n;
+	steps(&r, STEPS, -9, 0, &resumed);
+	look(&r, &resumed);
+	assert_memory_equal(resumed.value, straight.value, (size_t)straight.floats * 4);
+	assert_memory_equal(&resumed.scaler, &straight.scaler, sizeof resumed.scaler);
+	assert_true(straight.scaler.overflows > n || straight.scaler.scale > ldexp(1, 24 - n));
+	tiny_rig_close(&r);
+	release(&straight);
+	release(&resumed);
+	json_decref(found);
+	free(dir);
+	free(before);
+	OK(wl_remove_tree(run_dir, &err));
+}
+
 static void find_device(void)
 {
 	struct wl_backend *be = wl_backend_cuda_open ? wl_backend_cuda_open(0, &err) : NULL;
@@ -406,6 +529,9 @@ int main(void)
 		cmocka_unit_test(bad_steps_in_a_row_end_the_run),
 		cmocka_unit_test(checkpoints_wait),
 		cmocka_unit_test(nobody_waits_in_a_step),
+		cmocka_unit_test(scales_are_the_processors),
+		cmocka_unit_test(fp16_follows_fp32),
+		cmocka_unit_test(fp16_finds_its_scale),
 	};
 
 	find_device();

@@ -279,6 +279,10 @@ static double grad_error(struct net *n, const float *want)
 static void test_gpu(void **state)
 {
 	(void)state;
+	static const struct {
+		enum wl_dtype type;
+		double bound;
+	} halves[] = {{WL_BF16, 3e-4}, {WL_F16, 1e-5}};
 	struct net cpu, wide, narrow, again;
 	struct wl_graph_stats a, b;
 	double e;
@@ -290,24 +294,29 @@ static void test_gpu(void **state)
 	e = grad_error(&wide, cpu.params.grad);
 	if (!(e <= 1e-8))
 		fail_msg("gradients in f32 have NMSE %g, at most 1e-8 is allowed", e);
-	open_gpu(&narrow, WL_BF16, false);
-	e = grad_error(&narrow, cpu.params.grad);
-	print_message("          bf16 activations: gradients have NMSE %.2g\n", e);
-	if (!(e <= 3e-4))
-		fail_msg("gradients in bf16 have NMSE %g, at most 3e-4 is allowed", e);
-	assert_true(fabsf(run(&narrow, 9) / loss - 1) < 0.02f);
-	wl_graph_stats(wide.g, &a);
-	wl_graph_stats(narrow.g, &b);
-	print_message("          %zu bytes of activations, in f32 %zu\n", b.unshared_bytes,
-		a.unshared_bytes);
-	assert_true(b.unshared_bytes < a.unshared_bytes * 3 / 4);
-	open_gpu(&again, WL_BF16, true);
-	assert_true(grad_error(&narrow, cpu.params.grad) == e);
-	assert_true(grad_error(&again, narrow.params.grad) == 0);
+	for (int k = 0; k < 2; k++) {
+		const char *name = wl_dtype_name(halves[k].type);
+
+		open_gpu(&narrow, halves[k].type, false);
+		e = grad_error(&narrow, cpu.params.grad);
+		print_message("          %s activations: gradients have NMSE %.2g\n", name, e);
+		if (!(e <= halves[k].bound))
+			fail_msg("gradients in %s have NMSE %g, at most %g is allowed", name, e,
+				halves[k].bound);
+		assert_true(fabsf(run(&narrow, 9) / loss - 1) < 0.02f);
+		wl_graph_stats(wide.g, &a);
+		wl_graph_stats(narrow.g, &b);
+		print_message("          %zu bytes of activations, in f32 %zu\n",
+			b.unshared_bytes, a.unshared_bytes);
+		assert_true(b.unshared_bytes < a.unshared_bytes * 3 / 4);
+		open_gpu(&again, halves[k].type, true);
+		assert_true(grad_error(&narrow, cpu.params.grad) == e);
+		assert_true(grad_error(&again, narrow.params.grad) == 0);
+		close_net(&narrow);
+		close_net(&again);
+	}
 	close_net(&cpu);
 	close_net(&wide);
-	close_net(&narrow);
-	close_net(&again);
 }
 
 static void test_gradient_of_all(void **state)

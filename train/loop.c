@@ -182,9 +182,6 @@ static int open_backend(struct run *r, struct wl_err *err)
 		wl_comm_share_of_cores(r->comm, c->threads), err);
 	if (!r->backend)
 		return -1;
-	if (c->moco.compute_dtype == WL_F16 && strcmp(r->backend->name, "cpu"))
-		return wl_err_set(err, WL_EUSAGE, "precision is \"fp16\" on a GPU, whose kernels "
-			"take fp32 and bf16: use --precision bf16, or --device cpu");
 	if (c->moco.compute_dtype == WL_BF16 && !strcmp(r->backend->name, "cpu") &&
 		!wl_backend_cpu_has_bf16())
 		wl_warn("this processor has no bf16 products: precision bf16 computes in fp32");

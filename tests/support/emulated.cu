@@ -142,10 +142,11 @@ extern "C" void wl_cuda_blas_close(struct cuda *)
 {
 }
 
-static double at(const void *p, int64_t i, bool bf16)
+static double at(const void *p, int64_t i, unsigned char half)
 {
-	return bf16 ? (double)wl_float_of_bits((uint32_t)((const uint16_t *)p)[i] << 16)
-		    : (double)((const float *)p)[i];
+	struct cuda_act a = {(void *)p, half};
+
+	return (double)act_load(a, i);
 }
 
 static void product(const struct cuda_gemm *g, const void *a, const void *b)
@@ -257,16 +258,16 @@ static void convolve(const struct emulated_conv *e, const void *x, const void *w
 	int64_t n[] = {v->n * v->oh * v->ow * v->o, v->n * v->h * v->w * v->i,
 		v->o * v->kh * v->kw * v->i};
 	struct cuda_act to = {
-		(void *)(e->what == CUDA_CONV_Y ? y : e->what == CUDA_CONV_X ? x : w), true};
+		(void *)(e->what == CUDA_CONV_Y ? y : e->what == CUDA_CONV_X ? x : w), v->half};
 	double *sum = (double *)calloc((size_t)n[e->what], sizeof *sum);
 
 	each_product(v, [&](int64_t ix, int64_t iw, int64_t iy) {
 		if (e->what == CUDA_CONV_Y)
-			sum[iy] += at(x, ix, true) * at(w, iw, true);
+			sum[iy] += at(x, ix, v->half) * at(w, iw, v->half);
 		else if (e->what == CUDA_CONV_X)
-			sum[ix] += at(y, iy, true) * at(w, iw, true);
+			sum[ix] += at(y, iy, v->half) * at(w, iw, v->half);
 		else
-			sum[iw] += at(x, ix, true) * at(y, iy, true);
+			sum[iw] += at(x, ix, v->half) * at(y, iy, v->half);
 	});
 	for (int64_t i = 0; i < n[e->what]; i++)
 		act_store(to, i, (float)sum[i]);

@@ -19,7 +19,7 @@ struct world {
 	double *value[OPCHECK_IN]; /* operands in double */
 	double *ref, *r;	   /* reference value; weights of the loss */
 	int64_t n_out;
-	bool store; /* activations in bf16 */
+	enum wl_dtype store; /* of activations */
 	double tolerance;
 };
 
@@ -46,18 +46,23 @@ static void must(int rc, const struct wl_err *err)
 		fail_msg("%s", err->msg);
 }
 
-enum { ON_GPU = 0, ON_GPU_STORED = -1 }; /* in place of a number of threads */
+/* In place of a number of threads. */
+enum { ON_GPU = 0, ON_GPU_BF16 = -1, ON_GPU_F16 = -2 };
 
-/* Operand i is given as a bf16 tensor: an operation makes it of the parameter. */
+/* Operand i is given as a tensor of the stored type: an operation makes it of the parameter. */
 static bool is_act(const struct world *w, int i)
 {
-	return w->store && ((w->c->acts ? w->c->acts : 1u) >> i & 1);
+	return w->store != WL_F32 && ((w->c->acts ? w->c->acts : 1u) >> i & 1);
 }
 
-/* To the nearest bf16, in place. */
-static void narrow(float *v, size_t n)
+__extension__ typedef _Float16 half;
+
+/* To the nearest number of the type, in place. */
+static void narrow(enum wl_dtype type, float *v, size_t n)
 {
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n && type == WL_F16; i++)
+		v[i] = (float)(half)v[i];
+	for (size_t i = 0; i < n && type == WL_BF16; i++) {
 		uint32_t u;
 		memcpy(&u, &v[i], sizeof(u));
 		u = (u + 0x7fffu + ((u >> 16) & 1u)) & 0xffff0000u;
@@ -65,14 +70,21 @@ static void narrow(float *v, size_t n)
 	}
 }
 
+static double tolerance_of(const struct opcheck *c, enum wl_dtype store)
+{
+	double bf16 = c->store_tolerance > 0 ? c->store_tolerance : 3e-5;
+	if (store == WL_F32)
+		return c->tolerance > 0 ? c->tolerance : 1e-7;
+	return store == WL_BF16 ? bf16 : c->f16_tolerance > 0 ? c->f16_tolerance : bf16 / 32;
+}
+
 static void make(struct world *w, const struct opcheck *c, int threads)
 {
 	struct wl_err err = WL_ERR_INIT;
 	memset(w, 0, sizeof(*w));
 	w->c = c;
-	w->store = threads == ON_GPU_STORED;
-	w->tolerance = w->store ? (c->store_tolerance > 0 ? c->store_tolerance : 3e-5)
-				: (c->tolerance > 0 ? c->tolerance : 1e-7);
+	w->store = threads == ON_GPU_BF16 ? WL_BF16 : threads == ON_GPU_F16 ? WL_F16 : WL_F32;
+	w->tolerance = tolerance_of(c, w->store);
 	w->be = threads <= ON_GPU ? wl_backend_cuda_open(0, &err)
 				  : wl_backend_cpu_open(threads, &err);
 	if (!w->be)
@@ -80,10 +92,11 @@ static void make(struct world *w, const struct opcheck *c, int threads)
 	wl_params_init(&w->params);
 	struct wl_graph_options opts = {
 		.train = !c->infer, .poison = true,
-		.compute_dtype = c->bf16 || w->store ? WL_BF16
-				 : c->fp16	     ? WL_F16
-						     : WL_F32,
-		.store = w->store ? WL_BF16 : WL_F32};
+		.compute_dtype = w->store != WL_F32 ? w->store
+				 : c->bf16	    ? WL_BF16
+				 : c->fp16	    ? WL_F16
+						    : WL_F32,
+		.store = w->store};
 	w->g = wl_graph_new(c->name, &w->params, &opts, &err);
 	assert_non_null(w->g);
 	for (int i = 0; i < c->n_in; i++) {
@@ -96,7 +109,7 @@ static void make(struct world *w, const struct opcheck *c, int threads)
 	for (int i = 0; i < c->n_in; i++)
 		in[i] = is_act(w, i) ? wl_g_scale(w->g, w->in[i], 1) : w->in[i];
 	w->out = c->build(w->g, in, c->ctx);
-	if (w->store)
+	if (w->store != WL_F32)
 		w->out = wl_g_scale(w->g, w->out, 1);
 	struct wl_shape shape = wl_g_shape(w->g, w->out);
 	w->n_out = wl_shape_count(&shape);
@@ -115,8 +128,7 @@ static void fill(struct world *w)
 		float *v = w->params.value + e->offset;
 		float scale = w->c->scale[i] != 0 ? w->c->scale[i] : 1;
 		opcheck_normals((uint64_t)i + 1, v, e->count, scale, w->c->offset[i]);
-		if (w->store)
-			narrow(v, (size_t)e->count);
+		narrow(w->store, v, (size_t)e->count);
 		if (!w->value[i])
 			w->value[i] = calloc((size_t)e->count, sizeof(double));
 		for (int64_t j = 0; j < e->count; j++)
@@ -124,8 +136,7 @@ static void fill(struct world *w)
 	}
 	float *r = wl_graph_data(w->g, w->weights);
 	opcheck_normals(99, r, w->n_out, 1, 0);
-	if (w->store)
-		narrow(r, (size_t)w->n_out);
+	narrow(w->store, r, (size_t)w->n_out);
 	if (!w->r) {
 		w->r = calloc((size_t)w->n_out, sizeof(double));
 		w->ref = calloc((size_t)w->n_out, sizeof(double));
@@ -255,8 +266,8 @@ void opcheck(const struct opcheck *c)
 	/* Emulated (support/emulated.h), or, by `make test-gpu`, itself; else there is none. */
 	if (wl_backend_cuda_count())
 		check_gpu(c, ON_GPU);
-	if (wl_backend_cuda_count() && c->store_bf16)
-		check_gpu(c, ON_GPU_STORED);
+	for (int how = ON_GPU_F16; wl_backend_cuda_count() && c->store_bf16 && how < ON_GPU; how++)
+		check_gpu(c, how);
 }
 
 double opcheck_act(enum wl_act a, double x)

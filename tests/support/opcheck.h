@@ -22,13 +22,15 @@ struct opcheck {
 	bool infer;	  /* graph not in training mode */
 	bool bf16;	  /* products of bf16 operands */
 	bool fp16;	  /* products of fp16 operands; on processors only */
-	/* Also on the GPU's backend with activations stored in bf16: the operand and the result,
-	 * and the gradients by both, are bf16 tensors (operands' values are rounded first, so that
+	/* Also on the GPU's backend with activations stored in bf16, then in fp16: the operand and
+	 * the result, and the gradients by both, are such tensors (operands' values are rounded first, so that
 	 * only what the operation itself rounds counts).  Bit i of acts: operand i is an
 	 * activation; operand 0 where acts is 0. */
 	bool store_bf16;
 	unsigned acts;
 	double store_tolerance; /* 3e-5 when 0: two roundings of 2^-9, with room for a sum */
+	/* Of fp16: store_tolerance / 32 when 0 (roundings of 2^-12 would be a 64th). */
+	double f16_tolerance;
 	/* The operation on the operands; may add inputs of its own through `more`. */
 	wl_tid (*build)(struct wl_graph *g, const wl_tid *in, const void *ctx);
 	/* The value in double; operands in the library's layout. */

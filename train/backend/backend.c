@@ -95,7 +95,8 @@ bool wl_op_activation(enum wl_op_kind kind, bool out, int slot)
 
 enum wl_dtype wl_backend_store(const struct wl_backend *be, enum wl_dtype compute)
 {
-	return compute == WL_BF16 && be->stores ? WL_BF16 : WL_F32;
+	return compute != WL_F32 && be->stores && be->stores(WL_OP_LINEAR, compute) ? compute
+										    : WL_F32;
 }
 
 const char *wl_op_name(enum wl_op_kind kind)

@@ -34,11 +34,13 @@ struct wl_graph_options {
 	/* true: batch statistics in batch norm (running ones updated), dropout active.
 	 * false: running statistics, no dropout. */
 	bool train;
-	/* WL_F32, WL_BF16, or WL_F16 on processors: matrix products and dense convolutions round
-	 * their operands to it and sum in f32 (bf16: f32 altogether on a processor without AMX).
-	 * Everything else, the loss included, stays f32. */
+	/* WL_F32, WL_BF16, or WL_F16: matrix products and dense convolutions round their operands
+	 * to it and sum in f32 (bf16: f32 altogether on a processor without AMX; fp16 on a GPU:
+	 * attention's own products take bf16, and the loss f32).  Everything else, the loss
+	 * included, stays f32. */
 	enum wl_dtype compute_dtype;
-	/* WL_F32, or WL_BF16 where the backend can (GPUs; refused otherwise): how activations and
+	/* WL_F32, or WL_BF16 or WL_F16 where the backend can (GPUs; refused otherwise), as
+	 * compute_dtype: how activations and
 	 * gradients by them lie in memory.  Computed in f32 and rounded when written.  What lasts
 	 * (inputs, outputs, wanted gradients), parameters, their gradients, statistics and what a
 	 * loss touches stay f32. */

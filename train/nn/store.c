@@ -74,9 +74,9 @@ int wl_gi_store(struct wl_graph *g, struct wl_err *err)
 
 	if (store == WL_F32)
 		return 0;
-	if (store != WL_BF16 || !g->be->stores)
+	if (!g->be->stores || !g->be->stores(WL_OP_LINEAR, store))
 		return wl_err_set(err, WL_EUSAGE, "graph %s stores activations in %s, which the %s "
-			"backend does not: expected f32, or bf16 on a GPU", g->name,
+			"backend does not: expected f32, or bf16 or fp16 on a GPU", g->name,
 			wl_dtype_name(store), g->be->name);
 	wide = calloc((size_t)g->n, sizeof *wide);
 	if (!wide)

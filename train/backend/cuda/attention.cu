@@ -456,7 +456,7 @@ static int64_t blocks_of(const struct attn *a)
 /* Whether products are of bf16: always where activations are stored so. */
 static bool half_of(const struct wl_op *op)
 {
-	return op->attr.compute == WL_BF16 || op->in[0]->dtype == WL_BF16;
+	return cuda_half_of(op->attr.compute) || cuda_half_of(op->in[0]->dtype);
 }
 
 size_t wl_cuda_attention_scratch(const struct wl_op *op)

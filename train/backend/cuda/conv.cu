@@ -97,7 +97,7 @@ static __global__ void k_unframe(int64_t n, struct conv v, int64_t h, int64_t w,
 
 /* What the library is asked for: the image as it lies where its padding is symmetric, else one that
  * is framed with zeros in scratch (TensorFlow pads 3x3 with stride 2 on one side only). */
-static struct cuda_conv library_conv(const struct conv *v, bool half, bool *framed)
+static struct cuda_conv library_conv(const struct conv *v, unsigned char half, bool *framed)
 {
 	struct cuda_conv q = {v->n, v->h, v->w, v->i, v->oh, v->ow, v->o, v->kh, v->kw, v->stride,
 		v->pt, v->pl, half};

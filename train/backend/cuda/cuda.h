@@ -69,23 +69,28 @@ extern "C" const struct wl_judge_ops *wl_cuda_judges(void);
 void wl_cuda_send(struct wl_backend *be, void *dst, const void *src, size_t bytes);
 void wl_cuda_mail_close(struct cuda *c);
 
+struct cuda_act;
+
 /* Puts a seed and a step where kernels find them (wl_run.at_step), in the stream's order and with
  * no host memory behind it.  Nothing when they are there already. */
 void wl_cuda_at_step(struct cuda *c, uint64_t seed, uint64_t step);
 
 /*
- * bf16 copies of weights (weights.cu).  declare: when an operation is planned; weight_bf16: the
- * copy while it runs, made in the stream if it is stale, NULL where w is in nothing that be.alloc
- * gave.  touched: p changed by other means than upload, zero and the optimiser (a collective), so
- * copies of it are stale; all_touched: all are (before a capture, after a replay, at a new step).
- * A pass over a store may write the copies itself at wl_cuda_shadow(c, w) (NULL: there are none),
- * element i of w at i, and then says so by shadow_written.
+ * Copies of weights in a half type (weights.cu).  declare: when an operation is planned; weight_half:
+ * the copy while it runs, made in the stream if it is stale, NULL where w is in nothing that
+ * be.alloc gave, or has copies of the other type.  touched: p changed by other means than upload,
+ * zero and the optimiser (a collective), so copies of it are stale; all_touched: all are (before a
+ * capture, after a replay, at a new step).  A pass over a store may write the copies itself at
+ * wl_cuda_shadow(c, w) (absent: there are none), element i of w at i, and then says so by
+ * shadow_written.
  */
-int wl_cuda_weight_declare(struct cuda *c, const float *w, int64_t n, struct wl_err *err);
-const uint16_t *wl_cuda_weight_bf16(struct cuda *c, const float *w, int64_t n);
+int wl_cuda_weight_declare(
+	struct cuda *c, const float *w, int64_t n, unsigned char half, struct wl_err *err);
+const uint16_t *wl_cuda_weight_half(
+	struct cuda *c, const float *w, int64_t n, unsigned char half);
 void wl_cuda_touched(struct cuda *c, const void *p, size_t bytes);
 void wl_cuda_all_touched(struct cuda *c);
-uint16_t *wl_cuda_shadow(struct cuda *c, const float *w);
+struct cuda_act wl_cuda_shadow(struct cuda *c, const float *w);
 void wl_cuda_shadow_written(struct cuda *c, const float *w, int64_t n);
 /* What be.alloc gave; whether a and b are in the same piece of it. */
 int wl_cuda_memory_add(struct cuda *c, void *base, size_t bytes, struct wl_err *err);
@@ -113,7 +118,7 @@ struct cuda_kernel {
 	size_t (*scratch)(const struct wl_op *op);
 	int (*run)(struct cuda *c, const struct wl_op *op, const struct wl_run *run,
 		struct wl_err *err);
-	bool half; /* activations in bf16 too: all its operands go through act_load, act_store */
+	bool half; /* activations in half types too: they go through act_load, act_store */
 	/* In place of scratch: sets op->plan and op->scratch_bytes; release frees the plan. */
 	int (*plan)(struct cuda *c, struct wl_op *op, struct wl_err *err);
 	void (*release)(struct cuda *c, struct wl_op *op);
@@ -207,7 +212,7 @@ static __device__ inline float block_max(float v)
 }
 
 /*
- * An activation or its gradient as it lies in memory, f32 or bf16 (the tensor's type).  Kernels
+ * An activation or its gradient as it lies in memory, f32, bf16 or fp16 (the tensor's type).  Kernels
  * compute in f32 and go through these; what else they touch (weights, their gradients, statistics,
  * masks, boxes) is f32 always.
  */
@@ -217,14 +222,23 @@ struct uint4 {
 };
 #endif
 
+/* Types of activations; "true" in a half's place is bf16.  fp16 has three more bits of fraction, and
+ * nothing above 65504: gradients in it want a loss scale. */
+enum { CUDA_F32, CUDA_BF16, CUDA_F16 };
+
 struct cuda_act {
-	void *p; /* NULL: absent */
-	bool half;
+	void *p;	    /* NULL: absent */
+	unsigned char half; /* which of them; two bytes each but for CUDA_F32 */
 };
+
+static inline unsigned char cuda_half_of(enum wl_dtype t)
+{
+	return (unsigned char)(t == WL_BF16 ? CUDA_BF16 : t == WL_F16 ? CUDA_F16 : CUDA_F32);
+}
 
 static inline struct cuda_act cuda_act_of(const struct wl_tensor *t)
 {
-	struct cuda_act a = {t ? t->data : NULL, t && t->dtype == WL_BF16};
+	struct cuda_act a = {t ? t->data : NULL, cuda_half_of(t ? t->dtype : WL_F32)};
 
 	return a;
 }
@@ -244,20 +258,69 @@ static __host__ __device__ inline uint32_t bf16_of_float(float f)
 	return (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
 }
 
+/* The same of fp16; what is too large becomes infinite, what is too small denormal or 0. */
+static __host__ __device__ inline float f16_to_float(uint32_t bits)
+{
+#ifdef __CUDA_ARCH__
+	float f;
+
+	asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"((unsigned short)bits));
+	return f;
+#else
+	uint32_t sign = (bits & 0x8000u) << 16, rest = bits & 0x7fffu;
+
+	if (rest < 0x400u) /* 2^-24 each */
+		return (sign ? -0x1p-24f : 0x1p-24f) * (float)rest;
+	return wl_float_of_bits(sign | (rest >= 0x7c00u ? 0x7f800000u | (rest & 0x3ffu) << 13
+							: (rest << 13) + 0x38000000u));
+#endif
+}
+
+static __host__ __device__ inline uint32_t f16_of_float(float f)
+{
+#ifdef __CUDA_ARCH__
+	unsigned short h;
+
+	asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f));
+	return h;
+#else
+	uint32_t u = wl_bits_of_float(f), sign = (u >> 16) & 0x8000u, v = u & 0x7fffffffu;
+
+	if (v > 0x7f800000u)
+		return sign | 0x7e00u;
+	if (v >= 0x477ff000u) /* 65520 and more */
+		return sign | 0x7c00u;
+	if (v < 0x38800000u) /* below 2^-14: the addition rounds */
+		return sign | (wl_bits_of_float(wl_float_of_bits(v) + 0.5f) - 0x3f000000u);
+	return sign | (v + 0xfffu + ((v >> 13) & 1u) - 0x38000000u) >> 13;
+#endif
+}
+
+static __host__ __device__ inline float half_to_float(uint32_t bits, unsigned char half)
+{
+	return half == CUDA_F16 ? f16_to_float(bits) : bf16_to_float(bits);
+}
+
+static __host__ __device__ inline uint32_t half_of_float(float f, unsigned char half)
+{
+	return half == CUDA_F16 ? f16_of_float(f) : bf16_of_float(f);
+}
+
 static __device__ inline float act_load(struct cuda_act a, int64_t i)
 {
-	return a.half ? bf16_to_float(((const uint16_t *)a.p)[i]) : ((const float *)a.p)[i];
+	return a.half ? half_to_float(((const uint16_t *)a.p)[i], a.half)
+		      : ((const float *)a.p)[i];
 }
 
 static __device__ inline void act_store(struct cuda_act a, int64_t i, float v)
 {
 	if (a.half)
-		((uint16_t *)a.p)[i] = (uint16_t)bf16_of_float(v);
+		((uint16_t *)a.p)[i] = (uint16_t)half_of_float(v, a.half);
 	else
 		((float *)a.p)[i] = v;
 }
 
-/* Elements i..i+7, i a multiple of 8: one transaction of 16 bytes in bf16, two in f32. */
+/* Elements i..i+7, i a multiple of 8: one transaction of 16 bytes in a half type, two in f32. */
 static __device__ inline void act_load8(struct cuda_act a, int64_t i, float v[8])
 {
 	if (a.half) {
@@ -265,8 +328,8 @@ static __device__ inline void act_load8(struct cuda_act a, int64_t i, float v[8]
 		uint32_t w[4] = {u.x, u.y, u.z, u.w};
 
 		for (int k = 0; k < 4; k++) {
-			v[2 * k] = bf16_to_float(w[k] & 0xffffu);
-			v[2 * k + 1] = bf16_to_float(w[k] >> 16);
+			v[2 * k] = half_to_float(w[k] & 0xffffu, a.half);
+			v[2 * k + 1] = half_to_float(w[k] >> 16, a.half);
 		}
 		return;
 	}
@@ -287,7 +350,8 @@ static __device__ inline void act_store8(struct cuda_act a, int64_t i, const flo
 		uint4 u;
 
 		for (int k = 0; k < 4; k++)
-			w[k] = bf16_of_float(v[2 * k]) | bf16_of_float(v[2 * k + 1]) << 16;
+			w[k] = half_of_float(v[2 * k], a.half) |
+			       half_of_float(v[2 * k + 1], a.half) << 16;
 		u.x = w[0], u.y = w[1], u.z = w[2], u.w = w[3];
 		*(uint4 *)((uint16_t *)a.p + i) = u;
 		return;
@@ -451,7 +515,7 @@ int wl_cuda_blas(struct cuda *c, const struct cuda_gemm *g, const void *a, const
 }
 
 /*
- * Products planned once, of operands as they lie (both f32 or both bf16; summed in f32), with what
+ * Products planned once, of operands as they lie (of one type; summed in f32), with what
  * the library can do on the way out: c [+]= a b, then + bias, then ReLU; rowsum[i] = sum of a(i,p)
  * over p.  plan: shapes, types and alignments of p count, its memory is not touched.
  */
@@ -485,14 +549,14 @@ void wl_cuda_product_release(struct cuda *c, void *plan); /* accepts NULL */
 
 /*
  * Dense convolutions by cuDNN where it is installed (cudnn.cu): x [n,h,w,i], w [o,kh,kw,i],
- * y [n,oh,ow,o], all f32 or all bf16, with as many rows of zeros after the image as before it.
+ * y [n,oh,ow,o], all of one type, with as many rows of zeros after the image as before it.
  * plan: *plan stays NULL where there is no cuDNN, or none of its algorithms will do; *bytes: of
  * workspace.  run: writes the one of x, w, y that `what` says, from the two others.
  */
 struct cuda_conv {
 	int64_t n, h, w, i, oh, ow, o;
 	int kh, kw, stride, pad_h, pad_w;
-	bool half;
+	unsigned char half; /* type of all three */
 };
 enum cuda_conv_what { CUDA_CONV_Y, CUDA_CONV_X, CUDA_CONV_W };
 enum { CUDA_CONV_WORKSPACE = 256 << 20 };

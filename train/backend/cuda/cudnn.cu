@@ -102,7 +102,9 @@ extern "C" void wl_cuda_dnn_close(struct cuda *c)
 
 static bool describe(const struct dnn *d, struct conv_plan *p, const struct cuda_conv *v)
 {
-	cudnnDataType_t type = v->half ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
+	cudnnDataType_t type = v->half == CUDA_F16    ? CUDNN_DATA_HALF
+			       : v->half == CUDA_BF16 ? CUDNN_DATA_BFLOAT16
+						      : CUDNN_DATA_FLOAT;
 	const cudnnStatus_t ok = CUDNN_STATUS_SUCCESS;
 
 	return d->tensor_create(&p->x) == ok && d->tensor_create(&p->y) == ok &&

@@ -119,7 +119,7 @@ void *wl_dense_lend(struct dense *d, size_t bytes)
 	return p;
 }
 
-struct cuda_act wl_dense_lend_act(struct dense *d, int64_t n, bool half)
+struct cuda_act wl_dense_lend_act(struct dense *d, int64_t n, unsigned char half)
 {
 	struct cuda_act a = {wl_dense_lend(d, (size_t)n * (half ? 2 : 4)), half};
 	return a;
@@ -128,7 +128,7 @@ struct cuda_act wl_dense_lend_act(struct dense *d, int64_t n, bool half)
 static struct dense dense_of(struct cuda *c, const struct wl_op *op, void *scratch)
 {
 	struct dense d = {c, op, (struct dense_plan *)op->plan, !scratch,
-		op->attr.compute == WL_BF16, 0, scratch ? (char *)scratch : (char *)NOWHERE, 0, 0,
+		cuda_half_of(op->attr.compute), 0, scratch ? (char *)scratch : (char *)NOWHERE, 0, 0,
 		NULL};
 	d.workspace = wl_dense_lend(&d, CUDA_WORKSPACE);
 	return d;
@@ -146,7 +146,7 @@ struct cuda_act wl_dense_typed(struct dense *d, struct cuda_act x, int64_t n)
 }
 
 int wl_dense_weight(struct dense *d, const struct wl_tensor *w, const struct wl_tensor *beside,
-	bool half, struct cuda_act *out, struct wl_err *err)
+	unsigned char half, struct cuda_act *out, struct wl_err *err)
 {
 	struct cuda_act x = {w ? w->data : NULL, false};
 	int64_t n = w ? cuda_count(w) : 0;
@@ -155,14 +155,16 @@ int wl_dense_weight(struct dense *d, const struct wl_tensor *w, const struct wl_
 		return 0;
 	if (!wl_cuda_in_one(d->c, x.p, beside->data)) {
 		if (d->planning)
-			WL_TRY(wl_cuda_weight_declare(d->c, (const float *)x.p, n, err));
-		out->p = d->planning ? (void *)wl_cuda_shadow(d->c, (const float *)x.p)
-				     : (void *)wl_cuda_weight_bf16(d->c, (const float *)x.p, n);
-		out->half = true;
-		if (out->p)
+			WL_TRY(wl_cuda_weight_declare(
+				d->c, (const float *)x.p, n, half, err));
+		*out = wl_cuda_shadow(d->c, (const float *)x.p);
+		if (!d->planning)
+			out->p = (void *)wl_cuda_weight_half(
+				d->c, (const float *)x.p, n, half);
+		if (out->p && out->half == half)
 			return 0;
 	}
-	*out = wl_dense_lend_act(d, n, true);
+	*out = wl_dense_lend_act(d, n, half);
 	if (!d->planning)
 		wl_cuda_convert(d->c, x, *out, n);
 	return 0;
@@ -296,23 +298,27 @@ static int walk(struct dense *d, struct wl_err *err)
 	}
 }
 
-/* f32 products would want every bf16 activation converted up and down again: nobody asks for it. */
-static bool mixed(const struct wl_op *op)
+/* Other products would want every half activation converted up and down again: nobody asks for it. */
+static enum wl_dtype unlike(const struct wl_op *op)
 {
-	bool half = false;
-	for (int k = 0; k < WL_OP_IN; k++)
-		half |= op->in[k] && op->in[k]->dtype == WL_BF16;
-	for (int k = 0; k < WL_OP_OUT; k++)
-		half |= op->out[k] && op->out[k]->dtype == WL_BF16;
-	return half && op->attr.compute != WL_BF16;
+	const struct wl_tensor *t;
+	for (int k = 0; k < WL_OP_IN + WL_OP_OUT; k++) {
+		t = k < WL_OP_IN ? op->in[k] : op->out[k - WL_OP_IN];
+		if (t && cuda_half_of(t->dtype) && t->dtype != op->attr.compute)
+			return t->dtype;
+	}
+	return WL_F32;
 }
 
 int wl_cuda_dense_plan(struct cuda *c, struct wl_op *op, struct wl_err *err)
 {
 	struct dense d;
-	if (mixed(op))
-		return wl_err_set(err, WL_EUSAGE, "activations are stored in bf16 and products "
-			"take f32: expected compute_dtype bf16 where store is bf16");
+	enum wl_dtype stored = unlike(op);
+	if (stored != WL_F32)
+		return wl_err_set(err, WL_EUSAGE, "activations are stored in %s and products take "
+			"%s: expected compute_dtype %s where store is %s", wl_dtype_name(stored),
+			wl_dtype_name(op->attr.compute), wl_dtype_name(stored),
+			wl_dtype_name(stored));
 	op->plan = calloc(1, sizeof(struct dense_plan));
 	if (!op->plan)
 		return wl_err_nomem(err, "the plan of a product", sizeof(struct dense_plan));

@@ -21,7 +21,8 @@ struct dense {
 	struct cuda *c;
 	const struct wl_op *op;
 	struct dense_plan *plan;
-	bool planning, half; /* half: products of bf16 */
+	bool planning;
+	unsigned char half; /* type of the products' operands, see struct cuda_act */
 	int next;	     /* product */
 	char *scratch;
 	size_t used, most;
@@ -30,15 +31,15 @@ struct dense {
 
 /* The next bytes of the scratch; while planning an address as aligned as it will be, of nothing. */
 void *wl_dense_lend(struct dense *d, size_t bytes);
-struct cuda_act wl_dense_lend_act(struct dense *d, int64_t n, bool half);
+struct cuda_act wl_dense_lend_act(struct dense *d, int64_t n, unsigned char half);
 /* x as products take it: itself, or converted. */
 struct cuda_act wl_dense_typed(struct dense *d, struct cuda_act x, int64_t n);
 /*
- * A parameter as products take it: its kept bf16 copy.  What lies with the activations (`beside`; a
+ * A parameter as products take it: its kept copy in a half type.  What lies with the activations (`beside`; a
  * weight that is computed) changes unseen and is converted each time.  w may be NULL.
  */
 int wl_dense_weight(struct dense *d, const struct wl_tensor *w, const struct wl_tensor *beside,
-	bool half, struct cuda_act *out, struct wl_err *err);
+	unsigned char half, struct cuda_act *out, struct wl_err *err);
 /* Plans the operation's next product, or runs it. */
 int wl_dense_multiply(struct dense *d, const struct cuda_product *p, struct wl_err *err);
 /* gw [o,i] += gz^T x, and gb [o] += the sums of gz's columns, in one pass where the library can;

@@ -59,7 +59,7 @@ struct raw8 {
 	uint4 lo, hi;
 };
 
-CUDA_INLINE void raw8_floats(struct raw8 r, bool half, float v[8])
+CUDA_INLINE void raw8_floats(struct raw8 r, unsigned char half, float v[8])
 {
 	uint32_t lo[4] = {r.lo.x, r.lo.y, r.lo.z, r.lo.w};
 	uint32_t hi[4] = {r.hi.x, r.hi.y, r.hi.z, r.hi.w};
@@ -67,8 +67,8 @@ CUDA_INLINE void raw8_floats(struct raw8 r, bool half, float v[8])
 	CUDA_UNROLL
 	for (int k = 0; k < 4; k++) {
 		if (half) {
-			v[2 * k] = wl_float_of_bits(lo[k] << 16);
-			v[2 * k + 1] = wl_float_of_bits(lo[k] & 0xffff0000u);
+			v[2 * k] = half_to_float(lo[k] & 0xffffu, half);
+			v[2 * k + 1] = half_to_float(lo[k] >> 16, half);
 		} else {
 			v[k] = wl_float_of_bits(lo[k]);
 			v[4 + k] = wl_float_of_bits(hi[k]);
@@ -97,16 +97,17 @@ CUDA_INLINE uint2 act_raw2(struct cuda_act a, int64_t i)
 	return u;
 }
 
-CUDA_INLINE void raw2_floats(uint2 u, bool half, float v[2])
+CUDA_INLINE void raw2_floats(uint2 u, unsigned char half, float v[2])
 {
-	v[0] = wl_float_of_bits(half ? u.x << 16 : u.x);
-	v[1] = wl_float_of_bits(half ? u.x & 0xffff0000u : u.y);
+	v[0] = half ? half_to_float(u.x & 0xffffu, half) : wl_float_of_bits(u.x);
+	v[1] = half ? half_to_float(u.x >> 16, half) : wl_float_of_bits(u.y);
 }
 
 CUDA_INLINE void act_store2(struct cuda_act a, int64_t i, float v0, float v1)
 {
 	if (a.half) {
-		*(uint32_t *)((uint16_t *)a.p + i) = bf16_of_float(v0) | bf16_of_float(v1) << 16;
+		*(uint32_t *)((uint16_t *)a.p + i) =
+			half_of_float(v0, a.half) | half_of_float(v1, a.half) << 16;
 		return;
 	}
 	uint2 u;

@@ -112,7 +112,7 @@ static __device__ inline void take_sum(
 	give(v->sum, i, span, s, false);
 	/* What backward will read, rounded as it is stored. */
 	for (int k = 0; k < span && v->sum.half; k++)
-		s[k] = bf16_to_float(bf16_of_float(s[k]));
+		s[k] = half_to_float(half_of_float(s[k], v->sum.half), v->sum.half);
 }
 
 /* Rows that a warp keeps in registers. */

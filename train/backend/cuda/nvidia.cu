@@ -175,7 +175,7 @@ struct product {
 
 static cudaDataType_t type_of(struct cuda_act a)
 {
-	return a.half ? CUDA_R_16BF : CUDA_R_32F;
+	return a.half == CUDA_F16 ? CUDA_R_16F : a.half ? CUDA_R_16BF : CUDA_R_32F;
 }
 
 /* The largest power of two, up to 256, that an address is a multiple of; what is not known yet (an
@@ -206,7 +206,7 @@ static cublasStatus_t set_epilogue(
 {
 	cublasLtEpilogue_t e = epilogue(p, sums);
 	void *vector = sums ? (void *)p->rowsum : p->bias.p;
-	int32_t type = sums || !p->bias.half ? CUDA_R_32F : CUDA_R_16BF;
+	int32_t type = sums ? CUDA_R_32F : type_of(p->bias);
 	cublasStatus_t code =
 		lt->desc_set(x->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &e, sizeof e);
 
@@ -307,7 +307,7 @@ static int product_failed(const struct cuda_product *p, const char *what, cublas
 {
 	return wl_err_set(err, WL_EFAIL, "cuBLASLt failed to %s a product of %lld x %lld x %lld in "
 		"%s: status %d", what, (long long)p->m, (long long)p->n, (long long)p->k,
-		p->a.half ? "bf16" : "f32", (int)code);
+		p->a.half == CUDA_F16 ? "fp16" : p->a.half ? "bf16" : "f32", (int)code);
 }
 
 extern "C" int wl_cuda_product_plan(

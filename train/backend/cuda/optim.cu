@@ -140,13 +140,13 @@ static __device__ inline void store4_half(void *p, int64_t i, const uint16_t h[4
 	*(uint64_t *)((uint16_t *)p + i) = u;
 }
 
-static __device__ inline void put_half(void *to, int64_t i, const float v[4])
+static __device__ inline void put_half(struct cuda_act to, int64_t i, const float v[4])
 {
 	uint16_t h[4];
 
 	for (int j = 0; j < 4; j++)
-		h[j] = wl_bf16_nearest(v[j]);
-	store4_half(to, i, h);
+		h[j] = (uint16_t)half_of_float(v[j], to.half);
+	store4_half(to.p, i, h);
 }
 
 /* Moments, rounded up with the probability of what is cut off where they are bf16. */
@@ -196,14 +196,14 @@ static __device__ inline void adamw4(
 		put_moments(a, s, i, m, v);
 	}
 	if (a->w_half.p)
-		put_half(a->w_half.p, i, w);
+		put_half(a->w_half, i, w);
 	if (!a->k)
 		return;
 	for (int j = 0; j < 4; j++)
 		k[j] = follow(k[j], w[j], a->momentum);
 	store4_f32(a->k + i, k);
 	if (a->k_half.p)
-		put_half(a->k_half.p, i, k);
+		put_half(a->k_half, i, k);
 }
 
 /* The ends of a range, where four neighbours are not all its own. */
@@ -225,11 +225,11 @@ static __device__ inline void adamw1(
 		}
 	}
 	if (a->w_half.p)
-		((uint16_t *)a->w_half.p)[i] = wl_bf16_nearest(a->w[i]);
+		act_store(a->w_half, i, a->w[i]);
 	if (a->k)
 		a->k[i] = follow(a->k[i], a->w[i], a->momentum);
 	if (a->k && a->k_half.p)
-		((uint16_t *)a->k_half.p)[i] = wl_bf16_nearest(a->k[i]);
+		act_store(a->k_half, i, a->k[i]);
 }
 
 static __device__ inline struct part part_of(const struct adamw *a, const struct share *s)
@@ -291,6 +291,7 @@ static struct adamw adamw_of(float *w, const float *grad, void *m, void *v,
 	a.m.half = a.v.half = half;
 	a.w_half.p = how->w_half;
 	a.k_half.p = how->k_half;
+	a.w_half.half = a.k_half.half = CUDA_BF16;
 	a.seed = how->seed;
 	a.judged = how->judge ? wl_cuda_verdict(how->judge) : NULL;
 	a.now.factor = how->grad_scale;
@@ -327,9 +328,9 @@ void wl_cuda_adamw(struct wl_backend *be, float *w, const float *grad, void *m, 
 
 	/* The copies that products take, where there are some, unless the caller has its own. */
 	if (!a.w_half.p)
-		a.w_half.p = wl_cuda_shadow(c, w);
+		a.w_half = wl_cuda_shadow(c, w);
 	if (!a.k_half.p && a.k)
-		a.k_half.p = wl_cuda_shadow(c, a.k);
+		a.k_half = wl_cuda_shadow(c, a.k);
 	t.n = 0;
 	for (int i = 0; i < n_ranges; i++) {
 		const struct wl_adamw_range *r = &ranges[i];

@@ -1,5 +1,5 @@
 /*
- * bf16 copies of weights, as products take them.  Each lies in a shadow of the allocation that the
+ * Copies of weights in a half type, as products take them.  Each lies in a shadow of the allocation that the
  * weight is in (the store's values), at the same element, so that a pass over the whole store can
  * write it too.  A copy is made when a product wants it and what it was made of has changed since:
  * by an upload, a zeroing, the optimiser, or because a new step began.
@@ -10,6 +10,7 @@ struct cuda_memory {
 	char *base;
 	size_t bytes;
 	uint16_t *shadow; /* [bytes / 4]; NULL until a weight in it is declared */
+	unsigned char half; /* of which type: that of the first declared */
 	struct cuda_memory *next;
 };
 
@@ -83,20 +84,22 @@ static struct cuda_weight *find(struct cuda *c, const float *w, int64_t n)
 	return e;
 }
 
-int wl_cuda_weight_declare(struct cuda *c, const float *w, int64_t n, struct wl_err *err)
+int wl_cuda_weight_declare(
+	struct cuda *c, const float *w, int64_t n, unsigned char half, struct wl_err *err)
 {
 	struct cuda_memory *m = memory_of(c, w);
 	struct cuda_weight *e;
-	if (!m || find(c, w, n))
+	if (!m || find(c, w, n) || (m->shadow && m->half != half))
 		return 0;
 	if (!m->shadow)
 		m->shadow = wl_cuda_shadow_make(c, m->base, m->bytes);
 	if (!m->shadow)
-		return wl_err_set(err, WL_EFAIL, "the GPU has no %zu bytes of memory for bf16 "
+		return wl_err_set(err, WL_EFAIL, "the GPU has no %zu bytes of memory for half "
 			"copies of weights; use a smaller batch, or recomputation", m->bytes / 2);
 	e = (struct cuda_weight *)calloc(1, sizeof *e);
 	if (!e)
 		return wl_err_nomem(err, "the list of weights", sizeof *e);
+	m->half = half;
 	e->w = w;
 	e->n = n;
 	e->half = m->shadow + ((const char *)w - m->base) / (ptrdiff_t)sizeof *w;
@@ -130,14 +133,14 @@ void wl_cuda_convert(struct cuda *c, struct cuda_act from, struct cuda_act to, i
 			act_wide(from, n) && act_wide(to, n));
 }
 
-const uint16_t *wl_cuda_weight_bf16(struct cuda *c, const float *w, int64_t n)
+const uint16_t *wl_cuda_weight_half(
+	struct cuda *c, const float *w, int64_t n, unsigned char half)
 {
 	struct cuda_weight *e = find(c, w, n);
-	struct cuda_act from = {(void *)w, false}, to = {NULL, true};
-	if (!e)
+	struct cuda_act from = {(void *)w, CUDA_F32}, to = wl_cuda_shadow(c, w);
+	if (!e || to.half != half)
 		return NULL;
 	if (e->stale) {
-		to.p = e->half;
 		wl_cuda_convert(c, from, to, n);
 		/* Tests that write the device's memory in place tell nobody. */
 		e->stale = c->managed;
@@ -145,11 +148,15 @@ const uint16_t *wl_cuda_weight_bf16(struct cuda *c, const float *w, int64_t n)
 	return e->half;
 }
 
-uint16_t *wl_cuda_shadow(struct cuda *c, const float *w)
+struct cuda_act wl_cuda_shadow(struct cuda *c, const float *w)
 {
 	const struct cuda_memory *m = memory_of(c, w);
-	return m && m->shadow ? m->shadow + ((const char *)w - m->base) / (ptrdiff_t)sizeof *w
-			      : NULL;
+	struct cuda_act none = {NULL, CUDA_F32}, copies = {NULL, CUDA_F32};
+	if (!m || !m->shadow)
+		return none;
+	copies.p = m->shadow + ((const char *)w - m->base) / (ptrdiff_t)sizeof *w;
+	copies.half = m->half;
+	return copies;
 }
 
 static void set_stale(struct cuda *c, const void *p, size_t bytes, bool stale)
