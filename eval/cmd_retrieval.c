@@ -10,6 +10,7 @@
 #include "ops/log.h"
 #include "ops/opt.h"
 #include "ops/saved.h"
+#include "train/backend/backend.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@
 
 struct args {
 	const char *embeddings, *images, *texts, *pairs, *out, *score, *precision, *protocol;
-	const char *answers, *predictions, *ckpt, *shards, *split;
+	const char *answers, *predictions, *ckpt, *shards, *split, *device;
 	int64_t threads, bootstrap, seed;
 };
 
@@ -108,6 +109,8 @@ static int embed(const struct args *a, struct wl_vectors *v, struct wl_err *err)
 		.split = a->split,
 		.out = path,
 		.precision = a->precision,
+		.device = a->device,
+		.store = "fp32",
 		.batch = 32,
 		.threads = a->threads};
 	int ret = -1;
@@ -236,6 +239,20 @@ static int keep_and_print(
 	return ret;
 }
 
+/* The GPU that is to count, NULL for the processor, which needs no backend. */
+static int open_device(const struct args *a, struct wl_backend **be, struct wl_err *err)
+{
+	*be = NULL;
+	if (strcmp(a->device, "auto") && strcmp(a->device, "cpu") && strcmp(a->device, "cuda"))
+		return wl_err_set(err, WL_EUSAGE, "--device is \"%s\": expected auto, cpu or cuda",
+			a->device);
+	if (!strcmp(a->device, "cpu") ||
+		(!strcmp(a->device, "auto") && wl_backend_cuda_count() == 0))
+		return 0;
+	*be = wl_backend_open(a->device, 0, 0, err);
+	return *be ? 0 : -1;
+}
+
 static int run_vectors(const struct wl_opts *o, const struct args *a, struct wl_err *err)
 {
 	struct wl_retrieval_in in;
@@ -248,6 +265,7 @@ static int run_vectors(const struct wl_opts *o, const struct args *a, struct wl_
 	WL_TRY(load(a, &v, err));
 	in = wl_vectors_in(&v);
 	in.threads = a->threads > 0 && a->threads < 4096 ? (int)a->threads : 0;
+	WL_TRY_OUT(open_device(a, &in.backend, err));
 	if (s.protocol)
 		WL_TRY_OUT(wl_protocol_check(s.protocol, &in, err));
 	prepare(a, &v);
@@ -262,6 +280,7 @@ static int run_vectors(const struct wl_opts *o, const struct args *a, struct wl_
 		print_table(&v, &s);
 	ret = 0;
 out:
+	wl_backend_close(in.backend);
 	wl_vectors_release(&v);
 	return ret;
 }
@@ -298,7 +317,8 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 
 int wl_cmd_retrieval(int argc, char **argv)
 {
-	struct args a = {.score = "cosine", .precision = "fp32", .split = "test", .seed = 1};
+	struct args a = {.score = "cosine", .precision = "fp32", .split = "test", .seed = 1,
+		.device = "auto"};
 	const struct wl_opt table[] = {
 		{"embeddings", WL_OPT_STR, &a.embeddings, "FILE", "safetensors of wenlan-embed",
 			false},
@@ -328,6 +348,8 @@ int wl_cmd_retrieval(int argc, char **argv)
 		{"seed", WL_OPT_INT, &a.seed, "N", "of the bootstrap", false},
 		{"out", WL_OPT_STR, &a.out, "FILE.json", "keep the result there", false},
 		{"threads", WL_OPT_INT, &a.threads, "N", "0: one per core", false},
+		{"device", WL_OPT_STR, &a.device, "NAME",
+			"auto, cpu or cuda: where pairs are scored and counted", false},
 		{0},
 	};
 	struct wl_opts o = {

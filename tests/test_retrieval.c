@@ -3,6 +3,7 @@
 #include "ops/score.h"
 #include "ops/hash.h"
 #include "tests/support/cm.h"
+#include "train/backend/backend.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -152,6 +153,46 @@ static void dimension_in_several_slices(void **state)
 	data_init(&d, 60, 2, 1500, 3); /* exact: sums below 2^24 */
 	compare(&d, 0);
 	data_release(&d);
+}
+
+/* The GPU's backend, emulated or itself (see opcheck.c); absent where there is none. */
+struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err) __attribute__((weak));
+
+/* The device counts the same ranks as the processor: to the last one where that fuses its
+ * multiply-adds too, near ties and all. */
+static void devices_count_the_same(void **state)
+{
+#ifdef __FMA__
+	enum { SLACK = 0 };
+#else
+	enum { SLACK = 2 };
+#endif
+	static const int64_t shapes[][3] = {
+		{1, 1, 1}, {15, 5, 17}, {64, 1, 16}, {65, 3, 40}, {130, 2, 7}};
+	struct wl_backend *be = wl_backend_cuda_open ? wl_backend_cuda_open(0, &err) : NULL;
+	int64_t want[600], got[600];
+
+	(void)state;
+	if (!be)
+		SKIP("no CUDA backend in this build, or no GPU");
+	for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+		for (int levels = 0; levels <= 3; levels += 3) {
+			int64_t n = shapes[s][0], all = n + n * shapes[s][1];
+			struct data d;
+
+			data_init(&d, n, shapes[s][1], shapes[s][2], levels);
+			if (n > 9) /* one picture and its texts have no answer */
+				d.in.n_pairs -= 3;
+			OK(wl_retrieval_ranks(&d.in, want, want + n, &err));
+			d.in.backend = be;
+			OK(wl_retrieval_ranks(&d.in, got, got + n, &err));
+			for (int64_t i = 0; i < all; i++)
+				if (llabs(got[i] - want[i]) > (levels ? 0 : SLACK))
+					fail_msg("query %lld: rank %lld, on the processor %lld",
+						(long long)i, (long long)got[i], (long long)want[i]);
+			data_release(&d);
+		}
+	wl_backend_close(be);
 }
 
 static void all_scores_equal_is_not_rank_one(void **state)
@@ -314,6 +355,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(agrees_with_the_definition),
 		cmocka_unit_test(dimension_in_several_slices),
+		cmocka_unit_test(devices_count_the_same),
 		cmocka_unit_test(all_scores_equal_is_not_rank_one),
 		cmocka_unit_test(same_for_any_number_of_threads),
 		cmocka_unit_test(scores_alone_and_in_tiles_are_equal),

@@ -63,7 +63,7 @@ static double recall_at_1(struct tiny_rig *r)
 		for (i = 0; i < TINY_BATCH; i++)
 			v.text_image[v.n_texts++] = v.n_images++;
 	}
-	result = wl_retrieval_json(&v, &err);
+	result = wl_retrieval_json(&v, NULL, &err);
 	assert_non_null(result);
 	r1 = json_number_value(json_object_get(json_object_get(result, "i2t"), "r1"));
 	json_decref(result);
@@ -338,7 +338,7 @@ static void retrieval_counts_any_hit(void **state)
 	int64_t text_image[] = {1, 1, 0};
 	struct wl_embeddings v = {.dim = 2, .n_images = 2, .n_texts = 3, .images = images,
 		.texts = texts, .text_image = text_image};
-	json_t *r = wl_retrieval_json(&v, &err), *i2t = json_object_get(r, "i2t");
+	json_t *r = wl_retrieval_json(&v, NULL, &err), *i2t = json_object_get(r, "i2t");
 	json_t *t2i = json_object_get(r, "t2i");
 
 	(void)state;

@@ -11,7 +11,8 @@ static json_t *direction(const struct wl_recall *r)
 		"median_rank", r->median_rank);
 }
 
-json_t *wl_retrieval_json(const struct wl_embeddings *v, struct wl_err *err)
+json_t *wl_retrieval_json(
+	const struct wl_embeddings *v, struct wl_backend *be, struct wl_err *err)
 {
 	struct wl_retrieval_in in = {
 		.images = v->images,
@@ -21,6 +22,7 @@ json_t *wl_retrieval_json(const struct wl_embeddings *v, struct wl_err *err)
 		.dim = v->dim,
 		.pair_image = v->text_image,
 		.n_pairs = v->n_texts,
+		.backend = be,
 	};
 	int64_t *each = malloc((size_t)(v->n_texts + 1) * sizeof *each), i;
 	struct wl_retrieval r;
@@ -60,7 +62,7 @@ int wl_validate(struct wl_encoder *e, struct wl_feed *f, struct wl_dist *dist, j
 		WL_TRY_OUT(wl_encode_split(e, f, false, &v, err));
 	}
 	if (wl_dist_rank(dist) == 0)
-		*out = wl_retrieval_json(&v, err);
+		*out = wl_retrieval_json(&v, e->backend, err);
 	ret = wl_dist_rank(dist) == 0 && !*out ? -1 : 0;
 out:
 	wl_embeddings_release(&v);

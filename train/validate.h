@@ -11,8 +11,9 @@
 
 /* {"i2t":{"r1","r5","r10","median_rank"},"t2i":{...},"mean_recall","images","texts"}, recalls in
  * percent: any hit counts; rank = 1 + better ones + equal ones of smaller index.  A new
- * reference, NULL without memory. */
-json_t *wl_retrieval_json(const struct wl_embeddings *v, struct wl_err *err);
+ * reference, NULL without memory.  be: where it is counted; NULL: the processor. */
+json_t *wl_retrieval_json(
+	const struct wl_embeddings *v, struct wl_backend *be, struct wl_err *err);
 
 /* Runs the feed from its start to its end.  With dist every rank calls it, each with its share
  * in its feed. *out: a new reference on rank 0, NULL on others. */

@@ -8,6 +8,7 @@
  */
 #include "eval/metrics/retrieval.h"
 #include "ops/score.h"
+#include "train/backend/ranks.h"
 
 #include <float.h>
 #include <math.h>
@@ -22,15 +23,10 @@
 enum { LEFT_ROWS = 180, TILE_COLS = 480, TILE_STRIDE = TILE_COLS + 16 };
 static const int64_t right_bytes = 64 << 20;
 
-/* The best right answer of each query. */
-struct target {
-	float score;
-	int32_t index; /* -1: the query has none */
-};
-
 struct count {
 	const struct wl_retrieval_in *in;
-	struct target *row, *col;	/* [n_images], [n_texts] */
+	struct wl_ranks *device;	/* that counts; NULL: the processor does */
+	struct wl_rank_target *row, *col; /* [n_images], [n_texts] */
 	int64_t *row_above, *col_above; /* candidates that stand before the target */
 };
 
@@ -105,10 +101,10 @@ static int check_numbers(const struct wl_retrieval_in *in, struct wl_err *err)
 
 /* A higher score is better, among equals the smaller index: then no other right answer
  * stands before the best one. */
-static void improve(struct target *t, float score, int64_t index)
+static void improve(struct wl_rank_target *t, float score, int64_t index)
 {
 	if (t->index < 0 || score > t->score || (score == t->score && index < t->index))
-		*t = (struct target){score, (int32_t)index};
+		*t = (struct wl_rank_target){score, (int32_t)index};
 }
 
 static int find_targets(struct count *c, struct wl_err *err)
@@ -118,8 +114,14 @@ static int find_targets(struct count *c, struct wl_err *err)
 
 	if (!score)
 		return wl_err_nomem(err, "scores of pairs", (size_t)in->n_pairs * sizeof *score);
-	wl_score_pairs(
-		in->images, in->pair_image, in->texts, in->pair_text, in->n_pairs, in->dim, score);
+	if (!c->device) {
+		wl_score_pairs(in->images, in->pair_image, in->texts, in->pair_text, in->n_pairs,
+			in->dim, score);
+	} else if (in->backend->ranks->pairs(c->device, in->pair_image, in->pair_text, in->n_pairs,
+			   score, err) < 0) {
+		free(score);
+		return -1;
+	}
 	for (int64_t i = 0; i < in->n_images; i++)
 		c->row[i].index = -1;
 	for (int64_t j = 0; j < in->n_texts; j++)
@@ -133,7 +135,7 @@ static int find_targets(struct count *c, struct wl_err *err)
 }
 
 /* Candidates in s [n], whose first has the index `first`, that stand before the target. */
-static int64_t count_row(const float *s, int64_t n, int64_t first, struct target t)
+static int64_t count_row(const float *s, int64_t n, int64_t first, struct wl_rank_target t)
 {
 	int64_t before = t.index - first; /* those with a smaller index count when equal, too */
 	int32_t sum = 0;
@@ -147,7 +149,8 @@ static int64_t count_row(const float *s, int64_t n, int64_t first, struct target
 }
 
 /* Adds row i of a tile to the counts of its columns. */
-static void count_cols(const float *s, int64_t n, int32_t i, const struct target *t, int32_t *above)
+static void count_cols(const float *s, int64_t n, int32_t i, const struct wl_rank_target *t,
+	int32_t *above)
 {
 	for (int64_t j = 0; j < n; j++)
 		above[j] += (s[j] > t[j].score) | ((s[j] == t[j].score) & (i < t[j].index));
@@ -264,6 +267,7 @@ static int count_all(struct count *c, struct wl_err *err)
 int wl_retrieval_ranks(const struct wl_retrieval_in *in, int64_t *image_rank, int64_t *text_rank,
 	struct wl_err *err)
 {
+	const struct wl_rank_ops *ops = in->backend ? in->backend->ranks : NULL;
 	struct count c = {.in = in};
 	int ret = -1;
 
@@ -277,14 +281,23 @@ int wl_retrieval_ranks(const struct wl_retrieval_in *in, int64_t *image_rank, in
 		wl_err_nomem(err, "ranks", (size_t)(in->n_images + in->n_texts) * 16);
 		goto out;
 	}
+	if (ops) {
+		c.device = ops->open(in->backend, in->images, in->n_images, in->texts, in->n_texts,
+			in->dim, err);
+		if (!c.device)
+			goto out;
+	}
 	WL_TRY_OUT(find_targets(&c, err));
-	WL_TRY_OUT(count_all(&c, err));
+	WL_TRY_OUT(ops ? ops->above(c.device, c.row, c.col, c.row_above, c.col_above, err)
+		       : count_all(&c, err));
 	for (int64_t i = 0; image_rank && i < in->n_images; i++)
 		image_rank[i] = c.row[i].index < 0 ? 0 : 1 + c.row_above[i];
 	for (int64_t j = 0; text_rank && j < in->n_texts; j++)
 		text_rank[j] = c.col[j].index < 0 ? 0 : 1 + c.col_above[j];
 	ret = 0;
 out:
+	if (ops)
+		ops->close(c.device);
 	free(c.row);
 	free(c.col);
 	free(c.row_above);

@@ -11,7 +11,8 @@
  * every pair the same score gets the ranks of a list in arbitrary order, not rank 1.
  *
  * Scores are fp32 sums in ascending order of the dimension, one fused or plain
- * multiply-add each, whatever the blocking; so ranks are the same for any number of threads.
+ * multiply-add each, whatever the blocking; so ranks are the same for any number of threads, and
+ * on a GPU, where the processor fuses them too.
  *
  * Pure: no input or output, so that training may measure with it too.
  */
@@ -22,6 +23,8 @@
 
 #include <stdint.h>
 
+struct wl_backend;
+
 struct wl_retrieval_in {
 	const float *images; /* [n_images, dim], borrowed */
 	const float *texts;  /* [n_texts, dim], borrowed */
@@ -31,6 +34,8 @@ struct wl_retrieval_in {
 	const int64_t *pair_image, *pair_text; /* [n_pairs] */
 	int64_t n_pairs;
 	int threads; /* 0: as OpenMP says */
+	/* Where the product is done, borrowed; NULL, or one without wl_rank_ops: the processor. */
+	struct wl_backend *backend;
 };
 
 /* Scales every row to length 1 (sums in double); a row of zeros stays.  rows [n, dim]. */

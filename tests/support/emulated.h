@@ -66,6 +66,14 @@ template <typename T> static inline T __shfl_down_sync(unsigned mask, T v, unsig
 	return __shfl_sync(mask, v, (int)(lane + by < 32 ? lane + by : lane));
 }
 
+template <typename T> static inline T atomicAdd(T *p, T v)
+{
+	T was = *p;
+
+	*p += v;
+	return was;
+}
+
 /* A launch: its arguments are those of this moment, whenever it runs. */
 template <typename... P, typename... A>
 static inline void emulate(int64_t blocks, bool fibers, void (*kernel)(P...), A... args)

@@ -214,6 +214,7 @@ struct wl_part {
 struct wl_picture_ops;
 struct wl_judge;
 struct wl_judge_ops;
+struct wl_rank_ops;
 
 enum { WL_WIRE_ID = 128 }; /* bytes that name a meeting of ranks */
 
@@ -327,6 +328,9 @@ struct wl_backend {
 	const struct wl_picture_ops *pictures;
 	/* Decisions of a step made on the device (train/backend/judge.h); NULL: the host makes them. */
 	const struct wl_judge_ops *judges;
+	/* Ranks of a retrieval pool counted on the device (train/backend/ranks.h); NULL: the
+	 * processor counts. */
+	const struct wl_rank_ops *ranks;
 
 	/* --- several ranks on devices; NULL: ranks meet in the host's memory --- */
 

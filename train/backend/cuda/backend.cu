@@ -240,6 +240,7 @@ static void fill_table(struct wl_backend *be)
 	be->sum_squares = wl_cuda_sum_squares;
 	be->pictures = wl_cuda_pictures();
 	be->judges = wl_cuda_judges();
+	be->ranks = wl_cuda_ranks();
 	be->squares = wl_cuda_squares;
 	be->close = cuda_close;
 	wl_cuda_stream_table(be);

@@ -64,6 +64,7 @@ struct cuda_verdict {
 struct wl_judge;
 const struct cuda_verdict *wl_cuda_verdict(const struct wl_judge *j);
 extern "C" const struct wl_judge_ops *wl_cuda_judges(void);
+extern "C" const struct wl_rank_ops *wl_cuda_ranks(void); /* ranks.cu */
 
 /* mail.cu: the table's send. */
 void wl_cuda_send(struct wl_backend *be, void *dst, const void *src, size_t bytes);
