@@ -148,6 +148,7 @@ endif
 # An archive, of which a benchmark takes what it uses.
 $(BENCH): SUPPORT := $(B)/libwl_support.a
 $(BENCH): $(B)/libwl_support.a
+$(B)/tests/bench/bench_copies: LDLIBS += -lcmocka
 $(B)/libwl_support.a: $(TEST_LIB)
 	$(Q)rm -f $@ && ar rcs $@ $^
 $(TESTS) $(E2E) $(BENCH) $(FUZZ): %: %.o $(LINK_ORDER)
