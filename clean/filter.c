@@ -59,7 +59,7 @@ static int look_at(struct subject_job *j, bool want_picture, struct wl_err *err)
 	wl_buf_init(&b, WL_IMAGE_MAX_BYTES);
 	WL_TRY_OUT(wl_corpus_image(j->corpus, &j->pair, &b, err));
 	if (wl_image_decode(b.data, b.len, &im, &why) == 0) {
-		ret = j->known ? 0 : wl_look_make(&im, &j->look, err);
+		ret = j->known ? 0 : wl_look_make_by(j->weights, &im, &j->look, err);
 		if (ret == 0 && want_picture)
 			ret = wl_picture_measure(&im, &j->picture, err);
 		j->measured = want_picture;
@@ -107,6 +107,7 @@ void subject_judge(struct subject_job *j)
 struct sieve {
 	struct wl_db db;
 	struct wl_known_looks *looks;
+	struct wl_lanczos *weights;
 	sqlite3_stmt *has, *clean, *verdict, *examined;
 	struct subject_job jobs[BATCH];
 	size_t n;
@@ -177,7 +178,8 @@ static int sieve_open(struct sieve *w, struct wl_stage *s, int p, struct wl_err 
 	WL_TRY(wl_stage_db(s, p, schema, s->params_hash, &w->db, err));
 	WL_TRY(wl_stage_take_over(s, p, &w->db, lasting, err));
 	w->looks = wl_known_looks_open(s->corpus, p, err);
-	if (!w->looks)
+	w->weights = wl_lanczos_new(err);
+	if (!w->looks || !w->weights)
 		return -1;
 	WL_TRY(wl_db_prepare(&w->db, &w->has, "SELECT 1 FROM examined WHERE pair_id = ?", err));
 	WL_TRY(wl_db_prepare(&w->db, &w->clean, "INSERT INTO clean VALUES(?,?,?,?,?)", err));
@@ -194,6 +196,7 @@ static void sieve_close(struct sieve *w)
 	sqlite3_finalize(w->verdict);
 	sqlite3_finalize(w->examined);
 	wl_known_looks_close(w->looks);
+	wl_lanczos_free(w->weights);
 	wl_db_close(&w->db);
 	free(w);
 }
@@ -205,6 +208,7 @@ static int enqueue(struct sieve *w, struct wl_stage *s, const struct wl_rules *r
 	int known;
 
 	WL_TRY(subject_init(j, s->corpus, r, pair, err));
+	j->weights = w->weights;
 	if (!wl_rules_want_look(r))
 		return 0;
 	WL_TRY(known = wl_known_look(w->looks, pair->id, &j->look, &j->broken, err));

@@ -98,13 +98,13 @@ void wl_look_make_low(const struct wl_image_low *low, struct wl_look *out)
 		}
 }
 
-int wl_look_make_grey(const struct wl_image *rgb, const struct wl_image *grey, struct wl_look *out,
-	struct wl_err *err)
+static int look_of(struct wl_lanczos *l, const struct wl_image *rgb, const struct wl_image *grey,
+	struct wl_look *out, struct wl_err *err)
 {
 	struct wl_image small = {0};
 
 	memset(out, 0, sizeof(*out));
-	WL_TRY(wl_image_resize_lanczos(grey, WL_PHASH_SIDE, WL_PHASH_SIDE, &small, err));
+	WL_TRY(wl_image_resize_lanczos_by(l, grey, WL_PHASH_SIDE, WL_PHASH_SIDE, &small, err));
 	memcpy(out->grey, small.data, WL_PHASH_PIXELS);
 	out->phash = wl_phash_grey32(out->grey);
 	out->aspect_1024 = (uint32_t)((1024 * (int64_t)rgb->width + rgb->height / 2) / rgb->height);
@@ -113,7 +113,19 @@ int wl_look_make_grey(const struct wl_image *rgb, const struct wl_image *grey, s
 	return 0;
 }
 
+int wl_look_make_grey(const struct wl_image *rgb, const struct wl_image *grey, struct wl_look *out,
+	struct wl_err *err)
+{
+	return look_of(NULL, rgb, grey, out, err);
+}
+
 int wl_look_make(const struct wl_image *rgb, struct wl_look *out, struct wl_err *err)
+{
+	return wl_look_make_by(NULL, rgb, out, err);
+}
+
+int wl_look_make_by(
+	struct wl_lanczos *l, const struct wl_image *rgb, struct wl_look *out, struct wl_err *err)
 {
 	struct wl_image grey = {0};
 	int ret = -1;
@@ -121,7 +133,7 @@ int wl_look_make(const struct wl_image *rgb, struct wl_look *out, struct wl_err 
 	if (rgb->channels != 3)
 		WL_BUG("a look is made of RGB, not of %d channels", rgb->channels);
 	if (wl_image_to_grey(rgb, &grey, err) == 0)
-		ret = wl_look_make_grey(rgb, &grey, out, err);
+		ret = look_of(l, rgb, &grey, out, err);
 	wl_image_release(&grey);
 	return ret;
 }

@@ -34,6 +34,9 @@ struct wl_look {
 
 /* From upright RGB as wl_image_decode gives it. */
 WL_MUST_CHECK int wl_look_make(const struct wl_image *rgb, struct wl_look *out, struct wl_err *err);
+/* The same with weights that are kept between pictures (ingest/image.h). */
+WL_MUST_CHECK int wl_look_make_by(
+	struct wl_lanczos *l, const struct wl_image *rgb, struct wl_look *out, struct wl_err *err);
 /* The same where the grey picture is there already. */
 WL_MUST_CHECK int wl_look_make_grey(const struct wl_image *rgb, const struct wl_image *grey,
 	struct wl_look *out, struct wl_err *err);

@@ -10,6 +10,7 @@ struct subject_job {
 	const struct wl_rules *rules;
 	struct wl_pair pair; /* strings below are its own */
 	char *source, *texts, *split_hint;
+	struct wl_lanczos *weights; /* kept between pictures, or NULL */
 	bool known; /* look is filled, or broken, without decoding */
 	struct wl_look look;
 	struct wl_picture picture;

@@ -89,6 +89,14 @@ WL_MUST_CHECK int wl_image_encode_jpeg(const struct wl_image *im, int quality,
  * 1 or 3 channels. */
 WL_MUST_CHECK int wl_image_resize_lanczos(const struct wl_image *src, int width, int height,
 	struct wl_image *out, struct wl_err *err);
+/* Weights of the sizes that were met last (32, 1 MB each at most), which take as long to compute as
+ * a small picture to resize.  For any threads at once. */
+struct wl_lanczos;
+struct wl_lanczos *wl_lanczos_new(struct wl_err *err);
+void wl_lanczos_free(struct wl_lanczos *l);
+/* The same with weights of l; NULL: they are computed for this call. */
+WL_MUST_CHECK int wl_image_resize_lanczos_by(struct wl_lanczos *l, const struct wl_image *src,
+	int width, int height, struct wl_image *out, struct wl_err *err);
 /* Grey as Pillow's convert("L"): (19595 R + 38470 G + 7471 B + 0x8000) >> 16. */
 WL_MUST_CHECK int wl_image_to_grey(const struct wl_image *src, struct wl_image *out,
 	struct wl_err *err);

@@ -7,6 +7,7 @@
 #include "ingest/image_codec.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,10 +31,14 @@ static double lanczos(double x)
 
 /* The weights of one axis: output i is the sum of in[first[i] + j] * w[i * ksize + j]. */
 struct taps {
-	int ksize;
+	int in, out, ksize;
 	int *first, *count; /* [out] */
 	int32_t *w;	    /* [out, ksize] */
 };
+
+/* Where weights are summed along a row they come in whole vectors, the first or last of them 0:
+ * sums are exact, so this changes nothing but the time of a remainder's loop. */
+enum { VECTOR = 16 };
 
 static void taps_release(struct taps *t)
 {
@@ -68,10 +73,33 @@ static void taps_fill(struct taps *t, int i, int in, double scale, double *k)
 			fixed(sum != 0.0 ? k[j] / sum : k[j]);
 }
 
-static int taps_init(struct taps *t, int in, int out, struct wl_err *err)
+static int taps_count(int in, int out)
 {
 	double scale = (double)in / out;
-	t->ksize = (int)ceil(LANCZOS_LOBES * (scale < 1.0 ? 1.0 : scale)) * 2 + 1;
+	return (int)ceil(LANCZOS_LOBES * (scale < 1.0 ? 1.0 : scale)) * 2 + 1;
+}
+
+/* Moves the window of output i to where `to` inputs are, if there are so many. */
+static void taps_widen(struct taps *t, int i, int to)
+{
+	int32_t *w = t->w + (size_t)i * (size_t)t->ksize;
+	int over = t->first[i] + to - t->in, by = over > 0 ? over : 0;
+
+	if (to > t->in)
+		return;
+	memmove(w + by, w, (size_t)t->count[i] * sizeof(*w));
+	memset(w, 0, (size_t)by * sizeof(*w));
+	t->first[i] -= by;
+	t->count[i] = to;
+}
+
+/* whole: weights in whole vectors, where the axis is long enough. */
+static int taps_init(struct taps *t, int in, int out, bool whole, struct wl_err *err)
+{
+	double scale = (double)in / out;
+	int most = taps_count(in, out), room = (most + VECTOR - 1) / VECTOR * VECTOR;
+	whole = whole && room <= in;
+	*t = (struct taps){.in = in, .out = out, .ksize = whole ? room : most};
 	size_t n = (size_t)out * (size_t)t->ksize;
 	double *k = malloc((size_t)t->ksize * sizeof *k);
 	t->first = calloc((size_t)out, sizeof *t->first);
@@ -81,8 +109,11 @@ static int taps_init(struct taps *t, int in, int out, struct wl_err *err)
 		free(k);
 		return wl_err_nomem(err, "resize weights", n * sizeof *t->w);
 	}
-	for (int i = 0; i < out; i++)
+	for (int i = 0; i < out; i++) {
 		taps_fill(t, i, in, scale, k);
+		if (whole)
+			taps_widen(t, i, (t->count[i] + VECTOR - 1) / VECTOR * VECTOR);
+	}
 	free(k);
 	return 0;
 }
@@ -113,10 +144,33 @@ static inline __attribute__((always_inline)) void pass_channels(
 	}
 }
 
+/* A lane for each place of a vector, so that nothing is added up across before the end. */
+static void pass_grey(const struct wl_image *src, const struct taps *t, struct wl_image *dst)
+{
+	for (int y = 0; y < dst->height; y++) {
+		const uint8_t *in = src->data + (size_t)y * (size_t)src->width;
+		uint8_t *out = dst->data + (size_t)y * (size_t)dst->width;
+		for (int x = 0; x < dst->width; x++) {
+			const int32_t *w = t->w + (size_t)x * (size_t)t->ksize;
+			const uint8_t *p = in + t->first[x];
+			int32_t lane[VECTOR] = {0}, sum = 1 << (PRECISION_BITS - 1);
+			int n = t->count[x], j = 0;
+			for (; j + VECTOR <= n; j += VECTOR)
+				for (int k = 0; k < VECTOR; k++)
+					lane[k] += p[j + k] * w[j + k];
+			for (; j < n; j++)
+				sum += p[j] * w[j];
+			for (int k = 0; k < VECTOR; k++)
+				sum += lane[k];
+			out[x] = clip8(sum);
+		}
+	}
+}
+
 static void pass_horizontal(const struct wl_image *src, const struct taps *t, struct wl_image *dst)
 {
 	if (src->channels == 1)
-		pass_channels(src, t, dst, 1);
+		pass_grey(src, t, dst);
 	else
 		pass_channels(src, t, dst, 3);
 }
@@ -141,22 +195,125 @@ static void pass_vertical(
 	}
 }
 
-static int resize_x(const struct wl_image *src, int width, struct wl_image *out, struct wl_err *err)
+/* ---- weights that are kept ---- */
+
+enum { KEPT = 32, KEPT_BYTES_MAX = 1 << 20 };
+
+struct kept {
+	struct taps t; /* in 0: none yet */
+	bool whole;
+	int users;
+	uint64_t used; /* when, counted in calls */
+};
+
+struct wl_lanczos {
+	pthread_mutex_t lock;
+	struct kept v[KEPT];
+	uint64_t now;
+};
+
+struct wl_lanczos *wl_lanczos_new(struct wl_err *err)
 {
+	struct wl_lanczos *l = calloc(1, sizeof(*l));
+
+	if (!l || pthread_mutex_init(&l->lock, NULL) != 0) {
+		free(l);
+		wl_err_nomem(err, "resize weights", sizeof(*l));
+		return NULL;
+	}
+	return l;
+}
+
+void wl_lanczos_free(struct wl_lanczos *l)
+{
+	if (!l)
+		return;
+	for (int i = 0; i < KEPT; i++)
+		taps_release(&l->v[i].t);
+	pthread_mutex_destroy(&l->lock);
+	free(l);
+}
+
+/* Under the lock.  The one of these sizes, or NULL; *oldest: one that nobody uses, or NULL. */
+static struct kept *find_kept(
+	struct wl_lanczos *l, int in, int out, bool whole, struct kept **oldest)
+{
+	*oldest = NULL;
+	for (int i = 0; i < KEPT; i++) {
+		struct kept *k = &l->v[i];
+		if (k->t.in == in && k->t.out == out && k->whole == whole)
+			return k;
+		if (!k->users && (!*oldest || k->used < (*oldest)->used))
+			*oldest = k;
+	}
+	return NULL;
+}
+
+/* Weights in *t: of l, which *kept then holds on to, or the caller's own (*kept NULL). */
+static int taps_get(struct wl_lanczos *l, int in, int out, bool whole, struct taps *t,
+	struct kept **kept, struct wl_err *err)
+{
+	struct kept *k, *oldest;
+
+	*kept = NULL;
+	if (!l || (size_t)out * (size_t)taps_count(in, out) > KEPT_BYTES_MAX / sizeof(*t->w))
+		return taps_init(t, in, out, whole, err);
+	pthread_mutex_lock(&l->lock);
+	k = find_kept(l, in, out, whole, &oldest);
+	if (!k && oldest) {
+		taps_release(&oldest->t);
+		memset(oldest, 0, sizeof(*oldest));
+		if (taps_init(&oldest->t, in, out, whole, err) < 0) {
+			taps_release(&oldest->t);
+			memset(oldest, 0, sizeof(*oldest));
+			pthread_mutex_unlock(&l->lock);
+			return -1;
+		}
+		oldest->whole = whole;
+		k = oldest;
+	}
+	if (k) {
+		k->users++;
+		k->used = ++l->now;
+		*t = k->t;
+	}
+	pthread_mutex_unlock(&l->lock);
+	*kept = k;
+	return k ? 0 : taps_init(t, in, out, whole, err);
+}
+
+static void taps_put(struct wl_lanczos *l, struct taps *t, struct kept *kept)
+{
+	if (!kept) {
+		taps_release(t);
+		return;
+	}
+	pthread_mutex_lock(&l->lock);
+	kept->users--;
+	pthread_mutex_unlock(&l->lock);
+}
+
+/* ---- resizing ---- */
+
+static int resize_x(struct wl_lanczos *l, const struct wl_image *src, int width,
+	struct wl_image *out, struct wl_err *err)
+{
+	struct kept *kept = NULL;
 	struct taps t = {0};
 	int ret = -1;
-	WL_TRY_OUT(taps_init(&t, src->width, width, err));
+	WL_TRY_OUT(taps_get(l, src->width, width, src->channels == 1, &t, &kept, err));
 	WL_TRY_OUT(wl_image_alloc(out, width, src->height, src->channels, err));
 	pass_horizontal(src, &t, out);
 	ret = 0;
 out:
-	taps_release(&t);
+	taps_put(l, &t, kept);
 	return ret;
 }
 
-static int resize_y(
-	const struct wl_image *src, int height, struct wl_image *out, struct wl_err *err)
+static int resize_y(struct wl_lanczos *l, const struct wl_image *src, int height,
+	struct wl_image *out, struct wl_err *err)
 {
+	struct kept *kept = NULL;
 	struct taps t = {0};
 	size_t row = (size_t)src->width * (size_t)src->channels * sizeof(int32_t);
 	int32_t *acc = malloc(row);
@@ -165,18 +322,24 @@ static int resize_y(
 		wl_err_nomem(err, "a row of sums", row);
 		goto out;
 	}
-	WL_TRY_OUT(taps_init(&t, src->height, height, err));
+	WL_TRY_OUT(taps_get(l, src->height, height, false, &t, &kept, err));
 	WL_TRY_OUT(wl_image_alloc(out, src->width, height, src->channels, err));
 	pass_vertical(src, &t, out, acc);
 	ret = 0;
 out:
 	free(acc);
-	taps_release(&t);
+	taps_put(l, &t, kept);
 	return ret;
 }
 
 int wl_image_resize_lanczos(
 	const struct wl_image *src, int width, int height, struct wl_image *out, struct wl_err *err)
+{
+	return wl_image_resize_lanczos_by(NULL, src, width, height, out, err);
+}
+
+int wl_image_resize_lanczos_by(struct wl_lanczos *l, const struct wl_image *src, int width,
+	int height, struct wl_image *out, struct wl_err *err)
 {
 	struct wl_image mid = {0};
 	if (src->width < 1 || src->height < 1 || (src->channels != 1 && src->channels != 3))
@@ -188,11 +351,11 @@ int wl_image_resize_lanczos(
 	/* Pillow leaves an axis out whose size does not change. */
 	const struct wl_image *in = src;
 	if (width != src->width) {
-		WL_TRY(resize_x(src, width, &mid, err));
+		WL_TRY(resize_x(l, src, width, &mid, err));
 		in = &mid;
 	}
 	if (height != src->height) {
-		int ret = resize_y(in, height, out, err);
+		int ret = resize_y(l, in, height, out, err);
 		wl_image_release(&mid);
 		return ret;
 	}

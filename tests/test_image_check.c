@@ -5,6 +5,7 @@
 #include "ingest/image.h"
 #include "ops/file.h"
 #include "ops/hash.h"
+#include "ops/pool.h"
 #include "tests/support/pictures.h"
 
 #include <setjmp.h>
@@ -173,10 +174,54 @@ static void test_structure_of_damage(void **state)
 	}
 }
 
+/* Weights that are kept: more sizes than there is room for, from several threads, to the same bits. */
+struct resizing {
+	struct wl_lanczos *l;
+	const struct wl_image *im;
+	int wrong;
+};
+
+static void resize_nth(void *ctx, size_t i)
+{
+	struct resizing *r = ctx;
+	struct wl_image src = *r->im, a = {0}, b = {0};
+	struct wl_err e = WL_ERR_INIT;
+	int w = 3 + (int)(i % 61), h = 40 - (int)(i % 37);
+
+	src.height -= (int)(i % 5); /* other sizes of the same pixels */
+	if (wl_image_resize_lanczos(&src, w, h, &a, &e) < 0 ||
+		wl_image_resize_lanczos_by(r->l, &src, w, h, &b, &e) < 0 ||
+		memcmp(a.data, b.data, (size_t)w * (size_t)h * (size_t)src.channels) != 0)
+		__atomic_fetch_add(&r->wrong, 1, __ATOMIC_RELAXED);
+	wl_image_release(&a);
+	wl_image_release(&b);
+}
+
+static void kept_weights_are_the_same(void **state)
+{
+	struct wl_err e = WL_ERR_INIT;
+	struct wl_pool *pool = wl_pool_new(4, 0, &e);
+
+	(void)state;
+	assert_non_null(pool);
+	for (int channels = 1; channels <= 3; channels += 2) {
+		struct wl_image im = pictures_make(211, 97, channels, 5, false);
+		struct resizing r = {wl_lanczos_new(&e), &im, 0};
+		assert_non_null(r.l);
+		wl_pool_for(pool, 4000, resize_nth, &r);
+		assert_int_equal(r.wrong, 0);
+		wl_lanczos_free(r.l);
+		wl_image_release(&im);
+	}
+	wl_lanczos_free(NULL);
+	wl_pool_free(pool);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_check_is_decode),
+		cmocka_unit_test(kept_weights_are_the_same),
 		cmocka_unit_test(test_structure_of_real_files),
 		cmocka_unit_test(test_structure_of_damage),
 	};
