@@ -29,77 +29,9 @@ enum {
 	HUGE_PAGE = 2 << 20,
 	DIGIT = 10,	    /* bits of the mix that a bucket is sorted by at a time */
 	ONE_DIGIT = 1024,   /* records for which one digit is enough */
-	SMALL = 24,	    /* records sorted by insertion */
 	PLACE_MAX = 12,	    /* bits of a place that one pass brings together */
 	BYTES_A_RECORD = 17 /* with heads of chunks, and a bucket's copy */
 };
-
-/* ---- values ---- */
-
-void wl_values_add_slow(struct wl_values *l, uint64_t v)
-{
-	size_t cap = l->cap ? l->cap + l->cap / 2 : 256;
-	uint64_t *p = l->no_memory ? NULL : realloc(l->v, cap * sizeof(*p));
-
-	if (!p) {
-		l->no_memory = true;
-		return;
-	}
-	l->v = p;
-	l->cap = cap;
-	l->v[l->n++] = v;
-}
-
-static int by_value(const void *p, const void *q)
-{
-	uint64_t a = *(const uint64_t *)p, b = *(const uint64_t *)q;
-
-	return (a > b) - (a < b);
-}
-
-void wl_values_unique(struct wl_values *l)
-{
-	size_t n = 0;
-
-	if (!l->n)
-		return;
-	qsort(l->v, l->n, sizeof(*l->v), by_value);
-	for (size_t i = 0; i < l->n; i++)
-		if (i == 0 || l->v[i] != l->v[i - 1])
-			l->v[n++] = l->v[i];
-	l->n = n;
-}
-
-void wl_values_release(struct wl_values *l)
-{
-	free(l->v);
-	memset(l, 0, sizeof(*l));
-}
-
-int wl_values_gather(struct wl_values *l, struct wl_comm *c, struct wl_err *err)
-{
-	size_t *bytes, total = 0;
-	void *all;
-	int ret;
-
-	if (l->no_memory)
-		return wl_err_nomem(err, "a list of pairs", l->cap * sizeof(*l->v));
-	if (wl_comm_size(c) > 1) {
-		bytes = malloc((size_t)wl_comm_size(c) * sizeof(*bytes));
-		if (!bytes)
-			return wl_err_nomem(err, "a list of pairs", 0);
-		ret = wl_comm_all_gatherv(c, l->v, l->n * sizeof(*l->v), &all, bytes, err);
-		for (int r = 0; ret == 0 && r < wl_comm_size(c); r++)
-			total += bytes[r];
-		free(bytes);
-		WL_TRY(ret);
-		free(l->v);
-		l->v = all;
-		l->n = l->cap = total / sizeof(*l->v);
-	}
-	wl_values_unique(l);
-	return 0;
-}
 
 /* ---- emitting ---- */
 
@@ -331,32 +263,6 @@ static void emit_part(void *ctx, size_t i)
 	emitter_flush(e);
 }
 
-static int by_record(const void *p, const void *q)
-{
-	const struct wl_rec *a = p, *b = q;
-
-	if (a->key != b->key)
-		return a->key < b->key ? -1 : 1;
-	if (a->idx != b->idx)
-		return a->idx < b->idx ? -1 : 1;
-	return (a->aux > b->aux) - (a->aux < b->aux);
-}
-
-static void sort_run(struct wl_rec *r, size_t n)
-{
-	if (n > SMALL) {
-		qsort(r, n, sizeof(*r), by_record);
-		return;
-	}
-	for (size_t i = 1; i < n; i++) {
-		struct wl_rec x = r[i];
-		size_t k = i;
-		for (; k > 0 && by_record(&r[k - 1], &x) > 0; k--)
-			r[k] = r[k - 1];
-		r[k] = x;
-	}
-}
-
 /* One pass of a radix sort by a digit of the mix. */
 static void sort_digit(const struct wl_rec *v, struct wl_rec *to, size_t n, int bits, int shift)
 {
@@ -392,7 +298,7 @@ static void show_run(
 		job->group(job->ctx, out, r, n);
 		return;
 	}
-	sort_run(r, n);
+	wl_recs_sort(r, n);
 	for (size_t from = 0, i = 1; i <= n; i++) {
 		if (i < n && (r[i].key ^ r[from].key) >> (64 - job->bits) == 0)
 			continue;
@@ -455,7 +361,7 @@ static void show_places(const struct pass *p, size_t i, int next, struct wl_rec 
 		if (n < 2)
 			continue;
 		if (n >= p->job->sort_from)
-			sort_run(v + from, n);
+			wl_recs_sort(v + from, n);
 		p->job->group(p->job->ctx, &p->out[i], v + from, n);
 	}
 }

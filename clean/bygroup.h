@@ -12,6 +12,7 @@
 #ifndef WL_CLEAN_BYGROUP_H
 #define WL_CLEAN_BYGROUP_H
 
+#include "clean/values.h"
 #include "ops/comm.h"
 #include "ops/err.h"
 #include "ops/hash.h"
@@ -20,31 +21,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-struct wl_rec {
-	uint64_t key;
-	uint32_t idx, aux;
-};
-
-/* A growing list of values; add is for one thread. */
-struct wl_values {
-	uint64_t *v;
-	size_t n, cap;
-	bool no_memory; /* sticky: what was added after is lost */
-};
-void wl_values_add_slow(struct wl_values *l, uint64_t v);
-static inline void wl_values_add(struct wl_values *l, uint64_t v)
-{
-	if (l->n < l->cap)
-		l->v[l->n++] = v;
-	else
-		wl_values_add_slow(l, v);
-}
-/* Sorts, and leaves each value once. */
-void wl_values_unique(struct wl_values *l);
-void wl_values_release(struct wl_values *l);
-/* Every rank gets the sorted union of all ranks' lists, in place. */
-WL_MUST_CHECK int wl_values_gather(struct wl_values *l, struct wl_comm *c, struct wl_err *err);
 
 /* Of one thread; what a pass takes comes first, for most of what is emitted in a pass of many
  * belongs to another. */
