@@ -2,6 +2,7 @@
 #include "clean/pairvectors.h"
 
 #include "ops/file.h"
+#include "ops/grow.h"
 #include "ops/hash.h"
 #include "ops/safetensors.h"
 
@@ -203,14 +204,7 @@ static int add_file(struct wl_pair_vectors *v, int set, const char *path, struct
 	const struct wl_saved_tensor *ids;
 	struct file *f;
 
-	if (v->n_files == v->cap_files) {
-		size_t cap = v->cap_files ? 2 * v->cap_files : 16;
-		struct file *p = realloc(v->files, cap * sizeof(*p));
-		if (!p)
-			return wl_err_nomem(err, "files of embeddings", cap * sizeof(*p));
-		v->files = p;
-		v->cap_files = cap;
-	}
+	WL_TRY(WL_GROW(v->files, v->n_files, v->cap_files, "files of embeddings", err));
 	f = &v->files[v->n_files++];
 	*f = (struct file){.first = v->n_rows, .path = strdup(path)};
 	if (!f->path)

@@ -2,6 +2,7 @@
 #include "eval/embed_vectors.h"
 
 #include "ops/file.h"
+#include "ops/grow.h"
 #include "ops/safetensors.h"
 
 #include <stdio.h>
@@ -44,14 +45,7 @@ static int by_pair(const void *p, const void *q)
 
 static int add_done(struct wl_vector_files *f, int32_t partition, int64_t id, struct wl_err *err)
 {
-	if (f->n_done == f->cap_done) {
-		size_t cap = f->cap_done ? 2 * f->cap_done : 4096;
-		struct done *p = realloc(f->done, cap * sizeof(*p));
-		if (!p)
-			return wl_err_nomem(err, "ids of embedded pairs", cap * sizeof(*p));
-		f->done = p;
-		f->cap_done = cap;
-	}
+	WL_TRY(WL_GROW(f->done, f->n_done, f->cap_done, "ids of embedded pairs", err));
 	f->done[f->n_done++] = (struct done){id, partition};
 	return 0;
 }
