@@ -9,12 +9,15 @@
 
 #include "clean/near.h"
 #include "clean/vector_pairs.h"
+#include "ops/hash.h"
 #include "ops/log.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+enum { DRAWN = 4096, HITS = 5 }; /* pairs, and how many above the bound are a sign */
+static const double EDGES_MAX = 2e8; /* that memory is there for: 16 bytes each */
 static const char *const what[] = {"embeddings of pictures", "embeddings of texts"};
 
 static bool wants(const struct dedup *d, enum wl_vector_side side)
@@ -257,6 +260,42 @@ static uint32_t *some_of_each(const struct dedup *d, const struct dedup_vectors 
 	return idx;
 }
 
+/* A model that was hardly trained puts everything close together: then a bound says nothing, and
+ * what is above it does not fit anywhere.  Looks at some pairs drawn by lot, the same on every
+ * rank. */
+static int check_bound(struct dedup *d, const struct wl_vector_search *s, struct wl_err *err)
+{
+	size_t dim = (size_t)wl_pair_vectors_dim(s->v), hits = 0, drawn = 0;
+	float *a = malloc(2 * dim * sizeof(*a));
+	double share, all;
+
+	if (!a)
+		return wl_err_nomem(err, "two embeddings", 2 * dim * sizeof(*a));
+	for (uint64_t k = 0; k < DRAWN && s->n > 1; k++) {
+		size_t i = wl_rand64(1, s->n, 2 * k) % s->n, j = wl_rand64(1, s->n, 2 * k + 1) % s->n;
+		if (i == j)
+			continue;
+		wl_pair_vectors_row(s->v, s->row[s->idx[i]], a);
+		wl_pair_vectors_row(s->v, s->row[s->idx[j]], a + dim);
+		hits += wl_cosine(a, a + dim, (int64_t)dim) >= s->cosine;
+		drawn++;
+	}
+	free(a);
+	share = drawn ? (double)hits / (double)drawn : 0;
+	all = share * (double)s->n * (double)s->n / 2;
+	if (hits >= HITS && all > EDGES_MAX)
+		return wl_err_set(err, WL_EUSAGE,
+			"%s: %.1f %% of pairs drawn by lot have a cosine of %g or more, so some %.2g "
+			"pairs would count as alike; raise the bound, or take a model that is better "
+			"trained.",
+			s->what, 100 * share, s->cosine, all);
+	if (hits >= HITS && wl_comm_rank(d->comm) == 0)
+		wl_warn("%s: %.1f %% of pairs drawn by lot have a cosine of %g or more; unless the "
+			"corpus is full of copies this model needs a higher bound",
+			s->what, 100 * share, s->cosine);
+	return 0;
+}
+
 /* What the search found of what it should have; edges are those of this run, on all ranks. */
 static int tell_recall(struct dedup *d, const struct wl_vector_search *s, struct wl_err *err)
 {
@@ -300,6 +339,7 @@ int dedup_find_vectors(
 	s.idx = idx;
 	if (!idx)
 		return -1;
+	WL_TRY_OUT(check_bound(d, &s, err));
 	WL_TRY_OUT(wl_vector_search_run(&s, d->comm, d->pool, dedup_memory(d, 60), err));
 	WL_TRY_OUT(wl_comm_all_reduce(d->comm, &s.cut, 1, WL_COMM_U64, WL_COMM_SUM, err));
 	d->counts->cut += (int64_t)s.cut;

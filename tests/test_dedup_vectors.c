@@ -459,6 +459,41 @@ static void bad_input(void **state)
 	tmp_remove(&tmp);
 }
 
+/* A model to which everything is the same. */
+static void a_cone_is_told(void **state)
+{
+	struct tmp_dir tmp = tmp_make();
+	struct planted x;
+	char corpus[512], path[512], *out;
+
+	(void)state;
+	tmp_path(&tmp, "x", path);
+	snprintf(path, sizeof(path), "%s/wenlan-dedup", tmp_bin());
+	if (access(path, X_OK) != 0) {
+		tmp_remove(&tmp);
+		SKIP("wenlan-dedup is not in %s", tmp_bin());
+	}
+	add_pairs(tmp_path(&tmp, "corpus", corpus), &x, 0, PAIRS);
+	plant_vectors(&x);
+	write_vectors(tmp_path(&tmp, "v.safetensors", path), &x, 0, PAIRS, -1);
+	assert_int_equal(tmp_run(&out, "%s/wenlan-dedup --corpus %s --embeddings %s", tmp_bin(),
+				 corpus, path),
+		0);
+	assert_non_null(strstr(out, "60 pairs have embeddings"));
+	free(out);
+	for (int i = 0; i < PAIRS; i++)
+		for (int k = 0; k < DIM; k++)
+			x.image[i][k] += k == 0 ? 9 : 0;
+	write_vectors(path, &x, 0, PAIRS, -1);
+	assert_int_equal(tmp_run(&out, "%s/wenlan-dedup --corpus %s --embeddings %s", tmp_bin(),
+				 corpus, path),
+		0);
+	if (!strstr(out, "this model needs a higher bound"))
+		fail_msg("no warning in:\n%s", out);
+	free(out);
+	tmp_remove(&tmp);
+}
+
 /* ---- the executables ---- */
 
 static const char model[] =
@@ -614,6 +649,7 @@ int main(void)
 		cmocka_unit_test(killed_and_run_again),
 		cmocka_unit_test(against),
 		cmocka_unit_test(bad_input),
+		cmocka_unit_test(a_cone_is_told),
 		cmocka_unit_test(from_the_executables),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
