@@ -46,7 +46,7 @@ static char *message(int p, int i)
 		"{\"text\":7,\"image_b64\":\"\"}", "{\"image_url\":\"ftp://x/y\",\"text\":\"x\"}"};
 	if (p == 1 && i < BAD)
 		return strdup(bad[i]);
-	char *b64 = kafka_picture((uint32_t)(p * PER_PART + i));
+	char *b64 = pictures_in_message((uint32_t)(p * PER_PART + i));
 	char *s = wl_strf(&err,
 		"{\"source\":\"%s\",\"page_url\":\"http://n.example/%d/%d\",\"text\":\"第 %d 区第 "
 		"%d 条\",\"image_b64\":\"%s\",\"n\":%d}",

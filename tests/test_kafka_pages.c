@@ -101,7 +101,7 @@ static void test_pages(void **state)
 		"figure><p>这是另一段足够长的正文，说的是河边的树也绿了。</p>"
 		"<img src='http://img.example/b.jpg' alt='河边的树绿了'></article></body></html>";
 	char u[400], p[512];
-	char *pic = kafka_picture(7), *html64 = pictures_base64(page, sizeof page - 1);
+	char *pic = pictures_in_message(7), *html64 = pictures_base64(page, sizeof page - 1);
 	json_t *m[5] = {
 		json_pack("{s:s, s:s, s:[{s:s, s:s}]}", "url", "http://n.example/x/1.html", "html",
 			page, "images", "url", "http://N.example:80/a.jpg", "b64", pic),

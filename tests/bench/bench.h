@@ -4,12 +4,12 @@
 
 #include "ingest/image.h"
 #include "ops/buf.h"
+#include "ops/clock.h"
 #include "ops/err.h"
 #include "ops/hash.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 /* Ends the program with the error's sentence when the call failed. */
 static inline void must(int ret, const struct wl_err *err)
@@ -18,25 +18,6 @@ static inline void must(int ret, const struct wl_err *err)
 		return;
 	fprintf(stderr, "%s\n", err->msg);
 	exit(1);
-}
-
-static inline double clock_s(clockid_t which)
-{
-	struct timespec t;
-
-	clock_gettime(which, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static inline double now_s(void)
-{
-	return clock_s(CLOCK_MONOTONIC);
-}
-
-/* Processor time of this process, which a busy machine does not stretch as it does the clock's. */
-static inline double cpu_now_s(void)
-{
-	return clock_s(CLOCK_PROCESS_CPUTIME_ID);
 }
 
 /* A JPEG of 500 x 375 and about 100 KB, with details that a function of i draws. */

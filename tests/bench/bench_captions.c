@@ -8,22 +8,14 @@
  */
 #include "eval/metrics/caption.h"
 #include "eval/metrics/meteor.h"
+#include "ops/clock.h"
 #include "ops/hash.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum { REFS = 5, VOCABULARY = 8000, LONGEST = 16 };
-
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* Word k with probability about 1 / k. */
 static uint32_t zipf(uint64_t i, uint64_t k)
@@ -109,17 +101,17 @@ int main(int argc, char **argv)
 	if (argc > 2)
 		return write_all(argv[2], im, n);
 	for (int round = 0; round < 3; round++) {
-		double t0 = now(), t1, t2, t3;
+		double t0 = wl_cpu_s(), t1, t2, t3;
 
 		if (wl_bleu_cider(im, n, bleu, NULL, &cider, NULL, &err) < 0)
 			return fprintf(stderr, "%s\n", err.msg), 1;
-		t1 = now();
+		t1 = wl_cpu_s();
 		if (wl_rouge_l(im, n, &rouge, NULL, &err) < 0)
 			return fprintf(stderr, "%s\n", err.msg), 1;
-		t2 = now();
+		t2 = wl_cpu_s();
 		if (wl_meteor(im, n, &english, NULL, &meteor, NULL, &err) < 0)
 			return fprintf(stderr, "%s\n", err.msg), 1;
-		t3 = now();
+		t3 = wl_cpu_s();
 		best[0] = fmin(best[0], t1 - t0);
 		best[1] = fmin(best[1], t2 - t1);
 		best[2] = fmin(best[2], t3 - t2);

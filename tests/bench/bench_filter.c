@@ -86,7 +86,7 @@ int main(void)
 	n = load_texts(texts, 4096);
 	for (int i = 0; i < WL_PHASH_PIXELS; i++)
 		look.grey[i] = (uint8_t)wl_rand64(1, 2, (uint64_t)i);
-	t = cpu_now_s();
+	t = wl_cpu_s();
 	for (int i = 0; i < PAIRS; i++) {
 		struct wl_subject s = {.id = i,
 			.name = "00000-1",
@@ -101,17 +101,17 @@ int main(void)
 		bytes += strlen(s.texts);
 		wl_outcome_release(&o);
 	}
-	t = cpu_now_s() - t;
+	t = wl_cpu_s() - t;
 	printf("rules: %.0f pairs/s a core, %.1f MB/s of raw text (%zu bytes a pair)\n", PAIRS / t,
 		(double)bytes / 1e6 / t, bytes / PAIRS);
 	struct wl_image im = {SIDE, SIDE, 3, malloc(SIDE * SIDE * 3)};
 	struct wl_picture p;
 	for (size_t i = 0; im.data && i < SIDE * SIDE * 3; i++)
 		im.data[i] = (uint8_t)(128 + i / 3 % SIDE / 8 + wl_rand64(3, 4, i) % 32);
-	t = cpu_now_s();
+	t = wl_cpu_s();
 	for (int i = 0; i < PICTURES; i++)
 		must(wl_picture_measure(&im, &p, &err), &err);
-	t = cpu_now_s() - t;
+	t = wl_cpu_s() - t;
 	printf("picture: %.0f of 0.18 MP measured/s a core (sharpness, entropy, text, QR)\n",
 		PICTURES / t);
 	free(im.data);

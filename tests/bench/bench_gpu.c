@@ -58,11 +58,11 @@ static double time_graph(struct setup *s, struct wl_graph *g)
 	for (int i = 0; i < 3; i++)
 		must(wl_graph_run(g, 1, (uint64_t)i, &err), &err);
 	sync_all(s);
-	begin = now_s();
+	begin = wl_now_s();
 	for (int i = 0; i < s->steps; i++)
 		must(wl_graph_run(g, 1, (uint64_t)i, &err), &err);
 	sync_all(s);
-	best = (now_s() - begin) / s->steps;
+	best = (wl_now_s() - begin) / s->steps;
 	return best;
 }
 
@@ -268,14 +268,14 @@ static void bench_optimiser(struct setup *s)
 	for (int i = -2; i < s->steps; i++) {
 		if (i == 0) {
 			sync_all(s);
-			begin = now_s();
+			begin = wl_now_s();
 		}
 		s->be->adamw(s->be, a[0], a[1], a[2], a[3], &all, 1, &how);
 		s->be->ema(s->be, a[4], a[0], s->parameters, 0.99f);
 		how.step++;
 	}
 	sync_all(s);
-	seconds = (now_s() - begin) / s->steps;
+	seconds = (wl_now_s() - begin) / s->steps;
 	printf("{\"row\":\"AdamW and momentum update\",\"parameters\":%lld,\"ms\":%.2f,"
 	       "\"ms_per_billion\":%.2f}\n",
 		(long long)s->parameters, 1e3 * seconds, 1e12 * seconds / (double)s->parameters);
@@ -323,14 +323,14 @@ static void bench_step(struct setup *s, struct wl_train_config *c)
 	for (int i = -3; i < s->steps; i++) {
 		if (i == 0) {
 			sync_all(s);
-			begin = now_s();
+			begin = wl_now_s();
 		}
 		must(wl_trainer_give(&t, &b, &err), &err);
 		while (wl_trainer_untaken(&t) > (i + 1 < s->steps ? wl_trainer_late(&t) : 0))
 			must(wl_trainer_take(&t, &report, &err), &err);
 	}
 	sync_all(s);
-	seconds = (now_s() - begin) / s->steps;
+	seconds = (wl_now_s() - begin) / s->steps;
 	printf("{\"row\":\"training step, everything\",\"batch\":%lld,\"ms\":%.2f,"
 	       "\"pairs_per_s\":%.1f,\"loss\":%.4f}\n",
 		(long long)n, 1e3 * seconds, (double)n / seconds, report.moco.loss);

@@ -11,13 +11,13 @@
 #include "clean/minhash.h"
 #include "clean/near.h"
 #include "clean/rows.h"
+#include "ops/clock.h"
 #include "ops/hash.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 
 enum { BANDS = 21, BLOCK = 512, EVERY = 10 };
 
@@ -35,23 +35,6 @@ static void die(void)
 {
 	fprintf(stderr, "%s\n", err.msg);
 	exit(1);
-}
-
-/* Processor time of all threads, for machines that are busy with other things. */
-static double used(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 static uint64_t original(uint64_t i)
@@ -172,7 +155,7 @@ static void report(struct bench *b, const char *what, double start, double used_
 	}
 	printf("group %zu, %s: %.1f s, %.1f s of processor, %zu pairs, of %zu planted ones (those "
 	       "whose original is none itself) %zu\n",
-		b->n, what, now() - start, used() - used_before, b->found.n, wanted, planted);
+		b->n, what, wl_now_s() - start, wl_cpu_s() - used_before, b->found.n, wanted, planted);
 	fflush(stdout);
 	b->found.n = 0;
 }
@@ -184,7 +167,7 @@ int main(int argc, char **argv)
 	struct wl_pool *pool = wl_pool_new(argc > 3 ? (size_t)atoi(argv[3]) : 2, 0, &err);
 	const char *dir = getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp";
 	uint64_t row[WL_WINDOWS + BANDS];
-	double begin = now(), start, cpu, cpu_begin;
+	double begin = wl_now_s(), start, cpu, cpu_begin;
 	struct rusage usage;
 
 	b.members = calloc(b.n, 88);
@@ -203,9 +186,9 @@ int main(int argc, char **argv)
 		if (wl_rows_add(&b.bands, row, &err) < 0)
 			die();
 	}
-	printf("group %zu: signatures made in %.1f s (not counted)\n", b.n, now() - begin);
-	begin = start = now();
-	cpu = cpu_begin = used();
+	printf("group %zu: signatures made in %.1f s (not counted)\n", b.n, wl_now_s() - begin);
+	begin = start = wl_now_s();
+	cpu = cpu_begin = wl_cpu_s();
 	struct wl_bygroup job = {.what = "equal hashes",
 		.bits = 64,
 		.records = b.n,
@@ -216,8 +199,8 @@ int main(int argc, char **argv)
 	if (wl_bygroup(&job, NULL, pool, memory * 7 / 8, &err) < 0)
 		die();
 	report(&b, "equal", start, cpu);
-	start = now();
-	cpu = used();
+	start = wl_now_s();
+	cpu = wl_cpu_s();
 	b.s = (struct wl_near_search){.what = "whole hashes",
 		.radius = 6,
 		.records = b.n,
@@ -227,8 +210,8 @@ int main(int argc, char **argv)
 	if (wl_near_run(&b.s, NULL, pool, memory * 7 / 8, &err) < 0)
 		die();
 	report(&b, "whole hashes within 6 bits", start, cpu);
-	start = now();
-	cpu = used();
+	start = wl_now_s();
+	cpu = wl_cpu_s();
 	b.s = (struct wl_near_search){.what = "hashes of windows",
 		.radius = WL_DEDUP_WINDOW_RADIUS,
 		.records = b.n * WL_WINDOWS,
@@ -239,8 +222,8 @@ int main(int argc, char **argv)
 	if (wl_near_run(&b.s, NULL, pool, memory * 7 / 8, &err) < 0)
 		die();
 	report(&b, "windows within their radius", start, cpu);
-	start = now();
-	cpu = used();
+	start = wl_now_s();
+	cpu = wl_cpu_s();
 	job.records = b.n * BANDS;
 	job.emit = emit_bands;
 	if (wl_bygroup(&job, NULL, pool, memory * 7 / 8, &err) < 0)
@@ -249,7 +232,7 @@ int main(int argc, char **argv)
 	getrusage(RUSAGE_SELF, &usage);
 	printf("group %zu, all: %.1f s with %zu threads, %.1f s of processor, at most %ld MB (bar "
 	       "at 10 M: 300 s, 2000 MB)\n",
-		b.n, now() - begin, wl_pool_threads(pool), used() - cpu_begin,
+		b.n, wl_now_s() - begin, wl_pool_threads(pool), wl_cpu_s() - cpu_begin,
 		usage.ru_maxrss / 1024);
 	wl_rows_release(&b.windows);
 	wl_rows_release(&b.bands);

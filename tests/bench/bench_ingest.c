@@ -70,13 +70,13 @@ static int64_t make_sources(
 		exit(1);
 	for (int i = 0; i < PICTURES; i++)
 		make_picture(i, &pictures[i]);
-	double t = cpu_now_s();
+	double t = wl_cpu_s();
 	for (int i = 0; i < PICTURES; i++) {
 		struct wl_image im = {0};
 		must(wl_image_decode(pictures[i].data, pictures[i].len, &im, &err), &err);
 		wl_image_release(&im);
 	}
-	*decode_s = (cpu_now_s() - t) * MEMBERS / PICTURES;
+	*decode_s = (wl_cpu_s() - t) * MEMBERS / PICTURES;
 	for (int i = 0; i < MEMBERS; i++) {
 		struct wl_buf *p = &pictures[i % PICTURES];
 		snprintf(name, sizeof name, "p/%06d.jpg", i);
@@ -98,7 +98,7 @@ static int64_t make_sources(
 /* Runs a shell command; its seconds. */
 static double run(const char *cmd, struct rusage *u)
 {
-	double t = now_s();
+	double t = wl_now_s();
 	int status;
 	pid_t pid = fork();
 
@@ -110,7 +110,7 @@ static double run(const char *cmd, struct rusage *u)
 		fprintf(stderr, "bench_ingest: failed: %s\n", cmd);
 		exit(1);
 	}
-	return now_s() - t;
+	return wl_now_s() - t;
 }
 
 static const char *bin(void)

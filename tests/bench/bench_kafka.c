@@ -8,21 +8,13 @@
  * messages per second of processor time of wenlan-ingest, all its threads and librdkafka's
  * included, so that it is a core's whatever the number of cores.
  */
+#include "ops/clock.h"
 #include "ops/file.h"
 #include "tests/support/kafka_mock.c" /* a benchmark is one file */
 
 #include <sys/resource.h>
-#include <time.h>
 
 enum { PARTS = 8 };
-
-static double now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static double cpu_s(const struct rusage *u)
 {
@@ -71,7 +63,7 @@ static int measure(
 	char cmd[1024];
 	struct rusage u;
 	int status;
-	double t = now_s();
+	double t = wl_now_s();
 	pid_t pid;
 
 	snprintf(cmd, sizeof cmd,
@@ -86,7 +78,7 @@ static int measure(
 	}
 	if (pid < 0 || wait4(pid, &status, 0, &u) != pid || status)
 		return fprintf(stderr, "bench_kafka: wenlan-ingest has failed\n"), 1;
-	t = now_s() - t;
+	t = wl_now_s() - t;
 	double rate = (double)n / cpu_s(&u);
 	printf("kafka: %s: %.0f messages/s a core (bar 50000) %s; %.0f/s in all, %.1f us of "
 	       "processor time each, %ld MB of memory\n",

@@ -9,13 +9,13 @@
  * PHI: int32 words, int32 topics, float32 [topics][words].
  */
 #include "clean/topics/infer.h"
+#include "ops/clock.h"
 #include "ops/hash.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static struct wl_err err;
 
@@ -38,10 +38,7 @@ static void ok(int ret)
 
 static double now(int threads)
 {
-	struct timespec t;
-
-	clock_gettime(threads == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+	return threads == 1 ? wl_cpu_s() : wl_now_s();
 }
 
 /* ---- drawn documents ---- */

@@ -6,6 +6,7 @@
  *
  * usage: bench_ops [threads [milliseconds a measurement]]
  */
+#include "ops/clock.h"
 #include "train/nn/graph.h"
 
 #include <oneapi/dnnl/dnnl.h>
@@ -15,28 +16,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static double budget_s = 0.4;
-
-static double now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* The best time of a call, repeated for the budget and at least five times. */
 static double best_of(void (*fn)(void *ctx), void *ctx)
 {
-	double best = 1e9, start = now_s(), t;
+	double best = 1e9, start = wl_now_s(), t;
 	int n;
 
-	for (n = 0; n < 5 || now_s() - start < budget_s; n++) {
-		t = now_s();
+	for (n = 0; n < 5 || wl_now_s() - start < budget_s; n++) {
+		t = wl_now_s();
 		fn(ctx);
-		t = now_s() - t;
+		t = wl_now_s() - t;
 		best = t < best ? t : best;
 	}
 	return best;

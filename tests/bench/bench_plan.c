@@ -6,6 +6,7 @@
  * The catalog is written straight into its tables (the planner reads no picture): short texts,
  * one split group in ten is of three pairs.  The planner runs in a process of its own.
  */
+#include "ops/clock.h"
 #include "ops/file.h"
 #include "ops/hash.h"
 #include "shards/plan.h"
@@ -14,7 +15,6 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 static void must(int rc, const struct wl_err *err)
@@ -103,16 +103,14 @@ static void plan(const char *dir, long long n)
 		.test = 11000, .val = 1000, .shard_bytes = 256000000, .seed = 1, .quality = 95};
 	struct wl_err err = WL_ERR_INIT;
 	struct wl_corpus *c = wl_corpus_open(dir, false, 0, &err);
-	struct timespec a, b;
 	struct wl_shard_plan p;
 	long long before = peak_kb();
 	double s;
 
 	must(c ? 0 : -1, &err);
-	clock_gettime(CLOCK_MONOTONIC, &a);
+	s = wl_now_s();
 	must(wl_shard_plan_make(&p, c, &o, &err), &err);
-	clock_gettime(CLOCK_MONOTONIC, &b);
-	s = (double)(b.tv_sec - a.tv_sec) + 1e-9 * (double)(b.tv_nsec - a.tv_nsec);
+	s = wl_now_s() - s;
 	printf("plan, %.1f M pairs, 12,000 drawn: %.1f s, peak %lld MB (%.1f bytes a pair above "
 	       "the %lld MB at the start; 30 M: %.0f MB), %zu shards, plan %.16s\n",
 		(double)n / 1e6, s, peak_kb() / 1000,

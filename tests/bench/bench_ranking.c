@@ -5,18 +5,10 @@
  */
 #include "eval/metrics/ranking.h"
 #include "eval/rankfile.h"
+#include "ops/clock.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
-
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 enum { SCORES = 5 };
 
@@ -43,12 +35,12 @@ int main(int argc, char **argv)
 		puts("SKIPPED: bench_ranking is run by bench_ranking.sh");
 		return 0;
 	}
-	t0 = now();
+	t0 = wl_cpu_s();
 	if (wl_rankings_load_trec(&r, argv[1], argv[2], false, &err) < 0) {
 		fprintf(stderr, "%s\n", err.msg);
 		return 1;
 	}
-	t1 = now();
+	t1 = wl_cpu_s();
 	for (size_t i = 0; i < r.n; i++) {
 		double v[SCORES];
 
@@ -56,7 +48,7 @@ int main(int argc, char **argv)
 		for (int k = 0; k < SCORES; k++)
 			sum[k] += v[k];
 	}
-	t2 = now();
+	t2 = wl_cpu_s();
 	printf("ours %zu queries: %.3f s to read and order, %.3f s to score\n", r.n, t1 - t0,
 		t2 - t1);
 	if (argc > 3 && (fp = fopen(argv[3], "w"))) {

@@ -2,6 +2,7 @@
  * Several ranks over MPI: memory of a rank at each ZeRO stage against what --dry-run plans, the
  * time of a step and the part of it spent waiting for other ranks.  Starts itself under mpirun.
  */
+#include "ops/clock.h"
 #include "tests/support/wide_towers.h"
 #include "train/trainer.h"
 #include "train/watch.h"
@@ -9,20 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { STEPS = 3 };
 
 static const struct wide wide = {1024, 5}; /* 5.3 M floats: 20 MiB an array */
-
-static double now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* The largest memory that this process had, bytes. */
 static double peak(void)
@@ -66,10 +58,10 @@ static int train(struct wl_comm *comm, int zero, struct wl_err *err)
 		return -1;
 	WL_TRY(towers.init(&t.params, towers.model, t.seed, err));
 	wl_trainer_start(&t);
-	start = now_s();
+	start = wl_now_s();
 	while (t.step < STEPS)
 		WL_TRY(wl_trainer_step(&t, tiny_batch(t.step), &r, err));
-	start = (now_s() - start) / STEPS;
+	start = (wl_now_s() - start) / STEPS;
 	if (dist)
 		wl_dist_stats(dist, &s);
 	most = peak() - before;

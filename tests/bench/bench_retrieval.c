@@ -6,21 +6,18 @@
  *   bench_retrieval [IMAGES [TEXTS [DIM]]]      default 5000 25000 2560, the paper's width
  */
 #include "eval/metrics/retrieval.h"
+#include "ops/clock.h"
 #include "ops/hash.h"
 
 #include <dnnl.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 /* With one thread the time of the processor: what else runs here then disturbs less. */
 static double now(void)
 {
-	struct timespec t;
-
-	clock_gettime(omp_get_max_threads() == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+	return omp_get_max_threads() == 1 ? wl_cpu_s() : wl_now_s();
 }
 
 static float *random_rows(int64_t n, int64_t dim, uint64_t stream)

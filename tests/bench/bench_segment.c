@@ -4,20 +4,12 @@
  *   bench_segment IN OUT 1|0     1: with the model; OUT: U+0001 behind each word
  */
 #include "clean/segment.h"
+#include "ops/clock.h"
 #include "ops/file.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* Seconds spent in cutting; writes the words when out is not NULL. */
 static double cut_all(
@@ -25,7 +17,7 @@ static double cut_all(
 {
 	struct wl_cuts cuts = {0};
 	struct wl_err err;
-	double start = now();
+	double start = wl_cpu_s();
 
 	for (size_t at = 0, end; at < b->len; at = end + 1) {
 		const char *nl = memchr(b->data + at, '\n', b->len - at), *p = b->data + at;
@@ -40,7 +32,7 @@ static double cut_all(
 		if (out)
 			fputc('\n', out);
 	}
-	start = now() - start;
+	start = wl_cpu_s() - start;
 	wl_cuts_release(&cuts);
 	return start;
 }

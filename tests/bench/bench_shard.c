@@ -121,7 +121,7 @@ static int64_t make_corpus(const char *dir, const struct pictures *from, int64_t
 static double copy_s(const char *dir)
 {
 	char cmd[512];
-	double t = now_s();
+	double t = wl_now_s();
 
 	snprintf(cmd, sizeof cmd,
 		"mkdir %s/copy && cp %s/c/part-00000/raw-*.tar %s/copy && "
@@ -129,7 +129,7 @@ static double copy_s(const char *dir)
 		dir, dir, dir, dir);
 	if (system(cmd))
 		exit(1);
-	t = now_s() - t;
+	t = wl_now_s() - t;
 	snprintf(cmd, sizeof cmd, "rm -r %s/copy", dir);
 	if (system(cmd))
 		exit(1);
@@ -146,7 +146,7 @@ static void verify_s(const char *set, double *sha, double *verify)
 	*sha = *verify = 1e9;
 	must(wl_list_dir(set, "*.tar", &tars, &err), &err);
 	for (int round = 0; round < ROUNDS; round++) {
-		double t = now_s(), t1;
+		double t = wl_now_s(), t1;
 		uint8_t digest[WL_SHA256_BYTES];
 
 		for (size_t i = 0; i < tars.n; i++) {
@@ -155,9 +155,9 @@ static void verify_s(const char *set, double *sha, double *verify)
 			snprintf(path, sizeof path, "%s/%s", set, tars.v[i]);
 			must(wl_sha256_file(path, digest, &err), &err);
 		}
-		t1 = now_s();
+		t1 = wl_now_s();
 		must(wl_shards_verify(set, false, 1, &v, &err), &err);
-		*verify = now_s() - t1 < *verify ? now_s() - t1 : *verify;
+		*verify = wl_now_s() - t1 < *verify ? wl_now_s() - t1 : *verify;
 		*sha = t1 - t < *sha ? t1 - t : *sha;
 	}
 	wl_names_release(&tars);
@@ -177,12 +177,12 @@ static double pack_s(const char *dir, struct packed *last)
 		.plan = {.shard_bytes = 256000000, .quality = 95, .allow_unfiltered = true}};
 	struct wl_err err = WL_ERR_INIT;
 	struct wl_pack_result r;
-	double t = now_s();
+	double t = wl_now_s();
 
 	snprintf(corpus, sizeof corpus, "%s/c", dir);
 	snprintf(out, sizeof out, "%s/s", dir);
 	must(wl_pack(&o, &r, &err), &err);
-	t = now_s() - t;
+	t = wl_now_s() - t;
 	if (last)
 		verify_s(out, &last->sha_s, &last->verify_s);
 	if (last)

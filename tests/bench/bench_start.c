@@ -10,6 +10,7 @@
 #include "clean/wordpiece.h"
 #include "ingest/image.h"
 #include "loader/loader.h"
+#include "ops/clock.h"
 #include "ops/db.h"
 #include "ops/file.h"
 #include "ops/hash.h"
@@ -25,7 +26,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { PER_SHARD = 2500, SAMPLE_BYTES = 100 * 1024, BATCH = 16, READY = BATCH * 8, DOWN = 1000 };
@@ -36,14 +36,6 @@ static void must(int rc, const struct wl_err *err)
 		fprintf(stderr, "bench_start: %s\n", err->msg);
 		exit(1);
 	}
-}
-
-static double now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 /* ---- the set ---- */
@@ -196,11 +188,11 @@ static int child(const char *dir)
 	double t;
 
 	must(wl_augment_preset("paper", &o.augment, &err), &err);
-	t = now_s();
+	t = wl_now_s();
 	l = wl_loader_open(&o, &err);
 	must(l ? 0 : -1, &err);
 	must(wl_loader_next(l, &b, &err), &err);
-	t = now_s() - t;
+	t = wl_now_s() - t;
 	wl_loader_stats(l, &s);
 	if (s.bad || b->n != BATCH || wl_loader_size(l) % PER_SHARD != PER_SHARD - DOWN)
 		return 1;

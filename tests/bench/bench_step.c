@@ -6,6 +6,7 @@
  * usage: bench_step [batch [px [threads [steps [fp32|bf16 [small|public|paper [OPTION]...]]]]]]
  * OPTION: profile, recompute, half (moments in bf16), frozen (as the preset freezes)
  */
+#include "ops/clock.h"
 #include "ops/hash.h"
 #include "train/towers.h"
 #include "train/trainer.h"
@@ -14,15 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
-
-static double now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void *must_alloc(int64_t n, size_t element)
 {
@@ -112,10 +104,10 @@ static int bench(struct wl_train_config *c, const char *preset, int64_t px, int 
 	wl_trainer_start(&t);
 	b = random_batch(&m, c->batch);
 	for (i = steps > 1 ? -2 : 0; i < steps; i++) { /* two to warm up */
-		begin = now_s();
+		begin = wl_now_s();
 		WL_TRY(wl_trainer_step(&t, &b, &report, err));
 		if (i >= 0)
-			ms[i] = 1000 * (now_s() - begin);
+			ms[i] = 1000 * (wl_now_s() - begin);
 	}
 	qsort(ms, (size_t)steps, sizeof *ms, compare);
 	printf("{\"system\":\"wenlan\",\"model\":\"%s\",\"precision\":\"%s\",\"batch\":%lld,"

@@ -8,13 +8,13 @@
  */
 #include "clean/bygroup.h"
 #include "clean/minhash.h"
+#include "ops/clock.h"
 #include "ops/file.h"
 #include "ops/hash.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static struct wl_err err;
 
@@ -22,15 +22,6 @@ static void die(void)
 {
 	fprintf(stderr, "%s\n", err.msg);
 	exit(1);
-}
-
-/* Of the processor: what else runs here then disturbs less. */
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 /* Character k of text i; a copy has some of its original's changed. */
@@ -141,7 +132,7 @@ int main(int argc, char **argv)
 	if (wl_read_file(argv[1], &text, &err) < 0)
 		die();
 	split(&b, &text);
-	start = now();
+	start = wl_cpu_s();
 	b.bands = wl_bands_for(b.jaccard);
 	struct wl_bygroup job = {.what = "bands",
 		.bits = 64,
@@ -154,6 +145,6 @@ int main(int argc, char **argv)
 		die();
 	printf("{\"texts\": %zu, \"seconds\": %.4f, \"candidates\": %zu, \"pairs\": %zu, "
 	       "\"bands\": %d, \"rows\": %d}\n",
-		b.n, now() - start, b.candidates.n, b.pairs, b.bands.bands, b.bands.rows);
+		b.n, wl_cpu_s() - start, b.candidates.n, b.pairs, b.bands.bands, b.bands.rows);
 	return 0;
 }

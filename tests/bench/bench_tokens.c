@@ -4,23 +4,15 @@
  * time on one core, best of the rounds, and writes the ids of each line to OUT for the peer.
  */
 #include "clean/wordpiece.h"
+#include "ops/clock.h"
 #include "ops/file.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { ROUNDS = 5, MAX_IDS = 512, MAX_BYTES = 64 << 20 };
-
-static double cpu_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Ids of all lines of the text; out may be NULL.  Returns how many before the padding. */
 static size_t tokenise(const struct wl_vocab *v, const char *s, size_t n, FILE *out)
@@ -68,10 +60,10 @@ static int run(int argc, char **argv, struct wl_err *err)
 			goto done;
 	}
 	for (int r = 0; r < ROUNDS; r++) {
-		double t = cpu_s();
+		double t = wl_cpu_s();
 
 		ids = tokenise(v, b.data, b.len, NULL);
-		t = cpu_s() - t;
+		t = wl_cpu_s() - t;
 		best = t < best ? t : best;
 	}
 	if (out)

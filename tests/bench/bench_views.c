@@ -7,6 +7,7 @@
  *   bench_views DIR             prints a line of JSON
  */
 #include "clean/signature.h"
+#include "ops/clock.h"
 #include "ops/file.h"
 #include "ops/hash.h"
 
@@ -16,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <turbojpeg.h>
 
 #define PHOTOS "../shared/data/flickr8kcn/val.tar"
@@ -29,14 +29,6 @@ static void check(int ret)
 		fprintf(stderr, "%s\n", err.msg);
 		exit(1);
 	}
-}
-
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 static void save(const char *dir, int i, const void *bytes, size_t n)
@@ -209,10 +201,10 @@ int main(int argc, char **argv)
 	}
 	for (int round = 0; round < 4; round++)
 		for (int w = 0; w < WAYS; w++) {
-			double start = now(), t;
+			double start = wl_cpu_s(), t;
 			for (size_t i = 0; i < names.n; i++)
 				hash_one((enum way)w, &b[i], &sum, &pixels);
-			t = now() - start;
+			t = wl_cpu_s() - start;
 			seconds[w] = t < seconds[w] ? t : seconds[w];
 		}
 	double n = (double)names.n;

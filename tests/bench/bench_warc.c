@@ -9,6 +9,7 @@
  */
 #include "ingest/http_message.h"
 #include "ingest/warc.h"
+#include "ops/clock.h"
 #include "ops/file.h"
 #include "ops/hash.h"
 
@@ -16,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static void must(int rc, const struct wl_err *err)
 {
@@ -125,13 +125,6 @@ static int make(const char *dir, double mb)
 
 /* ---- read ---- */
 
-static double cpu_s(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static int read_all(const char *path)
 {
 	struct wl_err err = WL_ERR_INIT;
@@ -139,7 +132,7 @@ static int read_all(const char *path)
 	struct wl_warc_record r;
 	struct wl_warc w;
 	struct wl_buf body;
-	double t = cpu_s(), bytes = 0;
+	double t = wl_cpu_s(), bytes = 0;
 	long records = 0;
 	int more;
 	if (!h)
@@ -159,7 +152,7 @@ static int read_all(const char *path)
 		records++;
 	}
 	must(more, &err);
-	t = cpu_s() - t;
+	t = wl_cpu_s() - t;
 	printf("{\"records\": %ld, \"bytes\": %.0f, \"mb_per_cpu_s\": %.1f}\n", records, bytes,
 		bytes / 1e6 / t);
 	wl_warc_close(&w);

@@ -108,10 +108,10 @@ static double ours(const struct wl_words *w, const struct wl_buf *text, size_t *
 	double best = 1e9;
 
 	for (int i = 0; i < ROUNDS; i++) {
-		double t = cpu_now_s();
+		double t = wl_cpu_s();
 		*n = 0;
 		wl_words_scan(w, text->data, text->len, 0, count, n);
-		t = cpu_now_s() - t;
+		t = wl_cpu_s() - t;
 		best = t < best ? t : best;
 	}
 	return best;
@@ -125,10 +125,10 @@ static double theirs(const hs_database_t *db, const struct wl_buf *text, size_t 
 	if (hs_alloc_scratch(db, &scratch) != HS_SUCCESS)
 		return -1;
 	for (int i = 0; i < ROUNDS; i++) {
-		double t = cpu_now_s();
+		double t = wl_cpu_s();
 		*n = 0;
 		hs_scan(db, text->data, (unsigned)text->len, 0, scratch, count_hs, n);
-		t = cpu_now_s() - t;
+		t = wl_cpu_s() - t;
 		best = t < best ? t : best;
 	}
 	hs_free_scratch(scratch);
@@ -156,7 +156,7 @@ int main(void)
 	wl_buf_init(&text, 80 << 20);
 	wl_buf_init(&key, 80 << 20);
 	read_text(&text, &err);
-	t = cpu_now_s();
+	t = wl_cpu_s();
 	for (unsigned i = 0; i < WORDS; i++) {
 		if (!dict || !jieba_word(dict, word[i], &len[i]))
 			draw_word(&text, i, word[i], &len[i]);
@@ -166,7 +166,7 @@ int main(void)
 		must(wl_words_add(w, word[i], len[i], (int32_t)i, &err), &err);
 	}
 	must(wl_words_build(w, &err), &err);
-	build = cpu_now_s() - t;
+	build = wl_cpu_s() - t;
 	t = ours(w, &text, &n);
 	printf("wenlan words: %d words built in %.2f s; %.0f MB/s over raw text, %zu matches\n",
 		WORDS, build, mb / t, n);
@@ -179,13 +179,13 @@ int main(void)
 		must(wl_buf_add(&key, part.data, part.len, &err), &err);
 		wl_buf_release(&part);
 	}
-	t = cpu_now_s();
+	t = wl_cpu_s();
 	if (hs_compile_lit_multi(list, flags, ids, len, WORDS, HS_MODE_BLOCK, NULL, &db, &why) !=
 		HS_SUCCESS) {
 		printf("SKIPPED: Hyperscan: %s\n", why->message);
 		return 0;
 	}
-	build = cpu_now_s() - t;
+	build = wl_cpu_s() - t;
 	t = theirs(db, &key, &n_hs);
 	printf("hyperscan:    %d words built in %.2f s; %.0f MB/s over folded text, %zu matches\n",
 		WORDS, build, (double)key.len / 1e6 / t, n_hs);

@@ -1,6 +1,5 @@
 /* See kafka_mock.h. */
 #include "tests/support/kafka_mock.h"
-#include "tests/support/pictures.h"
 
 #include <librdkafka/rdkafka.h>
 #include <librdkafka/rdkafka_mock.h>
@@ -246,13 +245,4 @@ char *kafka_url(char out[400], const char *brokers, const char *topic, const cha
 {
 	snprintf(out, 400, "'kafka://%s/%s%s'", brokers, topic, query);
 	return out;
-}
-
-char *kafka_picture(uint32_t seed)
-{
-	struct wl_buf b = pictures_seeded(16 + (int)(seed % 7), 12, seed, 85);
-	char *text = pictures_base64(b.data, b.len);
-
-	wl_buf_release(&b);
-	return text;
 }

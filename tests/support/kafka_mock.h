@@ -48,7 +48,5 @@ int64_t kafka_group_offset(const char *brokers, const char *group, const char *t
 
 /* "'kafka://BROKERS/TOPICQUERY'", for a shell; returns out. */
 char *kafka_url(char out[400], const char *brokers, const char *topic, const char *query);
-/* A small JPEG in base64, a function of the seed, as messages carry them; to be freed. */
-char *kafka_picture(uint32_t seed);
 
 #endif

@@ -93,6 +93,14 @@ char *pictures_base64(const void *bytes, size_t n)
 	return out;
 }
 
+char *pictures_in_message(uint32_t seed)
+{
+	struct wl_buf b = pictures_seeded(16 + (int)(seed % 7), 12, seed, 85);
+	char *text = pictures_base64(b.data, b.len);
+	wl_buf_release(&b);
+	return text;
+}
+
 struct wl_buf pictures_from_base64(const char *s)
 {
 	struct wl_buf b;

@@ -21,7 +21,9 @@ struct wl_buf pictures_jpeg(int w, int h, int ch, int quality);
 struct wl_buf pictures_seeded(int w, int h, uint32_t seed, int quality);
 /* Bytes in base64, 0-terminated; to be freed. */
 char *pictures_base64(const void *bytes, size_t n);
-/* And back; to be released. */
+/* A small JPEG in base64, a function of the seed, as messages carry them; to be freed. */
+char *pictures_in_message(uint32_t seed);
+/* Base64 to bytes; to be released. */
 struct wl_buf pictures_from_base64(const char *s);
 
 /* Forms of a JPEG that wl_image_encode_jpeg does not write; where a member is 0, libjpeg's own
