@@ -14,8 +14,6 @@
 
 #include <cmocka.h>
 
-struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err) __attribute__((weak));
-
 /* Squares of relative errors: 24 bits of sums in f32; 8 bits where the result is stored in bf16. */
 static const double f32_bound = 1e-11, bf16_bound = 6e-6;
 
@@ -294,23 +292,6 @@ static void one_depthwise(struct wl_backend *be, const struct dw *v, enum wl_dty
 	let_go(be, &means);
 }
 
-static struct wl_backend *open_gpu(void)
-{
-	struct wl_err err = WL_ERR_INIT;
-	struct wl_backend *be;
-
-	if (!wl_backend_cuda_open) {
-		print_message("SKIPPED: this build has neither a GPU's kernels nor their "
-			      "emulation\n");
-		skip();
-		return NULL;
-	}
-	be = wl_backend_cuda_open(0, &err);
-	if (!be)
-		fail_msg("%s", err.msg);
-	return be;
-}
-
 static void test_depthwise(void **state)
 {
 	/* Columns and rows over one tile; slabs of channels full, in part, several; strips that
@@ -327,7 +308,7 @@ static void test_depthwise(void **state)
 		{2, 9, 11, 19, 5, 2, true, true},
 		{1, 8, 7, 6, 3, 1, true, false},
 	};
-	struct wl_backend *be = open_gpu();
+	struct wl_backend *be = opcheck_gpu();
 
 	(void)state;
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
@@ -351,7 +332,7 @@ static void twice(void *peers, double *v, size_t n)
 static void test_moments(void **state)
 {
 	enum { ROWS = 2 * 9 * 7, C = 24 };
-	struct wl_backend *be = open_gpu();
+	struct wl_backend *be = opcheck_gpu();
 	struct wl_shape c = WL_SHAPE(C);
 	struct held x = hold(be, WL_BF16, WL_SHAPE(2, 9, 7, C), 1, 0.2f, 3);
 	struct held gamma = hold(be, WL_F32, c, 2, 1, 0), beta = hold(be, WL_F32, c, 3, 1, 0);
@@ -386,250 +367,11 @@ static void test_moments(void **state)
 	wl_backend_close(be);
 }
 
-/* --- fused and plain --- */
-
-enum { BLOCK_N = 2, BLOCK_PX = 9, BLOCK_IN = 8, BLOCK_WIDE = 24, BLOCK_SQUEEZE = 4 };
-
-struct block {
-	struct wl_params params;
-	struct wl_graph *g;
-	wl_tid x, out, weights;
-};
-
-static wl_tid param(struct block *b, const char *name, enum wl_layout layout, struct wl_shape shape,
-	unsigned flags)
-{
-	return wl_g_param(b->g, name, layout, shape, flags);
-}
-
-static wl_tid batch_norm(struct block *b, char which, wl_tid x, int c, enum wl_act act,
-	wl_tid residual)
-{
-	static const char *const parts[] = {"gamma", "beta", "mean", "var"};
-	wl_tid t[4];
-
-	for (int i = 0; i < 4; i++) {
-		char name[32];
-
-		snprintf(name, sizeof name, "bn%c.%s", which, parts[i]);
-		t[i] = param(b, name, WL_LAYOUT_PLAIN, WL_SHAPE(c),
-			i < 2 ? WL_PARAM_GAIN : WL_PARAM_BUFFER);
-	}
-	return wl_g_batch_norm(b->g, x,
-		&(struct wl_bn){.gamma = t[0], .beta = t[1], .mean = t[2], .var = t[3],
-			.eps = 1e-3f, .momentum = 0.1f, .act = act, .residual = residual,
-			.drop_path = residual ? 0.3f : 0});
-}
-
-static wl_tid pointwise(struct block *b, const char *name, wl_tid x, int in, int out)
-{
-	wl_tid w = param(b, name, WL_LAYOUT_CONV, WL_SHAPE(out, in, 1, 1), WL_PARAM_WEIGHT);
-
-	return wl_g_conv2d(b->g, x, w, WL_NONE, 1);
-}
-
-/* An inverted residual block of EfficientNet with squeeze-excite, a loss on its output. */
-static void build_block(struct block *b, const struct wl_graph_options *opts)
-{
-	struct wl_err err = WL_ERR_INIT;
-	struct wl_shape in = WL_SHAPE(BLOCK_N, BLOCK_PX, BLOCK_PX, BLOCK_IN);
-	wl_tid h, gate, w;
-
-	memset(b, 0, sizeof *b);
-	wl_params_init(&b->params);
-	b->g = wl_graph_new("block", &b->params, opts, &err);
-	assert_non_null(b->g);
-	b->x = wl_g_input(b->g, "x", WL_F32, in);
-	b->weights = wl_g_input(b->g, "weights", WL_F32, in);
-	wl_g_block(b->g);
-	h = pointwise(b, "stem", b->x, BLOCK_IN, BLOCK_IN);
-	b->out = h;
-	h = pointwise(b, "expand", h, BLOCK_IN, BLOCK_WIDE);
-	h = batch_norm(b, '1', h, BLOCK_WIDE, WL_ACT_SILU, WL_NONE);
-	w = param(b, "dw", WL_LAYOUT_DEPTHWISE, WL_SHAPE(BLOCK_WIDE, 1, 5, 5), WL_PARAM_WEIGHT);
-	h = wl_g_depthwise(b->g, h, w, 1);
-	h = batch_norm(b, '2', h, BLOCK_WIDE, WL_ACT_SILU, WL_NONE);
-	gate = pointwise(b, "reduce",
-		wl_g_reshape(b->g, wl_g_mean_hw(b->g, h), WL_SHAPE(BLOCK_N, 1, 1, BLOCK_WIDE)),
-		BLOCK_WIDE, BLOCK_SQUEEZE);
-	gate = pointwise(b, "excite", wl_g_act(b->g, gate, WL_ACT_SILU), BLOCK_SQUEEZE, BLOCK_WIDE);
-	h = wl_g_channel_scale(b->g, h, wl_g_reshape(b->g, gate, WL_SHAPE(BLOCK_N, BLOCK_WIDE)));
-	h = pointwise(b, "project", h, BLOCK_WIDE, BLOCK_IN);
-	b->out = batch_norm(b, '3', h, BLOCK_IN, WL_ACT_NONE, b->out);
-	wl_g_block_end(b->g);
-	wl_g_loss(b->g, wl_g_dot(b->g, b->out, b->weights), 1);
-	wl_g_output(b->g, b->out, "out");
-}
-
-/* Compiles and runs it; y, the gradients and the statistics of the plan are left to be read. */
-static void run_block(struct block *b, struct wl_backend *be, struct wl_graph_stats *stats)
-{
-	struct wl_err err = WL_ERR_INIT;
-
-	must(wl_params_seal(&b->params, be, true, &err), &err);
-	for (int i = 0; i < b->params.n; i++) {
-		const struct wl_param *e = &b->params.item[i];
-		bool gain = strstr(e->name, "gamma") || strstr(e->name, "var");
-
-		opcheck_normals((uint64_t)i + 20, b->params.value + e->offset, e->count,
-			gain ? 0.1f : 0.5f, gain ? 1 : 0);
-	}
-	must(wl_graph_compile(b->g, be, &err), &err);
-	opcheck_normals(1, wl_graph_data(b->g, b->x), BLOCK_N * BLOCK_PX * BLOCK_PX * BLOCK_IN, 1, 0);
-	opcheck_normals(
-		2, wl_graph_data(b->g, b->weights), BLOCK_N * BLOCK_PX * BLOCK_PX * BLOCK_IN, 1, 0);
-	must(wl_graph_run(b->g, 7, 1, &err), &err);
-	must(be->sync(be, &err), &err);
-	wl_graph_stats(b->g, stats);
-}
-
-static double floats_nmse(const float *a, const float *b, int64_t n)
-{
-	double d = 0, s = 0;
-
-	for (int64_t i = 0; i < n; i++) {
-		d += pow((double)a[i] - (double)b[i], 2);
-		s += pow((double)b[i], 2);
-	}
-	return d / s;
-}
-
-static void release_block(struct block *b)
-{
-	wl_graph_free(b->g);
-	wl_params_release(&b->params);
-}
-
-static struct wl_backend *open_cpu(void)
-{
-	struct wl_err err = WL_ERR_INIT;
-	struct wl_backend *be = wl_backend_cpu_open(2, &err);
-
-	if (!be)
-		fail_msg("%s", err.msg);
-	return be;
-}
-
-/* Norms of which another kernel made the sums, forward and backward. */
-static int summed[3]; /* and squeeze-excite means */
-static int (*run_op)(struct wl_backend *be, const struct wl_op *op, const struct wl_run *run,
-	struct wl_err *err);
-
-static int counting(struct wl_backend *be, const struct wl_op *op, const struct wl_run *r,
-	struct wl_err *err)
-{
-	summed[0] += op->kind == WL_OP_BATCH_NORM && op->in[6];
-	summed[1] += op->kind == WL_OP_BATCH_NORM_BWD && op->in[7];
-	summed[2] += op->kind == WL_OP_DEPTHWISE && op->out[2];
-	return run_op(be, op, r, err);
-}
-
-static void compare(const char *what, struct wl_backend *(*open)(void),
-	const struct wl_graph_options *opts, double bound)
-{
-	struct wl_backend *fused_be = open(), *plain_be = open();
-	struct wl_graph_stats fused, plain;
-	struct block a, b;
-	bool gate = fused_be->fuses(WL_OP_BATCH_NORM_BWD);
-
-	plain_be->fuses = NULL;
-	plain_be->sums = NULL;
-	run_op = fused_be->run_op;
-	fused_be->run_op = counting;
-	summed[0] = summed[1] = 0;
-	build_block(&a, opts);
-	build_block(&b, opts);
-	run_block(&a, fused_be, &fused);
-	run_block(&b, plain_be, &plain);
-	print_message("%s: %zu bytes of activations fused, %zu plain\n", what, fused.unshared_bytes,
-		plain.unshared_bytes);
-	/* Two normalised tensors are never written; with the gate a gradient neither, and one
-	 * operation is gone. */
-	assert_true(fused.unshared_bytes < plain.unshared_bytes);
-	assert_true(gate ? fused.ops_backward < plain.ops_backward
-			 : opts->recompute || fused.ops_backward == plain.ops_backward);
-	assert_int_equal(summed[0], fused_be->sums ? 1 : 0);
-	assert_int_equal(summed[1], fused_be->sums ? 1 : 0);
-	double e = floats_nmse(wl_graph_data(a.g, a.out), wl_graph_data(b.g, b.out),
-		BLOCK_N * BLOCK_PX * BLOCK_PX * BLOCK_IN);
-	if (!(e <= bound))
-		fail_msg("%s: outputs differ by NMSE %g, at most %g is allowed", what, e, bound);
-	for (int i = 0; i < a.params.n; i++) {
-		const struct wl_param *p = &a.params.item[i];
-		bool buffer = p->flags & WL_PARAM_BUFFER; /* running statistics move alike */
-		const float *x = (buffer ? a.params.value : a.params.grad) + p->offset;
-		const float *y = (buffer ? b.params.value : b.params.grad) + p->offset;
-
-		e = floats_nmse(x, y, p->count);
-		if (!(e <= bound))
-			fail_msg("%s: %s differs by NMSE %g, at most %g is allowed", what, p->name,
-				e, bound);
-	}
-	release_block(&a);
-	release_block(&b);
-	wl_backend_close(fused_be);
-	wl_backend_close(plain_be);
-}
-
-/* In inference the mean comes from the convolution, and its operation is gone. */
-static void compare_inference(enum wl_dtype dtype, double bound)
-{
-	const struct wl_graph_options opts = {.poison = true, .compute_dtype = dtype, .store = dtype};
-	struct wl_backend *fused_be = open_gpu(), *plain_be = open_gpu();
-	struct wl_graph_stats fused, plain;
-	struct block a, b;
-	double e;
-
-	plain_be->fuses = NULL;
-	plain_be->sums = NULL;
-	run_op = fused_be->run_op;
-	fused_be->run_op = counting;
-	summed[2] = 0;
-	build_block(&a, &opts);
-	build_block(&b, &opts);
-	run_block(&a, fused_be, &fused);
-	run_block(&b, plain_be, &plain);
-	assert_int_equal(summed[2], 1);
-	assert_int_equal(fused.ops_forward, plain.ops_forward - 1);
-	e = floats_nmse(wl_graph_data(a.g, a.out), wl_graph_data(b.g, b.out),
-		BLOCK_N * BLOCK_PX * BLOCK_PX * BLOCK_IN);
-	if (!(e <= bound))
-		fail_msg("in inference outputs differ by NMSE %g, at most %g is allowed", e, bound);
-	release_block(&a);
-	release_block(&b);
-	wl_backend_close(fused_be);
-	wl_backend_close(plain_be);
-}
-
-static void test_inference(void **state)
-{
-	(void)state;
-	compare_inference(WL_F32, 1e-11);
-	compare_inference(WL_BF16, 2e-3);
-}
-
-static void test_fused(void **state)
-{
-	(void)state;
-	compare("f32", open_gpu, &(struct wl_graph_options){.train = true, .poison = true}, 1e-11);
-	compare("recomputed", open_gpu,
-		&(struct wl_graph_options){.train = true, .poison = true, .recompute = true}, 1e-11);
-	/* Fused, fewer values are rounded: the two differ by what plain rounds. */
-	compare("bf16", open_gpu,
-		&(struct wl_graph_options){.train = true, .poison = true,
-			.compute_dtype = WL_BF16, .store = WL_BF16}, 2e-3);
-	compare("CPU", open_cpu, &(struct wl_graph_options){.train = true, .poison = true}, 1e-13);
-	compare("CPU, recomputed", open_cpu,
-		&(struct wl_graph_options){.train = true, .poison = true, .recompute = true}, 1e-13);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_depthwise),
 		cmocka_unit_test(test_moments),
-		cmocka_unit_test(test_fused),
-		cmocka_unit_test(test_inference),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -179,11 +179,95 @@ static void test_infonce_blocks(void **state)
 				WL_SHAPE(1)}});
 }
 
+/* A graph of the loss on the GPU's backend, products of bf16. */
+struct rig {
+	struct wl_backend *be;
+	struct wl_params params;
+	struct wl_graph *g;
+	wl_tid loss;
+};
+
+static void open_rig(struct rig *r, const struct nce *v)
+{
+	const struct wl_graph_options opts = {
+		.train = true, .poison = true, .compute_dtype = WL_BF16, .store = WL_BF16};
+	const struct wl_shape shape[] = {WL_SHAPE(v->b, v->d), WL_SHAPE(v->keys, v->d), WL_SHAPE(1)};
+	struct wl_err err = WL_ERR_INIT;
+	wl_tid in[3];
+
+	memset(r, 0, sizeof *r);
+	r->be = opcheck_gpu();
+	wl_params_init(&r->params);
+	r->g = wl_graph_new("loss", &r->params, &opts, &err);
+	assert_non_null(r->g);
+	for (int i = 0; i < 3; i++)
+		in[i] = wl_g_param(r->g, i ? i > 1 ? "scale" : "key" : "query", WL_LAYOUT_PLAIN,
+			shape[i], WL_PARAM_WEIGHT);
+	r->loss = nce_build(r->g, in, v);
+	wl_g_loss(r->g, r->loss, 1);
+	wl_g_output(r->g, r->loss, "loss");
+	if (wl_params_seal(&r->params, r->be, true, &err) < 0 ||
+		wl_graph_compile(r->g, r->be, &err) < 0)
+		fail_msg("%s", err.msg);
+	for (int i = 0; i < 3; i++)
+		opcheck_normals((uint64_t)i + 1, r->params.value + r->params.item[i].offset,
+			r->params.item[i].count, 0.2f, 0);
+	nce_fill(r->g, v);
+}
+
+/* The loss; gradients are those of this run alone. */
+static float run_rig(struct rig *r)
+{
+	struct wl_err err = WL_ERR_INIT;
+	float loss;
+
+	wl_params_zero_grad(&r->params);
+	if (wl_graph_run(r->g, 7, 1, &err) < 0 || r->be->sync(r->be, &err) < 0)
+		fail_msg("%s", err.msg);
+	r->be->download(r->be, &loss, wl_graph_data(r->g, r->loss), sizeof loss);
+	return loss;
+}
+
+/* The same bits in every run; a query that is not a number makes the loss none, so that the step is
+ * skipped, and leaves the others' gradients alone. */
+static void test_infonce_again(void **state)
+{
+	enum { B = 130, K = 200, D = 40 };
+	static float queue[K * D];
+	const struct nce v = {B, K, D, true, NULL, NULL, 0, queue, B, 0, 0, NULL};
+	struct rig r;
+	float *first, *grad, loss;
+	size_t bytes;
+
+	(void)state;
+	opcheck_normals(6, queue, K * D, 0.2f, 0);
+	open_rig(&r, &v);
+	bytes = (size_t)r.params.floats * sizeof *first;
+	first = malloc(bytes);
+	assert_non_null(first);
+	loss = run_rig(&r);
+	assert_true(loss > 0 && isfinite(loss));
+	memcpy(first, r.params.grad, bytes);
+	assert_float_equal(run_rig(&r), loss, 0);
+	assert_memory_equal(first, r.params.grad, bytes);
+	r.params.value[r.params.item[0].offset + 129 * D + 3] = NAN;
+	assert_true(isnan(run_rig(&r)));
+	grad = r.params.grad + r.params.item[0].offset;
+	assert_memory_equal(
+		first + r.params.item[0].offset, grad, 129 * (size_t)D * sizeof *grad);
+	assert_true(isnan(grad[129 * D]));
+	free(first);
+	wl_graph_free(r.g);
+	wl_params_release(&r.params);
+	wl_backend_close(r.be);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_infonce),
 		cmocka_unit_test(test_infonce_blocks),
+		cmocka_unit_test(test_infonce_again),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

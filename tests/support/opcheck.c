@@ -30,6 +30,23 @@ void opcheck_normals(uint64_t seed, float *to, int64_t n, float scale, float off
 		to[i] = wl_rng_normal(key, (uint64_t)i) * scale + offset;
 }
 
+struct wl_backend *opcheck_gpu(void)
+{
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_backend *be;
+
+	if (!wl_backend_cuda_count()) {
+		print_message("SKIPPED: this build has neither a GPU's kernels nor their "
+			      "emulation\n");
+		skip();
+		return NULL;
+	}
+	be = wl_backend_cuda_open(0, &err);
+	if (!be)
+		fail_msg("%s", err.msg);
+	return be;
+}
+
 double opcheck_nmse(const double *a, const double *b, int64_t n)
 {
 	double d = 0, s = 0;

@@ -44,6 +44,9 @@ struct opcheck {
 /* Asserts; fails the running cmocka test with a message that names the operand. */
 void opcheck(const struct opcheck *c);
 
+/* The GPU's backend, emulated or itself; where the program has none the running test is skipped. */
+struct wl_backend *opcheck_gpu(void);
+
 /* sum (a - b)^2 / sum b^2 */
 double opcheck_nmse(const double *a, const double *b, int64_t n);
 
