@@ -185,8 +185,8 @@ static int look(struct comm_meeting *m, struct guest *guests, enum comm_hello_ki
 	return came;
 }
 
-int comm_meet_receive(struct comm_meeting *m, enum comm_hello_kind kind, const uint8_t key[COMM_KEY],
-	struct wl_err *err)
+int comm_meet_receive(struct comm_meeting *m, enum comm_hello_kind kind,
+	const uint8_t key[COMM_KEY], struct wl_err *err)
 {
 	struct guest guests[GUESTS];
 	int come = 0, ret = -1;

@@ -96,8 +96,8 @@ static int open_at_name(struct comm_meeting *m, struct wl_err *err)
 
 /* --- those who go --- */
 
-static void greet(const struct comm_meeting *m, enum comm_hello_kind kind, const uint8_t key[COMM_KEY],
-	uint8_t bytes[COMM_HELLO_BYTES])
+static void greet(const struct comm_meeting *m, enum comm_hello_kind kind,
+	const uint8_t key[COMM_KEY], uint8_t bytes[COMM_HELLO_BYTES])
 {
 	struct comm_hello h = {.kind = kind, .world = m->c->size, .rank = m->c->rank,
 		.port = m->port};
@@ -116,7 +116,8 @@ static int introduce(const struct comm_meeting *m, int fd, enum comm_hello_kind 
 	int ret;
 
 	greet(m, kind, key, hello);
-	if (!comm_say(fd, hello, sizeof hello, ANSWER_S) || !comm_hear(fd, answer, sizeof answer, seconds))
+	if (!comm_say(fd, hello, sizeof hello, ANSWER_S) ||
+		!comm_hear(fd, answer, sizeof answer, seconds))
 		return 0;
 	ret = comm_answer_read(answer, why, err);
 	if (ret > 0)

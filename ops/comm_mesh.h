@@ -16,8 +16,8 @@ WL_MUST_CHECK int comm_meet(struct wl_comm *c, const char *where, double seconds
 /* Where ranks meet by the environment, into text; NULL: nowhere. */
 const char *comm_meet_place(char text[COMM_NAME_MAX + 16]);
 
-/* Sets rank and size of c by WL_RANK and WL_WORLD_SIZE, torchrun's, Slurm's or Open MPI's variables;
- * *local: the number on this machine, -1 where they do not say. */
+/* Sets rank and size of c by WL_RANK and WL_WORLD_SIZE, or torchrun's, Slurm's or Open MPI's
+ * variables; *local: the number on this machine, -1 where they do not say. */
 WL_MUST_CHECK int comm_who(struct wl_comm *c, int *local, struct wl_err *err);
 /* What tells this run from others, the same on all its ranks; and this machine from others. */
 void comm_name_run(uint8_t key[COMM_KEY]);

@@ -1,4 +1,5 @@
-/* Which rank this is, of which run, on which machine, by what launchers leave in the environment. */
+/* Which rank this is, of which run and on which machine, by what launchers leave in the
+ * environment. */
 #include "ops/comm_mesh.h"
 
 #include "ops/hash.h"

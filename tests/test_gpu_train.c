@@ -224,6 +224,16 @@ static int compare_parts(struct job *j, struct wl_trainer *t, struct wl_err *e)
 	return wl_comm_barrier(wl_dist_comm(t->dist), e);
 }
 
+/* Buckets that nothing trains are among the gradients too. */
+static int freeze_some(struct wl_params *p, const void *model, struct wl_err *e)
+{
+	(void)model;
+	(void)e;
+	for (int i = p->n / 4; i < p->n / 2; i++)
+		p->item[i].flags &= ~(unsigned)WL_PARAM_TRAINABLE;
+	return 0;
+}
+
 static int rank_main(struct wl_comm *comm, void *user, struct wl_err *e)
 {
 	struct wide wide = {300, ((struct job *)user)->deep ? 20 : 5}; /* of buckets of 1 MiB */
@@ -236,6 +246,7 @@ static int rank_main(struct wl_comm *comm, void *user, struct wl_err *e)
 	struct wl_dist *dist = world > 1 ? wl_dist_open(comm, &c.dist, e) : NULL;
 
 	wide_towers(&towers, &wide);
+	towers.freeze = j->deep ? freeze_some : NULL;
 	c.batch = TINY_BATCH / world;
 	if (!be || (world > 1 && !dist) ||
 		wl_trainer_init(&t, &c, &towers, be, dist, 100, TINY_PAIRS, e) < 0)

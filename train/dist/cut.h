@@ -29,8 +29,8 @@ struct wl_span {
 	int64_t begin, end;
 };
 
-/* The page for a backend whose parts are multiples of part_bytes (wl_backend; 0 where it has none): a
- * piece of half types, too, is whole parts then. */
+/* The page for a backend whose parts are multiples of part_bytes (wl_backend; 0 where it has none):
+ * a piece of half types, too, is whole parts then. */
 int64_t wl_cut_page(size_t part_bytes);
 /* What a store's `unit` must be for so many ranks. */
 int64_t wl_cut_unit(int world, int64_t page);

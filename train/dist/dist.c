@@ -102,10 +102,13 @@ static int share_init(struct wl_share *s, struct wl_dist *d, struct wl_params *p
 	return 0;
 }
 
-static void mark_trained(struct wl_dist *d)
+int wl_dist_mark_trained(struct wl_dist *d, struct wl_err *err)
 {
 	const struct wl_params *p = d->online.params;
 
+	d->trains = calloc((size_t)d->cut.n + 1, sizeof *d->trains);
+	if (!d->trains)
+		return wl_err_nomem(err, "buckets", (size_t)d->cut.n);
 	for (int i = 0; i < p->n; i++) {
 		const struct wl_param *e = &p->item[i];
 
@@ -115,6 +118,7 @@ static void mark_trained(struct wl_dist *d)
 			b <= wl_cut_at(&d->cut, e->offset + e->count - 1); b++)
 			d->trains[b] = true;
 	}
+	return 0;
 }
 
 int wl_dist_start(struct wl_dist *d, struct wl_params *online, struct wl_params *momentum,
@@ -131,11 +135,10 @@ int wl_dist_start(struct wl_dist *d, struct wl_params *online, struct wl_params 
 		wl_comm_rank(d->comm), world);
 	WL_TRY(share_init(&d->online, d, online, d->config.zero == 3, err));
 	WL_TRY(share_init(&d->momentum, d, momentum, d->config.zero > 0, err));
-	d->trains = calloc((size_t)d->cut.n + 1, sizeof *d->trains);
+	WL_TRY(wl_dist_mark_trained(d, err));
 	d->reduced = calloc((size_t)d->cut.n + 1, sizeof *d->reduced);
-	if (!d->trains || !d->reduced)
+	if (!d->reduced)
 		return wl_err_nomem(err, "buckets", (size_t)d->cut.n);
-	mark_trained(d);
 	online->sparse_grad = d->config.zero >= 2;
 	piece = (size_t)(d->cut.bucket / world) * sizeof(float);
 	if (!d->wire && !(d->piece = be->alloc(be, piece, err)))

@@ -66,6 +66,8 @@ struct wl_dist {
 
 /* The hook of graphs for recordings (recorded.c). */
 int wl_dist_recording(void *user, enum wl_recording what, struct wl_err *err);
+/* Fills in trains[], fresh memory. */
+int wl_dist_mark_trained(struct wl_dist *d, struct wl_err *err);
 /* Whether a graph attached after wl_dist_place can do with its slots. */
 int wl_dist_fits(const struct wl_dist *d, const struct wl_attached *a, struct wl_err *err);
 /* Before anything is added to a bucket's gradients. */

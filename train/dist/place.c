@@ -75,9 +75,10 @@ static void add(struct wl_part *parts, int *n, int64_t begin, int64_t end, int s
 			(size_t)end * sizeof(float), slot};
 }
 
-/* Own pieces, what is before and after them in the bucket, and the buffers at the end. */
+/* Own pieces, what is before and after them in the bucket, and the buffers at the end.  live[b]: the
+ * others' parts of the bucket are used at all; NULL: of every bucket. */
 static int place(struct wl_dist *d, const struct wl_params *p, float *array,
-	const struct wl_slots *slots, struct wl_err *err)
+	const struct wl_slots *slots, const bool *live, struct wl_err *err)
 {
 	struct wl_part *parts = calloc(3 * (size_t)d->cut.n + 1, sizeof *parts);
 	int n = 0, ret;
@@ -89,6 +90,8 @@ static int place(struct wl_dist *d, const struct wl_params *p, float *array,
 		struct wl_span mine = wl_cut_piece(&d->cut, b, d->cut.rank);
 		int slot = slots->of[b];
 
+		if (live && !live[b])
+			all = mine;
 		add(parts, &n, all.begin, mine.begin, slot < 0 ? -1 : 2 * slot);
 		add(parts, &n, mine.begin, mine.end, -1);
 		add(parts, &n, mine.end, all.end, slot < 0 ? -1 : 2 * slot + 1);
@@ -109,7 +112,7 @@ static int place_values(struct wl_dist *d, struct wl_share *s, struct wl_err *er
 		return wl_err_nomem(err, "slots of buckets", (size_t)s->slots.n * sizeof(int));
 	for (int i = 0; i < s->slots.n; i++)
 		s->holder[i] = -1;
-	return place(d, s->params, s->params->value, &s->slots, err);
+	return place(d, s->params, s->params->value, &s->slots, NULL, err);
 }
 
 /* What is to be zero when a step begins: own pieces, and buckets that are in no slot. */
@@ -119,7 +122,7 @@ static int set_zero(struct wl_dist *d, struct wl_params *p, struct wl_err *err)
 	if (!p->zero)
 		return wl_err_nomem(err, "what a step zeroes", (size_t)d->cut.n * sizeof *p->zero);
 	for (int b = 0; b < d->cut.n; b++) {
-		struct wl_span s = d->grad_slots.of[b] < 0
+		struct wl_span s = d->grad_slots.of[b] < 0 && d->trains[b]
 					   ? wl_cut_bucket(&d->cut, b)
 					   : wl_cut_piece(&d->cut, b, d->cut.rank);
 
@@ -137,7 +140,7 @@ static int place_gradients(struct wl_dist *d, struct wl_params *p, struct wl_err
 	d->grad_used = calloc((size_t)d->grad_slots.n + 1, sizeof *d->grad_used);
 	if (!d->grad_job || !d->grad_used)
 		return wl_err_nomem(err, "slots of gradients", (size_t)d->grad_slots.n * 9);
-	WL_TRY(place(d, p, p->grad, &d->grad_slots, err));
+	WL_TRY(place(d, p, p->grad, &d->grad_slots, d->trains, err));
 	return set_zero(d, p, err);
 }
 
@@ -191,13 +194,13 @@ int wl_dist_fits(const struct wl_dist *d, const struct wl_attached *a, struct wl
 
 /* --- the plan --- */
 
-/* Bytes of the others' parts: of slots, and of buckets that are in none. */
-static double others(const struct wl_cut *cut, const struct wl_slots *s)
+/* Bytes of the others' parts: of slots, and of buckets that are in none; live as above. */
+static double others(const struct wl_cut *cut, const struct wl_slots *s, const bool *live)
 {
 	double floats = (double)s->n * (double)cut->bucket;
 
 	for (int b = 0; b < cut->n; b++)
-		if (s->of[b] < 0)
+		if (s->of[b] < 0 && (!live || live[b]))
 			floats += (double)(wl_cut_bucket(cut, b).end - wl_cut_bucket(cut, b).begin);
 	return floats * sizeof(float) * (1 - 1.0 / cut->world);
 }
@@ -208,7 +211,7 @@ static int plan_share(struct wl_dist *d, struct wl_share *share, double *bytes,
 	struct wl_slots s = {0};
 
 	WL_TRY(make_slots(d, share, &s, err));
-	*bytes += others(&d->cut, &s);
+	*bytes += others(&d->cut, &s, share ? NULL : d->trains);
 	wl_slots_release(&s);
 	return 0;
 }
@@ -255,6 +258,7 @@ int wl_dist_plan_parts(const struct wl_dist_config *c, int world, size_t part_by
 	wl_cut_init(&d->cut, floats, c->bucket_mb << 18, page, 0, world);
 	d->online.params = online;
 	d->momentum.params = momentum;
+	WL_TRY_OUT(wl_dist_mark_trained(d, err));
 	wl_dist_plan(c, world, online->weights, wl_params_trainable_count(online), adam_bytes, out);
 	out->parts = 0;
 	for (int i = 0; i < n; i++) {
@@ -269,6 +273,7 @@ int wl_dist_plan_parts(const struct wl_dist_config *c, int world, size_t part_by
 out:
 	for (int i = 0; i < n; i++)
 		wl_schedule_release(&d->at[i].schedule);
+	free(d->trains);
 	free(d);
 	return ret;
 }
