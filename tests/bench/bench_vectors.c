@@ -85,7 +85,7 @@ static struct wl_values search(const char *path, size_t n, bool exact, double *s
 	struct wl_vector_search s = {.what = "vectors", .idx = idx, .row = idx, .n = n,
 		.cosine = .95, .exact = exact, .dir = "/tmp", .edges = &found};
 	struct wl_pool *pool = wl_pool_new(1, 0, &err);
-	double from = cpu_now_s();
+	double from = wl_cpu_s();
 
 	s.v = wl_pair_vectors_open(sets, WL_VECTORS_IMAGE, &err);
 	must(s.v && pool && idx ? 0 : -1, &err);
@@ -93,7 +93,7 @@ static struct wl_values search(const char *path, size_t n, bool exact, double *s
 		idx[i] = i;
 	must(wl_vector_search_run(&s, NULL, pool, 256 << 20, &err), &err);
 	must(wl_values_gather(&found, NULL, &err), &err);
-	*seconds = cpu_now_s() - from;
+	*seconds = wl_cpu_s() - from;
 	wl_pool_free(pool);
 	wl_pair_vectors_close((struct wl_pair_vectors *)s.v);
 	free(idx);
