@@ -24,12 +24,15 @@ measure() {
 		echo "SKIPPED webdataset writer: $python lacks it (set PEER)"
 		return 0
 	}
-	ours=$(sed -n 's/.* \([0-9]*\) samples\/s.*/\1/p' "$dir/out")
-	peer=$("$python" -W ignore tests/bench/peer_shard.py "${4:-$1}" "$3" |
-		sed 's/.*: *\([0-9]*\).*/\1/')
-	echo "$ours $peer" | awk '{
-		printf "shard: %d samples/s, %.1f times the webdataset writer (%d; bar 5) %s\n",
-			$1, $1 / $2, $2, ($1 >= 5 * $2 ? "ok" : "BELOW") }'
+	ours=$(sed -n 's/.* \([0-9]*\) samples\/s; cp would make \([0-9]*\).*/\1 \2/p' "$dir/out")
+	cpu=$(sed -n 's/.* \([0-9.]*\) us a sample.*/\1/p' "$dir/out")
+	"$python" -W ignore tests/bench/peer_shard.py "${4:-$1}" "$3" >"$dir/peer"
+	peer=$(sed 's/.*"samples_per_s": *\([0-9]*\).*"cpu_us": *\([0-9]*\).*/\1 \2/' "$dir/peer")
+	echo "$ours $cpu $peer" | awk '{
+		printf "shard: %d samples/s, %.1f times the webdataset writer (%d; bar 5; cp would be ",
+			$1, $1 / $4, $4
+		printf "%.1f) %s; processor time %.1f us a sample, its %d\n",
+			$2 / $4, ($1 >= 5 * $4 ? "ok" : "BELOW"), $3, $5 }'
 }
 
 if [ -d "$photos" ]; then
