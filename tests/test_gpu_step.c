@@ -421,6 +421,70 @@ static void scales_are_the_processors(void **state)
 	assert_true(overflows > 6);
 }
 
+struct ranks {
+	struct wl_train_config config;
+	bool gpu;
+	double loss[STEPS], norm[STEPS], tau[STEPS];
+};
+
+static int rank_main(struct wl_comm *comm, void *user, struct wl_err *e)
+{
+	struct ranks *j = user;
+	const struct tiny_course seen = {j->loss, j->norm, j->tau, STEPS};
+	struct wl_train_config c = j->config;
+	struct wl_backend *be = open_device(j->gpu);
+	struct wl_dist *dist = wl_dist_open(comm, &c.dist, e);
+	struct wl_towers towers;
+	struct wl_trainer t;
+	int ret = -1;
+
+	tiny_towers(&towers);
+	c.batch = TINY_BATCH / wl_comm_size(comm);
+	if (!be || !dist || wl_trainer_init(&t, &c, &towers, be, dist, 100, TINY_PAIRS, e) < 0)
+		return -1;
+	if (towers.init(&t.params, towers.model, t.seed, e) == 0) {
+		wl_trainer_start(&t);
+		ret = tiny_rank_steps(&t, 8, &seen, e);
+	}
+	wl_dist_close(dist);
+	wl_trainer_release(&t);
+	wl_backend_close(be);
+	return ret;
+}
+
+/* Ranks judge by what all of them measured, each on its own device, and agree: the same steps are
+ * skipped, whether the optimiser is shared out or not, as on the processor. */
+static void ranks_skip_together(void **state)
+{
+	static struct ranks cpu, gpu;
+
+	(void)state;
+	NEEDS_DEVICE;
+	if (!emulated_late)
+		SKIP("ranks as threads need the emulation of NCCL");
+	for (int zero = 0; zero <= 2; zero += 2) {
+		int skipped = 0;
+
+		cpu.config = tiny_config(2e-3);
+		cpu.config.moco.scaled = true;
+		cpu.config.loss_scale = 0x1p127;
+		cpu.config.loss_scale_interval = 4;
+		cpu.config.dist.zero = zero;
+		cpu.config.dist.bucket_mb = 1;
+		gpu = cpu;
+		gpu.gpu = true;
+		OK(wl_comm_simulate(2, rank_main, &cpu, &err));
+		OK(wl_comm_simulate(2, rank_main, &gpu, &err));
+		for (int i = 0; i < 8; i++) {
+			same_number("loss", i, gpu.loss[i], cpu.loss[i], 2e-5);
+			same_number("norm", i, gpu.norm[i], cpu.norm[i], 2e-4);
+			same_number("tau", i, gpu.tau[i], cpu.tau[i], 2e-5);
+			skipped += !isfinite(gpu.norm[i]);
+		}
+		assert_true(skipped > 0 && skipped < 6);
+	}
+}
+
 /* Activations, their gradients and the operands of products in fp16 against f32 throughout. */
 static void fp16_follows_fp32(void **state)
 {
@@ -530,6 +594,7 @@ int main(void)
 		cmocka_unit_test(checkpoints_wait),
 		cmocka_unit_test(nobody_waits_in_a_step),
 		cmocka_unit_test(scales_are_the_processors),
+		cmocka_unit_test(ranks_skip_together),
 		cmocka_unit_test(fp16_follows_fp32),
 		cmocka_unit_test(fp16_finds_its_scale),
 	};

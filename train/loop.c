@@ -12,29 +12,21 @@
 #include "ops/hash.h"
 #include "ops/json.h"
 #include "ops/log.h"
-#include "ops/metrics.h"
-#include "ops/progress.h"
 #include "ops/signals.h"
 #include "shards/manifest.h"
 #include "shards/shard.h"
 #include "train/checkpoint/ckpt.h"
 #include "train/feed.h"
-#include "train/report.h"
 #include "train/saver.h"
 #include "train/trainer.h"
+#include "train/teller.h"
 #include "train/validate.h"
-#include "train/watch.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-/* Seconds of a step. */
-struct spent {
-	double wait, all;
-};
 
 struct run {
 	const struct wl_train_job *job;
@@ -46,16 +38,11 @@ struct run {
 	struct wl_saver *saver;
 	struct wl_encoder encoder;
 	struct wl_feed *train, *val; /* val NULL: no validation */
-	struct wl_jsonl metrics;
-	struct wl_progress *progress;
-	struct wl_train_report *report; /* rank 0 */
-	struct wl_watch watch;
+	struct wl_teller teller;
 	char *metrics_path, fingerprint[65]; /* of the shards */
 	int lock;
 	int64_t total_steps, epoch_steps, val_every;
-	double loss_average; /* of the log and the progress bar only, over this process's steps */
-	int64_t averaged;
-	struct spent spent[WL_TRAINER_LATE + 1]; /* of step s at s % (WL_TRAINER_LATE + 1) */
+	struct wl_spent spent[WL_TRAINER_LATE + 1]; /* of step s at s % (WL_TRAINER_LATE + 1) */
 };
 
 static double now_s(void)
@@ -250,7 +237,7 @@ static int open_metrics(struct run *r, int64_t bytes, struct wl_err *err)
 	if (have < bytes)
 		wl_warn("%s has %lld bytes and the checkpoint knows of %lld: lines are missing",
 			r->metrics_path, (long long)have, (long long)bytes);
-	return wl_jsonl_open(&r->metrics, r->metrics_path, err);
+	return wl_jsonl_open(&r->teller.metrics, r->metrics_path, err);
 }
 
 static int start_fresh(struct run *r, struct wl_err *err)
@@ -375,7 +362,7 @@ static int save(struct run *r, bool last, struct wl_err *err)
 	int ret = -1;
 
 	wl_feed_tell(r->train, &pos);
-	if (first_rank(r) && fsync(r->metrics.fd) < 0)
+	if (first_rank(r) && fsync(r->teller.metrics.fd) < 0)
 		return wl_err_errno(err, "%s: sync failed", r->metrics_path);
 	bytes = first_rank(r) ? wl_file_size(r->metrics_path, err) : 0;
 	if (bytes < 0)
@@ -395,88 +382,6 @@ static int save(struct run *r, bool last, struct wl_err *err)
 	return ret;
 }
 
-/* JSON has no NaN: what is not finite is null. */
-static void put(json_t *o, const char *key, double v)
-{
-	json_object_set_new(o, key, isfinite(v) ? json_real(v) : json_null());
-}
-
-/* Over all ranks. */
-static double pairs_of_step(const struct run *r)
-{
-	return (double)r->config->batch * wl_comm_size(r->comm);
-}
-
-/* The object of metrics.jsonl; val is stolen, may be NULL. */
-static json_t *metrics_line(struct run *r, const struct wl_step_report *s,
-	const struct spent *spent, json_t *val)
-{
-	static const char *const verdicts[] = {"", "nonfinite", "spike", "overflow"};
-	json_t *o = json_pack("{s:I,s:I}", "step", (json_int_t)s->step, "epoch",
-		(json_int_t)((s->step - 1) / r->epoch_steps));
-
-	if (!o)
-		return NULL;
-	put(o, "loss", s->moco.loss);
-	put(o, "loss_i2t", s->moco.loss_i2t);
-	put(o, "loss_t2i", s->moco.loss_t2i);
-	put(o, "acc_i2t", s->moco.acc_i2t);
-	put(o, "acc_t2i", s->moco.acc_t2i);
-	put(o, "tau", s->tau);
-	put(o, "lr", s->lr);
-	put(o, "grad_norm", s->grad_norm);
-	if (r->trainer.scaler.scale > 0)
-		put(o, "loss_scale", s->loss_scale);
-	put(o, "step_s", spent->all);
-	put(o, "data_wait_s", spent->wait);
-	put(o, "pairs_per_s", pairs_of_step(r) / spent->all);
-	if (s->verdict != WL_GUARD_OK)
-		json_object_set_new(o, "skipped", json_string(verdicts[s->verdict]));
-	if (val)
-		json_object_set_new(o, "val", val);
-	wl_watch_look(&r->watch, o);
-	return o;
-}
-
-static void publish(struct run *r, const struct wl_step_report *s, const struct spent *spent)
-{
-	char note[64];
-	int64_t step = s->step;
-
-	if (s->verdict == WL_GUARD_OK) {
-		r->averaged++;
-		r->loss_average += (s->moco.loss - r->loss_average) /
-				   (double)(r->averaged < 20 ? r->averaged : 20);
-	}
-	wl_metric_set("wenlan_train_step", "training steps done", (double)step);
-	wl_metric_set("wenlan_train_loss", "loss of the last step, both directions", s->moco.loss);
-	wl_metric_set("wenlan_train_learning_rate", "rate of the last step", s->lr);
-	wl_metric_set("wenlan_train_grad_norm", "gradient norm before clipping", s->grad_norm);
-	wl_metric_set("wenlan_train_temperature", "tau", s->tau);
-	if (r->trainer.scaler.scale > 0)
-		wl_metric_set("wenlan_train_loss_scale", "of the last step", s->loss_scale);
-	wl_metric_add("wenlan_train_pairs_total", "pairs trained on", pairs_of_step(r));
-	wl_metric_add("wenlan_train_data_wait_seconds_total", "waiting for the loader",
-		spent->wait);
-	wl_metric_add("wenlan_train_seconds_total", "in steps, waiting included",
-		spent->all);
-	if (s->verdict != WL_GUARD_OK)
-		wl_metric_add("wenlan_train_skipped_total", "steps without an update", 1);
-	snprintf(note, sizeof note, "loss %.3f", r->loss_average);
-	wl_progress_set(r->progress, (uint64_t)((double)step * pairs_of_step(r)), note);
-	if (r->config->log_every && step % r->config->log_every == 0)
-		wl_info("step %lld of %lld: loss %.4f, top-1 %.1f %% and %.1f %%, tau %.4f, rate "
-			"%.3g, %.1f pairs/s",
-			(long long)step, (long long)r->total_steps, s->moco.loss,
-			100 * s->moco.acc_i2t, 100 * s->moco.acc_t2i, s->tau, s->lr,
-			pairs_of_step(r) / spent->all);
-}
-
-static double recall(const json_t *val, const char *side, const char *key)
-{
-	return json_number_value(json_object_get(json_object_get(val, side), key));
-}
-
 static bool validates(const struct run *r, int64_t step)
 {
 	return r->val && (step % r->val_every == 0 || step == r->total_steps);
@@ -491,15 +396,7 @@ static int validate(struct run *r, int64_t step, json_t **val, struct wl_err *er
 	WL_TRY(wl_validate(&r->encoder, r->val, r->dist, val, err));
 	if (!*val)
 		return 0;
-	wl_info("step %lld of %lld, epoch %.1f: loss %.3f; validation R@1/5/10 image to text "
-		"%.1f %.1f %.1f, text to image %.1f %.1f %.1f %% of %lld pictures",
-		(long long)step, (long long)r->total_steps, (double)step / (double)r->epoch_steps,
-		r->loss_average, recall(*val, "i2t", "r1"), recall(*val, "i2t", "r5"),
-		recall(*val, "i2t", "r10"), recall(*val, "t2i", "r1"), recall(*val, "t2i", "r5"),
-		recall(*val, "t2i", "r10"),
-		(long long)json_integer_value(json_object_get(*val, "images")));
-	wl_metric_set("wenlan_train_mean_recall", "validation, percent",
-		json_number_value(json_object_get(*val, "mean_recall")));
+	wl_teller_validated(&r->teller, step, *val);
 	return 0;
 }
 
@@ -510,16 +407,13 @@ static int give_step(struct run *r, double *loaded, struct wl_err *err)
 	const float *pictures;
 	int got = wl_feed_next(r->train, &b, &pictures, err);
 
-	if (got <= 0)
-		return got < 0 ? -1
-			       : wl_err_set(err, WL_EDATA,
-					 "%s: the split \"%s\" ended, and a "
-					 "shuffled one never does",
-					 r->config->shards, r->config->train_split);
+	if (got < 0)
+		return -1;
+	if (got == 0)
+		return wl_err_set(err, WL_EDATA, "%s: the split \"%s\" ended, and a shuffled one "
+			"never does", r->config->shards, r->config->train_split);
 	if (b->n != r->config->batch)
-		return wl_err_set(err, WL_EDATA,
-			"%s: a batch of %lld came, and %lld were asked "
-			"for",
+		return wl_err_set(err, WL_EDATA, "%s: a batch of %lld came, and %lld were asked for",
 			r->config->shards, (long long)b->n, (long long)r->config->batch);
 	*loaded = now_s();
 	struct wl_moco_batch mb = {pictures, b->boxes, b->region_mask, b->ids, b->text_mask,
@@ -531,30 +425,21 @@ static int give_step(struct run *r, double *loaded, struct wl_err *err)
 static int tell_step(struct run *r, const struct wl_step_report *report, int stepped,
 	struct wl_err *err)
 {
-	const struct spent *spent = &r->spent[report->step % (WL_TRAINER_LATE + 1)];
-	json_t *val = NULL, *line;
+	const struct wl_spent *spent = &r->spent[report->step % (WL_TRAINER_LATE + 1)];
+	json_t *val = NULL;
 	int ret;
 
-	publish(r, report, spent);
+	wl_teller_step(&r->teller, report, spent);
 	if (stepped == 0)
 		WL_TRY(validate(r, report->step, &val, err));
-	if (!first_rank(r))
-		return stepped;
-	line = metrics_line(r, report, spent, val);
-	if (!line) {
-		json_decref(val);
-		return wl_err_nomem(err, "a line of metrics", 0);
-	}
-	ret = wl_jsonl_add(&r->metrics, line, stepped < 0 ? NULL : err);
-	wl_train_report_add(r->report, line);
-	json_decref(line);
-	return stepped < 0 || ret < 0 ? -1 : wl_train_report_write(r->report, false, err);
+	ret = wl_teller_line(&r->teller, report, spent, val, stepped < 0 ? NULL : err);
+	return stepped < 0 ? stepped : ret;
 }
 
 /* Takes steps until `keep` are under way; begin: when the newest of them began, 0: it is over. */
 static int take_steps(struct run *r, int64_t keep, double begin, struct wl_err *err)
 {
-	struct spent *newest = &r->spent[r->trainer.step % (WL_TRAINER_LATE + 1)];
+	struct wl_spent *newest = &r->spent[r->trainer.step % (WL_TRAINER_LATE + 1)];
 
 	while (wl_trainer_untaken(&r->trainer) > keep) {
 		struct wl_step_report report = {0};
@@ -586,9 +471,9 @@ static int one_step(struct run *r, struct wl_err *err)
 	WL_TRY(give_step(r, &loaded, err));
 	step = r->trainer.step;
 	r->spent[step % (WL_TRAINER_LATE + 1)].wait = loaded - begin;
-	return take_steps(r,
-		validates(r, step) || saves(r, step) ? 0 : wl_trainer_late(&r->trainer), begin,
-		err);
+	if (validates(r, step) || saves(r, step))
+		return take_steps(r, 0, begin, err);
+	return take_steps(r, wl_trainer_late(&r->trainer), begin, err);
 }
 
 /* Between steps: whether any rank was told to stop (all then do, after the same step), and how far
@@ -611,19 +496,26 @@ static int open_report(struct run *r, struct wl_err *err)
 	char about[400];
 	double peak = c->peak_gflops;
 
+	r->teller.trainer = &r->trainer;
+	r->teller.pairs = (double)c->batch * wl_comm_size(r->comm);
+	r->teller.epoch_steps = r->epoch_steps;
+	r->teller.total_steps = r->total_steps;
+	r->teller.log_every = c->log_every;
+	r->teller.first = first_rank(r);
 	if (!first_rank(r))
 		return 0;
 	if (peak == 0)
 		peak = 1e-9 * wl_watch_peak(r->backend, c->moco.compute_dtype);
-	wl_watch_start(&r->watch, &r->trainer, peak);
+	wl_watch_start(&r->teller.watch, &r->trainer, peak);
 	snprintf(about, sizeof about, "%s, %s: %lld trainable parameters, %lld pairs, %.0f pairs a "
 		"step on %d rank%s; the processor reaches %.0f GFLOP/s a rank.", c->run,
 		c->objective, (long long)wl_params_trainable_count(&r->trainer.params),
-		(long long)wl_loader_size(wl_feed_loader(r->train)), pairs_of_step(r),
+		(long long)wl_loader_size(wl_feed_loader(r->train)), r->teller.pairs,
 		wl_comm_size(r->comm),
 		r->dist ? "s" : "", peak);
-	r->report = wl_train_report_open(c->run, about, r->total_steps, err);
-	return r->report ? wl_train_report_read(r->report, r->metrics_path, err) : -1;
+	r->teller.report = wl_train_report_open(c->run, about, r->total_steps, err);
+	return r->teller.report ? wl_train_report_read(r->teller.report, r->metrics_path, err)
+				: -1;
 }
 
 static int open_saver(struct run *r, struct wl_err *err)
@@ -661,12 +553,12 @@ static int loop(struct run *r, struct wl_err *err)
 
 static void close_run(struct run *r)
 {
-	wl_progress_free(r->progress);
-	wl_train_report_close(r->report);
+	wl_progress_free(r->teller.progress);
+	wl_train_report_close(r->teller.report);
 	wl_saver_close(r->saver);
 	wl_dist_close(r->dist);
-	if (r->metrics.path)
-		wl_jsonl_close(&r->metrics);
+	if (r->teller.metrics.path)
+		wl_jsonl_close(&r->teller.metrics);
 	wl_encoder_release(&r->encoder);
 	wl_trainer_release(&r->trainer);
 	wl_feed_close(r->val);
@@ -692,11 +584,11 @@ int wl_train_run(const struct wl_train_job *job, struct wl_err *err)
 		(long long)wl_loader_size(wl_feed_loader(r.train)), (long long)r.epoch_steps,
 		(long long)r.total_steps);
 	if (first_rank(&r))
-		r.progress = wl_progress_new("training", "pairs",
-			(uint64_t)((double)r.total_steps * pairs_of_step(&r)));
+		r.teller.progress = wl_progress_new("training", "pairs",
+			(uint64_t)((double)r.total_steps * r.teller.pairs));
 	WL_TRY_OUT(loop(&r, err));
-	if (r.report)
-		WL_TRY_OUT(wl_train_report_write(r.report, true, err));
+	if (r.teller.report)
+		WL_TRY_OUT(wl_train_report_write(r.teller.report, true, err));
 	if (r.trainer.scaler.overflows)
 		wl_info("%lld steps were skipped for their loss scale, which ended at %g",
 			(long long)r.trainer.scaler.overflows, (double)r.trainer.scaler.scale);
