@@ -13,6 +13,7 @@
 
 enum {
 	TILE = 288,   /* rows: a multiple of all register tiles of ops/score */
+	LEFTS = 4,    /* tiles that a tile on the right is loaded for */
 	BATCH = 4096, /* rows sketched at a time */
 	BLOCK = 64,   /* of rows, or of candidates, for a thread at a time */
 };
@@ -50,8 +51,8 @@ struct worker {
 struct tiles {
 	struct wl_vector_search *s;
 	struct worker *w;
-	size_t workers, blocks, left; /* which rows are on the left */
-	float *rows, *packed;	      /* [TILE, dim] of the left side */
+	size_t workers, blocks, left; /* the first of the blocks on the left */
+	float *rows, *packed;	      /* [TILE, dim]; [LEFTS, TILE, dim] of the left side */
 	bool *old;		      /* [blocks] all rows of it are */
 	atomic_size_t next;	      /* block of the right side */
 };
@@ -81,17 +82,20 @@ static float lowest(const struct wl_vector_search *s)
 	return (float)(s->cosine - 1e-6 - (double)wl_pair_vectors_dim(s->v) * 0x1p-23);
 }
 
-static void look_through(struct tiles *t, struct worker *w, size_t right)
+static void look_through(
+	const struct wl_vector_search *s, struct worker *w, size_t left, size_t right)
 {
-	const struct wl_vector_search *s = t->s;
 	const float least = lowest(s);
-	size_t m = rows_of(s, t->left), n = rows_of(s, right);
+	size_t m = rows_of(s, left), n = rows_of(s, right);
 
 	for (size_t i = 0; i < m; i++) {
-		uint32_t a = s->idx[t->left * TILE + i];
-		for (size_t k = right == t->left ? i + 1 : 0; k < n; k++) {
-			uint32_t b = s->idx[right * TILE + k];
-			if (w->c[i * TILE + k] < least || both_old(s, a, b))
+		uint32_t a = s->idx[left * TILE + i];
+		for (size_t k = right == left ? i + 1 : 0; k < n; k++) {
+			uint32_t b;
+			if (w->c[i * TILE + k] < least)
+				continue;
+			b = s->idx[right * TILE + k];
+			if (both_old(s, a, b))
 				continue;
 			if (cosine_of(s, a, b, w->a, w->b) >= s->cosine - SLACK)
 				wl_values_add(&w->edges, (uint64_t)a << 32 | b);
@@ -107,12 +111,26 @@ static void work(void *ctx, size_t i)
 	size_t right;
 
 	while ((right = atomic_fetch_add(&t->next, 1)) < t->blocks) {
-		if (t->old[t->left] && t->old[right])
-			continue;
-		load_block(t->s, right, wl_score_nr(), w->rows, w->packed);
-		wl_score_tile(t->packed, w->packed, TILE, TILE, dim, w->c, TILE);
-		look_through(t, w, right);
+		bool loaded = false;
+		for (size_t k = 0; k < LEFTS && t->left + k <= right; k++) {
+			if (t->old[t->left + k] && t->old[right])
+				continue;
+			if (!loaded)
+				load_block(t->s, right, wl_score_nr(), w->rows, w->packed);
+			loaded = true;
+			wl_score_tile(t->packed + k * TILE * (size_t)dim, w->packed, TILE, TILE,
+				dim, w->c, TILE);
+			look_through(t->s, w, t->left + k, right);
+		}
 	}
+}
+
+static void load_lefts(struct tiles *t)
+{
+	size_t side = TILE * (size_t)wl_pair_vectors_dim(t->s->v);
+
+	for (size_t k = 0; k < LEFTS && t->left + k < t->blocks; k++)
+		load_block(t->s, t->left + k, wl_score_mr(), t->rows, t->packed + k * side);
 }
 
 static void tiles_release(struct tiles *t)
@@ -143,7 +161,7 @@ static int tiles_init(struct tiles *t, struct wl_vector_search *s, struct wl_poo
 	t->blocks = (s->n + TILE - 1) / TILE;
 	t->w = calloc(t->workers, sizeof(*t->w));
 	t->rows = malloc(side);
-	t->packed = malloc(side);
+	t->packed = malloc(LEFTS * side);
 	t->old = calloc(t->blocks + 1, sizeof(*t->old));
 	whole = t->w && t->rows && t->packed && t->old;
 	for (size_t i = 0; whole && i < t->workers; i++) {
@@ -156,7 +174,7 @@ static int tiles_init(struct tiles *t, struct wl_vector_search *s, struct wl_poo
 		whole = w->rows && w->packed && w->c && w->a && w->b;
 	}
 	if (!whole)
-		return wl_err_nomem(err, "tiles of embeddings", 2 * side * (t->workers + 1));
+		return wl_err_nomem(err, "tiles of embeddings", 2 * side * (t->workers + 3));
 	for (size_t b = 0; b < t->blocks; b++) {
 		t->old[b] = s->old != NULL;
 		for (size_t i = 0; i < rows_of(s, b) && t->old[b]; i++)
@@ -181,26 +199,26 @@ static int take_edges(struct tiles *t, struct wl_err *err)
 static int run_exact(struct wl_vector_search *s, struct wl_comm *comm, struct wl_pool *pool,
 	struct wl_err *err)
 {
-	size_t ranks = (size_t)wl_comm_size(comm), steps;
+	size_t ranks = (size_t)wl_comm_size(comm), steps, done;
 	struct wl_progress *progress = NULL;
 	struct tiles t;
 	int ret = -1;
 
 	WL_TRY_OUT(tiles_init(&t, s, pool, err));
-	steps = (t.blocks + ranks - 1) / ranks;
+	steps = (t.blocks + LEFTS * ranks - 1) / (LEFTS * ranks);
 	if (wl_comm_rank(comm) == 0)
 		progress = wl_progress_new(s->what, "rows", s->n);
 	for (size_t k = 0; k < steps; k++) {
 		WL_TRY_OUT(wl_bygroup_go_on(s->what, comm, err));
-		t.left = k * ranks + (size_t)wl_comm_rank(comm);
+		t.left = (k * ranks + (size_t)wl_comm_rank(comm)) * LEFTS;
 		if (t.left < t.blocks) {
-			load_block(s, t.left, wl_score_mr(), t.rows, t.packed);
+			load_lefts(&t);
 			atomic_store(&t.next, t.left);
 			wl_pool_for(pool, t.workers, work, &t);
 			WL_TRY_OUT(take_edges(&t, err));
 		}
-		wl_progress_set(progress, (k + 1) * ranks * TILE < s->n ? (k + 1) * ranks * TILE
-									: s->n, NULL);
+		done = (k + 1) * ranks * LEFTS * TILE;
+		wl_progress_set(progress, done < s->n ? done : s->n, NULL);
 	}
 	ret = 0;
 out:
