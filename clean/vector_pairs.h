@@ -46,8 +46,8 @@ bool wl_vector_search_affordable(uint64_t n, int64_t dim);
 WL_MUST_CHECK int wl_vector_search_run(struct wl_vector_search *s, struct wl_comm *comm,
 	struct wl_pool *pool, size_t memory, struct wl_err *err);
 
-/* How many pairs a near search that found edges[from, to) should have found, by the chance that each
- * of these had (Horvitz and Thompson 1952): the number of edges by this sum is the recall. */
+/* How many pairs a near search that found edges[from, to) should have found, by the chance that
+ * each of these had (Horvitz and Thompson 1952): the number of edges by this sum is the recall. */
 WL_MUST_CHECK int wl_vector_search_estimate(const struct wl_vector_search *s,
 	const struct wl_values *edges, size_t from, size_t to, double *sum, struct wl_err *err);
 

@@ -56,11 +56,11 @@ static inline unsigned u16(const uint8_t *p)
 	return (unsigned)p[0] << 8 | p[1];
 }
 
-/* Reads up to the scan's data, and gives the quantiser of each component in *q.  False when the file
- * is none that is decoded here. */
+/* Reads up to the scan's data, and gives the quantiser of each component in *q.  False when the
+ * file is none that is decoded here. */
 bool wl_low_read_headers(struct low *l, const uint16_t *q[3]);
-/* The scan's bytes without stuffing into l->bytes, and where restart intervals begin.  1; 0: not one
- * whole scan with an end behind it; -1. */
+/* The scan's bytes without stuffing into l->bytes, and where restart intervals begin.  1; 0: not
+ * one whole scan with an end behind it; -1. */
 WL_MUST_CHECK int wl_low_unstuff(struct low *l, struct wl_err *err);
 
 #endif

@@ -1,6 +1,6 @@
 /* wenlan-dedup --embeddings: what vectors say is alike joins what pictures and texts say, with the
- * same policies, evaluation sets, ranks, kills and later pairs; files that do not fit; and the whole
- * chain from the executables. */
+ * same policies, evaluation sets, ranks, kills and later pairs; files that do not fit; and the
+ * whole chain from the executables. */
 #include "clean/dedup.h"
 #include "clean/pairvectors.h"
 #include "ops/file.h"

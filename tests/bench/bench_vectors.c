@@ -2,7 +2,8 @@
  * Pairs of near vectors on one core: all with all, and by hashes, with the recall of the latter
  * against the former on the same vectors.
  *
- *   bench_vectors [N [DIM [MANY]]]     N all with all (default 12000 of 256), MANY by hashes (200000)
+ *   bench_vectors [N [DIM [MANY]]]   N all with all (default 12000 of 256), MANY by hashes
+ *                                    (200000)
  *
  * One vector in ten is near another: a cosine of 0.9 to 1, evenly.  bench_vectors.sh runs PyTorch's
  * product and threshold beside it.
