@@ -24,6 +24,7 @@ static uint64_t put, done;
 
 struct emulated_event {
 	uint64_t after; /* so much was put before it */
+	bool given, recorded; /* at all; as a part of a recording */
 };
 
 struct emulated_graph {
@@ -166,7 +167,15 @@ cudaError_t cudaEventDestroy(cudaEvent_t e)
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t)
 {
 	e->after = put;
+	e->given = true;
+	e->recorded = recording != NULL;
 	return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t e, unsigned)
+{
+	return e->given && e->recorded != (recording != NULL) ? cudaErrorStreamCaptureIsolation
+							      : cudaSuccess;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t e)

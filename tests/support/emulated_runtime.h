@@ -43,7 +43,8 @@ void emulated_meet(std::function<void()> work);
 typedef void *cudaStream_t;
 typedef struct emulated_event *cudaEvent_t;
 typedef struct emulated_graph *cudaGraph_t, *cudaGraphExec_t;
-typedef enum { cudaSuccess, cudaErrorMemoryAllocation, cudaErrorNotReady } cudaError_t;
+typedef enum { cudaSuccess, cudaErrorMemoryAllocation, cudaErrorNotReady,
+	cudaErrorStreamCaptureIsolation } cudaError_t;
 enum { cudaMemcpyDefault, cudaHostAllocDefault };
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
 enum { cudaStreamCaptureModeThreadLocal = 1 };
@@ -59,6 +60,8 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, int);
 cudaError_t cudaEventDestroy(cudaEvent_t);
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t);
 cudaError_t cudaEventSynchronize(cudaEvent_t);
+/* As CUDA: what is recorded waits for recorded events alone, and nothing else does. */
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned);
 cudaError_t cudaEventQuery(cudaEvent_t);
 enum { cudaMemoryTypeUnregistered, cudaMemoryTypeDevice, cudaMemoryTypeManaged };
 struct cudaPointerAttributes {
@@ -97,7 +100,6 @@ static inline cudaError_t cudaFreeHost(void *p)
 		return cudaSuccess;                                                                \
 	}
 EMULATED_NOTHING(cudaStreamDestroy, cudaStream_t)
-EMULATED_NOTHING(cudaStreamWaitEvent, cudaStream_t, cudaEvent_t, unsigned)
 EMULATED_NOTHING(cudaSetDevice, int)
 EMULATED_NOTHING(cudaGetLastError, void)
 #undef EMULATED_NOTHING

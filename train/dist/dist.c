@@ -173,7 +173,7 @@ static uint64_t post(struct wl_dist *d, wl_courier_fn fn, void *user, int bucket
 int wl_dist_wire_wait(struct wl_dist *d, uint64_t job, struct wl_err *err)
 {
 	if (!d->failed)
-		return d->recording && job < d->mark ? 0 : d->wire->wait(d->wire, job, err);
+		return job < d->settled ? 0 : d->wire->wait(d->wire, job, err);
 	if (err)
 		*err = d->err;
 	return -1;

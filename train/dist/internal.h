@@ -50,10 +50,9 @@ struct wl_dist {
 	bool *trains; /* [n] the bucket holds something trainable */
 	bool *reduced; /* [n] in this step */
 	bool reduce, failed;
-	/* A graph is being recorded: what was given before job `mark` is waited for already, and what
-	 * was found out before it. */
-	bool recording, had_failed;
-	uint64_t mark;
+	uint64_t settled; /* jobs before it are done before what the backend is given now */
+	/* Before a graph was recorded. */
+	bool had_failed;
 	double had_sent;
 	int64_t page; /* of the cut */
 	/* Where gradients lie in parts: each slot's last reduction. */

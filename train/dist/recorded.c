@@ -29,11 +29,11 @@ static int catch_up(struct wl_dist *d, struct wl_err *err)
 static int begin(struct wl_dist *d, struct wl_err *err)
 {
 	WL_TRY(catch_up(d, err));
+	WL_TRY(d->wire->mark(d->wire, &d->last, err));
+	d->settled = d->last + 1;
 	d->wire->recording(d->wire, true);
-	d->mark = d->given ? d->last + 1 : 0;
 	d->had_sent = d->sent;
 	d->had_failed = d->failed;
-	d->recording = true;
 	return 0;
 }
 
@@ -41,19 +41,17 @@ static int begin(struct wl_dist *d, struct wl_err *err)
 static int end(struct wl_attached *a, struct wl_err *err)
 {
 	struct wl_dist *d = a->d;
-	int ret = 0;
+	int ret;
 
-	if (d->given && d->last >= d->mark) /* the stream of exchanges comes back to the backend's */
-		ret = wl_dist_wire_wait(d, d->last, err);
+	/* The stream of exchanges comes back to the backend's; later nobody may ask for events that
+	 * were recorded. */
+	ret = wl_dist_wire_wait(d, d->last, err);
+	d->settled = d->last + 1;
 	d->wire->recording(d->wire, false);
-	d->recording = false;
-	d->given = false;
 	d->failed = d->had_failed;
 	a->sent = d->sent - d->had_sent;
 	d->sent = d->had_sent;
 	memset(d->reduced, 0, (size_t)d->cut.n);
-	if (d->grad_used)
-		memset(d->grad_used, 0, (size_t)d->grad_slots.n * sizeof *d->grad_used);
 	forget_buckets(a->share, d->cut.n);
 	return ret;
 }
