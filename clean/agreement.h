@@ -10,6 +10,7 @@ struct wl_agreement {
 	double score;
 	double least, most; /* bounds of scores that may stay */
 };
+/* What the rules and their scores say of this pair. */
 struct wl_agreement wl_agreement_of(const struct wl_rules *r, const char *source, int64_t pair_id);
 
 #endif

@@ -18,6 +18,7 @@ struct wl_filter_counts {
 	int64_t pairs, kept;
 	json_t *reasons; /* {reason: pairs}; a pair with two counts in both; owned */
 };
+/* Frees the reasons; a zeroed one has none. */
 void wl_filter_counts_release(struct wl_filter_counts *n);
 
 /* 1: nothing to do, the published generation is of the same corpus and rules; 0: done and

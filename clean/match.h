@@ -38,6 +38,8 @@ WL_MUST_CHECK int wl_view_make_by(const struct wl_image *rgb, int by, int width,
 WL_MUST_CHECK int wl_view_make_low(
 	const struct wl_image_low *low, struct wl_view *out, struct wl_err *err);
 
+/* Whether two pictures are one, wholes or parts, within these radii.  Symmetric; when in doubt
+ * false. */
 bool wl_view_match(const struct wl_view *a, const struct wl_view *b, struct wl_radii r);
 
 /* Whether hashes of windows i and k may be compared: any two, for two different parts of two

@@ -48,6 +48,8 @@ void wl_near_put(const struct wl_near_search *s, struct wl_emitter *e, uint64_t 
 void wl_near_put_row(const struct wl_near_search *s, struct wl_emitter *e, const uint64_t *hash,
 	size_t n, uint32_t present, uint32_t idx);
 
+/* Runs a search as its struct says, over the ranks of comm and the threads of pool, in
+ * about `memory` bytes. */
 WL_MUST_CHECK int wl_near_run(struct wl_near_search *s, struct wl_comm *comm, struct wl_pool *pool,
 	size_t memory, struct wl_err *err);
 

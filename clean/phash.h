@@ -49,6 +49,7 @@ void wl_look_make_low(const struct wl_image_low *low, struct wl_look *out);
  * and a missed one only repeats it. */
 bool wl_look_alike(const struct wl_look *a, const struct wl_look *b);
 
+/* In how many bits two hashes differ. */
 static inline int wl_hamming64(uint64_t a, uint64_t b)
 {
 	return __builtin_popcountll(a ^ b);

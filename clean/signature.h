@@ -31,6 +31,7 @@ struct wl_signature {
 	uint32_t minhash[WL_MINHASH];
 	struct wl_view picture;
 };
+/* Frees what it holds; accepts NULL and a zeroed one. */
 void wl_signature_release(struct wl_signature *s);
 
 /* The texts' half: the keys of the captions (all texts of the best kind), sorted, each once,

@@ -5,6 +5,7 @@
 #include "clean/cps.h"
 #include "clean/text.h"
 
+/* Each takes out of t, in place, what its name says.  First tags of HTML. */
 void wl_cut_tags(struct wl_cps *t);
 /* With short ones, as t.cn/x without its http://, where the style says so. */
 void wl_cut_urls(struct wl_cps *t, bool short_ones, struct wl_text_facts *facts);

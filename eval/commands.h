@@ -6,6 +6,7 @@
 
 #include <jansson.h>
 
+/* The mains of the subcommands: arguments as of main, argv[0] the program; an exit code. */
 int wl_cmd_retrieval(int argc, char **argv);
 int wl_cmd_caption(int argc, char **argv);
 int wl_cmd_ranking(int argc, char **argv);

@@ -25,6 +25,7 @@ struct wl_embed_opts {
 	bool vectors; /* of a corpus: embeddings instead of scores */
 };
 
+/* All that wenlan-embed does: o->out appears whole, or not at all. */
 WL_MUST_CHECK int wl_embed_run(const struct wl_embed_opts *o, struct wl_err *err);
 
 #endif

@@ -13,6 +13,7 @@ struct wl_report_out {
 	json_t *json; /* an object that the parts add to; owned */
 };
 
+/* An empty report: page, Markdown and JSON; to be released, also when it failed. */
 WL_MUST_CHECK int wl_report_out_init(struct wl_report_out *r, const char *title,
 	struct wl_err *err);
 void wl_report_out_release(struct wl_report_out *r);

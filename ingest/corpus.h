@@ -87,6 +87,7 @@ void wl_pair_name(int partition, int64_t id, char out[WL_PAIR_NAME]);
 
 struct wl_lane; /* an open, locked partition */
 
+/* Waits for nobody: NULL with a sentence where another process has the partition. */
 struct wl_lane *wl_lane_open(struct wl_corpus *c, int partition, struct wl_err *err);
 /* The same where another process may have it: 1 opened; 0 it is held, *out is NULL; -1. */
 WL_MUST_CHECK int wl_lane_try_open(struct wl_corpus *c, int partition, struct wl_lane **out,
@@ -256,6 +257,7 @@ struct wl_corpus_counts {
 	int64_t pending;  /* records whose picture is still to be fetched */
 	int64_t left_out; /* records whose picture stands on many pages */
 };
+/* Over all partitions. */
 WL_MUST_CHECK int wl_corpus_count(struct wl_corpus *c, struct wl_corpus_counts *out,
 	struct wl_err *err);
 /* SHA-256 over the sorted pair ids, image hashes and texts: names the corpus's content. */

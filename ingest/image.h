@@ -25,6 +25,7 @@ enum wl_image_format {
 	WL_IMAGE_TIFF, /* known, not decoded */
 	WL_IMAGE_JXL,  /* known, not decoded */
 };
+/* "jpeg", "png", ...: as it stands in the catalog. */
 const char *wl_image_format_name(enum wl_image_format f);
 
 /* Against bombs: what a header may claim before anything is decoded. */

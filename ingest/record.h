@@ -61,6 +61,7 @@ struct wl_tally {
 	int64_t n;
 };
 
+/* An empty record; no memory is taken yet. */
 void wl_record_init(struct wl_record *r);
 /* Empty again, memory kept. */
 void wl_record_clear(struct wl_record *r);

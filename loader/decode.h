@@ -16,6 +16,7 @@
 #include "loader/resize.h"
 
 struct wl_decoder; /* one thread's; keeps its buffers between pictures */
+/* NULL when out of memory. */
 struct wl_decoder *wl_decoder_new(struct wl_err *err);
 void wl_decoder_free(struct wl_decoder *d);
 

@@ -143,6 +143,7 @@ struct wl_loader_stats {
 	double read_s, decode_s, augment_s, text_s; /* summed over workers */
 	double wait_s;                              /* the consumer's wait in wl_loader_next */
 };
+/* Since the loader was opened; may be called at any time by the consumer. */
 void wl_loader_stats(const struct wl_loader *l, struct wl_loader_stats *out);
 
 #endif

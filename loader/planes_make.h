@@ -6,6 +6,7 @@
 #include "loader/resize.h"
 
 struct wl_plane_maker; /* one worker's; keeps its buffers between pictures */
+/* For pictures of side x side; NULL when out of memory. */
 struct wl_plane_maker *wl_plane_maker_new(int side, struct wl_err *err);
 void wl_plane_maker_free(struct wl_plane_maker *m);
 

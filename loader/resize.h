@@ -52,6 +52,7 @@ typedef int wl_strip_fn(void *source, uint8_t *const *const rows[WL_PLANES_MAX],
 typedef void wl_emit_fn(void *sink, int y, const float *const rgb[3]);
 
 struct wl_resizer; /* buffers of one worker; they grow to the largest picture met */
+/* For pictures of side x side; NULL when out of memory. */
 struct wl_resizer *wl_resizer_new(int side, struct wl_err *err);
 void wl_resizer_free(struct wl_resizer *r);
 

@@ -23,6 +23,7 @@
 
 struct wl_vocab_builder;
 
+/* Words are counted as texts are added, and cut into pieces at the end.  text: UTF-8, cleaned. */
 struct wl_vocab_builder *wl_vocab_builder_new(struct wl_err *err);
 void wl_vocab_builder_free(struct wl_vocab_builder *b);
 WL_MUST_CHECK int wl_vocab_builder_add(

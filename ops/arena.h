@@ -31,6 +31,7 @@ void *wl_arena_calloc(struct wl_arena *a, size_t count, size_t size, struct wl_e
 char *wl_arena_strndup(struct wl_arena *a, const char *s, size_t n, struct wl_err *err);
 char *wl_arena_strdup(struct wl_arena *a, const char *s, struct wl_err *err);
 
+/* All that was handed out is invalid: reset keeps the blocks for what comes, release frees them. */
 void wl_arena_reset(struct wl_arena *a);
 void wl_arena_release(struct wl_arena *a);
 

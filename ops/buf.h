@@ -22,6 +22,9 @@ void wl_buf_release(struct wl_buf *b);
 /* Length 0, memory kept. */
 void wl_buf_reset(struct wl_buf *b);
 
+/* Memory for `extra` more bytes, and bytes added at the end: a span, a string, a character, a
+ * formatted text.  Where that is more than max, or memory is out, WL_EDATA or an error of memory,
+ * and the buffer is as it was. */
 WL_MUST_CHECK int wl_buf_reserve(struct wl_buf *b, size_t extra, struct wl_err *err);
 WL_MUST_CHECK int wl_buf_add(struct wl_buf *b, const void *bytes, size_t n, struct wl_err *err);
 WL_MUST_CHECK int wl_buf_puts(struct wl_buf *b, const char *s, struct wl_err *err);

@@ -15,6 +15,7 @@ struct wl_html {
 	struct wl_buf b;
 };
 
+/* A page with style sheet and title, in h->b; to be released, also when it failed. */
 WL_MUST_CHECK int wl_html_init(struct wl_html *h, const char *title, struct wl_err *err);
 void wl_html_release(struct wl_html *h);
 /* Text is escaped; *_raw is not. */

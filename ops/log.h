@@ -18,6 +18,7 @@ enum wl_log_level wl_log_level(void);
 WL_MUST_CHECK int wl_log_level_parse(const char *name, enum wl_log_level *level,
 	struct wl_err *err);
 
+/* One line on standard error, when the level is on; from any thread. */
 void wl_log(enum wl_log_level level, const char *fmt, ...) WL_PRINTF(2, 3);
 #define wl_error(...) wl_log(WL_LOG_ERROR, __VA_ARGS__)
 #define wl_warn(...) wl_log(WL_LOG_WARN, __VA_ARGS__)

@@ -27,6 +27,7 @@ struct wl_terms {
 };
 
 void wl_terms_release(struct wl_terms *t);
+/* The i-th word, 0-terminated; valid until a word is added. */
 static inline const char *wl_terms_word(const struct wl_terms *t, size_t i)
 {
 	return t->bytes + t->at[i];

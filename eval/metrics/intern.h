@@ -18,6 +18,7 @@ struct wl_intern {
 	uint32_t n, cap, slots;
 };
 
+/* Frees all names; accepts NULL and a zeroed table. */
 void wl_intern_release(struct wl_intern *t);
 /* The number of these bytes: 0, 1, 2... in order of first sight; -1 when memory ran out. */
 WL_MUST_CHECK int64_t wl_intern_str(struct wl_intern *t, const char *s, size_t n,

@@ -49,6 +49,7 @@ WL_HD float wl_expf(float x)
 	return p * wl_float_of_bits(e);
 }
 
+/* The activations, by wl_expf, so that every backend has the same bits. */
 WL_HD float wl_sigmoidf(float x)
 {
 	return 1.0f / (1.0f + wl_expf(-x));

@@ -27,6 +27,7 @@ struct wl_names_map {
 	int blocks[WL_NAMES_EFFNET_STAGES]; /* of each stage: WL_NAMES_EFFNET */
 };
 
+/* For messages: "timm", "BriVL", ... */
 const char *wl_names_style_text(enum wl_names_style style);
 
 /* Recognises the style from the names in the file. p: the model that will take the weights (for

@@ -38,6 +38,7 @@ int64_t wl_cut_unit(int world, int64_t page);
 void wl_cut_init(struct wl_cut *c, int64_t floats, int64_t bucket, int64_t page, int rank,
 	int world);
 
+/* Where bucket i lies, and the piece of it that a rank owns: floats of the store. */
 struct wl_span wl_cut_bucket(const struct wl_cut *c, int i);
 struct wl_span wl_cut_piece(const struct wl_cut *c, int i, int rank);
 /* The bucket that holds this float. */

@@ -104,6 +104,7 @@ struct wl_dist_stats {
 	double busy_s, waited_s; /* exchanging; of it, with the main thread waiting */
 	double sent_bytes;       /* by this rank, of weights and gradients */
 };
+/* Since the ranks met. */
 void wl_dist_stats(struct wl_dist *d, struct wl_dist_stats *out);
 
 /* --- what it takes, for --dry-run --- */

@@ -167,6 +167,7 @@ void wl_moco_undo_stats(struct wl_moco *m);
  * that holds the whole batch, so that queues are equal everywhere; nothing with CLIP. */
 WL_MUST_CHECK int wl_moco_push(struct wl_moco *m, struct wl_err *err);
 
+/* The temperature that the next step uses. */
 double wl_moco_tau(const struct wl_moco *m);
 /* Keeps tau >= 0.01: after each update.  With a judge, it takes the log scale down as well: only
  * where that is owned. */

@@ -22,6 +22,7 @@ struct wl_effnet_plan {
 	int blocks; /* of all stages */
 };
 
+/* Whether this is the name of one. */
 bool wl_effnet_known(const char *name);
 /* The scaled structure. */
 void wl_effnet_plan(const struct wl_effnet_config *c, struct wl_effnet_plan *out);

@@ -12,6 +12,7 @@
 
 #include "train/model/encoder.h"
 
+/* Whether this is the name of one. */
 bool wl_vit_known(const char *name);
 
 extern const struct wl_image_encoder wl_vit_encoder;

@@ -65,6 +65,7 @@ struct wl_graph *wl_graph_new(const char *name, struct wl_params *params,
 /* Accepts NULL. */
 void wl_graph_free(struct wl_graph *g);
 
+/* Whether it was made with the option train. */
 bool wl_graph_training(const struct wl_graph *g);
 /* The shape of a tensor; rank 0 for -1. */
 struct wl_shape wl_g_shape(const struct wl_graph *g, wl_tid t);
@@ -156,8 +157,8 @@ wl_tid wl_g_embedding(struct wl_graph *g, wl_tid ids, wl_tid word, wl_tid pos, w
 /* --- the rest --- */
 
 wl_tid wl_g_add(struct wl_graph *g, wl_tid a, wl_tid b); /* equal shapes */
-wl_tid wl_g_scale(struct wl_graph *g, wl_tid x, float factor);
-wl_tid wl_g_act(struct wl_graph *g, wl_tid x, enum wl_act act);
+wl_tid wl_g_scale(struct wl_graph *g, wl_tid x, float factor); /* x factor */
+wl_tid wl_g_act(struct wl_graph *g, wl_tid x, enum wl_act act); /* element by element */
 wl_tid wl_g_dropout(struct wl_graph *g, wl_tid x, float p); /* nothing when not training */
 /* x / max(|x|, eps) over the last dimension; eps 1e-12 as torch's F.normalize. */
 wl_tid wl_g_l2_normalize(struct wl_graph *g, wl_tid x, float eps);
@@ -293,6 +294,7 @@ struct wl_graph_stats {
 	size_t scratch_bytes;
 	double flops_forward, flops_backward; /* of matrix products and convolutions, 2 per MAC */
 };
+/* Of a compiled graph. */
 void wl_graph_stats(const struct wl_graph *g, struct wl_graph_stats *out);
 
 /* One line per operation on standard error: name, shapes, milliseconds of the last

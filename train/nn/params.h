@@ -71,6 +71,7 @@ struct wl_params {
 	int hash_cap;
 };
 
+/* An empty store, to which builders add; memory for values comes when it is sealed. */
 void wl_params_init(struct wl_params *p);
 /* Frees everything, values included. Accepts NULL and a zeroed store. */
 void wl_params_release(struct wl_params *p);

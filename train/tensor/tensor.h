@@ -31,6 +31,7 @@ struct wl_tensor {
 	((struct wl_shape){                                                                        \
 		(int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), {__VA_ARGS__}})
 
+/* Bytes of an element; elements of a shape; equal in rank and dimensions; bytes of a tensor. */
 static inline size_t wl_dtype_bytes(enum wl_dtype t)
 {
 	static const unsigned char bytes[] = {4, 2, 2, 4, 8, 1};
