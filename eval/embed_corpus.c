@@ -1,8 +1,9 @@
 /*
  * A corpus to scores: each pair's picture and first text, cleaned as the filter does, to the cosine
- * of their embeddings; or to the embeddings themselves (embed_vectors.h).  Rows of scores are appended batch by batch; whoever runs the same command again goes on where the
- * last whole line ends.  The encoder's graph is of one size, so a row's score does not depend on
- * what is in the batch with it, nor on kills.
+ * of their embeddings; or to the embeddings themselves (embed_vectors.h).  Rows of scores are
+ * appended batch by batch; whoever runs the same command again goes on where the last whole line
+ * ends.  The encoder's graph is of one size, so a row's score does not depend on what is in the
+ * batch with it, nor on kills.
  */
 #include "eval/embed_corpus.h"
 
@@ -360,8 +361,8 @@ static int make_room(struct scoring *s, struct wl_err *err)
 	s->words_mask = malloc(b * len * sizeof(float));
 	s->images = malloc(b * dim * sizeof(float));
 	s->texts = malloc(b * dim * sizeof(float));
-	if (!s->id || !s->notes_end || !s->has_image || !s->has_text || !s->pixels || !s->boxes || !s->mask || !s->words ||
-		!s->words_mask || !s->images || !s->texts)
+	if (!s->id || !s->notes_end || !s->has_image || !s->has_text || !s->pixels || !s->boxes ||
+		!s->mask || !s->words || !s->words_mask || !s->images || !s->texts)
 		return wl_err_nomem(err, "a batch of pairs", b * px * sizeof(float));
 	return 0;
 }
@@ -433,7 +434,8 @@ int wl_embed_corpus(struct wl_eval_model *m, const struct wl_embed_opts *o, stru
 	WL_TRY_OUT(make_room(&s, err));
 	WL_TRY_OUT(wl_corpus_count(s.corpus, &total, err));
 	WL_TRY_OUT(o->vectors ? open_vectors(&s, name, err) : open_out(&s, err));
-	s.progress = wl_progress_new(o->vectors ? "embedding" : "scoring", "pairs", (uint64_t)total.pairs);
+	s.progress = wl_progress_new(o->vectors ? "embedding" : "scoring", "pairs",
+		(uint64_t)total.pairs);
 	for (int p = 0; p < wl_corpus_partitions(s.corpus) && !wl_stop_requested(); p++)
 		WL_TRY_OUT(score_partition(&s, p, err));
 	WL_TRY_OUT(finish(&s, err));
