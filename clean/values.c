@@ -8,7 +8,8 @@ enum { SMALL = 24 }; /* records sorted by insertion */
 
 void wl_values_add_slow(struct wl_values *l, uint64_t v)
 {
-	size_t cap = l->cap ? l->cap + l->cap / 2 : 256;
+	/* A gathered list has as many as it holds: half as many again of one would be one. */
+	size_t cap = l->cap < 256 ? 256 : l->cap + l->cap / 2;
 	uint64_t *p = l->no_memory ? NULL : realloc(l->v, cap * sizeof(*p));
 
 	if (!p) {

@@ -385,12 +385,30 @@ static void asked_to_stop_it_stops(void **state)
 	assert_int_equal(WEXITSTATUS(status), WL_ERETRY);
 }
 
+/* What ranks gathered holds no more than its values; it grows all the same. */
+static void gathered_values_grow(void **state)
+{
+	(void)state;
+	for (size_t n = 0; n < 4; n++) {
+		struct wl_values l = {.v = n ? calloc(n, sizeof(uint64_t)) : NULL, .n = n, .cap = n};
+
+		for (uint64_t i = 0; i < 1000; i++) {
+			wl_values_add(&l, i);
+			assert_true(l.n <= l.cap);
+		}
+		assert_int_equal(l.n, n + 1000);
+		assert_int_equal(l.v[n + 999], 999);
+		wl_values_release(&l);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(near_equals_brute_force),
 		cmocka_unit_test(asked_to_stop_it_stops),
 		cmocka_unit_test(planes_equal_brute_force),
+		cmocka_unit_test(gathered_values_grow),
 		cmocka_unit_test(sets),
 		cmocka_unit_test(rows),
 		cmocka_unit_test(jaccard),
