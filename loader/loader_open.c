@@ -208,18 +208,24 @@ static void free_texts(struct wl_loader *l, struct wl_slot *s)
 	free(s->b.text_image);
 }
 
+void wl_loader_stop(struct wl_loader *l)
+{
+	pthread_mutex_lock(&l->lock);
+	l->stopping = true;
+	pthread_cond_broadcast(&l->room);
+	pthread_mutex_unlock(&l->lock);
+	for (int64_t i = 0; i < l->started; i++)
+		pthread_join(l->hands[i].thread, NULL);
+	l->started = 0;
+}
+
 void wl_loader_close(struct wl_loader *l)
 {
 	int64_t i;
 
 	if (!l)
 		return;
-	pthread_mutex_lock(&l->lock);
-	l->stopping = true;
-	pthread_cond_broadcast(&l->room);
-	pthread_mutex_unlock(&l->lock);
-	for (i = 0; i < l->started; i++)
-		pthread_join(l->hands[i].thread, NULL);
+	wl_loader_stop(l);
 	for (i = 0; l->hands && i < l->n_threads; i++)
 		wl_worker_free(l->hands[i].w);
 	for (i = 0; l->slots && i < l->n_slots; i++) {

@@ -598,9 +598,13 @@ int wl_train_run(const struct wl_train_job *job, struct wl_err *err)
 	ret = 0;
 out:
 	/* A rank that failed does not wait for the others: it ends with its code, and the launcher
-	 * ends them; its exchanging thread may still be at work in what would be freed. */
-	if (ret < 0 && r.dist)
+	 * ends them; its exchanging thread may still be at work in what would be freed.  The
+	 * loader's threads are not: they read the job's vocabulary, which goes next. */
+	if (ret < 0 && r.dist) {
+		wl_feed_stop(r.val);
+		wl_feed_stop(r.train);
 		return wl_err_prefix(err, "rank %d", wl_comm_rank(r.comm));
+	}
 	close_run(&r);
 	return ret;
 }
