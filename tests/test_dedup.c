@@ -1,11 +1,11 @@
 /* clean/dedup: planted repeats, evaluation pairs, policies, threads, ranks, memory, kills, and
  * pairs that come later. */
-#include "clean/dedup.h"
 #include "clean/match.h"
 #include "ops/file.h"
 #include "ops/hash.h"
 #include "tests/support/cm.h"
 #include "tests/support/corpus_make.h"
+#include "tests/support/dedup_rank.h"
 #include "tests/support/tmp.h"
 
 #include <signal.h>
@@ -374,25 +374,6 @@ static void later_is_the_same_as_at_once(void **state)
 }
 
 /* ---- ranks and memory ---- */
-
-struct on_ranks {
-	const char *dir;
-	struct wl_dedup_options o;
-	struct wl_dedup_counts n;
-};
-
-static int dedup_rank(struct wl_comm *comm, void *user, struct wl_err *e)
-{
-	struct on_ranks *r = user;
-	struct wl_dedup_counts n;
-	struct wl_corpus *c = wl_corpus_open(r->dir, false, 0, e);
-	int ret = c ? wl_dedup_on(comm, c, &r->o, &n, e) : -1;
-
-	wl_corpus_close(c);
-	if (ret >= 0 && wl_comm_rank(comm) == 0)
-		r->n = n;
-	return ret;
-}
 
 static void ranks_and_memory_make_no_difference(void **state)
 {

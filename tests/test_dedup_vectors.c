@@ -1,12 +1,12 @@
 /* wenlan-dedup --embeddings: what vectors say is alike joins what pictures and texts say, with the
  * same policies, evaluation sets, ranks, kills and later pairs; files that do not fit; and the
  * whole chain from the executables. */
-#include "clean/dedup.h"
 #include "clean/pairvectors.h"
 #include "ops/file.h"
 #include "ops/hash.h"
 #include "tests/support/cm.h"
 #include "tests/support/corpus_make.h"
+#include "tests/support/dedup_rank.h"
 #include "tests/support/shardset.h"
 #include "tests/support/tmp.h"
 #include "tests/support/vectors_make.h"
@@ -208,25 +208,6 @@ static void verdicts(void **state)
 }
 
 /* ---- ranks, threads, ways ---- */
-
-struct on_ranks {
-	const char *dir;
-	struct wl_dedup_options o;
-	struct wl_dedup_counts n;
-};
-
-static int dedup_rank(struct wl_comm *comm, void *user, struct wl_err *e)
-{
-	struct on_ranks *r = user;
-	struct wl_dedup_counts n;
-	struct wl_corpus *c = wl_corpus_open(r->dir, false, 0, e);
-	int ret = c ? wl_dedup_on(comm, c, &r->o, &n, e) : -1;
-
-	wl_corpus_close(c);
-	if (ret >= 0 && wl_comm_rank(comm) == 0)
-		r->n = n;
-	return ret;
-}
 
 static void ranks_make_no_difference(void **state)
 {
