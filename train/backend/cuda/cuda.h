@@ -223,8 +223,8 @@ struct uint4 {
 };
 #endif
 
-/* Types of activations; "true" in a half's place is bf16.  fp16 has three more bits of fraction, and
- * nothing above 65504: gradients in it want a loss scale. */
+/* Types of activations.  fp16 has three more bits of fraction than bf16, and nothing above 65504:
+ * gradients in it want a loss scale. */
 enum { CUDA_F32, CUDA_BF16, CUDA_F16 };
 
 struct cuda_act {
@@ -581,9 +581,6 @@ void wl_cuda_colsum(struct cuda *c, const float *x, int64_t rows, int64_t cols, 
 void wl_cuda_colsum_act(struct cuda *c, struct cuda_act x, int64_t rows, int64_t cols, float *out,
 	void *scratch);
 size_t wl_cuda_colsum_scratch(int64_t rows, int64_t cols);
-/* Its second half: out[n] += the sum over the chunks of partial [chunks, n]. */
-void wl_cuda_colsum_end(
-	struct cuda *c, const float *partial, int64_t chunks, int64_t n, float *out);
 
 /* --- kernels, by file --- */
 #define CUDA_RUN(name)                                                                             \

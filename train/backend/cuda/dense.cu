@@ -78,12 +78,6 @@ static __global__ void k_colsum_end(int64_t n, const float *partial, int64_t chu
 	}
 }
 
-void wl_cuda_colsum_end(
-	struct cuda *c, const float *partial, int64_t chunks, int64_t n, float *out)
-{
-	CUDA_EACH(c, n, k_colsum_end, partial, chunks, out);
-}
-
 size_t wl_cuda_colsum_scratch(int64_t rows, int64_t cols)
 {
 	struct columns v = columns_of(rows, cols);
@@ -93,7 +87,7 @@ size_t wl_cuda_colsum_scratch(int64_t rows, int64_t cols)
 void wl_cuda_colsum(
 	struct cuda *c, const float *x, int64_t rows, int64_t cols, float *out, void *scratch)
 {
-	struct cuda_act f32 = {(void *)x, false};
+	struct cuda_act f32 = {(void *)x, CUDA_F32};
 	wl_cuda_colsum_act(c, f32, rows, cols, out, scratch);
 }
 
@@ -103,7 +97,7 @@ void wl_cuda_colsum_act(struct cuda *c, struct cuda_act x, int64_t rows, int64_t
 	struct columns v = columns_of(rows, cols);
 	float *partial = (float *)scratch;
 	CUDA_BLOCKS(c, v.chunks * v.tiles, k_colsum, v, x, partial);
-	wl_cuda_colsum_end(c, partial, v.chunks, cols, out);
+	CUDA_EACH(c, cols, k_colsum_end, partial, v.chunks, out);
 }
 
 /* --- an operation's products --- */
@@ -148,7 +142,7 @@ struct cuda_act wl_dense_typed(struct dense *d, struct cuda_act x, int64_t n)
 int wl_dense_weight(struct dense *d, const struct wl_tensor *w, const struct wl_tensor *beside,
 	unsigned char half, struct cuda_act *out, struct wl_err *err)
 {
-	struct cuda_act x = {w ? w->data : NULL, false};
+	struct cuda_act x = {w ? w->data : NULL, CUDA_F32};
 	int64_t n = w ? cuda_count(w) : 0;
 	*out = x;
 	if (!w || !half)
@@ -187,7 +181,7 @@ static __global__ void k_gain(int64_t n, const float *x, float *y)
 int wl_dense_weight_grads(struct dense *d, struct cuda_act gz, struct cuda_act x, int64_t rows,
 	int64_t i, int64_t o, float *gw, float *gb, struct wl_err *err)
 {
-	struct cuda_act to = {gw, false};
+	struct cuda_act to = {gw, CUDA_F32};
 	struct cuda_product p = {o, i, rows, gz, 1, o, x, i, 1, to, i, true, {NULL, false}, false,
 		NULL};
 	bool summed = false;

@@ -79,7 +79,7 @@ CUDA_INLINE void raw8_floats(struct raw8 r, unsigned char half, float v[8])
 /* To shared memory, 16 bytes aligned. */
 CUDA_INLINE void store_floats8(float *to, const float v[8])
 {
-	struct cuda_act a = {to, false};
+	struct cuda_act a = {to, CUDA_F32};
 
 	act_store8(a, 0, v);
 }

@@ -170,7 +170,7 @@ static __global__ void k_loss(
 /* The queries as tensor cores take them. */
 static void narrow_queries(struct cuda *c, const struct nce *v)
 {
-	struct cuda_act from = {(void *)v->query, false}, to = {v->query_half, true};
+	struct cuda_act from = {(void *)v->query, CUDA_F32}, to = {v->query_half, CUDA_BF16};
 
 	if (v->half)
 		wl_cuda_convert(c, from, to, v->b * v->d);
@@ -322,7 +322,7 @@ static int multiply(
 /* Number i of f, but nothing of nothing: while planning, an operand may not have its place. */
 static struct cuda_act shifted(const float *f, int64_t i)
 {
-	struct cuda_act a = {f ? (void *)(f + i) : NULL, false};
+	struct cuda_act a = {f ? (void *)(f + i) : NULL, CUDA_F32};
 
 	return a;
 }
@@ -334,7 +334,8 @@ static int columns_bwd(
 	const struct nce *v = &w->v;
 	bool keys = j0 >= v->k;
 	int64_t at = (keys ? j0 - v->k : j0) * v->d;
-	struct cuda_act none = {NULL, false}, kept = {v->kept, true}, half = {v->query_half, true};
+	struct cuda_act none = {NULL, CUDA_F32}, kept = {v->kept, CUDA_BF16};
+	struct cuda_act half = {v->query_half, CUDA_BF16};
 	struct cuda_act rows = v->half ? kept : shifted(keys ? v->key : v->queue, at);
 	struct cuda_act queries = v->half ? half : shifted(v->query, 0);
 	struct cuda_product q = {v->b, v->d, cols, v->slopes, v->ld, 1, rows, v->d, 1,

@@ -179,7 +179,7 @@ static __device__ inline float follow(float k, float w, float momentum)
 static __device__ inline void adamw4(
 	const struct adamw *a, const struct part *s, int64_t i)
 {
-	struct cuda_act aw = {a->w, false}, ag = {(void *)a->grad, false}, ak = {a->k, false};
+	struct cuda_act aw = {a->w, CUDA_F32}, ag = {(void *)a->grad, CUDA_F32}, ak = {a->k, CUDA_F32};
 	float w[4], g[4], m[4], v[4], k[4];
 
 	load4(aw, i, w);
