@@ -10,17 +10,15 @@
  *   dL/dq_b = s * (sum_j dL/dl_j n_j + dL/dl_pos k_b),   dL/dlog_scale = sum dL/dl l
  */
 #include "train/backend/cpu/cpu.h"
+#include "train/backend/negatives.h"
 
 enum { LOGIT_FLOATS = 4 << 20 };
 
 struct nce {
-	int64_t b, d, k, neg; /* neg: columns of logits, K and the N keys with in_batch */
-	int64_t keys, first;  /* N; query b's positive is key first + b */
-	int64_t per;	      /* rows of a block */
-	int64_t ids, top;     /* columns of identities and of extra positives */
-	const int32_t *extra; /* [B, top] columns that are positives too, -1: none */
+	int64_t b, d, neg; /* neg: columns of logits, K and the N keys with in_batch */
+	int64_t keys, per; /* N; rows of a block */
+	struct wl_negatives who;
 	const float *query, *key, *queue;
-	const int64_t *row_ids, *queue_ids;
 	float log_scale, scale;
 	bool in_batch;
 };
@@ -29,22 +27,13 @@ static struct nce nce_of(const struct wl_op *op)
 {
 	struct nce v = {.b = op->in[0]->shape.dim[0],
 		.d = op->in[0]->shape.dim[1],
-		.k = op->in[2] ? op->in[2]->shape.dim[0] : 0,
+		.who = wl_negatives_of(op),
 		.keys = op->in[1]->shape.dim[0],
-		.first = op->attr.begin,
 		.in_batch = op->attr.in_batch,
 		.query = cpu_f32(op->in[0]),
 		.key = cpu_f32(op->in[1]),
-		.queue = cpu_f32(op->in[2]),
-		.row_ids = op->in[4] ? op->in[4]->data : NULL,
-		.queue_ids = op->in[5] ? op->in[5]->data : NULL,
-		.ids = op->in[4] ? op->in[4]->shape.dim[1] : 0};
-	const struct wl_tensor *extra = op->in[op->kind == WL_OP_INFONCE ? 6 : 9];
-	if (extra) {
-		v.extra = extra->data;
-		v.top = extra->shape.dim[1];
-	}
-	v.neg = v.k + (v.in_batch ? v.keys : 0);
+		.queue = cpu_f32(op->in[2])};
+	v.neg = v.who.k + (v.in_batch ? v.keys : 0);
 	v.per = cpu_min(v.b, cpu_max(1, LOGIT_FLOATS / cpu_max(1, v.neg)));
 	return v;
 }
@@ -70,46 +59,17 @@ static struct nce_scratch nce_scratch_of(const struct nce *v, const struct wl_ru
 	return s;
 }
 
-static bool same(const int64_t *a, const int64_t *b, int64_t n)
-{
-	for (int64_t i = 0; i < n; i++)
-		if (a[i] == b[i])
-			return true;
-	return false;
-}
-
-/* Whether column j is no negative of row b: its own positive, or the same pair or caption. */
-static bool ignored(const struct nce *v, int64_t b, int64_t j)
-{
-	int64_t own = v->first + b;
-	if (j >= v->k)
-		return j - v->k == own ||
-		       (v->row_ids && same(v->row_ids + own * v->ids,
-					      v->row_ids + (j - v->k) * v->ids, v->ids));
-	return v->row_ids && v->queue_ids &&
-	       same(v->row_ids + own * v->ids, v->queue_ids + j * v->ids, v->ids);
-}
-
-/* Positives of row b: its key and the extra ones. */
-static double positives(const struct nce *v, int64_t b)
-{
-	double n = 1;
-	for (int64_t t = 0; t < v->top; t++)
-		n += v->extra[b * v->top + t] >= 0;
-	return n;
-}
-
 /* One row of products becomes logits: -inf where ignored, but not where a positive. */
 static void row_logits(const struct nce *v, int64_t b, float *row)
 {
 	float keep[WL_TOP_MAX];
-	for (int64_t t = 0; t < v->top; t++)
-		keep[t] = v->extra[b * v->top + t] >= 0 ? row[v->extra[b * v->top + t]] : 0;
+	for (int64_t t = 0; t < v->who.top; t++)
+		keep[t] = v->who.extra[b * v->who.top + t] >= 0 ? row[v->who.extra[b * v->who.top + t]] : 0;
 	for (int64_t j = 0; j < v->neg; j++)
-		row[j] = ignored(v, b, j) ? -INFINITY : row[j] * v->scale;
-	for (int64_t t = 0; t < v->top; t++)
-		if (v->extra[b * v->top + t] >= 0)
-			row[v->extra[b * v->top + t]] = keep[t] * v->scale;
+		row[j] = wl_negatives_ignore(&v->who, b, j) ? -INFINITY : row[j] * v->scale;
+	for (int64_t t = 0; t < v->who.top; t++)
+		if (v->who.extra[b * v->who.top + t] >= 0)
+			row[v->who.extra[b * v->who.top + t]] = keep[t] * v->scale;
 }
 
 /* logits [rows, neg] of queries from b0: -inf where ignored. */
@@ -117,7 +77,7 @@ static void block_logits(
 	struct cpu *c, const struct nce *v, int64_t b0, int64_t rows, const struct nce_scratch *s)
 {
 	struct gemm g = {.m = rows,
-		.n = v->k,
+		.n = v->who.k,
 		.k = v->d,
 		.a = v->query + b0 * v->d,
 		.a_row = v->d,
@@ -127,12 +87,12 @@ static void block_logits(
 		.b_col = v->d,
 		.c = s->logits,
 		.ldc = v->neg};
-	if (v->k)
+	if (v->who.k)
 		wl_gemm(c, &g, NULL);
 	if (v->in_batch) {
 		g.n = v->keys;
 		g.b = v->key;
-		g.c = s->logits + v->k;
+		g.c = s->logits + v->who.k;
 		wl_gemm(c, &g, NULL);
 	}
 	CPU_FOR(c)
@@ -154,7 +114,7 @@ void wl_cpu_infonce(struct cpu *c, const struct wl_op *op, const struct wl_run *
 		for (int64_t r = 0; r < rows; r++) {
 			const float *row = s.logits + r * v.neg;
 			const float *q = v.query + (b0 + r) * v.d;
-			const float *k = v.key + (v.first + b0 + r) * v.d;
+			const float *k = v.key + (v.who.first + b0 + r) * v.d;
 			double dot = 0, sum = 0, extra = 0;
 			for (int64_t j = 0; j < v.d; j++)
 				dot += (double)q[j] * (double)k[j];
@@ -170,8 +130,8 @@ void wl_cpu_infonce(struct cpu *c, const struct wl_op *op, const struct wl_run *
 				sum += (double)part;
 			}
 			sum += exp((double)at - (double)most);
-			for (int64_t t = 0; t < v.top; t++) {
-				int32_t j = v.extra[(b0 + r) * v.top + t];
+			for (int64_t t = 0; t < v.who.top; t++) {
+				int32_t j = v.who.extra[(b0 + r) * v.who.top + t];
 				extra += j >= 0 ? (double)row[j] : 0;
 			}
 			s.row_extra[b0 + r] = extra;
@@ -181,18 +141,11 @@ void wl_cpu_infonce(struct cpu *c, const struct wl_op *op, const struct wl_run *
 		}
 	}
 	for (int64_t b = 0; b < v.b; b++) {
-		loss += positives(&v, b) * (double)lse[b] - (double)pos[b] - s.row_extra[b];
+		loss += wl_positives(&v.who, b) * (double)lse[b] - (double)pos[b] - s.row_extra[b];
 		right += s.row_sum[b];
 	}
 	*cpu_f32(op->out[0]) = (float)(loss / (double)v.b);
 	*cpu_f32(op->out[1]) = (float)(right / (double)v.b);
-}
-
-/* n p_pos - 1 of row b, exact for a p close to 1. */
-static double positive_slope(const struct nce *v, int64_t b, float lse, float pos)
-{
-	double n = positives(v, b);
-	return n * expm1((double)pos - (double)lse) + (n - 1);
 }
 
 /* logits -> dL/dl * B * factor in place; row_sum gets the row's sum of dL/dl * B * l. */
@@ -202,19 +155,19 @@ static void block_slopes(struct cpu *c, const struct nce *v, int64_t b0, int64_t
 	CPU_FOR(c)
 	for (int64_t r = 0; r < rows; r++) {
 		int64_t b = b0 + r;
-		float *row = s->logits + r * v->neg, top = lse[b], n = (float)positives(v, b);
-		double sum = positive_slope(v, b, top, pos[b]) * (double)pos[b];
-		for (int64_t t = 0; t < v->top; t++)
-			if (v->extra[b * v->top + t] >= 0)
-				sum -= (double)row[v->extra[b * v->top + t]];
+		float *row = s->logits + r * v->neg, top = lse[b], n = (float)wl_positives(&v->who, b);
+		double sum = wl_positive_slope(&v->who, b, top, pos[b]) * (double)pos[b];
+		for (int64_t t = 0; t < v->who.top; t++)
+			if (v->who.extra[b * v->who.top + t] >= 0)
+				sum -= (double)row[v->who.extra[b * v->who.top + t]];
 		for (int64_t j = 0; j < v->neg; j++) {
 			float l = row[j], p = l == -INFINITY ? 0.0f : n * wl_expf(l - top);
 			sum += l == -INFINITY ? 0.0 : (double)p * (double)l;
 			row[j] = p * factor;
 		}
-		for (int64_t t = 0; t < v->top; t++)
-			if (v->extra[b * v->top + t] >= 0)
-				row[v->extra[b * v->top + t]] -= factor;
+		for (int64_t t = 0; t < v->who.top; t++)
+			if (v->who.extra[b * v->who.top + t] >= 0)
+				row[v->who.extra[b * v->who.top + t]] -= factor;
 		s->row_sum[b] = sum;
 	}
 }
@@ -225,7 +178,7 @@ static void positive_bwd(struct cpu *c, const struct nce *v, const float *lse, c
 {
 	CPU_FOR(c)
 	for (int64_t b = 0; b < v->b; b++) {
-		float w = factor * (float)positive_slope(v, b, lse[b], pos[b]);
+		float w = factor * (float)wl_positive_slope(&v->who, b, lse[b], pos[b]);
 		for (int64_t j = 0; j < v->d; j++)
 			to[b * v->d + j] =
 				(acc ? to[b * v->d + j] : 0.0f) + w * other[b * v->d + j];
@@ -241,19 +194,19 @@ void wl_cpu_infonce_bwd(struct cpu *c, const struct wl_op *op, const struct wl_r
 	float g = *cpu_f32(op->in[8]) / (float)v.b;
 	v.scale = expf(*cpu_f32(op->in[3]));
 	if (gq)
-		positive_bwd(c, &v, lse, pos, g * v.scale, v.key + v.first * v.d, gq,
+		positive_bwd(c, &v, lse, pos, g * v.scale, v.key + v.who.first * v.d, gq,
 			cpu_acc(op, 0));
 	if (gk && !cpu_acc(op, 2))
 		memset(gk, 0, (size_t)(v.keys * v.d) * sizeof(float));
 	if (gk)
-		positive_bwd(c, &v, lse, pos, g * v.scale, v.query, gk + v.first * v.d, true);
+		positive_bwd(c, &v, lse, pos, g * v.scale, v.query, gk + v.who.first * v.d, true);
 	for (int64_t b0 = 0; b0 < v.b; b0 += v.per) {
 		int64_t rows = cpu_min(v.per, v.b - b0);
 		block_logits(c, &v, b0, rows, &s);
 		block_slopes(c, &v, b0, rows, lse, pos, g * v.scale, &s);
 		struct gemm p = {.m = rows,
 			.n = v.d,
-			.k = v.k,
+			.k = v.who.k,
 			.a = s.logits,
 			.a_row = v.neg,
 			.a_col = 1,
@@ -263,19 +216,19 @@ void wl_cpu_infonce_bwd(struct cpu *c, const struct wl_op *op, const struct wl_r
 			.c = gq ? gq + b0 * v.d : NULL,
 			.ldc = v.d,
 			.add = true};
-		if (gq && v.k)
+		if (gq && v.who.k)
 			wl_gemm(c, &p, NULL);
 		if (!v.in_batch)
 			continue;
 		p.k = v.keys;
-		p.a = s.logits + v.k;
+		p.a = s.logits + v.who.k;
 		p.b = v.key;
 		if (gq)
 			wl_gemm(c, &p, NULL);
 		struct gemm t = {.m = v.keys,
 			.n = v.d,
 			.k = rows,
-			.a = s.logits + v.k,
+			.a = s.logits + v.who.k,
 			.a_row = 1,
 			.a_col = v.neg,
 			.b = v.query + b0 * v.d,

@@ -41,28 +41,21 @@ static void *lend(struct purse *p, size_t bytes)
 
 static struct nce nce_of(const struct wl_op *op)
 {
-	const struct wl_tensor *extra = op->in[op->kind == WL_OP_INFONCE ? 6 : 9];
 	struct nce v;
 
 	memset(&v, 0, sizeof v);
 	v.b = op->in[0]->shape.dim[0];
 	v.d = op->in[0]->shape.dim[1];
-	v.k = op->in[2] ? op->in[2]->shape.dim[0] : 0;
+	v.who = wl_negatives_of(op);
 	v.keys = op->in[1]->shape.dim[0];
-	v.first = op->attr.begin;
 	v.query = cuda_f32(op->in[0]);
 	v.key = cuda_f32(op->in[1]);
 	v.queue = cuda_f32(op->in[2]);
 	v.log_scale = cuda_f32(op->in[3]);
-	v.row_ids = op->in[4] ? (const int64_t *)op->in[4]->data : NULL;
-	v.queue_ids = op->in[5] ? (const int64_t *)op->in[5]->data : NULL;
-	v.ids = op->in[4] ? op->in[4]->shape.dim[1] : 0;
-	v.extra = extra ? (const int32_t *)extra->data : NULL;
-	v.top = extra ? extra->shape.dim[1] : 0;
-	v.neg = v.k + (op->attr.in_batch ? v.keys : 0);
+	v.neg = v.who.k + (op->attr.in_batch ? v.keys : 0);
 	v.row_tiles = cuda_ceil_div(v.b, ROWS);
-	v.queue_tiles = cuda_ceil_div(v.k, COLS);
-	v.tiles = v.queue_tiles + cuda_ceil_div(v.neg - v.k, COLS);
+	v.queue_tiles = cuda_ceil_div(v.who.k, COLS);
+	v.tiles = v.queue_tiles + cuda_ceil_div(v.neg - v.who.k, COLS);
 	v.half = op->attr.compute == WL_BF16;
 	v.wide = v.d % 8 == 0 && (uintptr_t)v.query % 16 == 0 && (uintptr_t)v.key % 16 == 0 &&
 		 (uintptr_t)v.queue % 16 == 0;
@@ -122,7 +115,7 @@ static __global__ void __launch_bounds__(CUDA_THREADS, 2) k_nce_tile(struct nce 
 static __global__ void k_nce_row(struct nce v, float *lse, float *pos)
 {
 	int64_t b = blockIdx.x;
-	const float *q = v.query + b * v.d, *k = v.key + (v.first + b) * v.d;
+	const float *q = v.query + b * v.d, *k = v.key + (v.who.first + b) * v.d;
 	const float *largest = parts_of(&v, b, 0), *part = parts_of(&v, b, 1);
 	double dot = 0, sum = 0, extra = 0;
 	float most = -INFINITY, at;
@@ -156,7 +149,7 @@ static __global__ void k_loss(
 	double l = 0, right = 0;
 
 	for (int64_t b = threadIdx.x; b < v.b; b += blockDim.x) {
-		l += positives(&v, b) * (double)lse[b] - (double)pos[b] - v.row_extra[b];
+		l += wl_positives(&v.who, b) * (double)lse[b] - (double)pos[b] - v.row_extra[b];
 		right += v.row_sum[b];
 	}
 	l = block_sum(l);
@@ -194,14 +187,6 @@ CUDA_RUN(wl_cuda_infonce)
 
 /* --- backward --- */
 
-/* n p_pos - 1 of row b, exact for a p close to 1. */
-static __device__ inline double positive_slope(const struct nce *v, int64_t b, float lse, float pos)
-{
-	double n = positives(v, b);
-
-	return n * expm1((double)pos - (double)lse) + (n - 1);
-}
-
 /* dL/dl times B, of g_loss and scale. */
 static __device__ inline float factor_of(const struct nce *v, const float *g_loss)
 {
@@ -220,7 +205,7 @@ static __global__ void __launch_bounds__(CUDA_THREADS, 2)
 	block_products(&v, &s, s.b0 == 0, first_tile, mem);
 	for (int r = (int)threadIdx.x / WARP; r < s.rows; r += WARPS) {
 		int64_t b = s.b0 + r;
-		float l[2], sum = 0, n = (float)positives(&v, b);
+		float l[2], sum = 0, n = (float)wl_positives(&v.who, b);
 		bool extra[2];
 
 		row_logits(&v, &s, (const float *)mem, r, scale, l, extra);
@@ -247,7 +232,7 @@ static __global__ void k_positive(int64_t n, struct nce v, const float *lse, con
 	EACH(e, n)
 	{
 		int64_t b = e / v.d;
-		float w = factor_of(&v, g_loss) * (float)positive_slope(&v, b, lse[b], pos[b]);
+		float w = factor_of(&v, g_loss) * (float)wl_positive_slope(&v.who, b, lse[b], pos[b]);
 
 		to[e] = old(to, e, acc) + w * other[e];
 	}
@@ -259,7 +244,7 @@ static __global__ void k_row_sums(int64_t n, struct nce v, const float *lse, con
 	EACH(b, n)
 	{
 		const float *part = parts_of(&v, b, 0);
-		double s = positive_slope(&v, b, lse[b], pos[b]) * (double)pos[b];
+		double s = wl_positive_slope(&v.who, b, lse[b], pos[b]) * (double)pos[b];
 
 		for (int64_t t = 0; t < v.tiles; t++)
 			s += (double)part[t];
@@ -332,8 +317,8 @@ static int columns_bwd(
 	struct walk *w, int64_t j0, int64_t cols, bool last, struct wl_err *err)
 {
 	const struct nce *v = &w->v;
-	bool keys = j0 >= v->k;
-	int64_t at = (keys ? j0 - v->k : j0) * v->d;
+	bool keys = j0 >= v->who.k;
+	int64_t at = (keys ? j0 - v->who.k : j0) * v->d;
 	struct cuda_act none = {NULL, CUDA_F32}, kept = {v->kept, CUDA_BF16};
 	struct cuda_act half = {v->query_half, CUDA_BF16};
 	struct cuda_act rows = v->half ? kept : shifted(keys ? v->key : v->queue, at);
@@ -353,7 +338,7 @@ static int tiles_bwd(struct walk *w, int64_t from, int64_t end, struct wl_err *e
 {
 	const struct nce *v = &w->v;
 	bool keys = from >= v->queue_tiles;
-	int64_t base = keys ? v->k : 0, stop = keys ? v->neg : v->k;
+	int64_t base = keys ? v->who.k : 0, stop = keys ? v->neg : v->who.k;
 
 	for (int64_t t = from; t < end; t += v->at_once) {
 		int64_t n = least(v->at_once, end - t);
@@ -405,13 +390,13 @@ CUDA_RUN(wl_cuda_infonce_bwd)
 
 	narrow_queries(c, v);
 	if (gq)
-		CUDA_EACH(c, n, k_positive, *v, lse, pos, g_loss, v->key + v->first * v->d, gq,
+		CUDA_EACH(c, n, k_positive, *v, lse, pos, g_loss, v->key + v->who.first * v->d, gq,
 			cuda_acc(op, 0));
 	if (gk && !cuda_acc(op, 2))
 		c->be.zero(&c->be, gk, (size_t)(v->keys * v->d) * sizeof(float));
 	if (gk)
 		CUDA_EACH(c, n, k_positive, *v, lse, pos, g_loss, v->query,
-			gk + v->first * v->d, true);
+			gk + v->who.first * v->d, true);
 	WL_TRY(tiles_bwd(&w, 0, v->queue_tiles, err));
 	WL_TRY(tiles_bwd(&w, v->queue_tiles, v->tiles, err));
 	if (!g_scale)

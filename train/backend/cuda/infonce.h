@@ -7,6 +7,7 @@
 
 #include "train/backend/cuda/image.h"
 #include "train/backend/cuda/tile.h"
+#include "train/backend/negatives.h"
 
 enum {
 	ROWS = 128, COLS = 64, /* queries and negatives of a block */
@@ -28,13 +29,10 @@ enum { BLOCKS_AT_ONCE = 264 }; /* two for each of 132 multiprocessors */
 #endif
 
 struct nce {
-	int64_t b, d, k, neg; /* neg: columns of logits, K and the N keys with in_batch */
-	int64_t keys, first;  /* N; query b's positive is key first + b */
-	int64_t ids, top;     /* columns of identities and of extra positives */
+	int64_t b, d, keys, neg; /* N; columns of logits: K, and the keys with in_batch */
+	struct wl_negatives who;
 	int64_t row_tiles, queue_tiles, tiles; /* of queries; of the queue's columns, of all */
-	const int32_t *extra; /* [B, top] columns that are positives too, -1: none */
 	const float *query, *key, *queue, *log_scale;
-	const int64_t *row_ids, *queue_ids;
 	bool half, wide; /* products of bf16; rows are eight numbers at a time */
 	/* Scratch. */
 	uint16_t *query_half; /* [B, D] where half */
@@ -47,37 +45,6 @@ struct nce {
 };
 
 /* --- a block's logits --- */
-
-static __device__ inline bool same(const int64_t *a, const int64_t *b, int64_t n)
-{
-	for (int64_t i = 0; i < n; i++)
-		if (a[i] == b[i])
-			return true;
-	return false;
-}
-
-/* Whether column j is no negative of row b: its own positive, or the same pair or caption. */
-static __device__ inline bool ignored(const struct nce *v, int64_t b, int64_t j)
-{
-	int64_t own = v->first + b;
-
-	if (j >= v->k)
-		return j - v->k == own ||
-		       (v->row_ids && same(v->row_ids + own * v->ids,
-					      v->row_ids + (j - v->k) * v->ids, v->ids));
-	return v->row_ids && v->queue_ids &&
-	       same(v->row_ids + own * v->ids, v->queue_ids + j * v->ids, v->ids);
-}
-
-/* Positives of row b: its key and the extra ones. */
-static __device__ inline double positives(const struct nce *v, int64_t b)
-{
-	double n = 1;
-
-	for (int64_t t = 0; t < v->top; t++)
-		n += v->extra[b * v->top + t] >= 0;
-	return n;
-}
 
 static inline __host__ __device__ int64_t least(int64_t a, int64_t b)
 {
@@ -98,12 +65,12 @@ static __device__ inline struct spot spot_of(const struct nce *v, int64_t first_
 
 	s.tile = first_tile + blockIdx.x / v->row_tiles;
 	s.b0 = blockIdx.x % v->row_tiles * ROWS;
-	s.j0 = s.tile < v->queue_tiles ? s.tile * COLS : v->k + (s.tile - v->queue_tiles) * COLS;
-	end = s.tile < v->queue_tiles ? v->k : v->neg;
+	s.j0 = s.tile < v->queue_tiles ? s.tile * COLS : v->who.k + (s.tile - v->queue_tiles) * COLS;
+	end = s.tile < v->queue_tiles ? v->who.k : v->neg;
 	s.rows = (int)least(ROWS, v->b - s.b0);
 	s.cols = (int)least(COLS, end - s.j0);
 	s.query = v->query + s.b0 * v->d;
-	s.negative = s.j0 < v->k ? v->queue + s.j0 * v->d : v->key + (s.j0 - v->k) * v->d;
+	s.negative = s.j0 < v->who.k ? v->queue + s.j0 * v->d : v->key + (s.j0 - v->who.k) * v->d;
 	return s;
 }
 
@@ -337,9 +304,9 @@ CUDA_INLINE void row_logits(const struct nce *v, const struct spot *s, const flo
 		int c = (int)threadIdx.x % WARP + i * WARP;
 
 		extra[i] = false;
-		for (int64_t t = 0; t < v->top; t++)
-			extra[i] |= v->extra[b * v->top + t] == (int32_t)(s->j0 + c);
-		if (c >= s->cols || (!extra[i] && ignored(v, b, s->j0 + c)))
+		for (int64_t t = 0; t < v->who.top; t++)
+			extra[i] |= v->who.extra[b * v->who.top + t] == (int32_t)(s->j0 + c);
+		if (c >= s->cols || (!extra[i] && wl_negatives_ignore(&v->who, b, s->j0 + c)))
 			l[i] = -INFINITY;
 		else
 			l[i] = mem[r * LD_LOGITS + c] * scale;
