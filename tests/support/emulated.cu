@@ -142,22 +142,24 @@ extern "C" void wl_cuda_blas_close(struct cuda *)
 {
 }
 
-static double at(const void *p, int64_t i, unsigned char half)
+static double at(const void *p, int64_t i, enum wl_dtype type)
 {
-	struct cuda_act a = {(void *)p, half};
+	struct cuda_act a = {(void *)p, type};
 
 	return (double)act_load(a, i);
 }
 
 static void product(const struct cuda_gemm *g, const void *a, const void *b)
 {
+	enum wl_dtype type = g->bf16 ? WL_BF16 : WL_F32;
+
 	for (int64_t i = 0; i < g->m; i++)
 		for (int64_t j = 0; j < g->n; j++) {
 			double s = g->add ? (double)g->c[i * g->ldc + j] : 0;
 
 			for (int64_t p = 0; p < g->k; p++)
-				s += at(a, i * g->a_row + p * g->a_col, g->bf16) *
-				     at(b, p * g->b_row + j * g->b_col, g->bf16);
+				s += at(a, i * g->a_row + p * g->a_col, type) *
+				     at(b, p * g->b_row + j * g->b_col, type);
 			g->c[i * g->ldc + j] = (float)s;
 		}
 }
@@ -175,7 +177,7 @@ extern "C" int wl_cuda_product_plan(
 	struct cuda *, const struct cuda_product *p, void **plan, struct wl_err *err)
 {
 	*plan = NULL;
-	if (p->a.half != p->b.half || (p->bias.p && p->bias.half != p->c.half))
+	if (p->a.type != p->b.type || (p->bias.p && p->bias.type != p->c.type))
 		return wl_err_set(err, WL_EFAIL, "operands of a product have different types");
 	return 0;
 }
@@ -184,19 +186,19 @@ static void activation_product(const struct cuda_product *p)
 {
 	for (int64_t i = 0; i < p->m; i++) {
 		for (int64_t j = 0; j < p->n; j++) {
-			double s = p->add ? at(p->c.p, i * p->ldc + j, p->c.half) : 0;
+			double s = p->add ? at(p->c.p, i * p->ldc + j, p->c.type) : 0;
 
 			for (int64_t k = 0; k < p->k; k++)
-				s += at(p->a.p, i * p->a_row + k * p->a_col, p->a.half) *
-				     at(p->b.p, k * p->b_row + j * p->b_col, p->b.half);
-			s += p->bias.p ? at(p->bias.p, j, p->bias.half) : 0;
+				s += at(p->a.p, i * p->a_row + k * p->a_col, p->a.type) *
+				     at(p->b.p, k * p->b_row + j * p->b_col, p->b.type);
+			s += p->bias.p ? at(p->bias.p, j, p->bias.type) : 0;
 			act_store(p->c, i * p->ldc + j, (float)(p->relu && s < 0 ? 0 : s));
 		}
 		if (!p->rowsum)
 			continue;
 		double s = 0;
 		for (int64_t k = 0; k < p->k; k++)
-			s += at(p->a.p, i * p->a_row + k * p->a_col, p->a.half);
+			s += at(p->a.p, i * p->a_row + k * p->a_col, p->a.type);
 		p->rowsum[i] = (float)s;
 	}
 }
@@ -231,7 +233,7 @@ extern "C" int wl_cuda_conv_plan(struct cuda *, const struct cuda_conv *v,
 {
 	struct emulated_conv own = {*v, what};
 
-	*plan = v->half ? memcpy(malloc(sizeof own), &own, sizeof own) : NULL;
+	*plan = is_half(v->type) ? memcpy(malloc(sizeof own), &own, sizeof own) : NULL;
 	*bytes = 0;
 	return 0;
 }
@@ -258,16 +260,16 @@ static void convolve(const struct emulated_conv *e, const void *x, const void *w
 	int64_t n[] = {v->n * v->oh * v->ow * v->o, v->n * v->h * v->w * v->i,
 		v->o * v->kh * v->kw * v->i};
 	struct cuda_act to = {
-		(void *)(e->what == CUDA_CONV_Y ? y : e->what == CUDA_CONV_X ? x : w), v->half};
+		(void *)(e->what == CUDA_CONV_Y ? y : e->what == CUDA_CONV_X ? x : w), v->type};
 	double *sum = (double *)calloc((size_t)n[e->what], sizeof *sum);
 
 	each_product(v, [&](int64_t ix, int64_t iw, int64_t iy) {
 		if (e->what == CUDA_CONV_Y)
-			sum[iy] += at(x, ix, v->half) * at(w, iw, v->half);
+			sum[iy] += at(x, ix, v->type) * at(w, iw, v->type);
 		else if (e->what == CUDA_CONV_X)
-			sum[ix] += at(y, iy, v->half) * at(w, iw, v->half);
+			sum[ix] += at(y, iy, v->type) * at(w, iw, v->type);
 		else
-			sum[iw] += at(x, ix, v->half) * at(y, iy, v->half);
+			sum[iw] += at(x, ix, v->type) * at(y, iy, v->type);
 	});
 	for (int64_t i = 0; i < n[e->what]; i++)
 		act_store(to, i, (float)sum[i]);

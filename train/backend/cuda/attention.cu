@@ -85,7 +85,7 @@ static __device__ inline void stage(
 
 		take8(r, from + row, col + at, v);
 		dst.p = to + row * PITCH;
-		dst.half = half;
+		dst.type = half ? WL_BF16 : WL_F32;
 		act_store8(dst, at, v);
 	}
 }
@@ -456,7 +456,7 @@ static int64_t blocks_of(const struct attn *a)
 /* Whether products are of bf16: always where activations are stored so. */
 static bool half_of(const struct wl_op *op)
 {
-	return cuda_half_of(op->attr.compute) || cuda_half_of(op->in[0]->dtype);
+	return is_half(op->attr.compute) || is_half(op->in[0]->dtype);
 }
 
 size_t wl_cuda_attention_scratch(const struct wl_op *op)

@@ -417,7 +417,7 @@ static void make(struct wl_pictures *p, void *out, int64_t first, int64_t n)
 {
 	int64_t pixels = n * p->o.px * p->o.px;
 	size_t picture = 3 * (size_t)p->o.px * (size_t)p->o.px;
-	bool half = p->o.dtype == WL_BF16;
+	bool half = is_half(p->o.dtype);
 	struct group g;
 
 	memset(&g, 0, sizeof g);
@@ -434,7 +434,7 @@ static void make(struct wl_pictures *p, void *out, int64_t first, int64_t n)
 	g.blurred = p->blurred;
 	g.luma = p->luma;
 	g.out.p = (char *)out + (size_t)first * picture * (half ? 2 : 4);
-	g.out.half = half;
+	g.out.type = p->o.dtype;
 	CUDA_EACH(&p->side, pixels, resize_kernel, g);
 	CUDA_BLOCKS(&p->side, n * LUMA_BLOCKS, luma_kernel, g);
 	CUDA_EACH(&p->side, pixels, contrast_kernel, g);

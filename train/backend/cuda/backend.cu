@@ -141,7 +141,7 @@ static int cuda_plan_op(struct wl_backend *be, struct wl_op *op, struct wl_err *
 
 static bool cuda_stores(enum wl_op_kind kind, enum wl_dtype dtype)
 {
-	return dtype == WL_F32 || (cuda_half_of(dtype) && kernel_of(kind).half);
+	return dtype == WL_F32 || (is_half(dtype) && kernel_of(kind).half);
 }
 
 static bool cuda_fuses(enum wl_op_kind kind)

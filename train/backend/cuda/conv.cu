@@ -97,10 +97,10 @@ static __global__ void k_unframe(int64_t n, struct conv v, int64_t h, int64_t w,
 
 /* What the library is asked for: the image as it lies where its padding is symmetric, else one that
  * is framed with zeros in scratch (TensorFlow pads 3x3 with stride 2 on one side only). */
-static struct cuda_conv library_conv(const struct conv *v, unsigned char half, bool *framed)
+static struct cuda_conv library_conv(const struct conv *v, enum wl_dtype type, bool *framed)
 {
 	struct cuda_conv q = {v->n, v->h, v->w, v->i, v->oh, v->ow, v->o, v->kh, v->kw, v->stride,
-		v->pt, v->pl, half};
+		v->pt, v->pl, type};
 	int64_t more_h = (v->oh - 1) * v->stride + v->kh - v->h;
 	int64_t more_w = (v->ow - 1) * v->stride + v->kw - v->w;
 	more_h = more_h > 0 ? more_h : 0;
@@ -121,7 +121,7 @@ static struct cuda_act framed_input(struct dense *d, const struct conv *v,
 	struct cuda_act to;
 	if (!framed)
 		return wl_dense_typed(d, x, n);
-	to = wl_dense_lend_act(d, n, d->half);
+	to = wl_dense_lend_act(d, n, d->type);
 	if (!d->planning)
 		CUDA_EACH(d->c, n, k_frame, *v, q->h, q->w, x, to);
 	return to;
@@ -160,16 +160,16 @@ static int library_conv_y(struct dense *d, const struct conv *v, bool *does, str
 {
 	const struct wl_op *op = d->op;
 	bool framed;
-	struct cuda_conv q = library_conv(v, d->half, &framed);
+	struct cuda_conv q = library_conv(v, d->type, &framed);
 	struct cuda_act y = cuda_act_of(op->out[0]), to = y, x, w;
 	int64_t n = v->rows * v->o;
 	WL_TRY(library_does(d, &q, CUDA_CONV_Y, does, err));
 	if (!*does)
 		return 0;
 	x = framed_input(d, v, &q, framed, cuda_act_of(op->in[0]));
-	if (y.half != d->half)
-		to = wl_dense_lend_act(d, n, d->half);
-	WL_TRY(wl_dense_weight(d, op->in[1], op->out[0], d->half, &w, err));
+	if (y.type != d->type)
+		to = wl_dense_lend_act(d, n, d->type);
+	WL_TRY(wl_dense_weight(d, op->in[1], op->out[0], d->type, &w, err));
 	WL_TRY(library_run(d, CUDA_CONV_Y, x, w, to, err));
 	if (op->in[2] && !d->planning)
 		CUDA_EACH(d->c, n, k_bias, to, cuda_f32(op->in[2]), v->o, y);
@@ -191,7 +191,7 @@ static int library_conv_w(struct dense *d, const struct conv *v, struct cuda_act
 	float *gw = cuda_f32(op->out[1]), *gb = cuda_f32(op->out[2]);
 	int64_t n = v->o * v->patch;
 	bool framed;
-	struct cuda_conv q = library_conv(v, d->half, &framed);
+	struct cuda_conv q = library_conv(v, d->type, &framed);
 	struct cuda_act x, to;
 	*does = false;
 	if (gw)
@@ -199,7 +199,7 @@ static int library_conv_w(struct dense *d, const struct conv *v, struct cuda_act
 	if (!*does)
 		return 0;
 	x = framed_input(d, v, &q, framed, cuda_act_of(op->in[0]));
-	to = wl_dense_lend_act(d, n, d->half);
+	to = wl_dense_lend_act(d, n, d->type);
 	WL_TRY(library_run(d, CUDA_CONV_W, x, to, gy, err));
 	if (!d->planning)
 		CUDA_EACH(d->c, n, k_gain_act, to, gw);
@@ -212,14 +212,14 @@ static int library_conv_x(struct dense *d, const struct conv *v, struct cuda_act
 	const struct wl_op *op = d->op;
 	struct cuda_act gx = cuda_act_of(op->out[0]), to = gx, w;
 	bool framed, direct;
-	struct cuda_conv q = library_conv(v, d->half, &framed);
+	struct cuda_conv q = library_conv(v, d->type, &framed);
 	WL_TRY(library_does(d, &q, CUDA_CONV_X, does, err));
 	if (!*does)
 		return 0;
-	direct = !framed && gx.half == d->half && !cuda_acc(op, 0);
+	direct = !framed && gx.type == d->type && !cuda_acc(op, 0);
 	if (!direct)
-		to = wl_dense_lend_act(d, q.n * q.h * q.w * q.i, d->half);
-	WL_TRY(wl_dense_weight(d, op->in[1], op->in[2], d->half, &w, err));
+		to = wl_dense_lend_act(d, q.n * q.h * q.w * q.i, d->type);
+	WL_TRY(wl_dense_weight(d, op->in[1], op->in[2], d->type, &w, err));
 	WL_TRY(library_run(d, CUDA_CONV_X, to, w, gy, err));
 	if (!direct && !d->planning) {
 		struct conv u = *v;
@@ -238,7 +238,7 @@ static struct cuda_act patches_of(struct dense *d, const struct conv *v, struct 
 	struct cuda_act to;
 	if (is_product(v))
 		return wl_dense_typed(d, x, n);
-	to = wl_dense_lend_act(d, n, d->half);
+	to = wl_dense_lend_act(d, n, d->type);
 	if (!d->planning)
 		CUDA_EACH(d->c, n, k_gather, *v, x, to);
 	return to;
@@ -249,16 +249,16 @@ int wl_dense_conv(struct dense *d, struct wl_err *err)
 	const struct wl_op *op = d->op;
 	struct conv v = conv_of(op, op->in[0], op->out[0]);
 	struct cuda_act y = cuda_act_of(op->out[0]);
-	struct cuda_product p = {v.rows, v.o, v.patch, {NULL, false}, v.patch, 1, {NULL, false}, 1,
-		v.patch, y, v.o, false, {NULL, false}, false, NULL};
+	struct cuda_product p = {v.rows, v.o, v.patch, {NULL, WL_F32}, v.patch, 1, {NULL, WL_F32}, 1,
+		v.patch, y, v.o, false, {NULL, WL_F32}, false, NULL};
 	bool done = false;
 	if (!is_product(&v))
 		WL_TRY(library_conv_y(d, &v, &done, err));
 	if (done)
 		return 0;
 	p.a = patches_of(d, &v, cuda_act_of(op->in[0]));
-	WL_TRY(wl_dense_weight(d, op->in[1], op->out[0], d->half, &p.b, err));
-	WL_TRY(wl_dense_weight(d, op->in[2], op->out[0], y.half, &p.bias, err));
+	WL_TRY(wl_dense_weight(d, op->in[1], op->out[0], d->type, &p.b, err));
+	WL_TRY(wl_dense_weight(d, op->in[2], op->out[0], y.type, &p.bias, err));
 	return wl_dense_multiply(d, &p, err);
 }
 
@@ -266,7 +266,7 @@ static int conv_bwd_w(
 	struct dense *d, const struct conv *v, struct cuda_act gy, struct wl_err *err)
 {
 	const struct wl_op *op = d->op;
-	struct cuda_act x = {NULL, d->half};
+	struct cuda_act x = {NULL, d->type};
 	float *gw = cuda_f32(op->out[1]), *gb = cuda_f32(op->out[2]);
 	bool done = false;
 	if (!is_product(v))
@@ -285,15 +285,15 @@ static int conv_bwd_x(
 	bool direct = is_product(v), done = false;
 	int64_t n = v->n * v->h * v->w * v->i;
 	struct cuda_act gx = cuda_act_of(op->out[0]), to = gx;
-	struct cuda_product p = {v->rows, v->patch, v->o, gy, v->o, 1, {NULL, false}, v->patch, 1,
-		gx, v->patch, direct && cuda_acc(op, 0), {NULL, false}, false, NULL};
+	struct cuda_product p = {v->rows, v->patch, v->o, gy, v->o, 1, {NULL, WL_F32}, v->patch, 1,
+		gx, v->patch, direct && cuda_acc(op, 0), {NULL, WL_F32}, false, NULL};
 	if (!direct)
 		WL_TRY(library_conv_x(d, v, gy, &done, err));
 	if (done)
 		return 0;
 	if (!direct)
-		p.c = to = wl_dense_lend_act(d, v->rows * v->patch, false);
-	WL_TRY(wl_dense_weight(d, op->in[1], op->in[2], d->half, &p.b, err));
+		p.c = to = wl_dense_lend_act(d, v->rows * v->patch, WL_F32);
+	WL_TRY(wl_dense_weight(d, op->in[1], op->in[2], d->type, &p.b, err));
 	WL_TRY(wl_dense_multiply(d, &p, err));
 	if (!direct && !d->planning)
 		CUDA_EACH(d->c, n, k_scatter, *v, (const float *)to.p, gx, cuda_acc(op, 0));

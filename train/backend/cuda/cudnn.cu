@@ -46,7 +46,7 @@ struct conv_plan {
 	cudnnFilterDescriptor_t w;
 	cudnnConvolutionDescriptor_t conv;
 	int algo;
-	bool half;
+	enum wl_dtype type;
 	size_t bytes;
 };
 
@@ -102,8 +102,8 @@ extern "C" void wl_cuda_dnn_close(struct cuda *c)
 
 static bool describe(const struct dnn *d, struct conv_plan *p, const struct cuda_conv *v)
 {
-	cudnnDataType_t type = v->half == CUDA_F16    ? CUDNN_DATA_HALF
-			       : v->half == CUDA_BF16 ? CUDNN_DATA_BFLOAT16
+	cudnnDataType_t type = v->type == WL_F16    ? CUDNN_DATA_HALF
+			       : v->type == WL_BF16 ? CUDNN_DATA_BFLOAT16
 						      : CUDNN_DATA_FLOAT;
 	const cudnnStatus_t ok = CUDNN_STATUS_SUCCESS;
 
@@ -117,7 +117,7 @@ static bool describe(const struct dnn *d, struct conv_plan *p, const struct cuda
 		       ok &&
 	       d->conv_set(p->conv, v->pad_h, v->pad_w, v->stride, v->stride, 1, 1,
 		       CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT) == ok &&
-	       d->conv_math(p->conv, v->half ? CUDNN_TENSOR_OP_MATH : CUDNN_FMA_MATH) == ok;
+	       d->conv_math(p->conv, is_half(v->type) ? CUDNN_TENSOR_OP_MATH : CUDNN_FMA_MATH) == ok;
 }
 
 /* The fastest, as cuDNN thinks, of the algorithms that are deterministic and within the memory. */
@@ -126,7 +126,7 @@ static bool describe(const struct dnn *d, struct conv_plan *p, const struct cuda
 		if ((perf)[k].status != CUDNN_STATUS_SUCCESS ||                                    \
 			(perf)[k].determinism != CUDNN_DETERMINISTIC ||                            \
 			(perf)[k].memory > (size_t)CUDA_CONV_WORKSPACE ||                          \
-			(!p->half && (perf)[k].mathType != CUDNN_FMA_MATH)) /* no TF32 */          \
+			(!is_half(p->type) && (perf)[k].mathType != CUDNN_FMA_MATH)) /* no TF32 */          \
 			continue;                                                                  \
 		p->algo = (int)(perf)[k].algo;                                                     \
 		p->bytes = (perf)[k].memory;                                                       \
@@ -195,7 +195,7 @@ extern "C" int wl_cuda_conv_plan(struct cuda *c, const struct cuda_conv *v,
 	if (!p)
 		return wl_err_nomem(err, "the plan of a convolution", sizeof *p);
 	p->what = what;
-	p->half = v->half;
+	p->type = v->type;
 	if (!describe(d, p, v) || !choose(d, p)) {
 		wl_cuda_conv_release(c, p);
 		return 0;

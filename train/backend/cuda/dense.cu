@@ -87,7 +87,7 @@ size_t wl_cuda_colsum_scratch(int64_t rows, int64_t cols)
 void wl_cuda_colsum(
 	struct cuda *c, const float *x, int64_t rows, int64_t cols, float *out, void *scratch)
 {
-	struct cuda_act f32 = {(void *)x, CUDA_F32};
+	struct cuda_act f32 = {(void *)x, WL_F32};
 	wl_cuda_colsum_act(c, f32, rows, cols, out, scratch);
 }
 
@@ -113,16 +113,16 @@ void *wl_dense_lend(struct dense *d, size_t bytes)
 	return p;
 }
 
-struct cuda_act wl_dense_lend_act(struct dense *d, int64_t n, unsigned char half)
+struct cuda_act wl_dense_lend_act(struct dense *d, int64_t n, enum wl_dtype type)
 {
-	struct cuda_act a = {wl_dense_lend(d, (size_t)n * (half ? 2 : 4)), half};
+	struct cuda_act a = {wl_dense_lend(d, (size_t)n * (is_half(type) ? 2 : 4)), type};
 	return a;
 }
 
 static struct dense dense_of(struct cuda *c, const struct wl_op *op, void *scratch)
 {
 	struct dense d = {c, op, (struct dense_plan *)op->plan, !scratch,
-		cuda_half_of(op->attr.compute), 0, scratch ? (char *)scratch : (char *)NOWHERE, 0, 0,
+		op->attr.compute, 0, scratch ? (char *)scratch : (char *)NOWHERE, 0, 0,
 		NULL};
 	d.workspace = wl_dense_lend(&d, CUDA_WORKSPACE);
 	return d;
@@ -131,34 +131,34 @@ static struct dense dense_of(struct cuda *c, const struct wl_op *op, void *scrat
 struct cuda_act wl_dense_typed(struct dense *d, struct cuda_act x, int64_t n)
 {
 	struct cuda_act to;
-	if (x.half == d->half)
+	if (x.type == d->type)
 		return x;
-	to = wl_dense_lend_act(d, n, d->half);
+	to = wl_dense_lend_act(d, n, d->type);
 	if (!d->planning)
 		wl_cuda_convert(d->c, x, to, n);
 	return to;
 }
 
 int wl_dense_weight(struct dense *d, const struct wl_tensor *w, const struct wl_tensor *beside,
-	unsigned char half, struct cuda_act *out, struct wl_err *err)
+	enum wl_dtype type, struct cuda_act *out, struct wl_err *err)
 {
-	struct cuda_act x = {w ? w->data : NULL, CUDA_F32};
+	struct cuda_act x = {w ? w->data : NULL, WL_F32};
 	int64_t n = w ? cuda_count(w) : 0;
 	*out = x;
-	if (!w || !half)
+	if (!w || !is_half(type))
 		return 0;
 	if (!wl_cuda_in_one(d->c, x.p, beside->data)) {
 		if (d->planning)
 			WL_TRY(wl_cuda_weight_declare(
-				d->c, (const float *)x.p, n, half, err));
+				d->c, (const float *)x.p, n, type, err));
 		*out = wl_cuda_shadow(d->c, (const float *)x.p);
 		if (!d->planning)
 			out->p = (void *)wl_cuda_weight_half(
-				d->c, (const float *)x.p, n, half);
-		if (out->p && out->half == half)
+				d->c, (const float *)x.p, n, type);
+		if (out->p && out->type == type)
 			return 0;
 	}
-	*out = wl_dense_lend_act(d, n, half);
+	*out = wl_dense_lend_act(d, n, type);
 	if (!d->planning)
 		wl_cuda_convert(d->c, x, *out, n);
 	return 0;
@@ -181,8 +181,8 @@ static __global__ void k_gain(int64_t n, const float *x, float *y)
 int wl_dense_weight_grads(struct dense *d, struct cuda_act gz, struct cuda_act x, int64_t rows,
 	int64_t i, int64_t o, float *gw, float *gb, struct wl_err *err)
 {
-	struct cuda_act to = {gw, CUDA_F32};
-	struct cuda_product p = {o, i, rows, gz, 1, o, x, i, 1, to, i, true, {NULL, false}, false,
+	struct cuda_act to = {gw, WL_F32};
+	struct cuda_product p = {o, i, rows, gz, 1, o, x, i, 1, to, i, true, {NULL, WL_F32}, false,
 		NULL};
 	bool summed = false;
 	if (gw) {
@@ -215,10 +215,10 @@ static int linear(struct dense *d, struct wl_err *err)
 	struct cuda_act y = cuda_act_of(op->out[0]), z = cuda_act_of(op->out[1]), to = z.p ? z : y;
 	bool apart = z.p || (act != WL_ACT_NONE && act != WL_ACT_RELU);
 	struct cuda_act x = wl_dense_typed(d, cuda_act_of(op->in[0]), rows * i);
-	struct cuda_product p = {rows, o, i, x, i, 1, {NULL, false}, 1, i, to, o, false,
-		{NULL, false}, act == WL_ACT_RELU && !apart, NULL};
-	WL_TRY(wl_dense_weight(d, op->in[1], op->out[0], d->half, &p.b, err));
-	WL_TRY(wl_dense_weight(d, op->in[2], op->out[0], to.half, &p.bias, err));
+	struct cuda_product p = {rows, o, i, x, i, 1, {NULL, WL_F32}, 1, i, to, o, false,
+		{NULL, WL_F32}, act == WL_ACT_RELU && !apart, NULL};
+	WL_TRY(wl_dense_weight(d, op->in[1], op->out[0], d->type, &p.b, err));
+	WL_TRY(wl_dense_weight(d, op->in[2], op->out[0], to.type, &p.bias, err));
 	WL_TRY(wl_dense_multiply(d, &p, err));
 	if (apart && !d->planning)
 		wl_cuda_apply(d->c, act, to, y, rows * o);
@@ -249,7 +249,7 @@ static struct cuda_act act_grad(struct dense *d, int64_t n)
 	struct cuda_act yz = cuda_act_of(op->in[wl_act_grad_from_y(act) ? 2 : 3]);
 	if (act == WL_ACT_NONE)
 		return wl_dense_typed(d, gy, n);
-	gz = wl_dense_lend_act(d, n, d->half);
+	gz = wl_dense_lend_act(d, n, d->type);
 	if (!d->planning)
 		CUDA_EACH(d->c, cuda_ceil_div(n, 8), k_act_grad, n, act, yz, gy, gz,
 			act_wide(yz, n) && act_wide(gy, n) && act_wide(gz, n));
@@ -268,9 +268,9 @@ static int linear_bwd(struct dense *d, struct wl_err *err)
 		x = wl_dense_typed(d, x, rows * i);
 	WL_TRY(wl_dense_weight_grads(d, gz, x, rows, i, o, gw, gb, err));
 	if (op->out[0]) {
-		struct cuda_product p = {rows, i, o, gz, o, 1, {NULL, false}, i, 1, gx, i,
-			cuda_acc(op, 0), {NULL, false}, false, NULL};
-		WL_TRY(wl_dense_weight(d, op->in[1], op->in[4], d->half, &p.b, err));
+		struct cuda_product p = {rows, i, o, gz, o, 1, {NULL, WL_F32}, i, 1, gx, i,
+			cuda_acc(op, 0), {NULL, WL_F32}, false, NULL};
+		WL_TRY(wl_dense_weight(d, op->in[1], op->in[4], d->type, &p.b, err));
 		WL_TRY(wl_dense_multiply(d, &p, err));
 	}
 	return 0;
@@ -298,7 +298,7 @@ static enum wl_dtype unlike(const struct wl_op *op)
 	const struct wl_tensor *t;
 	for (int k = 0; k < WL_OP_IN + WL_OP_OUT; k++) {
 		t = k < WL_OP_IN ? op->in[k] : op->out[k - WL_OP_IN];
-		if (t && cuda_half_of(t->dtype) && t->dtype != op->attr.compute)
+		if (t && is_half(t->dtype) && t->dtype != op->attr.compute)
 			return t->dtype;
 	}
 	return WL_F32;

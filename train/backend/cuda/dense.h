@@ -22,7 +22,7 @@ struct dense {
 	const struct wl_op *op;
 	struct dense_plan *plan;
 	bool planning;
-	unsigned char half; /* type of the products' operands, see struct cuda_act */
+	enum wl_dtype type; /* type of the products' operands, see struct cuda_act */
 	int next;	     /* product */
 	char *scratch;
 	size_t used, most;
@@ -31,7 +31,7 @@ struct dense {
 
 /* The next bytes of the scratch; while planning an address as aligned as it will be, of nothing. */
 void *wl_dense_lend(struct dense *d, size_t bytes);
-struct cuda_act wl_dense_lend_act(struct dense *d, int64_t n, unsigned char half);
+struct cuda_act wl_dense_lend_act(struct dense *d, int64_t n, enum wl_dtype type);
 /* x as products take it: itself, or converted. */
 struct cuda_act wl_dense_typed(struct dense *d, struct cuda_act x, int64_t n);
 /*
@@ -39,7 +39,7 @@ struct cuda_act wl_dense_typed(struct dense *d, struct cuda_act x, int64_t n);
  * weight that is computed) changes unseen and is converted each time.  w may be NULL.
  */
 int wl_dense_weight(struct dense *d, const struct wl_tensor *w, const struct wl_tensor *beside,
-	unsigned char half, struct cuda_act *out, struct wl_err *err);
+	enum wl_dtype type, struct cuda_act *out, struct wl_err *err);
 /* Plans the operation's next product, or runs it. */
 int wl_dense_multiply(struct dense *d, const struct cuda_product *p, struct wl_err *err);
 /* gw [o,i] += gz^T x, and gb [o] += the sums of gz's columns, in one pass where the library can;

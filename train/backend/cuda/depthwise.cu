@@ -49,7 +49,7 @@ CUDA_INLINE void store_columns(struct cuda_act y, bool acc, int64_t row, int c, 
 		if (col + o < 0 || col + o >= w)
 			continue;
 		if (acc)
-			raw2_floats(act_raw2(y, at), y.half, was);
+			raw2_floats(act_raw2(y, at), y.type, was);
 		act_store2(y, at, was[0] + from[o][0], was[1] + from[o][1]);
 	}
 }
@@ -80,7 +80,7 @@ CUDA_INLINE void add_sums(const struct forward *f, int col, int n, float from[][
 	for (int o = 0; o < n; o++)
 		CUDA_UNROLL
 		for (int v = 0; v < LANE_CH; v++) {
-			float y = f->y.half ? bf16_to_float(bf16_of_float(from[o][v])) : from[o][v];
+			float y = rounded(from[o][v], f->y.type);
 			float b = l->b[first + v];
 
 			if (col + o >= f->d.ow)

@@ -174,7 +174,7 @@ CUDA_INLINE void feed_fetch(const struct feed *f, int t, struct shared_rows *s)
 
 		if (!feed_has(f, t, u))
 			continue;
-		if (f->x.half) {
+		if (is_half(f->x.type)) {
 			ahead_copy(raw + 2 * u, (const uint16_t *)f->x.p + at);
 		} else {
 			ahead_copy(raw + 2 * u, (const float *)f->x.p + at);
@@ -192,7 +192,7 @@ CUDA_INLINE void feed_settle(const struct feed *f, int t, struct shared_rows *s)
 		bool has = feed_has(f, t, u);
 		struct raw8 r = {s->raw[t % RAW][2 * u], s->raw[t % RAW][2 * u + 1]};
 
-		raw8_floats(r, f->x.half, v);
+		raw8_floats(r, f->x.type, v);
 		CUDA_UNROLL
 		for (int k = 0; k < 8; k++) {
 			if (f->norm.gamma)

@@ -99,7 +99,7 @@ CUDA_INLINE void weights_walk(const struct weights f, const int K, const int S)
 				if (u % S == 0) {
 					CUDA_UNROLL
 					for (int o = 0; o < TW; o++)
-						raw2_floats(next[o], f.gy.half, gy[u / S][o]);
+						raw2_floats(next[o], f.gy.type, gy[u / S][o]);
 					load_gy(&f, p, rows, t / S + 1, col, TW, next);
 				}
 				if (p.works) {

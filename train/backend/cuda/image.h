@@ -59,16 +59,16 @@ struct raw8 {
 	uint4 lo, hi;
 };
 
-CUDA_INLINE void raw8_floats(struct raw8 r, unsigned char half, float v[8])
+CUDA_INLINE void raw8_floats(struct raw8 r, enum wl_dtype type, float v[8])
 {
 	uint32_t lo[4] = {r.lo.x, r.lo.y, r.lo.z, r.lo.w};
 	uint32_t hi[4] = {r.hi.x, r.hi.y, r.hi.z, r.hi.w};
 
 	CUDA_UNROLL
 	for (int k = 0; k < 4; k++) {
-		if (half) {
-			v[2 * k] = half_to_float(lo[k] & 0xffffu, half);
-			v[2 * k + 1] = half_to_float(lo[k] >> 16, half);
+		if (is_half(type)) {
+			v[2 * k] = half_to_float(lo[k] & 0xffffu, type);
+			v[2 * k + 1] = half_to_float(lo[k] >> 16, type);
 		} else {
 			v[k] = wl_float_of_bits(lo[k]);
 			v[4 + k] = wl_float_of_bits(hi[k]);
@@ -79,7 +79,7 @@ CUDA_INLINE void raw8_floats(struct raw8 r, unsigned char half, float v[8])
 /* To shared memory, 16 bytes aligned. */
 CUDA_INLINE void store_floats8(float *to, const float v[8])
 {
-	struct cuda_act a = {to, CUDA_F32};
+	struct cuda_act a = {to, WL_F32};
 
 	act_store8(a, 0, v);
 }
@@ -90,24 +90,23 @@ CUDA_INLINE uint2 act_raw2(struct cuda_act a, int64_t i)
 	uint2 u;
 
 	u.x = u.y = 0;
-	if (a.half)
+	if (is_half(a.type))
 		u.x = *(const uint32_t *)((const uint16_t *)a.p + i);
 	else
 		u = *(const uint2 *)((const float *)a.p + i);
 	return u;
 }
 
-CUDA_INLINE void raw2_floats(uint2 u, unsigned char half, float v[2])
+CUDA_INLINE void raw2_floats(uint2 u, enum wl_dtype type, float v[2])
 {
-	v[0] = half ? half_to_float(u.x & 0xffffu, half) : wl_float_of_bits(u.x);
-	v[1] = half ? half_to_float(u.x >> 16, half) : wl_float_of_bits(u.y);
+	v[0] = is_half(type) ? half_to_float(u.x & 0xffffu, type) : wl_float_of_bits(u.x);
+	v[1] = is_half(type) ? half_to_float(u.x >> 16, type) : wl_float_of_bits(u.y);
 }
 
 CUDA_INLINE void act_store2(struct cuda_act a, int64_t i, float v0, float v1)
 {
-	if (a.half) {
-		*(uint32_t *)((uint16_t *)a.p + i) =
-			half_of_float(v0, a.half) | half_of_float(v1, a.half) << 16;
+	if (is_half(a.type)) {
+		*(uint32_t *)((uint16_t *)a.p + i) = half2_of_floats(v0, v1, a.type);
 		return;
 	}
 	uint2 u;

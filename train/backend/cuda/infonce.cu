@@ -163,7 +163,7 @@ static __global__ void k_loss(
 /* The queries as tensor cores take them. */
 static void narrow_queries(struct cuda *c, const struct nce *v)
 {
-	struct cuda_act from = {(void *)v->query, CUDA_F32}, to = {v->query_half, CUDA_BF16};
+	struct cuda_act from = {(void *)v->query, WL_F32}, to = {v->query_half, WL_BF16};
 
 	if (v->half)
 		wl_cuda_convert(c, from, to, v->b * v->d);
@@ -289,7 +289,7 @@ static struct walk walk_of(struct cuda *c, const struct wl_op *op, struct purse 
 	v->ld = v->at_once * COLS;
 	w.workspace = lend(p, CUDA_WORKSPACE);
 	nce_lend(v, p);
-	v->slopes.half = v->half;
+	v->slopes.type = v->half ? WL_BF16 : WL_F32;
 	v->slopes.p = lend(p, (size_t)(v->b * v->ld) * (v->half ? 2 : 4));
 	if (v->half)
 		v->kept = (uint16_t *)lend(p, (size_t)(v->ld * v->d) * 2);
@@ -307,7 +307,7 @@ static int multiply(
 /* Number i of f, but nothing of nothing: while planning, an operand may not have its place. */
 static struct cuda_act shifted(const float *f, int64_t i)
 {
-	struct cuda_act a = {f ? (void *)(f + i) : NULL, CUDA_F32};
+	struct cuda_act a = {f ? (void *)(f + i) : NULL, WL_F32};
 
 	return a;
 }
@@ -319,8 +319,8 @@ static int columns_bwd(
 	const struct nce *v = &w->v;
 	bool keys = j0 >= v->who.k;
 	int64_t at = (keys ? j0 - v->who.k : j0) * v->d;
-	struct cuda_act none = {NULL, CUDA_F32}, kept = {v->kept, CUDA_BF16};
-	struct cuda_act half = {v->query_half, CUDA_BF16};
+	struct cuda_act none = {NULL, WL_F32}, kept = {v->kept, WL_BF16};
+	struct cuda_act half = {v->query_half, WL_BF16};
 	struct cuda_act rows = v->half ? kept : shifted(keys ? v->key : v->queue, at);
 	struct cuda_act queries = v->half ? half : shifted(v->query, 0);
 	struct cuda_product q = {v->b, v->d, cols, v->slopes, v->ld, 1, rows, v->d, 1,

@@ -113,7 +113,7 @@ CUDA_INLINE uint4 take8_raw(const struct nce *v, struct cuda_act from, int r, in
 		return *(const uint4 *)((const uint16_t *)from.p + r * v->d + t);
 	take8(v, from, r, rows, t, f);
 	to.p = &u;
-	to.half = true;
+	to.type = WL_BF16;
 	act_store8(to, 0, f);
 	return u;
 }
@@ -121,8 +121,8 @@ CUDA_INLINE uint4 take8_raw(const struct nce *v, struct cuda_act from, int r, in
 CUDA_INLINE void fetch_half(
 	const struct nce *v, const struct spot *s, int64_t t0, struct ahead *a)
 {
-	struct cuda_act q = {v->query_half + s->b0 * v->d, CUDA_BF16};
-	struct cuda_act n = {(void *)s->negative, CUDA_F32};
+	struct cuda_act q = {v->query_half + s->b0 * v->d, WL_BF16};
+	struct cuda_act n = {(void *)s->negative, WL_F32};
 
 	CUDA_UNROLL
 	for (int i = 0; i < HALF_QUERIES; i++) {
@@ -143,7 +143,7 @@ CUDA_INLINE void fetch_half(
 CUDA_INLINE void keep8(const struct nce *v, const struct spot *s, int r, int64_t t,
 	const float f[8], int64_t first_tile)
 {
-	struct cuda_act to = {v->kept, CUDA_BF16};
+	struct cuda_act to = {v->kept, WL_BF16};
 	int64_t i = ((s->tile - first_tile) * COLS + r) * v->d + t;
 
 	if (r >= s->cols || t >= v->d)
@@ -159,7 +159,7 @@ CUDA_INLINE void keep8(const struct nce *v, const struct spot *s, int r, int64_t
 CUDA_INLINE void put_half(const struct nce *v, const struct spot *s, int64_t t0, bool keeps,
 	int64_t first_tile, const struct ahead *a, char *mem)
 {
-	struct cuda_act n = {mem + ROWS * LD_HALF * 2, CUDA_BF16};
+	struct cuda_act n = {mem + ROWS * LD_HALF * 2, WL_BF16};
 
 	CUDA_UNROLL
 	for (int i = 0; i < HALF_QUERIES; i++) {
@@ -235,7 +235,7 @@ CUDA_INLINE void put_float(const float f[8], float *to, int ld)
 CUDA_INLINE void fetch_float(
 	const struct nce *v, const struct spot *s, int64_t t0, float query[8], float negative[8])
 {
-	struct cuda_act q = {(void *)s->query, CUDA_F32}, n = {(void *)s->negative, CUDA_F32};
+	struct cuda_act q = {(void *)s->query, WL_F32}, n = {(void *)s->negative, WL_F32};
 	int r = (int)threadIdx.x / FLOAT_GROUPS;
 	int64_t t = t0 + (int)threadIdx.x % FLOAT_GROUPS * 8;
 

@@ -111,8 +111,8 @@ static __device__ inline void take_sum(
 	}
 	give(v->sum, i, span, s, false);
 	/* What backward will read, rounded as it is stored. */
-	for (int k = 0; k < span && v->sum.half; k++)
-		s[k] = half_to_float(half_of_float(s[k], v->sum.half), v->sum.half);
+	for (int k = 0; k < span; k++)
+		s[k] = rounded(s[k], v->sum.type);
 }
 
 /* Rows that a warp keeps in registers. */

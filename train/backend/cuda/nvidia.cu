@@ -175,7 +175,7 @@ struct product {
 
 static cudaDataType_t type_of(struct cuda_act a)
 {
-	return a.half == CUDA_F16 ? CUDA_R_16F : a.half ? CUDA_R_16BF : CUDA_R_32F;
+	return a.type == WL_F16 ? CUDA_R_16F : is_half(a.type) ? CUDA_R_16BF : CUDA_R_32F;
 }
 
 /* The largest power of two, up to 256, that an address is a multiple of; what is not known yet (an
@@ -186,7 +186,7 @@ static uint32_t alignment(struct cuda_act a)
 	uint32_t n = 256;
 
 	if (!a.p)
-		return a.half ? 2 : 4;
+		return is_half(a.type) ? 2 : 4;
 	while (p % n)
 		n /= 2;
 	return n;
@@ -228,7 +228,7 @@ static cublasStatus_t describe(
 	cublasOperation_t of_b = plain_b ? CUBLAS_OP_N : CUBLAS_OP_T;
 	cublasOperation_t of_a = plain_a ? CUBLAS_OP_N : CUBLAS_OP_T;
 	uint64_t m = (uint64_t)p->m, n = (uint64_t)p->n, k = (uint64_t)p->k;
-	cublasComputeType_t compute = lib->tf32 && !p->a.half ? CUBLAS_COMPUTE_32F_FAST_TF32
+	cublasComputeType_t compute = lib->tf32 && !is_half(p->a.type) ? CUBLAS_COMPUTE_32F_FAST_TF32
 							      : CUBLAS_COMPUTE_32F;
 	cublasStatus_t code = lt->desc_create(&x->desc, compute, CUDA_R_32F);
 
@@ -307,7 +307,7 @@ static int product_failed(const struct cuda_product *p, const char *what, cublas
 {
 	return wl_err_set(err, WL_EFAIL, "cuBLASLt failed to %s a product of %lld x %lld x %lld in "
 		"%s: status %d", what, (long long)p->m, (long long)p->n, (long long)p->k,
-		p->a.half == CUDA_F16 ? "fp16" : p->a.half ? "bf16" : "f32", (int)code);
+		p->a.type == WL_F16 ? "fp16" : is_half(p->a.type) ? "bf16" : "f32", (int)code);
 }
 
 extern "C" int wl_cuda_product_plan(

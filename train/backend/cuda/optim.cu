@@ -107,7 +107,7 @@ struct part {
 /* Four neighbours, of 16 bytes in f32 and 8 in bf16; element i is a multiple of 4. */
 static __device__ inline void load4(struct cuda_act a, int64_t i, float v[4])
 {
-	if (a.half) {
+	if (is_half(a.type)) {
 		const uint32_t *p = (const uint32_t *)((const uint16_t *)a.p + i);
 
 		for (int j = 0; j < 2; j++) {
@@ -145,7 +145,7 @@ static __device__ inline void put_half(struct cuda_act to, int64_t i, const floa
 	uint16_t h[4];
 
 	for (int j = 0; j < 4; j++)
-		h[j] = (uint16_t)half_of_float(v[j], to.half);
+		h[j] = (uint16_t)half_of_float(v[j], to.type);
 	store4_half(to.p, i, h);
 }
 
@@ -155,7 +155,7 @@ static __device__ inline void put_moments(const struct adamw *a, const struct pa
 {
 	uint16_t hm[4], hv[4];
 
-	if (!a->m.half) {
+	if (!is_half(a->m.type)) {
 		store4_f32((float *)a->m.p + i, m);
 		store4_f32((float *)a->v.p + i, v);
 		return;
@@ -179,7 +179,7 @@ static __device__ inline float follow(float k, float w, float momentum)
 static __device__ inline void adamw4(
 	const struct adamw *a, const struct part *s, int64_t i)
 {
-	struct cuda_act aw = {a->w, CUDA_F32}, ag = {(void *)a->grad, CUDA_F32}, ak = {a->k, CUDA_F32};
+	struct cuda_act aw = {a->w, WL_F32}, ag = {(void *)a->grad, WL_F32}, ak = {a->k, WL_F32};
 	float w[4], g[4], m[4], v[4], k[4];
 
 	load4(aw, i, w);
@@ -216,7 +216,7 @@ static __device__ inline void adamw1(
 
 		a->w[i] = wl_adamw_one(a->w[i], a->grad[i] * s->factor, &m, &v, a->beta1,
 			a->beta2, a->eps, s->step, s->root, s->decay);
-		if (a->m.half) {
+		if (is_half(a->m.type)) {
 			((uint16_t *)a->m.p)[i] = wl_bf16_round(m, random);
 			((uint16_t *)a->v.p)[i] = wl_bf16_round(v, random >> 16);
 		} else {
@@ -280,7 +280,6 @@ static struct adamw adamw_of(float *w, const float *grad, void *m, void *v,
 	const struct wl_adamw *how)
 {
 	struct adamw a;
-	bool half = how->state == WL_BF16;
 
 	memset(&a, 0, sizeof a);
 	a.w = w;
@@ -288,10 +287,10 @@ static struct adamw adamw_of(float *w, const float *grad, void *m, void *v,
 	a.k = how->k;
 	a.m.p = m;
 	a.v.p = v;
-	a.m.half = a.v.half = half;
+	a.m.type = a.v.type = how->state;
 	a.w_half.p = how->w_half;
 	a.k_half.p = how->k_half;
-	a.w_half.half = a.k_half.half = CUDA_BF16;
+	a.w_half.type = a.k_half.type = WL_BF16;
 	a.seed = how->seed;
 	a.judged = how->judge ? wl_cuda_verdict(how->judge) : NULL;
 	a.now.factor = how->grad_scale;

@@ -177,7 +177,7 @@ void wl_cuda_mean(struct cuda *c, struct cuda_act x, struct rows8 at, struct cud
 	struct cuda_act y, void *scratch)
 {
 	int64_t n = at.images * at.c;
-	struct cuda_act none = {NULL, CUDA_F32};
+	struct cuda_act none = {NULL, WL_F32};
 	struct pool v;
 
 	memset(&v, 0, sizeof v);

@@ -10,7 +10,7 @@ struct cuda_memory {
 	char *base;
 	size_t bytes;
 	uint16_t *shadow; /* [bytes / 4]; NULL until a weight in it is declared */
-	unsigned char half; /* of which type: that of the first declared */
+	enum wl_dtype type; /* of which type: that of the first declared */
 	struct cuda_memory *next;
 };
 
@@ -85,11 +85,11 @@ static struct cuda_weight *find(struct cuda *c, const float *w, int64_t n)
 }
 
 int wl_cuda_weight_declare(
-	struct cuda *c, const float *w, int64_t n, unsigned char half, struct wl_err *err)
+	struct cuda *c, const float *w, int64_t n, enum wl_dtype type, struct wl_err *err)
 {
 	struct cuda_memory *m = memory_of(c, w);
 	struct cuda_weight *e;
-	if (!m || find(c, w, n) || (m->shadow && m->half != half))
+	if (!m || find(c, w, n) || (m->shadow && m->type != type))
 		return 0;
 	if (!m->shadow)
 		m->shadow = wl_cuda_shadow_make(c, m->base, m->bytes);
@@ -99,7 +99,7 @@ int wl_cuda_weight_declare(
 	e = (struct cuda_weight *)calloc(1, sizeof *e);
 	if (!e)
 		return wl_err_nomem(err, "the list of weights", sizeof *e);
-	m->half = half;
+	m->type = type;
 	e->w = w;
 	e->n = n;
 	e->half = m->shadow + ((const char *)w - m->base) / (ptrdiff_t)sizeof *w;
@@ -134,11 +134,11 @@ void wl_cuda_convert(struct cuda *c, struct cuda_act from, struct cuda_act to, i
 }
 
 const uint16_t *wl_cuda_weight_half(
-	struct cuda *c, const float *w, int64_t n, unsigned char half)
+	struct cuda *c, const float *w, int64_t n, enum wl_dtype type)
 {
 	struct cuda_weight *e = find(c, w, n);
-	struct cuda_act from = {(void *)w, CUDA_F32}, to = wl_cuda_shadow(c, w);
-	if (!e || to.half != half)
+	struct cuda_act from = {(void *)w, WL_F32}, to = wl_cuda_shadow(c, w);
+	if (!e || to.type != type)
 		return NULL;
 	if (e->stale) {
 		wl_cuda_convert(c, from, to, n);
@@ -151,11 +151,11 @@ const uint16_t *wl_cuda_weight_half(
 struct cuda_act wl_cuda_shadow(struct cuda *c, const float *w)
 {
 	const struct cuda_memory *m = memory_of(c, w);
-	struct cuda_act none = {NULL, CUDA_F32}, copies = {NULL, CUDA_F32};
+	struct cuda_act none = {NULL, WL_F32}, copies = {NULL, WL_F32};
 	if (!m || !m->shadow)
 		return none;
 	copies.p = m->shadow + ((const char *)w - m->base) / (ptrdiff_t)sizeof *w;
-	copies.half = m->half;
+	copies.type = m->type;
 	return copies;
 }
 
