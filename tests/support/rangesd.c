@@ -59,7 +59,7 @@ static bool send_body(struct conn *c, const char *p, size_t n)
 		server_send(c->fd, p, n / 2);
 		return false;
 	}
-	if (is(c, "hang") && c->number % 2 && n > 100)
+	if (is(c, "hang") && c->number % 4 == 1 && n > 100)
 		return server_send(c->fd, p, 100) && say_nothing(c);
 	if (!is(c, "slow"))
 		return server_send(c->fd, p, n);

@@ -28,7 +28,7 @@ struct rangesd {
  *   /ok/NAME        as it should be
  *   /busy/NAME      503 to the first two requests for a file
  *   /cut/NAME       of every answer over 1000 bytes only the half, then the connection ends
- *   /hang/NAME      every other answer stops after 100 bytes and says no more
+ *   /hang/NAME      every fourth answer stops after 100 bytes and says no more
  *   /slow/NAME      in small pieces with pauses
  *   /whole/NAME     never ranges: 200 with the whole file
  *   /longer/NAME    tars: claims one byte more in Content-Range
