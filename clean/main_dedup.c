@@ -146,7 +146,7 @@ static int run(struct wl_opts *opts, void *user, struct wl_err *err)
 	wl_corpus_close(c);
 	/* A rank that failed does not wait for the others: it ends with its code, and the launcher
 	 * ends them. */
-	if (ret >= 0)
+	if (ret >= 0 || !wl_comm_launched())
 		wl_comm_close(o->comm);
 	return ret < 0 ? -1 : 0;
 }

@@ -80,12 +80,12 @@ static void test_fetch_meanwhile(void **state)
 	kill(pid, SIGTERM);
 	assert_int_equal(ingest_reap(pid, 20), 75);
 	/* Nothing waits any more, and nothing is there twice. */
-	json_t *v = json_object_get(
-		ingestf("addresses", 0, "--until-end %s", kafka_url(u, mock.brokers, "addresses", "")),
-		"corpus");
-	assert_int_equal(ingest_count(v, "pending"), 0);
-	assert_int_equal(ingest_count(v, "pairs"), ROUNDS * EACH * 4 / 5);
-	assert_int_equal(ingest_count(v, "quarantined"), ROUNDS * EACH / 5);
+	json_t *v = ingestf("addresses", 0, "--until-end %s",
+		kafka_url(u, mock.brokers, "addresses", ""));
+	assert_int_equal(ingest_count(v, "corpus.pending"), 0);
+	assert_int_equal(ingest_count(v, "corpus.pairs"), ROUNDS * EACH * 4 / 5);
+	assert_int_equal(ingest_count(v, "corpus.quarantined"), ROUNDS * EACH / 5);
+	json_decref(v);
 	httpd_stop(&web);
 }
 
@@ -194,7 +194,8 @@ static void test_real_pages(void **state)
 		char name[32], q[64];
 		snprintf(name, sizeof name, "real-%d", way);
 		snprintf(q, sizeof q, "?partitions=%s", way ? "8-15" : "0-7");
-		json_t *v = ingestf(name, 0, "--until-end %s", kafka_url(u, mock.brokers, "real", q));
+		json_t *v = ingestf(
+			name, 0, "--until-end %s", kafka_url(u, mock.brokers, "real", q));
 		yielded[way] = ingest_count(v, "yielded");
 		assert_true(ingest_count(v, "opened") >= 20);
 		json_decref(v);

@@ -1,16 +1,13 @@
 /* The optimiser's update: against doubles, of the GPU's one pass against its parts, of the two
  * backends against each other. */
+#include "tests/support/cm.h"
 #include "tests/support/opcheck.h"
 #include "train/backend/elementwise.h"
 #include "train/backend/judge.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#include <cmocka.h>
 
 /* Adam's arithmetic against a double loop (the golden against PyTorch is test_optim's). */
 static void test_optimiser(void **state)
@@ -54,9 +51,6 @@ static void test_optimiser(void **state)
 	be->free_mem(be, w);
 	wl_backend_close(be);
 }
-
-/* The GPU's backend, where the program is linked with it (see opcheck.c). */
-struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err) __attribute__((weak));
 
 enum { N_PARAMS = 5000, SETS = 7 };
 
@@ -181,7 +175,7 @@ static void test_fused_update(void **state)
 {
 	struct wl_err err = WL_ERR_INIT;
 	struct wl_backend *be[2] = {wl_backend_cpu_open(2, &err),
-		wl_backend_cuda_open ? wl_backend_cuda_open(0, &err) : NULL};
+		wl_backend_cuda_count() ? wl_backend_cuda_open(0, &err) : NULL};
 
 	(void)state;
 	for (int i = 0; i < 2 && be[i]; i++) {
@@ -206,10 +200,8 @@ static void test_update_of_backends(void **state)
 	struct state s[2];
 
 	(void)state;
-	if (!wl_backend_cuda_open) {
-		print_message("SKIPPED: the program is built without the GPU's kernels\n");
-		skip();
-	}
+	if (!wl_backend_cuda_count())
+		SKIP("this build has neither a GPU's kernels nor their emulation");
 	be[0] = wl_backend_cpu_open(1, &err);
 	be[1] = wl_backend_cuda_open(0, &err);
 	for (int d = 0; d < 2; d++) {

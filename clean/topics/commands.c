@@ -52,7 +52,9 @@ static int run_train(struct wl_opts *opts, void *user, struct wl_err *err)
 	if (c)
 		ret = wl_topics_train(c, t->out, &t->o, comm, err);
 	wl_corpus_close(c);
-	wl_comm_close(comm);
+	/* A rank that failed does not wait for the others: the launcher ends them. */
+	if (ret >= 0 || !wl_comm_launched())
+		wl_comm_close(comm);
 	free(stop);
 	free(select);
 	return ret;
