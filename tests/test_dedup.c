@@ -1,131 +1,24 @@
-/* clean/dedup: planted repeats, evaluation pairs, policies, threads, ranks, memory, kills, and
- * pairs that come later. */
+/* clean/dedup: what becomes of planted repeats, near texts, templates and what is near an evaluation
+ * set, by every policy.  That threads, ranks and kills change nothing: test_dedup_same.c. */
 #include "clean/match.h"
 #include "ops/file.h"
-#include "ops/hash.h"
 #include "tests/support/cm.h"
 #include "tests/support/corpus_make.h"
-#include "tests/support/dedup_rank.h"
+#include "tests/support/dedup_plant.h"
+#include "tests/support/dedup_run.h"
 #include "tests/support/tmp.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 static struct wl_err err;
 
-/* ---- a corpus with planted repeats ---- */
-
-enum { BASES = 40, EACH = 5 };
-
-struct planted {
-	int64_t base[BASES], copy[EACH], comment[EACH], quality[EACH], half[EACH], dark[EACH];
-	int64_t longer[EACH], same_text[EACH], test, near_test[2], val, near_val, broken;
-	int64_t silent[2];
-};
-
-static const char *caption(char out[128], const char *s, int i)
-{
-	snprintf(out, 128, "[[\"sur_text\",\"旁边的文字\"],[\"caption\",\"%s第%d张\"]]", s, i);
-	return out;
-}
-
-static void add_variants(struct corpus_maker *m, struct planted *x, int i, struct wl_image *im)
-{
-	struct wl_image small = {0};
-	struct wl_buf b, c;
-	char t[128];
-
-	wl_buf_init(&b, 1 << 24);
-	wl_buf_init(&c, 1 << 24);
-	OK(wl_image_encode_jpeg(im, 90, &b, &err));
-	x->copy[i] = corpus_make_bytes(
-		m, "news", caption(t, "复制", i), "", b.data, b.len, im->width, im->height);
-	/* Other bytes, same pixels: a comment behind the first marker. */
-	OK(wl_buf_add(&c, b.data, 2, &err));
-	OK(wl_buf_add(&c, "\xff\xfe\0\5abc", 7, &err));
-	OK(wl_buf_add(&c, b.data + 2, b.len - 2, &err));
-	x->comment[i] = corpus_make_bytes(
-		m, "news", caption(t, "注", i), "", c.data, c.len, im->width, im->height);
-	x->quality[i] = corpus_make_jpeg(m, "news", caption(t, "质", i), "", im, 45);
-	OK(wl_image_resize_lanczos(im, im->width / 2, im->height / 2, &small, &err));
-	x->half[i] = corpus_make_jpeg(
-		m, "news", caption(t, "这是一张小了一半的图片", i), "", &small, 90);
-	scale_brightness(im, 88);
-	x->dark[i] = corpus_make_jpeg(m, "news", caption(t, "暗", i), "", im, 90);
-	wl_image_release(&small);
-	wl_buf_release(&b);
-	wl_buf_release(&c);
-}
-
-/* parts 1: the bases and their variants; 2: the rest; 3: both. */
-static void make_parts(const char *dir, struct planted *x, int parts)
-{
-	struct corpus_maker m;
-	struct wl_image im;
-	char t[128];
-
-	corpus_make_open(&m, dir, 3);
-	m.added = parts == 2 ? BASES + 5 * EACH : 0;
-	for (int i = 0; parts & 1 && i < BASES; i++) {
-		draw_picture((uint64_t)i, 120 + i, 96, &im);
-		x->base[i] = corpus_make_jpeg(&m, "news", caption(t, "原来的图片", i), "", &im, 90);
-		if (i < EACH)
-			add_variants(&m, x, i, &im);
-		wl_image_release(&im);
-	}
-	if (!(parts & 2)) {
-		corpus_make_close(&m);
-		return;
-	}
-	for (int i = 0; i < EACH; i++) { /* the text of base 10 + i, another picture */
-		draw_picture(500 + (uint64_t)i, 100, 100, &im);
-		snprintf(t, sizeof(t), "[[\"caption\",\" 原来的 图片，第%d张！\"]]", 10 + i);
-		x->same_text[i] = corpus_make_jpeg(&m, "weibo", t, "", &im, 80);
-		wl_image_release(&im);
-		/* A longer caption of the picture of base 20 + i, same size. */
-		draw_picture(20 + (uint64_t)i, 140 + i, 96, &im);
-		x->longer[i] = corpus_make_jpeg(&m, "news",
-			caption(t, "一段长得多也说得多的文字，讲原来的图片", i), "", &im, 89);
-		wl_image_release(&im);
-	}
-	draw_picture(900, 128, 128, &im);
-	x->near_test[0] = corpus_make_jpeg(&m, "news", caption(t, "甲", 1), "train", &im, 95);
-	x->test = corpus_make_jpeg(&m, "coco", caption(t, "乙", 1), "test", &im, 60);
-	x->near_test[1] = corpus_make_jpeg(&m, "news", caption(t, "丙", 1), "", &im, 80);
-	wl_image_release(&im);
-	draw_picture(901, 128, 128, &im);
-	x->val = corpus_make_jpeg(&m, "coco", caption(t, "丁", 1), "val", &im, 60);
-	x->near_val = corpus_make_jpeg(&m, "news", caption(t, "戊", 1), "", &im, 80);
-	wl_image_release(&im);
-	x->broken = corpus_make_bytes(
-		&m, "news", caption(t, "坏", 1), "", "\xff\xd8\xff\xe0junk", 8, 10, 10);
-	for (int i = 0; i < 2; i++) { /* captions without a letter are not the same text */
-		draw_picture(700 + (uint64_t)i, 90, 90, &im);
-		x->silent[i] =
-			corpus_make_jpeg(&m, "news", "[[\"caption\",\"！！\"]]", "", &im, 80);
-		wl_image_release(&im);
-	}
-	corpus_make_close(&m);
-}
-
-static void make_corpus(const char *dir, struct planted *x)
-{
-	make_parts(dir, x, 3);
-}
-
 static int dedup_with(const char *dir, const struct wl_dedup_options *o, struct wl_dedup_counts *n)
 {
-	struct wl_corpus *c = wl_corpus_open(dir, false, 0, &err);
 	int ret;
 
-	if (!c)
-		fail_msg("%s", err.msg);
-	OK(ret = wl_dedup(c, o, n, &err));
-	wl_corpus_close(c);
+	OK(ret = dedup_run(dir, o, n, &err));
 	return ret;
 }
 
@@ -137,28 +30,6 @@ static int dedup(
 	return dedup_with(dir, &o, n);
 }
 
-/* "reason|detail" lines of a pair; "" when it is kept. */
-static void expect_verdict(const char *dir, int64_t id, const char *reason, int64_t kept)
-{
-	char sql[160];
-	char *got;
-
-	snprintf(sql, sizeof(sql), "SELECT reason, detail FROM verdict WHERE pair_id = %lld",
-		(long long)id);
-	got = stage_dump(dir, "dedup", sql);
-	if (!reason) {
-		assert_string_equal(got, "");
-	} else {
-		char tail[64];
-		snprintf(tail, sizeof(tail), "-%lld\n", (long long)kept);
-		if (strncmp(got, reason, strlen(reason)) != 0 || got[strlen(reason)] != '|' ||
-			(kept && strcmp(strchr(got, '-') ? strrchr(got, '-') : "", tail) != 0))
-			fail_msg("pair %lld: verdict \"%s\", expected %s of %lld", (long long)id,
-				got, reason, (long long)kept);
-	}
-	free(got);
-}
-
 static void policy_image(void **state)
 {
 	struct tmp_dir tmp = tmp_make();
@@ -168,28 +39,28 @@ static void policy_image(void **state)
 	const int64_t pairs = BASES + 5 * EACH + 2 * EACH + 5 + 1 + 2;
 
 	(void)state;
-	make_corpus(dir, &x);
+	dedup_plant(dir, &x);
 	assert_int_equal(dedup(dir, WL_DEDUP_IMAGE, 2, &n), 0);
 	for (int i = 0; i < EACH; i++) {
 		/* Equal in size: the base has the longest caption; the half is smaller. */
-		expect_verdict(dir, x.base[i], NULL, 0);
-		expect_verdict(dir, x.copy[i], "duplicate-image", x.base[i]);
-		expect_verdict(dir, x.comment[i], "duplicate-image", x.base[i]);
-		expect_verdict(dir, x.quality[i], "duplicate-image", x.base[i]);
-		expect_verdict(dir, x.half[i], "duplicate-image", x.base[i]);
-		expect_verdict(dir, x.dark[i], "duplicate-image", x.base[i]);
-		expect_verdict(dir, x.base[20 + i], "duplicate-image", x.longer[i]);
-		expect_verdict(dir, x.longer[i], NULL, 0);
-		expect_verdict(dir, x.same_text[i], NULL, 0);
+		dedup_expect(dir, x.base[i], NULL, 0);
+		dedup_expect(dir, x.copy[i], "duplicate-image", x.base[i]);
+		dedup_expect(dir, x.comment[i], "duplicate-image", x.base[i]);
+		dedup_expect(dir, x.quality[i], "duplicate-image", x.base[i]);
+		dedup_expect(dir, x.half[i], "duplicate-image", x.base[i]);
+		dedup_expect(dir, x.dark[i], "duplicate-image", x.base[i]);
+		dedup_expect(dir, x.base[20 + i], "duplicate-image", x.longer[i]);
+		dedup_expect(dir, x.longer[i], NULL, 0);
+		dedup_expect(dir, x.same_text[i], NULL, 0);
 	}
-	expect_verdict(dir, x.test, NULL, 0);
-	expect_verdict(dir, x.val, NULL, 0);
-	expect_verdict(dir, x.near_test[0], "near-test", x.test);
-	expect_verdict(dir, x.near_test[1], "near-test", x.test);
-	expect_verdict(dir, x.near_val, "near-val", x.val);
-	expect_verdict(dir, x.broken, "bad-image", 0);
-	expect_verdict(dir, x.silent[0], NULL, 0);
-	expect_verdict(dir, x.silent[1], NULL, 0);
+	dedup_expect(dir, x.test, NULL, 0);
+	dedup_expect(dir, x.val, NULL, 0);
+	dedup_expect(dir, x.near_test[0], "near-test", x.test);
+	dedup_expect(dir, x.near_test[1], "near-test", x.test);
+	dedup_expect(dir, x.near_val, "near-val", x.val);
+	dedup_expect(dir, x.broken, "bad-image", 0);
+	dedup_expect(dir, x.silent[0], NULL, 0);
+	dedup_expect(dir, x.silent[1], NULL, 0);
 	assert_int_equal(n.pairs, pairs);
 	assert_int_equal(n.duplicates, 6 * EACH);
 	assert_int_equal(n.near_eval, 3);
@@ -227,18 +98,18 @@ static void policies_and_groups(void **state)
 	char *groups, *same;
 
 	(void)state;
-	make_corpus(dir, &x);
+	dedup_plant(dir, &x);
 	assert_int_equal(dedup(dir, WL_DEDUP_TEXT, 2, &n), 0);
 	/* The long captions differ in one digit of 22 characters: Jaccard 18 / 22. */
 	assert_int_equal(n.duplicates, EACH + EACH - 1);
 	for (int i = 0; i < EACH; i++) {
-		expect_verdict(dir, x.same_text[i], "duplicate-text", x.base[10 + i]);
-		expect_verdict(dir, x.copy[i], NULL, 0);
+		dedup_expect(dir, x.same_text[i], "duplicate-text", x.base[10 + i]);
+		dedup_expect(dir, x.copy[i], NULL, 0);
 		assert_int_equal(group_of(dir, x.same_text[i]), group_of(dir, x.base[10 + i]));
 		assert_int_equal(group_of(dir, x.half[i]), group_of(dir, x.base[i]));
 		assert_int_equal(group_of(dir, x.dark[i]), group_of(dir, x.base[i]));
 	}
-	expect_verdict(dir, x.near_test[0], "near-test", x.test);
+	dedup_expect(dir, x.near_test[0], "near-test", x.test);
 	assert_true(group_of(dir, x.silent[0]) != group_of(dir, x.silent[1]));
 	assert_int_equal(group_of(dir, x.base[39]), x.base[39]);
 	groups = stage_dump(dir, "dedup", "SELECT * FROM cluster ORDER BY pair_id");
@@ -249,75 +120,6 @@ static void policies_and_groups(void **state)
 	free(groups);
 	free(same);
 	tmp_remove(&tmp);
-}
-
-static const char *const tables[] = {"SELECT * FROM signature ORDER BY 1",
-	"SELECT * FROM look ORDER BY 1", "SELECT * FROM verdict ORDER BY 1, 2",
-	"SELECT * FROM cluster ORDER BY 1", "SELECT * FROM examined ORDER BY 1",
-	"SELECT * FROM bad ORDER BY 1", "SELECT * FROM near ORDER BY 1",
-	"SELECT * FROM edge ORDER BY 1, 2, 3, 4"};
-
-static void assert_same_stage(const char *a, const char *b)
-{
-	for (size_t i = 0; i < sizeof(tables) / sizeof(*tables); i++) {
-		char *x = stage_dump(a, "dedup", tables[i]), *y = stage_dump(b, "dedup", tables[i]);
-		if (strcmp(x, y) != 0)
-			fail_msg("%s differs between the two runs", tables[i]);
-		free(x);
-		free(y);
-	}
-}
-
-static void threads_make_no_difference(void **state)
-{
-	struct tmp_dir a = tmp_make(), b = tmp_make();
-	struct wl_dedup_counts na, nb;
-	struct planted x;
-
-	(void)state;
-	make_corpus(a.path, &x);
-	make_corpus(b.path, &x);
-	dedup(a.path, WL_DEDUP_IMAGE, 1, &na);
-	dedup(b.path, WL_DEDUP_IMAGE, 4, &nb);
-	assert_memory_equal(&na, &nb, sizeof(na));
-	assert_same_stage(a.path, b.path);
-	tmp_remove(&a);
-	tmp_remove(&b);
-}
-
-/* Killed at ever later moments, then run to the end: the same as without kills. */
-static void killed_and_run_again(void **state)
-{
-	struct tmp_dir a = tmp_make(), b = tmp_make();
-	struct wl_dedup_counts na, nb;
-	struct planted x;
-	int kills = 0;
-
-	(void)state;
-	make_corpus(a.path, &x);
-	make_corpus(b.path, &x);
-	dedup(a.path, WL_DEDUP_IMAGE, 2, &na);
-	for (int i = 0; i < 12; i++) {
-		int status;
-		pid_t pid = fork();
-		assert_true(pid >= 0);
-		if (pid == 0) {
-			struct wl_dedup_counts n;
-			dedup(b.path, WL_DEDUP_IMAGE, 2, &n);
-			_exit(0);
-		}
-		usleep((useconds_t)(3000 + i * 40000));
-		kill(pid, SIGKILL);
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		kills += WIFSIGNALED(status);
-	}
-	print_message("%d of 12 runs were killed before their end\n", kills);
-	dedup(b.path, WL_DEDUP_IMAGE, 2, &nb);
-	assert_true(kills > 0);
-	assert_memory_equal(&na, &nb, sizeof(na));
-	assert_same_stage(a.path, b.path);
-	tmp_remove(&a);
-	tmp_remove(&b);
 }
 
 /* Pairs added later: only they are signed, and the result is that of one run over all. */
@@ -331,7 +133,7 @@ static void grows(void **state)
 	int64_t later;
 
 	(void)state;
-	make_corpus(tmp.path, &x);
+	dedup_plant(tmp.path, &x);
 	dedup(tmp.path, WL_DEDUP_IMAGE, 2, &n);
 	corpus_make_open(&m, tmp.path, 3);
 	m.added = 1000;
@@ -341,110 +143,8 @@ static void grows(void **state)
 	corpus_make_close(&m);
 	assert_int_equal(dedup(tmp.path, WL_DEDUP_IMAGE, 2, &n), 0);
 	assert_int_equal(n.duplicates, 6 * EACH + 1);
-	expect_verdict(tmp.path, later, "duplicate-image", x.base[30]);
+	dedup_expect(tmp.path, later, "duplicate-image", x.base[30]);
 	tmp_remove(&tmp);
-}
-
-/* Old pairs, then new ones, against all at once: the same in every table. */
-static void later_is_the_same_as_at_once(void **state)
-{
-	static const enum wl_dedup_policy policies[] = {WL_DEDUP_IMAGE, WL_DEDUP_PAIR};
-
-	(void)state;
-	for (int k = 0; k < 2; k++) {
-		struct tmp_dir a = tmp_make(), b = tmp_make();
-		struct wl_dedup_counts na, nb;
-		struct planted x;
-		char *edges;
-		make_parts(a.path, &x, 3);
-		dedup(a.path, policies[k], 2, &na);
-		make_parts(b.path, &x, 1);
-		dedup(b.path, policies[k], 2, &nb);
-		assert_true(nb.pairs < na.pairs);
-		edges = stage_dump(b.path, "dedup", "SELECT * FROM edge");
-		assert_true(strlen(edges) > 0); /* there is something to be reused */
-		free(edges);
-		make_parts(b.path, &x, 2);
-		dedup(b.path, policies[k], 2, &nb);
-		assert_memory_equal(&na, &nb, sizeof(na));
-		assert_same_stage(a.path, b.path);
-		tmp_remove(&a);
-		tmp_remove(&b);
-	}
-}
-
-/* ---- ranks and memory ---- */
-
-static void ranks_and_memory_make_no_difference(void **state)
-{
-	struct tmp_dir a = tmp_make();
-	struct wl_dedup_options o = {.policy = WL_DEDUP_PAIR,
-		.image_radius = 6,
-		.threads = 2,
-		.banner_texts = 3,
-		.template_images = 1};
-	struct wl_dedup_counts na;
-	struct planted x;
-
-	(void)state;
-	make_corpus(a.path, &x);
-	dedup_with(a.path, &o, &na);
-	assert_true(na.banners > 0 && na.templates > 0 && na.alike_images > 0);
-	for (int way = 0; way < 4; way++) {
-		struct tmp_dir b = tmp_make();
-		struct on_ranks r = {.dir = b.path, .o = o};
-		make_corpus(b.path, &x);
-		r.o.memory_bytes = way % 2 ? 1 : 0; /* the least that goes */
-		r.o.threads = 1 + way % 2;
-		OK(wl_comm_simulate(way == 0 ? 2 : way == 1 ? 1 : way, dedup_rank, &r, &err));
-		assert_memory_equal(&na, &r.n, sizeof(na));
-		assert_same_stage(a.path, b.path);
-		tmp_remove(&b);
-	}
-	tmp_remove(&a);
-}
-
-static void under_mpirun(void **state)
-{
-	struct tmp_dir first = tmp_make();
-	struct planted x;
-	char *out;
-
-	(void)state;
-	if (tmp_run(&out, "command -v mpirun && test -x %s/wenlan-dedup", tmp_bin()) != 0) {
-		free(out);
-		tmp_remove(&first);
-		SKIP("mpirun or wenlan-dedup is not here");
-	}
-	free(out);
-	make_corpus(first.path, &x);
-	for (int n = 1; n <= 3; n++) {
-		struct tmp_dir b = tmp_make();
-		const char *dir = n == 1 ? first.path : b.path;
-		int code;
-		if (n > 1)
-			make_corpus(dir, &x);
-		code = tmp_run(&out,
-			"ASAN_OPTIONS=detect_leaks=0 mpirun --allow-run-as-root --oversubscribe "
-			"-np %d %s/wenlan-dedup "
-			"--corpus %s --policy pair --threads 1 --quiet",
-			n, tmp_bin(), dir);
-		if (code != 0)
-			fail_msg("-np %d: exit code %d: %s", n, code, out);
-		free(out);
-		if (n > 1)
-			assert_same_stage(first.path, dir);
-		tmp_remove(&b);
-	}
-	/* The code of what went wrong is that of the whole. */
-	assert_int_equal(tmp_run(&out,
-				 "ASAN_OPTIONS=detect_leaks=0 mpirun --allow-run-as-root "
-				 "--oversubscribe -np 2 %s/wenlan-dedup "
-				 "--corpus %s --policy nonsense",
-				 tmp_bin(), first.path),
-		WL_EUSAGE);
-	free(out);
-	tmp_remove(&first);
 }
 
 /* ---- more reasons ---- */
@@ -486,9 +186,9 @@ static void chains_do_not_join(void **state)
 	assert_false(wl_view_match(&v[0], &v[2], (struct wl_radii){6, 4}));
 	dedup(tmp.path, WL_DEDUP_IMAGE, 1, &n);
 	assert_int_equal(n.duplicates, 1);
-	expect_verdict(tmp.path, id[0], NULL, 0);
-	expect_verdict(tmp.path, id[1], "duplicate-image", id[0]);
-	expect_verdict(tmp.path, id[2], NULL, 0);
+	dedup_expect(tmp.path, id[0], NULL, 0);
+	dedup_expect(tmp.path, id[1], "duplicate-image", id[0]);
+	dedup_expect(tmp.path, id[2], NULL, 0);
 	assert_int_equal(group_of(tmp.path, id[0]), group_of(tmp.path, id[2]));
 	tmp_remove(&tmp);
 }
@@ -518,12 +218,12 @@ static void near_texts(void **state)
 	}
 	corpus_make_close(&m);
 	dedup(tmp.path, WL_DEDUP_TEXT, 1, &n);
-	expect_verdict(tmp.path, id[0], NULL, 0);
-	expect_verdict(tmp.path, id[1], "duplicate-text", id[0]);
-	expect_verdict(tmp.path, id[2], NULL, 0);
-	expect_verdict(tmp.path, id[3], NULL, 0);
-	expect_verdict(tmp.path, id[4], "duplicate-text", id[3]);
-	expect_verdict(tmp.path, id[5], NULL, 0);
+	dedup_expect(tmp.path, id[0], NULL, 0);
+	dedup_expect(tmp.path, id[1], "duplicate-text", id[0]);
+	dedup_expect(tmp.path, id[2], NULL, 0);
+	dedup_expect(tmp.path, id[3], NULL, 0);
+	dedup_expect(tmp.path, id[4], "duplicate-text", id[3]);
+	dedup_expect(tmp.path, id[5], NULL, 0);
 	assert_int_equal(n.alike_texts, 2);
 	tmp_remove(&tmp);
 }
@@ -560,11 +260,11 @@ static void templates_and_banners(void **state)
 	corpus_make_close(&m);
 	dedup_with(tmp.path, &o, &n);
 	for (int i = 0; i < 5; i++) {
-		expect_verdict(tmp.path, slogan[i], "template-text", 0);
-		expect_verdict(tmp.path, logo[i], "banner-image", 0);
+		dedup_expect(tmp.path, slogan[i], "template-text", 0);
+		dedup_expect(tmp.path, logo[i], "banner-image", 0);
 	}
 	for (int i = 0; i < 4; i++)
-		expect_verdict(tmp.path, four[i], NULL, 0);
+		dedup_expect(tmp.path, four[i], NULL, 0);
 	assert_int_equal(n.templates, 5);
 	assert_int_equal(n.banners, 5);
 	assert_int_equal(n.kept, 4);
@@ -646,11 +346,11 @@ static void against(void **state)
 		assert_int_equal(n.against, w == 2 ? 1 : 2);
 		assert_int_equal(n.near_against, n.against);
 		assert_int_equal(n.pairs, 4);
-		expect_verdict(tmp.path, id[0], NULL, 0);
+		dedup_expect(tmp.path, id[0], NULL, 0);
 		if (w < 2)
 			check_near_eval(tmp.path, id[1], "eins");
 		check_near_eval(tmp.path, id[2], w == 2 ? "00" : "zwei");
-		expect_verdict(tmp.path, said, NULL, 0);
+		dedup_expect(tmp.path, said, NULL, 0);
 		o.against_by = WL_AGAINST_EITHER;
 		assert_int_equal(dedup_with(tmp.path, &o, &n), 0);
 		assert_int_equal(n.near_against, w == 2 ? 1 : 3);
@@ -685,12 +385,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(policy_image),
 		cmocka_unit_test(policies_and_groups),
-		cmocka_unit_test(threads_make_no_difference),
-		cmocka_unit_test(killed_and_run_again),
 		cmocka_unit_test(grows),
-		cmocka_unit_test(later_is_the_same_as_at_once),
-		cmocka_unit_test(ranks_and_memory_make_no_difference),
-		cmocka_unit_test(under_mpirun),
 		cmocka_unit_test(chains_do_not_join),
 		cmocka_unit_test(near_texts),
 		cmocka_unit_test(templates_and_banners),

@@ -1,12 +1,12 @@
 /* wenlan-dedup --embeddings: what vectors say is alike joins what pictures and texts say, with the
- * same policies, evaluation sets, ranks, kills and later pairs; files that do not fit; and the
- * whole chain from the executables. */
+ * same policies, evaluation sets, ranks, kills and later pairs; files that do not fit.  From a
+ * model to verdicts, by the executables: test_dedup_embed.c. */
 #include "clean/pairvectors.h"
 #include "ops/file.h"
 #include "ops/hash.h"
 #include "tests/support/cm.h"
 #include "tests/support/corpus_make.h"
-#include "tests/support/dedup_rank.h"
+#include "tests/support/dedup_run.h"
 #include "tests/support/shardset.h"
 #include "tests/support/tmp.h"
 #include "tests/support/vectors_make.h"
@@ -32,22 +32,9 @@ struct planted {
 };
 
 /* Pairs [from, to). */
-static void add_pairs(const char *dir, struct planted *x, int from, int to)
+static void plant_pairs(const char *dir, struct planted *x, int from, int to)
 {
-	struct corpus_maker m;
-
-	corpus_make_open(&m, dir, PARTITIONS);
-	m.added = from;
-	for (int i = from; i < to; i++) {
-		struct wl_image im;
-		char text[200];
-		draw_picture(3000 + (uint64_t)i, 96, 80, &im);
-		snprintf(text, sizeof(text), "[[\"caption\",\"%c这里说的是第%06d件事情\"]]", 'a' + i % 26,
-			i * 7919);
-		x->id[i] = corpus_make_jpeg(&m, "news", text, i == TEST ? "test" : "", &im, 90);
-		wl_image_release(&im);
-	}
-	corpus_make_close(&m);
+	corpus_make_different(dir, PARTITIONS, from, to, TEST, x->id);
 }
 
 static void plant_vectors(struct planted *x)
@@ -110,47 +97,6 @@ static struct wl_dedup_options options(const char *const *embeddings)
 		.image_radius = 6, .threads = 2, .embeddings = embeddings, .n_embeddings = 1};
 }
 
-static int dedup(const char *dir, const struct wl_dedup_options *o, struct wl_dedup_counts *n)
-{
-	struct wl_corpus *c = wl_corpus_open(dir, false, 0, &err);
-	int ret = c ? wl_dedup(c, o, n, &err) : -1;
-
-	wl_corpus_close(c);
-	return ret;
-}
-
-/* kept 0: whichever. */
-static void expect(const char *dir, int64_t id, const char *reason, int64_t kept)
-{
-	char sql[160], *got, tail[64];
-
-	snprintf(sql, sizeof(sql), "SELECT reason, detail FROM verdict WHERE pair_id = %lld",
-		(long long)id);
-	got = stage_dump(dir, "dedup", sql);
-	snprintf(tail, sizeof(tail), "-%lld\n", (long long)kept);
-	if (!reason ? *got != 0
-		    : strncmp(got, reason, strlen(reason)) != 0 || got[strlen(reason)] != '|' ||
-			      (kept && (!strrchr(got, '-') || strcmp(strrchr(got, '-'), tail))))
-		fail_msg("pair %lld: verdict \"%s\", expected %s of %lld", (long long)id, got,
-			reason ? reason : "none", (long long)kept);
-	free(got);
-}
-
-static void assert_same(const char *a, const char *b)
-{
-	static const char *const tables[] = {"SELECT * FROM verdict ORDER BY 1, 2",
-		"SELECT * FROM cluster ORDER BY 1", "SELECT * FROM edge ORDER BY 1, 2, 3, 4",
-		"SELECT * FROM vector ORDER BY 1", "SELECT * FROM examined ORDER BY 1"};
-
-	for (size_t i = 0; i < sizeof(tables) / sizeof(*tables); i++) {
-		char *x = stage_dump(a, "dedup", tables[i]), *y = stage_dump(b, "dedup", tables[i]);
-		if (strcmp(x, y) != 0)
-			fail_msg("%s differs between the two runs:\n%s\n%s", tables[i], x, y);
-		free(x);
-		free(y);
-	}
-}
-
 static void verdicts(void **state)
 {
 	struct tmp_dir tmp = tmp_make();
@@ -163,47 +109,47 @@ static void verdicts(void **state)
 	(void)state;
 	tmp_path(&tmp, "corpus", corpus);
 	plant_vectors(&x);
-	add_pairs(corpus, &x, 0, PAIRS);
+	plant_pairs(corpus, &x, 0, PAIRS);
 	write_all(&tmp, &x, dir);
 	o.n_embeddings = 0;
-	OK(dedup(corpus, &o, &n));
+	OK(dedup_run(corpus, &o, &n, &err));
 	assert_int_equal(n.duplicates + n.near_eval + n.embedded + n.alike_images, 0);
 	o.n_embeddings = 1;
-	assert_int_equal(dedup(corpus, &o, &n), 0);
+	assert_int_equal(dedup_run(corpus, &o, &n, &err), 0);
 	for (int i = 0; i < COPIES; i++) {
-		expect(corpus, x.id[i], NULL, 0);
-		expect(corpus, x.id[COPY + i], "duplicate-image", x.id[i]);
+		dedup_expect(corpus, x.id[i], NULL, 0);
+		dedup_expect(corpus, x.id[COPY + i], "duplicate-image", x.id[i]);
 	}
-	expect(corpus, x.id[CHAIN], NULL, 0);
-	expect(corpus, x.id[CHAIN + 1], "duplicate-image", x.id[CHAIN]);
-	expect(corpus, x.id[CHAIN + 2], NULL, 0); /* not alike to what stays */
-	expect(corpus, x.id[BELOW + 1], NULL, 0);
-	expect(corpus, x.id[TEST], NULL, 0);
-	expect(corpus, x.id[NEAR_TEST], "near-test", x.id[TEST]);
-	expect(corpus, x.id[LATE], "duplicate-image", x.id[5]);
+	dedup_expect(corpus, x.id[CHAIN], NULL, 0);
+	dedup_expect(corpus, x.id[CHAIN + 1], "duplicate-image", x.id[CHAIN]);
+	dedup_expect(corpus, x.id[CHAIN + 2], NULL, 0); /* not alike to what stays */
+	dedup_expect(corpus, x.id[BELOW + 1], NULL, 0);
+	dedup_expect(corpus, x.id[TEST], NULL, 0);
+	dedup_expect(corpus, x.id[NEAR_TEST], "near-test", x.id[TEST]);
+	dedup_expect(corpus, x.id[LATE], "duplicate-image", x.id[5]);
 	assert_int_equal(n.embedded, PAIRS);
 	assert_int_equal(n.embedded_images, COPIES + 2 + 1 + 2);
 	assert_int_equal(n.alike_images, n.embedded_images);
 	assert_int_equal(n.duplicates, COPIES + 1 + 2);
 	assert_int_equal(n.near_eval, 1);
 	/* Nothing to do; another bound; nothing to do with the files' order of rows. */
-	assert_int_equal(dedup(corpus, &o, &n), 1);
+	assert_int_equal(dedup_run(corpus, &o, &n, &err), 1);
 	assert_int_equal(n.embedded_images, COPIES + 5);
 	o.embedding_cosine = .93;
-	assert_int_equal(dedup(corpus, &o, &n), 0);
-	expect(corpus, x.id[BELOW + 1], "duplicate-image", x.id[BELOW]);
+	assert_int_equal(dedup_run(corpus, &o, &n, &err), 0);
+	dedup_expect(corpus, x.id[BELOW + 1], "duplicate-image", x.id[BELOW]);
 	/* Both must be near: of the copies every other one's text is. */
 	o.embedding_cosine = 0;
 	o.policy = WL_DEDUP_PAIR;
 	o.embedding_text = .97;
-	OK(dedup(corpus, &o, &n));
+	OK(dedup_run(corpus, &o, &n, &err));
 	assert_int_equal(n.embedded_texts, COPIES / 2);
 	for (int i = 0; i < COPIES; i++)
-		expect(corpus, x.id[COPY + i], i % 2 ? "duplicate-pair" : NULL, x.id[i]);
+		dedup_expect(corpus, x.id[COPY + i], i % 2 ? "duplicate-pair" : NULL, x.id[i]);
 	o.policy = WL_DEDUP_TEXT;
-	OK(dedup(corpus, &o, &n));
+	OK(dedup_run(corpus, &o, &n, &err));
 	for (int i = 0; i < COPIES; i++)
-		expect(corpus, x.id[COPY + i], i % 2 ? "duplicate-text" : NULL, x.id[i]);
+		dedup_expect(corpus, x.id[COPY + i], i % 2 ? "duplicate-text" : NULL, x.id[i]);
 	tmp_remove(&tmp);
 }
 
@@ -219,25 +165,25 @@ static void ranks_make_no_difference(void **state)
 
 	(void)state;
 	plant_vectors(&x);
-	add_pairs(tmp_path(&tmp, "a", a), &x, 0, PAIRS);
+	plant_pairs(tmp_path(&tmp, "a", a), &x, 0, PAIRS);
 	write_all(&tmp, &x, dir);
 	for (int near = 0; near < 2; near++) {
 		struct wl_dedup_options o = options(&d);
 		o.policy = WL_DEDUP_PAIR;
 		o.embedding_text = .9;
 		o.embedding_search = near ? WL_SEARCH_NEAR : WL_SEARCH_EXACT;
-		OK(dedup(a, &o, &first));
+		OK(dedup_run(a, &o, &first, &err));
 		assert_int_equal(first.embedded_images, COPIES + 5);
 		for (int ranks = 2; ranks <= 3; ranks++) {
 			char b[512], name[16];
 			struct on_ranks r = {.dir = b, .o = o};
 			snprintf(name, sizeof(name), "b%d%d", near, ranks);
-			add_pairs(tmp_path(&tmp, name, b), &x, 0, PAIRS);
+			plant_pairs(tmp_path(&tmp, name, b), &x, 0, PAIRS);
 			r.o.threads = 1;
 			r.o.memory_bytes = ranks == 3 ? 1 : 0;
 			OK(wl_comm_simulate(ranks, dedup_rank, &r, &err));
 			assert_memory_equal(&first, &r.n, sizeof(first));
-			assert_same(a, b);
+			dedup_same(a, b);
 		}
 	}
 	tmp_remove(&tmp);
@@ -258,20 +204,20 @@ static void later_is_the_same_as_at_once(void **state)
 
 		plant_vectors(&x);
 		o.embedding_search = near ? WL_SEARCH_NEAR : WL_SEARCH_EXACT;
-		add_pairs(tmp_path(&tmp, "a", a), &x, 0, PAIRS);
+		plant_pairs(tmp_path(&tmp, "a", a), &x, 0, PAIRS);
 		write_all(&tmp, &x, dir);
-		OK(dedup(a, &o, &na));
-		add_pairs(tmp_path(&tmp, "b", b), &x, 0, EARLY);
+		OK(dedup_run(a, &o, &na, &err));
+		plant_pairs(tmp_path(&tmp, "b", b), &x, 0, EARLY);
 		write_vectors(tmp_path(&tmp, "early.safetensors", early), &x, 0, EARLY, -1);
 		write_vectors(tmp_path(&tmp, "late.safetensors", late), &x, EARLY, PAIRS, -1);
 		o.embeddings = both;
-		OK(dedup(b, &o, &nb));
+		OK(dedup_run(b, &o, &nb, &err));
 		assert_int_equal(nb.embedded_images, COPIES + 3);
-		add_pairs(b, &x, EARLY, PAIRS);
+		plant_pairs(b, &x, EARLY, PAIRS);
 		o.n_embeddings = 2;
-		OK(dedup(b, &o, &nb));
+		OK(dedup_run(b, &o, &nb, &err));
 		assert_memory_equal(&na, &nb, sizeof(na));
-		assert_same(a, b);
+		dedup_same(a, b);
 		tmp_remove(&tmp);
 	}
 }
@@ -288,23 +234,23 @@ static void other_vectors(void **state)
 
 	(void)state;
 	plant_vectors(&x);
-	add_pairs(tmp_path(&tmp, "corpus", corpus), &x, 0, PAIRS);
+	plant_pairs(tmp_path(&tmp, "corpus", corpus), &x, 0, PAIRS);
 	write_vectors(tmp_path(&tmp, "v.safetensors", path), &x, 0, PAIRS, -1);
-	OK(dedup(corpus, &o, &n));
-	expect(corpus, x.id[COPY], "duplicate-image", x.id[0]);
+	OK(dedup_run(corpus, &o, &n, &err));
+	dedup_expect(corpus, x.id[COPY], "duplicate-image", x.id[0]);
 	vectors_random(12345, DIM, x.image[COPY]);
 	vectors_at(x.image[7], .98, 7, DIM, x.image[8]);
 	write_vectors(path, &x, 0, PAIRS, -1);
-	OK(dedup(corpus, &o, &n));
-	expect(corpus, x.id[COPY], NULL, 0);
-	expect(corpus, x.id[8], "duplicate-image", x.id[7]);
-	expect(corpus, x.id[COPY + 1], "duplicate-image", x.id[1]);
+	OK(dedup_run(corpus, &o, &n, &err));
+	dedup_expect(corpus, x.id[COPY], NULL, 0);
+	dedup_expect(corpus, x.id[8], "duplicate-image", x.id[7]);
+	dedup_expect(corpus, x.id[COPY + 1], "duplicate-image", x.id[1]);
 	/* Pairs without vectors are counted, and compared by hashes. */
 	write_vectors(path, &x, 5, PAIRS, -1);
-	OK(dedup(corpus, &o, &n));
+	OK(dedup_run(corpus, &o, &n, &err));
 	assert_int_equal(n.embedded, PAIRS - 5);
-	expect(corpus, x.id[COPY + 1], NULL, 0);
-	expect(corpus, x.id[8], "duplicate-image", x.id[7]);
+	dedup_expect(corpus, x.id[COPY + 1], NULL, 0);
+	dedup_expect(corpus, x.id[8], "duplicate-image", x.id[7]);
 	tmp_remove(&tmp);
 }
 
@@ -319,25 +265,25 @@ static void killed_and_run_again(void **state)
 
 	(void)state;
 	plant_vectors(&x);
-	add_pairs(tmp_path(&tmp, "a", a), &x, 0, PAIRS);
-	add_pairs(tmp_path(&tmp, "b", b), &x, 0, PAIRS);
+	plant_pairs(tmp_path(&tmp, "a", a), &x, 0, PAIRS);
+	plant_pairs(tmp_path(&tmp, "b", b), &x, 0, PAIRS);
 	write_all(&tmp, &x, dir);
-	OK(dedup(a, &o, &na));
+	OK(dedup_run(a, &o, &na, &err));
 	for (int i = 0; i < 10; i++) {
 		int status;
 		pid_t pid = fork();
 		assert_true(pid >= 0);
 		if (pid == 0) {
 			struct wl_dedup_counts n;
-			_exit(dedup(b, &o, &n) < 0);
+			_exit(dedup_run(b, &o, &n, &err) < 0);
 		}
 		usleep((useconds_t)(2000 + i * 15000));
 		kill(pid, SIGKILL);
 		assert_int_equal(waitpid(pid, &status, 0), pid);
 	}
-	OK(dedup(b, &o, &nb));
+	OK(dedup_run(b, &o, &nb, &err));
 	assert_memory_equal(&na, &nb, sizeof(na));
-	assert_same(a, b);
+	dedup_same(a, b);
 	tmp_remove(&tmp);
 }
 
@@ -355,7 +301,7 @@ static void against(void **state)
 
 	(void)state;
 	plant_vectors(&x);
-	add_pairs(tmp_path(&tmp, "corpus", corpus), &x, 0, PAIRS);
+	plant_pairs(tmp_path(&tmp, "corpus", corpus), &x, 0, PAIRS);
 	write_vectors(tmp_path(&tmp, "own.safetensors", own), &x, 0, PAIRS, -1);
 	corpus_make_open(&m, tmp_path(&tmp, "eval", eval), 2);
 	for (int i = 0; i < 4; i++) {
@@ -370,19 +316,19 @@ static void against(void **state)
 	write_vectors(tmp_path(&tmp, "theirs.safetensors", theirs), &set, 0, 4, -1);
 	o.against = &a;
 	o.n_against = 1;
-	OK(dedup(corpus, &o, &n));
+	OK(dedup_run(corpus, &o, &n, &err));
 	assert_int_equal(n.near_against, 0);
 	o.against_embeddings = &q;
 	o.n_against_embeddings = 1;
-	assert_int_equal(dedup(corpus, &o, &n), 0);
+	assert_int_equal(dedup_run(corpus, &o, &n, &err), 0);
 	assert_int_equal(n.near_against, 3);
 	assert_int_equal(n.against, 4);
 	for (int i = 0; i < 4; i++)
-		expect(corpus, x.id[30 + 2 * i], i < 3 ? "near-eval" : NULL, set.id[i]);
-	expect(corpus, x.id[COPY], "duplicate-image", x.id[0]);
+		dedup_expect(corpus, x.id[30 + 2 * i], i < 3 ? "near-eval" : NULL, set.id[i]);
+	dedup_expect(corpus, x.id[COPY], "duplicate-image", x.id[0]);
 	/* Nothing of the set is kept for later; and a second run is the same. */
 	o.embedding_cosine = .9501;
-	OK(dedup(corpus, &o, &n));
+	OK(dedup_run(corpus, &o, &n, &err));
 	assert_int_equal(n.near_against, 3);
 	tmp_remove(&tmp);
 }
@@ -401,7 +347,8 @@ static void bad_input(void **state)
 		const char *args, *part;
 		int code;
 	} bad[] = {
-		{"--embedding-cosine .3", "--embedding-cosine is 0.3, expected 0.5 to 1", WL_EUSAGE},
+		{"--embedding-cosine .3", "--embedding-cosine is 0.3, expected 0.5 to 1",
+			WL_EUSAGE},
 		{"--embedding-cosine 1.01", "--embedding-cosine is 1.01", WL_EUSAGE},
 		{"--embedding-cosine nan", "--embedding-cosine", WL_EUSAGE},
 		{"--embedding-text .2 --policy pair", "--embedding-text is 0.2", WL_EUSAGE},
@@ -414,16 +361,16 @@ static void bad_input(void **state)
 	(void)state;
 	plant_vectors(&x);
 	other = x;
-	add_pairs(tmp_path(&tmp, "corpus", corpus), &x, 0, 12);
+	plant_pairs(tmp_path(&tmp, "corpus", corpus), &x, 0, 12);
 	tmp_path(&tmp, "v.safetensors", path);
 	for (int i = 0; i < PAIRS; i++)
 		other.id[i] = 5 + i;
 	write_vectors(path, &other, 0, PAIRS, -1);
-	FAILS(WL_EDATA, "is in this corpus", dedup(corpus, &o, &n));
+	FAILS(WL_EDATA, "is in this corpus", dedup_run(corpus, &o, &n, &err));
 	x.image[11][3] = NAN;
 	write_vectors(path, &x, 0, 12, -1);
 	FAILS(WL_EDATA, "row 11 of image_embeddings has a number that is not finite",
-		dedup(corpus, &o, &n));
+		dedup_run(corpus, &o, &n, &err));
 	x.image[11][3] = 1;
 	write_vectors(path, &x, 0, 12, -1);
 	if (access(tmp_bin(), X_OK) == 0)
@@ -435,8 +382,8 @@ static void bad_input(void **state)
 					bad[i].args, code, bad[i].code, bad[i].part, out);
 			free(out);
 		}
-	OK(dedup(corpus, &o, &n));
-	expect(corpus, x.id[COPY], "duplicate-image", x.id[0]);
+	OK(dedup_run(corpus, &o, &n, &err));
+	dedup_expect(corpus, x.id[COPY], "duplicate-image", x.id[0]);
 	tmp_remove(&tmp);
 }
 
@@ -454,7 +401,7 @@ static void a_cone_is_told(void **state)
 		tmp_remove(&tmp);
 		SKIP("wenlan-dedup is not in %s", tmp_bin());
 	}
-	add_pairs(tmp_path(&tmp, "corpus", corpus), &x, 0, PAIRS);
+	plant_pairs(tmp_path(&tmp, "corpus", corpus), &x, 0, PAIRS);
 	plant_vectors(&x);
 	write_vectors(tmp_path(&tmp, "v.safetensors", path), &x, 0, PAIRS, -1);
 	assert_int_equal(tmp_run(&out, "%s/wenlan-dedup --corpus %s --embeddings %s", tmp_bin(),
@@ -475,151 +422,6 @@ static void a_cone_is_told(void **state)
 	tmp_remove(&tmp);
 }
 
-/* ---- the executables ---- */
-
-static const char model[] =
-	"{preset: small, dim: 16, image: {px: 64, width: 0.25, depth: 0.3, head: 32, grid: 2, "
-	"regions: 5, attention: {layers: 1, heads: 2, ffn: 16}}, text: {hidden: 16, layers: 1, "
-	"heads: 2, ffn: 32, positions: 16, length: 14, attention: {layers: 1, heads: 2, ffn: 16}}}";
-
-#define EXPECT(code, part, ...)                                                                    \
-	do {                                                                                       \
-		char cmd_[2000], *out_;                                                            \
-		int got_;                                                                          \
-		snprintf(cmd_, sizeof(cmd_), __VA_ARGS__);                                         \
-		got_ = tmp_run(&out_, "cd %s && export OMP_NUM_THREADS=1 PATH=%s:$PATH; %s",       \
-			tmp.path, tmp_bin(), cmd_);                                                \
-		if (got_ != (code) || !strstr(out_, part))                                         \
-			fail_msg("%s: exit code %d, expected %d, with \"%s\":\n%s", cmd_, got_,    \
-				(int)(code), part, out_);                                          \
-		free(out_);                                                                        \
-	} while (0)
-
-static int descending(const void *p, const void *q)
-{
-	double a = *(const double *)p, b = *(const double *)q;
-
-	return (a < b) - (a > b);
-}
-
-/* A bound that about k of all pairs of pictures in the directory reach, and how many do. */
-static double bound_of(const char *dir, size_t k, size_t *reach)
-{
-	const struct wl_vector_paths sets[WL_VECTORS_SETS] = {{&dir, 1}, {NULL, 0}};
-	struct wl_pair_vectors *v = wl_pair_vectors_open(sets, WL_VECTORS_IMAGE, &err);
-	size_t n, pairs = 0;
-	double *c, bound;
-	float *a, *b;
-
-	if (!v)
-		fail_msg("%s", err.msg);
-	n = wl_pair_vectors_count(v, WL_VECTORS_OWN);
-	c = malloc(n * n * sizeof(*c));
-	a = malloc(2 * (size_t)wl_pair_vectors_dim(v) * sizeof(*a));
-	b = a + wl_pair_vectors_dim(v);
-	for (uint32_t i = 0; i < n; i++)
-		for (uint32_t j = i + 1; j < n; j++) {
-			wl_pair_vectors_row(v, i, a);
-			wl_pair_vectors_row(v, j, b);
-			c[pairs++] = wl_cosine(a, b, wl_pair_vectors_dim(v));
-		}
-	qsort(c, pairs, sizeof(*c), descending);
-	while (k + 1 < pairs && c[k - 1] - c[k] < 1e-7)
-		k++;
-	bound = (c[k - 1] + c[k]) / 2;
-	*reach = k;
-	free(c);
-	free(a);
-	wl_pair_vectors_close(v);
-	return bound;
-}
-
-static void from_the_executables(void **state)
-{
-	struct tmp_dir tmp = tmp_make();
-	struct planted x;
-	char path[512], shards[512], expected[64];
-	size_t reach;
-	double bound;
-	struct wl_toy_set set = {.dir = shards, .split = "train", .samples = 40, .per_shard = 16,
-		.captions = 3, .bad_jpeg = -1, .bad_text = -1};
-
-	(void)state;
-	tmp_path(&tmp, "x", path);
-	snprintf(path, sizeof(path), "%s/wenlan-train", tmp_bin());
-	if (access(path, X_OK) != 0) {
-		tmp_remove(&tmp);
-		SKIP("wenlan-train is not in %s", tmp_bin());
-	}
-	tmp_write(tmp_path(&tmp, "vocab.txt", path),
-		"[PAD]\n[UNK]\n[CLS]\n[SEP]\n图\n片\n说\n法\n，\n这\n里\n的\n是\n第\n件\n事\n情\n");
-	OK(wl_mkdir_p(tmp_path(&tmp, "shards", shards), &err));
-	wl_toy_set_write(&set);
-	EXPECT(0, "",
-		"wenlan-train --shards shards --data.vocab vocab.txt --run run --model '%s' "
-		"--data.batch 8 --moco.queue 16 --max-steps 60 --epochs 99 --optim.warmup-steps 1 "
-		"--data.threads 1 --threads 1",
-		model);
-	add_pairs(tmp_path(&tmp, "corpus", path), &x, 0, EARLY);
-	add_pairs(tmp_path(&tmp, "second", path), &x, 0, PAIRS);
-	/* In pieces, killed, in one go, and for pairs that come later: the same rows. */
-	EXPECT(0, "17 pairs embedded",
-		"wenlan-embed --ckpt run --corpus corpus --vectors --limit 17 --batch 8 --threads 1 "
-		"--out vectors");
-	EXPECT(0, "", "timeout -s KILL .3 wenlan-embed --ckpt run --corpus corpus --vectors "
-		"--threads 1 --out vectors; true");
-	EXPECT(0, "", "wenlan-embed --ckpt run --corpus corpus --vectors --threads 1 "
-		"--out vectors");
-	add_pairs(tmp_path(&tmp, "corpus", path), &x, EARLY, PAIRS);
-	EXPECT(0, "15 pairs embedded (45 were before",
-		"wenlan-embed --ckpt run --corpus corpus --vectors --threads 1 --out vectors");
-	EXPECT(0, "60 pairs embedded",
-		"wenlan-embed --ckpt run --corpus second --vectors --threads 1 --out once");
-	EXPECT(0, "60 pairs embedded",
-		"wenlan-embed --ckpt run --corpus second --vectors --threads 1 --store bf16 "
-		"--out half");
-	EXPECT(2, "of another model",
-		"wenlan-embed --ckpt run --corpus second --vectors --threads 1 --precision bf16 "
-		"--out once");
-	EXPECT(2, "--vectors is of --corpus",
-		"wenlan-embed --ckpt run --texts vocab.txt --vectors --out once");
-	EXPECT(2, "expected fp32, fp16 or bf16",
-		"wenlan-embed --ckpt run --corpus second --vectors --store int8 --out once");
-	bound = bound_of(tmp_path(&tmp, "once", path), 25, &reach);
-	print_message("%zu pairs of %d reach %.9f\n", reach, PAIRS, bound);
-	snprintf(expected, sizeof(expected), "\"embedded_images\":%zu,", reach);
-	for (int n = 1; n <= 3; n++) {
-		char name[16];
-		snprintf(name, sizeof(name), "np%d", n);
-		add_pairs(tmp_path(&tmp, name, path), &x, 0, PAIRS);
-		if (n > 1 && tmp_run(NULL, "command -v mpirun >/dev/null") != 0)
-			break;
-		if (n == 1)
-			EXPECT(0, expected,
-				"wenlan-dedup --corpus np1 --embeddings once --embedding-cosine "
-				"%.9f --json --threads 1",
-				bound);
-		else
-			EXPECT(0, expected,
-				"ASAN_OPTIONS=detect_leaks=0 mpirun --allow-run-as-root "
-				"--oversubscribe -np %d wenlan-dedup --corpus np%d --embeddings "
-				"once --embedding-cosine %.12f --json --threads 1",
-				n, n, bound);
-		if (n > 1) {
-			char first[512];
-			assert_same(tmp_path(&tmp, "np1", first), path);
-		}
-	}
-	/* Embedded in pieces: the same verdicts. */
-	EXPECT(0, expected,
-		"wenlan-dedup --corpus corpus --embeddings vectors --embedding-cosine %.12f --json "
-		"--threads 1",
-		bound);
-	EXPECT(0, "\"embedded\":60",
-		"wenlan-dedup --corpus second --embeddings half --json --threads 1");
-	tmp_remove(&tmp);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -631,7 +433,6 @@ int main(void)
 		cmocka_unit_test(against),
 		cmocka_unit_test(bad_input),
 		cmocka_unit_test(a_cone_is_told),
-		cmocka_unit_test(from_the_executables),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -140,6 +140,26 @@ static void dump_row(struct wl_buf *b, sqlite3_stmt *st)
 	OK(wl_buf_putc(b, '\n', &err));
 }
 
+void corpus_make_different(
+	const char *dir, int partitions, int from, int to, int test, int64_t *id)
+{
+	struct corpus_maker m;
+
+	corpus_make_open(&m, dir, partitions);
+	m.added = from;
+	for (int i = from; i < to; i++) {
+		struct wl_image im;
+		char text[200];
+
+		draw_picture(3000 + (uint64_t)i, 96, 80, &im);
+		snprintf(text, sizeof(text), "[[\"caption\",\"%c这里说的是第%06d件事情\"]]", 'a' + i % 26,
+			i * 7919);
+		id[i] = corpus_make_jpeg(&m, "news", text, i == test ? "test" : "", &im, 90);
+		wl_image_release(&im);
+	}
+	corpus_make_close(&m);
+}
+
 char *stage_dump(const char *dir, const char *stage, const char *sql)
 {
 	struct wl_corpus *c = wl_corpus_open(dir, false, 0, &err);

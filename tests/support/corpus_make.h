@@ -27,6 +27,10 @@ int64_t corpus_make_jpeg(struct corpus_maker *m, const char *source, const char 
 	const char *split, const struct wl_image *im, int quality);
 /* Commits, closes lanes and corpus. */
 void corpus_make_close(struct corpus_maker *m);
+/* Pairs [from, to) of pictures and texts that are not alike, number `test` of the test split; their
+ * ids into id[from ..). */
+void corpus_make_different(
+	const char *dir, int partitions, int from, int to, int test, int64_t *id);
 
 /* All rows of the query over a stage's published databases, partition by partition, a line a
  * row, columns by '|' (blobs as hex); to be freed. */

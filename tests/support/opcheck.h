@@ -23,9 +23,9 @@ struct opcheck {
 	bool bf16;	  /* products of bf16 operands */
 	bool fp16;	  /* products of fp16 operands; on processors only */
 	/* Also on the GPU's backend with activations stored in bf16, then in fp16: the operand and
-	 * the result, and the gradients by both, are such tensors (operands' values are rounded first, so that
-	 * only what the operation itself rounds counts).  Bit i of acts: operand i is an
-	 * activation; operand 0 where acts is 0. */
+	 * the result, and the gradients by both, are such tensors (operands' values are rounded
+	 * first, so that only what the operation itself rounds counts).  Bit i of acts: operand i
+	 * is an activation; operand 0 where acts is 0. */
 	bool store_bf16;
 	unsigned acts;
 	double store_tolerance; /* 3e-5 when 0: two roundings of 2^-9, with room for a sum */

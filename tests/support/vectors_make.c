@@ -31,8 +31,9 @@ void vectors_write(const char *path, const struct vectors_file *f)
 		OK(wl_safetensors_add_meta(w, "partition", number, &err));
 	for (int i = 0; i < 4; i++) {
 		int64_t shape[2] = {t[i].rows, f->dim};
-		OK(handle[i] = wl_safetensors_declare(
-			   w, t[i].name, i < 2 ? f->dtype : WL_SAVED_I64, i < 2 ? 2 : 1, shape, &err));
+		handle[i] = wl_safetensors_declare(w, t[i].name, i < 2 ? f->dtype : WL_SAVED_I64,
+			i < 2 ? 2 : 1, shape, &err);
+		OK(handle[i]);
 	}
 	OK(wl_safetensors_begin(w, &err));
 	for (int i = 0; i < 4; i++) {
