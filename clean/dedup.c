@@ -157,8 +157,8 @@ static json_t *all_params(const struct dedup *d)
 
 json_t *wl_dedup_counts_json(const struct wl_dedup_counts *c)
 {
-	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "pairs",
-		(json_int_t)c->pairs, "kept", (json_int_t)c->kept, "duplicates",
+	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}",
+		"pairs", (json_int_t)c->pairs, "kept", (json_int_t)c->kept, "duplicates",
 		(json_int_t)c->duplicates, "near_eval", (json_int_t)c->near_eval, "near_against",
 		(json_int_t)c->near_against, "templates", (json_int_t)c->templates, "banners",
 		(json_int_t)c->banners, "bad_images", (json_int_t)c->bad_images, "image_sets",

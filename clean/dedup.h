@@ -73,8 +73,8 @@ struct wl_dedup_options {
 	size_t n_against;
 	const char *const *prefer; /* n_prefer sources, the best first */
 	size_t n_prefer;
-	/* Files or directories (clean/pairvectors.h) of the corpus, and of the sets of --against that
-	 * are corpora; none: likeness is by hashes alone. */
+	/* Files or directories (clean/pairvectors.h) of the corpus, and of the sets of --against
+	 * that are corpora; none: likeness is by hashes alone. */
 	const char *const *embeddings, *const *against_embeddings;
 	size_t n_embeddings, n_against_embeddings;
 	double embedding_cosine; /* [WL_DEDUP_COSINE_LEAST, 1]; 0: WL_DEDUP_COSINE */

@@ -193,7 +193,8 @@ static int read_old(struct dedup *d, int p, struct wl_db *db, struct wl_err *err
 	int row, ret = -1;
 
 	WL_TRY_OUT(wl_db_prepare(db, &st,
-		vectors ? "SELECT pair_id, image, text FROM examined LEFT JOIN vector USING(pair_id)"
+		vectors ? "SELECT pair_id, image, text FROM examined "
+			  "LEFT JOIN vector USING(pair_id)"
 			: "SELECT pair_id FROM examined",
 		err));
 	while ((row = wl_db_step(db, st, err)) != 0) {

@@ -3,9 +3,9 @@
  *
  * Beside the contract's tables (ingest/corpus.h) there are look (the second opinion's bytes),
  * near (window hashes, and the captions' key), bad (why a picture could not be decoded) and edge
- * (which pairs are alike, so that a later run need not compare old ones again) and vector (hashes of
- * the embeddings that this was found by).  The database of
- * --against has the same tables, and item (the names).
+ * (which pairs are alike, so that a later run need not compare old ones again) and vector (hashes
+ * of the embeddings that this was found by).  The database of --against has the same tables, and
+ * item (the names).
  */
 #include "clean/dedup_priv.h"
 
@@ -26,7 +26,8 @@ const char dedup_schema[] =
 	"CREATE TABLE IF NOT EXISTS bad(pair_id INTEGER PRIMARY KEY, why TEXT);"
 	"CREATE TABLE IF NOT EXISTS cluster(pair_id INTEGER PRIMARY KEY, split_group INTEGER);"
 	"CREATE TABLE IF NOT EXISTS edge(kind INTEGER, a INTEGER, b_partition INTEGER, b INTEGER);"
-	"CREATE TABLE IF NOT EXISTS vector(pair_id INTEGER PRIMARY KEY, image INTEGER, text INTEGER);"
+	"CREATE TABLE IF NOT EXISTS vector("
+	"pair_id INTEGER PRIMARY KEY, image INTEGER, text INTEGER);"
 	"CREATE TABLE IF NOT EXISTS item(pair_id INTEGER PRIMARY KEY, name TEXT);";
 
 /* What holds of a pair whatever else is in the corpus. */

@@ -78,8 +78,8 @@ static void report(const struct dedup *d, enum wl_vector_side side, const struct
 	if (c->with < c->pairs) {
 		const struct member *m = &d->m[c->first_without];
 		wl_pair_name(m->partition, m->id, name);
-		wl_warn("%zu of %zu pairs with a %s have no embedding of it (the first: %s) and are "
-			"compared by hashes alone; run wenlan-embed again to have them",
+		wl_warn("%zu of %zu pairs with a %s have no embedding of it (the first: %s) and "
+			"are compared by hashes alone; run wenlan-embed again to have them",
 			c->pairs - c->with, c->pairs, kind, name);
 	}
 	if (c->of_nobody)
@@ -116,8 +116,8 @@ static int find_rows(struct dedup *d, enum wl_vector_side side, struct wl_err *e
 	}
 	if (corpus && !found)
 		return wl_err_set(err, WL_EDATA,
-			"%s: none of the %zu pairs that it has embeddings of is in this corpus; give "
-			"the files that wenlan-embed wrote of it.",
+			"%s: none of the %zu pairs that it has embeddings of is in this corpus; "
+			"give the files that wenlan-embed wrote of it.",
 			d->o->embeddings[0], wl_pair_vectors_count(x->v, WL_VECTORS_OWN));
 	if (wl_pair_vectors_count(x->v, WL_VECTORS_OWN) > found)
 		c.of_nobody = wl_pair_vectors_count(x->v, WL_VECTORS_OWN) - found;
@@ -272,7 +272,9 @@ static int check_bound(struct dedup *d, const struct wl_vector_search *s, struct
 	if (!a)
 		return wl_err_nomem(err, "two embeddings", 2 * dim * sizeof(*a));
 	for (uint64_t k = 0; k < DRAWN && s->n > 1; k++) {
-		size_t i = wl_rand64(1, s->n, 2 * k) % s->n, j = wl_rand64(1, s->n, 2 * k + 1) % s->n;
+		size_t i = wl_rand64(1, s->n, 2 * k) % s->n;
+		size_t j = wl_rand64(1, s->n, 2 * k + 1) % s->n;
+
 		if (i == j)
 			continue;
 		wl_pair_vectors_row(s->v, s->row[s->idx[i]], a);
@@ -285,9 +287,9 @@ static int check_bound(struct dedup *d, const struct wl_vector_search *s, struct
 	all = share * (double)s->n * (double)s->n / 2;
 	if (hits >= HITS && all > EDGES_MAX)
 		return wl_err_set(err, WL_EUSAGE,
-			"%s: %.1f %% of pairs drawn by lot have a cosine of %g or more, so some %.2g "
-			"pairs would count as alike; raise the bound, or take a model that is better "
-			"trained.",
+			"%s: %.1f %% of pairs drawn by lot have a cosine of %g or more, so some "
+			"%.2g pairs would count as alike; raise the bound, or take a model that is "
+			"better trained.",
 			s->what, 100 * share, s->cosine, all);
 	if (hits >= HITS && wl_comm_rank(d->comm) == 0)
 		wl_warn("%s: %.1f %% of pairs drawn by lot have a cosine of %g or more; unless the "
@@ -309,8 +311,8 @@ static int tell_recall(struct dedup *d, const struct wl_vector_search *s, struct
 	WL_TRY(wl_comm_all_reduce(d->comm, &sum, 1, WL_COMM_F64, WL_COMM_SUM, err));
 	WL_TRY(wl_comm_all_reduce(d->comm, &candidates, 1, WL_COMM_U64, WL_COMM_SUM, err));
 	if (wl_comm_rank(d->comm) == 0)
-		wl_info("%s: %zu vectors, %llu pairs compared, %zu of a cosine of %g or more, which "
-			"is %.1f %% of those that there are",
+		wl_info("%s: %zu vectors, %llu pairs compared, %zu of a cosine of %g or more, "
+			"which is %.1f %% of those that there are",
 			s->what, s->n, (unsigned long long)candidates, n, s->cosine,
 			sum > 0 ? 100 * (double)n / sum : 100.0);
 	return 0;

@@ -18,7 +18,8 @@
 #include "ops/opt.h"
 
 struct wl_embed_opts {
-	const char *ckpt, *shards, *cache, *split, *texts, *corpus, *out, *precision, *device, *store;
+	const char *ckpt, *shards, *cache, *split, *texts, *corpus, *out;
+	const char *precision, *device, *store;
 	struct wl_strs images; /* files, directories or globs */
 	int64_t batch, threads, limit, cache_size;
 	bool replace; /* an out of another model, of a corpus */

@@ -231,7 +231,8 @@ static int map(const char *path, void **bytes, size_t *n, struct wl_err *err)
 }
 
 /* What a file's tensor has to be, and its values as the caller wants them. */
-static int matrix_of(const struct wl_saved_tensor *t, const char *path, void *out, struct wl_err *err)
+static int matrix_of(
+	const struct wl_saved_tensor *t, const char *path, void *out, struct wl_err *err)
 {
 	char shape[160];
 

@@ -185,7 +185,8 @@ static int complain(
 
 	for (int64_t q = 0; q < r->queries; q++)
 		if (!r->seen[q])
-			wl_trouble_note(&r->trouble[MISSING], (r->i2t ? &r->images : &r->texts)->name[q]);
+			wl_trouble_note(&r->trouble[MISSING],
+				(r->i2t ? &r->images : &r->texts)->name[q]);
 	return wl_trouble_text(r->trouble, KINDS, text, sizeof text)
 		       ? wl_err_set(err, WL_EDATA, "%s does not answer %s: %s", predictions,
 				 answers, text)

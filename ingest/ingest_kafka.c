@@ -49,7 +49,8 @@ static int duty_slot(struct topic *t, struct slot *s, int64_t now, struct wl_err
 	if (!s->users)
 		return 0;
 	if (!s->batch.lane)
-		return now >= s->retry_ms && !slot_is_done(t, s) ? wl_topic_resume_lane(t, s, err) : 0;
+		return now < s->retry_ms || slot_is_done(t, s) ? 0
+							       : wl_topic_resume_lane(t, s, err);
 	if (s->batch.records && !s->began_ms)
 		s->began_ms = now;
 	if (s->batch.records && now - s->began_ms >= COMMIT_AFTER_MS) {

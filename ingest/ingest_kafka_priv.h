@@ -63,8 +63,9 @@ int wl_topic_assigned(
 	void *user, const int32_t *number, int64_t *offset, size_t n, struct wl_err *err);
 int wl_topic_revoked(void *user, const int32_t *number, size_t n, struct wl_err *err);
 
-/* The catalog's position against the offsets that the broker has, [first, end): an error where it is
- * past them, or where messages are gone and may not be passed over; else it is moved to first. */
+/* The catalog's position against the offsets that the broker has, [first, end): an error where it
+ * is past them, or where messages are gone and may not be passed over; else it is moved to
+ * first. */
 WL_MUST_CHECK int wl_topic_check_range(
 	struct topic *t, struct part *p, int64_t first, int64_t end, struct wl_err *err);
 /* Every record in flight is settled: before a lane closes, since the pool keeps one order. */

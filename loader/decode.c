@@ -17,7 +17,7 @@
 enum {
 	MAX_SCANS = 200, /* a progressive bomb has thousands of scans over one tiny file */
 	STATE_SCANNING = 205, /* libjpeg's DSTATE_SCANNING, the same since its version 5 */
-	LEAST_BLOCKS = 4,     /* a narrower part is not cut out: libjpeg then changes its upsampler */
+	LEAST_BLOCKS = 4, /* a narrower part is not cut out: libjpeg then changes its upsampler */
 };
 
 struct wl_decoder {

@@ -8,7 +8,7 @@
 
 /* One plane: out = sum over taps of w[j] row[j]. */
 struct wl_mix {
-	const float **row; /* [taps] rows of n floats; out may be one of them if it is the only one */
+	const float **row; /* [taps] rows of n floats; the only one may be out itself */
 	const float *w;    /* [taps] */
 	int taps;
 	float *out;

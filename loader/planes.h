@@ -45,8 +45,8 @@ struct wl_stored_plane {
 struct wl_planes {
 	int64_t area;     /* which area of the batch holds it */
 	uint32_t bytes;   /* used of the area */
-	/* The JPEG itself, where the GPU decodes (jpegs of the loader's options), else no bytes.  The
-	 * planes' data then is where they come to lie, whole, in an area of the GPU's own. */
+	/* The JPEG itself, where the GPU decodes (jpegs of the loader's options), else no bytes.
+	 * The planes' data then is where they come to lie, whole, in an area of the GPU's own. */
 	uint32_t jpeg, jpeg_bytes;
 	int32_t planes;   /* 1: grey, 3; 0: floats in [0,1], resized and flipped, [3,S,S] at
 	                   * plane[0].data */

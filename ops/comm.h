@@ -75,8 +75,8 @@ WL_MUST_CHECK int wl_comm_simulate_faults(int n,
 	const struct wl_comm_faults *faults, struct wl_err *err);
 
 /* Nobody waits longer for another rank than this (0: for ever): in the simulator and over TCP the
- * call fails with WL_ERETRY; under MPI, whose calls cannot be given up, the process says so and ends
- * with exit code 75, and the launcher ends the others. */
+ * call fails with WL_ERETRY; under MPI, whose calls cannot be given up, the process says so and
+ * ends with exit code 75, and the launcher ends the others. */
 WL_MUST_CHECK int wl_comm_timeout(struct wl_comm *c, double seconds, struct wl_err *err);
 
 /* Whether a rank is known to be gone without having said that it ends, and which; it waits for

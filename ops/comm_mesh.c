@@ -113,10 +113,11 @@ static int check_head(struct wl_comm *c, int r, enum comm_kind kind, struct wl_e
 	if (head.kind == kind && head.number == m->number && head.bytes == f->in)
 		return 0;
 	m->failed = true;
-	return wl_err_set(err, WL_EFAIL, "rank %d is at %s (number %llu, %zu bytes), and rank %d at "
-		"%s (number %llu, %llu bytes): start all ranks with the same program and the same "
-		"settings", c->rank, comm_kind_name(kind), (unsigned long long)m->number, f->in,
-		r, comm_kind_name(head.kind), (unsigned long long)head.number,
+	return wl_err_set(err, WL_EFAIL, "rank %d is at %s (number %llu, %zu bytes), and rank %d "
+		"at %s (number %llu, %llu bytes): start all ranks with the same program and the "
+		"same settings",
+		c->rank, comm_kind_name(kind), (unsigned long long)m->number, f->in, r,
+		comm_kind_name(head.kind), (unsigned long long)head.number,
 		(unsigned long long)head.bytes);
 }
 
@@ -187,8 +188,8 @@ static int late(struct wl_comm *c, double waited, enum comm_kind kind, struct wl
 	while (r < c->size - 1 && !taking(&m->flow[r]))
 		r++;
 	m->failed = true;
-	return wl_err_set(err, WL_ERETRY, "rank %d has waited %.0f s for rank %d in %s: it is lost, "
-		"or far slower; the same command goes on from the last checkpoint", c->rank,
+	return wl_err_set(err, WL_ERETRY, "rank %d has waited %.0f s for rank %d in %s: it is "
+		"lost, or far slower; the same command goes on from the last checkpoint", c->rank,
 		waited, r, comm_kind_name(kind));
 }
 

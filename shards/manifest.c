@@ -63,8 +63,8 @@ bool wl_shard_name_ok(const char *name, const char *split)
 
 /* ---- databases that are written once ---- */
 
-/* Rollback journal: unlike WAL it leaves a file that a read-only medium can serve.  For one thread at
- * a time: SQLite takes no locks of its own. */
+/* Rollback journal: unlike WAL it leaves a file that a read-only medium can serve.  For one thread
+ * at a time: SQLite takes no locks of its own. */
 static int open_plain(
 	struct wl_db *db, const char *path, int flags, const char *pragmas, struct wl_err *err)
 {

@@ -1,4 +1,5 @@
-/* Packing a set: what is there already, what is missing (pack_fill.c), the manifest.  See pack.h. */
+/* Packing a set: what is there already, what is missing (pack_fill.c), the manifest.  See
+ * pack.h. */
 #include "shards/pack_priv.h"
 
 #include "ops/file.h"
@@ -56,7 +57,8 @@ static void check_shard(void *ctx, size_t i)
 	const struct wl_planned_shard *s = &p->plan.shards[i];
 	char name[WL_SHARD_NAME_MAX];
 
-	if (wl_pack_is_mine(p, i) && wl_shard_name(name, wl_split_names[s->split], s->number, NULL) == 0)
+	if (wl_pack_is_mine(p, i) &&
+		wl_shard_name(name, wl_split_names[s->split], s->number, NULL) == 0)
 		p->sealed[i] = shard_is_sound(p, name, &p->infos[i]);
 }
 

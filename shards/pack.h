@@ -3,11 +3,11 @@
  *
  * The plan (plan.h) is made first.  Pairs that are neighbours in a shard go to a worker as a batch:
  * it reads their pictures, converts those that are no plain JPEG and compares the bytes with the
- * catalog's SHA-256 (of many pictures at once: wl_sha256_many).  One thread takes the batches in the
- * order of submission and fills three shards by turns, whose tars one thread hashes side by side
- * (hasher.h); each shard's own thread writes and seals it (write.h).  A kill loses at most the shards that were not sealed, six: the same command finds
- * the sealed ones by the plan's hash in NAME.db, checks their bytes and goes on.  The manifest
- * comes last.
+ * catalog's SHA-256 (of many pictures at once: wl_sha256_many).  One thread takes the batches in
+ * the order of submission and fills three shards by turns, whose tars one thread hashes side by
+ * side (hasher.h); each shard's own thread writes and seals it (write.h).  A kill loses at most the
+ * shards that were not sealed, six: the same command finds the sealed ones by the plan's hash in
+ * NAME.db, checks their bytes and goes on.  The manifest comes last.
  *
  * In flight: two batches a worker thread and two more, of at most 32 samples and 8 MiB as received
  * (or one sample: at most 64 MiB), 128 MiB in all; six shards' chunks of 16 MiB.

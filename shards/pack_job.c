@@ -1,6 +1,6 @@
 /*
- * What happens to a batch of pairs on a worker's thread.  Bytes that do not match the catalog mean that
- * the corpus is damaged and end the run; a picture that cannot become a JPEG is only rejected,
+ * What happens to a batch of pairs on a worker's thread.  Bytes that do not match the catalog mean
+ * that the corpus is damaged and end the run; a picture that cannot become a JPEG is only rejected,
  * and counted.
  */
 #include "shards/pack_job.h"

@@ -36,7 +36,8 @@ WL_MUST_CHECK int wl_pack_job_fill(struct wl_pack_job *j, struct wl_pair_cursor 
 	struct wl_kept *k, int64_t id, int64_t group, struct wl_err *err);
 
 /* Pairs that are neighbours in a shard.  They go to a worker together: handing each over by itself
- * costs as much as its work where pictures are small, and hashes of many come faster than of one. */
+ * costs as much as its work where pictures are small, and hashes of many come faster than of
+ * one. */
 enum { WL_PACK_BATCH = 32 };
 struct wl_pack_batch {
 	struct wl_corpus *corpus;

@@ -190,6 +190,7 @@ static int look_at_split(
 
 static int put_seen(struct wl_html *h, const struct seen *k, struct wl_err *err)
 {
+	double samples = k->samples ? (double)k->samples : 1;
 	const char *scripts[WL_SCRIPT_COUNT];
 	char text[160];
 
@@ -197,8 +198,7 @@ static int put_seen(struct wl_html *h, const struct seen *k, struct wl_err *err)
 		scripts[i] = wl_script_name((enum wl_script)i);
 	snprintf(text, sizeof text,
 		"Of %s, the first of each split: %.2f captions and %.1f boxes each.",
-		wl_count(k->samples, "sample").s, k->captions / (double)(k->samples ? k->samples : 1),
-		k->boxes / (double)(k->samples ? k->samples : 1));
+		wl_count(k->samples, "sample").s, k->captions / samples, k->boxes / samples);
 	WL_TRY(wl_html_heading(h, 2, "Captions", err));
 	WL_TRY(wl_html_para(h, text, err));
 	WL_TRY(wl_html_bars(

@@ -192,7 +192,8 @@ static void without_mpi(void **state)
 	for (int n = 1; n <= 4; n++) {
 		int code = tmp_run(&out,
 			"export WL_COMM_TEST=1 WL_RENDEZVOUS=file:%s WL_WORLD_SIZE=%d; "
-			"for r in $(seq 1 %d); do WL_RANK=$r %s & done; WL_RANK=0 %s && wait", dir.path,
+			"for r in $(seq 1 %d); do WL_RANK=$r %s & done; WL_RANK=0 %s && wait",
+			dir.path,
 			n, n - 1, self, self);
 		if (code != 0 || strstr(out, "rank"))
 			fail_msg("%d processes: exit code %d: %s", n, code, out);

@@ -48,8 +48,8 @@ static int drop_data(void **state)
 			SKIP("mpirun is not installed");                                           \
 	} while (0)
 
-/* Starts a run on so many ranks (0: no mpirun; -N: one of N that meet without it), BATCH pairs a step
- * over all; more: further arguments, NULL at the end. */
+/* Starts a run on so many ranks (0: no mpirun; -N: one of N that meet without it), BATCH pairs a
+ * step over all; more: further arguments, NULL at the end. */
 static pid_t start(int ranks, const char *run, const char *const *more)
 {
 	const char *argv[ARGS], *bin = getenv("WL_BIN");

@@ -52,10 +52,10 @@ static int setup(void **state)
 static int run_rank(const struct fixture *f, int rank, int world, int threads,
 	const struct wl_loader_pos *from, int batches, int fd)
 {
-	struct wl_loader_opts o = {.dir = f->home.dir, .split = "train", .batch = BATCH, .image_px = S,
-		.regions = 5, .grid = 2, .use_boxes = true, .text_len = 8, .vocab = f->home.vocab,
-		.std = {1, 1, 1}, .shuffle = true, .seed = 3, .rank = rank, .world = world,
-		.threads = threads, .mix = f->mix};
+	struct wl_loader_opts o = {.dir = f->home.dir, .split = "train", .batch = BATCH,
+		.image_px = S, .regions = 5, .grid = 2, .use_boxes = true, .text_len = 8,
+		.vocab = f->home.vocab, .std = {1, 1, 1}, .shuffle = true, .seed = 3, .rank = rank,
+		.world = world, .threads = threads, .mix = f->mix};
 	struct wl_err err = WL_ERR_INIT;
 	struct wl_loader *l;
 	struct wl_loader_pos pos;

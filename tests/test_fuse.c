@@ -1,6 +1,6 @@
 /*
- * Operations taken into their neighbours (train/nn/fuse.c): a block of an EfficientNet gives what it
- * gives without, on the GPU's kernels and on the processor, in training and in inference.
+ * Operations taken into their neighbours (train/nn/fuse.c): a block of an EfficientNet gives what
+ * it gives without, on the GPU's kernels and on the processor, in training and in inference.
  */
 #include "tests/support/opcheck.h"
 
@@ -106,7 +106,8 @@ static void run_block(struct block *b, struct wl_backend *be, struct wl_graph_st
 			gain ? 0.1f : 0.5f, gain ? 1 : 0);
 	}
 	must(wl_graph_compile(b->g, be, &err), &err);
-	opcheck_normals(1, wl_graph_data(b->g, b->x), BLOCK_N * BLOCK_PX * BLOCK_PX * BLOCK_IN, 1, 0);
+	opcheck_normals(1, wl_graph_data(b->g, b->x), BLOCK_N * BLOCK_PX * BLOCK_PX * BLOCK_IN,
+		1, 0);
 	opcheck_normals(
 		2, wl_graph_data(b->g, b->weights), BLOCK_N * BLOCK_PX * BLOCK_PX * BLOCK_IN, 1, 0);
 	must(wl_graph_run(b->g, 7, 1, &err), &err);
@@ -205,7 +206,8 @@ static void compare(const char *what, struct wl_backend *(*open)(void),
 /* In inference the mean comes from the convolution, and its operation is gone. */
 static void compare_inference(enum wl_dtype dtype, double bound)
 {
-	const struct wl_graph_options opts = {.poison = true, .compute_dtype = dtype, .store = dtype};
+	const struct wl_graph_options opts = {
+		.poison = true, .compute_dtype = dtype, .store = dtype};
 	struct wl_backend *fused_be = opcheck_gpu(), *plain_be = opcheck_gpu();
 	struct wl_graph_stats fused, plain;
 	struct block a, b;
@@ -239,12 +241,15 @@ static void test_inference(void **state)
 	compare_inference(WL_BF16, 2e-3);
 }
 
+static const struct wl_graph_options plain = {.train = true, .poison = true};
+static const struct wl_graph_options recomputed = {
+	.train = true, .poison = true, .recompute = true};
+
 static void test_fused(void **state)
 {
 	(void)state;
-	compare("f32", opcheck_gpu, &(struct wl_graph_options){.train = true, .poison = true}, 1e-11);
-	compare("recomputed", opcheck_gpu,
-		&(struct wl_graph_options){.train = true, .poison = true, .recompute = true}, 1e-11);
+	compare("f32", opcheck_gpu, &plain, 1e-11);
+	compare("recomputed", opcheck_gpu, &recomputed, 1e-11);
 	/* Fused, fewer values are rounded: the two differ by what plain rounds. */
 	compare("bf16", opcheck_gpu,
 		&(struct wl_graph_options){.train = true, .poison = true,
@@ -254,9 +259,8 @@ static void test_fused(void **state)
 static void test_fused_on_processors(void **state)
 {
 	(void)state;
-	compare("CPU", open_cpu, &(struct wl_graph_options){.train = true, .poison = true}, 1e-13);
-	compare("CPU, recomputed", open_cpu,
-		&(struct wl_graph_options){.train = true, .poison = true, .recompute = true}, 1e-13);
+	compare("CPU", open_cpu, &plain, 1e-13);
+	compare("CPU, recomputed", open_cpu, &recomputed, 1e-13);
 }
 
 int main(void)

@@ -91,7 +91,8 @@ static void close_courses(const struct course *a, const struct course *b, int n,
 		double norm = fabs(a->norm[s] - b->norm[s]) / fabs(a->norm[s]);
 
 		if (!(loss < bound && norm < 10 * bound && fabs(a->tau[s] - b->tau[s]) < bound))
-			fail_msg("step %d: loss %.9g and %.9g, norm %.9g and %.9g, tau %.9g and %.9g",
+			fail_msg("step %d: loss %.9g and %.9g, norm %.9g and %.9g, tau %.9g and "
+				"%.9g",
 				s, a->loss[s], b->loss[s], a->norm[s], b->norm[s], a->tau[s],
 				b->tau[s]);
 	}
@@ -344,8 +345,8 @@ static void ranks_meet_on_devices(void **state)
 	emulated_apart(true);
 }
 
-/* Weights, gradients, momentum weights and both moments, shared out: half of each, and the few buckets
- * that are here at a time. */
+/* Weights, gradients, momentum weights and both moments, shared out: half of each, and the few
+ * buckets that are here at a time. */
 static void stage_3_frees_memory(void **state)
 {
 	static struct job whole, parts;
@@ -375,8 +376,8 @@ static bool third_is_gone(const void *peers, int *rank)
 	return true;
 }
 
-/* The exit code of a process that waits for an exchange that goes wrong in this way; world: of ranks
- * that are to meet, of which only this one comes. */
+/* The exit code of a process that waits for an exchange that goes wrong in this way; world: of
+ * ranks that are to meet, of which only this one comes. */
 static int lost(bool stuck, int code, bool gone, int world)
 {
 	pid_t pid = fork();

@@ -227,6 +227,11 @@ static void compare(
 	}
 }
 
+static struct wl_buf bytes_of(const json_t *v, const char *key)
+{
+	return pictures_from_base64(json_string_value(json_object_get(v, key)));
+}
+
 /* GIF, animations, AVIF with every turn, CMYK: as Pillow shows them; cut anywhere before the end
  * of the first frame, they are no pictures. */
 static void check_formats(const char *golden, size_t at_least)
@@ -240,8 +245,8 @@ static void check_formats(const char *golden, size_t at_least)
 	json_array_foreach(cases, i, k)
 	{
 		const char *name = json_string_value(json_object_get(k, "name"));
-		struct wl_buf file = pictures_from_base64(json_string_value(json_object_get(k, "file")));
-		struct wl_buf want = pictures_from_base64(json_string_value(json_object_get(k, "rgb")));
+		struct wl_buf file = bytes_of(k, "file");
+		struct wl_buf want = bytes_of(k, "rgb");
 		int width = (int)json_integer_value(json_object_get(k, "width"));
 		int height = (int)json_integer_value(json_object_get(k, "height"));
 		struct wl_image_info info;
@@ -298,8 +303,7 @@ static void test_12_bits(void **state)
 	struct wl_image im;
 	check_formats("tests/golden/image_jpeg12.json", 4);
 	json_t *cases = wl_json_load("tests/golden/image_jpeg12.json", &err);
-	struct wl_buf b =
-		pictures_from_base64(json_string_value(json_object_get(json_array_get(cases, 3), "file")));
+	struct wl_buf b = bytes_of(json_array_get(cases, 3), "file");
 	for (size_t at = 2; at < b.len; at++) {
 		char was = b.data[at];
 		b.data[at] = (char)(was ^ (1 << at % 8));

@@ -174,7 +174,8 @@ static void test_structure_of_damage(void **state)
 	}
 }
 
-/* Weights that are kept: more sizes than there is room for, from several threads, to the same bits. */
+/* Weights that are kept: more sizes than there is room for, from several threads, to the same
+ * bits. */
 struct resizing {
 	struct wl_lanczos *l;
 	const struct wl_image *im;

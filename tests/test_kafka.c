@@ -355,8 +355,8 @@ static void test_broker_gone(void **state)
 
 	(void)state;
 	/* Never there. */
-	json_decref(
-		ingestf("gone", 75, "--kafka-patience 1 %s", kafka_url(u, "127.0.0.1:1", "pages", "")));
+	json_decref(ingestf(
+		"gone", 75, "--kafka-patience 1 %s", kafka_url(u, "127.0.0.1:1", "pages", "")));
 	/* There, but without the topic. */
 	char *out;
 	kafka_mock_hide(&mock, "no-such-topic");
@@ -413,7 +413,8 @@ static void test_gaps(void **state)
 	if (code != 3 || !strstr(out, "gap=skip"))
 		fail_msg("exit code %d: %s", code, out);
 	free(out);
-	json_t *v = ingestf("big", 0, "--until-end %s", kafka_url(u, m.brokers, "big", "?gap=skip"));
+	json_t *v = ingestf(
+		"big", 0, "--until-end %s", kafka_url(u, m.brokers, "big", "?gap=skip"));
 	assert_true(ingest_count(v, "records") > 3 && ingest_count(v, "records") < 12);
 	json_decref(v);
 	kafka_mock_stop(&m);
@@ -461,8 +462,8 @@ static void test_real_broker(void **state)
 		free(s);
 	}
 	kafka_producer_close(p);
-	json_t *v =
-		ingestf("real", 0, "--until-end %s", kafka_url(u, brokers, topic, "?group=wenlan-test"));
+	json_t *v = ingestf("real", 0, "--until-end %s",
+		kafka_url(u, brokers, topic, "?group=wenlan-test"));
 	assert_int_equal(ingest_count(v, "kept"), PER_PART);
 	json_decref(v);
 }

@@ -390,7 +390,8 @@ static void gathered_values_grow(void **state)
 {
 	(void)state;
 	for (size_t n = 0; n < 4; n++) {
-		struct wl_values l = {.v = n ? calloc(n, sizeof(uint64_t)) : NULL, .n = n, .cap = n};
+		struct wl_values l = {
+			.v = n ? calloc(n, sizeof(uint64_t)) : NULL, .n = n, .cap = n};
 
 		for (uint64_t i = 0; i < 1000; i++) {
 			wl_values_add(&l, i);

@@ -186,7 +186,8 @@ static void open_rig(struct rig *r, const struct nce *v)
 {
 	const struct wl_graph_options opts = {
 		.train = true, .poison = true, .compute_dtype = WL_BF16, .store = WL_BF16};
-	const struct wl_shape shape[] = {WL_SHAPE(v->b, v->d), WL_SHAPE(v->keys, v->d), WL_SHAPE(1)};
+	const struct wl_shape shape[] = {
+		WL_SHAPE(v->b, v->d), WL_SHAPE(v->keys, v->d), WL_SHAPE(1)};
 	struct wl_err err = WL_ERR_INIT;
 	wl_tid in[3];
 

@@ -378,7 +378,8 @@ static void test_webdataset(void **state)
 	pack_make_corpus(pack_in("c"), 1, false, 2);
 	o = pack_options(pack_in("c"), pack_in("s"));
 	pack_run(&o, &r);
-	snprintf(cmd, sizeof cmd, "%s tests/golden/read_webdataset.py %.100s", python, pack_in("s"));
+	snprintf(cmd, sizeof cmd, "%s tests/golden/read_webdataset.py %.100s", python,
+		pack_in("s"));
 	assert_int_equal(system(cmd), 0);
 }
 

@@ -189,7 +189,8 @@ static void devices_count_the_same(void **state)
 			for (int64_t i = 0; i < all; i++)
 				if (llabs(got[i] - want[i]) > (levels ? 0 : SLACK))
 					fail_msg("query %lld: rank %lld, on the processor %lld",
-						(long long)i, (long long)got[i], (long long)want[i]);
+						(long long)i, (long long)got[i],
+						(long long)want[i]);
 			data_release(&d);
 		}
 	wl_backend_close(be);

@@ -27,7 +27,8 @@ enum { GPU_PART = 2 << 20 }; /* what NVIDIA's driver maps memory in */
 
 static bool for_gpus(const struct wl_train_config *c)
 {
-	return !strcmp(c->device, "cuda") || (!strcmp(c->device, "auto") && wl_backend_cuda_count());
+	return !strcmp(c->device, "cuda") ||
+		(!strcmp(c->device, "auto") && wl_backend_cuda_count());
 }
 
 /* On GPUs, where memory is shared out in large parts and settled once. */

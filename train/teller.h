@@ -35,8 +35,8 @@ void wl_teller_validated(const struct wl_teller *t, int64_t step, const json_t *
 /* Of a step, on every rank: what is served, progress, the log. */
 void wl_teller_step(struct wl_teller *t, const struct wl_step_report *s,
 	const struct wl_spent *spent);
-/* Of a step, on the first rank: its line of metrics.jsonl and of the report; val (or NULL) is stolen.
- * err: NULL where the run ends with another error. */
+/* Of a step, on the first rank: its line of metrics.jsonl and of the report; val (or NULL) is
+ * stolen. err: NULL where the run ends with another error. */
 WL_MUST_CHECK int wl_teller_line(struct wl_teller *t, const struct wl_step_report *s,
 	const struct wl_spent *spent, json_t *val, struct wl_err *err);
 

@@ -63,8 +63,8 @@ json_t *wl_trainer_state(const struct wl_trainer *t, json_t *extra)
 	return json_pack("{s:I,s:b,s:o?,s:o*,s:o,s:I,s:I,s:s,s:O?}", "updates",
 		(json_int_t)t->optim.updates, "followed", t->moco.followed,
 		"guard", wl_guard_save(&t->guard), "scaler",
-		t->scaler.scale > 0 ? wl_scaler_save(&t->scaler) : NULL, "settings", s, "world_size",
-		(json_int_t)wl_dist_world(t->dist),
+		t->scaler.scale > 0 ? wl_scaler_save(&t->scaler) : NULL, "settings", s,
+		"world_size", (json_int_t)wl_dist_world(t->dist),
 		"seed", (json_int_t)t->seed, "build", WL_BUILD_ID, "run", extra);
 }
 

@@ -155,7 +155,8 @@ static void report(struct bench *b, const char *what, double start, double used_
 	}
 	printf("group %zu, %s: %.1f s, %.1f s of processor, %zu pairs, of %zu planted ones (those "
 	       "whose original is none itself) %zu\n",
-		b->n, what, wl_now_s() - start, wl_cpu_s() - used_before, b->found.n, wanted, planted);
+		b->n, what, wl_now_s() - start, wl_cpu_s() - used_before, b->found.n, wanted,
+		planted);
 	fflush(stdout);
 	b->found.n = 0;
 }

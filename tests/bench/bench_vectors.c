@@ -61,10 +61,14 @@ static void make(const char *path, int64_t n, int64_t dim)
 	int h[4];
 
 	must(w && half && row ? 0 : -1, &err);
-	must(h[0] = wl_safetensors_declare(w, "image_embeddings", WL_SAVED_BF16, 2, shape, &err), &err);
-	must(h[1] = wl_safetensors_declare(w, "image_ids", WL_SAVED_I64, 1, shape, &err), &err);
-	must(h[2] = wl_safetensors_declare(w, "text_embeddings", WL_SAVED_F32, 2, none, &err), &err);
-	must(h[3] = wl_safetensors_declare(w, "text_ids", WL_SAVED_I64, 1, none, &err), &err);
+	h[0] = wl_safetensors_declare(w, "image_embeddings", WL_SAVED_BF16, 2, shape, &err);
+	must(h[0], &err);
+	h[1] = wl_safetensors_declare(w, "image_ids", WL_SAVED_I64, 1, shape, &err);
+	must(h[1], &err);
+	h[2] = wl_safetensors_declare(w, "text_embeddings", WL_SAVED_F32, 2, none, &err);
+	must(h[2], &err);
+	h[3] = wl_safetensors_declare(w, "text_ids", WL_SAVED_I64, 1, none, &err);
+	must(h[3], &err);
 	must(wl_safetensors_begin(w, &err), &err);
 	for (int64_t i = 0; i < n; i++) {
 		make_row(i, dim, row);
@@ -114,8 +118,8 @@ int main(int argc, char **argv)
 	make(path, n, dim);
 	exact = search(path, (size_t)n, true, &t);
 	near = search(path, (size_t)n, false, &t_near);
-	printf("all with all: %lld vectors of %lld: %.2f s, %.1f G multiply-adds/s; by hashes %.2f s, "
-	       "recall %.2f %% of %zu pairs\n",
+	printf("all with all: %lld vectors of %lld: %.2f s, %.1f G multiply-adds/s; by hashes %.2f "
+	       "s, recall %.2f %% of %zu pairs\n",
 		(long long)n, (long long)dim, t, (double)n * (double)n / 2 * (double)dim / t * 1e-9,
 		t_near, 100.0 * (double)near.n / (double)exact.n, exact.n);
 	make(path, many, dim);

@@ -1,8 +1,8 @@
 /*
  * Ranks of a retrieval pool counted on a device (eval/metrics/retrieval.h says what a rank is): all
  * pictures against all texts, of which no matrix of scores is ever written.  A score is a chain of
- * fused multiply-adds in ascending order of the dimension, from 0, wherever it is computed: the bits
- * of the processor's where that has such instructions, and so its ranks.
+ * fused multiply-adds in ascending order of the dimension, from 0, wherever it is computed: the
+ * bits of the processor's where that has such instructions, and so its ranks.
  */
 #ifndef WL_TRAIN_BACKEND_RANKS_H
 #define WL_TRAIN_BACKEND_RANKS_H

@@ -30,9 +30,10 @@ struct wl_import_report {
 };
 
 /* Copies into the sealed store p. Position embeddings of a longer table are cut to the model's
- * length, those of another grid of patches interpolated (positions.h). only: NULL, or the beginning of the names that may be set ("textencoder."). Fails with
- * WL_ECKPT when the file is damaged, holds NaN or infinity, or matches nothing; the store may
- * then be half-filled. The report is valid on success; release it. */
+ * length, those of another grid of patches interpolated (positions.h). only: NULL, or the beginning
+ * of the names that may be set ("textencoder."). Fails with WL_ECKPT when the file is damaged,
+ * holds NaN or infinity, or matches nothing; the store may then be half-filled. The report is valid
+ * on success; release it. */
 WL_MUST_CHECK int wl_import(struct wl_params *p, const char *path, const char *only,
 	struct wl_import_report *r, struct wl_err *err);
 /* Lines for people, through ops/log: a summary, and warnings for what did not fit. */

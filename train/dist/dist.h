@@ -57,8 +57,8 @@ int wl_dist_rank(const struct wl_dist *d);   /* NULL: 0 */
 int wl_dist_world(const struct wl_dist *d);  /* NULL: 1 */
 int wl_dist_stage(const struct wl_dist *d);  /* NULL: 0 */
 
-/* Before the online store is sealed on this backend: how it is to be laid out, and what of it in parts.
- * whole: a step adds to gradients more than once, so that they stay whole on a GPU. */
+/* Before the online store is sealed on this backend: how it is to be laid out, and what of it in
+ * parts. whole: a step adds to gradients more than once, so that they stay whole on a GPU. */
 void wl_dist_shape(struct wl_dist *d, struct wl_backend *be, struct wl_params *online, bool whole);
 /* Once both stores are sealed; momentum may be NULL. */
 WL_MUST_CHECK int wl_dist_start(struct wl_dist *d, struct wl_params *online,
@@ -71,8 +71,8 @@ const struct wl_cut *wl_dist_cut(const struct wl_dist *d);
 WL_MUST_CHECK int wl_dist_attach(struct wl_dist *d, struct wl_graph *g, struct wl_params *store,
 	bool grads, struct wl_err *err);
 void wl_dist_detach(struct wl_dist *d, struct wl_graph *g);
-/* After the graphs that train are attached, before anything touches the stores: gives memory to what
- * lies in parts.  Graphs that are attached later must hold no more at a time than these do. */
+/* After the graphs that train are attached, before anything touches the stores: gives memory to
+ * what lies in parts.  Graphs that are attached later must hold no more at a time than these do. */
 WL_MUST_CHECK int wl_dist_place(struct wl_dist *d, struct wl_err *err);
 
 /* --- the step --- */
@@ -118,8 +118,8 @@ struct wl_dist_plan {
 /* From the layout alone: floats of weights, trainable ones, bytes of Adam's state a float. */
 void wl_dist_plan(const struct wl_dist_config *c, int world, int64_t weights, int64_t trainable,
 	double adam_bytes, struct wl_dist_plan *out);
-/* The same to the byte for GPUs, whose parts are multiples of part_bytes, from the graphs that train
- * (as attached: online says which store, grads as there); adam_bytes, whole: as above. */
+/* The same to the byte for GPUs, whose parts are multiples of part_bytes, from the graphs that
+ * train (as attached: online says which store, grads as there); adam_bytes, whole: as above. */
 struct wl_dist_planned {
 	struct wl_graph *graph;
 	bool online, grads;

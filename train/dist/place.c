@@ -75,8 +75,8 @@ static void add(struct wl_part *parts, int *n, int64_t begin, int64_t end, int s
 			(size_t)end * sizeof(float), slot};
 }
 
-/* Own pieces, what is before and after them in the bucket, and the buffers at the end.  live[b]: the
- * others' parts of the bucket are used at all; NULL: of every bucket. */
+/* Own pieces, what is before and after them in the bucket, and the buffers at the end.  live[b]:
+ * the others' parts of the bucket are used at all; NULL: of every bucket. */
 static int place(struct wl_dist *d, const struct wl_params *p, float *array,
 	const struct wl_slots *slots, const bool *live, struct wl_err *err)
 {
@@ -188,8 +188,8 @@ int wl_dist_fits(const struct wl_dist *d, const struct wl_attached *a, struct wl
 				held[i].from <= held[k].to && held[k].from <= held[i].to)
 				ret = -1;
 	free(held);
-	return ret < 0 ? wl_err_set(err, WL_EFAIL, "a graph needs weights together that share memory "
-			"at --dist.zero 3; use --dist.zero 2, or --val.every -1") : 0;
+	return ret < 0 ? wl_err_set(err, WL_EFAIL, "a graph needs weights together that share "
+			"memory at --dist.zero 3; use --dist.zero 2, or --val.every -1") : 0;
 }
 
 /* --- the plan --- */

@@ -1,9 +1,10 @@
 /*
- * Recorded runs of graphs on several devices.  What hooks give to the wire while a run is recorded is
- * a part of the recording, in the order of events alone; when it is given again they are not called,
- * and what they would have noted is noted here.  What the ranks had under way before is waited for
- * by the device first, as a recording knows of nothing outside it: at stages 1 and 2 the weights
- * that come after an update then come as a whole before the graph begins, not bucket by bucket.
+ * Recorded runs of graphs on several devices.  What hooks give to the wire while a run is recorded
+ * is a part of the recording, in the order of events alone; when it is given again they are not
+ * called, and what they would have noted is noted here.  What the ranks had under way before is
+ * waited for by the device first, as a recording knows of nothing outside it: at stages 1 and 2 the
+ * weights that come after an update then come as a whole before the graph begins, not bucket by
+ * bucket.
  */
 #include "train/dist/internal.h"
 

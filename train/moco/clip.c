@@ -126,8 +126,9 @@ static int scatter(struct wl_moco *m, float *key, float *to, struct wl_err *err)
 {
 	size_t n = (size_t)(m->batch * m->dim);
 
-	return m->config.dist ? wl_dist_scatter(m->config.dist, key, to, n, err)
-			      : wl_comm_reduce_scatter(m->config.comm, key, to, n, WL_COMM_F32, err);
+	if (m->config.dist)
+		return wl_dist_scatter(m->config.dist, key, to, n, err);
+	return wl_comm_reduce_scatter(m->config.comm, key, to, n, WL_COMM_F32, err);
 }
 
 /* The gradient by this rank's embeddings: as queries here, as keys everywhere. */

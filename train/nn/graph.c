@@ -346,8 +346,8 @@ static bool make_recording(struct wl_graph *g, int half, int from, int to)
 	return false;
 }
 
-/* Forward (half 0), backward or both (2), from a recording from the third time on: the first one lets
- * libraries make what they need, the second one records. */
+/* Forward (half 0), backward or both (2), from a recording from the third time on: the first one
+ * lets libraries make what they need, the second one records. */
 static int run_half(struct wl_graph *g, int half, struct wl_err *err)
 {
 	int from = half == 1 ? g->n_forward : 0, to = half ? g->n_ops : g->n_forward;

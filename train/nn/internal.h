@@ -69,7 +69,8 @@ struct wl_graph {
 	enum wl_section section; /* of what is being built */
 	double spent_s[WL_SECTIONS], spent_flops[WL_SECTIONS];
 	double flops_forward, flops_backward;
-	/* Of forward, backward and both: the backend's recording, NULL: none yet; whether it ran. */
+	/* Of forward, backward and both: the backend's recording, NULL: none yet; whether it
+	 * ran. */
 	void *recording[3];
 	bool record, ran[3];
 	double half_flops[3][WL_SECTIONS]; /* of a recording */

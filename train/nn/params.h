@@ -56,7 +56,8 @@ struct wl_params {
 	int64_t unit;	 /* set before seal to a multiple of 16; 0: 16 */
 	bool sparse_grad; /* zero_grad gives the memory of gradients back */
 	/* Set before seal: the backend reserves values or gradients, and gives them memory later
-	 * (wl_backend.place; train/dist does).  zero: what zero_grad zeroes then, of floats, owned. */
+	 * (wl_backend.place; train/dist does).  zero: what zero_grad zeroes then, of floats,
+	 * owned. */
 	bool value_parts, grad_parts;
 	struct wl_part *zero;
 	int n_zero;

@@ -86,7 +86,8 @@ struct view {
 static void product(const struct attn *a, float *pack, int64_t m, int64_t n, int64_t k,
 	struct view x, struct view y, float *out, int64_t ld, bool add)
 {
-	struct gemm g = {.m = m, .n = n, .k = k, .c = out, .ldc = ld, .add = add, .operands = a->operands};
+	struct gemm g = {.m = m, .n = n, .k = k, .c = out, .ldc = ld, .add = add,
+		.operands = a->operands};
 	g.a = x.at;
 	g.a_row = x.row;
 	g.a_col = x.col;

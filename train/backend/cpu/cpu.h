@@ -57,8 +57,8 @@ void wl_gemm_serial(const struct gemm *g, float *pack);
 /* act(c + bias) on the block of rows from i0, columns from j0: what ends a product. */
 void wl_gemm_epilogue(const struct gemm *g, int64_t i0, int64_t rows, int64_t j0, int64_t n);
 
-/* Gradients of y = x w^T: x [rows,i], w [o,i], gy [rows,o]; gw [o,i] += gy^T x, gx [rows,i] [+]= gy w.
- * All threads; scratch: gemm_scratch bytes of the product. */
+/* Gradients of y = x w^T: x [rows,i], w [o,i], gy [rows,o]; gw [o,i] += gy^T x,
+ * gx [rows,i] [+]= gy w.  All threads; scratch: gemm_scratch bytes of the product. */
 void wl_gemm_weights_bwd(struct cpu *c, enum wl_dtype operands, int64_t rows, int64_t i, int64_t o,
 	const float *x, const float *gy, float *gw, void *scratch);
 void wl_gemm_data_bwd(struct cpu *c, enum wl_dtype operands, int64_t rows, int64_t i, int64_t o,

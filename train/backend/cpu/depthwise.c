@@ -128,8 +128,8 @@ WL_INLINE void edges_of(const struct dw *d, const float *x, const float *w, floa
 		int64_t iw = ow * STRIDE - d->pl;
 		struct span kw;
 		dw_taps(iw, K, d->w, &kw.from, &kw.to);
-		blocks_of(d, x + (ih * d->w + iw) * c, w, y + ow * c, dw_rows_inside(d, oh), kw, 1, K,
-			STRIDE, acc);
+		blocks_of(d, x + (ih * d->w + iw) * c, w, y + ow * c, dw_rows_inside(d, oh), kw, 1,
+			K, STRIDE, acc);
 	}
 }
 

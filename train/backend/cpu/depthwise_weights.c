@@ -1,6 +1,6 @@
 /*
- * The gradient of a depthwise kernel: blocks of rows sum apart, cut by shapes and added in order, so
- * that the bits do not depend on the number of threads.
+ * The gradient of a depthwise kernel: blocks of rows sum apart, cut by shapes and added in order,
+ * so that the bits do not depend on the number of threads.
  */
 #include "train/backend/cpu/depthwise.h"
 
