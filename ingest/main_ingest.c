@@ -176,6 +176,28 @@ out:
 	return ret;
 }
 
+static const char about[] =
+	"Reads image-text pairs into a corpus, exactly once: run it again after a stop "
+	"or for new input.\nA SOURCE is (PATH may be a glob)\n"
+	"  dir:DIR       pictures, each beside a .txt (a caption a line) or .json\n"
+	"  html:DIR|FILE saved pages; ?profile=news|baike|weibo, ?index=FILE "
+	"(where from)\n"
+	"  jsonl:FILE    a JSON record a line, also .gz and .zst; ?images=TAR or "
+	"?root=DIR\n"
+	"  stamps:DIR    Tux Paint stamps\n"
+	"  kafka://BROKERS/TOPIC?group=G  a topic: JSON records or pages; several "
+	"processes\n"
+	"                of a group share it; ?offset=latest, ?gap=skip, "
+	"?partitions=0-3\n"
+	"  tar:FILE      KEY.jpg beside KEY.txt or KEY.json, or images beside one "
+	".jsonl\n"
+	"  urls:FILE     URLs of pictures with captions (after a tab, CSV, JSONL), or "
+	"of pages; ?profile=news|baike|weibo\n"
+	"  warc:FILE     web archives: the pages' pictures with their texts; "
+	"?profile=news|baike|weibo\n"
+	"  zip:FILE      KEY.jpg beside KEY.txt or KEY.json\n"
+	"Without a SOURCE, what a corpus still waits for is fetched.";
+
 int main(int argc, char **argv)
 {
 	struct args a = {.commit_every = 10000,
@@ -233,29 +255,7 @@ int main(int argc, char **argv)
 	struct wl_opts o = {
 		.program = "wenlan-ingest",
 		.usage = "--corpus DIR [OPTION]... SOURCE...",
-		.about =
-			"Reads image-text pairs into a corpus, exactly once: run it again after a "
-			"stop "
-			"or for new input.\nA SOURCE is (PATH may be a glob)\n"
-			"  dir:DIR       pictures, each beside a .txt (a caption a line) or .json\n"
-			"  html:DIR|FILE saved pages; ?profile=news|baike|weibo, ?index=FILE "
-			"(where from)\n"
-			"  jsonl:FILE    a JSON record a line, also .gz and .zst; ?images=TAR or "
-			"?root=DIR\n"
-			"  stamps:DIR    Tux Paint stamps\n"
-			"  kafka://BROKERS/TOPIC?group=G  a topic: JSON records or pages; several "
-			"processes\n"
-			"                of a group share it; ?offset=latest, ?gap=skip, "
-			"?partitions=0-3\n"
-			"  tar:FILE      KEY.jpg beside KEY.txt or KEY.json, or images beside one "
-			".jsonl\n"
-			"  urls:FILE     URLs of pictures with captions (after a tab, CSV, JSONL), "
-			"or "
-			"of pages; ?profile=news|baike|weibo\n"
-			"  warc:FILE     web archives: the pages' pictures with their texts; "
-			"?profile=news|baike|weibo\n"
-			"  zip:FILE      KEY.jpg beside KEY.txt or KEY.json\n"
-			"Without a SOURCE, what a corpus still waits for is fetched.",
+		.about = about,
 		.example = "wenlan-ingest --corpus corpus 'jsonl:train.jsonl?images=train.tar'",
 		.table = table,
 		.allow_positional = true,
