@@ -34,6 +34,7 @@ struct job {
 	double loss[STEPS], norm[STEPS], tau[STEPS];
 	uint64_t hash;
 	double resident[MAX_RANKS][5]; /* weights, gradients, m, v, momentum */
+	double between[MAX_RANKS]; /* gradients between two parts of a step */
 	int64_t weights;
 };
 
@@ -58,6 +59,35 @@ static void note_memory(struct job *j, struct wl_trainer *t, int rank)
 
 	for (int i = 0; i < 5; i++)
 		j->resident[rank][i] = arrays[i] ? resident(arrays[i], bytes) : 0;
+}
+
+/* What the present thread's rank looks at between two parts: when the second's pictures come. */
+static _Thread_local struct {
+	struct job *job;
+	struct wl_trainer *t;
+	void (*send)(struct wl_backend *be, void *dst, const void *src, size_t bytes);
+	int pictures;
+} watched;
+
+static void send_watched(struct wl_backend *be, void *dst, const void *src, size_t bytes)
+{
+	struct wl_trainer *t = watched.t;
+
+	watched.send(be, dst, src, bytes);
+	if (dst != wl_graph_data(t->moco.query, t->moco.images) || watched.pictures++ % 2 == 0)
+		return;
+	OK(wl_comm_barrier(wl_dist_comm(t->dist), &err)); /* behind the reductions */
+	watched.job->between[wl_dist_rank(t->dist)] =
+		resident(t->params.grad, (size_t)t->params.weights * sizeof(float));
+}
+
+static void watch_parts(struct job *j, struct wl_trainer *t)
+{
+	watched.job = j;
+	watched.t = t;
+	watched.send = t->backend->send;
+	watched.pictures = 0;
+	t->backend->send = send_watched;
 }
 
 static int steps(struct job *j, struct wl_trainer *t, struct wl_err *e)
@@ -129,6 +159,8 @@ static int rank_main(struct wl_comm *comm, void *user, struct wl_err *e)
 		wl_trainer_start(&t);
 		ret = j->run ? resume(j, &t, e) : 0;
 	}
+	if (dist && c.moco.accumulate == 2)
+		watch_parts(j, &t);
 	if (ret == 0)
 		ret = steps(j, &t, e);
 	if (ret == 0 && j->run)
@@ -188,6 +220,52 @@ static void stages_and_ranks_agree(void **state)
 		for (int s = 0; s < STEPS; s++) {
 			assert_true(fabs(one.loss[s] - first.loss[s]) < 1e-4 * one.loss[s]);
 			assert_true(fabs(one.norm[s] - first.norm[s]) < 1e-3 * one.norm[s]);
+		}
+	}
+}
+
+/* A step in parts: the same rules, with no gradients kept whole at stages 2 and 3. */
+static void parts_agree(void **state)
+{
+	static struct job one, first, other, once;
+
+	(void)state;
+	for (int clip = 0; clip < 2; clip++) {
+		prepare(&one, 0);
+		one.config.moco.accumulate = 2;
+		one.config.objective = clip ? "clip" : "moco";
+		OK(wl_train_config_check(&one.config, &err));
+		for (int zero = 0; zero <= 3; zero++) {
+			other = one;
+			other.config.dist.zero = zero;
+			run(&other, 2);
+			if (zero == 0)
+				first = other;
+			assert_memory_equal(first.loss, other.loss, sizeof first.loss);
+			assert_memory_equal(first.norm, other.norm, sizeof first.norm);
+			assert_memory_equal(first.tau, other.tau, sizeof first.tau);
+			assert_true(first.hash == other.hash);
+#if !defined(__SANITIZE_ADDRESS__)
+			for (int r = 0; r < 2; r++) {
+				double all = (double)other.weights * sizeof(float);
+				double want = zero >= 2 ? all / 2 : all;
+
+				if (fabs(other.between[r] - want) > 0.03 * want + 32768)
+					fail_msg("zero %d, rank %d: %.0f bytes of gradients lie "
+						"between two parts, expected %.0f", zero, r,
+						other.between[r], want);
+			}
+#endif
+		}
+		once = one;
+		once.config.dist.each_part = false;
+		run(&once, 2);
+		run(&one, 1);
+		for (int s = 0; s < STEPS; s++) {
+			assert_true(fabs(one.loss[s] - first.loss[s]) < 1e-4 * one.loss[s]);
+			assert_true(fabs(one.norm[s] - first.norm[s]) < 1e-3 * one.norm[s]);
+			assert_true(fabs(once.loss[s] - first.loss[s]) < 1e-4 * one.loss[s]);
+			assert_true(fabs(once.norm[s] - first.norm[s]) < 1e-3 * one.norm[s]);
 		}
 	}
 }
@@ -308,7 +386,7 @@ static void memory_is_as_planned(void **state)
 
 			prepare(&j, zero);
 			run(&j, ranks);
-			wl_dist_plan(&j.config.dist, ranks, j.weights, j.weights, 8, &plan);
+			wl_dist_plan(&j.config.dist, ranks, j.config.moco.accumulate, j.weights, j.weights, 8, &plan);
 			want[0] = plan.weights;
 			want[1] = plan.gradients;
 			want[2] = want[3] = plan.adam / 2;
@@ -387,7 +465,8 @@ static void lost_ranks_end_the_run(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		 cmocka_unit_test(stages_and_ranks_agree),
+		cmocka_unit_test(stages_and_ranks_agree),
+		cmocka_unit_test(parts_agree),
 		cmocka_unit_test(in_batch_negatives_are_all_ranks),
 		cmocka_unit_test(stages_go_on_from_each_other),
 		cmocka_unit_test(loss_scale_is_the_same_everywhere),

@@ -139,7 +139,10 @@ static void recorded_steps_are_the_same(void **state)
 	c.objective = "clip";
 	c.moco.accumulate = 2;
 	OK(wl_train_config_check(&c, &err));
+	before = emulated_replayed ? emulated_replayed() : 0;
 	run(&c, true, STEPS, &recorded);
+	if (emulated_replayed) /* of a step: each part forward twice and back, the loss' halves */
+		assert_int_equal(emulated_replayed() - before, 8 * STEPS - 4);
 	c.moco.record = false;
 	run(&c, true, STEPS, &plain);
 	assert_memory_equal(&plain, &recorded, sizeof plain);
@@ -214,7 +217,7 @@ static int compare_parts(struct job *j, struct wl_trainer *t, struct wl_err *e)
 	struct wl_dist_plan plan;
 
 	WL_TRY(wl_dist_plan_parts(&t->config->dist, world, t->backend->part_bytes, graphs, 2,
-		&t->params, &m->momentum, m->config.accumulate > 1,
+		&t->params, &m->momentum, m->config.accumulate,
 		2.0 * (double)wl_dtype_bytes(t->config->optim.state), &plan, e));
 	WL_TRY(wl_comm_barrier(wl_dist_comm(t->dist), e));
 	if (wl_dist_rank(t->dist) == 0) {
@@ -327,21 +330,51 @@ static void ranks_meet_on_devices(void **state)
 	assert_int_equal(emulated_replayed() - before, 2 * 2 * (RANK_STEPS - 1));
 	c.precision = "bf16"; /* copies of weights come and go with them */
 	c.optim_state = "bf16";
-	c.moco.accumulate = 2; /* gradients stay whole */
+	c.moco.accumulate = 2;
 	c.dist.sync_bn = false;
 	OK(wl_train_config_check(&c, &err));
 	run_ranks(&first, &c, true, 2, 0);
 	run_ranks(&other, &c, true, 2, 3);
 	assert_memory_equal(&first.course, &other.course, sizeof first.course);
 	assert_true(first.hash == other.hash);
-	c = tiny_config(2e-3);
-	c.objective = "clip";
-	OK(wl_train_config_check(&c, &err));
-	run_ranks(&cpu, &c, false, 2, 1);
-	run_ranks(&other, &c, true, 2, 1);
-	close_courses(&cpu.course, &other.course, RANK_STEPS, 1e-5);
-	run_ranks(&first, &c, true, 2, 3);
-	assert_memory_equal(&first.course, &other.course, sizeof first.course);
+	emulated_apart(true);
+}
+
+/* Steps in parts and CLIP's, whose forward and backward are apart: no gradients are kept whole for
+ * them, all of it is recorded, and the bits are those of operations one by one. */
+static void ranks_take_steps_in_parts(void **state)
+{
+	static struct job cpu, first, other;
+	struct wl_train_config c = tiny_config(2e-3);
+
+	(void)state;
+	NEEDS_DEVICE;
+	if (!emulated_nccl_fails)
+		SKIP("ranks as threads need the emulation of NCCL");
+	emulated_apart(false);
+	for (int clip = 0; clip < 2; clip++) {
+		c.objective = clip ? "clip" : "moco";
+		c.moco.accumulate = clip ? 2 : 4;
+		c.moco.record = false;
+		OK(wl_train_config_check(&c, &err));
+		run_ranks(&cpu, &c, false, 2, 2);
+		run_ranks(&first, &c, true, 2, 1);
+		close_courses(&cpu.course, &first.course, RANK_STEPS, 1e-5);
+		c.moco.record = true;
+		for (int zero = 0; zero <= 3; zero++) {
+			int64_t before = emulated_replayed();
+
+			run_ranks(&other, &c, true, 2, zero);
+			assert_memory_equal(&first.course, &other.course, sizeof first.course);
+			assert_true(first.hash == other.hash);
+			if (!clip)
+				memory_is_as_planned(&other, zero);
+			/* Two graphs of four parts; or those of two parts forward twice and back,
+			 * and the losses. */
+			assert_int_equal(emulated_replayed() - before,
+				2 * (clip ? 7 * RANK_STEPS - 3 : 8 * RANK_STEPS - 2));
+		}
+	}
 	emulated_apart(true);
 }
 
@@ -426,6 +459,7 @@ int main(void)
 		cmocka_unit_test(recorded_steps_are_the_same),
 		cmocka_unit_test(resumes_to_the_last_bit),
 		cmocka_unit_test(ranks_meet_on_devices),
+		cmocka_unit_test(ranks_take_steps_in_parts),
 		cmocka_unit_test(stage_3_frees_memory),
 		cmocka_unit_test(a_lost_peer_ends_the_process),
 	};

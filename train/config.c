@@ -27,7 +27,7 @@ static const struct wl_train_config defaults = {
 	.loss_scale = 65536, /* these two as torch.cuda.amp.GradScaler */
 	.loss_scale_interval = 2000,
 	.max_bad_steps = 10,
-	.dist = {.zero = 1, .bucket_mb = 8},
+	.dist = {.zero = 1, .bucket_mb = 8, .each_part = true},
 	.dist_timeout = 600,
 	.epochs = 15,
 	.ckpt_every = 500,
@@ -137,6 +137,9 @@ static const struct wl_opt options[] = {
 		"batch norm over the samples of all ranks", false},
 	{"dist.bucket-mb", WL_OPT_INT, AT(dist.bucket_mb), "MB",
 		"weights and gradients travel in pieces of this size", false},
+	{"dist.each-part", WL_OPT_BOOL, AT(dist.each_part), NULL,
+		"with data.accumulate gradients travel after each part; no-: once a step, where "
+		"dist.zero is 0 or 1", false},
 	{"dist.ranks", WL_OPT_INT, AT(plan_ranks), "N",
 		"ranks that --dry-run plans for, 0: those it is started on", false},
 	{"dist.timeout", WL_OPT_DOUBLE, AT(dist_timeout), "SECONDS",
@@ -258,6 +261,10 @@ int wl_train_config_check(struct wl_train_config *c, struct wl_err *err)
 			(long long)c->epochs,
 			(long long)c->ckpt_every, (long long)c->ckpt_keep, (long long)c->max_steps,
 			(long long)c->val_every);
+	if (!c->dist.each_part && c->dist.zero >= 2 && c->moco.accumulate > 1)
+		return wl_err_set(err, WL_EUSAGE, "dist.each-part is off and dist.zero %lld: "
+			"gradients that are shared out travel after each part; leave it on, or use "
+			"dist.zero 1", (long long)c->dist.zero);
 	if (c->plan_ranks < 0 || c->plan_ranks > WL_TRAINER_RANKS)
 		return wl_err_set(err, WL_EUSAGE, "dist.ranks is %lld: expected 0 to %d",
 			(long long)c->plan_ranks, WL_TRAINER_RANKS);

@@ -44,7 +44,7 @@ static int plan_gpus(const struct wl_dist_config *how, struct wl_trainer *t, int
 	if (m->key)
 		graphs[n++] = (struct wl_dist_planned){m->key, false, false};
 	return wl_dist_plan_parts(how, ranks, GPU_PART, graphs, n, &t->params,
-		m->key ? &m->momentum : NULL, m->config.accumulate > 1 || m->loss, adam, p, err);
+		m->key ? &m->momentum : NULL, m->config.accumulate, adam, p, err);
 }
 
 /* What stays on one rank by class, at each stage, and what it sends in a step. */
@@ -62,10 +62,13 @@ static int print_memory(const struct wl_train_config *c, struct wl_trainer *t, i
 	for (how.zero = 0; how.zero <= (ranks > 1 ? 3 : 0); how.zero++) {
 		struct wl_dist_plan p;
 
-		wl_dist_plan(&how, ranks, t->params.weights,
+		wl_dist_plan(&how, ranks, t->moco.config.accumulate, t->params.weights,
 			wl_params_trainable_count(&t->params), adam, &p);
-		if (!wl_moco_has_keys(&t->moco))
+		if (!wl_moco_has_keys(&t->moco)) { /* nor do they travel */
 			p.momentum = 0;
+			p.sent -= how.zero ? 4.0 * (double)t->params.weights * (1 - 1.0 / ranks) *
+				(double)t->moco.config.accumulate : 0;
+		}
 		if (ranks > 1 && for_gpus(c))
 			WL_TRY(plan_gpus(&how, t, ranks, adam, &p, err));
 		printf("%s %4lld %10.3f %10.3f %10.3f %10.3f %10.3f  %10.3f %10.3f %10.3f %10.3f "

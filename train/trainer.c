@@ -39,8 +39,7 @@ static int build(struct wl_trainer *t, const struct wl_towers *towers, int64_t p
 	moco.dist = t->dist;
 	if (t->dist) {
 		moco.comm = wl_dist_comm(t->dist);
-		wl_dist_shape(t->dist, t->backend, &t->params,
-			moco.accumulate > 1 || moco.objective != WL_OBJECTIVE_MOCO);
+		wl_dist_shape(t->dist, t->backend, &t->params);
 	}
 	WL_TRY(wl_moco_init(&t->moco, towers, &moco, &t->params, c->batch, t->seed, err));
 	if (towers->freeze)

@@ -65,7 +65,7 @@ static int train(struct wl_comm *comm, int zero, struct wl_err *err)
 	if (dist)
 		wl_dist_stats(dist, &s);
 	most = peak() - before;
-	wl_dist_plan(&c.dist, wl_comm_size(comm), t.params.weights, t.params.weights, 8, &plan);
+	wl_dist_plan(&c.dist, wl_comm_size(comm), 1, t.params.weights, t.params.weights, 8, &plan);
 	if (wl_comm_rank(comm) == 0)
 		printf("%5d %5d %10.0f %10.0f %9.0f %9.0f %10.1f\n", wl_comm_size(comm), zero,
 			(plan.weights + plan.gradients + plan.adam + plan.momentum) / 1048576,

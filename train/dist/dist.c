@@ -21,7 +21,7 @@ struct wl_dist *wl_dist_open(struct wl_comm *comm, const struct wl_dist_config *
 		return NULL;
 	}
 	d->config = *config;
-	d->reduce = true;
+	wl_dist_part(d, 0, 1);
 	d->courier = wl_courier_open(comm, err);
 	if (!d->courier) {
 		free(d);
@@ -62,6 +62,7 @@ void wl_dist_close(struct wl_dist *d)
 	free(d->stats);
 	free(d->trains);
 	free(d->reduced);
+	free(d->reduction);
 	wl_slots_release(&d->grad_slots);
 	free(d->grad_job);
 	free(d->grad_used);
@@ -137,8 +138,9 @@ int wl_dist_start(struct wl_dist *d, struct wl_params *online, struct wl_params 
 	WL_TRY(share_init(&d->momentum, d, momentum, d->config.zero > 0, err));
 	WL_TRY(wl_dist_mark_trained(d, err));
 	d->reduced = calloc((size_t)d->cut.n + 1, sizeof *d->reduced);
-	if (!d->reduced)
-		return wl_err_nomem(err, "buckets", (size_t)d->cut.n);
+	d->reduction = calloc((size_t)d->cut.n + 1, sizeof *d->reduction);
+	if (!d->reduced || !d->reduction)
+		return wl_err_nomem(err, "buckets", 9 * (size_t)d->cut.n);
 	online->sparse_grad = d->config.zero >= 2;
 	piece = (size_t)(d->cut.bucket / world) * sizeof(float);
 	if (!d->wire && !(d->piece = be->alloc(be, piece, err)))
@@ -179,7 +181,7 @@ int wl_dist_wire_wait(struct wl_dist *d, uint64_t job, struct wl_err *err)
 	return -1;
 }
 
-static int wait_for(struct wl_dist *d, uint64_t job, struct wl_err *err)
+int wl_dist_wait_for(struct wl_dist *d, uint64_t job, struct wl_err *err)
 {
 	return d->wire ? wl_dist_wire_wait(d, job, err) : wl_courier_wait(d->courier, job, err);
 }
@@ -231,7 +233,7 @@ static void come(struct wl_share *s, int bucket)
 
 static int arrived(struct wl_share *s, int bucket, struct wl_err *err)
 {
-	return s->coming[bucket] ? wait_for(s->d, s->job[bucket], err) : 0;
+	return s->coming[bucket] ? wl_dist_wait_for(s->d, s->job[bucket], err) : 0;
 }
 
 /* Gives back the part of array that other ranks own in this bucket. */
@@ -290,36 +292,78 @@ int wl_dist_updated(struct wl_dist *d, struct wl_err *err)
 
 /* --- gradients --- */
 
-static int reduce_job(struct wl_comm *c, void *user, int64_t bucket, struct wl_err *err)
+/* The others' parts of a bucket's gradients are 0 again, before the next part of a step. */
+static void forget_others(const struct wl_dist *d, int bucket)
+{
+	struct wl_span b = wl_cut_bucket(&d->cut, bucket);
+	struct wl_span mine = wl_cut_piece(&d->cut, bucket, d->cut.rank);
+	float *grad = d->online.params->grad;
+
+	d->be->zero(d->be, grad + b.begin, (size_t)(mine.begin - b.begin) * sizeof *grad);
+	d->be->zero(d->be, grad + mine.end, (size_t)(b.end - mine.end) * sizeof *grad);
+}
+
+/* what: the bucket, twice, and 1 more in the last part of a step. */
+static int reduce_job(struct wl_comm *c, void *user, int64_t what, struct wl_err *err)
 {
 	struct wl_dist *d = user;
-	struct wl_span b = wl_cut_bucket(&d->cut, (int)bucket);
-	struct wl_span mine = wl_cut_piece(&d->cut, (int)bucket, d->cut.rank);
+	int bucket = (int)(what / 2);
+	bool last = what % 2;
+	struct wl_span b = wl_cut_bucket(&d->cut, bucket);
+	struct wl_span mine = wl_cut_piece(&d->cut, bucket, d->cut.rank);
 	struct wl_params *p = d->online.params;
 	int64_t n = mine.end - mine.begin;
-	float by = 1.0f / (float)d->cut.world, *to = p->grad + mine.begin;
+	float by = last ? 1.0f / (float)d->cut.world : 1.0f, *to = p->grad + mine.begin;
+	bool spread = last && d->config.zero == 0;
 	struct wl_wire *w = d->wire;
 
 	if (w) {
-		WL_TRY(w->reduce_scatter(w, p->grad + b.begin, (size_t)n, true, err));
-		return d->config.zero > 0 ? 0
-					  : w->all_gather(w, to, p->grad + b.begin,
-						    (size_t)n * sizeof *to, err);
+		WL_TRY(w->reduce_scatter(w, p->grad + b.begin, (size_t)n, last, err));
+		return spread ? w->all_gather(w, to, p->grad + b.begin, (size_t)n * sizeof *to, err)
+			      : 0;
 	}
 	WL_TRY(wl_comm_reduce_scatter(c, p->grad + b.begin, d->piece, (size_t)n, WL_COMM_F32,
 		err));
 	for (int64_t i = 0; i < n; i++)
 		to[i] = d->piece[i] * by;
 	if (d->config.zero >= 2)
-		discard_others(d, p->backend, p->grad, (int)bucket);
-	if (d->config.zero > 0)
-		return 0;
-	return wl_comm_all_gather_in_place(c, p->grad + b.begin, (size_t)n * sizeof *to, err);
+		discard_others(d, p->backend, p->grad, bucket);
+	else if (!last)
+		forget_others(d, bucket);
+	return spread ? wl_comm_all_gather_in_place(c, p->grad + b.begin, (size_t)n * sizeof *to,
+				err)
+		      : 0;
 }
 
-void wl_dist_reduce(struct wl_dist *d, bool yes)
+void wl_dist_part(struct wl_dist *d, int64_t part, int64_t parts)
 {
-	d->reduce = yes;
+	d->last_part = part == parts - 1;
+	d->again = part > 0 && d->config.each_part;
+	d->reduce = d->last_part || d->config.each_part;
+	d->variant = parts > 1 && d->last_part ? 2 : part > 0;
+	if (d->reduced)
+		memset(d->reduced, 0, (size_t)d->cut.n);
+}
+
+int wl_dist_variant(const struct wl_dist *d)
+{
+	return d->variant;
+}
+
+int wl_dist_begin_gradients(struct wl_dist *d, int bucket, struct wl_err *err)
+{
+	int slot = d->grad_slots.of ? d->grad_slots.of[bucket] : -1;
+
+	if (!d->trains[bucket] || (slot < 0 && !d->again))
+		return 0;
+	/* What is there still goes to the owner. A slot's may be another bucket's. */
+	if (d->again)
+		WL_TRY(wl_dist_wait_for(d, d->reduction[bucket], err));
+	if (slot >= 0 && d->grad_used[slot])
+		WL_TRY(wl_dist_wire_wait(d, d->grad_job[slot], err));
+	if (d->wire) /* the courier does it behind the reduction */
+		forget_others(d, bucket);
+	return 0;
 }
 
 /* Lets the courier average a bucket's gradients. */
@@ -330,13 +374,13 @@ static void post_reduction(struct wl_dist *d, int bucket)
 	if (!d->trains[bucket] || d->reduced[bucket])
 		return;
 	d->reduced[bucket] = true;
-	post(d, reduce_job, d, bucket);
+	d->reduction[bucket] = post(d, reduce_job, d, 2 * bucket + d->last_part);
 	if (d->grad_slots.of && d->grad_slots.of[bucket] >= 0) {
 		d->grad_job[d->grad_slots.of[bucket]] = d->last;
 		d->grad_used[d->grad_slots.of[bucket]] = true;
 	}
 	d->sent += (double)(b.end - b.begin) * sizeof(float) * (1 - 1.0 / (double)d->cut.world) *
-		   (d->config.zero ? 1 : 2);
+		   (d->config.zero == 0 && d->last_part ? 2 : 1);
 }
 
 int wl_dist_reduced(struct wl_dist *d, struct wl_err *err)
@@ -352,18 +396,37 @@ int wl_dist_reduced(struct wl_dist *d, struct wl_err *err)
 
 /* --- graphs --- */
 
+static int first_from(const struct wl_event *v, int n, int op)
+{
+	int i = 0;
+
+	while (i < n && v[i].op < op)
+		i++;
+	return i;
+}
+
+static void begin(void *user, int from, int to)
+{
+	struct wl_attached *a = user;
+	const struct wl_schedule_of_buckets *s = &a->schedule;
+
+	while (a->came > a->needed) /* asked for by a run that failed */
+		go(a->share, s->come[--a->came].bucket);
+	a->came = a->needed = first_from(s->come, s->n_come, from);
+	a->gone = first_from(s->go, s->n_go, from);
+	a->begun = first_from(s->begin, s->n_begin, from);
+	a->ready = first_from(s->ready, s->n_ready, from);
+	a->to = to;
+}
+
 static int before(void *user, int op, struct wl_err *err)
 {
 	struct wl_attached *a = user;
 	const struct wl_schedule_of_buckets *s = &a->schedule;
 
-	if (op == 0) {
-		while (a->came > a->needed) /* asked for by a forward without its backward */
-			go(a->share, s->come[--a->came].bucket);
-		a->came = a->needed = a->gone = a->begun = a->ready = 0;
-	}
 	while (a->needed < s->n_come && s->come[a->needed].op <= op) {
 		while (a->came < s->n_come && a->came <= a->needed + WL_DIST_AHEAD &&
+			s->come[a->came].op < a->to &&
 			(a->came == a->needed || may_come(a->share, s->come[a->came].bucket)))
 			come(a->share, s->come[a->came++].bucket);
 		WL_TRY(arrived(a->share, s->come[a->needed++].bucket, err));
@@ -415,6 +478,7 @@ int wl_dist_attach(struct wl_dist *d, struct wl_graph *g, struct wl_params *stor
 		.rank = d->cut.rank,
 		.world = d->cut.world,
 		.sum = d->config.sync_bn ? sum_in_graph : NULL,
+		.begin = begin,
 		.before = before,
 		.after = after,
 		.recording = d->wire ? wl_dist_recording : NULL,

@@ -15,7 +15,8 @@
  * stages sum in the same order: their losses are equal to the bit.
  *
  *   backward   a bucket whose gradients are complete is reduced (averaged) by the
- *              courier while backward goes on
+ *              courier while backward goes on; of a step in parts after each part,
+ *              to a sum that the bucket's owner adds the next part to
  *   update     each rank updates the pieces that it owns
  *   gathering  weights (stages 1 and 2 after the update, stage 3 around their use)
  *              and momentum weights (stages 1 to 3, around their use) come back
@@ -42,6 +43,10 @@ struct wl_dist_config {
 	bool sync_bn;      /* batch norm over all ranks' samples */
 	int64_t bucket_mb; /* size of a bucket */
 	double timeout_s;  /* of exchanges between devices; 0: for ever (comm has its own) */
+	/* Gradients of a step in parts are reduced after each, without which stages 2 and 3 would
+	 * keep them whole (they need it).  false: once a step, which sends less and adds up in
+	 * another order. */
+	bool each_part;
 };
 
 /* For a world of more than one rank; comm is borrowed, and nobody else's until close.  WL_EUSAGE
@@ -58,8 +63,8 @@ int wl_dist_world(const struct wl_dist *d);  /* NULL: 1 */
 int wl_dist_stage(const struct wl_dist *d);  /* NULL: 0 */
 
 /* Before the online store is sealed on this backend: how it is to be laid out, and what of it in
- * parts. whole: a step adds to gradients more than once, so that they stay whole on a GPU. */
-void wl_dist_shape(struct wl_dist *d, struct wl_backend *be, struct wl_params *online, bool whole);
+ * parts. */
+void wl_dist_shape(struct wl_dist *d, struct wl_backend *be, struct wl_params *online);
 /* Once both stores are sealed; momentum may be NULL. */
 WL_MUST_CHECK int wl_dist_start(struct wl_dist *d, struct wl_params *online,
 	struct wl_params *momentum, struct wl_err *err);
@@ -77,8 +82,14 @@ WL_MUST_CHECK int wl_dist_place(struct wl_dist *d, struct wl_err *err);
 
 /* --- the step --- */
 
-/* Whether backward reduces gradients (it does not but in the last part of an accumulated one). */
-void wl_dist_reduce(struct wl_dist *d, bool yes);
+/*
+ * Part `part` of `parts` of a step comes next.  Where each part is reduced, the sums' order is: over
+ * a part on each rank; then over the ranks, in their order, with what its owner has of the parts
+ * before added to the owner's term; then the next part.  The last one's are averages.
+ */
+void wl_dist_part(struct wl_dist *d, int64_t part, int64_t parts);
+/* The graph variant (wl_graph_variant) of this part's backward. */
+int wl_dist_variant(const struct wl_dist *d);
 /* Waits until all gradients are averages over the ranks: in the pieces of this rank, and
  * everywhere at stage 0. */
 WL_MUST_CHECK int wl_dist_reduced(struct wl_dist *d, struct wl_err *err);
@@ -115,18 +126,19 @@ struct wl_dist_plan {
 	double sent;   /* bytes that a rank sends in a step, weights and gradients */
 	double parts;  /* on GPUs: bytes of the above that lie in parts */
 };
-/* From the layout alone: floats of weights, trainable ones, bytes of Adam's state a float. */
-void wl_dist_plan(const struct wl_dist_config *c, int world, int64_t weights, int64_t trainable,
-	double adam_bytes, struct wl_dist_plan *out);
+/* From the layout alone: floats of weights, trainable ones, bytes of Adam's state a float; parts:
+ * of a step. */
+void wl_dist_plan(const struct wl_dist_config *c, int world, int64_t parts, int64_t weights,
+	int64_t trainable, double adam_bytes, struct wl_dist_plan *out);
 /* The same to the byte for GPUs, whose parts are multiples of part_bytes, from the graphs that
- * train (as attached: online says which store, grads as there); adam_bytes, whole: as above. */
+ * train (as attached: online says which store, grads as there); adam_bytes: as above. */
 struct wl_dist_planned {
 	struct wl_graph *graph;
 	bool online, grads;
 };
 WL_MUST_CHECK int wl_dist_plan_parts(const struct wl_dist_config *c, int world, size_t part_bytes,
 	const struct wl_dist_planned *graphs, int n, struct wl_params *online,
-	struct wl_params *momentum, bool whole, double adam_bytes, struct wl_dist_plan *out,
+	struct wl_params *momentum, int64_t parts, double adam_bytes, struct wl_dist_plan *out,
 	struct wl_err *err);
 
 #endif

@@ -133,9 +133,10 @@ void wl_dist_stats(struct wl_dist *d, struct wl_dist_stats *out)
 	out->sent_bytes = d->sent;
 }
 
-void wl_dist_plan(const struct wl_dist_config *c, int world, int64_t weights, int64_t trainable,
-	double adam_bytes, struct wl_dist_plan *out)
+void wl_dist_plan(const struct wl_dist_config *c, int world, int64_t parts, int64_t weights,
+	int64_t trainable, double adam_bytes, struct wl_dist_plan *out)
 {
+	double times = parts > 1 ? (double)parts : 1;
 	double n = (double)weights, t = (double)trainable, f = sizeof(float), w = (double)world;
 	double share = 1 / w, moved = f * (1 - share), zero = (double)c->zero;
 	double bucket = (double)c->bucket_mb * 1048576;
@@ -152,8 +153,8 @@ void wl_dist_plan(const struct wl_dist_config *c, int world, int64_t weights, in
 	bucket = bucket < f * n ? bucket : f * n;
 	out->coming = bucket * share + bucket * (1 - share) *
 		((zero >= 1 ? WL_DIST_AHEAD + 2 : 0) + (zero >= 2 ? 2 : 0));
-	/* Gradients out; at stage 0 back as well, else the weights; at stage 3 the weights twice
-	 * (forward and backward); momentum weights once. */
-	out->sent = moved * t * 2 + (zero >= 1 ? moved * n : 0) +
-		(zero >= 3 ? moved * (2 * n - t) : 0);
+	/* Gradients out, after each part; at stage 0 back as well, else the weights, once; of each
+	 * part at stage 3 the weights twice (forward and backward) and momentum weights once. */
+	out->sent = moved * (t * (c->each_part ? times : 1) + (zero >= 3 ? 2 * n * times : t) +
+		(zero >= 1 ? n * times : 0));
 }

@@ -27,9 +27,10 @@ struct wl_attached {
 	struct wl_graph *graph;
 	struct wl_share *share;
 	bool grads; /* buckets are reduced when they are ready here */
-	double sent; /* bytes that a recording of the graph sends */
+	double sent[WL_GRAPH_RECORDINGS]; /* bytes that a recording of the graph sends */
 	struct wl_schedule_of_buckets schedule;
 	int came, needed, gone, begun, ready; /* next event of each list; needed <= came */
+	int to; /* of the operations that are being run: nothing is asked for beyond */
 };
 
 struct wl_dist {
@@ -48,14 +49,19 @@ struct wl_dist {
 	float *stats;  /* of both stores, on the way to the other ranks */
 	size_t n_stats;
 	bool *trains; /* [n] the bucket holds something trainable */
-	bool *reduced; /* [n] in this step */
-	bool reduce, failed;
+	bool *reduced; /* [n] in this part */
+	uint64_t *reduction; /* [n] the bucket's last */
+	/* Of a step's parts, this one: adds to sums of earlier ones (again), is the last, and its
+	 * gradients are reduced. */
+	bool again, last_part, reduce;
+	int variant;
+	bool failed;
 	uint64_t settled; /* jobs before it are done before what the backend is given now */
 	/* Before a graph was recorded. */
 	bool had_failed;
 	double had_sent;
 	int64_t page; /* of the cut */
-	/* Where gradients lie in parts: each slot's last reduction. */
+	/* Where gradients lie in parts on a device: each slot's last reduction. */
 	struct wl_slots grad_slots;
 	uint64_t *grad_job; /* [grad_slots.n], of those that are used */
 	bool *grad_used;
@@ -64,14 +70,16 @@ struct wl_dist {
 };
 
 /* The hook of graphs for recordings (recorded.c). */
-int wl_dist_recording(void *user, enum wl_recording what, struct wl_err *err);
+int wl_dist_recording(void *user, enum wl_recording what, int which, struct wl_err *err);
 /* Fills in trains[], fresh memory. */
 int wl_dist_mark_trained(struct wl_dist *d, struct wl_err *err);
 /* Whether a graph attached after wl_dist_place can do with its slots. */
 int wl_dist_fits(const struct wl_dist *d, const struct wl_attached *a, struct wl_err *err);
-/* Before anything is added to a bucket's gradients. */
+/* Before anything of a part is added to a bucket's gradients. */
 int wl_dist_begin_gradients(struct wl_dist *d, int bucket, struct wl_err *err);
 
+/* Waits for a job: of the wire, as below, or of the courier. */
+int wl_dist_wait_for(struct wl_dist *d, uint64_t job, struct wl_err *err);
 /* Work given to the backend from now on comes after this job of the wire. */
 int wl_dist_wire_wait(struct wl_dist *d, uint64_t job, struct wl_err *err);
 /* The ranks' devices meet, where the backend is one that meets by itself. */

@@ -8,12 +8,12 @@
 
 #include <stdlib.h>
 
-void wl_dist_shape(struct wl_dist *d, struct wl_backend *be, struct wl_params *online, bool whole)
+void wl_dist_shape(struct wl_dist *d, struct wl_backend *be, struct wl_params *online)
 {
 	d->page = wl_cut_page(be->reserve ? be->part_bytes : 0);
 	online->unit = wl_cut_unit(wl_dist_world(d), d->page);
 	online->value_parts = d->config.zero == 3 && be->reserve;
-	online->grad_parts = d->config.zero >= 2 && be->reserve && !whole;
+	online->grad_parts = d->config.zero >= 2 && be->reserve;
 }
 
 /* What the attached graphs hold of a store's values (share), or, with NULL, of gradients.  own[] is
@@ -151,23 +151,6 @@ int wl_dist_place(struct wl_dist *d, struct wl_err *err)
 	return place_gradients(d, d->online.params, err);
 }
 
-/* The others' parts of a bucket of gradients have a memory that another bucket had before. */
-int wl_dist_begin_gradients(struct wl_dist *d, int bucket, struct wl_err *err)
-{
-	struct wl_span b = wl_cut_bucket(&d->cut, bucket);
-	struct wl_span mine = wl_cut_piece(&d->cut, bucket, d->cut.rank);
-	float *grad = d->online.params->grad;
-	int slot = d->grad_slots.of ? d->grad_slots.of[bucket] : -1;
-
-	if (slot < 0)
-		return 0;
-	if (d->grad_used[slot]) /* its reduction reads them still */
-		WL_TRY(wl_dist_wire_wait(d, d->grad_job[slot], err));
-	d->be->zero(d->be, grad + b.begin, (size_t)(mine.begin - b.begin) * sizeof *grad);
-	d->be->zero(d->be, grad + mine.end, (size_t)(b.end - mine.end) * sizeof *grad);
-	return 0;
-}
-
 /* A graph that comes later must not hold together what shares memory. */
 int wl_dist_fits(const struct wl_dist *d, const struct wl_attached *a, struct wl_err *err)
 {
@@ -216,7 +199,7 @@ static int plan_share(struct wl_dist *d, struct wl_share *share, double *bytes,
 	return 0;
 }
 
-static int plan(struct wl_dist *d, bool whole, double adam_bytes, size_t part,
+static int plan(struct wl_dist *d, double adam_bytes, size_t part,
 	struct wl_dist_plan *out, struct wl_err *err)
 {
 	const struct wl_params *p = d->online.params;
@@ -229,21 +212,21 @@ static int plan(struct wl_dist *d, bool whole, double adam_bytes, size_t part,
 	out->adam = adam_bytes * (zero >= 1 ? mine : (double)d->cut.floats);
 	out->momentum = d->momentum.params ? (zero >= 1 ? f * mine : all) + stats : 0;
 	out->weights = (zero >= 3 ? f * mine : all) + stats;
-	out->gradients = zero >= 2 && !whole ? f * mine + stats : all + stats;
+	out->gradients = zero >= 2 ? f * mine + stats : all + stats;
 	if (zero >= 1 && d->momentum.params)
 		WL_TRY(plan_share(d, &d->momentum, &out->coming, err));
-	if (zero >= 2 && !whole)
+	if (zero >= 2)
 		WL_TRY(plan_share(d, NULL, &out->coming, err));
 	if (zero >= 3)
 		WL_TRY(plan_share(d, &d->online, &out->coming, err));
 	out->parts = was + out->coming + (zero >= 1 ? out->adam + out->momentum : 0) +
-		     (zero >= 2 && !whole ? out->gradients : 0) + (zero >= 3 ? out->weights : 0);
+		     (zero >= 2 ? out->gradients : 0) + (zero >= 3 ? out->weights : 0);
 	return 0;
 }
 
 int wl_dist_plan_parts(const struct wl_dist_config *c, int world, size_t part_bytes,
 	const struct wl_dist_planned *graphs, int n, struct wl_params *online,
-	struct wl_params *momentum, bool whole, double adam_bytes, struct wl_dist_plan *out,
+	struct wl_params *momentum, int64_t parts, double adam_bytes, struct wl_dist_plan *out,
 	struct wl_err *err)
 {
 	int64_t page = wl_cut_page(part_bytes), unit = wl_cut_unit(world, page);
@@ -259,7 +242,8 @@ int wl_dist_plan_parts(const struct wl_dist_config *c, int world, size_t part_by
 	d->online.params = online;
 	d->momentum.params = momentum;
 	WL_TRY_OUT(wl_dist_mark_trained(d, err));
-	wl_dist_plan(c, world, online->weights, wl_params_trainable_count(online), adam_bytes, out);
+	wl_dist_plan(c, world, parts, online->weights, wl_params_trainable_count(online),
+		adam_bytes, out);
 	out->parts = 0;
 	for (int i = 0; i < n; i++) {
 		struct wl_share *share = graphs[i].online ? &d->online : &d->momentum;
@@ -269,7 +253,7 @@ int wl_dist_plan_parts(const struct wl_dist_config *c, int world, size_t part_by
 		WL_TRY_OUT(wl_schedule_make(&d->at[i].schedule, graphs[i].graph, share->params,
 			&d->cut, graphs[i].online && c->zero < 3, err));
 	}
-	ret = plan(d, whole, adam_bytes, part_bytes, out, err);
+	ret = plan(d, adam_bytes, part_bytes, out, err);
 out:
 	for (int i = 0; i < n; i++)
 		wl_schedule_release(&d->at[i].schedule);

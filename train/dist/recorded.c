@@ -39,7 +39,7 @@ static int begin(struct wl_dist *d, struct wl_err *err)
 }
 
 /* Nothing was computed: notes are as before. */
-static int end(struct wl_attached *a, struct wl_err *err)
+static int end(struct wl_attached *a, int which, struct wl_err *err)
 {
 	struct wl_dist *d = a->d;
 	int ret;
@@ -50,7 +50,7 @@ static int end(struct wl_attached *a, struct wl_err *err)
 	d->settled = d->last + 1;
 	d->wire->recording(d->wire, false);
 	d->failed = d->had_failed;
-	a->sent = d->sent - d->had_sent;
+	a->sent[which] = d->sent - d->had_sent;
 	d->sent = d->had_sent;
 	memset(d->reduced, 0, (size_t)d->cut.n);
 	forget_buckets(a->share, d->cut.n);
@@ -58,20 +58,26 @@ static int end(struct wl_attached *a, struct wl_err *err)
 }
 
 /* What the hooks would have noted. */
-static int replayed(struct wl_attached *a, struct wl_err *err)
+static int replayed(struct wl_attached *a, int which, struct wl_err *err)
 {
 	struct wl_dist *d = a->d;
+	bool reduces = a->grads && d->reduce && which % WL_HALVES != WL_HALF_FORWARD;
 
-	d->sent += a->sent;
-	for (int i = 0; a->grads && d->reduce && i < a->schedule.n_ready; i++)
-		if (d->trains[a->schedule.ready[i].bucket])
-			d->reduced[a->schedule.ready[i].bucket] = true;
+	d->sent += a->sent[which];
 	WL_TRY(d->wire->mark(d->wire, &d->last, err));
 	d->given = true;
+	for (int i = 0; reduces && i < a->schedule.n_ready; i++) {
+		int b = a->schedule.ready[i].bucket;
+
+		if (d->trains[b]) {
+			d->reduced[b] = true;
+			d->reduction[b] = d->last;
+		}
+	}
 	return 0;
 }
 
-int wl_dist_recording(void *user, enum wl_recording what, struct wl_err *err)
+int wl_dist_recording(void *user, enum wl_recording what, int which, struct wl_err *err)
 {
 	struct wl_attached *a = user;
 
@@ -79,11 +85,11 @@ int wl_dist_recording(void *user, enum wl_recording what, struct wl_err *err)
 	case WL_RECORD:
 		return begin(a->d, err);
 	case WL_RECORDED:
-		return end(a, err);
+		return end(a, which, err);
 	case WL_REPLAY:
 		return catch_up(a->d, err);
 	case WL_REPLAYED:
-		return replayed(a, err);
+		return replayed(a, which, err);
 	}
 	WL_BUG("recording %d", (int)what);
 }

@@ -62,11 +62,13 @@ int wl_clip_start(struct wl_moco *m, struct wl_err *err)
 	struct wl_backend *be = m->online->backend;
 	size_t own = (size_t)(m->batch * m->dim), at = own * (size_t)wl_comm_rank(m->config.comm);
 	size_t world = (size_t)wl_comm_size(m->config.comm), bytes = own * sizeof(float);
+	size_t part = (size_t)(m->part * m->dim) * sizeof(float);
 	const struct wl_moco_room v[] = {
 		{(void **)&m->image_keys, world * bytes},
 		{(void **)&m->text_keys, world * bytes},
 		{(void **)&m->image_grad, bytes},
 		{(void **)&m->text_grad, bytes},
+		{(void **)&m->part_grad, m->config.accumulate > 1 ? 2 * part : 0},
 		/* all ranks', and this one's to gather from */
 		{(void **)&m->row_ids,
 			(world + 1) * (size_t)m->batch * WL_QUEUE_IDS * sizeof *m->row_ids},
@@ -79,8 +81,11 @@ int wl_clip_start(struct wl_moco *m, struct wl_err *err)
 	wl_graph_bind(m->loss, wl_graph_find(m->loss, "text_all"), m->text_keys);
 	wl_graph_bind(m->loss, wl_graph_find(m->loss, "image_query"), m->image_keys + at);
 	wl_graph_bind(m->loss, wl_graph_find(m->loss, "text_query"), m->text_keys + at);
-	wl_graph_bind(m->query, wl_graph_find(m->query, "image_grad"), m->image_grad);
-	wl_graph_bind(m->query, wl_graph_find(m->query, "text_grad"), m->text_grad);
+	wl_graph_bind(m->query, wl_graph_find(m->query, "image_grad"),
+		m->part_grad ? m->part_grad : m->image_grad);
+	wl_graph_bind(m->query, wl_graph_find(m->query, "text_grad"),
+		m->part_grad ? m->part_grad + m->part * m->dim : m->text_grad);
+	wl_graph_record(m->loss, m->config.record);
 	return 0;
 }
 
@@ -149,11 +154,28 @@ static int gradient_of(struct wl_moco *m, bool text, struct wl_err *err)
 	return 0;
 }
 
+/* Backward of part p, whose forward is run again where it is not the last that ran. */
+static int part_bwd(struct wl_moco *m, const struct wl_moco_batch *b, int64_t p, uint64_t seed,
+	uint64_t step, struct wl_err *err)
+{
+	const size_t n = (size_t)(m->part * m->dim), at = (size_t)p * n, bytes = n * sizeof(float);
+	struct wl_backend *be = m->online->backend;
+
+	if (m->part_grad) {
+		wl_moco_fill(m, b, p);
+		WL_TRY(wl_graph_forward(m->query, seed, step, err));
+		/* At one place, for recordings. */
+		be->copy(be, m->part_grad, 0, m->image_grad + at, 0, bytes, 1);
+		be->copy(be, m->part_grad + n, 0, m->text_grad + at, 0, bytes, 1);
+	}
+	wl_moco_part(m, p);
+	return wl_graph_backward(m->query, err);
+}
+
 int wl_clip_step(struct wl_moco *m, const struct wl_moco_batch *b, uint64_t seed, uint64_t step,
 	struct wl_moco_result *out, struct wl_err *err)
 {
 	const uint64_t parts = (uint64_t)m->config.accumulate;
-	const size_t n = (size_t)(m->part * m->dim);
 	uint64_t p;
 
 	wl_moco_fill_ids(m, b, m->row_ids +
@@ -163,24 +185,14 @@ int wl_clip_step(struct wl_moco *m, const struct wl_moco_batch *b, uint64_t seed
 	WL_TRY(gather(m, err));
 	wl_params_zero_grad(m->online);
 	wl_moco_fill_seed(m, m->loss);
-	WL_TRY(wl_graph_run(m->loss, seed, step, err));
+	/* It draws nothing: the last part's number is at hand on a device. */
+	WL_TRY(wl_graph_run(m->loss, seed, step * parts + parts - 1, err));
 	WL_TRY(gradient_of(m, false, err));
 	WL_TRY(gradient_of(m, true, err));
 	if (parts > 1)
 		wl_moco_back_stats(m); /* the second pass moves them again, to the same */
-	for (p = 0; p < parts; p++) {
-		if (parts > 1) {
-			wl_moco_fill(m, b, (int64_t)p);
-			WL_TRY(wl_graph_forward(m->query, seed, step * parts + p, err));
-			wl_graph_bind(m->query, wl_graph_find(m->query, "image_grad"),
-				m->image_grad + p * n);
-			wl_graph_bind(m->query, wl_graph_find(m->query, "text_grad"),
-				m->text_grad + p * n);
-		}
-		if (m->config.dist)
-			wl_dist_reduce(m->config.dist, p == parts - 1);
-		WL_TRY(wl_graph_backward(m->query, err));
-	}
+	for (p = 0; p < parts; p++)
+		WL_TRY(part_bwd(m, b, (int64_t)p, seed, step * parts + p, err));
 	wl_moco_score(m, m->loss, 0);
 	return wl_moco_read_scores(m, 1, out, err);
 }

@@ -10,6 +10,8 @@ wl_tid wl_moco_scale_param(struct wl_graph *g, const struct wl_moco_config *c);
  * config.scaled, with the loss scale that wl_moco_fill_seed puts before each run. */
 void wl_moco_seed_loss(struct wl_moco *m, struct wl_graph *g, wl_tid loss, float weight);
 void wl_moco_fill_seed(struct wl_moco *m, struct wl_graph *g);
+/* The next backward of the query graph is part p's. */
+void wl_moco_part(struct wl_moco *m, int64_t p);
 /* Part p of the batch into the query graph's inputs. */
 void wl_moco_fill(struct wl_moco *m, const struct wl_moco_batch *b, int64_t p);
 /* The batch's identities [batch,2], none of them 0, into ids of the backend's memory. */

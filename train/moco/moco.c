@@ -224,7 +224,8 @@ static void bind_all(struct wl_moco *m)
 			wl_graph_bind(k, wl_graph_find(k, inputs[i]),
 				wl_graph_data(q, wl_graph_find(q, inputs[i])));
 	wl_graph_bind(q, wl_graph_find(q, "row_ids"),
-		wl_moco_all_negatives(m) ? m->peer_ids : m->row_ids);
+		wl_moco_all_negatives(m) ? m->peer_ids :
+		m->part_ids ? m->part_ids : m->row_ids);
 	wl_graph_bind(q, wl_graph_find(q, "image_queue"), m->image_queue.keys);
 	wl_graph_bind(q, wl_graph_find(q, "text_queue"), m->text_queue.keys);
 	wl_graph_bind(q, wl_graph_find(q, "image_queue_ids"), m->image_queue.ids);
@@ -254,6 +255,7 @@ static int make_room(struct wl_moco *m, struct wl_err *err)
 	size_t all = world > 1 ? n * world : 0;
 	const struct wl_moco_room v[] = {
 		{(void **)&m->row_ids, n * id},
+		{(void **)&m->part_ids, m->config.accumulate > 1 ? (size_t)m->part * id : 0},
 		{(void **)&m->image_keys, n * row},
 		{(void **)&m->text_keys, n * row},
 		{(void **)&m->peer_image, all * row},
@@ -281,6 +283,7 @@ int wl_moco_start(struct wl_moco *m, struct wl_err *err)
 	WL_TRY(wl_moco_alloc(m, v, sizeof v / sizeof *v, err));
 	wl_graph_store_for(m->query, be);
 	WL_TRY(wl_graph_compile(m->query, be, err));
+	wl_graph_record(m->query, m->config.record);
 	if (!wl_moco_has_keys(m))
 		return wl_clip_start(m, err);
 	wl_graph_store_for(m->key, be);
@@ -290,7 +293,6 @@ int wl_moco_start(struct wl_moco *m, struct wl_err *err)
 	WL_TRY(wl_queue_move(&m->text_queue, be, err));
 	bind_all(m);
 	wl_graph_record(m->key, m->config.record);
-	wl_graph_record(m->query, m->config.record && m->config.accumulate == 1);
 	return 0;
 }
 
@@ -343,8 +345,9 @@ void wl_moco_release(struct wl_moco *m)
 {
 	if (!m)
 		return;
-	void *owned[] = {m->image_keys, m->text_keys, m->image_grad, m->text_grad, m->peer_image,
-		m->peer_text, m->mixed, m->row_ids, m->peer_ids, m->mixed_ids, m->stats, m->scores};
+	void *owned[] = {m->image_keys, m->text_keys, m->image_grad, m->text_grad, m->part_grad,
+		m->peer_image, m->peer_text, m->mixed, m->row_ids, m->part_ids, m->peer_ids,
+		m->mixed_ids, m->stats, m->scores};
 
 	for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
 		if (owned[i])
@@ -431,6 +434,14 @@ int wl_moco_gather(const struct wl_moco *m, const void *from, size_t bytes, void
 			      : wl_comm_all_gather(m->config.comm, from, bytes, to, err);
 }
 
+void wl_moco_part(struct wl_moco *m, int64_t p)
+{
+	if (!m->config.dist)
+		return;
+	wl_dist_part(m->config.dist, p, m->config.accumulate);
+	wl_graph_variant(m->query, wl_dist_variant(m->config.dist));
+}
+
 /* A part's keys, then its losses and gradients. */
 static int step_part(struct wl_moco *m, const struct wl_moco_batch *b, int64_t p, uint64_t seed,
 	uint64_t step, struct wl_err *err)
@@ -446,9 +457,9 @@ static int step_part(struct wl_moco *m, const struct wl_moco_batch *b, int64_t p
 		n * sizeof(float), 1);
 	if (wl_moco_all_negatives(m))
 		WL_TRY(wl_moco_gather_keys(m, err));
-	if (m->config.accumulate > 1)
-		wl_graph_bind(m->query, wl_graph_find(m->query, "row_ids"),
-			m->row_ids + p * m->part * WL_QUEUE_IDS);
+	if (m->part_ids) /* at one place, for recordings */
+		be->copy(be, m->part_ids, 0, m->row_ids + p * m->part * WL_QUEUE_IDS, 0,
+			(size_t)m->part * WL_QUEUE_IDS * sizeof *m->part_ids, 1);
 	wl_moco_fill_seed(m, m->query);
 	return wl_graph_run(m->query, seed, step, err);
 }
@@ -465,8 +476,7 @@ static int moco_step(struct wl_moco *m, const struct wl_moco_batch *b, uint64_t 
 	m->followed = false;
 	wl_params_zero_grad(m->online);
 	for (p = 0; p < parts; p++) {
-		if (m->config.dist)
-			wl_dist_reduce(m->config.dist, p == parts - 1);
+		wl_moco_part(m, p);
 		WL_TRY(step_part(m, b, p, seed, step * (uint64_t)parts + (uint64_t)p, err));
 		wl_moco_score(m, m->query, p);
 	}

@@ -109,10 +109,12 @@ struct wl_moco {
 	int64_t *host_ids;           /* [batch,2] of this rank's batch, owned */
 	/* The rest, is backend memory, owned. */
 	int64_t *row_ids;            /* [batch,2]; CLIP: [ranks * batch,2], all ranks' */
+	int64_t *part_ids;           /* MoCo in parts: those of the present one, [part,2] */
 	/* MoCo: the keys of the last step.  CLIP: the embeddings of all ranks, [ranks * batch, D],
 	 * this rank's at rank * batch, then their gradients. */
 	float *image_keys, *text_keys; /* [batch,D] */
 	float *image_grad, *text_grad;
+	float *part_grad;            /* CLIP in parts: both of the present one, [2,part,D] */
 	/* MoCo on several ranks: keys of all, [ranks * batch, D], and identities,
 	 * [ranks * batch, 2], by rank; mixed: one array of them in the order of the whole batch. */
 	float *peer_image, *peer_text, *mixed;

@@ -204,6 +204,8 @@ static int run_range(struct wl_graph *g, int from, int to, bool timed, struct wl
 {
 	int section = -1;
 	double since = 0;
+	if (g->hooks.begin)
+		g->hooks.begin(g->hooks.peers, from, to);
 	for (int i = from; i < to; i++) {
 		spend(g, i, &section, &since);
 		double start = timed ? now_ms() : 0;
@@ -289,11 +291,11 @@ static int check_ready(const struct wl_graph *g, struct wl_err *err)
 
 static void forget(struct wl_graph *g)
 {
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < WL_GRAPH_RECORDINGS; i++) {
 		if (g->recording[i])
 			g->be->forget(g->be, g->recording[i]);
 		g->recording[i] = NULL;
-		g->ran[i] = false;
+		g->ran[i % WL_HALVES] = false;
 	}
 }
 
@@ -310,35 +312,48 @@ static bool hooked(const struct wl_graph *g)
 }
 
 /* Tells the hooks, where they are part of what is recorded. */
-static int tell(struct wl_graph *g, enum wl_recording what, struct wl_err *err)
+static int tell(struct wl_graph *g, enum wl_recording what, int which, struct wl_err *err)
 {
-	return hooked(g) ? g->hooks.recording(g->hooks.peers, what, err) : 0;
+	return hooked(g) ? g->hooks.recording(g->hooks.peers, what, which, err) : 0;
+}
+
+void wl_graph_variant(struct wl_graph *g, int variant)
+{
+	WL_ASSERT(variant >= 0 && variant < WL_GRAPH_VARIANTS);
+	g->variant = variant;
+}
+
+/* Nothing that a variant differs by stands in forward. */
+static int recording_of(const struct wl_graph *g, int half)
+{
+	return half == WL_HALF_FORWARD ? half : g->variant * WL_HALVES + half;
 }
 
 /* The half's operations are kept by the backend; false: it cannot, and is not asked again. */
-static bool make_recording(struct wl_graph *g, int half, int from, int to)
+static bool make_recording(struct wl_graph *g, int which, int from, int to)
 {
+	int half = which % WL_HALVES;
 	struct wl_err why = {0};
 	double spent[WL_SECTIONS], flops[WL_SECTIONS];
 	int ret;
 
 	memcpy(spent, g->spent_s, sizeof spent);
 	memcpy(flops, g->spent_flops, sizeof flops);
-	ret = tell(g, WL_RECORD, &why);
+	ret = tell(g, WL_RECORD, which, &why);
 	if (ret == 0)
 		ret = g->be->record(g->be, g->run.seed, g->run.step, &why);
 	if (ret == 0) {
 		ret = run_range(g, from, to, false, &why);
-		if (tell(g, WL_RECORDED, ret < 0 ? NULL : &why) < 0)
+		if (tell(g, WL_RECORDED, which, ret < 0 ? NULL : &why) < 0)
 			ret = -1;
-		g->recording[half] = g->be->recorded(g->be, ret < 0 ? NULL : &why);
+		g->recording[which] = g->be->recorded(g->be, ret < 0 ? NULL : &why);
 	}
 	for (int i = 0; i < WL_SECTIONS; i++) { /* nothing was computed */
 		g->half_flops[half][i] = g->spent_flops[i] - flops[i];
 		g->spent_s[i] = spent[i];
 		g->spent_flops[i] = flops[i];
 	}
-	if (g->recording[half] && ret == 0)
+	if (g->recording[which] && ret == 0)
 		return true;
 	wl_info("graph %s is not recorded, its operations are given one by one: %s", g->name,
 		why.msg);
@@ -346,26 +361,27 @@ static bool make_recording(struct wl_graph *g, int half, int from, int to)
 	return false;
 }
 
-/* Forward (half 0), backward or both (2), from a recording from the third time on: the first one
- * lets libraries make what they need, the second one records. */
+/* Forward, backward or both, from a recording from the second time on: the first one lets libraries
+ * make what they need. */
 static int run_half(struct wl_graph *g, int half, struct wl_err *err)
 {
-	int from = half == 1 ? g->n_forward : 0, to = half ? g->n_ops : g->n_forward;
-	bool may = g->record && g->be->record && hooked(g) == (half == 2) && !g->opts.poison &&
-		   from < to;
+	int from = half == WL_HALF_BACKWARD ? g->n_forward : 0;
+	int to = half == WL_HALF_FORWARD ? g->n_forward : g->n_ops, which = recording_of(g, half);
+	bool may = g->record && g->be->record && (!hooked(g) || g->hooks.recording) &&
+		   !g->opts.poison && from < to;
 
-	if (may && g->ran[half] && !g->recording[half])
-		may = make_recording(g, half, from, to);
-	if (!may || !g->recording[half]) {
+	if (may && g->ran[half] && !g->recording[which])
+		may = make_recording(g, which, from, to);
+	if (!may || !g->recording[which]) {
 		g->ran[half] = true;
 		return run_range(g, from, to, false, err);
 	}
 	for (int i = 0; i < WL_SECTIONS; i++)
 		g->spent_flops[i] += g->half_flops[half][i];
-	WL_TRY(tell(g, WL_REPLAY, err));
-	if (g->be->replay(g->be, g->recording[half], g->run.seed, g->run.step, err) < 0)
+	WL_TRY(tell(g, WL_REPLAY, which, err));
+	if (g->be->replay(g->be, g->recording[which], g->run.seed, g->run.step, err) < 0)
 		return wl_err_prefix(err, "graph %s", g->name);
-	return tell(g, WL_REPLAYED, err);
+	return tell(g, WL_REPLAYED, which, err);
 }
 
 static int settle(struct wl_graph *g, struct wl_err *err)
@@ -386,21 +402,21 @@ static int prepare(struct wl_graph *g, uint64_t seed, uint64_t step, struct wl_e
 int wl_graph_forward(struct wl_graph *g, uint64_t seed, uint64_t step, struct wl_err *err)
 {
 	WL_TRY(prepare(g, seed, step, err));
-	WL_TRY(run_half(g, 0, err));
+	WL_TRY(run_half(g, WL_HALF_FORWARD, err));
 	return settle(g, err);
 }
 
 int wl_graph_backward(struct wl_graph *g, struct wl_err *err)
 {
-	WL_TRY(run_half(g, 1, err));
+	WL_TRY(run_half(g, WL_HALF_BACKWARD, err));
 	return settle(g, err);
 }
 
 int wl_graph_run(struct wl_graph *g, uint64_t seed, uint64_t step, struct wl_err *err)
 {
-	if (hooked(g) && g->hooks.recording) { /* which cannot be cut in the middle */
+	if (hooked(g) && g->hooks.recording) { /* in one: weights for backward come ahead of it */
 		WL_TRY(prepare(g, seed, step, err));
-		WL_TRY(run_half(g, 2, err));
+		WL_TRY(run_half(g, WL_HALF_BOTH, err));
 		return settle(g, err);
 	}
 	WL_TRY(wl_graph_forward(g, seed, step, err));

@@ -247,9 +247,13 @@ wl_tid wl_graph_find(const struct wl_graph *g, const char *name);
 
 /* --- several ranks --- */
 
-/* A recording of a whole run: it begins, and ends (before and after are called in between, and what
- * they give to the backend is a part of it); it is about to be given again, and was. */
+/* A recording of a run: it begins, and ends (before and after are called in between, and what they
+ * give to the backend is a part of it); it is about to be given again, and was. */
 enum wl_recording { WL_RECORD, WL_RECORDED, WL_REPLAY, WL_REPLAYED };
+
+/* What is recorded by itself: forward, backward, or both in one; and each variant of the latter. */
+enum { WL_HALF_FORWARD, WL_HALF_BACKWARD, WL_HALF_BOTH, WL_HALVES };
+enum { WL_GRAPH_VARIANTS = 3, WL_GRAPH_RECORDINGS = WL_GRAPH_VARIANTS * WL_HALVES };
 
 /* What a run calls on the way; all may be NULL. */
 struct wl_graph_hooks {
@@ -257,14 +261,20 @@ struct wl_graph_hooks {
 	/* This graph holds samples rank, rank + world, ... of the whole batch: see wl_run. */
 	int rank, world;
 	void (*sum)(void *peers, double *v, size_t n); /* batch norm over all ranks; see wl_run */
+	/* Operations [from, to) begin: a half, or both. */
+	void (*begin)(void *peers, int from, int to);
 	/* Around operation `op` (0 .. wl_graph_ops - 1): parameters may come and go here. */
 	int (*before)(void *peers, int op, struct wl_err *err);
 	int (*after)(void *peers, int op, struct wl_err *err);
-	/* Around recordings, which with before and after are made of whole runs alone; NULL: then
-	 * such runs are not recorded. */
-	int (*recording)(void *peers, enum wl_recording what, struct wl_err *err);
+	/* Around recordings, `which` of them (below WL_GRAPH_RECORDINGS; which % WL_HALVES is the
+	 * half); NULL: with before and after, runs are not recorded. */
+	int (*recording)(void *peers, enum wl_recording what, int which, struct wl_err *err);
 };
 void wl_graph_hook(struct wl_graph *g, const struct wl_graph_hooks *hooks);
+
+/* Which of a few ways the next backward goes by what its hooks do, 0 (at first) to
+ * WL_GRAPH_VARIANTS - 1: each has its own recording. */
+void wl_graph_variant(struct wl_graph *g, int variant);
 
 /* Of a compiled graph: its operations, those from *forward on being backward. */
 int wl_graph_ops(const struct wl_graph *g, int *forward);

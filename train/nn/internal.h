@@ -69,11 +69,11 @@ struct wl_graph {
 	enum wl_section section; /* of what is being built */
 	double spent_s[WL_SECTIONS], spent_flops[WL_SECTIONS];
 	double flops_forward, flops_backward;
-	/* Of forward, backward and both: the backend's recording, NULL: none yet; whether it
-	 * ran. */
-	void *recording[3];
-	bool record, ran[3];
-	double half_flops[3][WL_SECTIONS]; /* of a recording */
+	/* Of halves and variants: the backend's recording, NULL: none yet; whether the half ran. */
+	int variant;
+	void *recording[WL_GRAPH_RECORDINGS];
+	bool record, ran[WL_HALVES];
+	double half_flops[WL_HALVES][WL_SECTIONS]; /* of a recording */
 };
 
 /* A new node of a kind; -1 and the graph's error on failure. */
