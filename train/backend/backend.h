@@ -42,15 +42,16 @@ enum wl_op_kind {
 	 * `sums` says so, (moments [2,C]: y's mean and variance of a channel) or (mean [N,C] over
 	 * an image of y under the norm behind it) */
 	WL_OP_DEPTHWISE,
-	/* x, w, g_y, (norm) -> (g_x), (g_w) */
+	/* x, w, g_y, (norm) -> (g_x), (g_w), (sums [2,C], with norm: over all rows of g_x a, of
+	 * g_x a u, where act is of gamma u + beta and a its derivative) */
 	WL_OP_DEPTHWISE_BWD,
 	/* x [...,C], gamma, beta, run_mean, run_var [C], (residual [...,C]), (moments of x)
 	 * -> (y), saved [2,C] (mean, 1/std); the running statistics are updated in place
 	 * y = act(bn(x)) * keep(n) + residual; keep: drop path of the sample */
 	WL_OP_BATCH_NORM,
-	/* x, gamma, beta, saved, g_y, (s [N,C], g_m [N,C]), (sums [N,4,C]) -> (g_x), (g_gamma),
-	 * (g_beta); with s, where the backend fuses it, the gradient by y is
-	 * g_y * sigmoid(s) + g_m / (H W); sums: of the gate's backward */
+	/* x, gamma, beta, saved, g_y, (s [N,C], g_m [N,C]), (sums) -> (g_x), (g_gamma), (g_beta);
+	 * with s, where the backend fuses it, the gradient by y is g_y * sigmoid(s) + g_m / (H W);
+	 * sums: with s [N,4,C] of the gate's backward, else [2,C] of the depthwise one's */
 	WL_OP_BATCH_NORM_BWD,
 	/* x [...,I], w [O,I], (b [O]) -> y [...,O], (z: the value before the activation) */
 	WL_OP_LINEAR,
@@ -303,8 +304,8 @@ struct wl_backend {
 	 * them, batch norm the absence of y, its backward s and g_m; NULL: none does. */
 	bool (*fuses)(enum wl_op_kind kind);
 	/* Whether the sums that the batch norm beside it wants come from this operation (moments of
-	 * DEPTHWISE, sums of CHANNEL_SCALE_BWD); of MEAN_HW: whether DEPTHWISE makes it where the
-	 * norm between them does not depend on y.  NULL: none does. */
+	 * DEPTHWISE, sums of DEPTHWISE_BWD and of CHANNEL_SCALE_BWD); of MEAN_HW: whether DEPTHWISE
+	 * makes it where the norm between them does not depend on y.  NULL: none does. */
 	bool (*sums)(enum wl_op_kind kind);
 	/* Computes. Allocates nothing. Fails only when the device does. */
 	int (*run_op)(struct wl_backend *be, const struct wl_op *op, const struct wl_run *run,

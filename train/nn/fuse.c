@@ -12,7 +12,8 @@
  * that of its mean, batch norm's backward makes it as it reads.
  *
  * Sums on store: the statistics of a batch norm by the depthwise convolution before it, the sums of
- * its backward by the gate's backward, which reads the same.  With running statistics, which are
+ * its backward by the gate's backward, which reads the same, or by the depthwise convolution's, which
+ * writes its g_y and reads its x.  With running statistics, which are
  * there before x is, the squeeze-excite mean by the depthwise convolution too.
  */
 #include "train/nn/internal.h"
@@ -138,14 +139,15 @@ static int next_touch(const struct wl_graph *g, wl_tid t, int at)
 	return -1;
 }
 
-/* Whether the gate's x is what this batch norm's backward would normalise again. */
-static bool same_norm(const struct gop *gate, const struct gop *bn)
+/* Whether the x of a gate's or a depthwise convolution's backward is what this batch norm's backward
+ * would normalise again. */
+static bool same_norm(const struct gop *op, const struct gop *bn)
 {
-	bool same = gate->op.attr.act == bn->op.attr.act && bn->op.attr.p <= 0 &&
-		    gate->in[0] == bn->in[0];
+	bool same = op->op.attr.act == bn->op.attr.act && bn->op.attr.p <= 0 &&
+		    op->in[0] == bn->in[0];
 
 	for (int k = 0; k < 3; k++)
-		same = same && gate->in[3 + k] == bn->in[1 + k];
+		same = same && op->in[3 + k] == bn->in[1 + k];
 	return same;
 }
 
@@ -182,6 +184,24 @@ static void gate_on_load(struct wl_graph *g, int at)
 		gate->out[2] = wl_gi_node(g, NODE_ACT, WL_F32, WL_SHAPE(d[0], 4, d[3]));
 		bn->in[7] = gate->out[2];
 	}
+}
+
+/* Operation `at` is a depthwise convolution's backward: it makes the sums of the batch norm's that
+ * takes its g_x, if that is all of the gradient. */
+static void grad_sums_on_store(struct wl_graph *g, int at)
+{
+	struct gop *dw = &g->op[at], *bn;
+	wl_tid gz = dw->out[0];
+	int to = gz > 0 ? next_touch(g, gz, at) : -1;
+
+	if (to < 0 || g->node[gz].kind != NODE_ACT)
+		return;
+	bn = &g->op[to];
+	if (bn->op.kind != WL_OP_BATCH_NORM_BWD || bn->in[4] != gz || bn->in[5] > 0 ||
+		bn->in[7] > 0 || !same_norm(dw, bn))
+		return;
+	dw->out[2] = wl_gi_node(g, NODE_ACT, WL_F32, WL_SHAPE(2, wl_gi_dims(g, dw->in[0])[3]));
+	bn->in[7] = dw->out[2];
 }
 
 /* The last operation before `at` that writes t; -1: none. */
@@ -281,5 +301,9 @@ void wl_gi_fuse(struct wl_graph *g)
 		for (int i = g->n_forward; i < g->n_ops; i++)
 			if (g->op[i].op.kind == WL_OP_CHANNEL_SCALE_BWD && g->op[i].out[0] > 0)
 				gate_on_load(g, i);
+	if (g->be->sums && g->be->sums(WL_OP_DEPTHWISE_BWD))
+		for (int i = g->n_forward; i < g->n_ops; i++)
+			if (g->op[i].op.kind == WL_OP_DEPTHWISE_BWD)
+				grad_sums_on_store(g, i);
 	drop_empty(g);
 }

@@ -153,8 +153,8 @@ static bool cuda_fuses(enum wl_op_kind kind)
 
 static bool cuda_sums(enum wl_op_kind kind)
 {
-	return kind == WL_OP_DEPTHWISE || kind == WL_OP_CHANNEL_SCALE_BWD ||
-	       kind == WL_OP_MEAN_HW;
+	return kind == WL_OP_DEPTHWISE || kind == WL_OP_DEPTHWISE_BWD ||
+	       kind == WL_OP_CHANNEL_SCALE_BWD || kind == WL_OP_MEAN_HW;
 }
 
 static __global__ void k_step(int64_t n, struct cuda_step *to, struct cuda_step value)

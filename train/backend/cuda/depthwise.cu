@@ -6,13 +6,11 @@
  * of y less a rough mean, and their end.  In inference, where the norm is known before, it leaves the
  * squeeze-excite mean of the normalised y in the same way.
  *
- * Bytes: forward reads x and writes y; the gradient by x reads g_y and writes g_x (and reads it
- * where it is added to); that by the taps reads x and g_y.
+ * Bytes: x is read, y written.  Backward: depthwise_back.cu.
  */
 #include "train/backend/cuda/depthwise.h"
 
-/* --- forward; and the gradient by x at stride 1, which is a convolution of g_y with the taps
- * turned round --- */
+/* --- forward --- */
 
 struct forward {
 	struct dw d; /* as the walk sees it: its input h x w, its output oh x ow */
@@ -20,38 +18,17 @@ struct forward {
 	struct cuda_act x, y;
 	struct cuda_norm norm;
 	const float *w;
-	bool turned, acc;
 	float *shift, *partial; /* [c]; [tiles, 2, c]: of y - shift and its square; NULL: none */
 	struct cuda_norm after; /* partial: of y under this norm, and nothing */
 };
 
-CUDA_INLINE void load_taps(
-	const float *w, int taps, bool turned, int c, struct place p, float to[][LANE_CH])
-{
-	CUDA_UNROLL
-	for (int i = 0; i < taps; i++) {
-		const float *at = w + (int64_t)(turned ? taps - 1 - i : i) * c + p.ch;
-
-		CUDA_UNROLL
-		for (int v = 0; v < LANE_CH; v++)
-			to[i][v] = p.works ? at[v] : 0.0f;
-	}
-}
-
-CUDA_INLINE void store_columns(struct cuda_act y, bool acc, int64_t row, int c, int col, int w,
+CUDA_INLINE void store_columns(struct cuda_act y, int64_t row, int c, int col, int w,
 	struct place p, int n, float from[][LANE_CH])
 {
 	CUDA_UNROLL
-	for (int o = 0; o < n; o++) {
-		int64_t at = row + (int64_t)(col + o) * c + p.ch;
-		float was[2] = {0, 0};
-
-		if (col + o < 0 || col + o >= w)
-			continue;
-		if (acc)
-			raw2_floats(act_raw2(y, at), y.type, was);
-		act_store2(y, at, was[0] + from[o][0], was[1] + from[o][1]);
-	}
+	for (int o = 0; o < n; o++)
+		if (col + o < w)
+			act_store2(y, row + (int64_t)(col + o) * c + p.ch, from[o][0], from[o][1]);
 }
 
 /* What the sums of the slab's channels are of: act(a y + b), the norm behind y; or y + b and its
@@ -136,7 +113,7 @@ CUDA_INLINE void forward_walk(const struct forward f, const int K, const int S, 
 	if (SUMS)
 		load_sum_lines(&f, p, &lines);
 	feed_norm(&in, p.slab, &s);
-	load_taps(f.w, K * K, f.turned, f.d.c, p, w);
+	load_taps(f.w, K * K, f.d.c, p, LANE_CH, w);
 	feed_start(&in, &s);
 	for (int base = 0; base < total; base += PERIOD) {
 		CUDA_UNROLL
@@ -146,7 +123,7 @@ CUDA_INLINE void forward_walk(const struct forward f, const int K, const int S, 
 			if (t >= total)
 				break;
 			if (p.works) {
-				load_columns(s.stage[t & 1], f.t, p, p.strip * TW * S, XW, x);
+				load_columns(s.stage[t & 1], f.t, p, p.strip * TW * S, XW, LANE_CH, x);
 				CUDA_UNROLL
 				for (int i = 0; i < K; i++) {
 					const int ring = (u - i + PERIOD) / S % RING;
@@ -170,7 +147,7 @@ CUDA_INLINE void forward_walk(const struct forward f, const int K, const int S, 
 					float(*full)[LANE_CH] =
 						sum[(u - (K - 1) + PERIOD) / S % RING];
 
-					store_columns(f.y, f.acc,
+					store_columns(f.y,
 						((int64_t)p.n * f.d.oh + p.row + done / S) *
 							f.d.ow * f.d.c,
 						f.d.c, col, f.d.ow, p, TW, full);
@@ -184,78 +161,6 @@ CUDA_INLINE void forward_walk(const struct forward f, const int K, const int S, 
 	}
 	if (SUMS)
 		put_sums_of(&f, p, blockIdx.x / f.t.slabs, s1, s2, &s.stage[0][0]);
-}
-
-/* --- the gradient by x at stride 2: each row of g_y is added to the K rows that it came from --- */
-
-struct back {
-	struct dw d; /* t: tiles of g_x with its padding before it: rows pt, columns pl more */
-	struct tile t;
-	struct cuda_act gy, gx;
-	const float *w;
-	bool acc;
-};
-
-CUDA_INLINE void back_walk(const struct back f, const int K)
-{
-	const int TW = WIDE, HALF = (K - 1) / 2, XW = TW / 2 + HALF, RING = K + 1;
-	__shared__ struct shared_rows s;
-	struct place p = place_of(f.t, f.d.c, blockIdx.x / f.t.slabs, (int)(blockIdx.x % f.t.slabs));
-	int total = f.t.rows / 2 + HALF, col = p.col + p.strip * TW - f.d.pl;
-	struct cuda_norm none = {NULL, NULL, NULL, WL_ACT_NONE};
-	struct feed in = feed_of(f.gy, f.d.oh, f.d.ow, f.d.c, none, f.t, p, p.row / 2 - HALF,
-		p.col / 2 - HALF, f.t.strips * TW / 2 + HALF);
-	float w[MAX_K * MAX_K][LANE_CH], sum[MAX_K + 1][WIDE][LANE_CH], x[WIDE + MAX_K][LANE_CH];
-
-	CUDA_UNROLL
-	for (int r = 0; r < RING; r++)
-		CUDA_UNROLL
-		for (int o = 0; o < TW; o++)
-			sum[r][o][0] = sum[r][o][1] = 0.0f;
-	load_taps(f.w, K * K, false, f.d.c, p, w);
-	feed_start(&in, &s);
-	for (int base = 0; base < total; base += RING / 2) {
-		CUDA_UNROLL
-		for (int u = 0; u < RING / 2; u++) {
-			int t = base + u;
-
-			if (t >= total)
-				break;
-			if (p.works) {
-				load_columns(s.stage[t & 1], f.t, p, p.strip * TW / 2, XW, x);
-				CUDA_UNROLL
-				for (int i = 0; i < K; i++)
-					CUDA_UNROLL
-					for (int o = 0; o < TW; o++)
-						CUDA_UNROLL
-						for (int k = 0; k < XW; k++) {
-							const int j = o + 2 * HALF - 2 * k;
-
-							if (j < 0 || j >= K)
-								continue;
-							float *to = sum[(2 * u + i) % RING][o];
-
-							to[0] += w[i * K + j][0] * x[k][0];
-							to[1] += w[i * K + j][1] * x[k][1];
-						}
-				CUDA_UNROLL
-				for (int e = 0; e < 2; e++) {
-					int at = 2 * (t - HALF) + e, row = p.row + at - f.d.pt;
-					float(*full)[LANE_CH] = sum[(2 * u + e) % RING];
-
-					if (at >= 0 && at < f.t.rows && row >= 0 && row < f.d.h)
-						store_columns(f.gx, f.acc,
-							((int64_t)p.n * f.d.h + row) * f.d.w *
-								f.d.c,
-							f.d.c, col, f.d.w, p, TW, full);
-					CUDA_UNROLL
-					for (int o = 0; o < TW; o++)
-						full[o][0] = full[o][1] = 0.0f;
-				}
-			}
-			feed_next(&in, t, total, &s);
-		}
-	}
 }
 
 #define FORWARD(K, S)                                                                              \
@@ -274,19 +179,14 @@ CUDA_INLINE void back_walk(const struct back f, const int K)
 		else                                                                               \
 			CUDA_BLOCKS(c, blocks, k_forward_##K##_##S, f);                            \
 	}
-#define KERNELS(K)                                                                                 \
-	FORWARD(K, 1)                                                                              \
-	FORWARD(K, 2)                                                                              \
-	static __global__ void BOUNDS k_back_##K(struct back f)                                    \
-	{                                                                                          \
-		back_walk(f, K);                                                                   \
-	}
-KERNELS(3)
-KERNELS(5)
+FORWARD(3, 1)
+FORWARD(3, 2)
+FORWARD(5, 1)
+FORWARD(5, 2)
 
 static struct tile forward_tile(const struct dw *d)
 {
-	return tile_of(d, d->oh, d->ow, WIDE / d->stride, false);
+	return tile_of(d, d->oh, d->ow, WIDE / d->stride, false, LANE_CH);
 }
 
 static void run_forward(struct cuda *c, struct forward f)
@@ -302,17 +202,6 @@ static void run_forward(struct cuda *c, struct forward f)
 		forward_5_1(c, f, blocks);
 	else
 		forward_5_2(c, f, blocks);
-}
-
-static void run_back(struct cuda *c, struct back f)
-{
-	f.t = tile_of(&f.d, f.d.h + f.d.pt, f.d.w + f.d.pl, WIDE, true);
-	int64_t blocks = tiles_in(&f.t, f.d.n) * f.t.slabs;
-
-	if (f.d.k == 3)
-		CUDA_BLOCKS(c, blocks, k_back_3, f);
-	else
-		CUDA_BLOCKS(c, blocks, k_back_5, f);
 }
 
 /* --- any other kernel, stride or number of channels: a thread an element --- */
@@ -357,35 +246,6 @@ static __global__ void k_forward_shift(int64_t n, struct dw d, struct cuda_act x
 		for (int64_t i = 0; i < take; i++)
 			s += forward_one(&d, (2 * i + 1) * rows / (2 * take) * d.c + j, x, norm, w);
 		shift[j] = s / (float)(take > 0 ? take : 1);
-	}
-}
-
-/* Gathers the outputs that an input went into. */
-static __global__ void k_back_any(int64_t n, struct dw d, struct cuda_act gy, const float *w,
-	struct cuda_act gx, bool acc)
-{
-	EACH(e, n)
-	{
-		int ch = (int)(e % d.c), iw = (int)(e / d.c % d.w);
-		int64_t row = e / ((int64_t)d.c * d.w);
-		int ih = (int)(row % d.h);
-		int64_t at = row / d.h * d.oh * d.ow * d.c + ch;
-		float s = acc ? act_load(gx, e) : 0.0f;
-
-		for (int i = (ih + d.pt) % d.stride; i < d.k; i += d.stride) {
-			int oh = (ih + d.pt - i) / d.stride;
-
-			if (ih + d.pt < i || oh >= d.oh)
-				continue;
-			for (int j = (iw + d.pl) % d.stride; j < d.k; j += d.stride) {
-				int ow = (iw + d.pl - j) / d.stride;
-
-				if (iw + d.pl >= j && ow < d.ow)
-					s += act_load(gy, at + ((int64_t)oh * d.ow + ow) * d.c) *
-					     w[(i * d.k + j) * d.c + ch];
-			}
-		}
-		act_store(gx, e, s);
 	}
 }
 
@@ -445,7 +305,7 @@ CUDA_RUN(wl_cuda_depthwise)
 	struct dw d = dw_of(op, op->in[0], op->out[0]);
 	int64_t n = cuda_count(op->out[0]), ch = d.c, tiles, means = ch * d.n;
 	struct forward f = {d, forward_tile(&d), cuda_act_of(op->in[0]), cuda_act_of(op->out[0]),
-		cuda_norm_of(op, 2), cuda_f32(op->in[1]), false, false, (float *)run->scratch, NULL,
+		cuda_norm_of(op, 2), cuda_f32(op->in[1]), (float *)run->scratch, NULL,
 		cuda_norm_of(op, 5)};
 
 	(void)err;
@@ -464,48 +324,5 @@ CUDA_RUN(wl_cuda_depthwise)
 	if (op->out[2])
 		CUDA_EACH(c, means, k_forward_mean, ch, tiles / d.n, (int64_t)d.oh * d.ow,
 			f.partial, cuda_act_of(op->out[2]));
-	return 0;
-}
-
-static void data_bwd(struct cuda *c, const struct wl_op *op, struct dw d)
-{
-	struct cuda_act gy = cuda_act_of(op->in[2]), gx = cuda_act_of(op->out[0]);
-	const float *w = cuda_f32(op->in[1]);
-	int64_t n = cuda_count(op->out[0]);
-	struct cuda_norm none = {NULL, NULL, NULL, WL_ACT_NONE};
-	bool acc = cuda_acc(op, 0);
-
-	if (!walks(&d)) {
-		CUDA_EACH(c, n, k_back_any, d, gy, w, gx, acc);
-	} else if (d.stride == 2) {
-		struct back f = {d, tile_of(&d, 1, 1, 1, false), gy, gx, w, acc};
-
-		run_back(c, f);
-	} else {
-		struct dw turned = {d.n, d.oh, d.ow, d.h, d.w, d.c, d.k, 1, d.k - 1 - d.pt,
-			d.k - 1 - d.pl};
-		struct forward f = {turned, forward_tile(&turned), gy, gx, none, w, true, acc, NULL,
-			NULL, none};
-
-		run_forward(c, f);
-	}
-}
-
-size_t wl_cuda_depthwise_bwd_scratch(const struct wl_op *op)
-{
-	struct dw d = dw_of(op, op->in[0], op->in[2]);
-
-	return op->out[1] ? wl_cuda_depthwise_weights_scratch(&d) : 0;
-}
-
-CUDA_RUN(wl_cuda_depthwise_bwd)
-{
-	(void)err;
-	struct dw d = dw_of(op, op->in[0], op->in[2]);
-
-	if (op->out[1])
-		wl_cuda_depthwise_weights(c, op, &d, (float *)run->scratch);
-	if (op->out[0])
-		data_bwd(c, op, d);
 	return 0;
 }

@@ -9,7 +9,8 @@
  * copies of the next RAW rows are under way meanwhile.  A thread has two channels of WIDE
  * neighbouring outputs (half as many at stride 2) and adds a row to all the output rows that it
  * belongs to, whose sums, like the taps, stay in registers; rings of registers have fixed places
- * because the walk is unrolled over their period.
+ * because the walk is unrolled over their period.  Backward keeps rows of g_y in its ring instead:
+ * see depthwise_back.cu.
  *
  * Read from DRAM: an input about once; the K - 1 rows and columns that neighbouring tiles share
  * (1/16 to 1/8 of the input) come from L2 mostly, as those blocks run at the same time.
@@ -20,8 +21,9 @@
 #include "train/backend/cuda/image.h"
 
 enum {
-	LANE_CH = 2,	    /* channels of a thread */
-	SLAB = 64,	    /* channels of a block, at most */
+	LANE_CH = 2,	    /* channels of a thread, at most */
+	LANES = 32,	    /* threads side by side over channels, at most */
+	SLAB = LANES * LANE_CH, /* channels of a block, at most */
 	WIDE = 4,	    /* columns of a thread at stride 1 */
 	RAW = 3,	    /* rows that are copied ahead */
 	STAGE = 2048 + 256, /* floats of a row in shared memory: see tile_of */
@@ -29,7 +31,7 @@ enum {
 	MAX_K = 5,
 	ROWS_MOST = 64, ROWS_LEAST = 8, /* output rows of a tile */
 	BLOCKS_WANTED = 2048,		/* several for each place on the GPU */
-	PARTS_WANTED = 1024		/* blocks of the weight gradient */
+	PARTS_WANTED = 1024		/* blocks of the gradients */
 };
 
 /* Two blocks on a multiprocessor: 128 registers a thread. */
@@ -58,22 +60,25 @@ static inline bool walks(const struct dw *d)
 /* --- tiles --- */
 
 struct tile {
-	int lanes;  /* threads side by side over a slab of LANE_CH * lanes channels: a power of 2 */
+	int ch;	    /* channels of a thread */
+	int lanes;  /* threads side by side over a slab of ch * lanes channels: a power of 2 */
 	int strips; /* of threads over the columns */
 	int rows, wide; /* of what the walk makes: rows of a tile, columns of a thread */
 	int row_tiles, col_tiles, slabs;
 };
 
-/* Tiles of maps of h x w; wide columns a thread, `even`: a tile begins at an even row. */
-static inline struct tile tile_of(const struct dw *d, int h, int w, int wide, bool even)
+/* Tiles of maps of h x w; wide columns and `ch` channels a thread, `even`: a tile begins at an even
+ * row. */
+static inline struct tile tile_of(const struct dw *d, int h, int w, int wide, bool even, int ch)
 {
 	struct tile t;
 	int strips = (int)cuda_ceil_div(w, wide), most;
 
-	for (t.lanes = 4; t.lanes * LANE_CH < d->c && t.lanes * LANE_CH < SLAB;)
+	t.ch = ch;
+	for (t.lanes = 8 / ch; t.lanes * ch < d->c && t.lanes < LANES;)
 		t.lanes *= 2;
 	t.wide = wide;
-	t.slabs = (int)cuda_ceil_div(d->c, t.lanes * LANE_CH);
+	t.slabs = (int)cuda_ceil_div(d->c, t.lanes * ch);
 	most = CUDA_THREADS / t.lanes;
 	t.col_tiles = (int)cuda_ceil_div(strips, most);
 	t.strips = (int)cuda_ceil_div(strips, t.col_tiles);
@@ -105,8 +110,8 @@ CUDA_INLINE struct place place_of(struct tile t, int c, int64_t tile, int slab)
 
 	p.lane = (int)threadIdx.x & (t.lanes - 1);
 	p.strip = (int)threadIdx.x / t.lanes;
-	p.slab = slab * t.lanes * LANE_CH;
-	p.ch = p.slab + p.lane * LANE_CH;
+	p.slab = slab * t.lanes * t.ch;
+	p.ch = p.slab + p.lane * t.ch;
 	p.works = p.strip < t.strips && p.ch < c;
 	p.col = (int)(tile % t.col_tiles) * t.strips * t.wide;
 	p.row = (int)(tile / t.col_tiles % t.row_tiles) * t.rows;
@@ -141,7 +146,7 @@ CUDA_INLINE struct feed feed_of(struct cuda_act x, int h, int w, int c, struct c
 	f.image = (int64_t)p.n * h * w * c + p.slab;
 	f.h = h, f.w = w, f.c = c;
 	f.row = row, f.col = col, f.cols = cols;
-	f.groups = t.lanes * LANE_CH / 8;
+	f.groups = t.lanes * t.ch / 8;
 	f.left = (c - p.slab) / 8;
 	f.norm = norm;
 	return f;
@@ -233,23 +238,33 @@ CUDA_INLINE void feed_next(const struct feed *f, int t, int total, struct shared
 	__syncthreads();
 }
 
-/* n columns of the thread's channels from the stage. */
-CUDA_INLINE void load_columns(
-	const float *stage, struct tile t, struct place p, int first, int n, float to[][LANE_CH])
+/* n columns of the thread's V channels from the stage. */
+CUDA_INLINE void load_columns(const float *stage, struct tile t, struct place p, int first, int n,
+	const int V, float to[][LANE_CH])
 {
-	const float2 *at = (const float2 *)stage + first * t.lanes + p.lane;
+	const float *at = stage + (first * t.lanes + p.lane) * V;
 
 	CUDA_UNROLL
 	for (int k = 0; k < n; k++) {
-		float2 f = at[k * t.lanes];
+		if (V == 2) {
+			float2 f = *(const float2 *)(at + k * t.lanes * 2);
 
-		to[k][0] = f.x, to[k][1] = f.y;
+			to[k][0] = f.x, to[k][1] = f.y;
+		} else {
+			to[k][0] = at[k * t.lanes];
+		}
 	}
 }
 
-/* depthwise_weights.cu: gw += the gradient by the taps of an operation WL_OP_DEPTHWISE_BWD. */
-size_t wl_cuda_depthwise_weights_scratch(const struct dw *d);
-void wl_cuda_depthwise_weights(
-	struct cuda *c, const struct wl_op *op, const struct dw *d, float *partial);
+/* The taps of the thread's V channels. */
+CUDA_INLINE void load_taps(
+	const float *w, int taps, int c, struct place p, const int V, float to[][LANE_CH])
+{
+	CUDA_UNROLL
+	for (int i = 0; i < taps; i++)
+		CUDA_UNROLL
+		for (int v = 0; v < V; v++)
+			to[i][v] = p.works ? w[(int64_t)i * c + p.ch + v] : 0.0f;
+}
 
 #endif

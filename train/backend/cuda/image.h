@@ -97,6 +97,21 @@ CUDA_INLINE uint2 act_raw2(struct cuda_act a, int64_t i)
 	return u;
 }
 
+/* One value, in x. */
+CUDA_INLINE uint2 act_raw1(struct cuda_act a, int64_t i)
+{
+	uint2 u;
+
+	u.x = is_half(a.type) ? ((const uint16_t *)a.p)[i] : ((const uint32_t *)a.p)[i];
+	u.y = 0;
+	return u;
+}
+
+CUDA_INLINE float raw1_float(uint2 u, enum wl_dtype type)
+{
+	return is_half(type) ? half_to_float(u.x, type) : wl_float_of_bits(u.x);
+}
+
 CUDA_INLINE void raw2_floats(uint2 u, enum wl_dtype type, float v[2])
 {
 	v[0] = is_half(type) ? half_to_float(u.x & 0xffffu, type) : wl_float_of_bits(u.x);
@@ -300,6 +315,12 @@ void wl_cuda_moments_of(struct cuda *c, int64_t ch, int64_t parts, int64_t n, co
 void wl_cuda_moments(
 	struct cuda *c, struct cuda_act x, int64_t ch, int64_t n, void *scratch, float *moments);
 size_t wl_cuda_moments_scratch(int64_t ch, int64_t n);
+
+/* norm.cu: sums [2, c] over the rows of x, g [rows, c] of g a and g a (x - mean) / std, where a is
+ * the derivative of norm's activation; scratch of wl_cuda_norm_sums_scratch bytes. */
+void wl_cuda_norm_sums(struct cuda *c, struct cuda_act x, struct cuda_act g, struct cuda_norm norm,
+	int64_t ch, int64_t rows, void *scratch, float *sums);
+size_t wl_cuda_norm_sums_scratch(int64_t ch, int64_t rows);
 
 /* pool.cu: y [images, c] = the mean over the rows of an image of x [images, rows, c]; scratch of
  * wl_cuda_mean_scratch bytes. */

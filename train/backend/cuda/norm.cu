@@ -7,8 +7,8 @@
  * and makes g_y of them as it reads: g_y sigmoid(s) + g_mean / hw.
  *
  * Sums that another kernel made on its way are not made again: a depthwise convolution leaves the
- * moments of what it writes, the gate's backward what an image adds to backward's sums, which are
- * linear in sigmoid(s) and g_mean.
+ * moments of what it writes, its backward the sums of what it writes, the gate's backward what an
+ * image adds to them, which are linear in sigmoid(s) and g_mean.
  *
  * Sums are of x less a rough mean, in f32 within a thread's rows (256 at most) and a block, in
  * double over blocks, in a fixed order.
@@ -487,6 +487,46 @@ static __global__ void k_bn_gate_ends(int64_t n, struct bn_ends e, struct bn v, 
 		bn_bwd_end(&e, j, s1, s2);
 }
 
+/* The same from sums [2, n]. */
+static __global__ void k_bn_sums_ends(int64_t n, struct bn_ends e, const float *sums)
+{
+	EACH(j, n)
+	bn_bwd_end(&e, j, (double)sums[j], (double)sums[n + j]);
+}
+
+static __global__ void k_norm_sums(int64_t n, int64_t parts, const float *partial, float *sums)
+{
+	int64_t j = end_col();
+	double s1, s2;
+
+	sum_parts(n, parts, partial, j, &s1, &s2);
+	if (threadIdx.x >= END_COLS || j >= n)
+		return;
+	sums[j] = (float)s1;
+	sums[n + j] = (float)s2;
+}
+
+size_t wl_cuda_norm_sums_scratch(int64_t ch, int64_t rows)
+{
+	return (size_t)(2 * rows8_of(1, rows, ch).chunks * ch) * sizeof(float);
+}
+
+void wl_cuda_norm_sums(struct cuda *c, struct cuda_act x, struct cuda_act g, struct cuda_norm norm,
+	int64_t ch, int64_t rows, void *scratch, float *sums)
+{
+	struct bn v;
+
+	memset(&v, 0, sizeof v);
+	v.at = rows8_of(1, rows, ch);
+	v.x = x;
+	v.gy = g;
+	v.norm = norm;
+	v.image_rows = rows;
+	v.partial = (float *)scratch;
+	RUN_8_1(c, v.at, k_bn_bwd_sums, v);
+	CUDA_BLOCKS(c, cuda_ceil_div(ch, END_COLS), k_norm_sums, ch, v.at.chunks, v.partial, sums);
+}
+
 static __global__ void k_bn_bwd_means(int64_t n, struct bn_ends e)
 {
 	EACH(j, n)
@@ -541,7 +581,9 @@ CUDA_RUN(wl_cuda_bn_bwd)
 	v.gy = cuda_act_of(op->in[4]);
 	v.gate = cuda_act_of(op->in[5]);
 	v.g_mean = cuda_act_of(op->in[6]);
-	if (op->in[7]) {
+	if (op->in[7] && !op->in[5]) {
+		CUDA_EACH(c, ch, k_bn_sums_ends, e, cuda_f32(op->in[7]));
+	} else if (op->in[7]) {
 		e.parts = op->in[0]->shape.dim[0];
 		CUDA_BLOCKS(c, cuda_ceil_div(ch, END_COLS), k_bn_gate_ends, ch, e, v,
 			cuda_f32(op->in[7]));
