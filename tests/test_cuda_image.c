@@ -1,6 +1,6 @@
 /*
  * The GPU's kernels of the convolutional tower one by one, at sizes that cross the borders of their
- * tiles, with activations in f32 and in bf16 and with batch norm applied where a tensor is read;
+ * tiles, with activations in f32, bf16 and fp16 and with batch norm applied where a tensor is read;
  * against sums in double precision over the very values that were stored.
  */
 #include "tests/support/opcheck.h"
@@ -14,8 +14,11 @@
 
 #include <cmocka.h>
 
-/* Squares of relative errors: 24 bits of sums in f32; 8 bits where the result is stored in bf16. */
-static const double f32_bound = 1e-11, bf16_bound = 6e-6;
+/* Squares of relative errors: 24 bits of sums in f32; 8 bits where the result is stored in bf16, 11
+ * in fp16. */
+static const double f32_bound = 1e-11, bf16_bound = 6e-6, f16_bound = 1e-7;
+
+__extension__ typedef _Float16 half;
 
 static void must(int rc, const struct wl_err *err)
 {
@@ -33,20 +36,21 @@ struct held {
 static void put(struct wl_backend *be, struct held *h)
 {
 	float *f = malloc((size_t)h->n * sizeof *f);
-	uint16_t *b = malloc((size_t)h->n * sizeof *b);
 
 	assert_non_null(f);
-	assert_non_null(b);
 	for (int64_t i = 0; i < h->n; i++) {
-		f[i] = (float)h->v[i];
-		b[i] = wl_bf16_nearest(f[i]);
-		if (h->t.dtype == WL_BF16)
-			h->v[i] = (double)wl_bf16_value(b[i]);
+		if (h->t.dtype == WL_F32) {
+			f[i] = (float)h->v[i];
+		} else if (h->t.dtype == WL_F16) {
+			((half *)f)[i] = (half)(float)h->v[i];
+			h->v[i] = (double)((half *)f)[i];
+		} else {
+			((uint16_t *)f)[i] = wl_bf16_nearest((float)h->v[i]);
+			h->v[i] = (double)wl_bf16_value(((uint16_t *)f)[i]);
+		}
 	}
-	be->upload(be, h->t.data, h->t.dtype == WL_BF16 ? (void *)b : f,
-		(size_t)h->n * (h->t.dtype == WL_BF16 ? 2 : 4));
+	be->upload(be, h->t.data, f, (size_t)h->n * (h->t.dtype == WL_F32 ? 4 : 2));
 	free(f);
-	free(b);
 }
 
 static void get(struct wl_backend *be, const struct held *h, double *to)
@@ -54,9 +58,11 @@ static void get(struct wl_backend *be, const struct held *h, double *to)
 	float *f = malloc((size_t)h->n * sizeof *f);
 
 	assert_non_null(f);
-	be->download(be, f, h->t.data, (size_t)h->n * (h->t.dtype == WL_BF16 ? 2 : 4));
+	be->download(be, f, h->t.data, (size_t)h->n * (h->t.dtype == WL_F32 ? 4 : 2));
 	for (int64_t i = 0; i < h->n; i++)
-		to[i] = (double)(h->t.dtype == WL_BF16 ? wl_bf16_value(((uint16_t *)f)[i]) : f[i]);
+		to[i] = (double)(h->t.dtype == WL_BF16	? wl_bf16_value(((uint16_t *)f)[i])
+				 : h->t.dtype == WL_F16 ? (float)((half *)f)[i]
+							: f[i]);
 	free(f);
 }
 
@@ -113,7 +119,9 @@ static void check(struct wl_backend *be, const char *what, const struct held *go
 	const double *want)
 {
 	double *v = calloc((size_t)got->n, sizeof *v), e;
-	double bound = got->t.dtype == WL_BF16 ? bf16_bound : f32_bound;
+	double bound = got->t.dtype == WL_BF16	 ? bf16_bound
+		       : got->t.dtype == WL_F16 ? f16_bound
+						: f32_bound;
 
 	assert_non_null(v);
 	get(be, got, v);
@@ -233,6 +241,66 @@ static void check_means(struct wl_backend *be, const char *what, const struct he
 	free(want);
 }
 
+static double silu_slope(double v)
+{
+	double s = 1 / (1 + exp(-v));
+
+	return s * (1 + v * (1 - s));
+}
+
+/* What batch norm's backward wants, of g_x as it was stored. */
+static void check_sums(struct wl_backend *be, const char *what, const struct held *x,
+	const struct held *norm, const struct held *gx, const struct held *sums)
+{
+	int64_t c = x->t.shape.dim[3];
+	double *g = calloc((size_t)gx->n, sizeof *g), *want = calloc((size_t)sums->n, sizeof *want);
+
+	assert_non_null(g);
+	assert_non_null(want);
+	get(be, gx, g);
+	for (int64_t i = 0; i < x->n; i++) {
+		int64_t j = i % c;
+		double u = (x->v[i] - norm[2].v[j]) * norm[2].v[c + j];
+		double d = g[i] * silu_slope(norm[0].v[j] * u + norm[1].v[j]);
+
+		want[j] += d;
+		want[c + j] += d * u;
+	}
+	check(be, what, sums, want);
+	free(want);
+	free(g);
+}
+
+/* Each of the gradients alone; and both again, which have the same bits. */
+static void check_alone(struct wl_backend *be, const char *what, const struct wl_op *both,
+	const struct held *gx, const struct held *gw, const double *want_gw)
+{
+	struct wl_op op = *both;
+	double *first = calloc((size_t)gx->n, sizeof *first), *v = calloc((size_t)gx->n, sizeof *v);
+	double *want = calloc((size_t)gw->n, sizeof *want);
+
+	assert_non_null(first);
+	assert_non_null(v);
+	assert_non_null(want);
+	get(be, gx, first);
+	op.out[1] = op.out[2] = NULL;
+	for (int i = 0; i < 2; i++) {
+		be->zero(be, gx->t.data, (size_t)gx->n * 2);
+		run(be, &op);
+		get(be, gx, v);
+		assert_memory_equal(v, first, (size_t)gx->n * sizeof *v);
+		op = *both;
+	}
+	op.out[0] = op.out[2] = NULL;
+	run(be, &op);
+	for (int64_t i = 0; i < gw->n; i++) /* thrice what was added once */
+		want[i] = gw->v[i] + 3 * (want_gw[i] - gw->v[i]);
+	check(be, what, gw, want);
+	free(want);
+	free(v);
+	free(first);
+}
+
 static void one_depthwise(struct wl_backend *be, const struct dw *v, enum wl_dtype dtype)
 {
 	int oh = (v->h + v->stride - 1) / v->stride, ow = (v->w + v->stride - 1) / v->stride;
@@ -242,6 +310,7 @@ static void one_depthwise(struct wl_backend *be, const struct dw *v, enum wl_dty
 	struct held y = hold(be, dtype, out, 4, 1, 0), gx = hold(be, dtype, in, 5, 1, 0);
 	struct held gw = hold(be, WL_F32, w.t.shape, 6, 1, 0);
 	struct held moments = hold(be, WL_F32, WL_SHAPE(2, v->c), 10, 1, 0);
+	struct held sums = hold(be, WL_F32, WL_SHAPE(2, v->c), 12, 1, 0);
 	struct held norm[] = {hold(be, WL_F32, WL_SHAPE(v->c), 7, 0.5f, 1),
 		hold(be, WL_F32, WL_SHAPE(v->c), 8, 0.5f, 0),
 		hold(be, WL_F32, WL_SHAPE(2, v->c), 9, 0.5f, 1)};
@@ -253,7 +322,7 @@ static void one_depthwise(struct wl_backend *be, const struct dw *v, enum wl_dty
 	struct wl_op fwd = {.kind = WL_OP_DEPTHWISE, .label = "t", .in = {&x.t, &w.t},
 		.out = {&y.t, v->norm ? &moments.t : NULL}, .attr = attr};
 	struct wl_op bwd = {.kind = WL_OP_DEPTHWISE_BWD, .label = "t", .in = {&x.t, &w.t, &gy.t},
-		.out = {&gx.t, &gw.t}, .acc = v->acc ? 3 : 2, .attr = attr};
+		.out = {&gx.t, &gw.t, v->norm ? &sums.t : NULL}, .acc = v->acc ? 3 : 2, .attr = attr};
 	struct held means = hold(be, dtype, WL_SHAPE(v->n, v->c), 11, 1, 0);
 	struct wl_op infer = fwd;
 	char what[100];
@@ -282,6 +351,10 @@ static void one_depthwise(struct wl_backend *be, const struct dw *v, enum wl_dty
 	check_means(be, what, &y, norm, &means);
 	check(be, what, &gx, want[1]);
 	check(be, what, &gw, want[2]);
+	if (v->norm)
+		check_sums(be, what, &x, norm, &gx, &sums);
+	if (!v->acc)
+		check_alone(be, what, &bwd, &gx, &gw, want[2]);
 	for (int i = 0; i < 3; i++) {
 		free(want[i]);
 		let_go(be, &norm[i]);
@@ -289,7 +362,7 @@ static void one_depthwise(struct wl_backend *be, const struct dw *v, enum wl_dty
 	free(z);
 	let_go(be, &x), let_go(be, &gy), let_go(be, &w);
 	let_go(be, &y), let_go(be, &gx), let_go(be, &gw), let_go(be, &moments);
-	let_go(be, &means);
+	let_go(be, &means), let_go(be, &sums);
 }
 
 static void test_depthwise(void **state)
@@ -307,6 +380,9 @@ static void test_depthwise(void **state)
 		{1, 2, 3, 16, 5, 1, true, false},
 		{2, 9, 11, 19, 5, 2, true, true},
 		{1, 8, 7, 6, 3, 1, true, false},
+		{1, 67, 9, 8, 3, 1, true, true},
+		{1, 31, 29, 24, 5, 1, true, false},
+		{3, 12, 33, 96, 3, 2, true, false},
 	};
 	struct wl_backend *be = opcheck_gpu();
 
@@ -314,6 +390,7 @@ static void test_depthwise(void **state)
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
 		one_depthwise(be, &all[i], WL_F32);
 		one_depthwise(be, &all[i], WL_BF16);
+		one_depthwise(be, &all[i], WL_F16);
 	}
 	wl_backend_close(be);
 }
