@@ -267,6 +267,7 @@ static void test_attention(void **state)
 		{2, 7, 24, 3, true, NULL},
 		{3, 5, 8, 1, true, mask},
 		{2, 40, 36, 2, false, NULL},
+		{1, 70, 128, 2, true, NULL},
 	};
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
 		const struct attn *v = &all[i];
@@ -283,10 +284,73 @@ static void test_attention(void **state)
 		c.tolerance = 1e-4;
 		c.store_bf16 = true;
 		c.acts = 7;
-		c.f16_tolerance = 3e-5; /* its products take bf16 */
+		/* Roundings of 2^-12, of operands, weights and results. */
+		c.f16_tolerance = 4e-7;
 		c.store_tolerance = 1e-4;
 		opcheck(&c);
 	}
+}
+
+__extension__ typedef _Float16 half;
+
+/* A tensor of the backend with n numbers of fp16, or zeros. */
+static struct wl_tensor f16_tensor(struct wl_backend *be, const half *v, struct wl_shape shape)
+{
+	struct wl_err err = WL_ERR_INIT;
+	int64_t n = wl_shape_count(&shape);
+	struct wl_tensor t = {.dtype = WL_F16, .shape = shape};
+	t.data = be->alloc(be, (size_t)n * sizeof(*v), &err);
+	assert_non_null(t.data);
+	if (v)
+		be->upload(be, t.data, v, (size_t)n * sizeof(*v));
+	return t;
+}
+
+/* Gradients of scores beyond fp16's range become infinite: a step with them is seen to overflow. */
+static void test_attention_overflow(void **state)
+{
+	enum { S = 4, D = 8 };
+	(void)state;
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_backend *be = opcheck_gpu();
+	half x[S * D], g[S * D], got[S * D];
+	for (int large = 0; large < 2; large++) {
+		for (int i = 0; i < S * D; i++) {
+			x[i] = (half)(i / D % 2 ? 2 : -2); /* probabilities 0 and 1/2 */
+			g[i] = (half)(large ? 60000 : 60) * (half)(i % 3 - 1);
+			x[i] += (half)(i % 3 - 1);
+		}
+		struct wl_shape rows = WL_SHAPE(1, S, D), p = WL_SHAPE(1, 1, S, S);
+		struct wl_tensor q = f16_tensor(be, NULL, rows), k = f16_tensor(be, x, rows);
+		struct wl_tensor o = f16_tensor(be, NULL, rows), go = f16_tensor(be, g, rows);
+		struct wl_tensor gq = f16_tensor(be, NULL, rows);
+		struct wl_tensor lse = {.dtype = WL_F32, .shape = p};
+		lse.data = be->alloc(be, S * S * sizeof(float), &err);
+		assert_non_null(lse.data);
+		struct wl_op fwd = {.kind = WL_OP_ATTENTION, .label = "t", .in = {&q, &k, &k},
+			.out = {&o, &lse}, .attr = {.heads = 1, .compute = WL_F16}};
+		struct wl_op bwd = {.kind = WL_OP_ATTENTION_BWD, .label = "t",
+			.in = {&q, &k, &k, &lse, &go}, .out = {&gq}, .attr = fwd.attr};
+		struct wl_op *ops[] = {&fwd, &bwd};
+		for (int i = 0; i < 2; i++) {
+			struct wl_run run = {.world = 1};
+			assert_int_equal(be->plan_op(be, ops[i], &err), 0);
+			run.scratch = be->alloc(be, ops[i]->scratch_bytes + 1, &err);
+			assert_int_equal(be->run_op(be, ops[i], &run, &err), 0);
+			assert_int_equal(be->sync(be, &err), 0);
+			be->release_op(be, ops[i]);
+			be->free_mem(be, run.scratch);
+		}
+		be->download(be, got, gq.data, sizeof(got));
+		int finite = 0;
+		for (int i = 0; i < S * D; i++)
+			finite += isfinite((double)got[i]) != 0;
+		assert_true(large ? finite < S * D : finite == S * D);
+		const struct wl_tensor *all[] = {&q, &k, &o, &go, &gq, &lse};
+		for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
+			be->free_mem(be, all[i]->data);
+	}
+	wl_backend_close(be);
 }
 
 static const int32_t token_ids[] = {3, 0, 3, 9, 1, 3, 0, 2};
@@ -413,6 +477,7 @@ int main(void)
 		cmocka_unit_test(test_kept_copies),
 		cmocka_unit_test(test_norms),
 		cmocka_unit_test(test_attention),
+		cmocka_unit_test(test_attention_overflow),
 		cmocka_unit_test(test_embedding),
 		cmocka_unit_test(test_masked_mean),
 		cmocka_unit_test(test_glue),

@@ -6,7 +6,13 @@
  * (dq, and the row sums that the softmax's derivative needs), then by strips of keys (dk, dv), so
  * every gradient has one writer.  Longer sequences: attention_long.cu.
  *
- * Products are of bf16 on tensor cores where the graph computes in bf16, else of f32.
+ * Products are of bf16 or fp16 on tensor cores where activations are stored or products computed so,
+ * else of f32; both operands of a product have one type, so what this file makes between two of them
+ * is rounded to it.  Probabilities fit fp16: at most 1 / (1 - p), and below 2^-25 they are 0, which
+ * over 128 keys is at most 4e-6 of a row that sums to 1.  Gradients of scores are as large as the
+ * loss scale makes them, like the activations' gradients around them, which are fp16 too: what
+ * exceeds 65504 becomes infinite, not 65504, so that it arrives in a weight's gradient as no number
+ * and the step is judged an overflow (judge.cu).
  */
 #include "train/backend/cuda/attention.h"
 
@@ -19,7 +25,7 @@ enum {
 	HALF_COLS = 32,		  /* columns of a staged row */
 	FLOAT_COLS = 16,
 	LD_SCORES = KEYS + 4,	  /* floats of a row of scores */
-	LD_HALF = 2 * LD_SCORES,  /* the same row as bf16, in place */
+	LD_HALF = 2 * LD_SCORES,  /* the same row in a half type, in place */
 	LD_STAGED = PITCH / 2,	  /* halves */
 	LD_OUT = HALF_COLS + 4,
 	LANES = CUDA_THREADS / WARP,
@@ -38,7 +44,7 @@ struct rows {
 /* Shared memory of a block but its scores: rows of the strip, and of what meets it. */
 struct staged {
 	char *x, *y;
-	bool half; /* staged as bf16 */
+	enum wl_dtype type; /* of what is staged, and of weights: what products take */
 };
 
 static __device__ inline struct rows rows_of(
@@ -72,21 +78,73 @@ static __device__ inline void take8(const struct rows *r, int row, int col, floa
 		v[k] = row < r->n && col + k < r->dh ? act_load(r->at, i + k) : 0.0f;
 }
 
+/* Columns of a row that are staged at once. */
+static __device__ inline int width_of(enum wl_dtype type)
+{
+	return is_half(type) ? HALF_COLS : FLOAT_COLS;
+}
+
 /* `count` rows from `from` on, columns from `col` on, zeros beyond the last ones. */
 static __device__ inline void stage(
-	char *to, const struct rows *r, int from, int count, int col, bool half)
+	char *to, const struct rows *r, int from, int count, int col, enum wl_dtype type)
 {
-	int groups = (half ? HALF_COLS : FLOAT_COLS) / 8;
+	int groups = width_of(type) / 8;
+	bool as_is = is_half(type) && r->at.type == type && r->wide;
 
 	for (int g = threadIdx.x; g < count * groups; g += CUDA_THREADS) {
 		int row = g / groups, at = g % groups * 8;
-		struct cuda_act dst;
+		struct cuda_act dst = {to + row * PITCH, type};
+		int64_t i = r->first + (from + row) * r->ld + col + at;
 		float v[8];
 
+		if (as_is && from + row < r->n && col + at < r->dh) {
+			*(uint4 *)(to + row * PITCH + at * 2) =
+				*(const uint4 *)((const uint16_t *)r->at.p + i);
+			continue;
+		}
 		take8(r, from + row, col + at, v);
-		dst.p = to + row * PITCH;
-		dst.type = half ? WL_BF16 : WL_F32;
 		act_store8(dst, at, v);
+	}
+}
+
+/* What the staged columns of x and y add to the scores of n keys: a warp has two tiles, or a thread
+ * KEYS / 8 scores of a row. */
+static __device__ inline void add_tiles(struct staged m, int n, struct tile_sum sum[2])
+{
+	int warp = threadIdx.x / WARP, down = warp % 2 * TILE, across = warp / 2 * TILE;
+	const uint16_t *xs = (const uint16_t *)m.x + down * LD_STAGED, *ys = (const uint16_t *)m.y;
+
+	CUDA_UNROLL
+	for (int k = 0; k < HALF_COLS; k += TILE) {
+		struct tile_left a;
+
+		tile_load_left(&a, xs + k, LD_STAGED);
+		CUDA_UNROLL
+		for (int u = 0; u < 2; u++) {
+			int col = across + u * KEYS / 2;
+			struct tile_right b;
+
+			if (col >= n)
+				continue;
+			tile_load_turned(&b, ys + col * LD_STAGED + k, LD_STAGED);
+			tile_add(&sum[u], &a, &b, m.type);
+		}
+	}
+}
+
+static __device__ inline void add_floats(struct staged m, int n, float sum[KEYS / 8])
+{
+	const float *xs = (const float *)(m.x + threadIdx.x / 8 * PITCH);
+
+	CUDA_UNROLL
+	for (int k = 0; k < KEYS / 8; k++) {
+		const float *ys = (const float *)(m.y + (threadIdx.x % 8 + 8 * k) * PITCH);
+
+		if (8 * k >= n)
+			continue;
+		CUDA_UNROLL
+		for (int t = 0; t < FLOAT_COLS; t++)
+			sum[k] += xs[t] * ys[t];
 	}
 }
 
@@ -95,50 +153,42 @@ static __device__ inline void strip_products(
 	struct staged m, float *scores, const struct rows *x, int x0, const struct rows *y)
 {
 	int warp = threadIdx.x / WARP, down = warp % 2 * TILE, across = warp / 2 * TILE;
-	int row = threadIdx.x / 8, width = m.half ? HALF_COLS : FLOAT_COLS;
+	float *row = scores + threadIdx.x / 8 * LD_SCORES + threadIdx.x % 8;
 	struct tile_sum sum[2];
 	float own[KEYS / 8];
 
+	CUDA_UNROLL
 	for (int u = 0; u < 2; u++)
 		tile_zero(&sum[u]);
+	CUDA_UNROLL
 	for (int k = 0; k < KEYS / 8; k++)
 		own[k] = 0;
-	for (int t0 = 0; t0 < x->dh; t0 += width) {
-		stage(m.x, x, x0, STRIP, t0, m.half);
-		stage(m.y, y, 0, whole_tiles(y->n), t0, m.half);
+	for (int t0 = 0; t0 < x->dh; t0 += width_of(m.type)) {
+		stage(m.x, x, x0, STRIP, t0, m.type);
+		stage(m.y, y, 0, whole_tiles(y->n), t0, m.type);
 		__syncthreads();
-		for (int k = 0; m.half && k < HALF_COLS; k += TILE) {
-			const uint16_t *xs = (const uint16_t *)m.x, *ys = (const uint16_t *)m.y;
-			struct tile_left a;
-
-			tile_load_left(&a, xs + down * LD_STAGED + k, LD_STAGED);
-			for (int u = 0; u < 2 && across + u * KEYS / 2 < y->n; u++) {
-				struct tile_right_turned b;
-
-				tile_load_turned(&b,
-					ys + (across + u * KEYS / 2) * LD_STAGED + k, LD_STAGED);
-				TILE_ADD(sum[u], a, b);
-			}
-		}
-		for (int k = 0; !m.half && k < KEYS / 8; k++) {
-			const float *xs = (const float *)(m.x + row * PITCH);
-			const float *ys = (const float *)(m.y + (threadIdx.x % 8 + 8 * k) * PITCH);
-
-			for (int t = 0; 8 * k < y->n && t < FLOAT_COLS; t++)
-				own[k] += xs[t] * ys[t];
-		}
+		if (is_half(m.type))
+			add_tiles(m, y->n, sum);
+		else
+			add_floats(m, y->n, own);
 		__syncthreads();
 	}
-	for (int u = 0; m.half && u < 2 && across + u * KEYS / 2 < y->n; u++)
-		tile_store(scores + down * LD_SCORES + across + u * KEYS / 2, &sum[u], LD_SCORES);
-	for (int k = 0; !m.half && k < KEYS / 8; k++)
-		scores[row * LD_SCORES + threadIdx.x % 8 + 8 * k] = own[k];
+	CUDA_UNROLL
+	for (int u = 0; u < 2; u++)
+		if (is_half(m.type) && across + u * KEYS / 2 < y->n)
+			tile_store(scores + down * LD_SCORES + across + u * KEYS / 2, &sum[u],
+				LD_SCORES);
+	CUDA_UNROLL
+	for (int k = 0; k < KEYS / 8; k++)
+		if (!is_half(m.type))
+			row[8 * k] = own[k];
 	__syncthreads();
 }
 
 /* Row `row` of a strip, four columns a lane, becomes the left operand of a product in place: all
  * lanes have read theirs. */
-static __device__ inline void put_row(float *scores, int row, const float v[4], bool half)
+static __device__ inline void put_row(
+	float *scores, int row, const float v[4], enum wl_dtype type)
 {
 	int lane = threadIdx.x % WARP;
 
@@ -146,8 +196,8 @@ static __device__ inline void put_row(float *scores, int row, const float v[4], 
 	for (int k = 0; k < KEYS / WARP; k++) {
 		int j = lane + k * WARP;
 
-		if (half)
-			((uint16_t *)scores)[row * LD_HALF + j] = wl_bf16_nearest(v[k]);
+		if (is_half(type))
+			((uint16_t *)scores)[row * LD_HALF + j] = (uint16_t)half_of_float(v[k], type);
 		else
 			scores[row * LD_SCORES + j] = v[k];
 	}
@@ -168,7 +218,7 @@ static __device__ inline void put_result(const struct result *o, int r, int col,
 		act_store(o->to.at, i, v + (o->acc ? act_load(o->to.at, i) : 0.0f));
 }
 
-/* One 32 x 32 piece of weights [STRIP, keys] (bf16) times the staged columns of y: two warps a
+/* One 32 x 32 piece of weights [STRIP, keys] (a half type) times the staged columns of y: two warps a
  * tile, one the even tiles of keys and one the odd, added at the end. */
 static __device__ inline void piece_half(
 	struct staged m, const float *weights, int keys, const struct result *o, int col)
@@ -185,7 +235,7 @@ static __device__ inline void piece_half(
 
 		tile_load_left(&a, (const uint16_t *)weights + down * LD_HALF + j, LD_HALF);
 		tile_load_right(&b, (const uint16_t *)m.y + j * LD_STAGED + across, LD_STAGED);
-		TILE_ADD(sum, a, b);
+		tile_add(&sum, &a, &b, m.type);
 	}
 	__syncthreads(); /* y is read */
 	tile_store(out + (part * STRIP + down) * LD_OUT + across, &sum, LD_OUT);
@@ -214,13 +264,13 @@ static __device__ inline void piece_float(
 static __device__ inline void strip_weighted(
 	struct staged m, const float *weights, const struct rows *y, const struct result *o)
 {
-	int width = m.half ? HALF_COLS : FLOAT_COLS;
+	int width = width_of(m.type);
 
 	__syncthreads();
 	for (int t0 = 0; t0 < y->dh; t0 += width) {
-		stage(m.y, y, 0, whole_tiles(y->n), t0, m.half);
+		stage(m.y, y, 0, whole_tiles(y->n), t0, m.type);
 		__syncthreads();
-		if (m.half)
+		if (is_half(m.type))
 			piece_half(m, weights, y->n, o, t0);
 		else
 			piece_float(m, weights, y->n, o, t0);
@@ -267,7 +317,7 @@ struct strip {
 };
 
 static __device__ inline struct strip strip_of(
-	const struct attn *a, const struct cuda_draw *draw, bool half, char *xs, char *ys)
+	const struct attn *a, const struct cuda_draw *draw, enum wl_dtype type, char *xs, char *ys)
 {
 	int strips = (int)((a->s + STRIP - 1) / STRIP);
 	struct strip t;
@@ -281,7 +331,7 @@ static __device__ inline struct strip strip_of(
 	t.mask = mask_of(a, draw, t.head);
 	t.m.x = xs;
 	t.m.y = ys;
-	t.m.half = half;
+	t.m.type = type;
 	return t;
 }
 
@@ -294,7 +344,7 @@ static __device__ inline bool seen(const struct attn *a, int64_t head, int j)
 /* A warp, row i of the scores: probabilities under dropout, in place; the row's log-sum-exp.
  * Infinite where no key takes part. */
 static __device__ inline void softmax_row(const struct attn *a, float *scores, int r, int i,
-	int64_t head, const struct mask *mask, bool half)
+	int64_t head, const struct mask *mask, enum wl_dtype type)
 {
 	int lane = threadIdx.x % WARP;
 	float v[KEYS / WARP], most = -INFINITY, sum = 0;
@@ -315,19 +365,19 @@ static __device__ inline void softmax_row(const struct attn *a, float *scores, i
 		a->lse[head * a->s + i] = sum > 0 ? most + logf(sum) : INFINITY;
 	for (int k = 0; k < KEYS / WARP; k++)
 		v[k] = v[k] == 0 ? 0.0f : v[k] / sum * mask_keep(mask, a, i, lane + k * WARP);
-	put_row(scores, r, v, half);
+	put_row(scores, r, v, type);
 }
 
-static __global__ void k_attention(struct attn a, struct cuda_draw draw, bool half)
+static __global__ void k_attention(struct attn a, struct cuda_draw draw, enum wl_dtype type)
 {
 	__shared__ ALIGNED float scores[STRIP * LD_SCORES];
 	__shared__ ALIGNED char xs[STRIP * PITCH], ys[KEYS * PITCH];
-	struct strip t = strip_of(&a, &draw, half, xs, ys);
+	struct strip t = strip_of(&a, &draw, type, xs, ys);
 	struct result out = {t.o, t.x0, false};
 
 	strip_products(t.m, scores, &t.q, t.x0, &t.k);
 	for (int r = threadIdx.x / WARP; r < STRIP; r += LANES)
-		softmax_row(&a, scores, r, t.x0 + r, t.head, &t.mask, half);
+		softmax_row(&a, scores, r, t.x0 + r, t.head, &t.mask, type);
 	strip_weighted(t.m, scores, &t.v, &out);
 }
 
@@ -339,7 +389,7 @@ static __device__ inline float prob(const struct attn *a, float score, float lse
 
 /* A warp, row i: scores become the gradients of scores; their row's sum of p dp is kept. */
 static __device__ inline void slopes_row(const struct attn *a, float *scores, const float *dp, int r,
-	int i, int64_t head, const struct mask *mask, bool half)
+	int i, int64_t head, const struct mask *mask, enum wl_dtype type)
 {
 	int lane = threadIdx.x % WARP;
 	float lse = i < a->s ? a->lse[head * a->s + i] : INFINITY;
@@ -358,22 +408,22 @@ static __device__ inline void slopes_row(const struct attn *a, float *scores, co
 		a->dot[head * a->s + i] = dot;
 	for (int k = 0; k < KEYS / WARP; k++)
 		g[k] = p[k] * (g[k] - dot) * a->scale;
-	put_row(scores, r, g, half);
+	put_row(scores, r, g, type);
 }
 
 /* Gradients of queries by strips of them. */
 static __global__ void k_attention_dq(
-	struct attn a, struct attn_grads g, struct cuda_draw draw, bool half)
+	struct attn a, struct attn_grads g, struct cuda_draw draw, enum wl_dtype type)
 {
 	__shared__ ALIGNED float scores[STRIP * LD_SCORES], dp[STRIP * LD_SCORES];
 	__shared__ ALIGNED char xs[STRIP * PITCH], ys[KEYS * PITCH];
-	struct strip t = strip_of(&a, &draw, half, xs, ys);
+	struct strip t = strip_of(&a, &draw, type, xs, ys);
 	struct result dq = {rows_of(&a, g.q, a.q_col, a.ld_q, t.head), t.x0, g.acc_q};
 
 	strip_products(t.m, scores, &t.q, t.x0, &t.k);
 	strip_products(t.m, dp, &t.o, t.x0, &t.v);
 	for (int r = threadIdx.x / WARP; r < STRIP; r += LANES)
-		slopes_row(&a, scores, dp, r, t.x0 + r, t.head, &t.mask, half);
+		slopes_row(&a, scores, dp, r, t.x0 + r, t.head, &t.mask, type);
 	if (g.q.p)
 		strip_weighted(t.m, scores, &t.k, &dq);
 }
@@ -381,7 +431,7 @@ static __global__ void k_attention_dq(
 /* A warp, row j of the transposed scores: they become dropped probabilities, and dp the gradients
  * of scores. */
 static __device__ inline void turned_row(const struct attn *a, float *scores, float *dp, int r,
-	int j, int64_t head, const struct mask *mask, bool half)
+	int j, int64_t head, const struct mask *mask, enum wl_dtype type)
 {
 	int lane = threadIdx.x % WARP;
 	float p[KEYS / WARP], ds[KEYS / WARP];
@@ -398,24 +448,24 @@ static __device__ inline void turned_row(const struct attn *a, float *scores, fl
 		ds[k] = p[k] > 0 ? p[k] * (dp[r * LD_SCORES + i] * keep - dot) * a->scale : 0.0f;
 		p[k] *= keep;
 	}
-	put_row(scores, r, p, half);
-	put_row(dp, r, ds, half);
+	put_row(scores, r, p, type);
+	put_row(dp, r, ds, type);
 }
 
 /* Gradients of keys and values by strips of them. */
 static __global__ void k_attention_dkv(
-	struct attn a, struct attn_grads g, struct cuda_draw draw, bool half)
+	struct attn a, struct attn_grads g, struct cuda_draw draw, enum wl_dtype type)
 {
 	__shared__ ALIGNED float scores[STRIP * LD_SCORES], dp[STRIP * LD_SCORES];
 	__shared__ ALIGNED char xs[STRIP * PITCH], ys[KEYS * PITCH];
-	struct strip t = strip_of(&a, &draw, half, xs, ys);
+	struct strip t = strip_of(&a, &draw, type, xs, ys);
 	struct result dk = {rows_of(&a, g.k, a.k_col, a.ld_k, t.head), t.x0, g.acc_k};
 	struct result dv = {rows_of(&a, g.v, a.v_col, a.ld_v, t.head), t.x0, g.acc_v};
 
 	strip_products(t.m, scores, &t.k, t.x0, &t.q);
 	strip_products(t.m, dp, &t.v, t.x0, &t.o);
 	for (int r = threadIdx.x / WARP; r < STRIP; r += LANES)
-		turned_row(&a, scores, dp, r, t.x0 + r, t.head, &t.mask, half);
+		turned_row(&a, scores, dp, r, t.x0 + r, t.head, &t.mask, type);
 	if (g.v.p)
 		strip_weighted(t.m, scores, &t.o, &dv);
 	if (g.k.p)
@@ -453,10 +503,12 @@ static int64_t blocks_of(const struct attn *a)
 	return a->b * a->heads * cuda_ceil_div(a->s, STRIP);
 }
 
-/* Whether products are of bf16: always where activations are stored so. */
-static bool half_of(const struct wl_op *op)
+/* What products take: activations as they are stored, else what the graph computes in. */
+static enum wl_dtype products_of(const struct wl_op *op)
 {
-	return is_half(op->attr.compute) || is_half(op->in[0]->dtype);
+	enum wl_dtype stored = op->in[0]->dtype;
+
+	return is_half(stored) ? stored : is_half(op->attr.compute) ? op->attr.compute : WL_F32;
 }
 
 size_t wl_cuda_attention_scratch(const struct wl_op *op)
@@ -477,7 +529,7 @@ CUDA_RUN(wl_cuda_attention)
 	if (a.s > KEYS)
 		wl_cuda_long_attention(c, &a, draw, run->scratch);
 	else
-		CUDA_BLOCKS(c, blocks_of(&a), k_attention, a, draw, half_of(op));
+		CUDA_BLOCKS(c, blocks_of(&a), k_attention, a, draw, products_of(op));
 	return 0;
 }
 
@@ -505,7 +557,7 @@ CUDA_RUN(wl_cuda_attention_bwd)
 	}
 	a.mask = cuda_f32(op->in[5]);
 	a.dot = (float *)run->scratch;
-	CUDA_BLOCKS(c, blocks_of(&a), k_attention_dq, a, g, draw, half_of(op));
-	CUDA_BLOCKS(c, blocks_of(&a), k_attention_dkv, a, g, draw, half_of(op));
+	CUDA_BLOCKS(c, blocks_of(&a), k_attention_dq, a, g, draw, products_of(op));
+	CUDA_BLOCKS(c, blocks_of(&a), k_attention_dkv, a, g, draw, products_of(op));
 	return 0;
 }

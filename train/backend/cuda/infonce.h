@@ -200,7 +200,7 @@ CUDA_INLINE void half_logits(const struct nce *v, const struct spot *s, bool kee
 		CUDA_UNROLL
 		for (int k = 0; k < HALF_WIDTH; k += TILE) {
 			struct tile_left l[2];
-			struct tile_right_turned r[2];
+			struct tile_right r[2];
 
 			if (down >= s->rows || across >= s->cols || t0 + k >= v->d)
 				continue;
@@ -212,7 +212,7 @@ CUDA_INLINE void half_logits(const struct nce *v, const struct spot *s, bool kee
 			}
 			CUDA_UNROLL
 			for (int i = 0; i < 4; i++)
-				TILE_ADD(sum[i / 2][i % 2], l[i / 2], r[i % 2]);
+				tile_add(&sum[i / 2][i % 2], &l[i / 2], &r[i % 2], WL_BF16);
 		}
 	}
 	__syncthreads();
