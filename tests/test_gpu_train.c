@@ -244,8 +244,10 @@ static int rank_main(struct wl_comm *comm, void *user, struct wl_err *e)
 	struct job *j = user;
 	struct wl_towers towers;
 	struct wl_trainer t;
-	struct wl_backend *be = open_device(j->gpu, e);
 	int world = wl_comm_size(comm), ret = -1;
+	/* A GPU a rank. */
+	struct wl_backend *be = j->gpu && comm ? wl_backend_cuda_open(wl_comm_rank(comm), e)
+					       : open_device(j->gpu, e);
 	struct wl_train_config c = j->config;
 	struct wl_dist *dist = world > 1 ? wl_dist_open(comm, &c.dist, e) : NULL;
 

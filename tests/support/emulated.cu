@@ -164,11 +164,12 @@ static void product(const struct cuda_gemm *g, const void *a, const void *b)
 		}
 }
 
-extern "C" int wl_cuda_blas(struct cuda *, const struct cuda_gemm *g, const void *a, const void *b,
-	struct wl_err *)
+extern "C" int wl_cuda_blas(struct cuda *c, const struct cuda_gemm *g, const void *a,
+	const void *b, struct wl_err *)
 {
 	const struct cuda_gemm copy = *g;
 
+	emulated_on(c->stream);
 	emulated_give([=] { product(&copy, a, b); });
 	return 0;
 }
@@ -203,11 +204,12 @@ static void activation_product(const struct cuda_product *p)
 	}
 }
 
-extern "C" int wl_cuda_product(struct cuda *, const void *, const struct cuda_product *p, void *,
-	struct wl_err *)
+extern "C" int wl_cuda_product(struct cuda *c, const void *, const struct cuda_product *p,
+	void *, struct wl_err *)
 {
 	const struct cuda_product copy = *p;
 
+	emulated_on(c->stream);
 	emulated_give([=] { activation_product(&copy); });
 	return 0;
 }
@@ -276,11 +278,12 @@ static void convolve(const struct emulated_conv *e, const void *x, const void *w
 	free(sum);
 }
 
-extern "C" int wl_cuda_conv_run(struct cuda *, const void *plan, const void *x, const void *w,
+extern "C" int wl_cuda_conv_run(struct cuda *c, const void *plan, const void *x, const void *w,
 	const void *y, void *, struct wl_err *)
 {
 	const struct emulated_conv *e = (const struct emulated_conv *)plan;
 
+	emulated_on(c->stream);
 	emulated_give([=] { convolve(e, x, w, y); });
 	return 0;
 }

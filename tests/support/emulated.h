@@ -78,6 +78,8 @@ template <typename T> static inline T atomicAdd(T *p, T v)
 template <typename... P, typename... A>
 static inline void emulate(int64_t blocks, bool fibers, void (*kernel)(P...), A... args)
 {
+	if (!emulated_grid(blocks))
+		return;
 	emulated_give([=] {
 		auto run = [&] { kernel((P)args...); };
 

@@ -77,7 +77,19 @@ static int init(void **comm, int world, struct nccl_id id, int number)
 	return NCCL_OK;
 }
 
+/* The library waits there until no graph refers to the communicator: for ever, if who destroys the
+ * graphs waits for it. */
 static int destroy(void *comm)
+{
+	if (emulated_holds(comm)) {
+		fprintf(stderr, "emulated: ncclCommDestroy before the graphs that it is in\n");
+		abort();
+	}
+	delete (struct rank *)comm;
+	return NCCL_OK;
+}
+
+static int give_up(void *comm)
 {
 	delete (struct rank *)comm;
 	return NCCL_OK;
@@ -123,25 +135,27 @@ static void reduce(const void *in, void *out, size_t from, size_t n, int op, str
 }
 
 static int all_reduce(const void *in, void *out, size_t n, int type, int op, void *comm,
-	cudaStream_t)
+	cudaStream_t stream)
 {
 	struct rank *r = (struct rank *)comm;
 
+	emulated_on(stream);
 	emulated_meet([=] {
 		if (type == NCCL_F64)
 			reduce<double>(in, out, 0, n, op, r);
 		else
 			reduce<float>(in, out, 0, n, op, r);
-	});
+	}, comm);
 	return NCCL_OK;
 }
 
 static int reduce_scatter(const void *in, void *out, size_t n, int, int op, void *comm,
-	cudaStream_t)
+	cudaStream_t stream)
 {
 	struct rank *r = (struct rank *)comm;
 
-	emulated_meet([=] { reduce<float>(in, out, (size_t)r->rank * n, n, op, r); });
+	emulated_on(stream);
+	emulated_meet([=] { reduce<float>(in, out, (size_t)r->rank * n, n, op, r); }, comm);
 	return NCCL_OK;
 }
 
@@ -156,12 +170,14 @@ static void gather(const void *in, void *out, size_t bytes, struct rank *r)
 	all_come(r->m);
 }
 
-static int all_gather(const void *in, void *out, size_t n, int type, void *comm, cudaStream_t)
+static int all_gather(const void *in, void *out, size_t n, int type, void *comm,
+	cudaStream_t stream)
 {
 	struct rank *r = (struct rank *)comm;
 	size_t bytes = n * (type == NCCL_U8 ? 1 : sizeof(float));
 
-	emulated_meet([=] { gather(in, out, bytes, r); });
+	emulated_on(stream);
+	emulated_meet([=] { gather(in, out, bytes, r); }, comm);
 	return NCCL_OK;
 }
 
@@ -170,7 +186,7 @@ extern "C" int wl_cuda_nccl_load(struct nccl_library *lib, struct wl_err *)
 	lib->get_id = get_id;
 	lib->init = init;
 	lib->destroy = destroy;
-	lib->abort = destroy;
+	lib->abort = give_up;
 	lib->async_error = async_error;
 	lib->text = text;
 	lib->all_reduce = all_reduce;

@@ -1,5 +1,6 @@
 /* See emulated_runtime.h. */
 #include <deque>
+#include <map>
 #include <mutex>
 #include <new>
 #include <vector>
@@ -22,16 +23,113 @@ static int64_t given, replayed, waits;
 static std::deque<std::function<void()>> queue;
 static uint64_t put, done;
 
+/*
+ * Objects are never given back, so that one used after its end is found.  A capture is what a stream
+ * and those that joined it by events keep instead of doing it.
+ */
+struct emulated_capture {
+	std::vector<std::function<void()>> work;
+	std::vector<const void *> holds; /* communicators in it */
+	std::vector<cudaStream_t> streams;
+	bool invalid;
+};
+
+struct emulated_stream {
+	bool alive;
+	int device;
+	emulated_capture *capture;
+	uint64_t given, joined; /* while it is captured: pieces of work, and of them waited for */
+};
+
 struct emulated_event {
+	bool alive, recorded;
+	int device;
 	uint64_t after; /* so much was put before it */
-	bool given, recorded; /* at all; as a part of a recording */
+	emulated_capture *capture; /* it was recorded in */
+	cudaStream_t stream; /* there, when so much had been given to it */
+	uint64_t given;
 };
 
 struct emulated_graph {
+	bool alive;
 	std::vector<std::function<void()>> work;
+	std::vector<const void *> holds;
 };
-static thread_local emulated_graph *recording;
+
+static std::vector<emulated_graph *> graphs;
+static std::map<const char *, size_t> pinned, blocks; /* what is allocated, and its bytes */
+static thread_local emulated_capture *captures; /* begun by this thread */
+static thread_local cudaStream_t current;
 static thread_local int held; /* times that this thread has entered */
+static thread_local int chosen = -1; /* the thread's device */
+static thread_local cudaError_t last;
+
+/* What no program may do, whatever CUDA answers. */
+#define FORBID(bad, ...)                                                                           \
+	do {                                                                                       \
+		if (bad) {                                                                         \
+			fprintf(stderr, "emulated: " __VA_ARGS__);                                 \
+			fputc('\n', stderr);                                                       \
+			abort();                                                                   \
+		}                                                                                  \
+	} while (0)
+
+static cudaError_t say(cudaError_t code)
+{
+	last = code != cudaSuccess ? code : last;
+	return code;
+}
+
+/* Calls that CUDA forbids a thread that captures (cudaStreamCaptureModeThreadLocal): they end the
+ * capture. */
+static bool unsafe(void)
+{
+	FORBID(chosen < 0, "a thread uses the GPU and never called cudaSetDevice");
+	if (captures)
+		captures->invalid = true;
+	return captures != NULL;
+}
+
+static void check_stream(cudaStream_t s)
+{
+	FORBID(!s, "work is given to the legacy stream");
+	FORBID(!s->alive, "a stream is used after cudaStreamDestroy");
+	FORBID(s->device != chosen, "a stream of GPU %d is used by a thread whose GPU is %d",
+		s->device, chosen);
+}
+
+static void check_event(cudaEvent_t e)
+{
+	FORBID(!e || !e->alive, "an event is used after cudaEventDestroy");
+}
+
+void emulated_on(cudaStream_t s)
+{
+	check_stream(s);
+	current = s;
+}
+
+bool emulated_grid(int64_t n)
+{
+	if (n > 0 && n <= 0x7fffffff)
+		return true;
+	say(cudaErrorInvalidConfiguration);
+	return false;
+}
+
+/* Host memory that is neither pinned nor the device's. */
+static bool pageable(const void *p)
+{
+	std::lock_guard<std::recursive_mutex> hold(device);
+	auto at = pinned.upper_bound((const char *)p);
+
+	if (base && (const char *)p >= base && (const char *)p < base + SPACE)
+		return false;
+	if (at == pinned.begin())
+		return true;
+	--at;
+	return (const char *)p >= at->first + at->second;
+}
 
 static void open_memory(bool yes)
 {
@@ -118,10 +216,18 @@ static void give(std::function<void()> work, int64_t *count)
 	emulated_leave();
 }
 
+static void keep(emulated_capture *c, std::function<void()> work)
+{
+	std::lock_guard<std::recursive_mutex> hold(device);
+
+	c->work.push_back(std::move(work));
+	current->given++;
+}
+
 void emulated_give(std::function<void()> work)
 {
-	if (recording)
-		recording->work.push_back(std::move(work));
+	if (current && current->capture)
+		keep(current->capture, std::move(work));
 	else
 		give(std::move(work), &given);
 }
@@ -137,16 +243,113 @@ static void without_lock(const std::function<void()> &work)
 		emulated_enter();
 }
 
-void emulated_meet(std::function<void()> work)
+void emulated_meet(std::function<void()> work, const void *comm)
 {
-	if (recording)
-		recording->work.push_back([=] { without_lock(work); });
-	else
+	if (!current->capture) {
 		without_lock(work);
+		return;
+	}
+	keep(current->capture, [=] { without_lock(work); });
+	current->capture->holds.push_back(comm);
 }
 
-cudaError_t cudaStreamSynchronize(cudaStream_t)
+bool emulated_holds(const void *comm)
 {
+	std::lock_guard<std::recursive_mutex> hold(device);
+
+	for (const emulated_graph *g : graphs)
+		for (const void *c : g->holds)
+			if (g->alive && c == comm)
+				return true;
+	return false;
+}
+
+/* --- devices, errors --- */
+
+cudaError_t cudaSetDevice(int d)
+{
+	if (d < 0 || d >= EMULATED_DEVICES)
+		return say(cudaErrorInvalidDevice);
+	chosen = d;
+	return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceCount(int *n)
+{
+	*n = EMULATED_DEVICES;
+	return cudaSuccess;
+}
+
+cudaError_t cudaDriverGetVersion(int *version)
+{
+	*version = 13000;
+	return cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize(void)
+{
+	if (unsafe())
+		return say(cudaErrorStreamCaptureUnsupported);
+	waits++;
+	do_until(put);
+	return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int *value, int, int)
+{
+	*value = 9; /* the one that is asked for: compute capability */
+	return cudaSuccess;
+}
+
+cudaError_t cudaGetLastError(void)
+{
+	cudaError_t was = last;
+
+	last = cudaSuccess;
+	return was;
+}
+
+const char *cudaGetErrorString(cudaError_t code)
+{
+	static const char *const text[] = {"no error", "invalid argument", "out of memory",
+		"not ready", "dependency created on uncaptured work in another stream",
+		"operation not permitted when stream is capturing",
+		"operation failed due to a previous error during capture",
+		"capturing stream has unjoined work",
+		"operation not permitted on an event last recorded in a capturing stream",
+		"invalid configuration argument", "invalid device ordinal", "no device"};
+
+	return text[code];
+}
+
+/* --- streams and events --- */
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, int flags)
+{
+	FORBID(flags != cudaStreamNonBlocking, "a stream that waits for the legacy stream");
+	if (unsafe())
+		return say(cudaErrorStreamCaptureUnsupported);
+	*s = new emulated_stream();
+	(*s)->alive = true;
+	(*s)->device = chosen;
+	return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t s)
+{
+	check_stream(s);
+	FORBID(s->capture, "a stream is destroyed while it is captured");
+	s->alive = false;
+	if (current == s)
+		current = NULL;
+	return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t s)
+{
+	check_stream(s);
+	if (unsafe())
+		return say(cudaErrorStreamCaptureUnsupported);
 	waits++;
 	do_until(put);
 	return cudaSuccess;
@@ -154,41 +357,93 @@ cudaError_t cudaStreamSynchronize(cudaStream_t)
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, int)
 {
+	FORBID(chosen < 0, "a thread uses the GPU and never called cudaSetDevice");
 	*e = new emulated_event();
+	(*e)->alive = true;
+	(*e)->device = chosen;
 	return cudaSuccess;
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t e)
 {
-	delete e;
+	check_event(e);
+	e->alive = false;
 	return cudaSuccess;
 }
 
-cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t)
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 {
+	check_event(e);
+	check_stream(s);
+	FORBID(e->device != s->device, "an event of GPU %d is recorded on GPU %d", e->device,
+		s->device);
 	e->after = put;
-	e->given = true;
-	e->recorded = recording != NULL;
+	e->recorded = true;
+	e->capture = s->capture;
+	e->stream = s;
+	e->given = s->given;
 	return cudaSuccess;
 }
 
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t e, unsigned)
+/* As CUDA: what is captured waits for captured events alone, and a stream that waits for one is
+ * captured from then on. */
+cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
 {
-	return e->given && e->recorded != (recording != NULL) ? cudaErrorStreamCaptureIsolation
-							      : cudaSuccess;
+	check_event(e);
+	check_stream(s);
+	FORBID(!e->recorded, "a stream waits for an event that was never recorded");
+	if (e->capture && !s->capture) {
+		if (e->capture->streams.empty()) /* it has ended */
+			return say(cudaErrorStreamCaptureIsolation);
+		s->capture = e->capture;
+		s->given = s->joined = 0;
+		s->capture->streams.push_back(s);
+	}
+	if (e->capture != s->capture) {
+		if (s->capture)
+			s->capture->invalid = true;
+		return say(cudaErrorStreamCaptureIsolation);
+	}
+	if (!s->capture)
+		return cudaSuccess;
+	if (e->stream != s && e->given > e->stream->joined)
+		e->stream->joined = e->given;
+	s->given++; /* what it waited for is to be joined with it */
+	return cudaSuccess;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
+	check_event(e);
+	FORBID(!e->recorded, "the host waits for an event that was never recorded");
+	if (e->capture)
+		return say(cudaErrorCapturedEvent);
+	if (unsafe())
+		return say(cudaErrorStreamCaptureUnsupported);
 	do_until(e->after);
 	return cudaSuccess;
 }
+
+cudaError_t cudaEventQuery(cudaEvent_t e)
+{
+	check_event(e);
+	FORBID(!e->recorded, "an event is asked for that was never recorded");
+	if (e->capture)
+		return say(cudaErrorCapturedEvent);
+	if (unsafe())
+		return say(cudaErrorStreamCaptureUnsupported);
+	return say(stuck || e->after > done ? cudaErrorNotReady : cudaSuccess);
+}
+
+/* --- memory --- */
 
 cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *a, const void *p)
 {
 	bool there = base && (const char *)p >= base && (const char *)p < base + SPACE;
 
-	a->type = there ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
+	a->type = there ? cudaMemoryTypeDevice
+		  : pageable(p) ? cudaMemoryTypeUnregistered
+				: cudaMemoryTypeHost;
 	return cudaSuccess;
 }
 
@@ -198,6 +453,8 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
 	std::lock_guard<std::recursive_mutex> hold(device);
 	size_t whole = (bytes + 2 * BLOCK - 1) / BLOCK * BLOCK;
 
+	if (unsafe())
+		return say(cudaErrorStreamCaptureUnsupported);
 	if (!base) {
 		void *m = mmap(NULL, SPACE, PROT_NONE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -205,11 +462,11 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
 		base = m == MAP_FAILED ? NULL : (char *)m;
 	}
 	if (!base || used + whole > SPACE)
-		return cudaErrorMemoryAllocation;
+		return say(cudaErrorMemoryAllocation);
 	*p = base + used + BLOCK;
 	used += whole + BLOCK;
 	mprotect(base, used, PROT_READ | PROT_WRITE);
-	*(size_t *)((char *)*p - BLOCK) = whole;
+	blocks[(char *)*p] = whole;
 	if (!depth)
 		open_memory(false);
 	return cudaSuccess;
@@ -217,30 +474,81 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
 
 cudaError_t cudaFree(void *p)
 {
+	std::lock_guard<std::recursive_mutex> hold(device);
+	auto at = blocks.find((char *)p);
+
 	if (!p)
 		return cudaSuccess;
+	FORBID(at == blocks.end(), "cudaFree of what is not allocated, or freed already");
+	if (unsafe())
+		return say(cudaErrorStreamCaptureUnsupported);
 	emulated_enter();
 	do_until(put); /* as the driver waits */
-	madvise((char *)p - BLOCK, *(size_t *)((char *)p - BLOCK) + BLOCK, MADV_DONTNEED);
+	madvise((char *)p, at->second, MADV_DONTNEED);
 	emulated_leave();
+	blocks.erase(at);
 	return cudaSuccess;
 }
 
-cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t)
+cudaError_t cudaMallocHost(void **p, size_t bytes)
 {
+	std::lock_guard<std::recursive_mutex> hold(device);
+
+	if (unsafe())
+		return say(cudaErrorStreamCaptureUnsupported);
+	*p = malloc(bytes);
+	if (!*p)
+		return say(cudaErrorMemoryAllocation);
+	pinned[(char *)*p] = bytes;
+	return cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void *p)
+{
+	std::lock_guard<std::recursive_mutex> hold(device);
+
+	if (!p)
+		return cudaSuccess;
+	FORBID(!pinned.erase((char *)p), "cudaFreeHost of what is not pinned, or freed already");
+	if (unsafe())
+		return say(cudaErrorStreamCaptureUnsupported);
+	do_until(put);
+	free(p);
+	return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s)
+{
+	emulated_on(s);
 	emulated_give([=] { memset(p, value, bytes); });
 	return cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, int, cudaStream_t)
+/* Memory that the host may page out cannot be copied by a recording. */
+static bool copies(cudaStream_t s, const void *to, const void *from)
 {
+	emulated_on(s);
+	if (!s->capture || (!pageable(to) && !pageable(from)))
+		return true;
+	s->capture->invalid = true;
+	return false;
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, int, cudaStream_t s)
+{
+	if (!copies(s, to, from))
+		return say(cudaErrorStreamCaptureUnsupported);
 	emulated_give([=] { memcpy(to, from, bytes); });
 	return cudaSuccess;
 }
 
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_step, const void *from, size_t from_step,
-	size_t bytes, size_t rows, int, cudaStream_t)
+	size_t bytes, size_t rows, int, cudaStream_t s)
 {
+	if (!copies(s, to, from))
+		return say(cudaErrorStreamCaptureUnsupported);
+	if (bytes > to_step || bytes > from_step || to_step > 0x7fffffff || from_step > 0x7fffffff)
+		return say(cudaErrorInvalidValue); /* as its pitches */
 	emulated_give([=] {
 		for (size_t r = 0; r < rows; r++)
 			memcpy((char *)to + r * to_step, (const char *)from + r * from_step, bytes);
@@ -248,32 +556,58 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_step, const void *from, size_t
 	return cudaSuccess;
 }
 
-cudaError_t cudaEventQuery(cudaEvent_t e)
-{
-	return stuck || e->after > done ? cudaErrorNotReady : cudaSuccess;
-}
+/* --- captures and graphs --- */
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t, int)
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, int)
 {
-	recording = new emulated_graph;
+	check_stream(s);
+	FORBID(s->capture || captures, "a capture begins within another");
+	captures = s->capture = new emulated_capture();
+	captures->streams.push_back(s);
+	s->given = s->joined = 0;
 	return cudaSuccess;
 }
 
-cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *graph)
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *graph)
 {
-	*graph = recording;
-	recording = NULL;
+	emulated_capture *c = s->capture;
+	cudaError_t code = cudaSuccess;
+
+	check_stream(s);
+	FORBID(!c || c != captures, "a capture ends that this thread did not begin");
+	for (cudaStream_t other : c->streams) {
+		if (other != s && other->joined < other->given)
+			code = cudaErrorStreamCaptureUnjoined;
+		other->capture = NULL;
+	}
+	c->streams.clear();
+	captures = NULL;
+	code = c->invalid ? cudaErrorStreamCaptureInvalidated : code;
+	*graph = NULL;
+	if (code != cudaSuccess)
+		return say(code);
+	*graph = new emulated_graph{true, c->work, c->holds};
+	c->work.clear();
+	std::lock_guard<std::recursive_mutex> hold(device);
+	graphs.push_back(*graph);
 	return cudaSuccess;
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, int)
 {
+	std::lock_guard<std::recursive_mutex> hold(device);
+
+	FORBID(!graph->alive, "a graph is used after cudaGraphDestroy");
 	*exec = new emulated_graph(*graph);
+	graphs.push_back(*exec);
 	return cudaSuccess;
 }
 
-cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t)
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s)
 {
+	emulated_on(s);
+	FORBID(!exec->alive, "a graph is used after cudaGraphExecDestroy");
+	FORBID(s->capture, "a graph is launched while its stream is captured");
 	give([=] {
 		for (const std::function<void()> &work : exec->work)
 			work();
@@ -281,15 +615,24 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t)
 	return cudaSuccess;
 }
 
+static void end_graph(cudaGraph_t graph)
+{
+	std::lock_guard<std::recursive_mutex> hold(device);
+
+	FORBID(!graph->alive, "a graph is destroyed twice");
+	do_until(put);
+	graph->alive = false;
+	graph->work.clear();
+}
+
 cudaError_t cudaGraphDestroy(cudaGraph_t graph)
 {
-	delete graph;
+	end_graph(graph);
 	return cudaSuccess;
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
 {
-	do_until(put);
-	delete exec;
+	end_graph(exec);
 	return cudaSuccess;
 }

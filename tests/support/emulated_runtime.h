@@ -1,9 +1,13 @@
 /*
  * The emulation's memory, streams, events and graphs (see emulated.h, which includes this).  A
  * stream does everything at once, or (emulated_late) only when the host waits for it; while one
- * records, what it is given is kept instead.  Device
- * memory may be taken away from the host (emulated_apart), so that a program that reads or writes
- * it in place is found out.
+ * records, what it is given is kept instead.  Device memory may be taken away from the host
+ * (emulated_apart), so that a program that reads or writes it in place is found out.
+ *
+ * It is as strict as CUDA's documentation: what that forbids while a stream is captured fails and
+ * ends the capture, a grid without blocks is an error, and what is undefined there (streams, events
+ * and graphs after their end, memory freed twice, another GPU's stream, a thread that never chose a
+ * GPU, events never recorded) ends the program here.
  */
 #ifndef WL_TESTS_SUPPORT_EMULATED_RUNTIME_H
 #define WL_TESTS_SUPPORT_EMULATED_RUNTIME_H
@@ -36,34 +40,47 @@ void emulated_nccl_fails(int code);
 
 #include <functional>
 
-void emulated_give(std::function<void()> work);
-/* Work in which threads wait for each other: it runs at once, or is kept, and holds nothing. */
-void emulated_meet(std::function<void()> work);
-
-typedef void *cudaStream_t;
+typedef struct emulated_stream *cudaStream_t;
 typedef struct emulated_event *cudaEvent_t;
 typedef struct emulated_graph *cudaGraph_t, *cudaGraphExec_t;
-typedef enum { cudaSuccess, cudaErrorMemoryAllocation, cudaErrorNotReady,
-	cudaErrorStreamCaptureIsolation } cudaError_t;
-enum { cudaMemcpyDefault, cudaHostAllocDefault };
-enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
-enum { cudaStreamCaptureModeThreadLocal = 1 };
+typedef enum { cudaSuccess, cudaErrorInvalidValue, cudaErrorMemoryAllocation, cudaErrorNotReady,
+	cudaErrorStreamCaptureIsolation, cudaErrorStreamCaptureUnsupported,
+	cudaErrorStreamCaptureInvalidated, cudaErrorStreamCaptureUnjoined, cudaErrorCapturedEvent,
+	cudaErrorInvalidConfiguration, cudaErrorInvalidDevice, cudaErrorNoDevice } cudaError_t;
+enum { EMULATED_DEVICES = 8 };
+enum { cudaMemcpyDefault, cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
+enum { cudaStreamCaptureModeThreadLocal = 1, cudaDevAttrComputeCapabilityMajor = 75 };
+
+/* Work given from now on by this thread is the stream's. */
+void emulated_on(cudaStream_t s);
+/* Whether a launch may have so many blocks; else it is noted as the last error. */
+bool emulated_grid(int64_t blocks);
+void emulated_give(std::function<void()> work);
+/* Work in which threads wait for each other: it runs at once, or is kept, and holds nothing.
+ * comm: what a recording of it refers to. */
+void emulated_meet(std::function<void()> work, const void *comm);
+/* Whether a recording refers to it still. */
+bool emulated_holds(const void *comm);
 
 cudaError_t cudaMalloc(void **p, size_t bytes);
 cudaError_t cudaFree(void *p);
+cudaError_t cudaMallocHost(void **p, size_t bytes);
+cudaError_t cudaFreeHost(void *p);
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t);
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, int, cudaStream_t);
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_step, const void *from, size_t from_step,
 	size_t bytes, size_t rows, int, cudaStream_t);
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, int flags);
+cudaError_t cudaStreamDestroy(cudaStream_t);
 cudaError_t cudaStreamSynchronize(cudaStream_t);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, int);
 cudaError_t cudaEventDestroy(cudaEvent_t);
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t);
 cudaError_t cudaEventSynchronize(cudaEvent_t);
-/* As CUDA: what is recorded waits for recorded events alone, and nothing else does. */
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned);
 cudaError_t cudaEventQuery(cudaEvent_t);
-enum { cudaMemoryTypeUnregistered, cudaMemoryTypeDevice, cudaMemoryTypeManaged };
+enum { cudaMemoryTypeUnregistered, cudaMemoryTypeHost, cudaMemoryTypeDevice,
+	cudaMemoryTypeManaged };
 struct cudaPointerAttributes {
 	int type;
 };
@@ -74,53 +91,17 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, int);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t);
 cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
+cudaError_t cudaSetDevice(int d);
+cudaError_t cudaGetDeviceCount(int *n);
+cudaError_t cudaDeviceSynchronize(void);
+cudaError_t cudaDriverGetVersion(int *version);
+cudaError_t cudaDeviceGetAttribute(int *value, int attribute, int d);
+cudaError_t cudaGetLastError(void);
+const char *cudaGetErrorString(cudaError_t code);
 
 static inline cudaError_t cudaMallocManaged(void **p, size_t bytes)
 {
 	return cudaMalloc(p, bytes);
-}
-static inline cudaError_t cudaMallocHost(void **p, size_t bytes)
-{
-	*p = malloc(bytes);
-	return *p ? cudaSuccess : cudaErrorMemoryAllocation;
-}
-static inline cudaError_t cudaHostAlloc(void **p, size_t bytes, int)
-{
-	return cudaMallocHost(p, bytes);
-}
-static inline cudaError_t cudaFreeHost(void *p)
-{
-	free(p);
-	return cudaSuccess;
-}
-
-#define EMULATED_NOTHING(name, ...)                                                                \
-	static inline cudaError_t name(__VA_ARGS__)                                                \
-	{                                                                                          \
-		return cudaSuccess;                                                                \
-	}
-EMULATED_NOTHING(cudaStreamDestroy, cudaStream_t)
-EMULATED_NOTHING(cudaSetDevice, int)
-EMULATED_NOTHING(cudaGetLastError, void)
-#undef EMULATED_NOTHING
-
-static inline cudaError_t cudaStreamCreate(cudaStream_t *s)
-{
-	*s = NULL;
-	return cudaSuccess;
-}
-static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, int)
-{
-	return cudaStreamCreate(s);
-}
-static inline cudaError_t cudaGetDeviceCount(int *n)
-{
-	*n = 1;
-	return cudaSuccess;
-}
-static inline const char *cudaGetErrorString(cudaError_t code)
-{
-	return code == cudaErrorNotReady ? "not ready" : "no memory";
 }
 #endif
 

@@ -287,12 +287,19 @@ static int gpu_failed(cudaError_t code, const char *what, struct wl_err *err)
 		err, WL_EFAIL, "the GPU failed in %s: %s", what, cudaGetErrorString(code));
 }
 
+static int device_of(void *be)
+{
+	return ((struct cuda *)((struct wl_backend *)be)->impl)->device;
+}
+
 static void *pictures_alloc_host(void *be, size_t bytes, struct wl_err *err)
 {
 	void *p = NULL;
-	cudaError_t code = cudaMallocHost(&p, bytes ? bytes : 1);
+	/* Of the loader's threads, perhaps: a first call on another GPU would make a context there. */
+	cudaError_t code = be ? cudaSetDevice(device_of(be)) : cudaSuccess;
 
-	(void)be;
+	if (code == cudaSuccess)
+		code = cudaMallocHost(&p, bytes ? bytes : 1);
 	if (code == cudaSuccess)
 		return p;
 	wl_err_set(err, WL_EFAIL, "no %zu bytes of memory that the GPU can fetch from (%s); lower "
@@ -303,7 +310,8 @@ static void *pictures_alloc_host(void *be, size_t bytes, struct wl_err *err)
 
 static void pictures_free_host(void *be, void *p)
 {
-	(void)be;
+	if (p && be)
+		cudaSetDevice(device_of(be));
 	if (p)
 		cudaFreeHost(p);
 }
@@ -452,7 +460,7 @@ static cudaError_t upload(struct wl_pictures *p, int k, const uint8_t *areas, in
 		code = cudaMemcpyAsync(p->areas + (size_t)i * p->area_bytes,
 			areas + (size_t)p->sent[k][i].area * p->area_bytes, p->sent[k][i].bytes,
 			cudaMemcpyDefault, stream);
-	return code == cudaSuccess ? cudaEventRecord(p->uploaded[k], stream) : code;
+	return code;
 }
 
 /* Those of n pictures that came as JPEGs. */
@@ -494,6 +502,9 @@ static int pictures_start(struct wl_pictures *p, const uint8_t *areas, size_t ar
 		code = upload(p, k, areas, n);
 	if (code == cudaSuccess && p->jpegs)
 		WL_TRY(decode(p, k, areas, n, err));
+	/* Decoders may read the host's bytes until they are done, and have one state. */
+	if (code == cudaSuccess)
+		code = cudaEventRecord(p->uploaded[k], p->side.stream);
 	for (i = 0; i < n && code == cudaSuccess; i += TOGETHER) {
 		make(p, p->out[k], i, group_of(n - i));
 		code = cudaGetLastError();

@@ -1,6 +1,10 @@
 /* The CUDA backend: its table of kernels and its memory. */
 #include "train/backend/cuda/cuda.h"
 
+extern "C" {
+#include "ops/log.h"
+}
+
 /* A switch, because C++ has no array elements by name. */
 static struct cuda_kernel kernel_of(enum wl_op_kind kind)
 {
@@ -76,10 +80,19 @@ static struct cuda_kernel kernel_of(enum wl_op_kind kind)
 #undef ROW
 }
 
+/* What a kernel did wrong shows at some later call, whose name then says little. */
 static int failed(cudaError_t code, const char *what, struct wl_err *err)
 {
-	return wl_err_set(
-		err, WL_EFAIL, "the GPU failed in %s: %s", what, cudaGetErrorString(code));
+	return wl_err_set(err, WL_EFAIL, "the GPU failed in %s, or in something given to it before: "
+		"%s; with CUDA_LAUNCH_BLOCKING=1 in the environment and --cuda-graph false the name "
+		"is that of the operation", what, cudaGetErrorString(code));
+}
+
+/* Where tests write the device's memory in place, nothing of it may be under way. */
+static void settle_managed(struct cuda *c)
+{
+	if (c->managed)
+		cudaStreamSynchronize(c->stream);
 }
 
 static void *cuda_alloc(struct wl_backend *be, size_t bytes, struct wl_err *err)
@@ -91,6 +104,7 @@ static void *cuda_alloc(struct wl_backend *be, size_t bytes, struct wl_err *err)
 				      : cudaMalloc(&p, bytes ? bytes : 1);
 	if (code == cudaSuccess)
 		code = cudaMemsetAsync(p, 0, bytes ? bytes : 1, c->stream);
+	settle_managed(c);
 	if (code == cudaSuccess && wl_cuda_memory_add(c, p, bytes, err) < 0) {
 		cudaFree(p);
 		return NULL;
@@ -126,6 +140,7 @@ static void cuda_zero(struct wl_backend *be, void *p, size_t bytes)
 	struct cuda *c = (struct cuda *)be->impl;
 	cudaMemsetAsync(p, 0, bytes, c->stream);
 	wl_cuda_touched(c, p, bytes);
+	settle_managed(c);
 }
 
 static int cuda_plan_op(struct wl_backend *be, struct wl_op *op, struct wl_err *err)
@@ -201,6 +216,8 @@ static int cuda_sync(struct wl_backend *be, struct wl_err *err)
 {
 	struct cuda *c = (struct cuda *)be->impl;
 	cudaError_t code = cudaStreamSynchronize(c->stream);
+	if (code == cudaSuccess)
+		code = cudaGetLastError(); /* a launch outside operations that was refused */
 	return code == cudaSuccess ? 0 : failed(code, "the work given to it", err);
 }
 
@@ -246,13 +263,22 @@ static void fill_table(struct wl_backend *be)
 	wl_cuda_stream_table(be);
 }
 
+/* The stream waits for nothing of the legacy stream's, which libraries may use: in a capture that
+ * would be an error. */
 static int start(struct cuda *c, int device, struct wl_err *err)
 {
 	cudaError_t code = cudaSetDevice(device);
+	int major = 0;
 	c->managed = getenv("WL_CUDA_MANAGED") != NULL;
 	c->device = device;
 	if (code == cudaSuccess)
-		code = cudaStreamCreate(&c->stream);
+		code = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+	if (code == cudaSuccess && major < 8)
+		return wl_err_set(err, WL_EUSAGE, "GPU %d has compute capability %d: expected 8.0 or "
+			"later (A100, H100 and what came after them); use --device cpu", device,
+			major);
+	if (code == cudaSuccess)
+		code = cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking);
 	if (code == cudaSuccess)
 		code = cudaMalloc((void **)&c->reduce,
 			(CUDA_REDUCE_BLOCKS + 1) * sizeof *c->reduce);
@@ -264,10 +290,23 @@ static int start(struct cuda *c, int device, struct wl_err *err)
 	return wl_cuda_blas_open(c, err);
 }
 
+/* Without any driver the runtime calls it an old one. */
+static bool have_driver(void)
+{
+	int version = 0;
+	return cudaDriverGetVersion(&version) == cudaSuccess && version > 0;
+}
+
 extern "C" int wl_backend_cuda_count(void)
 {
 	int n = 0;
-	return cudaGetDeviceCount(&n) == cudaSuccess ? n : 0;
+	cudaError_t code = cudaGetDeviceCount(&n);
+	if (code == cudaSuccess)
+		return n;
+	cudaGetLastError();
+	if (code != cudaErrorNoDevice && have_driver())
+		wl_warn("the driver shows no GPU: %s", cudaGetErrorString(code));
+	return 0;
 }
 
 extern "C" struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err)

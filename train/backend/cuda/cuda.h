@@ -48,6 +48,7 @@ struct cuda {
 	struct cuda_weight *weights;
 	struct cuda_mail *mail; /* pinned memory of uploads, see mail.cu; NULL until the first */
 	struct cuda_mapped *mapped; /* what be.reserve gave, see mapped.cu */
+	struct cuda_recording *recordings; /* see stream.cu */
 	bool managed; /* WL_CUDA_MANAGED: the host writes the device's memory in place */
 	double *reduce; /* [CUDA_REDUCE_BLOCKS + 1] on the device: partial sums and their total */
 };
@@ -110,6 +111,8 @@ bool wl_cuda_unmap(struct cuda *c, void *base);
 
 /* stream.cu: the table's entries for copies, pinned memory, recordings; nccl.cu: for ranks. */
 void wl_cuda_stream_table(struct wl_backend *be);
+/* Before the end of a wire: no recording refers to it any more, nor can be given again. */
+void wl_cuda_recordings_end(struct cuda *c);
 int wl_cuda_wire_id(struct wl_backend *be, char id[WL_WIRE_ID], struct wl_err *err);
 struct wl_wire *wl_cuda_wire(struct wl_backend *be, int rank, int world, const char id[WL_WIRE_ID],
 	double timeout_s, struct wl_err *err);
@@ -131,9 +134,9 @@ struct cuda_kernel {
  */
 #ifdef WL_CUDA_EMULATED
 #define CUDA_EACH(c, n, kernel, ...)                                                               \
-	((void)(c), emulate(cuda_blocks(n), false, kernel, n, __VA_ARGS__))
+	(emulated_on((c)->stream), emulate(cuda_blocks(n), false, kernel, n, __VA_ARGS__))
 #define CUDA_BLOCKS(c, blocks, kernel, ...)                                                        \
-	((void)(c), emulate(blocks, true, kernel, __VA_ARGS__))
+	(emulated_on((c)->stream), emulate(blocks, true, kernel, __VA_ARGS__))
 #else
 #define CUDA_EACH(c, n, kernel, ...)                                                               \
 	kernel<<<(unsigned)cuda_blocks(n), CUDA_THREADS, 0, (c)->stream>>>(n, __VA_ARGS__)

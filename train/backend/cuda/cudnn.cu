@@ -80,10 +80,8 @@ static struct dnn *dnn_of(struct cuda *c)
 		if (!d)
 			return NULL;
 		c->dnn = d;
-		if (!load(d, c->stream) && d->library) {
-			dlclose(d->library);
+		if (!load(d, c->stream))
 			d->library = NULL;
-		}
 	}
 	return d->library ? d : NULL;
 }
@@ -94,9 +92,7 @@ extern "C" void wl_cuda_dnn_close(struct cuda *c)
 
 	if (d && d->handle)
 		d->destroy(d->handle);
-	if (d && d->library)
-		dlclose(d->library);
-	free(d);
+	free(d); /* the library stays, as in nvidia.cu */
 	c->dnn = NULL;
 }
 

@@ -165,7 +165,7 @@ bool wl_cuda_unmap(struct cuda *c, void *base)
 	for (struct cuda_mapped *o = c->mapped; o; o = o->next)
 		if (o->half == m)
 			o->half = NULL;
-	cudaStreamSynchronize(c->stream);
+	cudaDeviceSynchronize(); /* exchanges have a stream of their own */
 	for (int i = 0; i < m->n; i++)
 		if (m->there[i])
 			wl_cuda_vmm_unmap(m->base + m->part[i].begin,

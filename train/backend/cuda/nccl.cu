@@ -278,6 +278,9 @@ static void wire_close(struct wl_wire *w)
 		pthread_mutex_unlock(&n->lock);
 		pthread_join(n->thread, NULL);
 	}
+	/* NCCL waits, for ever, until no graph refers to its communicator (init.cc, "keep polling until
+	 * all graphs referencing us die"), and who closes the wire frees graphs after it. */
+	wl_cuda_recordings_end(n->c);
 	if (n->comm)
 		n->lib.destroy(n->comm);
 	for (int i = 0; i < JOBS; i++) {

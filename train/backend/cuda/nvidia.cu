@@ -1,6 +1,7 @@
 /*
  * cuBLAS and cuBLASLt, loaded when a GPU is first used: they weigh hundreds of megabytes, which
- * programs on machines without one should neither need nor map.
+ * programs on machines without one should neither need nor map.  They stay until the process ends:
+ * a library that the runtime knows kernels of is not made to be unloaded.
  */
 #include "train/backend/cuda/cuda.h"
 
@@ -27,7 +28,8 @@ typedef cublasStatus_t gemm_fn(cublasHandle_t, cublasOperation_t, cublasOperatio
 	X(layout_destroy, cublasLtMatrixLayoutDestroy)                                             \
 	X(pref_create, cublasLtMatmulPreferenceCreate)                                             \
 	X(pref_destroy, cublasLtMatmulPreferenceDestroy)                                           \
-	X(pref_set, cublasLtMatmulPreferenceSetAttribute)
+	X(pref_set, cublasLtMatmulPreferenceSetAttribute)                                          \
+	X(text, cublasLtGetStatusString)
 
 struct lt {
 	void *library;
@@ -131,16 +133,35 @@ extern "C" void wl_cuda_blas_close(struct cuda *c)
 
 	if (b && b->handle)
 		b->destroy(b->handle);
-	if (b && b->library)
-		dlclose(b->library);
 	if (b && b->lt.handle)
 		b->lt.destroy(b->lt.handle);
-	if (b && b->lt.library)
-		dlclose(b->lt.library);
 	if (b)
 		cudaFree(b->workspace);
 	free(b);
 	c->blas = NULL;
+}
+
+/*
+ * A matrix [rows, cols] of ours, element (i,j) at i * row + j * col, to the library, which is
+ * column-major: its transpose as it lies, or (turned) itself.  A leading dimension is never less
+ * than a column, also where there is only one, whose distance to the next says nothing (a vector's
+ * two steps may both be 1).
+ */
+struct lies {
+	uint64_t rows, cols;
+	int64_t ld;
+	cublasOperation_t op;
+};
+
+static struct lies lies_of(int64_t rows, int64_t cols, int64_t row, int64_t col)
+{
+	bool plain = col == 1 && (row >= cols || rows == 1);
+	int64_t len = plain ? cols : rows, step = plain ? row : col;
+	struct lies v = {(uint64_t)len, (uint64_t)(plain ? rows : cols), step > len ? step : len,
+		plain ? CUBLAS_OP_N : CUBLAS_OP_T};
+
+	WL_ASSERT(plain || row == 1 || rows == 1);
+	return v;
 }
 
 /* cuBLAS is column-major: it computes c^T = b^T a^T, where each operand's rows are our columns. */
@@ -150,12 +171,11 @@ extern "C" int wl_cuda_blas(struct cuda *c, const struct cuda_gemm *g, const voi
 	struct blas *lib = (struct blas *)c->blas;
 	const float one = 1, add = g->add ? 1 : 0;
 	cudaDataType_t type = g->bf16 ? CUDA_R_16BF : CUDA_R_32F;
-	bool plain_a = g->a_col == 1, plain_b = g->b_col == 1;
-	cublasStatus_t code = lib->gemm(lib->handle, plain_b ? CUBLAS_OP_N : CUBLAS_OP_T,
-		plain_a ? CUBLAS_OP_N : CUBLAS_OP_T, (int)g->n, (int)g->m, (int)g->k, &one, b, type,
-		(int)(plain_b ? g->b_row : g->b_col), a, type,
-		(int)(plain_a ? g->a_row : g->a_col), &add, g->c, CUDA_R_32F, (int)g->ldc,
-		CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+	struct lies la = lies_of(g->m, g->k, g->a_row, g->a_col);
+	struct lies lb = lies_of(g->k, g->n, g->b_row, g->b_col);
+	cublasStatus_t code = lib->gemm(lib->handle, lb.op, la.op, (int)g->n, (int)g->m, (int)g->k,
+		&one, b, type, (int)lb.ld, a, type, (int)la.ld, &add, g->c, CUDA_R_32F,
+		(int)(g->ldc > g->n ? g->ldc : g->n), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
 
 	return code == CUBLAS_STATUS_SUCCESS
 		       ? 0
@@ -171,6 +191,8 @@ struct product {
 	cublasLtMatrixLayout_t a, b, c; /* in the library's order: its a is our b */
 	cublasLtMatmulAlgo_t algo;
 	bool sums;
+	/* What the algorithm was chosen for: it may load as many bytes at a time. */
+	uint32_t align_a, align_b, align_c, align_vector;
 };
 
 static cudaDataType_t type_of(struct cuda_act a)
@@ -201,12 +223,22 @@ static cublasLtEpilogue_t epilogue(const struct cuda_product *p, bool sums)
 	return p->relu ? CUBLASLT_EPILOGUE_RELU : CUBLASLT_EPILOGUE_DEFAULT;
 }
 
+/* What goes with the epilogue: the bias, or where the bias' gradient goes, which is of the output's
+ * type (f32: the product of gradients). */
+static struct cuda_act vector_of(const struct cuda_product *p, bool sums)
+{
+	struct cuda_act sum = {p->rowsum, WL_F32};
+
+	return sums ? sum : p->bias;
+}
+
 static cublasStatus_t set_epilogue(
 	const struct lt *lt, struct product *x, const struct cuda_product *p, bool sums)
 {
 	cublasLtEpilogue_t e = epilogue(p, sums);
-	void *vector = sums ? (void *)p->rowsum : p->bias.p;
-	int32_t type = sums ? CUDA_R_32F : type_of(p->bias);
+	struct cuda_act v = vector_of(p, sums);
+	void *vector = v.p; /* its alignment is what the heuristic sees of it, so it is set there too */
+	int32_t type = type_of(v);
 	cublasStatus_t code =
 		lt->desc_set(x->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &e, sizeof e);
 
@@ -219,33 +251,30 @@ static cublasStatus_t set_epilogue(
 	return code;
 }
 
-/* cuBLAS is column-major, as in wl_cuda_blas: a matrix of ours is its transpose there. */
+/* As in wl_cuda_blas: a matrix of ours is its transpose there. */
 static cublasStatus_t describe(
 	const struct blas *lib, struct product *x, const struct cuda_product *p)
 {
 	const struct lt *lt = &lib->lt;
-	bool plain_a = p->a_col == 1, plain_b = p->b_col == 1;
-	cublasOperation_t of_b = plain_b ? CUBLAS_OP_N : CUBLAS_OP_T;
-	cublasOperation_t of_a = plain_a ? CUBLAS_OP_N : CUBLAS_OP_T;
-	uint64_t m = (uint64_t)p->m, n = (uint64_t)p->n, k = (uint64_t)p->k;
+	struct lies a = lies_of(p->m, p->k, p->a_row, p->a_col);
+	struct lies b = lies_of(p->k, p->n, p->b_row, p->b_col);
+	struct lies out = lies_of(p->m, p->n, p->ldc, 1);
 	cublasComputeType_t compute = lib->tf32 && !is_half(p->a.type) ? CUBLAS_COMPUTE_32F_FAST_TF32
 							      : CUBLAS_COMPUTE_32F;
 	cublasStatus_t code = lt->desc_create(&x->desc, compute, CUDA_R_32F);
 
 	if (code == CUBLAS_STATUS_SUCCESS)
 		code = lt->desc_set(
-			x->desc, CUBLASLT_MATMUL_DESC_TRANSA, &of_b, sizeof of_b);
+			x->desc, CUBLASLT_MATMUL_DESC_TRANSA, &b.op, sizeof b.op);
 	if (code == CUBLAS_STATUS_SUCCESS)
 		code = lt->desc_set(
-			x->desc, CUBLASLT_MATMUL_DESC_TRANSB, &of_a, sizeof of_a);
+			x->desc, CUBLASLT_MATMUL_DESC_TRANSB, &a.op, sizeof a.op);
 	if (code == CUBLAS_STATUS_SUCCESS)
-		code = lt->layout_create(&x->a, type_of(p->b), plain_b ? n : k, plain_b ? k : n,
-			plain_b ? p->b_row : p->b_col);
+		code = lt->layout_create(&x->a, type_of(p->b), b.rows, b.cols, b.ld);
 	if (code == CUBLAS_STATUS_SUCCESS)
-		code = lt->layout_create(&x->b, type_of(p->a), plain_a ? k : m, plain_a ? m : k,
-			plain_a ? p->a_row : p->a_col);
+		code = lt->layout_create(&x->b, type_of(p->a), a.rows, a.cols, a.ld);
 	if (code == CUBLAS_STATUS_SUCCESS)
-		code = lt->layout_create(&x->c, type_of(p->c), n, m, p->ldc);
+		code = lt->layout_create(&x->c, type_of(p->c), out.rows, out.cols, out.ld);
 	return code;
 }
 
@@ -293,21 +322,37 @@ static cublasStatus_t choose(const struct lt *lt, struct product *x, const struc
 			lt->handle, x->desc, x->a, x->b, x->c, x->c, pref, 1, &best, &found);
 	if (pref)
 		lt->pref_destroy(pref);
-	if (code == CUBLAS_STATUS_SUCCESS && !found)
-		code = CUBLAS_STATUS_NOT_SUPPORTED;
+	if (code == CUBLAS_STATUS_SUCCESS)
+		code = found ? best.state : CUBLAS_STATUS_NOT_SUPPORTED;
 	if (code == CUBLAS_STATUS_SUCCESS) {
 		x->algo = best.algo;
 		x->sums = sums;
+		x->align_a = alignment(p->a);
+		x->align_b = alignment(p->b);
+		x->align_c = alignment(p->c);
+		x->align_vector = alignment(vector_of(p, sums));
 	}
 	return code;
 }
 
-static int product_failed(const struct cuda_product *p, const char *what, cublasStatus_t code,
-	struct wl_err *err)
+static bool stands(struct cuda_act a, uint32_t align)
+{
+	return (uintptr_t)a.p % align == 0;
+}
+
+/* Whether everything lies as aligned as the algorithm was chosen for. */
+static bool as_planned(const struct product *x, const struct cuda_product *p)
+{
+	return stands(p->a, x->align_a) && stands(p->b, x->align_b) && stands(p->c, x->align_c) &&
+	       stands(vector_of(p, x->sums), x->align_vector);
+}
+
+static int product_failed(const struct lt *lt, const struct cuda_product *p, const char *what,
+	cublasStatus_t code, struct wl_err *err)
 {
 	return wl_err_set(err, WL_EFAIL, "cuBLASLt failed to %s a product of %lld x %lld x %lld in "
-		"%s: status %d", what, (long long)p->m, (long long)p->n, (long long)p->k,
-		p->a.type == WL_F16 ? "fp16" : is_half(p->a.type) ? "bf16" : "f32", (int)code);
+		"%s: %s", what, (long long)p->m, (long long)p->n, (long long)p->k,
+		p->a.type == WL_F16 ? "fp16" : is_half(p->a.type) ? "bf16" : "f32", lt->text(code));
 }
 
 extern "C" int wl_cuda_product_plan(
@@ -330,7 +375,7 @@ extern "C" int wl_cuda_product_plan(
 		if (code != CUBLAS_STATUS_SUCCESS && p->rowsum)
 			code = choose(&lib->lt, x, p, false); /* the caller sums */
 	}
-	return code == CUBLAS_STATUS_SUCCESS ? 0 : product_failed(p, "plan", code, err);
+	return code == CUBLAS_STATUS_SUCCESS ? 0 : product_failed(&lib->lt, p, "plan", code, err);
 }
 
 extern "C" int wl_cuda_product(struct cuda *c, const void *plan, const struct cuda_product *p,
@@ -342,10 +387,16 @@ extern "C" int wl_cuda_product(struct cuda *c, const void *plan, const struct cu
 	/* The vector's place is the scratch's, known only now. */
 	cublasStatus_t code = set_epilogue(&lib->lt, &x, p, x.sums);
 
+	if (!as_planned(&x, p))
+		return wl_err_set(err, WL_EFAIL, "an operand of a product of %lld x %lld x %lld lies "
+			"less aligned than when it was planned: bind externals before compiling, or "
+			"at multiples of 256 bytes", (long long)p->m, (long long)p->n,
+			(long long)p->k);
 	if (code == CUBLAS_STATUS_SUCCESS)
 		code = lib->lt.matmul(lib->lt.handle, x.desc, &one, p->b.p, x.a, p->a.p, x.b, &add,
 			p->c.p, x.c, p->c.p, x.c, &x.algo, workspace, CUDA_WORKSPACE, c->stream);
-	return code == CUBLAS_STATUS_SUCCESS ? 0 : product_failed(p, "compute", code, err);
+	return code == CUBLAS_STATUS_SUCCESS ? 0
+					     : product_failed(&lib->lt, p, "compute", code, err);
 }
 
 extern "C" bool wl_cuda_product_sums(const void *plan)

@@ -1,6 +1,6 @@
 /*
  * nvJPEG, loaded when it is asked for.  It does not come with every toolkit, so what is used of its
- * interface (nvjpeg.h, the same since CUDA 10.2) is declared here.
+ * interface (nvjpeg.h, the same since CUDA 11.0) is declared here.
  *
  * Decoders in hardware (A100: one of 5 engines, H100 and H200: 7) are asked first, then the GPU's
  * multiprocessors.  Planes come out as they are stored, without upsampling or colour conversion,
@@ -13,6 +13,8 @@
 
 enum { OUTPUT_UNCHANGED = 0, CHANNELS = 4, CPU_THREADS = 1 };
 enum { BACKEND_DEFAULT = 0, BACKEND_GPU_HYBRID = 2, BACKEND_HARDWARE = 3 };
+static const int backends[] = {BACKEND_HARDWARE, BACKEND_GPU_HYBRID, BACKEND_DEFAULT};
+enum { BACKENDS = sizeof backends / sizeof *backends };
 
 struct nv_image {
 	unsigned char *channel[CHANNELS];
@@ -20,8 +22,10 @@ struct nv_image {
 };
 
 /* Statuses are int; 0 is success. */
+enum { NOT_SUPPORTED = 4 };
 struct cuda_jpegs {
 	void *library, *handle, *state;
+	size_t backend; /* of backends[] */
 	int64_t batch, begun; /* begun: pictures that the state is set up for */
 	const unsigned char **bytes;
 	size_t *lengths;
@@ -59,18 +63,29 @@ static int load(struct cuda_jpegs *j, struct wl_err *err)
 	return 0;
 }
 
-/* The first decoder that this GPU has. */
+static void stop(struct cuda_jpegs *j)
+{
+	if (j->state)
+		j->state_destroy(j->state);
+	if (j->handle)
+		j->destroy(j->handle);
+	j->state = j->handle = NULL;
+	j->begun = 0;
+}
+
+/* The first decoder from j->backend on that this GPU has. */
 static int start(struct cuda_jpegs *j, struct wl_err *err)
 {
-	static const int backends[] = {BACKEND_HARDWARE, BACKEND_GPU_HYBRID, BACKEND_DEFAULT};
 	int code = 1;
 
-	for (size_t i = 0; i < sizeof backends / sizeof *backends && code; i++) {
-		j->handle = NULL;
-		code = j->create(backends[i], NULL, NULL, 0, &j->handle);
+	for (; j->backend < BACKENDS; j->backend++) {
+		code = j->create(backends[j->backend], NULL, NULL, 0, &j->handle);
+		if (!code)
+			code = j->state_create(j->handle, &j->state);
+		if (!code)
+			break;
+		stop(j);
 	}
-	if (!code)
-		code = j->state_create(j->handle, &j->state);
 	return code ? wl_err_set(err, WL_EFAIL,
 			      "nvJPEG did not start: status %d; leave data.nvjpeg off", code)
 		    : 0;
@@ -98,22 +113,32 @@ extern "C" void wl_cuda_jpegs_close(struct cuda_jpegs *j)
 {
 	if (!j)
 		return;
-	if (j->state)
-		j->state_destroy(j->state);
-	if (j->handle)
-		j->destroy(j->handle);
-	if (j->library)
-		dlclose(j->library);
-	free(j->bytes);
+	stop(j);
+	free(j->bytes); /* the library stays, as in nvidia.cu */
 	free(j->lengths);
 	free(j->images);
 	free(j);
 }
 
+static int batch(struct cuda_jpegs *j, int64_t n, cudaStream_t stream)
+{
+	int code = 0;
+
+	if (j->begun != n)
+		code = j->batch_begin(j->handle, j->state, (int)n, CPU_THREADS, OUTPUT_UNCHANGED);
+	j->begun = code ? 0 : n;
+	if (!code)
+		code = j->batch_decode(
+			j->handle, j->state, j->bytes, j->lengths, j->images, stream);
+	if (code)
+		j->begun = 0; /* a batch that failed is begun anew */
+	return code;
+}
+
 extern "C" int wl_cuda_jpegs_decode(struct cuda_jpegs *j, const struct cuda_jpeg *list, int64_t n,
 	cudaStream_t stream, struct wl_err *err)
 {
-	int code = 0;
+	int code;
 
 	WL_ASSERT(n <= j->batch);
 	memset(j->images, 0, (size_t)n * sizeof *j->images);
@@ -125,12 +150,15 @@ extern "C" int wl_cuda_jpegs_decode(struct cuda_jpegs *j, const struct cuda_jpeg
 			j->images[i].pitch[c] = list[i].pitch[c];
 		}
 	}
-	if (j->begun != n)
-		code = j->batch_begin(j->handle, j->state, (int)n, CPU_THREADS, OUTPUT_UNCHANGED);
-	j->begun = n;
-	if (!code)
-		code = j->batch_decode(
-			j->handle, j->state, j->bytes, j->lengths, j->images, stream);
+	code = batch(j, n, stream);
+	/* The decoders in hardware do not know 4:1:0 and 4:1:1: the multiprocessors take over. */
+	while (code == NOT_SUPPORTED && j->backend + 1 < BACKENDS) {
+		cudaStreamSynchronize(stream);
+		stop(j);
+		j->backend++;
+		WL_TRY(start(j, err));
+		code = batch(j, n, stream);
+	}
 	return code ? wl_err_set(err, WL_EDATA,
 			      "nvJPEG could not decode a batch of %lld JPEGs: status %d; run "
 			      "wenlan-shard verify, or leave data.nvjpeg off (which leaves out "

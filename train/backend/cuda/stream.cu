@@ -17,9 +17,11 @@ static int failed(cudaError_t code, const char *what, struct wl_err *err)
 static void *cuda_alloc_host(struct wl_backend *be, size_t bytes, struct wl_err *err)
 {
 	void *p = NULL;
-	cudaError_t code = cudaMallocHost(&p, bytes ? bytes : 1);
+	/* Of whatever thread: a first call on another GPU would make a context there. */
+	cudaError_t code = cudaSetDevice(((struct cuda *)be->impl)->device);
 
-	(void)be;
+	if (code == cudaSuccess)
+		code = cudaMallocHost(&p, bytes ? bytes : 1);
 	if (code == cudaSuccess) {
 		memset(p, 0, bytes);
 		return p;
@@ -31,7 +33,7 @@ static void *cuda_alloc_host(struct wl_backend *be, size_t bytes, struct wl_err 
 
 static void cuda_free_host(struct wl_backend *be, void *p)
 {
-	(void)be;
+	cudaSetDevice(((struct cuda *)be->impl)->device);
 	cudaFreeHost(p);
 }
 
@@ -65,6 +67,11 @@ static void cuda_add(struct wl_backend *be, float *y, const float *x, int64_t n)
 
 /* --- recordings --- */
 
+struct cuda_recording {
+	cudaGraphExec_t exec; /* NULL: ended with the wire that it held */
+	struct cuda_recording *next;
+};
+
 static int cuda_record(struct wl_backend *be, uint64_t seed, uint64_t step, struct wl_err *err)
 {
 	struct cuda *c = (struct cuda *)be->impl;
@@ -73,6 +80,7 @@ static int cuda_record(struct wl_backend *be, uint64_t seed, uint64_t step, stru
 	/* Not a part of what is recorded; the weights' bf16 copies that it takes are. */
 	wl_cuda_at_step(c, seed, step);
 	wl_cuda_all_touched(c);
+	/* Of this thread alone: the watch over exchanges and the loader's may ask and allocate. */
 	code = cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeThreadLocal);
 	return code == cudaSuccess ? 0 : failed(code, "beginning to record", err);
 }
@@ -80,16 +88,24 @@ static int cuda_record(struct wl_backend *be, uint64_t seed, uint64_t step, stru
 static void *cuda_recorded(struct wl_backend *be, struct wl_err *err)
 {
 	struct cuda *c = (struct cuda *)be->impl;
+	struct cuda_recording *r = (struct cuda_recording *)calloc(1, sizeof *r);
 	cudaGraph_t graph = NULL;
-	cudaGraphExec_t exec = NULL;
 	cudaError_t code = cudaStreamEndCapture(c->stream, &graph);
 
-	if (code == cudaSuccess)
-		code = cudaGraphInstantiate(&exec, graph, 0);
+	if (code == cudaSuccess && r)
+		code = cudaGraphInstantiate(&r->exec, graph, 0);
 	if (graph)
 		cudaGraphDestroy(graph);
-	if (code == cudaSuccess)
-		return exec;
+	if (code == cudaSuccess && r) {
+		r->next = c->recordings;
+		c->recordings = r;
+		return r;
+	}
+	free(r);
+	if (code == cudaSuccess) {
+		wl_err_nomem(err, "a recording", sizeof *r);
+		return NULL;
+	}
 	cudaGetLastError(); /* it is told here */
 	failed(code, "recording a step", err);
 	return NULL;
@@ -99,18 +115,36 @@ static int cuda_replay(struct wl_backend *be, void *recording, uint64_t seed, ui
 	struct wl_err *err)
 {
 	struct cuda *c = (struct cuda *)be->impl;
+	const struct cuda_recording *r = (const struct cuda_recording *)recording;
 	cudaError_t code;
 
+	WL_ASSERT(r->exec);
 	wl_cuda_at_step(c, seed, step);
-	code = cudaGraphLaunch((cudaGraphExec_t)recording, c->stream);
+	code = cudaGraphLaunch(r->exec, c->stream);
 	wl_cuda_all_touched(c);
 	return code == cudaSuccess ? 0 : failed(code, "a recorded step", err);
 }
 
 static void cuda_forget(struct wl_backend *be, void *recording)
 {
-	(void)be;
-	cudaGraphExecDestroy((cudaGraphExec_t)recording);
+	struct cuda_recording **at = &((struct cuda *)be->impl)->recordings, *r;
+
+	while (*at != recording)
+		at = &(*at)->next;
+	r = *at;
+	*at = r->next;
+	if (r->exec)
+		cudaGraphExecDestroy(r->exec);
+	free(r);
+}
+
+void wl_cuda_recordings_end(struct cuda *c)
+{
+	for (struct cuda_recording *r = c->recordings; r; r = r->next) {
+		if (r->exec)
+			cudaGraphExecDestroy(r->exec);
+		r->exec = NULL;
+	}
 }
 
 void wl_cuda_stream_table(struct wl_backend *be)

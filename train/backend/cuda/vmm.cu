@@ -4,6 +4,7 @@
 
 #include <cuda.h>
 #include <dlfcn.h>
+#include <stdbool.h>
 #include <string.h>
 
 static struct {
@@ -21,6 +22,7 @@ static struct {
 	CUresult (*text)(CUresult, const char **);
 } driver; /* filled in once, before any other call here */
 static int of_device;
+static bool shareable; /* this GPU's memory can be given to other processes */
 
 static const char *said(CUresult code)
 {
@@ -40,7 +42,28 @@ static CUmemAllocationProp properties(void)
 	p.type = CU_MEM_ALLOCATION_TYPE_PINNED;
 	p.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
 	p.location.id = of_device;
+	/* NCCL registers what recorded exchanges touch with the other ranks' processes, for which it
+	 * exports the memory; ncclMemAlloc asks for the same. */
+	if (shareable)
+		p.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
 	return p;
+}
+
+/* Whether a piece can be made so (containers may forbid it). */
+static bool can_share(void)
+{
+	CUmemAllocationProp p;
+	CUmemGenericAllocationHandle memory = 0;
+	size_t unit = 0;
+	bool can;
+
+	shareable = true;
+	p = properties();
+	can = driver.granularity(&unit, &p, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED) == CUDA_SUCCESS &&
+	      driver.create(&memory, unit, &p, 0) == CUDA_SUCCESS;
+	if (can)
+		driver.release(memory);
+	return can;
 }
 
 extern "C" const char *wl_cuda_vmm_open(int device, size_t *granularity)
@@ -72,6 +95,7 @@ extern "C" const char *wl_cuda_vmm_open(int device, size_t *granularity)
 		memcpy(want[i].to, &f, sizeof f);
 	}
 	of_device = device;
+	shareable = can_share();
 	p = properties();
 	return said(driver.granularity(granularity, &p, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED));
 }
