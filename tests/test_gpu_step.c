@@ -39,6 +39,7 @@ static struct wl_backend *open_device(bool gpu)
 /* What steps said, and what they left. */
 struct course {
 	struct wl_step_report said[STEPS];
+	char blame[STEPS][64]; /* the names in them, which go with the trainer */
 	struct wl_guard guard;
 	struct wl_scaler scaler;
 	int64_t updates, n;
@@ -103,6 +104,15 @@ static const struct wl_moco_batch *batch_of(int64_t step, int64_t bad, float how
 	return &b;
 }
 
+static void keep_blame(struct course *c)
+{
+	struct wl_step_report *r = &c->said[c->n];
+
+	if (r->blame)
+		snprintf(c->blame[c->n], sizeof c->blame[0], "%s", r->blame);
+	r->blame = r->blame ? c->blame[c->n] : NULL;
+}
+
 /* Steps [from, to), told as late as they may be. */
 static void steps(struct tiny_rig *r, int64_t to, int64_t bad, float how, struct course *c)
 {
@@ -113,6 +123,7 @@ static void steps(struct tiny_rig *r, int64_t to, int64_t bad, float how, struct
 			(r->t.step < to ? wl_trainer_late(&r->t) : 0)) {
 			OK(wl_trainer_take(&r->t, &c->said[c->n], &err));
 			assert_int_equal(c->said[c->n].step, c->n + 1);
+			keep_blame(c);
 			c->n++;
 		}
 	}

@@ -53,6 +53,8 @@ static void test_linear(void **state)
 		{9, 8, 8, WL_ACT_TANH},
 		{9, 8, 8, WL_ACT_RELU6},
 		{1, 1, 1, WL_ACT_NONE},
+		{40, 30, 1, WL_ACT_NONE}, /* a column, both of whose steps are 1 */
+		{40, 1, 30, WL_ACT_NONE},
 		{9000, 3, 5, WL_ACT_GELU},
 	};
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
@@ -72,6 +74,7 @@ static void test_linear_bf16(void **state)
 		{33, 1030, 34, WL_ACT_NONE},
 		{64, 64, 64, WL_ACT_NONE},
 		{1, 1, 1, WL_ACT_NONE},
+		{40, 30, 1, WL_ACT_NONE},
 	};
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
 		check_linear(&all[i], (struct opcheck){.scale = {1, 0.1f, 0.5f},

@@ -183,15 +183,24 @@ extern "C" int wl_cuda_product_plan(
 	return 0;
 }
 
+/* Element (i,j) where the library would find it. */
+static int64_t placed(struct cuda_lies v, int64_t i, int64_t j)
+{
+	return v.turned ? j * v.ld + i : i * v.ld + j;
+}
+
 static void activation_product(const struct cuda_product *p)
 {
+	struct cuda_lies a = cuda_lies_of(p->m, p->k, p->a_row, p->a_col);
+	struct cuda_lies b = cuda_lies_of(p->k, p->n, p->b_row, p->b_col);
+
 	for (int64_t i = 0; i < p->m; i++) {
 		for (int64_t j = 0; j < p->n; j++) {
 			double s = p->add ? at(p->c.p, i * p->ldc + j, p->c.type) : 0;
 
 			for (int64_t k = 0; k < p->k; k++)
-				s += at(p->a.p, i * p->a_row + k * p->a_col, p->a.type) *
-				     at(p->b.p, k * p->b_row + j * p->b_col, p->b.type);
+				s += at(p->a.p, placed(a, i, k), p->a.type) *
+				     at(p->b.p, placed(b, k, j), p->b.type);
 			s += p->bias.p ? at(p->bias.p, j, p->bias.type) : 0;
 			act_store(p->c, i * p->ldc + j, (float)(p->relu && s < 0 ? 0 : s));
 		}
@@ -199,7 +208,7 @@ static void activation_product(const struct cuda_product *p)
 			continue;
 		double s = 0;
 		for (int64_t k = 0; k < p->k; k++)
-			s += at(p->a.p, i * p->a_row + k * p->a_col, p->a.type);
+			s += at(p->a.p, placed(a, i, k), p->a.type);
 		p->rowsum[i] = (float)s;
 	}
 }

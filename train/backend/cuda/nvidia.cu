@@ -141,27 +141,9 @@ extern "C" void wl_cuda_blas_close(struct cuda *c)
 	c->blas = NULL;
 }
 
-/*
- * A matrix [rows, cols] of ours, element (i,j) at i * row + j * col, to the library, which is
- * column-major: its transpose as it lies, or (turned) itself.  A leading dimension is never less
- * than a column, also where there is only one, whose distance to the next says nothing (a vector's
- * two steps may both be 1).
- */
-struct lies {
-	uint64_t rows, cols;
-	int64_t ld;
-	cublasOperation_t op;
-};
-
-static struct lies lies_of(int64_t rows, int64_t cols, int64_t row, int64_t col)
+static cublasOperation_t op_of(struct cuda_lies v)
 {
-	bool plain = col == 1 && (row >= cols || rows == 1);
-	int64_t len = plain ? cols : rows, step = plain ? row : col;
-	struct lies v = {(uint64_t)len, (uint64_t)(plain ? rows : cols), step > len ? step : len,
-		plain ? CUBLAS_OP_N : CUBLAS_OP_T};
-
-	WL_ASSERT(plain || row == 1 || rows == 1);
-	return v;
+	return v.turned ? CUBLAS_OP_T : CUBLAS_OP_N;
 }
 
 /* cuBLAS is column-major: it computes c^T = b^T a^T, where each operand's rows are our columns. */
@@ -171,9 +153,9 @@ extern "C" int wl_cuda_blas(struct cuda *c, const struct cuda_gemm *g, const voi
 	struct blas *lib = (struct blas *)c->blas;
 	const float one = 1, add = g->add ? 1 : 0;
 	cudaDataType_t type = g->bf16 ? CUDA_R_16BF : CUDA_R_32F;
-	struct lies la = lies_of(g->m, g->k, g->a_row, g->a_col);
-	struct lies lb = lies_of(g->k, g->n, g->b_row, g->b_col);
-	cublasStatus_t code = lib->gemm(lib->handle, lb.op, la.op, (int)g->n, (int)g->m, (int)g->k,
+	struct cuda_lies la = cuda_lies_of(g->m, g->k, g->a_row, g->a_col);
+	struct cuda_lies lb = cuda_lies_of(g->k, g->n, g->b_row, g->b_col);
+	cublasStatus_t code = lib->gemm(lib->handle, op_of(lb), op_of(la), (int)g->n, (int)g->m, (int)g->k,
 		&one, b, type, (int)lb.ld, a, type, (int)la.ld, &add, g->c, CUDA_R_32F,
 		(int)(g->ldc > g->n ? g->ldc : g->n), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
 
@@ -256,25 +238,26 @@ static cublasStatus_t describe(
 	const struct blas *lib, struct product *x, const struct cuda_product *p)
 {
 	const struct lt *lt = &lib->lt;
-	struct lies a = lies_of(p->m, p->k, p->a_row, p->a_col);
-	struct lies b = lies_of(p->k, p->n, p->b_row, p->b_col);
-	struct lies out = lies_of(p->m, p->n, p->ldc, 1);
+	struct cuda_lies a = cuda_lies_of(p->m, p->k, p->a_row, p->a_col);
+	struct cuda_lies b = cuda_lies_of(p->k, p->n, p->b_row, p->b_col);
+	struct cuda_lies out = cuda_lies_of(p->m, p->n, p->ldc, 1);
 	cublasComputeType_t compute = lib->tf32 && !is_half(p->a.type) ? CUBLAS_COMPUTE_32F_FAST_TF32
 							      : CUBLAS_COMPUTE_32F;
+	cublasOperation_t of_a = op_of(a), of_b = op_of(b);
 	cublasStatus_t code = lt->desc_create(&x->desc, compute, CUDA_R_32F);
 
 	if (code == CUBLAS_STATUS_SUCCESS)
 		code = lt->desc_set(
-			x->desc, CUBLASLT_MATMUL_DESC_TRANSA, &b.op, sizeof b.op);
+			x->desc, CUBLASLT_MATMUL_DESC_TRANSA, &of_b, sizeof of_b);
 	if (code == CUBLAS_STATUS_SUCCESS)
 		code = lt->desc_set(
-			x->desc, CUBLASLT_MATMUL_DESC_TRANSB, &a.op, sizeof a.op);
+			x->desc, CUBLASLT_MATMUL_DESC_TRANSB, &of_a, sizeof of_a);
 	if (code == CUBLAS_STATUS_SUCCESS)
-		code = lt->layout_create(&x->a, type_of(p->b), b.rows, b.cols, b.ld);
+		code = lt->layout_create(&x->a, type_of(p->b), (uint64_t)b.len, (uint64_t)b.columns, b.ld);
 	if (code == CUBLAS_STATUS_SUCCESS)
-		code = lt->layout_create(&x->b, type_of(p->a), a.rows, a.cols, a.ld);
+		code = lt->layout_create(&x->b, type_of(p->a), (uint64_t)a.len, (uint64_t)a.columns, a.ld);
 	if (code == CUBLAS_STATUS_SUCCESS)
-		code = lt->layout_create(&x->c, type_of(p->c), out.rows, out.cols, out.ld);
+		code = lt->layout_create(&x->c, type_of(p->c), (uint64_t)out.len, (uint64_t)out.columns, out.ld);
 	return code;
 }
 

@@ -47,6 +47,28 @@ struct cuda_product {
 	bool relu;
 	float *rowsum; /* [m], or NULL */
 };
+/*
+ * A matrix [rows, cols] of ours, element (i,j) at i * row + j * col, as cuBLAS wants it, which is
+ * column-major: its transpose as it lies, or (turned) itself.  len: of a column there; ld: to the
+ * next column, never less than one, also where there is only one and our step says nothing (a
+ * vector's two steps may both be 1).
+ */
+struct cuda_lies {
+	int64_t len, columns, ld;
+	bool turned;
+};
+
+static inline struct cuda_lies cuda_lies_of(int64_t rows, int64_t cols, int64_t row, int64_t col)
+{
+	bool plain = col == 1 && (row >= cols || rows == 1);
+	int64_t len = plain ? cols : rows, step = plain ? row : col;
+	struct cuda_lies v = {len, plain ? rows : cols, step > len ? step : len, !plain};
+
+	WL_ASSERT(plain || row == 1 || rows == 1);
+	WL_ASSERT(v.columns == 1 || step >= len);
+	return v;
+}
+
 #ifdef WL_CUDA_EMULATED
 enum { CUDA_WORKSPACE = 256 };
 #else
