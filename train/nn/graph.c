@@ -444,6 +444,29 @@ static const struct wl_shape *main_shape(const struct wl_op *op)
 	return &op->in[0]->shape;
 }
 
+static bool named_before(struct wl_tensor *const *list, int k)
+{
+	for (int i = 0; i < k; i++)
+		if (list[i] == list[k])
+			return true;
+	return false;
+}
+
+void wl_graph_cost(const struct wl_graph *g, int op, struct wl_graph_cost *out)
+{
+	WL_ASSERT(g->compiled && op >= 0 && op < g->n_ops);
+	const struct wl_op *o = &g->op[op].op;
+	*out = (struct wl_graph_cost){.kind = o->kind, .label = o->label,
+		.shape = *main_shape(o), .flops = wl_gi_op_flops(o), .ms = g->op[op].ms};
+	for (int k = 0; k < WL_OP_IN; k++)
+		if (o->in[k] && !named_before(o->in, k))
+			out->bytes += (double)wl_tensor_bytes(o->in[k]);
+	for (int k = 0; k < WL_OP_OUT; k++)
+		if (o->out[k] && !named_before(o->out, k))
+			out->bytes += (double)wl_tensor_bytes(o->out[k]) *
+				      ((o->acc >> k) & 1 ? 2 : 1);
+}
+
 int wl_graph_profile(struct wl_graph *g, uint64_t seed, uint64_t step, struct wl_err *err)
 {
 	WL_TRY(check_ready(g, err));

@@ -312,4 +312,16 @@ void wl_graph_stats(const struct wl_graph *g, struct wl_graph_stats *out);
 WL_MUST_CHECK int wl_graph_profile(
 	struct wl_graph *g, uint64_t seed, uint64_t step, struct wl_err *err);
 
+/* What one operation of a compiled graph costs. */
+struct wl_graph_cost {
+	enum wl_op_kind kind;
+	const char *label; /* the graph's */
+	struct wl_shape shape; /* of its result, or its gradient's */
+	double flops;  /* as in wl_graph_stats */
+	double bytes;  /* of its operands, each read or written once; what is added to, read too */
+	double ms;     /* of the last wl_graph_profile'd run */
+};
+/* op: below wl_graph_ops. */
+void wl_graph_cost(const struct wl_graph *g, int op, struct wl_graph_cost *out);
+
 #endif
