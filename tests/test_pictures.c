@@ -327,7 +327,7 @@ static void gpu_makes_the_picture(void **state)
 		}
 		assert_int_equal(jpeg, a->planes[7].jpeg_bytes > 0); /* 33 x 27: fits */
 		assert_int_equal(0, a->planes[FORMS - 2].jpeg_bytes);
-		/* Two batches begun, the first taken, a third begun: each as it is. */
+		/* Two batches begun, both taken, a third begun: each as it is. */
 		OK(g.be->pictures->start(
 			g.pictures, a->areas, wl_planes_area(S), a->planes, FORMS, &err));
 		OK(g.be->pictures->start(
@@ -336,7 +336,7 @@ static void gpu_makes_the_picture(void **state)
 			const struct cases *c = turn % 2 ? b : a;
 
 			gpu_take(&g, FORMS, got);
-			if (turn == 0)
+			if (turn == 1)
 				OK(g.be->pictures->start(g.pictures, a->areas, wl_planes_area(S),
 					a->planes, FORMS, &err));
 			for (int i = 0; i < FORMS; i++)

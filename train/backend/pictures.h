@@ -30,8 +30,8 @@ struct wl_picture_ops {
 	struct wl_pictures *(*open)(struct wl_backend *be, const struct wl_pictures_opts *o,
 		struct wl_err *err);
 	/* Begins n pictures and returns at once; areas [.][area_bytes] and planes [n] as in struct
-	 * wl_batch, unchanged until take has given these pictures.  At most two batches are begun
-	 * and not taken. */
+	 * wl_batch, unchanged until take has given these pictures.  There is room for two batches:
+	 * those begun and not taken, and the one taken last, which is in use. */
 	int (*start)(struct wl_pictures *p, const uint8_t *areas, size_t area_bytes,
 		const struct wl_planes *planes, int64_t n, struct wl_err *err);
 	/* The oldest batch begun: *data [n,S,S,3] in the backend's memory, to be used by work given

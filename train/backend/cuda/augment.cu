@@ -23,7 +23,7 @@ extern "C" {
 enum {
 	TOGETHER = 16,	 /* pictures that share the scratch memory */
 	LUMA_BLOCKS = 32, /* of a picture's sum of luma */
-	BEGUN = 2,	 /* batches begun and not taken */
+	BEGUN = 2,	 /* batches begun and not taken, or in use */
 };
 
 /* What the kernels of a group of pictures are given. */
@@ -493,8 +493,10 @@ static int pictures_start(struct wl_pictures *p, const uint8_t *areas, size_t ar
 	cudaError_t code = cudaSuccess;
 	int64_t i;
 
-	WL_ASSERT(n <= p->o.batch && area_bytes == p->area_bytes && p->begun - p->taken < BEGUN);
-	/* What lay in out[k] has been used by now, or will be: then this waits on the device. */
+	WL_ASSERT(n <= p->o.batch && area_bytes == p->area_bytes &&
+		  p->begun - p->taken < BEGUN - (p->taken > 0));
+	/* What lay in out[k] has been used by now, or will be: then this waits on the device.  take
+	 * of the batch between has marked it. */
 	if (p->begun >= BEGUN)
 		code = cudaStreamWaitEvent(p->side.stream, p->used[k], 0);
 	memcpy(p->sent[k], planes, (size_t)n * sizeof *planes);
