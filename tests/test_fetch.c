@@ -8,9 +8,7 @@
 #include "ops/json.h"
 #include "tests/support/cm.h"
 #include "tests/support/corpus_dump.h"
-#include "tests/support/httpd.h"
-#include "tests/support/ingest_run.h"
-#include "tests/support/tmp.h"
+#include "tests/support/webrig.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -20,56 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static struct tmp_dir tmp;
 static struct wl_err err;
-static struct httpd web;
-
-#define QUICK HTTPD_QUICK
-
-static int setup(void **state)
-{
-	(void)state;
-	tmp = tmp_make();
-	web = httpd_start();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	httpd_stop(&web);
-	tmp_remove(&tmp);
-	return 0;
-}
-
-static void path_of(char out[512], const char *name)
-{
-	tmp_path(&tmp, name, out);
-}
-
-/* Writes a list: each line of `lines` begins with a path, to which the server's address is put. */
-static void write_list(const char *name, int port, const char *lines)
-{
-	struct wl_buf b;
-	char p[512];
-	wl_buf_init(&b, 1 << 20);
-	for (const char *s = lines; *s;) {
-		size_t n = strcspn(s, "\n");
-		OK(wl_buf_printf(&b, &err, "http://127.0.0.1:%d%.*s\n", port, (int)n, s));
-		s += n + (s[n] == '\n');
-	}
-	path_of(p, name);
-	tmp_write_bytes(p, b.data, b.len);
-	wl_buf_release(&b);
-}
-
-static json_t *ingest(const char *corpus, const char *args, int want_code)
-{
-	return ingest_run(&tmp, "--log-level error", corpus, args, want_code, NULL);
-}
-
-#define ingestf(corpus, want_code, ...)                                                            \
-	ingest_runf(&tmp, "--log-level error", corpus, want_code, __VA_ARGS__)
 
 static int64_t reason(const json_t *v, const char *class)
 {
@@ -98,11 +47,11 @@ enum { MIXED = 26, MIXED_OK = 8 };
 
 static void test_outcomes(void **state)
 {
+	struct web_rig *rig = *state;
 	char args[1024];
-	(void)state;
-	write_list("mixed.txt", web.port, mixed);
-	snprintf(args, sizeof args, QUICK "urls:%s/mixed.txt", tmp.path);
-	json_t *v = ingest("mixed", args, 0);
+	web_list(rig, "mixed.txt", rig->web.port, mixed);
+	snprintf(args, sizeof args, "urls:%s/mixed.txt", rig->tmp.path);
+	json_t *v = web_ingest(rig, "mixed", 0, "%s", args);
 	INGEST_IS(v, "records", MIXED);
 	INGEST_IS(v, "pending", MIXED);
 	/* Two lines name one picture, one picture wants a Referer that a bare list cannot give. */
@@ -128,30 +77,30 @@ static void test_outcomes(void **state)
 	REASON(v, "robots.txt forbids it", 1);
 	json_decref(v);
 	/* One request for each, but for what is tried again. */
-	assert_int_equal(httpd_hits(&web, "/img/1.jpg"), 1);
-	assert_int_equal(httpd_hits(&web, "/missing/33"), 1);
-	assert_int_equal(httpd_hits(&web, "/denied/35"), 0);
-	assert_int_equal(httpd_hits(&web, "/busy/6"), 3);
-	assert_int_equal(httpd_hits(&web, "/error/32"), 4);
-	assert_int_equal(httpd_hits(&web, "/robots.txt"), 1);
+	assert_int_equal(httpd_hits(&rig->web, "/img/1.jpg"), 1);
+	assert_int_equal(httpd_hits(&rig->web, "/missing/33"), 1);
+	assert_int_equal(httpd_hits(&rig->web, "/denied/35"), 0);
+	assert_int_equal(httpd_hits(&rig->web, "/busy/6"), 3);
+	assert_int_equal(httpd_hits(&rig->web, "/error/32"), 4);
+	assert_int_equal(httpd_hits(&rig->web, "/robots.txt"), 1);
 	/* Again: nothing is asked for again. */
-	int hits = web.shared->hits;
-	v = ingest("mixed", args, 0);
+	int hits = rig->web.shared->hits;
+	v = web_ingest(rig, "mixed", 0, "%s", args);
 	INGEST_IS(v, "records", 0);
 	INGEST_IS(v, "fetch.requests", 0);
 	json_decref(v);
-	assert_int_equal(web.shared->hits, hits);
+	assert_int_equal(rig->web.shared->hits, hits);
 	/* New pairs of known URLs need no request either. */
-	write_list("more.txt", web.port, "/img/2.jpg\tnew\n/missing/33\tnew\n");
-	v = ingestf("mixed", 0, QUICK "urls:%s/more.txt", tmp.path);
+	web_list(rig, "more.txt", rig->web.port, "/img/2.jpg\tnew\n/missing/33\tnew\n");
+	v = web_ingest(rig, "mixed", 0, "urls:%s/more.txt", rig->tmp.path);
 	INGEST_IS(v, "fetch.requests", 0);
 	INGEST_IS(v, "fetch.pairs", 1);
 	INGEST_IS(v, "fetch.quarantined", 1);
 	INGEST_IS(v, "corpus.pairs", MIXED_OK + 1);
 	json_decref(v);
-	assert_int_equal(web.shared->hits, hits);
+	assert_int_equal(rig->web.shared->hits, hits);
 	/* The bytes are those that were sent; one picture lies there once. */
-	char *d = ingest_dump(&tmp, "mixed");
+	char *d = ingest_dump(&rig->tmp, "mixed");
 	assert_non_null(strstr(d, "[[\"caption\",\"甲 again\"]]"));
 	free(d);
 }
@@ -159,23 +108,24 @@ static void test_outcomes(void **state)
 /* Everything that decides over a corpus: the same bytes whatever the run is like. */
 static void test_workers_and_partitions(void **state)
 {
+	struct web_rig *rig = *state;
 	static const char *const options[] = {"--workers 1 --fetch-connections 1",
 		"--partitions 4 --commit-every 1", "--workers 3 --fetch-per-host 50"};
 	char name[16];
-	(void)state;
 	/* Without those that only time out: their tries would take turns. */
 	char *quick = strdup(mixed), *slow = strstr(quick, "/slow/"), *cut = strstr(quick, "/cut/");
 	memmove(slow, cut, strlen(cut) + 1);
-	write_list("quick.txt", web.port, quick);
+	web_list(rig, "quick.txt", rig->web.port, quick);
 	free(quick);
-	memset(web.shared->counter, 0, sizeof web.shared->counter);
-	json_decref(ingestf("again", 0, QUICK "urls:%s/quick.txt", tmp.path));
-	char *want = ingest_dump(&tmp, "again");
+	memset(rig->web.shared->counter, 0, sizeof rig->web.shared->counter);
+	json_decref(web_ingest(rig, "again", 0, "urls:%s/quick.txt", rig->tmp.path));
+	char *want = ingest_dump(&rig->tmp, "again");
 	for (int i = 0; i < 3; i++) {
 		snprintf(name, sizeof name, "wp%d", i);
-		memset(web.shared->counter, 0, sizeof web.shared->counter);
-		json_decref(ingestf(name, 0, QUICK "%s urls:%s/quick.txt", options[i], tmp.path));
-		corpus_is(&tmp, name, want, options[i]);
+		memset(rig->web.shared->counter, 0, sizeof rig->web.shared->counter);
+		json_decref(web_ingest(rig, name, 0, "%s urls:%s/quick.txt", options[i],
+			rig->tmp.path));
+		corpus_is(&rig->tmp, name, want, options[i]);
 	}
 	free(want);
 }
@@ -183,33 +133,33 @@ static void test_workers_and_partitions(void **state)
 /* Lists in different lanes name the same URLs: each is fetched once. */
 static void test_across_lanes(void **state)
 {
-	char args[2048] = QUICK "--partitions 5", name[32];
-	(void)state;
-	memset(web.shared->counter, 0, sizeof web.shared->counter);
+	struct web_rig *rig = *state;
+	char args[2048] = "--partitions 5", name[32];
+	memset(rig->web.shared->counter, 0, sizeof rig->web.shared->counter);
 	for (int i = 0; i < 6; i++) {
 		snprintf(name, sizeof name, "across%d.txt", i);
-		write_list(name, web.port, "/img/40.jpg\tx\n/missing/41\tx\n/img/42.jpg\ty\n");
-		snprintf(args + strlen(args), sizeof args - strlen(args), " urls:%s/%s", tmp.path,
+		web_list(rig, name, rig->web.port, "/img/40.jpg\tx\n/missing/41\tx\n/img/42.jpg\ty\n");
+		snprintf(args + strlen(args), sizeof args - strlen(args), " urls:%s/%s", rig->tmp.path,
 			name);
 	}
-	json_t *v = ingest("across", args, 0);
+	json_t *v = web_ingest(rig, "across", 0, "%s", args);
 	INGEST_IS(v, "corpus.pairs", 12);
 	INGEST_IS(v, "corpus.quarantined", 6);
 	json_decref(v);
-	assert_int_equal(httpd_hits(&web, "/img/40.jpg"), 1);
-	assert_int_equal(httpd_hits(&web, "/missing/41"), 1);
-	free(ingest_dump(&tmp, "across")); /* every pair has its bytes */
+	assert_int_equal(httpd_hits(&rig->web, "/img/40.jpg"), 1);
+	assert_int_equal(httpd_hits(&rig->web, "/missing/41"), 1);
+	free(ingest_dump(&rig->tmp, "across")); /* every pair has its bytes */
 }
 
 /* URLs without a caption: pages, whose pictures are then fetched; a bare picture has no text. */
 static void test_pages(void **state)
 {
+	struct web_rig *rig = *state;
 	char name[16];
-	(void)state;
-	write_list("pages.txt", web.port,
+	web_list(rig, "pages.txt", rig->web.port,
 		"/page/1\n/page/2\n/page/1\n/img/9.jpg\n/page/2\tcaption\n/missing/77\n/text/5\n");
-	memset(web.shared->counter, 0, sizeof web.shared->counter);
-	json_t *v = ingestf("pages", 0, QUICK "'urls:%s/pages.txt?profile=baike'", tmp.path);
+	memset(rig->web.shared->counter, 0, sizeof rig->web.shared->counter);
+	json_t *v = web_ingest(rig, "pages", 0, "'urls:%s/pages.txt?profile=baike'", rig->tmp.path);
 	INGEST_IS(v, "records", 7);
 	INGEST_IS(v, "fetch.pages", 4); /* three lines, and one page without pictures */
 	INGEST_IS(v, "fetch.found", 9);
@@ -220,77 +170,79 @@ static void test_pages(void **state)
 	INGEST_IS(v, "corpus.pending", 0);
 	INGEST_IS(v, "corpus.quarantined", 6);
 	json_decref(v);
-	assert_int_equal(httpd_hits(&web, "/page/1"), 1);
-	assert_int_equal(httpd_hits(&web, "/img/2.jpg"), 1);
-	char *want = ingest_dump(&tmp, "pages");
+	assert_int_equal(httpd_hits(&rig->web, "/page/1"), 1);
+	assert_int_equal(httpd_hits(&rig->web, "/img/2.jpg"), 1);
+	char *want = ingest_dump(&rig->tmp, "pages");
 	assert_non_null(strstr(want, "|baike|"));
 	assert_non_null(strstr(want, "湖边的白房子"));
 	assert_non_null(strstr(want, "|no text|"));
 	assert_non_null(strstr(want, "|it is a page, not a picture|"));
 	for (int i = 0; i < 2; i++) {
 		snprintf(name, sizeof name, "pages%d", i);
-		json_decref(ingestf(name, 0, QUICK "%s 'urls:%s/pages.txt?profile=baike'",
+		json_decref(web_ingest(rig, name, 0, "%s 'urls:%s/pages.txt?profile=baike'",
 			i ? "--partitions 3 --commit-every 1" : "--fetch-connections 1 --workers 1",
-			tmp.path));
-		corpus_is(&tmp, name, want, "pages");
+			rig->tmp.path));
+		corpus_is(&rig->tmp, name, want, "pages");
 	}
 	free(want);
-	json_decref(ingestf("pagesbad", 2, QUICK "'urls:%s/pages.txt?profile=nothing'", tmp.path));
+	json_decref(web_ingest(rig, "pagesbad", 2, "'urls:%s/pages.txt?profile=nothing'",
+		rig->tmp.path));
 }
 
 /* ---- manners ---- */
 
 static void test_robots(void **state)
 {
+	struct web_rig *rig = *state;
 	char args[1024];
-	(void)state;
-	write_list("robots.txt", web.port, "/denied/1\tx\n/noai/2\tx\n/img/3.jpg\tx\n");
-	snprintf(args, sizeof args, QUICK "urls:%s/robots.txt", tmp.path);
+	web_list(rig, "robots.txt", rig->web.port, "/denied/1\tx\n/noai/2\tx\n/img/3.jpg\tx\n");
+	snprintf(args, sizeof args, "urls:%s/robots.txt", rig->tmp.path);
 	/* No robots.txt: nothing is forbidden by it. */
-	web.shared->robots = 404;
-	json_t *v = ingest("robots404", args, 0);
+	rig->web.shared->robots = 404;
+	json_t *v = web_ingest(rig, "robots404", 0, "%s", args);
 	INGEST_IS(v, "fetch.ok", 2);
 	REASON(v, "X-Robots-Tag forbids it", 1);
 	json_decref(v);
 	/* One that cannot be read forbids everything, for now. */
-	web.shared->robots = 503;
-	v = ingest("robots503", args, 0);
+	rig->web.shared->robots = 503;
+	v = web_ingest(rig, "robots503", 0, "%s", args);
 	INGEST_IS(v, "fetch.ok", 0);
 	INGEST_IS(v, "fetch.later", 3);
 	INGEST_IS(v, "corpus.pending", 3);
 	INGEST_IS(v, "corpus.quarantined", 0);
 	json_decref(v);
-	assert_int_equal(httpd_hits(&web, "/denied/1"), 1);
+	assert_int_equal(httpd_hits(&rig->web, "/denied/1"), 1);
 	/* Who says so may do as he likes. */
-	web.shared->robots = 200;
-	int before = httpd_hits(&web, "/robots.txt");
-	v = ingestf("norobots", 0, QUICK "--no-robots urls:%s/robots.txt", tmp.path);
+	rig->web.shared->robots = 200;
+	int before = httpd_hits(&rig->web, "/robots.txt");
+	v = web_ingest(rig, "norobots", 0, "--no-robots urls:%s/robots.txt", rig->tmp.path);
 	INGEST_IS(v, "fetch.ok", 3);
 	json_decref(v);
-	assert_int_equal(httpd_hits(&web, "/robots.txt"), before);
+	assert_int_equal(httpd_hits(&rig->web, "/robots.txt"), before);
 }
 
 static void test_limits_per_host(void **state)
 {
+	struct web_rig *rig = *state;
 	struct wl_buf b;
-	(void)state;
 	wl_buf_init(&b, 1 << 20);
 	for (int i = 0; i < 60; i++)
 		OK(wl_buf_printf(&b, &err, "/img/%d.jpg\tx\n", i));
-	write_list("sixty.txt", web.port, b.data);
+	web_list(rig, "sixty.txt", rig->web.port, b.data);
 	wl_buf_release(&b);
-	web.shared->most_at_once = 0;
-	json_t *v = ingestf("sixty", 0, QUICK "--fetch-per-host 3 urls:%s/sixty.txt", tmp.path);
+	rig->web.shared->most_at_once = 0;
+	json_t *v = web_ingest(rig, "sixty", 0, "--fetch-per-host 3 urls:%s/sixty.txt",
+		rig->tmp.path);
 	INGEST_IS(v, "fetch.ok", 60);
 	json_decref(v);
-	assert_true(web.shared->most_at_once <= 3);
+	assert_true(rig->web.shared->most_at_once <= 3);
 	/* A pause between two requests: 8 of them take 7 pauses at least. */
 	struct timespec a, z;
-	write_list("eight.txt", web.port,
+	web_list(rig, "eight.txt", rig->web.port,
 		"/img/1.jpg\tx\n/img/2.jpg\tx\n/img/3.jpg\tx\n/img/4.jpg\tx\n/img/5.jpg\tx\n"
 		"/img/6.jpg\tx\n/img/7.jpg\tx\n");
 	clock_gettime(CLOCK_MONOTONIC, &a);
-	v = ingestf("eight", 0, QUICK "--fetch-delay-ms 40 urls:%s/eight.txt", tmp.path);
+	v = web_ingest(rig, "eight", 0, "--fetch-delay-ms 40 urls:%s/eight.txt", rig->tmp.path);
 	clock_gettime(CLOCK_MONOTONIC, &z);
 	INGEST_IS(v, "fetch.ok", 7);
 	json_decref(v);
@@ -300,40 +252,40 @@ static void test_limits_per_host(void **state)
 /* What the server puts off waits in the catalog, and is not asked for before its time. */
 static void test_later(void **state)
 {
+	struct web_rig *rig = *state;
 	char args[1024];
-	(void)state;
-	write_list("later.txt", web.port, "/later/1\tx\n/img/2.jpg\tx\n");
-	snprintf(args, sizeof args, QUICK "--fetch-wait 1 urls:%s/later.txt", tmp.path);
-	json_t *v = ingest("later", args, 0);
+	web_list(rig, "later.txt", rig->web.port, "/later/1\tx\n/img/2.jpg\tx\n");
+	snprintf(args, sizeof args, "--fetch-wait 1 urls:%s/later.txt", rig->tmp.path);
+	json_t *v = web_ingest(rig, "later", 0, "%s", args);
 	INGEST_IS(v, "fetch.later", 1);
 	INGEST_IS(v, "fetch.pairs", 1);
 	INGEST_IS(v, "corpus.pending", 1);
 	INGEST_IS(v, "corpus.quarantined", 0);
 	json_decref(v);
-	int hits = web.shared->hits;
-	v = ingest("later", args, 0);
+	int hits = rig->web.shared->hits;
+	v = web_ingest(rig, "later", 0, "%s", args);
 	INGEST_IS(v, "fetch.requests", 0);
 	INGEST_IS(v, "fetch.waiting", 1);
 	json_decref(v);
-	assert_int_equal(web.shared->hits, hits);
+	assert_int_equal(rig->web.shared->hits, hits);
 }
 
 /* A site that does not answer is left alone; the others are not held up. */
 static void test_dead_site(void **state)
 {
+	struct web_rig *rig = *state;
 	char p[512];
 	struct wl_buf b;
 	int dead = httpd_dead_port();
-	(void)state;
 	wl_buf_init(&b, 1 << 20);
 	for (int i = 0; i < 100; i++)
 		OK(wl_buf_printf(&b, &err, "http://127.0.0.1:%d/%d\tx\n", dead, i));
 	for (int i = 0; i < 5; i++)
-		OK(wl_buf_printf(&b, &err, "http://127.0.0.1:%d/img/%d.jpg\tx\n", web.port, i));
-	path_of(p, "dead.txt");
+		OK(wl_buf_printf(&b, &err, "http://127.0.0.1:%d/img/%d.jpg\tx\n", rig->web.port, i));
+	tmp_path(&rig->tmp, "dead.txt", p);
 	tmp_write_bytes(p, b.data, b.len);
 	wl_buf_release(&b);
-	json_t *v = ingestf("dead", 0, QUICK "--no-robots --fetch-retries 20 urls:%s", p);
+	json_t *v = web_ingest(rig, "dead", 0, "--no-robots --fetch-retries 20 urls:%s", p);
 	INGEST_IS(v, "fetch.ok", 5);
 	INGEST_IS(v, "fetch.later", 100);
 	INGEST_IS(v, "corpus.pending", 100);
@@ -344,64 +296,65 @@ static void test_dead_site(void **state)
 /* What was given up is tried again when asked for, and only that. */
 static void test_retry_failed(void **state)
 {
-	(void)state;
-	memset(web.shared->counter, 0, sizeof web.shared->counter);
-	write_list("retry.txt", web.port, "/busy/1\tx\n/img/2.jpg\tx\n/missing/3\tx\n");
-	json_t *v = ingestf("retry", 0, QUICK "--fetch-retries 0 urls:%s/retry.txt", tmp.path);
+	struct web_rig *rig = *state;
+	memset(rig->web.shared->counter, 0, sizeof rig->web.shared->counter);
+	web_list(rig, "retry.txt", rig->web.port, "/busy/1\tx\n/img/2.jpg\tx\n/missing/3\tx\n");
+	json_t *v = web_ingest(rig, "retry", 0, "--fetch-retries 0 urls:%s/retry.txt",
+		rig->tmp.path);
 	INGEST_IS(v, "fetch.ok", 1);
 	INGEST_IS(v, "corpus.quarantined", 2);
 	json_decref(v);
-	v = ingest("retry", QUICK "--retry-failed", 0);
+	v = web_ingest(rig, "retry", 0, "--retry-failed");
 	INGEST_IS(v, "fetch.ok", 1);
 	INGEST_IS(v, "fetch.pairs", 1);
 	INGEST_IS(v, "corpus.pairs", 2);
 	INGEST_IS(v, "corpus.quarantined", 1);
 	json_decref(v);
-	assert_int_equal(httpd_hits(&web, "/img/2.jpg"), 1);
-	assert_int_equal(httpd_hits(&web, "/missing/3"), 2);
+	assert_int_equal(httpd_hits(&rig->web, "/img/2.jpg"), 1);
+	assert_int_equal(httpd_hits(&rig->web, "/missing/3"), 2);
 }
 
 /* ---- refreshing ---- */
 
 static void test_refresh(void **state)
 {
-	(void)state;
-	web.shared->version = 0;
-	write_list("refresh.txt", web.port, "/change/1\t甲\n/img/2.jpg\t乙\n/change/1\t丙\n");
-	json_t *v = ingestf("refresh", 0, QUICK "urls:%s/refresh.txt", tmp.path);
+	struct web_rig *rig = *state;
+	rig->web.shared->version = 0;
+	web_list(rig, "refresh.txt", rig->web.port, "/change/1\t甲\n/img/2.jpg\t乙\n/change/1\t丙\n");
+	json_t *v = web_ingest(rig, "refresh", 0, "urls:%s/refresh.txt", rig->tmp.path);
 	INGEST_IS(v, "fetch.pairs", 3);
 	json_decref(v);
-	char *before = ingest_dump(&tmp, "refresh");
-	web.shared->conditional = 0;
-	v = ingest("refresh", QUICK "--refresh-older-than -5", 0);
+	char *before = ingest_dump(&rig->tmp, "refresh");
+	rig->web.shared->conditional = 0;
+	v = web_ingest(rig, "refresh", 0, "--refresh-older-than -5");
 	json_decref(v);
-	assert_int_equal(web.shared->conditional, 0);
-	v = ingest("refresh", QUICK "--refresh-older-than 100", 0);
+	assert_int_equal(rig->web.shared->conditional, 0);
+	v = web_ingest(rig, "refresh", 0, "--refresh-older-than 100");
 	INGEST_IS(v, "fetch.requests", 0);
 	json_decref(v);
 	sleep(1); /* "0 seconds ago" is before this second */
-	v = ingest("refresh", QUICK "--refresh-older-than 0", 0);
+	v = web_ingest(rig, "refresh", 0, "--refresh-older-than 0");
 	INGEST_IS(v, "fetch.unchanged", 2);
 	INGEST_IS(v, "fetch.changed", 0);
 	json_decref(v);
-	assert_int_equal(web.shared->conditional, 2);
-	char *after = ingest_dump(&tmp, "refresh");
+	assert_int_equal(rig->web.shared->conditional, 2);
+	char *after = ingest_dump(&rig->tmp, "refresh");
 	dumps_equal(before, after, "nothing changed");
 	free(after);
 	/* One picture is another now: the old pairs stay, new ones come. */
-	web.shared->version = 1;
+	rig->web.shared->version = 1;
 	sleep(1);
-	v = ingest("refresh", QUICK "--refresh-older-than 0", 0);
+	v = web_ingest(rig, "refresh", 0, "--refresh-older-than 0");
 	INGEST_IS(v, "fetch.changed", 1);
 	INGEST_IS(v, "fetch.unchanged", 1);
 	INGEST_IS(v, "corpus.pairs", 5);
 	json_decref(v);
 	sleep(1);
-	v = ingest("refresh", QUICK "--refresh-older-than 0", 0);
+	v = web_ingest(rig, "refresh", 0, "--refresh-older-than 0");
 	INGEST_IS(v, "fetch.changed", 0);
 	INGEST_IS(v, "corpus.pairs", 5);
 	json_decref(v);
-	web.shared->version = 0;
+	rig->web.shared->version = 0;
 	free(before);
 }
 
@@ -409,35 +362,38 @@ static void test_refresh(void **state)
 
 static void test_private(void **state)
 {
+	struct web_rig *rig = *state;
 	char p[512], line[256];
-	(void)state;
-	int hits = web.shared->hits;
-	path_of(p, "private.txt");
+	int hits = rig->web.shared->hits;
+	tmp_path(&rig->tmp, "private.txt", p);
 	/* By number, by a name that leads here, and in odd spellings of the number. */
 	snprintf(line, sizeof line,
 		"http://127.0.0.1:%d/img/1.jpg\tx\nhttp://localhost:%d/img/1.jpg\tx\n"
 		"http://2130706433:%d/img/1.jpg\tx\nhttp://[::ffff:127.0.0.1]:%d/img/1.jpg\tx\n",
-		web.port, web.port, web.port, web.port);
+		rig->web.port, rig->web.port, rig->web.port, rig->web.port);
 	tmp_write(p, line);
-	json_t *v = ingestf("private", 0, "--fetch-retry-seconds 0.01 urls:%s", p);
+	json_t *v = ingest_runf(&rig->tmp, "--log-level error", "private", 0,
+		"--fetch-retry-seconds 0.01 urls:%s", p);
 	INGEST_IS(v, "fetch.ok", 0);
 	REASON(v, "the address is not public", 3); /* two spellings are one URL */
 	INGEST_IS(v, "corpus.quarantined", 4);
 	json_decref(v);
-	assert_int_equal(web.shared->hits, hits);
-	v = ingestf("private2", 0, "--fetch-retry-seconds 0.01 --allow-private urls:%s", p);
+	assert_int_equal(rig->web.shared->hits, hits);
+	v = ingest_runf(&rig->tmp, "--log-level error", "private2", 0,
+		"--fetch-retry-seconds 0.01 --allow-private urls:%s", p);
 	assert_true(ingest_count(v, "fetch.ok") >= 2);
 	json_decref(v);
 }
 
 static void test_usage(void **state)
 {
+	struct web_rig *rig = *state;
 	static const char *const bad[] = {"--fetch-connections 0", "--fetch-user-agent 1x",
 		"--fetch-retries -1", "--allow-net 300.0.0.0/8", "--fetch-max-bytes 1Gi"};
-	(void)state;
-	write_list("one.txt", web.port, "/img/1.jpg\tx\n");
+	web_list(rig, "one.txt", rig->web.port, "/img/1.jpg\tx\n");
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-		json_decref(ingestf("usage", 2, "%s urls:%s/one.txt", bad[i], tmp.path));
+		json_decref(ingest_runf(&rig->tmp, "--log-level error", "usage", 2,
+			"%s urls:%s/one.txt", bad[i], rig->tmp.path));
 	}
 }
 
@@ -461,20 +417,20 @@ static char *kill_list(void)
 
 static void test_kills(void **state)
 {
+	struct web_rig *rig = *state;
 	char cmd[2048];
-	(void)state;
 	char *list = kill_list();
-	write_list("kill.txt", web.port, list);
+	web_list(rig, "kill.txt", rig->web.port, list);
 	free(list);
-	memset(web.shared->counter, 0, sizeof web.shared->counter);
-	json_decref(ingestf("whole", 0, QUICK "urls:%s/kill.txt", tmp.path));
-	char *want = ingest_dump(&tmp, "whole");
+	memset(rig->web.shared->counter, 0, sizeof rig->web.shared->counter);
+	json_decref(web_ingest(rig, "whole", 0, "urls:%s/kill.txt", rig->tmp.path));
+	char *want = ingest_dump(&rig->tmp, "whole");
 	snprintf(cmd, sizeof cmd,
 		"exec %s/wenlan-ingest --quiet --corpus %s/killed --partitions 2 --commit-every "
-		"3 " QUICK "urls:%s/kill.txt",
-		tmp_bin(), tmp.path, tmp.path);
+		"3 " HTTPD_QUICK "urls:%s/kill.txt",
+		tmp_bin(), rig->tmp.path, rig->tmp.path);
 	kill_until_done(cmd, 13, 3000, 4000, 5);
-	corpus_is(&tmp, "killed", want, "killed again and again");
+	corpus_is(&rig->tmp, "killed", want, "killed again and again");
 	free(want);
 }
 
@@ -488,5 +444,5 @@ int main(void)
 		cmocka_unit_test(test_retry_failed), cmocka_unit_test(test_refresh),
 		cmocka_unit_test(test_private), cmocka_unit_test(test_usage),
 		cmocka_unit_test(test_kills)};
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, web_rig_start, web_rig_stop);
 }

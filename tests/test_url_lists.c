@@ -5,39 +5,15 @@
 #include "ops/buf.h"
 #include "ops/json.h"
 #include "tests/support/cm.h"
-#include "tests/support/httpd.h"
-#include "tests/support/ingest_run.h"
-#include "tests/support/tmp.h"
+#include "tests/support/webrig.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static struct tmp_dir tmp;
 static struct wl_err err;
-static struct httpd web;
 
-#define QUICK HTTPD_QUICK
-#define ingestf(corpus, want_code, ...)                                                            \
-	ingest_runf(&tmp, "--log-level error", corpus, want_code, __VA_ARGS__)
-
-static int setup(void **state)
-{
-	(void)state;
-	tmp = tmp_make();
-	web = httpd_start();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	httpd_stop(&web);
-	tmp_remove(&tmp);
-	return 0;
-}
-
-static void write_form(const char *name, const char *form)
+static void write_form(const struct web_rig *rig, const char *name, const char *form)
 {
 	struct wl_buf b;
 	char p[512], url[64];
@@ -47,7 +23,7 @@ static void write_form(const char *name, const char *form)
 	if (strcmp(form, "tsv") == 0)
 		OK(wl_buf_puts(&b, "url\ttext\tlicense\n", &err));
 	for (int i = 0; i < 5; i++) {
-		snprintf(url, sizeof url, "http://127.0.0.1:%d/img/%d.jpg", web.port, i);
+		snprintf(url, sizeof url, "http://127.0.0.1:%d/img/%d.jpg", rig->web.port, i);
 		if (strcmp(form, "csv") == 0)
 			OK(wl_buf_printf(&b, &err, "%d,%s,\"图 %d, \"\"好\"\"%s\"\n", i, url, i,
 				i == 3 ? "\n第二行" : ""));
@@ -59,32 +35,32 @@ static void write_form(const char *name, const char *form)
 		else
 			OK(wl_buf_printf(&b, &err, "%s\t图 %d, \"好\"\n\n", url, i));
 	}
-	tmp_path(&tmp, name, p);
+	tmp_path(&rig->tmp, name, p);
 	tmp_write_bytes(p, b.data, b.len);
 	wl_buf_release(&b);
 }
 
 static void test_forms(void **state)
 {
+	struct web_rig *rig = *state;
 	static const char *const forms[] = {"txt", "csv", "tsv", "jsonl"};
 	char args[1024], name[32];
-	(void)state;
 	for (size_t i = 0; i < 4; i++) {
 		snprintf(name, sizeof name, "form.%s", forms[i]);
-		write_form(name, forms[i]);
-		tmp_run(NULL, "gzip -k %s/form.%s", tmp.path, forms[i]);
+		write_form(rig, name, forms[i]);
+		tmp_run(NULL, "gzip -k %s/form.%s", rig->tmp.path, forms[i]);
 		/* In steps too: the header must be known in the middle of a file. */
-		snprintf(args, sizeof args, QUICK "--max-records 2 'urls:%s/form.%s*'", tmp.path,
+		snprintf(args, sizeof args, "--max-records 2 'urls:%s/form.%s*'", rig->tmp.path,
 			forms[i]);
 		int64_t pairs = 0;
 		for (int step = 0; step < 6; step++) {
-			json_t *v = ingestf(forms[i], 0, "%s", args);
+			json_t *v = web_ingest(rig, forms[i], 0, "%s", args);
 			pairs = ingest_count(v, "corpus.pairs");
 			assert_int_equal(ingest_count(v, "corpus.quarantined"), 0);
 			json_decref(v);
 		}
 		assert_int_equal(pairs, 10);
-		char *d = ingest_dump(&tmp, forms[i]);
+		char *d = ingest_dump(&rig->tmp, forms[i]);
 		assert_non_null(strstr(d, "[[\"caption\",\"图 4, \\\"好\\\"\"]]"));
 		if (strcmp(forms[i], "csv") == 0) {
 			assert_non_null(strstr(d,
@@ -99,23 +75,23 @@ static void test_forms(void **state)
 
 static void test_bad_lists(void **state)
 {
+	struct web_rig *rig = *state;
 	char p[512];
-	(void)state;
-	tmp_path(&tmp, "bad.txt", p);
+	tmp_path(&rig->tmp, "bad.txt", p);
 	tmp_write(p, "ftp://x/y\tx\nnot a url\n\n\x01\x02\tx\nhttp://\tx\n");
-	json_t *v = ingestf("bad", 0, QUICK "urls:%s", p);
+	json_t *v = web_ingest(rig, "bad", 0, "urls:%s", p);
 	INGEST_IS(v, "records", 4);
 	INGEST_IS(v, "quarantined", 4);
 	json_decref(v);
-	tmp_path(&tmp, "bad.csv", p);
+	tmp_path(&rig->tmp, "bad.csv", p);
 	tmp_write(p, "caption,url\nx\n\"never closed,http://127.0.0.1/a.jpg\nx,y\n");
-	v = ingestf("badcsv", 0, QUICK "urls:%s", p);
+	v = web_ingest(rig, "badcsv", 0, "urls:%s", p);
 	INGEST_IS(v, "quarantined", 2);
 	INGEST_IS(v, "records", 2);
 	json_decref(v);
-	tmp_path(&tmp, "empty.txt", p);
+	tmp_path(&rig->tmp, "empty.txt", p);
 	tmp_write(p, "");
-	v = ingestf("empty", 0, QUICK "urls:%s", p);
+	v = web_ingest(rig, "empty", 0, "urls:%s", p);
 	INGEST_IS(v, "records", 0);
 	json_decref(v);
 }
@@ -123,31 +99,31 @@ static void test_bad_lists(void **state)
 /* A record of another kind of source whose picture is a URL. */
 static void test_jsonl(void **state)
 {
+	struct web_rig *rig = *state;
 	char p[512], line[1024];
-	(void)state;
-	tmp_path(&tmp, "r.jsonl", p);
+	tmp_path(&rig->tmp, "r.jsonl", p);
 	snprintf(line, sizeof line,
 		"{\"text\":\"图\",\"image_url\":\"http://127.0.0.1:%d/referer/1\","
 		"\"page_url\":\"http://127.0.0.1/page\",\"source\":\"weibo\",\"split\":\"val\","
 		"\"boxes\":[[0,0,9,9]],\"n\":7}\n{\"image_url\":\"http://127.0.0.1/x\"}\n",
-		web.port);
+		rig->web.port);
 	tmp_write(p, line);
-	json_t *v = ingestf("r", 0, QUICK "--no-fetch jsonl:%s", p);
+	json_t *v = web_ingest(rig, "r", 0, "--no-fetch jsonl:%s", p);
 	INGEST_IS(v, "pending", 1);
 	INGEST_IS(v, "quarantined", 1);
 	INGEST_IS(v, "corpus.pending", 1);
 	json_decref(v);
-	char *before = ingest_dump(&tmp, "r");
+	char *before = ingest_dump(&rig->tmp, "r");
 	long long id;
 	const char *row = strstr(before, "P|");
 	assert_non_null(row);
 	assert_int_equal(sscanf(row, "P|%lld|", &id), 1);
 	/* Without a source: what waits is fetched, and the pair has the id it had while waiting. */
-	v = ingestf("r", 0, QUICK);
+	v = web_ingest(rig, "r", 0, " ");
 	INGEST_IS(v, "fetch.pairs", 1);
 	INGEST_IS(v, "corpus.pending", 0);
 	json_decref(v);
-	char *after = ingest_dump(&tmp, "r"), want[32];
+	char *after = ingest_dump(&rig->tmp, "r"), want[32];
 	snprintf(want, sizeof want, "%020lld|weibo|", id);
 	if (!strstr(after, want) || !strstr(after, "|val|") || !strstr(after, "[[0,0,9,9]]") ||
 		!strstr(after, "{\"n\":7}"))
@@ -160,5 +136,5 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_forms),
 		cmocka_unit_test(test_bad_lists), cmocka_unit_test(test_jsonl)};
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, web_rig_start, web_rig_stop);
 }
