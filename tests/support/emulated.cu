@@ -10,11 +10,13 @@ double emulated_lane[1024];
 
 enum { STACK = 32768 };
 
-/* Contexts start the fibers; jumps, which need no system call, switch between them. */
+/* Contexts start the fibers, once; jumps, which need no system call, switch between them, and a
+ * fiber that is through with a block waits for the next one.  Launches come one at a time, from
+ * any thread. */
 static ucontext_t start, first[CUDA_THREADS];
 static jmp_buf scheduler, fiber[CUDA_THREADS];
 static char stacks[CUDA_THREADS][STACK] __attribute__((aligned(64)));
-static bool done[CUDA_THREADS], in_fibers;
+static bool started[CUDA_THREADS], done[CUDA_THREADS], in_fibers;
 static int current;
 static enum place { RUNS, AT_BARRIER, AT_WARP } place[CUDA_THREADS];
 static void (*body)(void *);
@@ -22,9 +24,23 @@ static void *body_arg;
 
 static void enter(void)
 {
-	body(body_arg);
-	done[current] = true;
-	_longjmp(scheduler, 1);
+	for (;;) {
+		body(body_arg);
+		done[current] = true;
+		if (!_setjmp(fiber[current]))
+			_longjmp(scheduler, 1);
+	}
+}
+
+static void start_fiber(int t)
+{
+	started[t] = true;
+	getcontext(&first[t]);
+	first[t].uc_stack.ss_sp = stacks[t];
+	first[t].uc_stack.ss_size = STACK;
+	first[t].uc_link = NULL;
+	makecontext(&first[t], enter, 0);
+	swapcontext(&start, &first[t]);
 }
 
 static void wait_for(enum place where)
@@ -79,16 +95,10 @@ static bool open_barriers(void)
 static void run_fibers(void)
 {
 	static int left, t; /* static: they outlive the jumps */
-	static bool started[CUDA_THREADS];
 
 	for (t = 0; t < CUDA_THREADS; t++) {
-		done[t] = started[t] = false;
+		done[t] = false;
 		place[t] = RUNS;
-		getcontext(&first[t]);
-		first[t].uc_stack.ss_sp = stacks[t];
-		first[t].uc_stack.ss_size = STACK;
-		first[t].uc_link = NULL;
-		makecontext(&first[t], enter, 0);
 	}
 	in_fibers = true;
 	left = CUDA_THREADS;
@@ -101,8 +111,7 @@ static void run_fibers(void)
 			if (!_setjmp(scheduler)) {
 				if (started[t])
 					_longjmp(fiber[t], 1);
-				started[t] = true;
-				swapcontext(&start, &first[t]);
+				start_fiber(t);
 			}
 			left -= done[t];
 		}
