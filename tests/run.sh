@@ -4,16 +4,19 @@
 #   tests/run.sh PROGRAM|SCRIPT.sh ...      (from the repository's root; see the Makefile)
 #   WL_TEST_JOBS=1 tests/run.sh ...         one after the other
 #
-# Programs run side by side, one a core, since many wait for clocks and sockets; each one's output
-# comes whole when it ends.  Scripts follow one after the other: they run whole stages, which take
-# all cores.
+# Programs run side by side, two more than there are cores, since many wait for clocks and sockets;
+# the longest begin first, so that none is left alone at the end.  Each one's output comes whole
+# when it ends.  Scripts follow one after the other: they run whole stages, which take all cores.
 # A cmocka program counts its own tests.  A script is one test: exit code 0 passed, 77
 # skipped, all else failed.  A program that ends without cmocka's summary, or with a failing
 # exit code although no test failed (a crash, a leak), counts as one more failure.
 # The last line is "N passed, N failed" (", N skipped"); the exit code is 0 only without failures.
 set -u
 
-jobs=${WL_TEST_JOBS:-$(nproc)}
+jobs=${WL_TEST_JOBS:-$(($(nproc) + 2))}
+# Where the others are quick; a name that is not there any more does no harm.
+longest='kafka dist remote topics gpu_step dist_sim gpu_train fetch dedup_same dedup_vectors
+dedup_embed dedup ckpt_crash pack warc_source'
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'kill $(jobs -p) 2>/dev/null; exit 130' INT TERM
@@ -65,6 +68,18 @@ run_script() {
 	[ $code = 0 ] || echo "$1: exit code $code"
 	took "$1" "$start"
 }
+
+# The arguments, the longest first.
+ordered=()
+for name in $longest; do
+	for t in "$@"; do
+		[ "${t##*/}" != "test_$name" ] || ordered+=("$t")
+	done
+done
+for t in "$@"; do
+	case " ${ordered[*]} " in *" $t "*) ;; *) ordered+=("$t") ;; esac
+done
+set -- "${ordered[@]}"
 
 n=0
 for t in "$@"; do
