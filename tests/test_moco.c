@@ -1,4 +1,5 @@
 /* train/moco/queue.h against a naive reference: an ever-growing list of pushes. */
+#include "train/backend/elementwise.h"
 #include "train/moco/queue.h"
 
 #include <math.h>
@@ -99,6 +100,47 @@ static void torch_layout_is_the_transpose(void **state)
 	wl_queue_release(&r);
 }
 
+/* Keys as bf16: rounded to nearest when they come in, by whatever way, and given out as floats; what
+ * one type wrote the other reads. */
+static void half_queues(void **state)
+{
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_queue whole, half, copy = {0};
+	float in[DIM * 3], a[DIM * 5], b[DIM * 5];
+	int64_t ids[6] = {1, 2, 3, 4, 5, 6};
+
+	(void)state;
+	must(wl_queue_init(&whole, 5, DIM, 1, &err), &err);
+	must(wl_queue_init(&half, 5, DIM, 1, &err), &err);
+	must(wl_queue_narrow(&half, &err), &err);
+	assert_int_equal(wl_queue_type(&half), WL_BF16);
+	assert_ptr_equal(wl_queue_rows(&half), half.half);
+	for (size_t i = 0; i < DIM * 3; i++)
+		in[i] = 0.3f + 0.0123f * (float)i;
+	for (int times = 0; times < 3; times++) { /* it wraps */
+		wl_queue_push(&whole, in, ids, 3);
+		wl_queue_push(&half, in, ids, 3);
+	}
+	assert_int_equal(whole.next, half.next);
+	must(wl_queue_take(&copy, &half, &err), &err);
+	wl_queue_to_torch(&whole, a);
+	wl_queue_to_torch(&copy, b);
+	for (size_t i = 0; i < DIM * 5; i++) {
+		assert_true(fabsf(a[i] - b[i]) <= 0x1p-8f * fabsf(a[i]));
+		a[i] = wl_bf16_value(wl_bf16_nearest(a[i]));
+	}
+	assert_memory_equal(a, b, sizeof a);
+	wl_queue_from_torch(&whole, b);
+	wl_queue_from_torch(&half, b);
+	wl_queue_to_torch(&whole, a);
+	assert_memory_equal(a, b, sizeof a);
+	wl_queue_to_torch(&half, a);
+	assert_memory_equal(a, b, sizeof a);
+	wl_queue_release(&whole);
+	wl_queue_release(&half);
+	wl_queue_release(&copy);
+}
+
 static void size_is_clamped_to_the_data(void **state)
 {
 	(void)state;
@@ -116,6 +158,7 @@ int main(void)
 		cmocka_unit_test(fresh_queue_holds_unit_rows_of_nobody),
 		cmocka_unit_test(push_wraps_for_any_batch_size),
 		cmocka_unit_test(torch_layout_is_the_transpose),
+		cmocka_unit_test(half_queues),
 		cmocka_unit_test(size_is_clamped_to_the_data),
 	};
 

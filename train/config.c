@@ -19,6 +19,7 @@ static const struct wl_train_config defaults = {
 		.record = true},
 	.objective = "moco",
 	.positive = "momentum",
+	.queue_type = "auto",
 	.optim = {.beta1 = 0.9, .beta2 = 0.98, .eps = 1e-6, .weight_decay = 0.05, .layer_decay = 1,
 		.clip_norm = 1},
 	.schedule = {.lr = 5e-4, .floor = 1e-6, .warmup_steps = 100},
@@ -91,6 +92,9 @@ static const struct wl_opt options[] = {
 	{"objective", WL_OPT_STR, AT(objective), "NAME",
 		"moco, or clip: the batch alone, no momentum towers and queues", false},
 	{"moco.queue", WL_OPT_INT, AT(moco.queue), "K", "keys a queue", false},
+	{"moco.queue-type", WL_OPT_STR, AT(queue_type), "NAME",
+		"how queues lie in memory: fp32, bf16, or auto: bf16 on a GPU that takes bf16 "
+		"products, to the same bits", false},
 	{"moco.momentum", WL_OPT_DOUBLE, AT(moco.momentum), "M", "of the key towers",
 		false},
 	{"moco.tau", WL_OPT_DOUBLE, AT(moco.tau), "T", "temperature at the start", false},
@@ -234,6 +238,14 @@ static int check_ranges(const struct wl_train_config *c, struct wl_err *err)
 	return 0;
 }
 
+enum wl_dtype wl_train_queue_type(const struct wl_train_config *c, bool gpu)
+{
+	bool half = !strcmp(c->queue_type, "bf16") ||
+		    (!strcmp(c->queue_type, "auto") && gpu && c->moco.compute_dtype == WL_BF16);
+
+	return half ? WL_BF16 : WL_F32;
+}
+
 int wl_train_config_check(struct wl_train_config *c, struct wl_err *err)
 {
 	int online, clip, half;
@@ -241,6 +253,10 @@ int wl_train_config_check(struct wl_train_config *c, struct wl_err *err)
 	if (strcmp(c->device, "auto") && strcmp(c->device, "cpu") && strcmp(c->device, "cuda"))
 		return wl_err_set(err, WL_EUSAGE, "device is \"%s\": expected auto, cpu or cuda",
 			c->device);
+	if (strcmp(c->queue_type, "auto") && strcmp(c->queue_type, "fp32") &&
+		strcmp(c->queue_type, "bf16"))
+		return wl_err_set(err, WL_EUSAGE, "moco.queue-type is \"%s\": expected auto, fp32 "
+			"or bf16", c->queue_type);
 	WL_TRY(check_precision(c, err));
 	WL_TRY(check_ranges(c, err));
 	online = one_of("moco.positive", c->positive, "momentum", "online", err);

@@ -27,7 +27,7 @@ struct wl_train_config {
 	bool use_boxes, gpu_augment, nvjpeg;
 
 	struct wl_moco_config moco;
-	const char *objective, *positive;
+	const char *objective, *positive, *queue_type;
 
 	struct wl_optim_config optim;
 	const char *optim_state;
@@ -50,6 +50,9 @@ struct wl_train_config {
 
 enum { WL_TRAIN_OPTIONS = 80 };
 
+/* Of the queues, once it is checked.  auto: where products take bf16 on a GPU, the loss rounds keys to
+ * it anyway; a processor, and fp16, keep f32. */
+enum wl_dtype wl_train_queue_type(const struct wl_train_config *c, bool gpu);
 /* Sets the defaults and fills table[WL_TRAIN_OPTIONS] with options that write into c. */
 void wl_train_config_init(struct wl_train_config *c, struct wl_opt *table);
 

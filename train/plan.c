@@ -117,7 +117,8 @@ int wl_train_plan(const struct wl_train_job *job, struct wl_err *err)
 	if (wl_trainer_init(&t, c, &job->towers, be, NULL, c->schedule.warmup_steps + 1,
 		    INT64_MAX / 4, err) < 0)
 		goto out;
-	queues = 2 * t.moco.image_queue.size * (t.moco.image_queue.dim * sizeof(float) +
+	queues = 2 * t.moco.image_queue.size * (t.moco.image_queue.dim *
+		wl_dtype_bytes(wl_train_queue_type(c, for_gpus(c))) +
 		WL_QUEUE_IDS * sizeof(int64_t));
 	printf("parameters   %lld floats in the towers, %lld of them trainable; the momentum "
 		"towers "

@@ -292,7 +292,7 @@ int wl_snapshot_write(const struct wl_snapshot *s, const char *dir, struct wl_na
 			err));
 		WL_TRY(wl_names_add(names, "momentum.safetensors", err));
 	}
-	if (s->image_queue.keys) {
+	if (wl_queue_rows(&s->image_queue)) {
 		path = wl_path_join(dir, "queues.safetensors", err);
 		ret = path ? save_queues(path, &s->image_queue, &s->text_queue, err) : -1;
 		free(path);

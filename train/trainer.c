@@ -37,6 +37,7 @@ static int build(struct wl_trainer *t, const struct wl_towers *towers, int64_t p
 			"training pairs and %lld in a batch", (long long)moco.queue,
 			(long long)c->moco.queue, (long long)pairs, (long long)batch);
 	moco.dist = t->dist;
+	moco.queue_dtype = wl_train_queue_type(c, t->backend->apart);
 	if (t->dist) {
 		moco.comm = wl_dist_comm(t->dist);
 		wl_dist_shape(t->dist, t->backend, &t->params);

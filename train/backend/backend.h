@@ -114,7 +114,7 @@ enum wl_op_kind {
 	WL_OP_CONCAT,
 	/* q [B,D], k [N,D], (queue [K,D]), log_scale [1], (row ids [N,I] i64), (queue ids [K,I]),
 	 * (extra [B,T] i32) -> loss [1], accuracy [1], lse [B], pos [B] (logits);
-	 * attr.begin: query b's key is row begin + b of k */
+	 * attr.begin: query b's key is row begin + b of k; queues, here and below, are f32 or bf16 */
 	WL_OP_INFONCE,
 	/* q, k, queue, log_scale, row ids, queue ids, lse, pos, g_loss [1], extra
 	 * -> (g_q), (g_log_scale), (g_k) */

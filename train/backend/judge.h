@@ -192,9 +192,9 @@ struct wl_judge_ops {
 	/* Where the step is undone: to = from, n floats. */
 	void (*undo)(struct wl_judge *j, float *to, const float *from, int64_t n);
 	/* Where it is not: rows [settings.rows, dim] and their identities [rows, 2] enter queue
-	 * number q. */
-	void (*push)(struct wl_judge *j, int q, float *keys, int64_t *key_ids, const float *rows,
-		const int64_t *ids, int64_t dim);
+	 * number q, whose keys are of this type, f32 or bf16 (rounded to nearest). */
+	void (*push)(struct wl_judge *j, int q, void *keys, enum wl_dtype type, int64_t *key_ids,
+		const float *rows, const int64_t *ids, int64_t dim);
 	/* *v is made at most `most`, then *scale = *v. */
 	void (*clamp)(struct wl_judge *j, float *v, float most);
 	/* Sends what became of the step, with scales[owner] (-1: *scale), to the host's slot. */

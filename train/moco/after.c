@@ -118,8 +118,8 @@ static void push(const struct wl_moco *m, struct wl_queue *q, const float *keys,
 	size_t n)
 {
 	if (m->judge)
-		m->online->backend->judges->push(m->judge, q == &m->text_queue, q->keys, q->ids,
-			keys, ids, m->dim);
+		m->online->backend->judges->push(m->judge, q == &m->text_queue, wl_queue_rows(q),
+			wl_queue_type(q), q->ids, keys, ids, m->dim);
 	else
 		wl_queue_push(q, keys, ids, n);
 }

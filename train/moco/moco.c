@@ -106,7 +106,7 @@ static void build_losses(struct wl_moco *m)
 	for (i = 0; i < 2; i++) {
 		key[i] = wl_g_external(g, i ? "image_key" : "text_key", WL_F32,
 			WL_SHAPE(b, m->dim));
-		queue[i] = wl_g_external(g, i ? "image_queue" : "text_queue", WL_F32,
+		queue[i] = wl_g_external(g, i ? "image_queue" : "text_queue", m->config.queue_dtype,
 			WL_SHAPE(k, m->dim));
 		ids[i] = wl_g_external(g, i ? "image_queue_ids" : "text_queue_ids", WL_I64,
 			WL_SHAPE(k, WL_QUEUE_IDS));
@@ -174,7 +174,11 @@ static int init_moco(struct wl_moco *m, const struct wl_towers *towers,
 	build_key(m, towers);
 	/* Streams of their own, so that the two queues start different. */
 	WL_TRY(wl_queue_init(&m->image_queue, k, d, seed * 2 + 1, err));
-	return wl_queue_init(&m->text_queue, k, d, seed * 2 + 2, err);
+	WL_TRY(wl_queue_init(&m->text_queue, k, d, seed * 2 + 2, err));
+	if (m->config.queue_dtype == WL_F32)
+		return 0;
+	WL_TRY(wl_queue_narrow(&m->image_queue, err));
+	return wl_queue_narrow(&m->text_queue, err);
 }
 
 bool wl_moco_has_keys(const struct wl_moco *m)
@@ -226,8 +230,8 @@ static void bind_all(struct wl_moco *m)
 	wl_graph_bind(q, wl_graph_find(q, "row_ids"),
 		wl_moco_all_negatives(m) ? m->peer_ids :
 		m->part_ids ? m->part_ids : m->row_ids);
-	wl_graph_bind(q, wl_graph_find(q, "image_queue"), m->image_queue.keys);
-	wl_graph_bind(q, wl_graph_find(q, "text_queue"), m->text_queue.keys);
+	wl_graph_bind(q, wl_graph_find(q, "image_queue"), wl_queue_rows(&m->image_queue));
+	wl_graph_bind(q, wl_graph_find(q, "text_queue"), wl_queue_rows(&m->text_queue));
 	wl_graph_bind(q, wl_graph_find(q, "image_queue_ids"), m->image_queue.ids);
 	wl_graph_bind(q, wl_graph_find(q, "text_queue_ids"), m->text_queue.ids);
 	wl_graph_bind(q, wl_graph_find(q, "image_key"),

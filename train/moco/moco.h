@@ -65,6 +65,7 @@ struct wl_moco_config {
 	enum wl_objective objective;
 	int64_t accumulate;    /* parts that a step's batch is taken in; 0 is 1 */
 	int64_t queue;         /* K as asked; wl_queue_clamp'ed by the caller */
+	enum wl_dtype queue_dtype; /* how keys lie in the queues: WL_F32 or WL_BF16 */
 	double momentum;       /* m: 0.99 in the paper */
 	double tau;            /* temperature at the start: 0.05 in the paper */
 	bool learn_tau;        /* it is a parameter, as a log scale, kept at tau >= 0.01 */

@@ -2,6 +2,7 @@
 #include "train/moco/queue.h"
 
 #include "ops/hash.h"
+#include "train/backend/elementwise.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -47,20 +48,58 @@ void wl_queue_release(struct wl_queue *q)
 {
 	if (!q)
 		return;
-	if (q->be && q->keys)
-		q->be->free_mem(q->be, q->keys);
-	if (q->be && q->ids)
-		q->be->free_mem(q->be, q->ids);
-	if (!q->be) {
-		free(q->keys);
-		free(q->ids);
-	}
+	void *owned[] = {q->keys, q->half, q->ids};
+
+	for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
+		if (q->be && owned[i])
+			q->be->free_mem(q->be, owned[i]);
+		else
+			free(owned[i]);
 	*q = (struct wl_queue){0};
+}
+
+void *wl_queue_rows(const struct wl_queue *q)
+{
+	return q->half ? (void *)q->half : q->keys;
+}
+
+enum wl_dtype wl_queue_type(const struct wl_queue *q)
+{
+	return q->half ? WL_BF16 : WL_F32;
 }
 
 static size_t key_bytes(const struct wl_queue *q)
 {
-	return q->dim * sizeof *q->keys;
+	return q->dim * wl_dtype_bytes(wl_queue_type(q));
+}
+
+static void narrow(uint16_t *to, const float *from, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		to[i] = wl_bf16_nearest(from[i]);
+}
+
+int wl_queue_narrow(struct wl_queue *q, struct wl_err *err)
+{
+	size_t n = q->size * q->dim;
+
+	WL_ASSERT(!q->be && q->keys);
+	q->half = malloc(n * sizeof *q->half);
+	if (!q->half)
+		return wl_err_nomem(err, "a MoCo queue", n * sizeof *q->half);
+	narrow(q->half, q->keys, n);
+	free(q->keys);
+	q->keys = NULL;
+	return 0;
+}
+
+/* Room for rows of the type that `like` has. */
+static void set_rows(struct wl_queue *q, const struct wl_queue *like, void *rows)
+{
+	if (like->half)
+		q->half = rows;
+	else
+		q->keys = rows;
 }
 
 static const size_t id_bytes = WL_QUEUE_IDS * sizeof(int64_t);
@@ -68,13 +107,17 @@ static const size_t id_bytes = WL_QUEUE_IDS * sizeof(int64_t);
 int wl_queue_move(struct wl_queue *q, struct wl_backend *be, struct wl_err *err)
 {
 	struct wl_queue there = *q;
+	void *rows;
 
 	if (!be->apart || q->be)
 		return 0;
 	there.be = be;
 	there.ids = NULL;
-	there.keys = be->alloc(be, q->size * key_bytes(q), err);
-	if (there.keys)
+	there.keys = NULL;
+	there.half = NULL;
+	rows = be->alloc(be, q->size * key_bytes(q), err);
+	set_rows(&there, q, rows);
+	if (rows)
 		there.ids = be->alloc(be, q->size * id_bytes, err);
 	if (!there.ids) {
 		wl_queue_release(&there);
@@ -89,17 +132,21 @@ int wl_queue_move(struct wl_queue *q, struct wl_backend *be, struct wl_err *err)
 /* n rows from the first on, which do not wrap. */
 static void put_rows(struct wl_queue *q, size_t at, const float *keys, const int64_t *ids, size_t n)
 {
-	float *key = q->keys + at * q->dim;
+	char *key = (char *)wl_queue_rows(q) + at * key_bytes(q);
 	int64_t *id = q->ids + at * WL_QUEUE_IDS;
 
-	if (q->be) {
+	if (q->be) { /* a device that keeps bf16 pushes by itself (wl_judge_ops.push) */
+		WL_ASSERT(!q->half);
 		q->be->copy(q->be, key, 0, keys, 0, n * key_bytes(q), 1);
 		q->be->copy(q->be, id, 0, ids, 0, n * id_bytes, 1);
 		return;
 	}
 	for (size_t i = 0; i < n * WL_QUEUE_IDS; i++)
 		WL_ASSERT(ids[i] != 0);
-	memcpy(key, keys, n * key_bytes(q));
+	if (q->half)
+		narrow(q->half + at * q->dim, keys, n * q->dim);
+	else
+		memcpy(key, keys, n * key_bytes(q));
 	memcpy(id, ids, n * id_bytes);
 }
 
@@ -120,17 +167,17 @@ int wl_queue_take(struct wl_queue *to, const struct wl_queue *from, struct wl_er
 {
 	size_t keys = from->size * key_bytes(from), ids = from->size * id_bytes;
 
-	if (!to->keys) {
-		to->keys = malloc(keys);
+	if (!wl_queue_rows(to)) {
+		set_rows(to, from, malloc(keys));
 		to->ids = malloc(ids);
 	}
-	if (!to->keys || !to->ids)
+	if (!wl_queue_rows(to) || !to->ids)
 		return wl_err_nomem(err, "a copy of the queues", keys + ids);
 	if (from->be) {
-		from->be->download(from->be, to->keys, from->keys, keys);
+		from->be->download(from->be, wl_queue_rows(to), wl_queue_rows(from), keys);
 		from->be->download(from->be, to->ids, from->ids, ids);
 	} else {
-		memcpy(to->keys, from->keys, keys);
+		memcpy(wl_queue_rows(to), wl_queue_rows(from), keys);
 		memcpy(to->ids, from->ids, ids);
 	}
 	to->size = from->size;
@@ -144,10 +191,10 @@ void wl_queue_put(struct wl_queue *to, const struct wl_queue *from)
 	size_t keys = from->size * key_bytes(from), ids = from->size * id_bytes;
 
 	if (to->be) {
-		to->be->upload(to->be, to->keys, from->keys, keys);
+		to->be->upload(to->be, wl_queue_rows(to), wl_queue_rows(from), keys);
 		to->be->upload(to->be, to->ids, from->ids, ids);
 	} else {
-		memcpy(to->keys, from->keys, keys);
+		memcpy(wl_queue_rows(to), wl_queue_rows(from), keys);
 		memcpy(to->ids, from->ids, ids);
 	}
 	to->next = from->next;
@@ -159,7 +206,8 @@ void wl_queue_to_torch(const struct wl_queue *q, float *dk)
 
 	for (d = 0; d < q->dim; d++)
 		for (k = 0; k < q->size; k++)
-			dk[d * q->size + k] = q->keys[k * q->dim + d];
+			dk[d * q->size + k] = q->half ? wl_bf16_value(q->half[k * q->dim + d])
+						      : q->keys[k * q->dim + d];
 }
 
 void wl_queue_from_torch(struct wl_queue *q, const float *dk)
@@ -168,5 +216,8 @@ void wl_queue_from_torch(struct wl_queue *q, const float *dk)
 
 	for (d = 0; d < q->dim; d++)
 		for (k = 0; k < q->size; k++)
-			q->keys[k * q->dim + d] = dk[d * q->size + k];
+			if (q->half)
+				q->half[k * q->dim + d] = wl_bf16_nearest(dk[d * q->size + k]);
+			else
+				q->keys[k * q->dim + d] = dk[d * q->size + k];
 }

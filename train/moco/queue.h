@@ -21,7 +21,8 @@ enum { WL_QUEUE_IDS = 2 }; /* identities a row: pair, caption */
 
 struct wl_queue {
 	size_t size, dim; /* K, D */
-	float *keys;      /* [K,D], unit rows, owned */
+	float *keys;      /* [K,D], unit rows, owned; NULL: they are in half */
+	uint16_t *half;   /* the same as bf16, rounded to nearest (2^-9 of each number) */
 	int64_t *ids;     /* [K,2] pair and caption, 0 where nothing was written; owned */
 	size_t next;      /* the row that the next key overwrites */
 	struct wl_backend *be; /* whose memory keys and ids are in; NULL: the host's */
@@ -36,6 +37,11 @@ size_t wl_queue_clamp(size_t asked, size_t pairs, size_t batch);
 WL_MUST_CHECK int wl_queue_init(struct wl_queue *q, size_t size, size_t dim, uint64_t seed,
 	struct wl_err *err);
 void wl_queue_release(struct wl_queue *q);
+/* Of a queue in the host's memory: its keys are kept as bf16 from now on, pushed ones too. */
+WL_MUST_CHECK int wl_queue_narrow(struct wl_queue *q, struct wl_err *err);
+/* Where the keys lie, of this type: WL_F32 or WL_BF16. */
+void *wl_queue_rows(const struct wl_queue *q);
+enum wl_dtype wl_queue_type(const struct wl_queue *q);
 /* Where the backend's memory is apart, keys and ids move there; elsewhere nothing happens. */
 WL_MUST_CHECK int wl_queue_move(struct wl_queue *q, struct wl_backend *be, struct wl_err *err);
 
@@ -43,7 +49,8 @@ WL_MUST_CHECK int wl_queue_move(struct wl_queue *q, struct wl_backend *be, struc
  * as needed: with n > K the last K stay.  All are in the queue's memory. */
 void wl_queue_push(struct wl_queue *q, const float *keys, const int64_t *ids, size_t n);
 
-/* Copies keys to or from the published layout [D,K], of a queue in the host's memory. */
+/* Copies keys to or from the published layout [D,K], of a queue in the host's memory; f32 whatever
+ * the queue keeps. */
 void wl_queue_to_torch(const struct wl_queue *q, float *dk);
 void wl_queue_from_torch(struct wl_queue *q, const float *dk);
 

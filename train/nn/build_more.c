@@ -332,6 +332,12 @@ wl_tid wl_g_reshape(struct wl_graph *g, wl_tid x, struct wl_shape shape)
 	return y;
 }
 
+/* Queues are f32 or bf16. */
+static enum wl_dtype queue_type(const struct wl_graph *g, wl_tid t)
+{
+	return t > 0 && t < g->n && g->node[t].t.dtype == WL_BF16 ? WL_BF16 : WL_F32;
+}
+
 wl_tid wl_g_infonce(struct wl_graph *g, const struct wl_infonce *in, wl_tid *accuracy)
 {
 	static const char me[] = "infonce";
@@ -353,10 +359,12 @@ wl_tid wl_g_infonce(struct wl_graph *g, const struct wl_infonce *in, wl_tid *acc
 		return wl_g_fail(g, "infonce has neither a queue nor in-batch negatives");
 	int64_t k = 0;
 	if (in->queue != WL_NONE) {
-		if (!wl_gi_operand(g, me, "queue", in->queue, WL_F32, 2))
+		enum wl_dtype type = queue_type(g, in->queue);
+
+		if (!wl_gi_operand(g, me, "queue", in->queue, type, 2))
 			return -1;
 		k = wl_gi_dims(g, in->queue)[0];
-		if (!wl_gi_shaped(g, me, "queue", in->queue, WL_F32, WL_SHAPE(k, d)))
+		if (!wl_gi_shaped(g, me, "queue", in->queue, type, WL_SHAPE(k, d)))
 			return -1;
 	}
 	if (in->row_ids != WL_NONE) {
@@ -397,14 +405,15 @@ wl_tid wl_g_both_near(struct wl_graph *g, wl_tid a, wl_tid queue_a, wl_tid b, wl
 	int64_t top)
 {
 	static const char me[] = "both_near";
+	enum wl_dtype type = queue_type(g, queue_a);
 	if (!wl_gi_operand(g, me, "a", a, WL_F32, 2) ||
-		!wl_gi_operand(g, me, "queue_a", queue_a, WL_F32, 2))
+		!wl_gi_operand(g, me, "queue_a", queue_a, type, 2))
 		return -1;
 	int64_t rows = wl_gi_dims(g, a)[0], d = wl_gi_dims(g, a)[1];
 	int64_t k = wl_gi_dims(g, queue_a)[0];
-	if (!wl_gi_shaped(g, me, "queue_a", queue_a, WL_F32, WL_SHAPE(k, d)) ||
+	if (!wl_gi_shaped(g, me, "queue_a", queue_a, type, WL_SHAPE(k, d)) ||
 		!wl_gi_shaped(g, me, "b", b, WL_F32, WL_SHAPE(rows, d)) ||
-		!wl_gi_shaped(g, me, "queue_b", queue_b, WL_F32, WL_SHAPE(k, d)))
+		!wl_gi_shaped(g, me, "queue_b", queue_b, type, WL_SHAPE(k, d)))
 		return -1;
 	if (top < 1 || top > k || top > WL_TOP_MAX)
 		return wl_g_fail(g, "the %lld nearest of a queue of %lld: expected 1 to %d, and no "

@@ -195,7 +195,7 @@ struct wl_infonce {
 	wl_tid key;	  /* [N,D], row first + b is query b's positive, N >= first + B; a gradient
 			   * where it needs one. N > B: keys gathered from several ranks */
 	int64_t first;
-	wl_tid queue;	  /* [K,D] negatives, or WL_NONE; never a gradient */
+	wl_tid queue;	  /* [K,D] negatives, f32 or bf16, or WL_NONE; never a gradient */
 	wl_tid log_scale; /* [1]: logits are exp(log_scale) * dot, so tau = exp(-log_scale) */
 	/* i64 [N,I] (of the keys) and [K,I], or WL_NONE both: a negative is left out for a row
 	 * when they are equal in any of the I columns (the same pair, the same caption). */
@@ -205,7 +205,7 @@ struct wl_infonce {
 	 * Each adds a term -log softmax at its place (the published code's "multi-label"). */
 	wl_tid extra;
 };
-/* i32 [B,top]: rows of two queues, parallel as MoCo's are, that are among the `top` nearest of
+/* i32 [B,top]: rows of two queues (f32, or bf16 both), parallel as MoCo's are, that are among the `top` nearest of
  * a [B,D] in queue_a [K,D] and of b in queue_b; -1 elsewhere. top <= K and 64. No gradient. */
 wl_tid wl_g_both_near(struct wl_graph *g, wl_tid a, wl_tid queue_a, wl_tid b, wl_tid queue_b,
 	int64_t top);

@@ -10,15 +10,56 @@
  *   dL/dq_b = s * (sum_j dL/dl_j n_j + dL/dl_pos k_b),   dL/dlog_scale = sum dL/dl l
  */
 #include "train/backend/cpu/cpu.h"
+#include "train/backend/elementwise.h"
 #include "train/backend/negatives.h"
 
-enum { LOGIT_FLOATS = 4 << 20 };
+enum { LOGIT_FLOATS = 4 << 20, QUEUE_FLOATS = 1 << 20 };
+
+/* A queue of k rows of d numbers as floats: f32 as it lies, bf16 at_once rows at a time. */
+struct queue_rows {
+	const struct wl_tensor *t;
+	int64_t k, d, at_once;
+};
+
+static struct queue_rows queue_rows_of(const struct wl_tensor *t)
+{
+	struct queue_rows q = {.t = t};
+
+	if (!t)
+		return q;
+	q.k = q.at_once = t->shape.dim[0];
+	q.d = t->shape.dim[1];
+	if (t->dtype == WL_BF16)
+		q.at_once = cpu_min(q.k, cpu_max(1, QUEUE_FLOATS / q.d));
+	return q;
+}
+
+static size_t queue_room(const struct queue_rows *q)
+{
+	return q->t && q->t->dtype == WL_BF16 ? (size_t)(q->at_once * q->d) : 0;
+}
+
+/* n rows from j0 on, in room where they do not lie as floats. */
+static const float *queue_floats(
+	struct cpu *c, const struct queue_rows *q, int64_t j0, int64_t n, float *room)
+{
+	const uint16_t *from = q->t->data;
+
+	if (q->t->dtype == WL_F32)
+		return cpu_f32(q->t) + j0 * q->d;
+	CPU_FOR(c)
+	for (int64_t r = 0; r < n; r++)
+		for (int64_t i = r * q->d; i < (r + 1) * q->d; i++)
+			room[i] = wl_bf16_value(from[j0 * q->d + i]);
+	return room;
+}
 
 struct nce {
 	int64_t b, d, neg; /* neg: columns of logits, K and the N keys with in_batch */
 	int64_t keys, per; /* N; rows of a block */
 	struct wl_negatives who;
-	const float *query, *key, *queue;
+	const float *query, *key;
+	struct queue_rows queue;
 	float log_scale, scale;
 	bool in_batch;
 };
@@ -32,7 +73,7 @@ static struct nce nce_of(const struct wl_op *op)
 		.in_batch = op->attr.in_batch,
 		.query = cpu_f32(op->in[0]),
 		.key = cpu_f32(op->in[1]),
-		.queue = cpu_f32(op->in[2])};
+		.queue = queue_rows_of(op->in[2])};
 	v.neg = v.who.k + (v.in_batch ? v.keys : 0);
 	v.per = cpu_min(v.b, cpu_max(1, LOGIT_FLOATS / cpu_max(1, v.neg)));
 	return v;
@@ -42,13 +83,14 @@ size_t wl_cpu_infonce_scratch(const struct cpu *c, const struct wl_op *op)
 {
 	(void)c;
 	struct nce v = nce_of(op);
-	/* Logits of a block, and a double a row for sums and one for extra positives. */
-	return (size_t)(v.per * v.neg) * sizeof(float) + 2 * (size_t)v.b * sizeof(double);
+	/* Logits of a block, rows of the queue, a double a row for sums and for extra positives. */
+	return ((size_t)(v.per * v.neg) + queue_room(&v.queue)) * sizeof(float) +
+	       2 * (size_t)v.b * sizeof(double);
 }
 
 struct nce_scratch {
 	double *row_sum, *row_extra; /* [B] */
-	float *logits;
+	float *logits, *queue;
 };
 
 static struct nce_scratch nce_scratch_of(const struct nce *v, const struct wl_run *run)
@@ -56,6 +98,7 @@ static struct nce_scratch nce_scratch_of(const struct nce *v, const struct wl_ru
 	struct nce_scratch s = {.row_sum = run->scratch};
 	s.row_extra = s.row_sum + v->b;
 	s.logits = (float *)(s.row_extra + v->b);
+	s.queue = s.logits + v->per * v->neg;
 	return s;
 }
 
@@ -77,18 +120,19 @@ static void block_logits(
 	struct cpu *c, const struct nce *v, int64_t b0, int64_t rows, const struct nce_scratch *s)
 {
 	struct gemm g = {.m = rows,
-		.n = v->who.k,
 		.k = v->d,
 		.a = v->query + b0 * v->d,
 		.a_row = v->d,
 		.a_col = 1,
-		.b = v->queue,
 		.b_row = 1,
 		.b_col = v->d,
-		.c = s->logits,
 		.ldc = v->neg};
-	if (v->who.k)
+	for (int64_t j0 = 0; j0 < v->who.k; j0 += v->queue.at_once) {
+		g.n = cpu_min(v->queue.at_once, v->who.k - j0);
+		g.b = queue_floats(c, &v->queue, j0, g.n, s->queue);
+		g.c = s->logits + j0;
 		wl_gemm(c, &g, NULL);
+	}
 	if (v->in_batch) {
 		g.n = v->keys;
 		g.b = v->key;
@@ -206,18 +250,19 @@ void wl_cpu_infonce_bwd(struct cpu *c, const struct wl_op *op, const struct wl_r
 		block_slopes(c, &v, b0, rows, lse, pos, g * v.scale, &s);
 		struct gemm p = {.m = rows,
 			.n = v.d,
-			.k = v.who.k,
-			.a = s.logits,
 			.a_row = v.neg,
 			.a_col = 1,
-			.b = v.queue,
 			.b_row = v.d,
 			.b_col = 1,
 			.c = gq ? gq + b0 * v.d : NULL,
 			.ldc = v.d,
 			.add = true};
-		if (gq && v.who.k)
+		for (int64_t j0 = 0; gq && j0 < v.who.k; j0 += v.queue.at_once) {
+			p.k = cpu_min(v.queue.at_once, v.who.k - j0);
+			p.a = s.logits + j0;
+			p.b = queue_floats(c, &v.queue, j0, p.k, s.queue);
 			wl_gemm(c, &p, NULL);
+		}
 		if (!v.in_batch)
 			continue;
 		p.k = v.keys;
@@ -268,8 +313,8 @@ static void best_of(const float *row, int64_t n, int64_t top, int32_t *out)
 size_t wl_cpu_both_near_scratch(const struct cpu *c, const struct wl_op *op)
 {
 	(void)c;
-	return 2 * (size_t)op->in[1]->shape.dim[0] * (size_t)op->in[0]->shape.dim[0] *
-	       sizeof(float);
+	struct queue_rows q = queue_rows_of(op->in[1]);
+	return (2 * (size_t)q.k * (size_t)op->in[0]->shape.dim[0] + queue_room(&q)) * sizeof(float);
 }
 
 void wl_cpu_both_near(struct cpu *c, const struct wl_op *op, const struct wl_run *run)
@@ -279,18 +324,21 @@ void wl_cpu_both_near(struct cpu *c, const struct wl_op *op, const struct wl_run
 	float *sim[2] = {run->scratch, (float *)run->scratch + b * k};
 	int32_t *out = op->out[0]->data;
 	for (int i = 0; i < 2; i++) {
+		struct queue_rows q = queue_rows_of(op->in[2 * i + 1]);
 		struct gemm g = {.m = b,
-			.n = k,
 			.k = d,
 			.a = cpu_f32(op->in[2 * i]),
 			.a_row = d,
 			.a_col = 1,
-			.b = cpu_f32(op->in[2 * i + 1]),
 			.b_row = 1,
 			.b_col = d,
-			.c = sim[i],
 			.ldc = k};
-		wl_gemm(c, &g, NULL);
+		for (int64_t j0 = 0; j0 < k; j0 += q.at_once) {
+			g.n = cpu_min(q.at_once, k - j0);
+			g.b = queue_floats(c, &q, j0, g.n, sim[0] + 2 * b * k);
+			g.c = sim[i] + j0;
+			wl_gemm(c, &g, NULL);
+		}
 	}
 	CPU_FOR(c)
 	for (int64_t r = 0; r < b; r++) {

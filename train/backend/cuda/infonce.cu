@@ -7,8 +7,10 @@
  * the gradient of ROWS queries of 2,560 numbers is 1.3 MB, which every block would have to keep and
  * another pass to add up, many times the bytes of the slopes.)
  *
- * In bf16 the products are of tensor cores and the queue's rows are kept as bf16 on their way, for
- * the gradient; else all is f32.  Every sum has one writer and one order.
+ * In bf16 the products are of tensor cores and what is in f32 of the negatives is kept as bf16 on
+ * its way, for the gradient; else all is f32 but the queue, which may be bf16 in both: those
+ * products then take the queue's rows as they lie, with the bits that they have of f32 rows.  Every
+ * sum has one writer and one order.
  *
  * Bytes of one direction, B queries of D numbers, a queue of K: forward reads K D floats, once for
  * the first ROWS queries and from L2 for others; backward reads them again, in bf16 writes and reads
@@ -50,7 +52,7 @@ static struct nce nce_of(const struct wl_op *op)
 	v.keys = op->in[1]->shape.dim[0];
 	v.query = cuda_f32(op->in[0]);
 	v.key = cuda_f32(op->in[1]);
-	v.queue = cuda_f32(op->in[2]);
+	v.queue = cuda_act_of(op->in[2]);
 	v.log_scale = cuda_f32(op->in[3]);
 	v.neg = v.who.k + (op->attr.in_batch ? v.keys : 0);
 	v.row_tiles = cuda_ceil_div(v.b, ROWS);
@@ -58,7 +60,7 @@ static struct nce nce_of(const struct wl_op *op)
 	v.tiles = v.queue_tiles + cuda_ceil_div(v.neg - v.who.k, COLS);
 	v.half = op->attr.compute == WL_BF16;
 	v.wide = v.d % 8 == 0 && (uintptr_t)v.query % 16 == 0 && (uintptr_t)v.key % 16 == 0 &&
-		 (uintptr_t)v.queue % 16 == 0;
+		 (uintptr_t)v.queue.p % 16 == 0;
 	return v;
 }
 
@@ -291,8 +293,9 @@ static struct walk walk_of(struct cuda *c, const struct wl_op *op, struct purse 
 	nce_lend(v, p);
 	v->slopes.type = v->half ? WL_BF16 : WL_F32;
 	v->slopes.p = lend(p, (size_t)(v->b * v->ld) * (v->half ? 2 : 4));
-	if (v->half)
-		v->kept = (uint16_t *)lend(p, (size_t)(v->ld * v->d) * 2);
+	v->kept.type = v->slopes.type;
+	if (v->queue.type != v->kept.type || (v->half && v->neg > v->who.k))
+		v->kept.p = lend(p, (size_t)(v->ld * v->d) * (v->half ? 2 : 4));
 	return w;
 }
 
@@ -319,9 +322,9 @@ static int columns_bwd(
 	const struct nce *v = &w->v;
 	bool keys = j0 >= v->who.k;
 	int64_t at = (keys ? j0 - v->who.k : j0) * v->d;
-	struct cuda_act none = {NULL, WL_F32}, kept = {v->kept, WL_BF16};
-	struct cuda_act half = {v->query_half, WL_BF16};
-	struct cuda_act rows = v->half ? kept : shifted(keys ? v->key : v->queue, at);
+	struct cuda_act none = {NULL, WL_F32}, half = {v->query_half, WL_BF16};
+	struct cuda_act from = keys ? shifted(v->key, at) : rows_from(v->queue, j0, v->d);
+	struct cuda_act rows = from.type == v->slopes.type ? from : v->kept;
 	struct cuda_act queries = v->half ? half : shifted(v->query, 0);
 	struct cuda_product q = {v->b, v->d, cols, v->slopes, v->ld, 1, rows, v->d, 1,
 		cuda_act_of(w->op->out[0]), v->d, true, none, false, NULL};

@@ -32,16 +32,17 @@ struct nce {
 	int64_t b, d, keys, neg; /* N; columns of logits: K, and the keys with in_batch */
 	struct wl_negatives who;
 	int64_t row_tiles, queue_tiles, tiles; /* of queries; of the queue's columns, of all */
-	const float *query, *key, *queue, *log_scale;
+	const float *query, *key, *log_scale;
+	struct cuda_act queue; /* f32 or bf16 */
 	bool half, wide; /* products of bf16; rows are eight numbers at a time */
 	/* Scratch. */
 	uint16_t *query_half; /* [B, D] where half */
 	float *parts;	      /* [B, PARTS, tiles] */
 	double *row_sum, *row_extra; /* [B] */
-	/* Backward, of a block of columns: slopes [B, ld], their negatives [columns, D] where half. */
-	struct cuda_act slopes;
+	/* Backward, of a block of columns: slopes [B, ld], and where they are of another type their
+	 * negatives [columns, D] in the slopes' own. */
+	struct cuda_act slopes, kept;
 	int64_t ld, at_once; /* at_once: tiles of columns in a block */
-	uint16_t *kept;
 };
 
 /* --- a block's logits --- */
@@ -55,23 +56,42 @@ static inline __host__ __device__ int64_t least(int64_t a, int64_t b)
 struct spot {
 	int64_t tile, b0, j0;
 	int rows, cols;
-	const float *query, *negative; /* their first rows */
+	const float *query; /* their first rows */
+	struct cuda_act negative;
 };
 
-static __device__ inline struct spot spot_of(const struct nce *v, int64_t first_tile)
+/* Row i of rows of d numbers, and on. */
+static inline __host__ __device__ struct cuda_act rows_from(struct cuda_act a, int64_t i, int64_t d)
+{
+	if (a.p)
+		a.p = (char *)a.p + i * d * (is_half(a.type) ? 2 : 4);
+	return a;
+}
+
+static __device__ inline struct spot spot_at(const struct nce *v, int64_t tile, int64_t row_tile)
 {
 	struct spot s;
 	int64_t end;
 
-	s.tile = first_tile + blockIdx.x / v->row_tiles;
-	s.b0 = blockIdx.x % v->row_tiles * ROWS;
+	s.tile = tile;
+	s.b0 = row_tile * ROWS;
 	s.j0 = s.tile < v->queue_tiles ? s.tile * COLS : v->who.k + (s.tile - v->queue_tiles) * COLS;
 	end = s.tile < v->queue_tiles ? v->who.k : v->neg;
 	s.rows = (int)least(ROWS, v->b - s.b0);
 	s.cols = (int)least(COLS, end - s.j0);
 	s.query = v->query + s.b0 * v->d;
-	s.negative = s.j0 < v->who.k ? v->queue + s.j0 * v->d : v->key + (s.j0 - v->who.k) * v->d;
+	s.negative = v->queue;
+	if (s.j0 >= v->who.k) {
+		s.negative.p = (void *)v->key;
+		s.negative.type = WL_F32;
+	}
+	s.negative = rows_from(s.negative, s.j0 < v->who.k ? s.j0 : s.j0 - v->who.k, v->d);
 	return s;
+}
+
+static __device__ inline struct spot spot_of(const struct nce *v, int64_t first_tile)
+{
+	return spot_at(v, first_tile + blockIdx.x / v->row_tiles, blockIdx.x % v->row_tiles);
 }
 
 /* Numbers t..t+7 of row r, 0 beyond the last row and number. */
@@ -122,7 +142,6 @@ CUDA_INLINE void fetch_half(
 	const struct nce *v, const struct spot *s, int64_t t0, struct ahead *a)
 {
 	struct cuda_act q = {v->query_half + s->b0 * v->d, WL_BF16};
-	struct cuda_act n = {(void *)s->negative, WL_F32};
 
 	CUDA_UNROLL
 	for (int i = 0; i < HALF_QUERIES; i++) {
@@ -135,15 +154,16 @@ CUDA_INLINE void fetch_half(
 	for (int i = 0; i < HALF_NEGATIVES; i++) {
 		int u = (int)threadIdx.x + i * CUDA_THREADS;
 
-		take8(v, n, u / HALF_GROUPS, s->cols, t0 + u % HALF_GROUPS * 8, a->negative[i]);
+		take8(v, s->negative, u / HALF_GROUPS, s->cols, t0 + u % HALF_GROUPS * 8,
+			a->negative[i]);
 	}
 }
 
-/* Eight numbers of a negative as bf16, for the gradient of the queries. */
+/* Eight numbers of a negative in the slopes' type, for the gradient of the queries. */
 CUDA_INLINE void keep8(const struct nce *v, const struct spot *s, int r, int64_t t,
 	const float f[8], int64_t first_tile)
 {
-	struct cuda_act to = {v->kept, WL_BF16};
+	struct cuda_act to = v->kept;
 	int64_t i = ((s->tile - first_tile) * COLS + r) * v->d + t;
 
 	if (r >= s->cols || t >= v->d)
@@ -235,16 +255,17 @@ CUDA_INLINE void put_float(const float f[8], float *to, int ld)
 CUDA_INLINE void fetch_float(
 	const struct nce *v, const struct spot *s, int64_t t0, float query[8], float negative[8])
 {
-	struct cuda_act q = {(void *)s->query, WL_F32}, n = {(void *)s->negative, WL_F32};
+	struct cuda_act q = {(void *)s->query, WL_F32};
 	int r = (int)threadIdx.x / FLOAT_GROUPS;
 	int64_t t = t0 + (int)threadIdx.x % FLOAT_GROUPS * 8;
 
 	take8(v, q, r, s->rows, t, query);
-	take8(v, n, r, s->cols, t, negative);
+	take8(v, s->negative, r, s->cols, t, negative);
 }
 
 /* A thread has 8 x 4 logits. */
-CUDA_INLINE void float_logits(const struct nce *v, const struct spot *s, char *mem)
+CUDA_INLINE void float_logits(const struct nce *v, const struct spot *s, bool keeps,
+	int64_t first_tile, char *mem)
 {
 	float *q = (float *)mem, *n = q + FLOAT_WIDTH * LD_ROWS, query[8], negative[8];
 	int down = (int)threadIdx.x / (COLS / THREAD_COLS) * THREAD_ROWS;
@@ -258,8 +279,13 @@ CUDA_INLINE void float_logits(const struct nce *v, const struct spot *s, char *m
 	for (int64_t t0 = 0; t0 < v->d; t0 += FLOAT_WIDTH) {
 		__syncthreads(); /* the last is used */
 		put_float(query, q, LD_ROWS);
-		if (threadIdx.x < COLS * FLOAT_GROUPS)
+		if (threadIdx.x < COLS * FLOAT_GROUPS) {
 			put_float(negative, n, LD_COLS);
+			if (keeps)
+				keep8(v, s, (int)threadIdx.x / FLOAT_GROUPS,
+					t0 + (int)threadIdx.x % FLOAT_GROUPS * 8, negative,
+					first_tile);
+		}
 		if (t0 + FLOAT_WIDTH < v->d)
 			fetch_float(v, s, t0 + FLOAT_WIDTH, query, negative);
 		__syncthreads();
@@ -286,10 +312,11 @@ CUDA_INLINE void float_logits(const struct nce *v, const struct spot *s, char *m
 CUDA_INLINE void block_products(const struct nce *v, const struct spot *s, bool keeps,
 	int64_t first_tile, char *mem)
 {
+	keeps = keeps && s->negative.type != v->kept.type;
 	if (v->half)
 		half_logits(v, s, keeps, first_tile, mem);
 	else
-		float_logits(v, s, mem);
+		float_logits(v, s, keeps, first_tile, mem);
 	__syncthreads();
 }
 

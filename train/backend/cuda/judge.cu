@@ -266,7 +266,7 @@ static void judge_undo(struct wl_judge *j, float *to, const float *from, int64_t
 /* Rows from the first on: those before it, later ones of the same push would overwrite. */
 struct push {
 	int q;
-	float *keys;
+	struct cuda_act keys;
 	int64_t *key_ids;
 	const float *rows;
 	const int64_t *ids;
@@ -282,20 +282,20 @@ static __global__ void k_push(int64_t n, const struct cuda_verdict *now, struct 
 
 		if (now->push_at[p.q] < 0)
 			continue;
-		p.keys[to * p.dim + col] = p.rows[row * p.dim + col];
+		act_store(p.keys, to * p.dim + col, p.rows[row * p.dim + col]);
 		for (int k = 0; k < 2 && col == 0; k++)
 			p.key_ids[2 * to + k] = p.ids[2 * row + k];
 	}
 }
 
-static void judge_push(struct wl_judge *j, int q, float *keys, int64_t *key_ids, const float *rows,
-	const int64_t *ids, int64_t dim)
+static void judge_push(struct wl_judge *j, int q, void *keys, enum wl_dtype type, int64_t *key_ids,
+	const float *rows, const int64_t *ids, int64_t dim)
 {
 	int64_t n = j->how.rows, size = j->how.size[q], first = n > size ? n - size : 0;
-	struct push p = {q, keys, key_ids, rows, ids, first, dim, size};
+	struct push p = {q, {keys, type}, key_ids, rows, ids, first, dim, size};
 
 	CUDA_EACH(j->c, (n - first) * dim, k_push, &j->at->now, p);
-	wl_cuda_touched(j->c, keys, (size_t)(size * dim) * sizeof *keys);
+	wl_cuda_touched(j->c, keys, (size_t)(size * dim) * wl_dtype_bytes(type));
 }
 
 static __global__ void k_clamp(int64_t n, float *v, float most, float *scale)
