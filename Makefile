@@ -144,6 +144,16 @@ EMULATED := $(patsubst %.cu,$(B)/emulated/%.o,$(wildcard tests/support/emulated*
 	$(sort $(wildcard train/backend/cuda/*.cu))))
 $(OP_TESTS): $(EMULATED)
 $(OP_TESTS): LDLIBS := $(LDLIBS) -lstdc++
+# The same kernels with every access checked (tests/support/racecheck.h); test_race checks the
+# checker, by kernels with planted faults.
+RACE := $(EMULATED:$(B)/emulated/%=$(B)/race/%) $(B)/race/tests/support/racecheck.o
+RACE_TESTS := $(OP_TESTS:$(B)/tests/%=$(B)/race/%)
+$(B)/race/train/%.o $(B)/race/tests/support/planted_races.o: private RACE_FLAGS := -O1 \
+	-fsanitize=thread,alignment
+$(B)/tests/test_race: LDLIBS := $(LDLIBS) -lstdc++
+$(B)/tests/test_race: $(RACE) $(B)/race/tests/support/planted_races.o
+$(RACE_TESTS): $(B)/race/%: $(B)/tests/%.o $(TEST_LIB) $(RACE) $(LINK_ORDER)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LINK) -lcmocka $(LDLIBS) -lstdc++
 endif
 # An archive, of which a benchmark takes what it uses.
 $(BENCH): SUPPORT := $(B)/libwl_support.a
@@ -170,6 +180,12 @@ $(B)/emulated/%.o: %.cu $(B)/flags
 	$(if $(V),,@echo "  CXX     $< (emulated)")
 	$(Q)$(CXX) -x c++ -std=c++17 -O2 -I. -Wall -Wextra -Werror -include tests/support/emulated.h \
 		-MMD -MP -c -o $@ $<
+
+$(B)/race/%.o: %.cu $(B)/flags
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CXX     $< (checked)")
+	$(Q)$(CXX) -x c++ -std=c++17 -g -O2 $(RACE_FLAGS) -DWL_RACE -I. -Wall -Wextra -Werror \
+		-include tests/support/emulated.h -MMD -MP -c -o $@ $<
 
 $(B)/%.cu.o: %.cu $(B)/flags
 	@mkdir -p $(@D)

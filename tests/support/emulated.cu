@@ -1,6 +1,7 @@
 /* See emulated.h. */
 #include "train/backend/cuda/cuda.h"
 
+#include <numeric>
 #include <setjmp.h>
 #include <stdio.h>
 #include <ucontext.h>
@@ -8,7 +9,7 @@
 struct emulated_index threadIdx, blockIdx, blockDim, gridDim;
 double emulated_lane[1024];
 
-enum { STACK = 32768 };
+enum { STACK = 65536, LANES = 32 };
 
 /* Contexts start the fibers, once; jumps, which need no system call, switch between them, and a
  * fiber that is through with a block waits for the next one.  Launches come one at a time, from
@@ -18,7 +19,8 @@ static jmp_buf scheduler, fiber[CUDA_THREADS];
 static char stacks[CUDA_THREADS][STACK] __attribute__((aligned(64)));
 static bool started[CUDA_THREADS], done[CUDA_THREADS], in_fibers;
 static int current;
-static enum place { RUNS, AT_BARRIER, AT_WARP } place[CUDA_THREADS];
+static enum place { RUNS, AT_BARRIER, AT_WARP, AT_SHUFFLE } place[CUDA_THREADS];
+static unsigned mask_of[CUDA_THREADS]; /* of lanes that wait */
 static void (*body)(void *);
 static void *body_arg;
 
@@ -43,58 +45,147 @@ static void start_fiber(int t)
 	swapcontext(&start, &first[t]);
 }
 
-static void wait_for(enum place where)
+__attribute__((noreturn)) static void wrong(const char *what)
 {
-	if (!in_fibers) {
-		fprintf(stderr, "emulated: a kernel launched by CUDA_EACH has a barrier\n");
-		abort();
-	}
+	fprintf(stderr, "emulated: %s (thread %d of block %u)\n", what, current, blockIdx.x);
+	abort();
+}
+
+static void wait_for(enum place where, unsigned mask)
+{
+	if (!in_fibers)
+		wrong("a kernel launched by CUDA_EACH has a barrier");
+	if (!(mask >> current % LANES & 1))
+		wrong("a lane is not in the mask that it says");
 	place[current] = where;
+	mask_of[current] = mask;
 	if (!_setjmp(fiber[current]))
 		_longjmp(scheduler, 1);
 }
 
 extern "C" void emulated_barrier(void)
 {
-	wait_for(AT_BARRIER);
+	wait_for(AT_BARRIER, 0xffffffffu);
 }
 
-extern "C" void emulated_warp(void)
+extern "C" void emulated_warp(unsigned mask)
 {
-	wait_for(AT_WARP);
+	wait_for(AT_WARP, mask);
 }
 
-/* Lets threads [from, to) go on when all of them that have not returned wait at `where`. */
-static bool let_go(int from, int to, enum place where)
+extern "C" void emulated_meet_lanes(unsigned mask)
+{
+	wait_for(AT_SHUFFLE, mask);
+}
+
+extern "C" void emulated_source(unsigned mask, unsigned lane)
+{
+	if (!(mask >> lane & 1) || done[current / LANES * LANES + (int)lane])
+		wrong("a shuffle asks for the value of a lane that takes no part");
+}
+
+#ifdef WL_RACE
+extern "C" void emulated_ahead_copy(void *shared, const void *from, size_t bytes)
+{
+	race_ahead_copy(shared, from, bytes);
+}
+
+extern "C" void emulated_ahead_commit(void)
+{
+	race_ahead_commit();
+}
+
+extern "C" void emulated_ahead_wait(int groups)
+{
+	race_ahead_wait(groups);
+}
+#else
+extern "C" void emulated_ahead_copy(void *shared, const void *from, size_t bytes)
+{
+	memcpy(shared, from, bytes);
+}
+
+extern "C" void emulated_ahead_commit(void)
+{
+}
+
+extern "C" void emulated_ahead_wait(int)
+{
+}
+#endif
+
+/* Lets the block go on when all that have not returned wait for it. */
+static bool let_block_go(void)
 {
 	int i, waiting = 0;
 
-	for (i = from; i < to; i++) {
-		if (!done[i] && place[i] != where)
+	for (i = 0; i < CUDA_THREADS; i++) {
+		if (!done[i] && place[i] != AT_BARRIER)
 			return false;
 		waiting += !done[i];
 	}
-	for (i = from; i < to; i++)
+	for (i = 0; i < CUDA_THREADS; i++)
 		place[i] = RUNS;
+	if (waiting)
+		race_barrier();
 	return waiting > 0;
+}
+
+/* Lets the lanes of a mask that lane i waits with go on, once all of them wait with it. */
+static bool let_lanes_go(int i)
+{
+	int warp = i / LANES * LANES;
+	unsigned mask = mask_of[i], gone = 0;
+	enum place where = place[i];
+
+	for (int l = 0; l < LANES; l++) {
+		int t = warp + l;
+
+		gone |= (unsigned)done[t] << l;
+		if ((mask >> l & 1) && !done[t] && (place[t] != where || mask_of[t] != mask))
+			return false;
+	}
+	for (int l = 0; l < LANES; l++)
+		if ((mask >> l & 1) && !done[warp + l])
+			place[warp + l] = RUNS;
+	if (where == AT_WARP)
+		race_warp((unsigned)(warp / LANES), mask & ~gone, (mask | gone) == 0xffffffffu);
+	return true;
 }
 
 /* Opens the barriers that all have reached; false: some thread waits for ever. */
 static bool open_barriers(void)
 {
-	bool any = false;
+	bool any = let_block_go();
 
-	if (let_go(0, CUDA_THREADS, AT_BARRIER))
-		return true;
-	for (int w = 0; w < CUDA_THREADS; w += 32)
-		any = let_go(w, w + 32, AT_WARP) || any;
+	for (int i = 0; i < CUDA_THREADS; i++)
+		if (!done[i] && (place[i] == AT_WARP || place[i] == AT_SHUFFLE))
+			any = let_lanes_go(i) || any;
 	return any;
+}
+
+/* The i-th of n in the order that WL_EMULATED_ORDER says. */
+static int64_t nth(int64_t i, int64_t n)
+{
+	static const char *order = getenv("WL_EMULATED_ORDER");
+	static uint64_t seed = order && !strncmp(order, "random:", 7) ? strtoull(order + 7, NULL, 10)
+								      : 0;
+	static bool back = order && !strcmp(order, "reverse");
+
+	if (!seed || n < 3)
+		return back ? n - 1 - i : i;
+	int64_t step = (int64_t)(wl_rng_mix64(seed) % (uint64_t)n) | 1;
+
+	while (std::gcd(step, n) != 1)
+		step += 2;
+	return (int64_t)(((unsigned __int128)step * (uint64_t)i + wl_rng_mix64(seed + 1)) %
+			 (uint64_t)n);
 }
 
 /* Every thread of the block up to its next barrier, until all have returned. */
 static void run_fibers(void)
 {
-	static int left, t; /* static: they outlive the jumps */
+	static int left, t, k; /* static: they outlive the jumps */
 
 	for (t = 0; t < CUDA_THREADS; t++) {
 		done[t] = false;
@@ -103,7 +194,8 @@ static void run_fibers(void)
 	in_fibers = true;
 	left = CUDA_THREADS;
 	while (left) {
-		for (t = 0; t < CUDA_THREADS; t++) {
+		for (k = 0; k < CUDA_THREADS; k++) {
+			t = (int)nth(k, CUDA_THREADS);
 			if (done[t] || place[t] != RUNS)
 				continue;
 			current = t;
@@ -115,12 +207,24 @@ static void run_fibers(void)
 			}
 			left -= done[t];
 		}
-		if (left && !open_barriers()) {
-			fprintf(stderr, "emulated: threads wait at different barriers\n");
-			abort();
-		}
+		if (left && !open_barriers())
+			wrong("threads wait at different barriers");
 	}
 	in_fibers = false;
+}
+
+static void run_block(bool fibers)
+{
+	race_block();
+	if (fibers) {
+		run_fibers();
+		return;
+	}
+	for (int i = 0; i < CUDA_THREADS; i++) {
+		current = (int)nth(i, CUDA_THREADS);
+		threadIdx.x = (unsigned)current;
+		body(body_arg);
+	}
 }
 
 extern "C" void emulated_run(int64_t blocks, bool fibers, void (*fn)(void *), void *arg)
@@ -129,17 +233,13 @@ extern "C" void emulated_run(int64_t blocks, bool fibers, void (*fn)(void *), vo
 	body_arg = arg;
 	blockDim.x = CUDA_THREADS;
 	gridDim.x = (unsigned)blocks;
+	race_private(stacks, sizeof stacks);
+	race_launch(fibers ? NULL : __builtin_frame_address(0));
 	for (int64_t b = 0; b < blocks; b++) {
-		blockIdx.x = (unsigned)b;
-		if (fibers) {
-			run_fibers();
-			continue;
-		}
-		for (unsigned t = 0; t < CUDA_THREADS; t++) {
-			threadIdx.x = t;
-			fn(arg);
-		}
+		blockIdx.x = (unsigned)nth(b, blocks);
+		run_block(fibers);
 	}
+	race_launched();
 }
 
 extern "C" int wl_cuda_blas_open(struct cuda *, struct wl_err *)

@@ -10,7 +10,11 @@
 
 /* Device memory is taken from one stretch of addresses, so that one call opens and closes all. */
 enum { BLOCK = 4096 };
+#ifdef WL_RACE
+static const size_t SPACE = (size_t)1 << 34; /* the checker wants 24 times as many addresses */
+#else
 static const size_t SPACE = (size_t)1 << 36;
+#endif
 
 static std::recursive_mutex device;
 static char *base;
@@ -460,6 +464,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 		base = m == MAP_FAILED ? NULL : (char *)m;
+		race_space(base, SPACE);
 	}
 	if (!base || used + whole > SPACE)
 		return say(cudaErrorMemoryAllocation);
@@ -467,6 +472,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
 	used += whole + BLOCK;
 	mprotect(base, used, PROT_READ | PROT_WRITE);
 	blocks[(char *)*p] = whole;
+	race_memory(*p, bytes, true);
 	if (!depth)
 		open_memory(false);
 	return cudaSuccess;
@@ -485,6 +491,7 @@ cudaError_t cudaFree(void *p)
 	emulated_enter();
 	do_until(put); /* as the driver waits */
 	madvise((char *)p, at->second, MADV_DONTNEED);
+	race_freed(p);
 	emulated_leave();
 	blocks.erase(at);
 	return cudaSuccess;
@@ -500,6 +507,7 @@ cudaError_t cudaMallocHost(void **p, size_t bytes)
 	if (!*p)
 		return say(cudaErrorMemoryAllocation);
 	pinned[(char *)*p] = bytes;
+	race_pinned(*p, bytes);
 	return cudaSuccess;
 }
 
@@ -513,6 +521,7 @@ cudaError_t cudaFreeHost(void *p)
 	if (unsafe())
 		return say(cudaErrorStreamCaptureUnsupported);
 	do_until(put);
+	race_pinned(p, 0);
 	free(p);
 	return cudaSuccess;
 }

@@ -40,6 +40,8 @@ void emulated_nccl_fails(int code);
 
 #include <functional>
 
+#include "tests/support/racecheck.h"
+
 typedef struct emulated_stream *cudaStream_t;
 typedef struct emulated_event *cudaEvent_t;
 typedef struct emulated_graph *cudaGraph_t, *cudaGraphExec_t;

@@ -9,7 +9,7 @@
  * masks, boxes) is f32 always.
  */
 #ifdef WL_CUDA_EMULATED
-struct uint4 {
+struct __attribute__((aligned(16))) uint4 {
 	uint32_t x, y, z, w;
 };
 #endif

@@ -9,10 +9,10 @@
 
 /* Loops over registers must be unrolled by nvcc, or the registers become memory. */
 #ifdef WL_CUDA_EMULATED
-struct uint2 {
+struct __attribute__((aligned(8))) uint2 {
 	uint32_t x, y;
 };
-struct float2 {
+struct __attribute__((aligned(8))) float2 {
 	float x, y;
 };
 #define __launch_bounds__(...)
@@ -31,7 +31,7 @@ struct float2 {
 CUDA_INLINE void ahead_copy(uint4 *shared, const void *from)
 {
 #ifdef WL_CUDA_EMULATED
-	memcpy(shared, from, sizeof *shared);
+	emulated_ahead_copy(shared, from, sizeof *shared);
 #else
 	__pipeline_memcpy_async(shared, from, sizeof *shared);
 #endif
@@ -40,14 +40,16 @@ CUDA_INLINE void ahead_copy(uint4 *shared, const void *from)
 /* Closes a group of copies; each thread waits for its own. */
 CUDA_INLINE void ahead_commit(void)
 {
-#ifndef WL_CUDA_EMULATED
+#ifdef WL_CUDA_EMULATED
+	emulated_ahead_commit();
+#else
 	__pipeline_commit();
 #endif
 }
 
 /* Until at most `groups` of the last groups are under way. */
 #ifdef WL_CUDA_EMULATED
-#define AHEAD_WAIT(groups) ((void)(groups))
+#define AHEAD_WAIT(groups) emulated_ahead_wait(groups)
 #else
 #define AHEAD_WAIT(groups) __pipeline_wait_prior(groups)
 #endif
