@@ -193,17 +193,18 @@ CUDA_INLINE void feed_settle(const struct feed *f, int t, struct shared_rows *s)
 {
 	for (int u = (int)threadIdx.x; u < f->cols * f->groups; u += CUDA_THREADS) {
 		int first = u % f->groups * 8;
-		float v[8], *to = s->stage[t & 1] + u / f->groups * f->groups * 8 + first;
-		bool has = feed_has(f, t, u);
-		struct raw8 r = {s->raw[t % RAW][2 * u], s->raw[t % RAW][2 * u + 1]};
+		float v[8] = {0}, *to = s->stage[t & 1] + u / f->groups * f->groups * 8 + first;
 
-		raw8_floats(r, f->x.type, v);
-		CUDA_UNROLL
-		for (int k = 0; k < 8; k++) {
-			if (f->norm.gamma)
+		/* Nothing was copied, nor a line of the norm made, for what lies outside. */
+		if (feed_has(f, t, u)) {
+			const uint4 *raw = s->raw[t % RAW] + 2 * u;
+			struct raw8 r = {raw[0], raw[is_half(f->x.type) ? 0 : 1]};
+
+			raw8_floats(r, f->x.type, v);
+			CUDA_UNROLL
+			for (int k = 0; k < 8 && f->norm.gamma; k++)
 				v[k] = norm_act(f->norm.act,
 					v[k] * s->a[first + k] + s->b[first + k]);
-			v[k] = has ? v[k] : 0.0f;
 		}
 		store_floats8(to, v);
 	}
