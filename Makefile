@@ -218,6 +218,7 @@ help:
 #: make test-asan  the same under the address and undefined-behaviour sanitizers
 #: make test-long  fuzzing (FUZZ_SECONDS=30 a target), thread sanitizer, repeated kills
 #: make fuzz        FUZZ="html warc" FUZZ_SECONDS=600: those targets only, so long each
+#: make test-race  every access of the GPU's kernels checked, emulated: races, bounds, first reads
 #: make test-gpu   the tests that need a GPU
 #: make bench-gpu  the figures of a GPU; make gpu-pack: programs for a machine that has one
 #: make bench      speed and memory against public tools, as ratios in one run
@@ -246,6 +247,10 @@ test-asan:
 # LSan cannot see into threads that libgomp keeps, and cmocka's own death tests fork.
 test-programs:
 	@ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 $(RUN) tests/run.sh $(TESTS)
+
+test-race:
+	@$(SUB) $(RACE_TESTS)
+	@$(RUN) tests/race.sh $(RACE_TESTS)
 
 test-long:
 	@sh ops/setup.sh test
@@ -299,5 +304,5 @@ clean-build:
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 .PHONY: all found tests-build e2e-build bench-build fuzz-build fuzz help setup demo test test-asan \
-	test-programs test-long test-gpu gpu-pack bench-gpu bench lint install uninstall clean-build force
+	test-programs test-long test-race test-gpu gpu-pack bench-gpu bench lint install uninstall clean-build force
 .SECONDARY:

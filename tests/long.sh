@@ -1,5 +1,6 @@
 #!/bin/sh
-# What is too slow for `make test`: fuzzing, the thread sanitizer, the e2e-long scripts.
+# What is too slow for `make test`: fuzzing, the thread sanitizer, kernels under the checker of
+# races, the e2e-long scripts.
 #
 #   tests/long.sh      FUZZ_SECONDS=30 a target; needs clang for the fuzzing
 #
@@ -38,6 +39,9 @@ make --no-print-directory -j"$jobs" VARIANT=tsan build/tsan/tests/test_ops_base
 note $? "building for the thread sanitizer"
 TSAN_OPTIONS=halt_on_error=1 build/tsan/tests/test_ops_base
 note $? "test_ops_base under the thread sanitizer"
+
+make --no-print-directory test-race
+note $? "kernels under the checker of races"
 
 for script in tests/e2e-long/*.sh; do
 	[ -f "$script" ] || continue

@@ -536,14 +536,12 @@ static void aligned(uintptr_t a, size_t to, uint32_t at)
 	{                                                                                          \
 		if (!running)                                                                      \
 			return;                                                                    \
-		aligned((uintptr_t)p, n, HERE);                                                    \
 		access((uintptr_t)p, n, false, 0, HERE);                                           \
 	}                                                                                          \
 	extern "C" void __tsan_write##n(void *p)                                                   \
 	{                                                                                          \
 		if (!running)                                                                      \
 			return;                                                                    \
-		aligned((uintptr_t)p, n, HERE);                                                    \
 		access((uintptr_t)p, n, true, 0, HERE);                                            \
 	}                                                                                          \
 	extern "C" void __tsan_unaligned_read##n(void *p)                                          \
@@ -590,7 +588,7 @@ extern "C" void __tsan_vptr_read(void **)
 {
 }
 
-/* -fsanitize=alignment: of a type that wants more than its parts do, as uint4. */
+/* -fsanitize=alignment: what the type of the access wants. */
 extern "C" void __ubsan_handle_type_mismatch_v1(void *, void *p)
 {
 	if (running)

@@ -11,7 +11,7 @@
  *   first reads  of shared memory that its block has not written, and of device memory that
  *                nothing has written since it was allocated.
  *   bounds       device memory that is not allocated, or freed; the host's memory.
- *   alignment    of every access, to the size of what is accessed.
+ *   alignment    of every access, as its type wants it.
  *   copies       (image.h's ahead_copy) happen when a wait covers them and not before; whoever
  *                touches their target until then is reported.
  *
