@@ -201,9 +201,11 @@ static __global__ void k_shuffle_mask(float *y, unsigned mask, unsigned gone)
 
 /* --- */
 
+static struct cuda here; /* of it the launches take the stream */
+
 static void walk(const float *x, float *y, struct walk w)
 {
-	CUDA_BLOCKS(0, 2, k_walk, x, y, w);
+	CUDA_BLOCKS(&here, 2, k_walk, x, y, w);
 }
 
 static void clean(enum planted_race which, const float *x, float *y)
@@ -212,30 +214,30 @@ static void clean(enum planted_race which, const float *x, float *y)
 
 	switch (which) {
 	case PLANTED_TREE:
-		CUDA_BLOCKS(0, 4, k_tree, x, y, 0u, false);
+		CUDA_BLOCKS(&here, 4, k_tree, x, y, 0u, false);
 		break;
 	case PLANTED_WARP_TREE:
-		CUDA_BLOCKS(0, 4, k_tree, x, y, 16u, true);
+		CUDA_BLOCKS(&here, 4, k_tree, x, y, 16u, true);
 		break;
 	case PLANTED_SHUFFLES:
-		CUDA_BLOCKS(0, 4, k_shuffles, x, y);
-		CUDA_BLOCKS(0, 1, k_neighbour, x, y, false, 0xffffffffu);
+		CUDA_BLOCKS(&here, 4, k_shuffles, x, y);
+		CUDA_BLOCKS(&here, 1, k_neighbour, x, y, false, 0xffffffffu);
 		break;
 	case PLANTED_ROUNDS:
-		CUDA_BLOCKS(0, 4, k_rounds, x, y, true);
+		CUDA_BLOCKS(&here, 4, k_rounds, x, y, true);
 		break;
 	case PLANTED_HALVES:
-		CUDA_BLOCKS(0, 1, k_halves, x, y);
+		CUDA_BLOCKS(&here, 1, k_halves, x, y);
 		break;
 	case PLANTED_EACH:
-		CUDA_EACH(0, N, k_each, y, (int64_t)0);
+		CUDA_EACH(&here, N, k_each, y, (int64_t)0);
 		break;
 	case PLANTED_ATOMICS:
-		CUDA_BLOCKS(0, 4, k_atomics, x, (int *)y, (int *)NULL);
+		CUDA_BLOCKS(&here, 4, k_atomics, x, (int *)y, (int *)NULL);
 		break;
 	case PLANTED_COPIES:
 		walk(x, y, right);
-		CUDA_BLOCKS(0, 1, k_load8, x, y, (int64_t)0);
+		CUDA_BLOCKS(&here, 1, k_load8, x, y, (int64_t)0);
 		break;
 	default:
 		break;
@@ -248,37 +250,37 @@ static void between_threads(enum planted_race which, const float *x, float *y)
 
 	switch (which) {
 	case PLANTED_NO_BARRIER:
-		CUDA_BLOCKS(0, 1, k_tree, x, y, 64u, false);
+		CUDA_BLOCKS(&here, 1, k_tree, x, y, 64u, false);
 		break;
 	case PLANTED_NO_SYNCWARP:
-		CUDA_BLOCKS(0, 1, k_tree, x, y, 16u, false);
+		CUDA_BLOCKS(&here, 1, k_tree, x, y, 16u, false);
 		break;
 	case PLANTED_BY_SHUFFLE:
-		CUDA_BLOCKS(0, 1, k_neighbour, x, y, true, 0u);
+		CUDA_BLOCKS(&here, 1, k_neighbour, x, y, true, 0u);
 		break;
 	case PLANTED_NO_LAST_BARRIER:
-		CUDA_BLOCKS(0, 1, k_rounds, x, y, false);
+		CUDA_BLOCKS(&here, 1, k_rounds, x, y, false);
 		break;
 	case PLANTED_WRONG_MASK:
-		CUDA_BLOCKS(0, 1, k_neighbour, x, y, false, 0xffffu);
+		CUDA_BLOCKS(&here, 1, k_neighbour, x, y, false, 0xffffu);
 		break;
 	case PLANTED_NO_BARRIER_AFTER_COPY:
 		walk(x, y, no_barrier);
 		break;
 	case PLANTED_BYTES:
-		CUDA_BLOCKS(0, 1, k_bytes, y);
+		CUDA_BLOCKS(&here, 1, k_bytes, y);
 		break;
 	case PLANTED_BLOCKS_WRITE:
-		CUDA_BLOCKS(0, 4, k_one_element, y, (int64_t)2);
+		CUDA_BLOCKS(&here, 4, k_one_element, y, (int64_t)2);
 		break;
 	case PLANTED_BLOCKS_READ:
-		CUDA_BLOCKS(0, 4, k_next_block, y);
+		CUDA_BLOCKS(&here, 4, k_next_block, y);
 		break;
 	case PLANTED_EACH_NEIGHBOUR:
-		CUDA_EACH(0, N, k_each, y, (int64_t)1);
+		CUDA_EACH(&here, N, k_each, y, (int64_t)1);
 		break;
 	case PLANTED_BESIDE_ATOMICS:
-		CUDA_BLOCKS(0, 1, k_atomics, x, (int *)y, (int *)y + 1);
+		CUDA_BLOCKS(&here, 1, k_atomics, x, (int *)y, (int *)y + 1);
 		break;
 	default:
 		break;
@@ -293,26 +295,26 @@ static void memory(enum planted_race which, const float *x, float *y)
 	cudaMalloc(&fresh, CUDA_THREADS * sizeof(float));
 	switch (which) {
 	case PLANTED_SHARED_UNWRITTEN:
-		CUDA_BLOCKS(0, 1, k_unwritten, y, false);
+		CUDA_BLOCKS(&here, 1, k_unwritten, y, false);
 		break;
 	case PLANTED_LEFT_BY_BLOCK:
-		CUDA_BLOCKS(0, 2, k_unwritten, y, true);
+		CUDA_BLOCKS(&here, 2, k_unwritten, y, true);
 		break;
 	case PLANTED_DEVICE_UNWRITTEN:
-		CUDA_BLOCKS(0, 1, k_copy, (const float *)fresh, y, (int64_t)0);
+		CUDA_BLOCKS(&here, 1, k_copy, (const float *)fresh, y, (int64_t)0);
 		break;
 	case PLANTED_PAST_END:
-		CUDA_BLOCKS(0, 1, k_copy, x, y, (int64_t)(N - CUDA_THREADS + 1));
+		CUDA_BLOCKS(&here, 1, k_copy, x, y, (int64_t)(N - CUDA_THREADS + 1));
 		break;
 	case PLANTED_BEFORE_BEGIN:
-		CUDA_BLOCKS(0, 1, k_copy, x, y, (int64_t)-1);
+		CUDA_BLOCKS(&here, 1, k_copy, x, y, (int64_t)-1);
 		break;
 	case PLANTED_HOST:
-		CUDA_BLOCKS(0, 1, k_copy, (const float *)host, y, (int64_t)0);
+		CUDA_BLOCKS(&here, 1, k_copy, (const float *)host, y, (int64_t)0);
 		break;
 	case PLANTED_FREED:
 		cudaFree(fresh);
-		CUDA_BLOCKS(0, 1, k_copy, (const float *)fresh, y, (int64_t)0);
+		CUDA_BLOCKS(&here, 1, k_copy, (const float *)fresh, y, (int64_t)0);
 		return;
 	default:
 		break;
@@ -328,7 +330,7 @@ static void others(enum planted_race which, const float *x, float *y)
 
 	switch (which) {
 	case PLANTED_MISALIGNED:
-		CUDA_BLOCKS(0, 1, k_load8, x, y, (int64_t)1);
+		CUDA_BLOCKS(&here, 1, k_load8, x, y, (int64_t)1);
 		break;
 	case PLANTED_MISALIGNED_COPY:
 		walk(x, y, misaligned);
@@ -343,13 +345,13 @@ static void others(enum planted_race which, const float *x, float *y)
 		walk(x, y, refilled);
 		break;
 	case PLANTED_BARRIER_APART:
-		CUDA_BLOCKS(0, 1, k_barrier_apart, y);
+		CUDA_BLOCKS(&here, 1, k_barrier_apart, y);
 		break;
 	case PLANTED_SHUFFLE_OF_NOBODY:
-		CUDA_BLOCKS(0, 1, k_shuffle_mask, y, 0xffffffffu, 31u);
+		CUDA_BLOCKS(&here, 1, k_shuffle_mask, y, 0xffffffffu, 31u);
 		break;
 	case PLANTED_SHUFFLE_OUTSIDE:
-		CUDA_BLOCKS(0, 1, k_shuffle_mask, y, 0xffffu, 99u);
+		CUDA_BLOCKS(&here, 1, k_shuffle_mask, y, 0xffffu, 99u);
 		break;
 	default:
 		break;
@@ -361,14 +363,17 @@ extern "C" void planted_run(enum planted_race which)
 	float zeros[N] = {0};
 	void *x, *y;
 
+	cudaSetDevice(0);
+	cudaStreamCreateWithFlags(&here.stream, cudaStreamNonBlocking);
 	cudaMalloc(&x, sizeof zeros);
 	cudaMalloc(&y, sizeof zeros);
-	cudaMemcpyAsync(x, zeros, sizeof zeros, cudaMemcpyDefault, NULL);
-	cudaMemcpyAsync(y, zeros, sizeof zeros, cudaMemcpyDefault, NULL);
+	cudaMemcpyAsync(x, zeros, sizeof zeros, cudaMemcpyDefault, here.stream);
+	cudaMemcpyAsync(y, zeros, sizeof zeros, cudaMemcpyDefault, here.stream);
 	clean(which, (const float *)x, (float *)y);
 	between_threads(which, (const float *)x, (float *)y);
 	memory(which, (const float *)x, (float *)y);
 	others(which, (const float *)x, (float *)y);
 	cudaFree(x);
 	cudaFree(y);
+	cudaStreamDestroy(here.stream);
 }
