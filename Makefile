@@ -135,7 +135,7 @@ $(TESTS) $(B)/tests/e2e/crawl: $(TEST_LIB)
 # Tests of operations: the GPU's kernels too, emulated (tests/support/emulated.h) or, under
 # GPU_TESTS=1 (make test-gpu), on the GPU itself.  The sanitizers know nothing of fibers that jump.
 OP_TESTS := $(addprefix $(B)/tests/,test_graph test_ops_image test_ops_text test_ops_update \
-	test_pictures test_ops_loss test_fuse test_cuda_image test_gpu_train test_gpu_step test_retrieval)
+	test_pictures test_ops_loss test_fuse test_cuda_image test_pointwise test_gpu_train test_gpu_step test_retrieval)
 ifeq ($(GPU_TESTS),1)
 $(OP_TESTS): LDFLAGS += -Wl,-u,wl_backend_cuda_open
 else ifeq ($(VARIANT)$(if $(CXX_FOUND),,-no),release)

@@ -49,8 +49,8 @@ struct halves {
 };
 
 static const struct halves halves[WL_OP_KINDS] = {
-	[WL_OP_CONV] = {1, 1},
-	[WL_OP_CONV_BWD] = {1 | 4, 1},
+	[WL_OP_CONV] = {1 | 64, 1},
+	[WL_OP_CONV_BWD] = {1 | 4 | 64, 1},
 	[WL_OP_DEPTHWISE] = {1, 1 | 4},
 	[WL_OP_DEPTHWISE_BWD] = {1 | 4, 1},
 	[WL_OP_BATCH_NORM] = {1 | 32, 1},

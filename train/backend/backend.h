@@ -34,9 +34,12 @@ enum wl_act {
  * g_x is the gradient by that).  Only given to backends whose `fuses` says so.
  */
 enum wl_op_kind {
-	/* x [N,H,W,I], w [O,kh,kw,I], (b [O]) -> y [N,OH,OW,O] */
+	/* x [N,H,W,I], w [O,kh,kw,I], (b [O]), (norm), (s [N,I]) -> y [N,OH,OW,O], (moments [2,O]: y's
+	 * mean and variance of a channel); norm, s and moments where the backend's `pointwise` says
+	 * so; with s, which comes behind the norm, x sigmoid(s) is read in x's place */
 	WL_OP_CONV,
-	/* x, w, g_y -> (g_x), (g_w), (g_b) */
+	/* x, w, g_y, (norm), (s) -> (g_x), (g_w), (g_b); g_x is the gradient by what is read in x's
+	 * place */
 	WL_OP_CONV_BWD,
 	/* x [N,H,W,C], w [kh,kw,C], (norm), (norm behind y) -> y [N,OH,OW,C]; where the backend's
 	 * `sums` says so, (moments [2,C]: y's mean and variance of a channel) or (mean [N,C] over
@@ -307,6 +310,11 @@ struct wl_backend {
 	 * DEPTHWISE, sums of DEPTHWISE_BWD and of CHANNEL_SCALE_BWD); of MEAN_HW: whether DEPTHWISE
 	 * makes it where the norm between them does not depend on y.  NULL: none does. */
 	bool (*sums)(enum wl_op_kind kind);
+	/* Whether a 1x1 convolution with stride 1 of `rows` pixels, i to o channels, and its backward
+	 * take (norm) and s and leave moments.  Of the shape alone, so that all ranks have the same
+	 * graph.  compute: of its products; store: of the graph's activations.  NULL: none does. */
+	bool (*pointwise)(struct wl_backend *be, int64_t rows, int64_t i, int64_t o,
+		enum wl_dtype compute, enum wl_dtype store);
 	/* Computes. Allocates nothing. Fails only when the device does. */
 	int (*run_op)(struct wl_backend *be, const struct wl_op *op, const struct wl_run *run,
 		struct wl_err *err);

@@ -11,7 +11,11 @@
  * The gate's gradient: where g_y of a batch norm is the gradient by x of a squeeze-excite gate plus
  * that of its mean, batch norm's backward makes it as it reads.
  *
- * Sums on store: the statistics of a batch norm by the depthwise convolution before it, the sums of
+ * The gate on load: a 1x1 convolution behind a squeeze-excite gate (an EfficientNet's projection)
+ * reads what the gate reads, and its backward too, so the gated tensor is never written.  Only where
+ * the backend has such a product for the shape (wl_backend.pointwise).
+ *
+ * Sums on store: the statistics of a batch norm by the convolution before it, the sums of
  * its backward by the gate's backward, which reads the same, or by the depthwise convolution's, which
  * writes its g_y and reads its x.  With running statistics, which are
  * there before x is, the squeeze-excite mean by the depthwise convolution too.
@@ -32,6 +36,8 @@ static int norm_slots(enum wl_op_kind kind)
 		return 2;
 	case WL_OP_DEPTHWISE_BWD:
 	case WL_OP_CHANNEL_SCALE_BWD:
+	case WL_OP_CONV:
+	case WL_OP_CONV_BWD:
 		return 3;
 	default:
 		return 0;
@@ -67,10 +73,32 @@ static bool writes(const struct wl_graph *g, const struct gop *op, wl_tid root)
 	return false;
 }
 
+/* Whether this is a 1x1 convolution, or its backward, of which the backend has a product of its own. */
+static bool is_pointwise(const struct wl_graph *g, const struct gop *op)
+{
+	const struct wl_op_attr *a = &op->op.attr;
+	const struct wl_shape *x, *w;
+
+	if ((op->op.kind != WL_OP_CONV && op->op.kind != WL_OP_CONV_BWD) || a->kh != 1 ||
+		a->kw != 1 || a->stride != 1 || !g->be->pointwise)
+		return false;
+	x = &g->node[op->in[0]].t.shape;
+	w = &g->node[op->in[1]].t.shape;
+	return g->be->pointwise(g->be, wl_shape_rows(x), wl_shape_last(x), w->dim[0], a->compute,
+		g->opts.store);
+}
+
+static bool is_conv(enum wl_op_kind kind)
+{
+	return kind == WL_OP_CONV || kind == WL_OP_CONV_BWD;
+}
+
 /* Whether this operation can take the norm that makes t into its reading of t. */
 static bool takes_norm(const struct wl_graph *g, const struct gop *op, wl_tid t)
 {
-	if (!norm_slots(op->op.kind) || !g->be->fuses(op->op.kind) || op->in[0] != t)
+	if (!norm_slots(op->op.kind) || op->in[0] != t)
+		return false;
+	if (is_conv(op->op.kind) ? !is_pointwise(g, op) : !g->be->fuses(op->op.kind))
 		return false;
 	for (int k = 1; k < WL_OP_IN; k++)
 		if (op->in[k] == t)
@@ -128,6 +156,59 @@ static bool unchanged(const struct wl_graph *g, wl_tid t, int from, int to)
 		if (writes(g, &g->op[i], wl_gi_root(g, t)))
 			return false;
 	return true;
+}
+
+/* The slot of the gate behind a 1x1 convolution's norm. */
+enum { GATE_SLOT = 6 };
+
+/* Whether operation i can read what gate `at` reads in place of its product. */
+static bool takes_gate(const struct wl_graph *g, int at, int i)
+{
+	const struct gop *gate = &g->op[at], *op = &g->op[i];
+
+	if (!is_pointwise(g, op) || op->in[0] != gate->out[0] || op->in[3] > 0 ||
+		op->in[GATE_SLOT] > 0)
+		return false;
+	for (int k = 1; k < WL_OP_IN; k++)
+		if (op->in[k] == gate->out[0])
+			return false;
+	for (int k = 0; k < 5; k++)
+		if (gate->in[k] > 0 && !unchanged(g, gate->in[k], at, i))
+			return false;
+	return true;
+}
+
+/* Operation `at` is a gate: goes where all that read its product can do without it. */
+static void gate_into_products(struct wl_graph *g, int at)
+{
+	struct gop *gate = &g->op[at];
+	wl_tid z = gate->out[0];
+	int readers = 0;
+
+	if ((gate->op.acc & 1) || !is_hidden(g, z))
+		return;
+	for (int i = 0; i < g->n_ops; i++) {
+		if (i != at && writes(g, &g->op[i], z))
+			return;
+		if (!reads(&g->op[i], z))
+			continue;
+		if (i < at || !takes_gate(g, at, i))
+			return;
+		readers++;
+	}
+	for (int i = at; i < g->n_ops && readers; i++) {
+		struct gop *op = &g->op[i];
+
+		if (!reads(op, z))
+			continue;
+		op->in[0] = gate->in[0];
+		op->in[GATE_SLOT] = gate->in[1];
+		for (int k = 0; k < 3; k++)
+			op->in[3 + k] = gate->in[2 + k];
+		op->op.attr.act = gate->in[2] > 0 ? gate->op.attr.act : WL_ACT_NONE;
+	}
+	if (readers)
+		gate->out[0] = WL_NONE;
 }
 
 /* The first operation after `at` that reads or writes t; -1: none. */
@@ -243,7 +324,18 @@ static void mean_on_store(struct wl_graph *g, int at)
 	*dw = norm;
 }
 
-/* Batch norm `at` takes its statistics from the depthwise convolution that makes its x. */
+/* Whether the moments of what operation i writes come from it. */
+static bool leaves_moments(const struct wl_graph *g, int i)
+{
+	const struct gop *op = &g->op[i];
+
+	return op->out[1] <= 0 && !(op->op.acc & 1) &&
+	       (op->op.kind == WL_OP_DEPTHWISE
+			       ? g->be->sums(WL_OP_DEPTHWISE)
+			       : op->op.kind == WL_OP_CONV && is_pointwise(g, op));
+}
+
+/* Batch norm `at` takes its statistics from the convolution that makes its x. */
 static void moments_on_store(struct wl_graph *g, int at)
 {
 	struct gop *bn = &g->op[at];
@@ -252,8 +344,7 @@ static void moments_on_store(struct wl_graph *g, int at)
 	if (bn->replay || bn->op.attr.replay || bn->op.attr.use_running || bn->in[6] > 0)
 		return;
 	from = last_writer(g, bn->in[0], at);
-	if (from < 0 || g->op[from].op.kind != WL_OP_DEPTHWISE || g->op[from].out[1] > 0 ||
-		g->op[from].out[0] != bn->in[0] || (g->op[from].op.acc & 1))
+	if (from < 0 || g->op[from].out[0] != bn->in[0] || !leaves_moments(g, from))
 		return;
 	bn->in[6] = wl_gi_node(g, NODE_ACT, WL_F32, WL_SHAPE(2, wl_gi_dims(g, bn->in[0])[3]));
 	g->op[from].out[1] = bn->in[6];
@@ -289,7 +380,10 @@ void wl_gi_fuse(struct wl_graph *g)
 		for (int i = 0; i < g->n_ops; i++)
 			if (g->op[i].op.kind == WL_OP_BATCH_NORM && norm_can_go(g, i))
 				norm_on_load(g, i);
-	if (g->be->sums && g->be->sums(WL_OP_DEPTHWISE))
+	for (int i = 0; i < g->n_ops && g->be->pointwise; i++)
+		if (g->op[i].op.kind == WL_OP_CHANNEL_SCALE && g->op[i].out[0] > 0)
+			gate_into_products(g, i);
+	if (g->be->sums)
 		for (int i = 0; i < g->n_forward; i++)
 			if (g->op[i].op.kind == WL_OP_BATCH_NORM)
 				moments_on_store(g, i);

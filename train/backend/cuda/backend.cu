@@ -1,5 +1,5 @@
 /* The CUDA backend: its table of kernels and its memory. */
-#include "train/backend/cuda/cuda.h"
+#include "train/backend/cuda/pointwise.h"
 
 extern "C" {
 #include "ops/log.h"
@@ -249,6 +249,7 @@ static void fill_table(struct wl_backend *be)
 	be->stores = cuda_stores;
 	be->fuses = cuda_fuses;
 	be->sums = cuda_sums;
+	be->pointwise = wl_cuda_pointwise;
 	be->run_op = cuda_run_op;
 	be->release_op = cuda_release_op;
 	be->sync = cuda_sync;

@@ -1,9 +1,11 @@
 /*
  * Dense convolution.  One of 1x1 with stride 1 (nearly all of an EfficientNet) is a product of the
- * activation as it lies.  Any other (the stem, a ViT's patches) is cuDNN's where that is installed,
+ * activation as it lies: the library's, or our own (pointwise.h) where the graph has put a
+ * neighbour into it.  Any other (the stem, a ViT's patches) is cuDNN's where that is installed,
  * else a product over patches gathered first.
  */
 #include "train/backend/cuda/dense.h"
+#include "train/backend/cuda/pointwise.h"
 
 struct conv {
 	int64_t n, h, w, i, oh, ow, o;
@@ -244,6 +246,55 @@ static struct cuda_act patches_of(struct dense *d, const struct conv *v, struct 
 	return to;
 }
 
+/* --- our own products --- */
+
+static bool reads_neighbours(const struct wl_op *op)
+{
+	return op->in[3] || op->in[6];
+}
+
+static struct pointwise own_product(struct dense *d, const struct conv *v)
+{
+	struct pointwise p;
+	memset(&p, 0, sizeof p);
+	p.rows = v->rows;
+	p.image_rows = v->oh * v->ow;
+	p.i = v->i;
+	p.o = v->o;
+	p.x = wl_dense_typed(d, cuda_act_of(d->op->in[0]), v->rows * v->i);
+	p.norm = cuda_norm_of(d->op, 3);
+	p.gate = cuda_act_of(d->op->in[6]);
+	return p;
+}
+
+static int own_conv(struct dense *d, const struct conv *v, struct wl_err *err)
+{
+	const struct wl_op *op = d->op;
+	struct pointwise p = own_product(d, v);
+	struct cuda_act w;
+	void *scratch;
+	WL_TRY(wl_dense_weight(d, op->in[1], op->out[0], d->half, &w, err));
+	p.w = (const uint16_t *)w.p;
+	p.y = cuda_act_of(op->out[0]);
+	p.bias = cuda_f32(op->in[2]);
+	p.moments = cuda_f32(op->out[1]);
+	scratch = wl_dense_lend(d, wl_cuda_pointwise_scratch(&p));
+	if (!d->planning)
+		wl_cuda_pointwise_run(d->c, &p, scratch);
+	return 0;
+}
+
+static void own_weights(struct dense *d, const struct conv *v, struct cuda_act gy)
+{
+	struct pointwise p = own_product(d, v);
+	void *scratch;
+	p.gy = gy;
+	p.gw = cuda_f32(d->op->out[1]);
+	scratch = wl_dense_lend(d, wl_cuda_pointwise_weights_scratch(&p));
+	if (!d->planning)
+		wl_cuda_pointwise_weights(d->c, &p, scratch);
+}
+
 int wl_dense_conv(struct dense *d, struct wl_err *err)
 {
 	const struct wl_op *op = d->op;
@@ -252,6 +303,8 @@ int wl_dense_conv(struct dense *d, struct wl_err *err)
 	struct cuda_product p = {v.rows, v.o, v.patch, {NULL, WL_F32}, v.patch, 1, {NULL, WL_F32}, 1,
 		v.patch, y, v.o, false, {NULL, WL_F32}, false, NULL};
 	bool done = false;
+	if (reads_neighbours(op) || op->out[1])
+		return own_conv(d, &v, err);
 	if (!is_product(&v))
 		WL_TRY(library_conv_y(d, &v, &done, err));
 	if (done)
@@ -273,6 +326,10 @@ static int conv_bwd_w(
 		WL_TRY(library_conv_w(d, v, gy, &done, err));
 	if (done)
 		return 0;
+	if (gw && reads_neighbours(op)) {
+		own_weights(d, v, gy);
+		gw = NULL;
+	}
 	if (gw)
 		x = patches_of(d, v, cuda_act_of(op->in[0]));
 	return wl_dense_weight_grads(d, gy, x, v->rows, v->patch, v->o, gw, gb, err);

@@ -1,0 +1,611 @@
+/*
+ * 1x1 convolutions forward.  A block takes one tile of the result's columns and a run of tiles of
+ * 128 rows, as one pipeline over all their steps of 32 channels: of x three steps are on their way
+ * in registers or in shared memory, normalised and gated once as they are put there; of the weights
+ * two.  Results leave from registers, 16 bytes a thread, and what they add to the sums of their
+ * columns stays in two registers for each 32 of them until the block ends.
+ *
+ * Sums are of y as it is stored less the mean of the block's first tile, in f32 over a thread's
+ * rows and a block, whose mean and squares are merged in double (Chan, Golub, LeVeque 1979), all in
+ * a fixed order.
+ *
+ * Bytes: x once for each tile of columns, of which all but the first find it in the L2 cache (the
+ * blocks of one run of rows follow each other), y once, the weights once for each 128 rows (from the
+ * L2 cache).  2 i o operations a row.
+ */
+#include "train/backend/cuda/pointwise.h"
+
+enum {
+	ROWS = 128,  /* of a tile */
+	STEP = 32,   /* channels */
+	GROUP = 32,  /* columns of y that a warp's lanes share among them, eight each */
+	STAGES = 3,  /* of the weights */
+	COLS_MOST = 128,
+	ROW_BYTES = STEP * 2,
+	SUM_FLOATS = 4 * COLS_MOST, /* of the block's warps: [warps down, columns] */
+};
+#ifdef WL_CUDA_EMULATED
+enum { BLOCKS = 4 }; /* so that tests have several tiles in a block */
+#else
+enum { BLOCKS = 2048 }; /* at least, where there are as many tiles */
+#endif
+
+/* Below this many operations for a byte of x and y the product waits for memory, and what it saves
+ * of other passes is worth more than the library's rate: a third of what an A100 and a fifth of what
+ * an H200 could do for a byte, times two operations. */
+enum { POINTWISE_MOST = 200 };
+
+struct product {
+	struct pointwise_read in;
+	int n, tiles, per, chunks; /* columns; tiles of them; tiles of rows of a block; blocks down */
+	const uint16_t *w;
+	const float *bias;
+	struct cuda_act y;
+	float *partial; /* [chunks, 2, n]: mean, squares of what is left; NULL */
+};
+
+/* --- the cut: of the shape alone --- */
+
+static int cols_of(int64_t o)
+{
+	return o <= 32 ? 32 : o <= 64 ? 64 : COLS_MOST;
+}
+
+static struct product cut_of(const struct pointwise *p)
+{
+	struct product f;
+	int64_t tiles_down = cuda_ceil_div(p->rows > 0 ? p->rows : 1, ROWS), wanted;
+
+	memset(&f, 0, sizeof f);
+	f.n = (int)p->o;
+	f.tiles = (int)cuda_ceil_div(p->o, cols_of(p->o));
+	wanted = cuda_ceil_div(BLOCKS, f.tiles);
+	f.per = (int)cuda_ceil_div(tiles_down, wanted);
+	f.chunks = (int)cuda_ceil_div(tiles_down, f.per);
+	return f;
+}
+
+bool wl_cuda_pointwise(struct wl_backend *be, int64_t rows, int64_t i, int64_t o,
+	enum wl_dtype compute, enum wl_dtype store)
+{
+	const char *own = getenv("WL_CUDA_OWN_GEMM");
+
+	(void)be;
+	if (cuda_half_of(compute) == CUDA_F32 || store != compute || i % 8 || o % 8 || !i || !o ||
+		rows >= 1 << 30 || (own && strcmp(own, "0") == 0))
+		return false;
+	if (own && strcmp(own, "1") == 0)
+		return true;
+	return rows >= 16 * ROWS && i * o < POINTWISE_MOST * (i + o);
+}
+
+/* --- tables: what is the same for all rows, or for those of an image --- */
+
+size_t wl_cuda_pointwise_tables(const struct pointwise *p)
+{
+	int64_t images = p->gate.p ? p->rows / p->image_rows : 0;
+
+	if (!p->norm.gamma && !p->gate.p)
+		return 0;
+	return cuda_round((size_t)(2 * p->i) * sizeof(float)) +
+	       cuda_round((size_t)(images * p->i) * sizeof(float));
+}
+
+/* n: of gates, and at least the channels. */
+static __global__ void k_pointwise_tables(int64_t n, struct cuda_norm norm, struct cuda_act gate,
+	int64_t gates, int64_t c, float *lines, float *to)
+{
+	EACH(i, n)
+	{
+		if (i < c) {
+			float a = 1, b = 0;
+
+			if (norm.gamma)
+				norm_line(norm, c, i, &a, &b);
+			lines[i] = a;
+			lines[c + i] = b;
+		}
+		if (i < gates)
+			to[i] = wl_sigmoidf(act_load(gate, i));
+	}
+}
+
+struct pointwise_read wl_cuda_pointwise_read(
+	struct cuda *c, const struct pointwise *p, void *scratch)
+{
+	struct pointwise_read f = {p->x, (int)p->rows, (int)p->i, (int)p->image_rows,
+		p->norm.gamma ? p->norm.act : WL_ACT_NONE, NULL, NULL};
+	int64_t gates = p->gate.p ? p->rows / p->image_rows * p->i : 0;
+	int64_t n = gates > p->i ? gates : p->i;
+	float *lines = (float *)scratch;
+	float *to = lines + cuda_round((size_t)(2 * p->i) * sizeof *to) / sizeof *to;
+
+	if (!p->norm.gamma && !p->gate.p)
+		return f;
+	CUDA_EACH(c, n, k_pointwise_tables, p->norm, p->gate, gates, p->i, lines, to);
+	f.lines = lines;
+	f.gates = gates ? to : NULL;
+	return f;
+}
+
+/* --- what a block stages --- */
+
+struct shared_product {
+	char x[2][ROWS * ROW_BYTES], w[STAGES][COLS_MOST * ROW_BYTES];
+	float sums[2][SUM_FLOATS];
+	float shift[COLS_MOST];
+};
+
+/* A step of a block's run. */
+struct step {
+	int row, ch; /* its first */
+};
+
+CUDA_INLINE void step_next(struct step *s, int c)
+{
+	s->ch += STEP;
+	if (s->ch >= c) {
+		s->ch = 0;
+		s->row += ROWS;
+	}
+}
+
+/* Where 16 bytes lie: chunk of four in a row, turned about so that the eight rows that ldmatrix takes
+ * at once are in different banks. */
+CUDA_INLINE int place_at(int row, int chunk)
+{
+	return row * ROW_BYTES + ((chunk ^ (row >> 1 & 3)) << 4);
+}
+
+/* A thread's two chunks of a step of x: rows threadIdx.x / 4 and 64 more. */
+struct fetched {
+	uint4 v[2];
+};
+
+CUDA_INLINE void fetch_x(
+	const struct pointwise_read *f, struct step s, int end, struct fetched *to)
+{
+	int ch = s.ch + (int)threadIdx.x % 4 * 8;
+
+	CUDA_UNROLL
+	for (int i = 0; i < 2; i++) {
+		int row = s.row + (int)threadIdx.x / 4 + i * ROWS / 2;
+		const uint16_t *at = (const uint16_t *)f->x.p + (int64_t)row * f->c + ch;
+
+		to->v[i].x = to->v[i].y = to->v[i].z = to->v[i].w = 0;
+		if (row < end && ch < f->c)
+			to->v[i] = *(const uint4 *)at;
+	}
+}
+
+/* To shared memory, as the product takes it; what is beyond the rows and channels is 0. */
+CUDA_INLINE void put_x(const struct pointwise_read *f, struct step s, int end,
+	const struct fetched *from, char *to)
+{
+	int ch = s.ch + (int)threadIdx.x % 4 * 8;
+	float a[8], b[8];
+
+	if (f->lines && ch < f->c) {
+		load_floats8(f->lines + ch, a);
+		load_floats8(f->lines + f->c + ch, b);
+	}
+	CUDA_UNROLL
+	for (int i = 0; i < 2; i++) {
+		int r = (int)threadIdx.x / 4 + i * ROWS / 2, row = s.row + r;
+		uint4 u = from->v[i];
+
+		if (f->lines && row < end && ch < f->c)
+			u = pointwise_turn(f, u, f->gates ? row / f->image_rows : 0, ch, a, b);
+		*(uint4 *)(to + place_at(r, (int)threadIdx.x % 4)) = u;
+	}
+}
+
+/*
+ * Weights of a step: row of column `col` of 32 where the product's result has it as lane t's, number
+ * 2 j + e of its eight, col = 8 t + 2 j + e: column 2 t + e of the product's j-th eight columns.
+ */
+CUDA_INLINE int weight_row(int col)
+{
+	return (col & ~(GROUP - 1)) + (col % 8 / 2) * 8 + (col / 8 % 4) * 2 + col % 2;
+}
+
+CUDA_INLINE void copy_w(const struct product *f, int col0, int ch0, const int COLS, char *to)
+{
+	CUDA_UNROLL
+	for (int i = 0; i < (COLS * 4 + CUDA_THREADS - 1) / CUDA_THREADS; i++) {
+		int e = (int)threadIdx.x + i * CUDA_THREADS, col = e / 4, ch = ch0 + e % 4 * 8;
+		uint4 *at = (uint4 *)(to + place_at(weight_row(col), e % 4));
+
+		if (e >= COLS * 4)
+			continue;
+		if (col0 + col < f->n && ch < f->in.c)
+			ahead_copy(at, f->w + (int64_t)(col0 + col) * f->in.c + ch);
+		else
+			at->x = at->y = at->z = at->w = 0;
+	}
+	ahead_commit();
+}
+
+/* --- products --- */
+
+/* A warp's part of a tile: NW warps stand side by side, each with 16 NW rows. */
+struct warp_part {
+	int down, row, col; /* its number among those below each other; its first row and column */
+};
+
+CUDA_INLINE struct warp_part warp_part_of(const int COLS)
+{
+	const int NW = COLS > GROUP ? 2 : 1;
+	struct warp_part p;
+	int warp = (int)threadIdx.x / MMA_LANES;
+
+	p.down = warp / NW;
+	p.row = p.down * 16 * NW;
+	p.col = warp % NW * (COLS / NW);
+	return p;
+}
+
+enum { DOWN_MOST = 2, ACROSS_MOST = 8 }; /* 16 rows; 8 columns */
+
+CUDA_INLINE void multiply(const char *x, const char *w, struct warp_part p, unsigned char half,
+	const int COLS, float sum[DOWN_MOST][ACROSS_MOST][4])
+{
+	const int NW = COLS > GROUP ? 2 : 1, PAIRS = COLS / NW / 16;
+	int lane = (int)threadIdx.x % MMA_LANES;
+	uint32_t a[DOWN_MOST][4], b[4];
+
+	CUDA_UNROLL
+	for (int k = 0; k < STEP / 16; k++) {
+		CUDA_UNROLL
+		for (int d = 0; d < NW; d++)
+			mma_load(a[d], x + place_at(p.row + d * 16 + lane % 16, 2 * k + lane / 16));
+		CUDA_UNROLL
+		for (int j = 0; j < PAIRS; j++) {
+			mma_load(b, w + place_at(p.col + j * 16 + lane % 8 + lane / 16 * 8,
+						2 * k + lane / 8 % 2));
+			CUDA_UNROLL
+			for (int d = 0; d < NW; d++) {
+				mma_add(sum[d][2 * j], a[d], b, half);
+				mma_add(sum[d][2 * j + 1], a[d], b + 2, half);
+			}
+		}
+	}
+}
+
+/* --- the tile's end --- */
+
+/* Row and first column in the tile of the eight neighbours that group g of row half e holds. */
+CUDA_INLINE int own_row(struct warp_part p, int d, int e)
+{
+	return p.row + d * 16 + e * 8 + (int)threadIdx.x % MMA_LANES / 4;
+}
+
+CUDA_INLINE int own_col(struct warp_part p, int g)
+{
+	return p.col + g * GROUP + (int)threadIdx.x % 4 * 8;
+}
+
+/* With the bias, and rounded as y is stored. */
+CUDA_INLINE void finish_tile(const struct product *f, struct warp_part p, int col0, const int COLS,
+	float sum[DOWN_MOST][ACROSS_MOST][4])
+{
+	const int NW = COLS > GROUP ? 2 : 1, GROUPS = COLS / NW / GROUP;
+
+	CUDA_UNROLL
+	for (int d = 0; d < NW; d++)
+		CUDA_UNROLL
+		for (int j = 0; j < 4 * GROUPS; j++)
+			CUDA_UNROLL
+			for (int e = 0; e < 4; e++) {
+				int col = col0 + own_col(p, j / 4) + j % 4 * 2 + e % 2;
+				float v = sum[d][j][e];
+
+				if (f->bias && col < f->n)
+					v += f->bias[col];
+				if (f->y.half)
+					v = half_to_float(half_of_float(v, f->y.half), f->y.half);
+				sum[d][j][e] = v;
+			}
+}
+
+CUDA_INLINE void store_tile(const struct product *f, struct warp_part p, int row0, int end,
+	int col0, const int COLS, float sum[DOWN_MOST][ACROSS_MOST][4])
+{
+	const int NW = COLS > GROUP ? 2 : 1, GROUPS = COLS / NW / GROUP;
+
+	CUDA_UNROLL
+	for (int d = 0; d < NW; d++)
+		CUDA_UNROLL
+		for (int e = 0; e < 2; e++)
+			CUDA_UNROLL
+			for (int g = 0; g < GROUPS; g++) {
+				int row = row0 + own_row(p, d, e), col = col0 + own_col(p, g);
+				float v[8];
+
+				CUDA_UNROLL
+				for (int k = 0; k < 8; k++)
+					v[k] = sum[d][4 * g + k / 2][2 * e + k % 2];
+				if (row < end && col < f->n)
+					act_store8(f->y, (int64_t)row * f->n + col, v);
+			}
+}
+
+/*
+ * What group g of a warp's columns adds: of y - shift and of its square, over the warp's rows.  Lane
+ * (g, t) keeps column 8 t + turned_bits(g) of the 32: each of three exchanges halves the columns.
+ */
+CUDA_INLINE int kept_col(void)
+{
+	int lane = (int)threadIdx.x % MMA_LANES;
+
+	return lane % 4 * 8 + (lane >> 4 & 1) * 4 + (lane >> 3 & 1) * 2 + (lane >> 2 & 1);
+}
+
+CUDA_INLINE void group_sums(struct warp_part p, int rows, const int g, const int NW,
+	float sum[DOWN_MOST][ACROSS_MOST][4], const float *shift, float *s1, float *s2)
+{
+	int lane = (int)threadIdx.x % MMA_LANES;
+	float q[2][8];
+
+	CUDA_UNROLL
+	for (int k = 0; k < 8; k++) {
+		float less = shift[own_col(p, g) + k];
+
+		q[0][k] = q[1][k] = 0;
+		CUDA_UNROLL
+		for (int d = 0; d < NW; d++)
+			CUDA_UNROLL
+			for (int e = 0; e < 2; e++) {
+				float v = sum[d][4 * g + k / 2][2 * e + k % 2] - less;
+
+				v = own_row(p, d, e) < rows ? v : 0.0f;
+				q[0][k] += v;
+				q[1][k] += v * v;
+			}
+	}
+	CUDA_UNROLL
+	for (int w = 4; w > 0; w /= 2) {
+		bool high = lane & 4 * w;
+
+		CUDA_UNROLL
+		for (int i = 0; i < 2 * w; i++) {
+			float *at = q[i / w] + i % w;
+			float give = high ? at[0] : at[w], keep = high ? at[w] : at[0];
+
+			at[0] = keep + __shfl_xor_sync(0xffffffffu, give, 4 * w);
+		}
+	}
+	*s1 += q[0][0];
+	*s2 += q[1][0];
+}
+
+enum { GROUPS_MOST = 2 };
+
+CUDA_INLINE void tile_sums(struct warp_part p, int rows, const int COLS,
+	float sum[DOWN_MOST][ACROSS_MOST][4], const float *shift, float s[2][GROUPS_MOST])
+{
+	const int NW = COLS > GROUP ? 2 : 1;
+
+	CUDA_UNROLL
+	for (int g = 0; g < COLS / NW / GROUP; g++)
+		group_sums(p, rows, g, NW, sum, shift, &s[0][g], &s[1][g]);
+}
+
+/* Column threadIdx.x's sums over the block's warps, in their order.  All threads. */
+CUDA_INLINE void block_sums(struct shared_product *m, struct warp_part p, const int COLS,
+	float s[2][GROUPS_MOST], float *s1, float *s2)
+{
+	const int NW = COLS > GROUP ? 2 : 1, DOWN = 8 / NW;
+	int col = (int)threadIdx.x;
+
+	CUDA_UNROLL
+	for (int g = 0; g < COLS / NW / GROUP; g++)
+		CUDA_UNROLL
+		for (int i = 0; i < 2; i++)
+			m->sums[i][p.down * COLS + p.col + g * GROUP + kept_col()] = s[i][g];
+	__syncthreads();
+	*s1 = *s2 = 0;
+	if (col >= COLS)
+		return;
+	for (int d = 0; d < DOWN; d++) {
+		*s1 += m->sums[0][d * COLS + col];
+		*s2 += m->sums[1][d * COLS + col];
+	}
+}
+
+/* The mean of the block's first tile, from which its sums count.  All threads. */
+CUDA_INLINE void find_shift(struct shared_product *m, struct warp_part p, int rows,
+	const int COLS, float sum[DOWN_MOST][ACROSS_MOST][4])
+{
+	float s[2][GROUPS_MOST] = {{0, 0}, {0, 0}}, s1, s2;
+
+	if ((int)threadIdx.x < COLS)
+		m->shift[threadIdx.x] = 0;
+	__syncthreads();
+	tile_sums(p, rows, COLS, sum, m->shift, s);
+	block_sums(m, p, COLS, s, &s1, &s2);
+	if ((int)threadIdx.x < COLS)
+		m->shift[threadIdx.x] = s1 / (float)rows;
+	__syncthreads();
+}
+
+/* Mean, and squares about it, of the block's rows. */
+CUDA_INLINE void put_moments(const struct product *f, struct shared_product *m,
+	struct warp_part p, int chunk, int rows, int col0, const int COLS, float s[2][GROUPS_MOST])
+{
+	int col = col0 + (int)threadIdx.x;
+	float s1, s2;
+
+	block_sums(m, p, COLS, s, &s1, &s2);
+	if ((int)threadIdx.x >= COLS || col >= f->n)
+		return;
+	s2 -= s1 * s1 / (float)rows;
+	f->partial[(int64_t)(2 * chunk) * f->n + col] = m->shift[threadIdx.x] + s1 / (float)rows;
+	f->partial[(int64_t)(2 * chunk + 1) * f->n + col] = s2 > 0 ? s2 : 0.0f;
+}
+
+/* --- a block --- */
+
+struct run {
+	int row0, end, col0, chunk;
+	struct step fetch, put, copy, now;
+	int stage; /* of the weights that are copied next */
+};
+
+CUDA_INLINE void end_tile(const struct product *f, struct shared_product *m, struct run *r,
+	struct warp_part p, const int COLS, float sum[DOWN_MOST][ACROSS_MOST][4],
+	float s[2][GROUPS_MOST])
+{
+	int row0 = r->now.row, rows = r->end - row0 < ROWS ? r->end - row0 : ROWS;
+
+	finish_tile(f, p, r->col0, COLS, sum);
+	store_tile(f, p, row0, r->end, r->col0, COLS, sum);
+	if (f->partial) {
+		if (row0 == r->row0)
+			find_shift(m, p, rows, COLS, sum);
+		tile_sums(p, rows, COLS, sum, m->shift, s);
+	}
+	CUDA_UNROLL
+	for (int i = 0; i < DOWN_MOST * ACROSS_MOST * 4; i++)
+		sum[i / 4 / ACROSS_MOST][i / 4 % ACROSS_MOST][i % 4] = 0;
+}
+
+/* Step `turn` modulo two: multiplies it, puts the next one's x, fetches x two after that. */
+CUDA_INLINE void do_step(const struct product *f, struct shared_product *m, struct run *r,
+	struct warp_part p, const int COLS, const int turn, struct fetched *x,
+	float sum[DOWN_MOST][ACROSS_MOST][4], float s[2][GROUPS_MOST])
+{
+	int stage = r->stage; /* holds the step before this one: free */
+
+	AHEAD_WAIT(1);
+	__syncthreads();
+	copy_w(f, r->col0, r->copy.ch, COLS, m->w[stage]);
+	step_next(&r->copy, f->in.c);
+	r->stage = stage + 1 < STAGES ? stage + 1 : 0;
+	multiply(m->x[turn], m->w[r->stage], p, f->in.x.half, COLS, sum);
+	put_x(&f->in, r->put, r->end, x, m->x[1 - turn]);
+	step_next(&r->put, f->in.c);
+	fetch_x(&f->in, r->fetch, r->end, x);
+	step_next(&r->fetch, f->in.c);
+	if (r->now.ch + STEP >= f->in.c)
+		end_tile(f, m, r, p, COLS, sum, s);
+	step_next(&r->now, f->in.c);
+}
+
+CUDA_INLINE void product_walk(const struct product f, const int COLS)
+{
+	__shared__ struct shared_product m __attribute__((aligned(128)));
+	struct warp_part p = warp_part_of(COLS);
+	struct run r;
+	struct fetched x0, x1;
+	float sum[DOWN_MOST][ACROSS_MOST][4], s[2][GROUPS_MOST] = {{0, 0}, {0, 0}};
+
+	CUDA_UNROLL
+	for (int i = 0; i < DOWN_MOST * ACROSS_MOST * 4; i++)
+		sum[i / 4 / ACROSS_MOST][i / 4 % ACROSS_MOST][i % 4] = 0;
+	r.chunk = (int)blockIdx.x / f.tiles;
+	r.col0 = (int)blockIdx.x % f.tiles * COLS;
+	r.row0 = r.chunk * f.per * ROWS;
+	r.end = r.row0 + f.per * ROWS < f.in.rows ? r.row0 + f.per * ROWS : f.in.rows;
+	r.now.row = r.row0;
+	r.now.ch = 0;
+	r.fetch = r.put = r.copy = r.now;
+	for (r.stage = 0; r.stage < STAGES - 1; r.stage++) {
+		copy_w(&f, r.col0, r.copy.ch, COLS, m.w[r.stage]);
+		step_next(&r.copy, f.in.c);
+	}
+	fetch_x(&f.in, r.fetch, r.end, &x0);
+	step_next(&r.fetch, f.in.c);
+	fetch_x(&f.in, r.fetch, r.end, &x1);
+	step_next(&r.fetch, f.in.c);
+	put_x(&f.in, r.put, r.end, &x0, m.x[0]);
+	step_next(&r.put, f.in.c);
+	fetch_x(&f.in, r.fetch, r.end, &x0);
+	step_next(&r.fetch, f.in.c);
+	while (r.now.row < r.end) {
+		do_step(&f, &m, &r, p, COLS, 0, &x1, sum, s);
+		if (r.now.row >= r.end)
+			break;
+		do_step(&f, &m, &r, p, COLS, 1, &x0, sum, s);
+	}
+	if (f.partial)
+		put_moments(&f, &m, p, r.chunk, r.end - r.row0, r.col0, COLS, s);
+}
+
+/* Two blocks on a multiprocessor: while one puts x or ends a tile the other multiplies. */
+#define PRODUCT(COLS)                                                                              \
+	static __global__ void __launch_bounds__(CUDA_THREADS, 2) k_product_##COLS(struct product f) \
+	{                                                                                          \
+		product_walk(f, COLS);                                                             \
+	}
+PRODUCT(32)
+PRODUCT(64)
+PRODUCT(128)
+
+/* --- the end of the sums: a block has END_COLS columns and END_LANES lanes of parts --- */
+
+enum { END_COLS = 8, END_LANES = CUDA_THREADS / END_COLS };
+
+/* moments [2, n] from partial [parts, 2, n], of `per` rows each but the last. */
+static __global__ void k_product_moments(
+	int64_t n, int64_t parts, int64_t per, int64_t rows, const float *partial, float *moments)
+{
+	__shared__ double lanes[2][CUDA_THREADS];
+	int64_t j = (int64_t)blockIdx.x * END_COLS + threadIdx.x % END_COLS;
+	double s1 = 0, s2 = 0;
+
+	for (int64_t i = threadIdx.x / END_COLS; j < n && i < parts; i += END_LANES) {
+		double of = (double)(i + 1 < parts ? per : rows - i * per);
+		double mean = (double)partial[2 * i * n + j];
+
+		s1 += of * mean;
+		s2 += of * mean * mean + (double)partial[(2 * i + 1) * n + j];
+	}
+	lanes[0][threadIdx.x] = s1;
+	lanes[1][threadIdx.x] = s2;
+	__syncthreads();
+	if (threadIdx.x >= END_COLS || j >= n)
+		return;
+	for (int l = 1; l < END_LANES; l++) {
+		s1 += lanes[0][l * END_COLS + threadIdx.x];
+		s2 += lanes[1][l * END_COLS + threadIdx.x];
+	}
+	s1 /= (double)rows;
+	s2 = s2 / (double)rows - s1 * s1;
+	moments[j] = (float)s1;
+	moments[n + j] = s2 > 0 ? (float)s2 : 0.0f;
+}
+
+/* --- the host's side --- */
+
+size_t wl_cuda_pointwise_scratch(const struct pointwise *p)
+{
+	struct product f = cut_of(p);
+
+	return wl_cuda_pointwise_tables(p) +
+	       (p->moments ? (size_t)f.chunks * 2 * (size_t)p->o * sizeof(float) : 0);
+}
+
+void wl_cuda_pointwise_run(struct cuda *c, const struct pointwise *p, void *scratch)
+{
+	struct product f = cut_of(p);
+	int64_t blocks = (int64_t)f.chunks * f.tiles, per = (int64_t)f.per * ROWS, n = p->o;
+
+	if (!p->rows)
+		return;
+	f.in = wl_cuda_pointwise_read(c, p, scratch);
+	f.w = p->w;
+	f.bias = p->bias;
+	f.y = p->y;
+	if (p->moments)
+		f.partial = (float *)((char *)scratch + wl_cuda_pointwise_tables(p));
+	if (cols_of(n) == 32)
+		CUDA_BLOCKS(c, blocks, k_product_32, f);
+	else if (cols_of(n) == 64)
+		CUDA_BLOCKS(c, blocks, k_product_64, f);
+	else
+		CUDA_BLOCKS(c, blocks, k_product_128, f);
+	if (p->moments)
+		CUDA_BLOCKS(c, cuda_ceil_div(n, END_COLS), k_product_moments, n,
+			(int64_t)f.chunks, per, p->rows, f.partial, p->moments);
+}
