@@ -144,6 +144,7 @@ static struct wl_backend *open_cpu(void)
 
 /* Norms of which another kernel made the sums, forward and backward. */
 static int summed[3]; /* and squeeze-excite means */
+static int gated[2];  /* 1x1 convolutions, and their backward, that read a gate's operands */
 static int (*run_op)(struct wl_backend *be, const struct wl_op *op, const struct wl_run *run,
 	struct wl_err *err);
 
@@ -153,7 +154,29 @@ static int counting(struct wl_backend *be, const struct wl_op *op, const struct 
 	summed[0] += op->kind == WL_OP_BATCH_NORM && op->in[6];
 	summed[1] += op->kind == WL_OP_BATCH_NORM_BWD && op->in[7];
 	summed[2] += op->kind == WL_OP_DEPTHWISE && op->out[2];
+	gated[0] += op->kind == WL_OP_CONV && op->in[3] && op->in[6];
+	gated[1] += op->kind == WL_OP_CONV_BWD && op->in[3] && op->in[6];
 	return run_op(be, op, r, err);
+}
+
+/* Whether the block's 1x1 convolutions are our own products; both backends are asked the same. */
+static void own_products(bool own)
+{
+	setenv("WL_CUDA_OWN_GEMM", own ? "1" : "0", 1);
+}
+
+static bool has_own(struct wl_backend *be, const struct wl_graph_options *o)
+{
+	return be->pointwise && be->pointwise(be, 162, BLOCK_WIDE, BLOCK_IN, WL_ACT_SILU,
+					o->compute_dtype, o->store);
+}
+
+/* fuses, sums and products of its own taken away. */
+static void make_plain(struct wl_backend *be)
+{
+	be->fuses = NULL;
+	be->sums = NULL;
+	be->pointwise = NULL;
 }
 
 static void compare(const char *what, struct wl_backend *(*open)(void),
@@ -162,13 +185,12 @@ static void compare(const char *what, struct wl_backend *(*open)(void),
 	struct wl_backend *fused_be = open(), *plain_be = open();
 	struct wl_graph_stats fused, plain;
 	struct block a, b;
-	bool gate = fused_be->fuses(WL_OP_BATCH_NORM_BWD);
+	bool gate = fused_be->fuses(WL_OP_BATCH_NORM_BWD), own = has_own(fused_be, opts);
 
-	plain_be->fuses = NULL;
-	plain_be->sums = NULL;
+	make_plain(plain_be);
 	run_op = fused_be->run_op;
 	fused_be->run_op = counting;
-	summed[0] = summed[1] = 0;
+	summed[0] = summed[1] = gated[0] = gated[1] = 0;
 	build_block(&a, opts);
 	build_block(&b, opts);
 	run_block(&a, fused_be, &fused);
@@ -180,9 +202,11 @@ static void compare(const char *what, struct wl_backend *(*open)(void),
 	assert_true(fused.unshared_bytes < plain.unshared_bytes);
 	assert_true(gate ? fused.ops_backward < plain.ops_backward
 			 : opts->recompute || fused.ops_backward == plain.ops_backward);
-	assert_int_equal(summed[0], fused_be->sums ? 1 : 0);
+	assert_int_equal(summed[0], own ? 3 : fused_be->sums ? 1 : 0);
 	/* Of the gated norm and of the one before the depthwise convolution. */
 	assert_int_equal(summed[1], fused_be->sums ? 2 : 0);
+	assert_int_equal(gated[0], own ? opts->recompute ? 2 : 1 : 0);
+	assert_int_equal(gated[1], own ? 1 : 0);
 	double e = floats_nmse(wl_graph_data(a.g, a.out), wl_graph_data(b.g, b.out),
 		BLOCK_N * BLOCK_PX * BLOCK_PX * BLOCK_IN);
 	if (!(e <= bound))
@@ -214,17 +238,17 @@ static void compare_inference(enum wl_dtype dtype, double bound)
 	struct block a, b;
 	double e;
 
-	plain_be->fuses = NULL;
-	plain_be->sums = NULL;
+	make_plain(plain_be);
 	run_op = fused_be->run_op;
 	fused_be->run_op = counting;
-	summed[2] = 0;
+	summed[2] = gated[0] = 0;
 	build_block(&a, &opts);
 	build_block(&b, &opts);
 	run_block(&a, fused_be, &fused);
 	run_block(&b, plain_be, &plain);
 	assert_int_equal(summed[2], 1);
-	assert_int_equal(fused.ops_forward, plain.ops_forward - 1);
+	assert_int_equal(gated[0], has_own(fused_be, &opts));
+	assert_int_equal(fused.ops_forward, plain.ops_forward - 1 - gated[0]);
 	e = floats_nmse(wl_graph_data(a.g, a.out), wl_graph_data(b.g, b.out),
 		BLOCK_N * BLOCK_PX * BLOCK_PX * BLOCK_IN);
 	if (!(e <= bound))
@@ -240,6 +264,11 @@ static void test_inference(void **state)
 	(void)state;
 	compare_inference(WL_F32, 1e-11);
 	compare_inference(WL_BF16, 2e-3);
+	own_products(true);
+	compare_inference(WL_F32, 1e-11); /* of which there are none */
+	compare_inference(WL_BF16, 2e-3);
+	compare_inference(WL_F16, 5e-5);
+	own_products(false);
 }
 
 static const struct wl_graph_options plain = {.train = true, .poison = true};
@@ -257,6 +286,24 @@ static void test_fused(void **state)
 			.compute_dtype = WL_BF16, .store = WL_BF16}, 2e-3);
 }
 
+/* The projection reads what its gate reads, both 1x1 convolutions leave moments. */
+static void test_own_products(void **state)
+{
+	struct wl_graph_options o = {.train = true, .poison = true, .compute_dtype = WL_BF16,
+		.store = WL_BF16};
+
+	(void)state;
+	own_products(true);
+	compare("own products, bf16", opcheck_gpu, &o, 2e-3);
+	o.recompute = true;
+	compare("own products, bf16, recomputed", opcheck_gpu, &o, 2e-3);
+	o.compute_dtype = o.store = WL_F16;
+	compare("own products, fp16, recomputed", opcheck_gpu, &o, 5e-5);
+	o.recompute = false;
+	compare("own products, fp16", opcheck_gpu, &o, 5e-5);
+	own_products(false);
+}
+
 static void test_fused_on_processors(void **state)
 {
 	(void)state;
@@ -268,8 +315,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fused),
+		cmocka_unit_test(test_own_products),
 		cmocka_unit_test(test_fused_on_processors),
 		cmocka_unit_test(test_inference),
 	};
+	own_products(false);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -377,18 +377,19 @@ static void test_rule(void **state)
 
 	(void)state;
 	unsetenv("WL_CUDA_OWN_GEMM");
-	assert_true(be->pointwise(be, many, 32, 192, WL_BF16, WL_BF16));
-	assert_true(be->pointwise(be, many, 1344, 224, WL_F16, WL_F16));
-	assert_false(be->pointwise(be, many, 640, 2560, WL_BF16, WL_BF16)); /* the library's rate */
-	assert_false(be->pointwise(be, 64, 32, 192, WL_BF16, WL_BF16));
-	assert_false(be->pointwise(be, many, 32, 196, WL_BF16, WL_BF16));
-	assert_false(be->pointwise(be, many, 32, 192, WL_F32, WL_F32));
-	assert_false(be->pointwise(be, many, 32, 192, WL_BF16, WL_F32));
+	assert_true(be->pointwise(be, many, 32, 192, WL_ACT_SILU, WL_BF16, WL_BF16));
+	assert_true(be->pointwise(be, many, 1344, 224, WL_ACT_SILU, WL_F16, WL_F16));
+	assert_false(be->pointwise(be, many, 640, 2560, WL_ACT_SILU, WL_BF16, WL_BF16)); /* the library's rate */
+	assert_false(be->pointwise(be, 64, 32, 192, WL_ACT_SILU, WL_BF16, WL_BF16));
+	assert_false(be->pointwise(be, many, 32, 196, WL_ACT_SILU, WL_BF16, WL_BF16));
+	assert_false(be->pointwise(be, many, 32, 192, WL_ACT_SILU, WL_F32, WL_F32));
+	assert_false(be->pointwise(be, many, 32, 192, WL_ACT_SILU, WL_BF16, WL_F32));
+	assert_false(be->pointwise(be, many, 32, 192, WL_ACT_GELU, WL_BF16, WL_BF16));
 	setenv("WL_CUDA_OWN_GEMM", "0", 1);
-	assert_false(be->pointwise(be, many, 32, 192, WL_BF16, WL_BF16));
+	assert_false(be->pointwise(be, many, 32, 192, WL_ACT_SILU, WL_BF16, WL_BF16));
 	setenv("WL_CUDA_OWN_GEMM", "1", 1);
-	assert_true(be->pointwise(be, many, 640, 2560, WL_BF16, WL_BF16));
-	assert_false(be->pointwise(be, many, 32, 196, WL_BF16, WL_BF16));
+	assert_true(be->pointwise(be, many, 640, 2560, WL_ACT_SILU, WL_BF16, WL_BF16));
+	assert_false(be->pointwise(be, many, 32, 196, WL_ACT_SILU, WL_BF16, WL_BF16));
 	unsetenv("WL_CUDA_OWN_GEMM");
 	wl_backend_close(be);
 }

@@ -311,10 +311,11 @@ struct wl_backend {
 	 * makes it where the norm between them does not depend on y.  NULL: none does. */
 	bool (*sums)(enum wl_op_kind kind);
 	/* Whether a 1x1 convolution with stride 1 of `rows` pixels, i to o channels, and its backward
-	 * take (norm) and s and leave moments.  Of the shape alone, so that all ranks have the same
-	 * graph.  compute: of its products; store: of the graph's activations.  NULL: none does. */
+	 * take (norm) with this activation and s, and leave moments.  Of the shape alone, so that all
+	 * ranks have the same graph.  compute: of its products; store: of the graph's activations.
+	 * NULL: none does. */
 	bool (*pointwise)(struct wl_backend *be, int64_t rows, int64_t i, int64_t o,
-		enum wl_dtype compute, enum wl_dtype store);
+		enum wl_act act, enum wl_dtype compute, enum wl_dtype store);
 	/* Computes. Allocates nothing. Fails only when the device does. */
 	int (*run_op)(struct wl_backend *be, const struct wl_op *op, const struct wl_run *run,
 		struct wl_err *err);

@@ -73,8 +73,9 @@ static bool writes(const struct wl_graph *g, const struct gop *op, wl_tid root)
 	return false;
 }
 
-/* Whether this is a 1x1 convolution, or its backward, of which the backend has a product of its own. */
-static bool is_pointwise(const struct wl_graph *g, const struct gop *op)
+/* Whether this is a 1x1 convolution, or its backward, of which the backend has a product of its own
+ * that takes a norm with this activation. */
+static bool is_pointwise(const struct wl_graph *g, const struct gop *op, enum wl_act act)
 {
 	const struct wl_op_attr *a = &op->op.attr;
 	const struct wl_shape *x, *w;
@@ -84,8 +85,8 @@ static bool is_pointwise(const struct wl_graph *g, const struct gop *op)
 		return false;
 	x = &g->node[op->in[0]].t.shape;
 	w = &g->node[op->in[1]].t.shape;
-	return g->be->pointwise(g->be, wl_shape_rows(x), wl_shape_last(x), w->dim[0], a->compute,
-		g->opts.store);
+	return g->be->pointwise(g->be, wl_shape_rows(x), wl_shape_last(x), w->dim[0], act,
+		a->compute, g->opts.store);
 }
 
 static bool is_conv(enum wl_op_kind kind)
@@ -94,11 +95,12 @@ static bool is_conv(enum wl_op_kind kind)
 }
 
 /* Whether this operation can take the norm that makes t into its reading of t. */
-static bool takes_norm(const struct wl_graph *g, const struct gop *op, wl_tid t)
+static bool takes_norm(
+	const struct wl_graph *g, const struct gop *op, wl_tid t, enum wl_act act)
 {
 	if (!norm_slots(op->op.kind) || op->in[0] != t)
 		return false;
-	if (is_conv(op->op.kind) ? !is_pointwise(g, op) : !g->be->fuses(op->op.kind))
+	if (is_conv(op->op.kind) ? !is_pointwise(g, op, act) : !g->be->fuses(op->op.kind))
 		return false;
 	for (int k = 1; k < WL_OP_IN; k++)
 		if (op->in[k] == t)
@@ -122,7 +124,7 @@ static bool norm_can_go(const struct wl_graph *g, int at)
 			return false;
 		if (!reads(op, z))
 			continue;
-		if (!takes_norm(g, op, z))
+		if (!takes_norm(g, op, z, bn->op.attr.act))
 			return false;
 		readers++;
 	}
@@ -166,7 +168,7 @@ static bool takes_gate(const struct wl_graph *g, int at, int i)
 {
 	const struct gop *gate = &g->op[at], *op = &g->op[i];
 
-	if (!is_pointwise(g, op) || op->in[0] != gate->out[0] || op->in[3] > 0 ||
+	if (!is_pointwise(g, op, gate->op.attr.act) || op->in[0] != gate->out[0] || op->in[3] > 0 ||
 		op->in[GATE_SLOT] > 0)
 		return false;
 	for (int k = 1; k < WL_OP_IN; k++)
@@ -332,7 +334,8 @@ static bool leaves_moments(const struct wl_graph *g, int i)
 	return op->out[1] <= 0 && !(op->op.acc & 1) &&
 	       (op->op.kind == WL_OP_DEPTHWISE
 			       ? g->be->sums(WL_OP_DEPTHWISE)
-			       : op->op.kind == WL_OP_CONV && is_pointwise(g, op));
+			       : op->op.kind == WL_OP_CONV &&
+				     is_pointwise(g, op, op->op.attr.act));
 }
 
 /* Batch norm `at` takes its statistics from the convolution that makes its x. */

@@ -273,7 +273,7 @@ static int own_conv(struct dense *d, const struct conv *v, struct wl_err *err)
 	struct pointwise p = own_product(d, v);
 	struct cuda_act w;
 	void *scratch;
-	WL_TRY(wl_dense_weight(d, op->in[1], op->out[0], d->half, &w, err));
+	WL_TRY(wl_dense_weight(d, op->in[1], op->out[0], d->type, &w, err));
 	p.w = (const uint16_t *)w.p;
 	p.y = cuda_act_of(op->out[0]);
 	p.bias = cuda_f32(op->in[2]);

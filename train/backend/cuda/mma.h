@@ -57,13 +57,13 @@ static inline void mma_load_turned(uint32_t r[4], const void *row)
 }
 
 /* Number k of 16 in a lane's quarter of a row: of registers {0..7} and {8..15}. */
-static inline float mma_number(uint32_t lo, uint32_t hi, int k, unsigned char half)
+static inline float mma_number(uint32_t lo, uint32_t hi, int k, enum wl_dtype type)
 {
-	return half_to_float((k < 8 ? lo : hi) >> 16 * (k % 2) & 0xffffu, half);
+	return half_to_float((k < 8 ? lo : hi) >> 16 * (k % 2) & 0xffffu, type);
 }
 
 static inline void mma_add(
-	float c[4], const uint32_t a[4], const uint32_t b[2], unsigned char half)
+	float c[4], const uint32_t a[4], const uint32_t b[2], enum wl_dtype type)
 {
 	unsigned lane = threadIdx.x % MMA_LANES;
 	struct mma_shown *w = mma_warp();
@@ -78,8 +78,8 @@ static inline void mma_add(
 			const struct mma_shown *x = w + row * 4 + k % 8 / 2;
 			const struct mma_shown *y = w + col * 4 + k % 8 / 2;
 
-			c[e] += mma_number(x->a[e / 2], x->a[2 + e / 2], k, half) *
-				mma_number(y->b[0], y->b[1], k, half);
+			c[e] += mma_number(x->a[e / 2], x->a[2 + e / 2], k, type) *
+				mma_number(y->b[0], y->b[1], k, type);
 		}
 	}
 	__syncwarp();
@@ -115,9 +115,9 @@ static __device__ __forceinline__ void mma_load_turned(uint32_t r[4], const void
  * (g+8, 2t), (g+8, 2t+1).
  */
 static __device__ __forceinline__ void mma_add(
-	float c[4], const uint32_t a[4], const uint32_t b[2], unsigned char half)
+	float c[4], const uint32_t a[4], const uint32_t b[2], enum wl_dtype type)
 {
-	if (half == CUDA_F16)
+	if (type == WL_F16)
 		asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, "
 		    "{%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
 		    : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])

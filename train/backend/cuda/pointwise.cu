@@ -10,7 +10,7 @@
  * a fixed order.
  *
  * Bytes: x once for each tile of columns, of which all but the first find it in the L2 cache (the
- * blocks of one run of rows follow each other), y once, the weights once for each 128 rows (from the
+ * blocks of one run of rows follow each other), y once, the weights once for each 128 rows (of the
  * L2 cache).  2 i o operations a row.
  */
 #include "train/backend/cuda/pointwise.h"
@@ -30,9 +30,11 @@ enum { BLOCKS = 4 }; /* so that tests have several tiles in a block */
 enum { BLOCKS = 2048 }; /* at least, where there are as many tiles */
 #endif
 
-/* Below this many operations for a byte of x and y the product waits for memory, and what it saves
- * of other passes is worth more than the library's rate: a third of what an A100 and a fifth of what
- * an H200 could do for a byte, times two operations. */
+/*
+ * Below this many operations for a byte of x and y a product waits for memory (an A100 does 156 in
+ * the time of a byte, an H200 206), and what ours saves of other passes is worth more than the
+ * library's rate.
+ */
 enum { POINTWISE_MOST = 200 };
 
 struct product {
@@ -65,14 +67,16 @@ static struct product cut_of(const struct pointwise *p)
 	return f;
 }
 
-bool wl_cuda_pointwise(struct wl_backend *be, int64_t rows, int64_t i, int64_t o,
+bool wl_cuda_pointwise(struct wl_backend *be, int64_t rows, int64_t i, int64_t o, enum wl_act act,
 	enum wl_dtype compute, enum wl_dtype store)
 {
 	const char *own = getenv("WL_CUDA_OWN_GEMM");
 
 	(void)be;
-	if (cuda_half_of(compute) == CUDA_F32 || store != compute || i % 8 || o % 8 || !i || !o ||
-		rows >= 1 << 30 || (own && strcmp(own, "0") == 0))
+	if (!is_half(compute) || store != compute || i % 8 || o % 8 || !i || !o ||
+		rows >= 1 << 30 || (act != WL_ACT_NONE && act != WL_ACT_RELU &&
+					   act != WL_ACT_RELU6 && act != WL_ACT_SILU) ||
+		(own && strcmp(own, "0") == 0))
 		return false;
 	if (own && strcmp(own, "1") == 0)
 		return true;
@@ -183,21 +187,15 @@ CUDA_INLINE void put_x(const struct pointwise_read *f, struct step s, int end,
 	const struct fetched *from, char *to)
 {
 	int ch = s.ch + (int)threadIdx.x % 4 * 8;
-	float a[8], b[8];
+	int first = (int)threadIdx.x / 4;
+	const int row[2] = {s.row + first, s.row + first + ROWS / 2};
+	uint4 u[2] = {from->v[0], from->v[1]};
 
-	if (f->lines && ch < f->c) {
-		load_floats8(f->lines + ch, a);
-		load_floats8(f->lines + f->c + ch, b);
-	}
+	if (f->lines)
+		pointwise_turn(f, row, end, ch, u);
 	CUDA_UNROLL
-	for (int i = 0; i < 2; i++) {
-		int r = (int)threadIdx.x / 4 + i * ROWS / 2, row = s.row + r;
-		uint4 u = from->v[i];
-
-		if (f->lines && row < end && ch < f->c)
-			u = pointwise_turn(f, u, f->gates ? row / f->image_rows : 0, ch, a, b);
-		*(uint4 *)(to + place_at(r, (int)threadIdx.x % 4)) = u;
-	}
+	for (int i = 0; i < 2; i++)
+		*(uint4 *)(to + place_at(first + i * ROWS / 2, (int)threadIdx.x % 4)) = u[i];
 }
 
 /*
@@ -247,7 +245,7 @@ CUDA_INLINE struct warp_part warp_part_of(const int COLS)
 
 enum { DOWN_MOST = 2, ACROSS_MOST = 8 }; /* 16 rows; 8 columns */
 
-CUDA_INLINE void multiply(const char *x, const char *w, struct warp_part p, unsigned char half,
+CUDA_INLINE void multiply(const char *x, const char *w, struct warp_part p, enum wl_dtype type,
 	const int COLS, float sum[DOWN_MOST][ACROSS_MOST][4])
 {
 	const int NW = COLS > GROUP ? 2 : 1, PAIRS = COLS / NW / 16;
@@ -265,8 +263,8 @@ CUDA_INLINE void multiply(const char *x, const char *w, struct warp_part p, unsi
 						2 * k + lane / 8 % 2));
 			CUDA_UNROLL
 			for (int d = 0; d < NW; d++) {
-				mma_add(sum[d][2 * j], a[d], b, half);
-				mma_add(sum[d][2 * j + 1], a[d], b + 2, half);
+				mma_add(sum[d][2 * j], a[d], b, type);
+				mma_add(sum[d][2 * j + 1], a[d], b + 2, type);
 			}
 		}
 	}
@@ -302,9 +300,7 @@ CUDA_INLINE void finish_tile(const struct product *f, struct warp_part p, int co
 
 				if (f->bias && col < f->n)
 					v += f->bias[col];
-				if (f->y.half)
-					v = half_to_float(half_of_float(v, f->y.half), f->y.half);
-				sum[d][j][e] = v;
+				sum[d][j][e] = rounded(v, f->y.type);
 			}
 }
 
@@ -331,8 +327,8 @@ CUDA_INLINE void store_tile(const struct product *f, struct warp_part p, int row
 }
 
 /*
- * What group g of a warp's columns adds: of y - shift and of its square, over the warp's rows.  Lane
- * (g, t) keeps column 8 t + turned_bits(g) of the 32: each of three exchanges halves the columns.
+ * What 32 of a warp's columns add: y - shift and its square, over the warp's rows.  Each of three
+ * exchanges between lanes halves the columns of a lane, until it keeps this one of the 32.
  */
 CUDA_INLINE int kept_col(void)
 {
@@ -341,10 +337,22 @@ CUDA_INLINE int kept_col(void)
 	return lane % 4 * 8 + (lane >> 4 & 1) * 4 + (lane >> 3 & 1) * 2 + (lane >> 2 & 1);
 }
 
+/* Of 2 W columns a lane keeps W, and adds to them what its neighbour 4 W lanes on has of them. */
+CUDA_INLINE void halve(float *q, const int W)
+{
+	bool high = threadIdx.x & 4 * W;
+
+	CUDA_UNROLL
+	for (int k = 0; k < W; k++) {
+		float give = high ? q[k] : q[k + W], keep = high ? q[k + W] : q[k];
+
+		q[k] = keep + __shfl_xor_sync(0xffffffffu, give, 4 * W);
+	}
+}
+
 CUDA_INLINE void group_sums(struct warp_part p, int rows, const int g, const int NW,
 	float sum[DOWN_MOST][ACROSS_MOST][4], const float *shift, float *s1, float *s2)
 {
-	int lane = (int)threadIdx.x % MMA_LANES;
 	float q[2][8];
 
 	CUDA_UNROLL
@@ -364,16 +372,10 @@ CUDA_INLINE void group_sums(struct warp_part p, int rows, const int g, const int
 			}
 	}
 	CUDA_UNROLL
-	for (int w = 4; w > 0; w /= 2) {
-		bool high = lane & 4 * w;
-
-		CUDA_UNROLL
-		for (int i = 0; i < 2 * w; i++) {
-			float *at = q[i / w] + i % w;
-			float give = high ? at[0] : at[w], keep = high ? at[w] : at[0];
-
-			at[0] = keep + __shfl_xor_sync(0xffffffffu, give, 4 * w);
-		}
+	for (int i = 0; i < 2; i++) {
+		halve(q[i], 4);
+		halve(q[i], 2);
+		halve(q[i], 1);
 	}
 	*s1 += q[0][0];
 	*s2 += q[1][0];
@@ -482,7 +484,7 @@ CUDA_INLINE void do_step(const struct product *f, struct shared_product *m, stru
 	copy_w(f, r->col0, r->copy.ch, COLS, m->w[stage]);
 	step_next(&r->copy, f->in.c);
 	r->stage = stage + 1 < STAGES ? stage + 1 : 0;
-	multiply(m->x[turn], m->w[r->stage], p, f->in.x.half, COLS, sum);
+	multiply(m->x[turn], m->w[r->stage], p, f->in.x.type, COLS, sum);
 	put_x(&f->in, r->put, r->end, x, m->x[1 - turn]);
 	step_next(&r->put, f->in.c);
 	fetch_x(&f->in, r->fetch, r->end, x);

@@ -34,7 +34,7 @@ struct pointwise {
 };
 
 /* Whether an operation of these measures is ours: wl_backend.pointwise. */
-bool wl_cuda_pointwise(struct wl_backend *be, int64_t rows, int64_t i, int64_t o,
+bool wl_cuda_pointwise(struct wl_backend *be, int64_t rows, int64_t i, int64_t o, enum wl_act act,
 	enum wl_dtype compute, enum wl_dtype store);
 size_t wl_cuda_pointwise_scratch(const struct pointwise *p);
 void wl_cuda_pointwise_run(struct cuda *c, const struct pointwise *p, void *scratch);
@@ -49,46 +49,70 @@ struct pointwise_read wl_cuda_pointwise_read(
 
 /* --- for the kernels --- */
 
-/* Where a hardware's approximations (relative error below 1e-6) are as good as the exact functions
- * once the result is rounded to a half type.  SiLU by wl_act_value is 30 instructions. */
+/*
+ * The activations that wl_cuda_pointwise says yes to.  The hardware's approximations (relative error
+ * below 1e-6) are as good as the exact functions once the result is rounded to a half type; SiLU by
+ * wl_act_value is 30 instructions.
+ */
 CUDA_INLINE float pointwise_act(enum wl_act act, float v)
 {
-#ifdef __CUDA_ARCH__
 	if (act == WL_ACT_SILU)
+#ifdef __CUDA_ARCH__
 		return __fdividef(v, 1.0f + __expf(-v));
+#else
+		return wl_act_value(WL_ACT_SILU, v);
 #endif
-	return norm_act(act, v);
+	if (act == WL_ACT_RELU || act == WL_ACT_RELU6)
+		v = v > 0 ? v : 0.0f;
+	return act == WL_ACT_RELU6 && v > 6.0f ? 6.0f : v;
 }
 
-/* Eight numbers from memory whose address is a multiple of 16. */
-CUDA_INLINE void load_floats8(const float *from, float v[8])
+CUDA_INLINE float2 load_floats2(const float *from)
 {
-	struct cuda_act a = {(void *)from, CUDA_F32};
-
-	act_load8(a, 0, v);
+	return *(const float2 *)from;
 }
 
-/* Eight channels from ch on of a row, as they lie, to what the product takes; a, b: their lines. */
-CUDA_INLINE uint4 pointwise_turn(const struct pointwise_read *f, uint4 u, int image, int ch,
-	const float a[8], const float b[8])
+/*
+ * Eight channels from ch on of two rows, as they lie, to what the product takes; 0 where a row is
+ * not in the block's or the channels are none.  Two channels at a time: registers are few.
+ */
+CUDA_INLINE void pointwise_turn(
+	const struct pointwise_read *f, const int row[2], int end, int ch, uint4 v[2])
 {
-	struct raw8 raw;
-	struct cuda_act to;
-	float v[8], gate[8];
+	uint32_t u[2][4] = {{v[0].x, v[0].y, v[0].z, v[0].w}, {v[1].x, v[1].y, v[1].z, v[1].w}};
+	const float *line = f->lines + (ch < f->c ? ch : 0), *gate[2];
+	bool in[2];
 
-	raw.lo = raw.hi = u;
-	raw8_floats(raw, f->x.half, v);
-	if (f->gates)
-		load_floats8(f->gates + (int64_t)image * f->c + ch, gate);
 	CUDA_UNROLL
-	for (int k = 0; k < 8; k++) {
-		v[k] = pointwise_act(f->act, v[k] * a[k] + b[k]);
-		v[k] = f->gates ? v[k] * gate[k] : v[k];
+	for (int i = 0; i < 2; i++) {
+		in[i] = row[i] < end && ch < f->c;
+		gate[i] = f->gates;
+		if (f->gates && in[i])
+			gate[i] += (int64_t)(row[i] / f->image_rows) * f->c + ch;
 	}
-	to.p = &u;
-	to.half = f->x.half;
-	act_store8(to, 0, v);
-	return u;
+	CUDA_UNROLL
+	for (int k = 0; k < 4; k++) {
+		float2 a = load_floats2(line + 2 * k), b = load_floats2(line + f->c + 2 * k);
+
+		CUDA_UNROLL
+		for (int i = 0; i < 2; i++) {
+			float lo = half_to_float(u[i][k] & 0xffffu, f->x.type);
+			float hi = half_to_float(u[i][k] >> 16, f->x.type);
+
+			lo = pointwise_act(f->act, lo * a.x + b.x);
+			hi = pointwise_act(f->act, hi * a.y + b.y);
+			if (f->gates) {
+				float2 g = load_floats2(gate[i] + 2 * k);
+
+				lo *= g.x;
+				hi *= g.y;
+			}
+			u[i][k] = in[i] ? half2_of_floats(lo, hi, f->x.type) : 0;
+		}
+	}
+	CUDA_UNROLL
+	for (int i = 0; i < 2; i++)
+		v[i].x = u[i][0], v[i].y = u[i][1], v[i].z = u[i][2], v[i].w = u[i][3];
 }
 
 #endif

@@ -90,21 +90,16 @@ CUDA_INLINE void put_x(const struct pointwise_read *f, int row0, int end, int co
 	const struct fetched *from, char *to)
 {
 	int ch = col0 + (int)threadIdx.x % COL_CHUNKS * 8;
-	float a[8], b[8];
+	int first = (int)threadIdx.x / COL_CHUNKS;
+	const int row[2] = {row0 + first, row0 + first + STEP / 2};
+	uint4 u[2] = {from->v[0], from->v[1]};
 
-	if (f->lines && ch < f->c) {
-		load_floats8(f->lines + ch, a);
-		load_floats8(f->lines + f->c + ch, b);
-	}
+	if (f->lines)
+		pointwise_turn(f, row, end, ch, u);
 	CUDA_UNROLL
-	for (int i = 0; i < 2; i++) {
-		int r = (int)threadIdx.x / COL_CHUNKS + i * STEP / 2, row = row0 + r;
-		uint4 u = from->v[i];
-
-		if (f->lines && row < end && ch < f->c)
-			u = pointwise_turn(f, u, f->gates ? row / f->image_rows : 0, ch, a, b);
-		*(uint4 *)(to + place_at(r, (int)threadIdx.x % COL_CHUNKS, COL_CHUNKS)) = u;
-	}
+	for (int i = 0; i < 2; i++)
+		*(uint4 *)(to + place_at(first + i * STEP / 2, (int)threadIdx.x % COL_CHUNKS,
+				       COL_CHUNKS)) = u[i];
 }
 
 CUDA_INLINE void copy_gy(
@@ -135,7 +130,7 @@ struct warp_part {
 
 enum { ACROSS_MOST = 8 }; /* eight columns each */
 
-CUDA_INLINE void multiply(const char *gy, const char *z, struct warp_part p, unsigned char half,
+CUDA_INLINE void multiply(const char *gy, const char *z, struct warp_part p, enum wl_dtype type,
 	const int OUTS, float sum[2][ACROSS_MOST][4])
 {
 	const int PAIRS = OUTS / 32;
@@ -154,8 +149,8 @@ CUDA_INLINE void multiply(const char *gy, const char *z, struct warp_part p, uns
 						   p.col / 8 + 2 * j + i / 2, COL_CHUNKS));
 			CUDA_UNROLL
 			for (int d = 0; d < 2; d++) {
-				mma_add(sum[d][2 * j], a[d], b, half);
-				mma_add(sum[d][2 * j + 1], a[d], b + 2, half);
+				mma_add(sum[d][2 * j], a[d], b, type);
+				mma_add(sum[d][2 * j + 1], a[d], b + 2, type);
 			}
 		}
 	}
@@ -175,7 +170,7 @@ CUDA_INLINE void store_tile(const struct weights *f, struct warp_part p, int chu
 			for (int e = 0; e < 2; e++) {
 				int out = out0 + p.row + d * 16 + e * 8 + lane / 4;
 				int col = col0 + p.col + j * 8 + lane % 4 * 2;
-				struct cuda_act at = {to, CUDA_F32};
+				struct cuda_act at = {to, WL_F32};
 
 				if (out < f->n && col < f->in.c)
 					act_store2(at, (int64_t)out * f->in.c + col,
@@ -215,7 +210,7 @@ CUDA_INLINE void weights_walk(const struct weights f, const int OUTS)
 			__syncthreads();
 			copy_gy(&f, at + 2 * STEP, end, out0, OUTS,
 				m.gy[stage ? stage - 1 : STAGES - 1]);
-			multiply(m.gy[stage], m.z[u], p, f.in.x.half, OUTS, sum);
+			multiply(m.gy[stage], m.z[u], p, f.in.x.type, OUTS, sum);
 			put_x(&f.in, at + STEP, end, col0, &x[1 - u], m.z[1 - u]);
 			fetch_x(&f.in, at + 3 * STEP, end, col0, &x[1 - u]);
 			stage = stage + 1 < STAGES ? stage + 1 : 0;
