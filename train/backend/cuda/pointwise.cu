@@ -18,11 +18,12 @@
 enum {
 	ROWS = 128,  /* of a tile */
 	STEP = 32,   /* channels */
-	GROUP = 32,  /* columns of y that a warp's lanes share among them, eight each */
+	GROUP = 32,  /* columns of y that four lanes share, eight each */
 	STAGES = 3,  /* of the weights */
-	COLS_MOST = 128,
+	COLS_MOST = 96,
+	GROUPS_MOST = COLS_MOST / GROUP,
 	ROW_BYTES = STEP * 2,
-	SUM_FLOATS = 4 * COLS_MOST, /* of the block's warps: [warps down, columns] */
+	WARPS = CUDA_THREADS / MMA_LANES, /* each has 16 rows of a tile */
 };
 #ifdef WL_CUDA_EMULATED
 enum { BLOCKS = 4 }; /* so that tests have several tiles in a block */
@@ -48,9 +49,12 @@ struct product {
 
 /* --- the cut: of the shape alone --- */
 
+/* Columns of a tile: as few tiles as there can be, as narrow as they can be then. */
 static int cols_of(int64_t o)
 {
-	return o <= 32 ? 32 : o <= 64 ? 64 : COLS_MOST;
+	int64_t tiles = cuda_ceil_div(o, COLS_MOST);
+
+	return (int)cuda_ceil_div(cuda_ceil_div(o, tiles), GROUP) * GROUP;
 }
 
 static struct product cut_of(const struct pointwise *p)
@@ -136,7 +140,7 @@ struct pointwise_read wl_cuda_pointwise_read(
 
 struct shared_product {
 	char x[2][ROWS * ROW_BYTES], w[STAGES][COLS_MOST * ROW_BYTES];
-	float sums[2][SUM_FLOATS];
+	float sums[2][WARPS * COLS_MOST];
 	float shift[COLS_MOST];
 };
 
@@ -226,110 +230,74 @@ CUDA_INLINE void copy_w(const struct product *f, int col0, int ch0, const int CO
 
 /* --- products --- */
 
-/* A warp's part of a tile: NW warps stand side by side, each with 16 NW rows. */
-struct warp_part {
-	int down, row, col; /* its number among those below each other; its first row and column */
-};
-
-CUDA_INLINE struct warp_part warp_part_of(const int COLS)
+CUDA_INLINE void multiply(const char *x, const char *w, enum wl_dtype type, const int COLS,
+	float sum[GROUPS_MOST * 4][4])
 {
-	const int NW = COLS > GROUP ? 2 : 1;
-	struct warp_part p;
-	int warp = (int)threadIdx.x / MMA_LANES;
-
-	p.down = warp / NW;
-	p.row = p.down * 16 * NW;
-	p.col = warp % NW * (COLS / NW);
-	return p;
-}
-
-enum { DOWN_MOST = 2, ACROSS_MOST = 8 }; /* 16 rows; 8 columns */
-
-CUDA_INLINE void multiply(const char *x, const char *w, struct warp_part p, enum wl_dtype type,
-	const int COLS, float sum[DOWN_MOST][ACROSS_MOST][4])
-{
-	const int NW = COLS > GROUP ? 2 : 1, PAIRS = COLS / NW / 16;
-	int lane = (int)threadIdx.x % MMA_LANES;
-	uint32_t a[DOWN_MOST][4], b[4];
+	int lane = (int)threadIdx.x % MMA_LANES, row = (int)threadIdx.x / MMA_LANES * 16;
+	uint32_t a[4], b[4];
 
 	CUDA_UNROLL
 	for (int k = 0; k < STEP / 16; k++) {
+		mma_load(a, x + place_at(row + lane % 16, 2 * k + lane / 16));
 		CUDA_UNROLL
-		for (int d = 0; d < NW; d++)
-			mma_load(a[d], x + place_at(p.row + d * 16 + lane % 16, 2 * k + lane / 16));
-		CUDA_UNROLL
-		for (int j = 0; j < PAIRS; j++) {
-			mma_load(b, w + place_at(p.col + j * 16 + lane % 8 + lane / 16 * 8,
+		for (int j = 0; j < COLS / 16; j++) {
+			mma_load(b, w + place_at(j * 16 + lane % 8 + lane / 16 * 8,
 						2 * k + lane / 8 % 2));
-			CUDA_UNROLL
-			for (int d = 0; d < NW; d++) {
-				mma_add(sum[d][2 * j], a[d], b, type);
-				mma_add(sum[d][2 * j + 1], a[d], b + 2, type);
-			}
+			mma_add(sum[2 * j], a, b, type);
+			mma_add(sum[2 * j + 1], a, b + 2, type);
 		}
 	}
 }
 
 /* --- the tile's end --- */
 
-/* Row and first column in the tile of the eight neighbours that group g of row half e holds. */
-CUDA_INLINE int own_row(struct warp_part p, int d, int e)
+/* Rows own_row(0) and own_row(1) of the tile are a thread's, and eight columns of each group. */
+CUDA_INLINE int own_row(int e)
 {
-	return p.row + d * 16 + e * 8 + (int)threadIdx.x % MMA_LANES / 4;
+	return (int)threadIdx.x / MMA_LANES * 16 + e * 8 + (int)threadIdx.x % MMA_LANES / 4;
 }
 
-CUDA_INLINE int own_col(struct warp_part p, int g)
+CUDA_INLINE int own_col(int g)
 {
-	return p.col + g * GROUP + (int)threadIdx.x % 4 * 8;
+	return g * GROUP + (int)threadIdx.x % 4 * 8;
 }
 
 /* With the bias, and rounded as y is stored. */
-CUDA_INLINE void finish_tile(const struct product *f, struct warp_part p, int col0, const int COLS,
-	float sum[DOWN_MOST][ACROSS_MOST][4])
+CUDA_INLINE void finish_tile(
+	const struct product *f, int col0, const int COLS, float sum[GROUPS_MOST * 4][4])
 {
-	const int NW = COLS > GROUP ? 2 : 1, GROUPS = COLS / NW / GROUP;
-
 	CUDA_UNROLL
-	for (int d = 0; d < NW; d++)
+	for (int j = 0; j < COLS / 8; j++)
 		CUDA_UNROLL
-		for (int j = 0; j < 4 * GROUPS; j++)
-			CUDA_UNROLL
-			for (int e = 0; e < 4; e++) {
-				int col = col0 + own_col(p, j / 4) + j % 4 * 2 + e % 2;
-				float v = sum[d][j][e];
+		for (int e = 0; e < 4; e++) {
+			int col = col0 + own_col(j / 4) + j % 4 * 2 + e % 2;
+			float v = sum[j][e];
 
-				if (f->bias && col < f->n)
-					v += f->bias[col];
-				sum[d][j][e] = rounded(v, f->y.type);
-			}
+			if (f->bias && col < f->n)
+				v += f->bias[col];
+			sum[j][e] = rounded(v, f->y.type);
+		}
 }
 
-CUDA_INLINE void store_tile(const struct product *f, struct warp_part p, int row0, int end,
-	int col0, const int COLS, float sum[DOWN_MOST][ACROSS_MOST][4])
+CUDA_INLINE void store_tile(const struct product *f, int row0, int end, int col0, const int COLS,
+	float sum[GROUPS_MOST * 4][4])
 {
-	const int NW = COLS > GROUP ? 2 : 1, GROUPS = COLS / NW / GROUP;
-
 	CUDA_UNROLL
-	for (int d = 0; d < NW; d++)
+	for (int e = 0; e < 2; e++)
 		CUDA_UNROLL
-		for (int e = 0; e < 2; e++)
-			CUDA_UNROLL
-			for (int g = 0; g < GROUPS; g++) {
-				int row = row0 + own_row(p, d, e), col = col0 + own_col(p, g);
-				float v[8];
+		for (int g = 0; g < COLS / GROUP; g++) {
+			int row = row0 + own_row(e), col = col0 + own_col(g);
+			float v[8];
 
-				CUDA_UNROLL
-				for (int k = 0; k < 8; k++)
-					v[k] = sum[d][4 * g + k / 2][2 * e + k % 2];
-				if (row < end && col < f->n)
-					act_store8(f->y, (int64_t)row * f->n + col, v);
-			}
+			CUDA_UNROLL
+			for (int k = 0; k < 8; k++)
+				v[k] = sum[4 * g + k / 2][2 * e + k % 2];
+			if (row < end && col < f->n)
+				act_store8(f->y, (int64_t)row * f->n + col, v);
+		}
 }
 
-/*
- * What 32 of a warp's columns add: y - shift and its square, over the warp's rows.  Each of three
- * exchanges between lanes halves the columns of a lane, until it keeps this one of the 32.
- */
+/* Which of a group's columns a lane keeps the sums of. */
 CUDA_INLINE int kept_col(void)
 {
 	int lane = (int)threadIdx.x % MMA_LANES;
@@ -350,26 +318,28 @@ CUDA_INLINE void halve(float *q, const int W)
 	}
 }
 
-CUDA_INLINE void group_sums(struct warp_part p, int rows, const int g, const int NW,
-	float sum[DOWN_MOST][ACROSS_MOST][4], const float *shift, float *s1, float *s2)
+/*
+ * What 32 of a warp's columns add: y - shift and its square, over the warp's rows.  Each of three
+ * exchanges between lanes halves the columns of a lane, until it keeps this one of the 32.
+ */
+CUDA_INLINE void group_sums(int rows, const int g, float sum[GROUPS_MOST * 4][4],
+	const float *shift, float *s1, float *s2)
 {
 	float q[2][8];
 
 	CUDA_UNROLL
 	for (int k = 0; k < 8; k++) {
-		float less = shift[own_col(p, g) + k];
+		float less = shift[own_col(g) + k];
 
 		q[0][k] = q[1][k] = 0;
 		CUDA_UNROLL
-		for (int d = 0; d < NW; d++)
-			CUDA_UNROLL
-			for (int e = 0; e < 2; e++) {
-				float v = sum[d][4 * g + k / 2][2 * e + k % 2] - less;
+		for (int e = 0; e < 2; e++) {
+			float v = sum[4 * g + k / 2][2 * e + k % 2] - less;
 
-				v = own_row(p, d, e) < rows ? v : 0.0f;
-				q[0][k] += v;
-				q[1][k] += v * v;
-			}
+			v = own_row(e) < rows ? v : 0.0f;
+			q[0][k] += v;
+			q[1][k] += v * v;
+		}
 	}
 	CUDA_UNROLL
 	for (int i = 0; i < 2; i++) {
@@ -381,64 +351,59 @@ CUDA_INLINE void group_sums(struct warp_part p, int rows, const int g, const int
 	*s2 += q[1][0];
 }
 
-enum { GROUPS_MOST = 2 };
-
-CUDA_INLINE void tile_sums(struct warp_part p, int rows, const int COLS,
-	float sum[DOWN_MOST][ACROSS_MOST][4], const float *shift, float s[2][GROUPS_MOST])
+CUDA_INLINE void tile_sums(int rows, const int COLS, float sum[GROUPS_MOST * 4][4],
+	const float *shift, float s[2][GROUPS_MOST])
 {
-	const int NW = COLS > GROUP ? 2 : 1;
-
 	CUDA_UNROLL
-	for (int g = 0; g < COLS / NW / GROUP; g++)
-		group_sums(p, rows, g, NW, sum, shift, &s[0][g], &s[1][g]);
+	for (int g = 0; g < COLS / GROUP; g++)
+		group_sums(rows, g, sum, shift, &s[0][g], &s[1][g]);
 }
 
 /* Column threadIdx.x's sums over the block's warps, in their order.  All threads. */
-CUDA_INLINE void block_sums(struct shared_product *m, struct warp_part p, const int COLS,
-	float s[2][GROUPS_MOST], float *s1, float *s2)
+CUDA_INLINE void block_sums(
+	struct shared_product *m, const int COLS, float s[2][GROUPS_MOST], float *s1, float *s2)
 {
-	const int NW = COLS > GROUP ? 2 : 1, DOWN = 8 / NW;
-	int col = (int)threadIdx.x;
+	int warp = (int)threadIdx.x / MMA_LANES, col = (int)threadIdx.x;
 
 	CUDA_UNROLL
-	for (int g = 0; g < COLS / NW / GROUP; g++)
+	for (int g = 0; g < COLS / GROUP; g++)
 		CUDA_UNROLL
 		for (int i = 0; i < 2; i++)
-			m->sums[i][p.down * COLS + p.col + g * GROUP + kept_col()] = s[i][g];
+			m->sums[i][warp * COLS + g * GROUP + kept_col()] = s[i][g];
 	__syncthreads();
 	*s1 = *s2 = 0;
 	if (col >= COLS)
 		return;
-	for (int d = 0; d < DOWN; d++) {
+	for (int d = 0; d < WARPS; d++) {
 		*s1 += m->sums[0][d * COLS + col];
 		*s2 += m->sums[1][d * COLS + col];
 	}
 }
 
 /* The mean of the block's first tile, from which its sums count.  All threads. */
-CUDA_INLINE void find_shift(struct shared_product *m, struct warp_part p, int rows,
-	const int COLS, float sum[DOWN_MOST][ACROSS_MOST][4])
+CUDA_INLINE void find_shift(
+	struct shared_product *m, int rows, const int COLS, float sum[GROUPS_MOST * 4][4])
 {
-	float s[2][GROUPS_MOST] = {{0, 0}, {0, 0}}, s1, s2;
+	float s[2][GROUPS_MOST] = {{0}, {0}}, s1, s2;
 
 	if ((int)threadIdx.x < COLS)
 		m->shift[threadIdx.x] = 0;
 	__syncthreads();
-	tile_sums(p, rows, COLS, sum, m->shift, s);
-	block_sums(m, p, COLS, s, &s1, &s2);
+	tile_sums(rows, COLS, sum, m->shift, s);
+	block_sums(m, COLS, s, &s1, &s2);
 	if ((int)threadIdx.x < COLS)
 		m->shift[threadIdx.x] = s1 / (float)rows;
 	__syncthreads();
 }
 
 /* Mean, and squares about it, of the block's rows. */
-CUDA_INLINE void put_moments(const struct product *f, struct shared_product *m,
-	struct warp_part p, int chunk, int rows, int col0, const int COLS, float s[2][GROUPS_MOST])
+CUDA_INLINE void put_moments(const struct product *f, struct shared_product *m, int chunk, int rows,
+	int col0, const int COLS, float s[2][GROUPS_MOST])
 {
 	int col = col0 + (int)threadIdx.x;
 	float s1, s2;
 
-	block_sums(m, p, COLS, s, &s1, &s2);
+	block_sums(m, COLS, s, &s1, &s2);
 	if ((int)threadIdx.x >= COLS || col >= f->n)
 		return;
 	s2 -= s1 * s1 / (float)rows;
@@ -454,28 +419,32 @@ struct run {
 	int stage; /* of the weights that are copied next */
 };
 
+CUDA_INLINE void zero_tile(float sum[GROUPS_MOST * 4][4])
+{
+	CUDA_UNROLL
+	for (int i = 0; i < GROUPS_MOST * 16; i++)
+		sum[i / 4][i % 4] = 0;
+}
+
 CUDA_INLINE void end_tile(const struct product *f, struct shared_product *m, struct run *r,
-	struct warp_part p, const int COLS, float sum[DOWN_MOST][ACROSS_MOST][4],
-	float s[2][GROUPS_MOST])
+	const int COLS, float sum[GROUPS_MOST * 4][4], float s[2][GROUPS_MOST])
 {
 	int row0 = r->now.row, rows = r->end - row0 < ROWS ? r->end - row0 : ROWS;
 
-	finish_tile(f, p, r->col0, COLS, sum);
-	store_tile(f, p, row0, r->end, r->col0, COLS, sum);
+	finish_tile(f, r->col0, COLS, sum);
+	store_tile(f, row0, r->end, r->col0, COLS, sum);
 	if (f->partial) {
 		if (row0 == r->row0)
-			find_shift(m, p, rows, COLS, sum);
-		tile_sums(p, rows, COLS, sum, m->shift, s);
+			find_shift(m, rows, COLS, sum);
+		tile_sums(rows, COLS, sum, m->shift, s);
 	}
-	CUDA_UNROLL
-	for (int i = 0; i < DOWN_MOST * ACROSS_MOST * 4; i++)
-		sum[i / 4 / ACROSS_MOST][i / 4 % ACROSS_MOST][i % 4] = 0;
+	zero_tile(sum);
 }
 
 /* Step `turn` modulo two: multiplies it, puts the next one's x, fetches x two after that. */
 CUDA_INLINE void do_step(const struct product *f, struct shared_product *m, struct run *r,
-	struct warp_part p, const int COLS, const int turn, struct fetched *x,
-	float sum[DOWN_MOST][ACROSS_MOST][4], float s[2][GROUPS_MOST])
+	const int COLS, const int turn, struct fetched *x, float sum[GROUPS_MOST * 4][4],
+	float s[2][GROUPS_MOST])
 {
 	int stage = r->stage; /* holds the step before this one: free */
 
@@ -484,27 +453,24 @@ CUDA_INLINE void do_step(const struct product *f, struct shared_product *m, stru
 	copy_w(f, r->col0, r->copy.ch, COLS, m->w[stage]);
 	step_next(&r->copy, f->in.c);
 	r->stage = stage + 1 < STAGES ? stage + 1 : 0;
-	multiply(m->x[turn], m->w[r->stage], p, f->in.x.type, COLS, sum);
+	multiply(m->x[turn], m->w[r->stage], f->in.x.type, COLS, sum);
 	put_x(&f->in, r->put, r->end, x, m->x[1 - turn]);
 	step_next(&r->put, f->in.c);
 	fetch_x(&f->in, r->fetch, r->end, x);
 	step_next(&r->fetch, f->in.c);
 	if (r->now.ch + STEP >= f->in.c)
-		end_tile(f, m, r, p, COLS, sum, s);
+		end_tile(f, m, r, COLS, sum, s);
 	step_next(&r->now, f->in.c);
 }
 
 CUDA_INLINE void product_walk(const struct product f, const int COLS)
 {
 	__shared__ struct shared_product m __attribute__((aligned(128)));
-	struct warp_part p = warp_part_of(COLS);
 	struct run r;
 	struct fetched x0, x1;
-	float sum[DOWN_MOST][ACROSS_MOST][4], s[2][GROUPS_MOST] = {{0, 0}, {0, 0}};
+	float sum[GROUPS_MOST * 4][4], s[2][GROUPS_MOST] = {{0}, {0}};
 
-	CUDA_UNROLL
-	for (int i = 0; i < DOWN_MOST * ACROSS_MOST * 4; i++)
-		sum[i / 4 / ACROSS_MOST][i / 4 % ACROSS_MOST][i % 4] = 0;
+	zero_tile(sum);
 	r.chunk = (int)blockIdx.x / f.tiles;
 	r.col0 = (int)blockIdx.x % f.tiles * COLS;
 	r.row0 = r.chunk * f.per * ROWS;
@@ -525,13 +491,13 @@ CUDA_INLINE void product_walk(const struct product f, const int COLS)
 	fetch_x(&f.in, r.fetch, r.end, &x0);
 	step_next(&r.fetch, f.in.c);
 	while (r.now.row < r.end) {
-		do_step(&f, &m, &r, p, COLS, 0, &x1, sum, s);
+		do_step(&f, &m, &r, COLS, 0, &x1, sum, s);
 		if (r.now.row >= r.end)
 			break;
-		do_step(&f, &m, &r, p, COLS, 1, &x0, sum, s);
+		do_step(&f, &m, &r, COLS, 1, &x0, sum, s);
 	}
 	if (f.partial)
-		put_moments(&f, &m, p, r.chunk, r.end - r.row0, r.col0, COLS, s);
+		put_moments(&f, &m, r.chunk, r.end - r.row0, r.col0, COLS, s);
 }
 
 /* Two blocks on a multiprocessor: while one puts x or ends a tile the other multiplies. */
@@ -542,7 +508,7 @@ CUDA_INLINE void product_walk(const struct product f, const int COLS)
 	}
 PRODUCT(32)
 PRODUCT(64)
-PRODUCT(128)
+PRODUCT(96)
 
 /* --- the end of the sums: a block has END_COLS columns and END_LANES lanes of parts --- */
 
@@ -606,7 +572,7 @@ void wl_cuda_pointwise_run(struct cuda *c, const struct pointwise *p, void *scra
 	else if (cols_of(n) == 64)
 		CUDA_BLOCKS(c, blocks, k_product_64, f);
 	else
-		CUDA_BLOCKS(c, blocks, k_product_128, f);
+		CUDA_BLOCKS(c, blocks, k_product_96, f);
 	if (p->moments)
 		CUDA_BLOCKS(c, cuda_ceil_div(n, END_COLS), k_product_moments, n,
 			(int64_t)f.chunks, per, p->rows, f.partial, p->moments);
