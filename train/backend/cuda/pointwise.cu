@@ -95,7 +95,7 @@ size_t wl_cuda_pointwise_tables(const struct pointwise *p)
 
 	if (!p->norm.gamma && !p->gate.p)
 		return 0;
-	return cuda_round((size_t)(2 * p->i) * sizeof(float)) +
+	return cuda_round((size_t)(3 * p->i) * sizeof(float)) +
 	       cuda_round((size_t)(images * p->i) * sizeof(float));
 }
 
@@ -112,6 +112,7 @@ static __global__ void k_pointwise_tables(int64_t n, struct cuda_norm norm, stru
 				norm_line(norm, c, i, &a, &b);
 			lines[i] = a;
 			lines[c + i] = b;
+			lines[2 * c + i] = 1;
 		}
 		if (i < gates)
 			to[i] = wl_sigmoidf(act_load(gate, i));
@@ -126,7 +127,7 @@ struct pointwise_read wl_cuda_pointwise_read(
 	int64_t gates = p->gate.p ? p->rows / p->image_rows * p->i : 0;
 	int64_t n = gates > p->i ? gates : p->i;
 	float *lines = (float *)scratch;
-	float *to = lines + cuda_round((size_t)(2 * p->i) * sizeof *to) / sizeof *to;
+	float *to = lines + cuda_round((size_t)(3 * p->i) * sizeof *to) / sizeof *to;
 
 	if (!p->norm.gamma && !p->gate.p)
 		return f;
@@ -191,7 +192,7 @@ CUDA_INLINE void put_x(const struct pointwise_read *f, struct step s, int end,
 	const struct fetched *from, char *to)
 {
 	int ch = s.ch + (int)threadIdx.x % 4 * 8;
-	int first = (int)threadIdx.x / 4;
+	int first = (int)threadIdx.x / 4, at = place_at(first, (int)threadIdx.x % 4);
 	const int row[2] = {s.row + first, s.row + first + ROWS / 2};
 	uint4 u[2] = {from->v[0], from->v[1]};
 
@@ -199,7 +200,7 @@ CUDA_INLINE void put_x(const struct pointwise_read *f, struct step s, int end,
 		pointwise_turn(f, row, end, ch, u);
 	CUDA_UNROLL
 	for (int i = 0; i < 2; i++)
-		*(uint4 *)(to + place_at(first + i * ROWS / 2, (int)threadIdx.x % 4)) = u[i];
+		*(uint4 *)(to + at + i * (ROWS / 2 * ROW_BYTES)) = u[i];
 }
 
 /*
@@ -213,15 +214,19 @@ CUDA_INLINE int weight_row(int col)
 
 CUDA_INLINE void copy_w(const struct product *f, int col0, int ch0, const int COLS, char *to)
 {
-	CUDA_UNROLL
-	for (int i = 0; i < (COLS * 4 + CUDA_THREADS - 1) / CUDA_THREADS; i++) {
-		int e = (int)threadIdx.x + i * CUDA_THREADS, col = e / 4, ch = ch0 + e % 4 * 8;
-		uint4 *at = (uint4 *)(to + place_at(weight_row(col), e % 4));
+	const int DOWN = CUDA_THREADS / 4; /* columns at once */
+	int col = (int)threadIdx.x / 4, ch = ch0 + (int)threadIdx.x % 4 * 8;
+	const uint16_t *from = f->w + (int64_t)(col0 + col) * f->in.c + ch;
 
-		if (e >= COLS * 4)
+	to += place_at(weight_row(col), (int)threadIdx.x % 4);
+	CUDA_UNROLL
+	for (int i = 0; i < (COLS + DOWN - 1) / DOWN; i++) {
+		uint4 *at = (uint4 *)(to + i * DOWN * ROW_BYTES);
+
+		if (col + i * DOWN >= COLS)
 			continue;
-		if (col0 + col < f->n && ch < f->in.c)
-			ahead_copy(at, f->w + (int64_t)(col0 + col) * f->in.c + ch);
+		if (col0 + col + i * DOWN < f->n && ch < f->in.c)
+			ahead_copy(at, from + (int64_t)i * DOWN * f->in.c);
 		else
 			at->x = at->y = at->z = at->w = 0;
 	}
@@ -234,15 +239,17 @@ CUDA_INLINE void multiply(const char *x, const char *w, enum wl_dtype type, cons
 	float sum[GROUPS_MOST * 4][4])
 {
 	int lane = (int)threadIdx.x % MMA_LANES, row = (int)threadIdx.x / MMA_LANES * 16;
+	/* Two chunks on are 32 bytes on, or back; eight rows turn a row's chunks as none do. */
+	int x_at = place_at(row + lane % 16, lane / 16);
+	int w_at = place_at(lane % 8 + lane / 16 * 8, lane / 8 % 2);
 	uint32_t a[4], b[4];
 
 	CUDA_UNROLL
 	for (int k = 0; k < STEP / 16; k++) {
-		mma_load(a, x + place_at(row + lane % 16, 2 * k + lane / 16));
+		mma_load(a, x + (x_at ^ k * 32));
 		CUDA_UNROLL
 		for (int j = 0; j < COLS / 16; j++) {
-			mma_load(b, w + place_at(j * 16 + lane % 8 + lane / 16 * 8,
-						2 * k + lane / 8 % 2));
+			mma_load(b, w + j * 16 * ROW_BYTES + (w_at ^ k * 32));
 			mma_add(sum[2 * j], a, b, type);
 			mma_add(sum[2 * j + 1], a, b + 2, type);
 		}
@@ -463,13 +470,15 @@ CUDA_INLINE void do_step(const struct product *f, struct shared_product *m, stru
 	step_next(&r->now, f->in.c);
 }
 
-CUDA_INLINE void product_walk(const struct product f, const int COLS)
+CUDA_INLINE void product_walk(struct product f, const int COLS, const enum wl_dtype TYPE)
 {
 	__shared__ struct shared_product m __attribute__((aligned(128)));
 	struct run r;
 	struct fetched x0, x1;
 	float sum[GROUPS_MOST * 4][4], s[2][GROUPS_MOST] = {{0}, {0}};
 
+	f.in.x.type = TYPE; /* known where it is compiled */
+	f.y.type = is_half(f.y.type) ? TYPE : WL_F32;
 	zero_tile(sum);
 	r.chunk = (int)blockIdx.x / f.tiles;
 	r.col0 = (int)blockIdx.x % f.tiles * COLS;
@@ -501,10 +510,20 @@ CUDA_INLINE void product_walk(const struct product f, const int COLS)
 }
 
 /* Two blocks on a multiprocessor: while one puts x or ends a tile the other multiplies. */
-#define PRODUCT(COLS)                                                                              \
-	static __global__ void __launch_bounds__(CUDA_THREADS, 2) k_product_##COLS(struct product f) \
+#define KERNEL(name, COLS, TYPE)                                                                   \
+	static __global__ void __launch_bounds__(CUDA_THREADS, 2) name(struct product f)           \
 	{                                                                                          \
-		product_walk(f, COLS);                                                             \
+		product_walk(f, COLS, TYPE);                                                       \
+	}
+#define PRODUCT(COLS)                                                                              \
+	KERNEL(k_product_bf16_##COLS, COLS, WL_BF16)                                               \
+	KERNEL(k_product_f16_##COLS, COLS, WL_F16)                                                 \
+	static void product_##COLS(struct cuda *c, struct product f, int64_t blocks)               \
+	{                                                                                          \
+		if (f.in.x.type == WL_BF16)                                                        \
+			CUDA_BLOCKS(c, blocks, k_product_bf16_##COLS, f);                          \
+		else                                                                               \
+			CUDA_BLOCKS(c, blocks, k_product_f16_##COLS, f);                           \
 	}
 PRODUCT(32)
 PRODUCT(64)
@@ -568,11 +587,11 @@ void wl_cuda_pointwise_run(struct cuda *c, const struct pointwise *p, void *scra
 	if (p->moments)
 		f.partial = (float *)((char *)scratch + wl_cuda_pointwise_tables(p));
 	if (cols_of(n) == 32)
-		CUDA_BLOCKS(c, blocks, k_product_32, f);
+		product_32(c, f, blocks);
 	else if (cols_of(n) == 64)
-		CUDA_BLOCKS(c, blocks, k_product_64, f);
+		product_64(c, f, blocks);
 	else
-		CUDA_BLOCKS(c, blocks, k_product_96, f);
+		product_96(c, f, blocks);
 	if (p->moments)
 		CUDA_BLOCKS(c, cuda_ceil_div(n, END_COLS), k_product_moments, n,
 			(int64_t)f.chunks, per, p->rows, f.partial, p->moments);

@@ -13,8 +13,8 @@ struct pointwise_read {
 	struct cuda_act x;
 	int rows, c, image_rows;
 	enum wl_act act;
-	const float *lines; /* [2, c]: a and b; NULL: z is x itself */
-	const float *gates; /* [images, c], sigmoids; NULL: 1 */
+	const float *lines; /* [3, c]: a, b and 1; NULL: z is x itself */
+	const float *gates; /* [images, c], sigmoids; NULL: the lines' 1 */
 };
 
 /* What is asked for, of a planned operation's operands. */
@@ -76,8 +76,8 @@ CUDA_INLINE float2 load_floats2(const float *from)
  * Eight channels from ch on of two rows, as they lie, to what the product takes; 0 where a row is
  * not in the block's or the channels are none.  Two channels at a time: registers are few.
  */
-CUDA_INLINE void pointwise_turn(
-	const struct pointwise_read *f, const int row[2], int end, int ch, uint4 v[2])
+CUDA_INLINE void pointwise_turn_by(const struct pointwise_read *f, const enum wl_act act,
+	const int row[2], int end, int ch, uint4 v[2])
 {
 	uint32_t u[2][4] = {{v[0].x, v[0].y, v[0].z, v[0].w}, {v[1].x, v[1].y, v[1].z, v[1].w}};
 	const float *line = f->lines + (ch < f->c ? ch : 0), *gate[2];
@@ -86,7 +86,7 @@ CUDA_INLINE void pointwise_turn(
 	CUDA_UNROLL
 	for (int i = 0; i < 2; i++) {
 		in[i] = row[i] < end && ch < f->c;
-		gate[i] = f->gates;
+		gate[i] = f->gates ? f->gates : line + 2 * f->c;
 		if (f->gates && in[i])
 			gate[i] += (int64_t)(row[i] / f->image_rows) * f->c + ch;
 	}
@@ -99,20 +99,26 @@ CUDA_INLINE void pointwise_turn(
 			float lo = half_to_float(u[i][k] & 0xffffu, f->x.type);
 			float hi = half_to_float(u[i][k] >> 16, f->x.type);
 
-			lo = pointwise_act(f->act, lo * a.x + b.x);
-			hi = pointwise_act(f->act, hi * a.y + b.y);
-			if (f->gates) {
-				float2 g = load_floats2(gate[i] + 2 * k);
+			float2 g = load_floats2(gate[i] + 2 * k);
 
-				lo *= g.x;
-				hi *= g.y;
-			}
+			lo = pointwise_act(act, lo * a.x + b.x) * g.x;
+			hi = pointwise_act(act, hi * a.y + b.y) * g.y;
 			u[i][k] = in[i] ? half2_of_floats(lo, hi, f->x.type) : 0;
 		}
 	}
 	CUDA_UNROLL
 	for (int i = 0; i < 2; i++)
 		v[i].x = u[i][0], v[i].y = u[i][1], v[i].z = u[i][2], v[i].w = u[i][3];
+}
+
+/* No branches but this one. */
+CUDA_INLINE void pointwise_turn(
+	const struct pointwise_read *f, const int row[2], int end, int ch, uint4 v[2])
+{
+	if (f->act == WL_ACT_SILU)
+		pointwise_turn_by(f, WL_ACT_SILU, row, end, ch, v);
+	else
+		pointwise_turn_by(f, f->act, row, end, ch, v);
 }
 
 #endif

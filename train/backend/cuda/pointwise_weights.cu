@@ -178,7 +178,7 @@ CUDA_INLINE void store_tile(const struct weights *f, struct warp_part p, int chu
 			}
 }
 
-CUDA_INLINE void weights_walk(const struct weights f, const int OUTS)
+CUDA_INLINE void weights_walk(struct weights f, const int OUTS, const enum wl_dtype TYPE)
 {
 	const int DOWN = OUTS / 32;
 	__shared__ struct shared_weights m __attribute__((aligned(128)));
@@ -190,6 +190,7 @@ CUDA_INLINE void weights_walk(const struct weights f, const int OUTS)
 	struct fetched x[2];
 	float sum[2][ACROSS_MOST][4];
 
+	f.in.x.type = TYPE; /* known where it is compiled */
 	CUDA_UNROLL
 	for (int i = 0; i < 2 * ACROSS_MOST * 4; i++)
 		sum[i / 4 / ACROSS_MOST][i / 4 % ACROSS_MOST][i % 4] = 0;
@@ -218,11 +219,20 @@ CUDA_INLINE void weights_walk(const struct weights f, const int OUTS)
 	store_tile(&f, p, chunk, out0, col0, OUTS, sum);
 }
 
-#define WEIGHTS(OUTS)                                                                              \
-	static __global__ void __launch_bounds__(CUDA_THREADS, 2) k_product_weights_##OUTS(        \
-		struct weights f)                                                                  \
+#define KERNEL(name, OUTS, TYPE)                                                                   \
+	static __global__ void __launch_bounds__(CUDA_THREADS, 2) name(struct weights f)           \
 	{                                                                                          \
-		weights_walk(f, OUTS);                                                             \
+		weights_walk(f, OUTS, TYPE);                                                       \
+	}
+#define WEIGHTS(OUTS)                                                                              \
+	KERNEL(k_product_weights_bf16_##OUTS, OUTS, WL_BF16)                                       \
+	KERNEL(k_product_weights_f16_##OUTS, OUTS, WL_F16)                                         \
+	static void weights_##OUTS(struct cuda *c, struct weights f, int64_t blocks)               \
+	{                                                                                          \
+		if (f.in.x.type == WL_BF16)                                                        \
+			CUDA_BLOCKS(c, blocks, k_product_weights_bf16_##OUTS, f);                  \
+		else                                                                               \
+			CUDA_BLOCKS(c, blocks, k_product_weights_f16_##OUTS, f);                   \
 	}
 WEIGHTS(32)
 WEIGHTS(64)
@@ -259,11 +269,11 @@ void wl_cuda_pointwise_weights(struct cuda *c, const struct pointwise *p, void *
 	f.gy = p->gy;
 	f.partial = (float *)((char *)scratch + wl_cuda_pointwise_tables(p));
 	if (f.outs == 32)
-		CUDA_BLOCKS(c, blocks, k_product_weights_32, f);
+		weights_32(c, f, blocks);
 	else if (f.outs == 64)
-		CUDA_BLOCKS(c, blocks, k_product_weights_64, f);
+		weights_64(c, f, blocks);
 	else
-		CUDA_BLOCKS(c, blocks, k_product_weights_128, f);
+		weights_128(c, f, blocks);
 	CUDA_BLOCKS(c, cuda_ceil_div(n, COLUMN_WIDTH), k_weights_end, n, (int64_t)f.chunks,
 		f.partial, p->gw);
 }
