@@ -8,6 +8,7 @@
 #include "tests/support/cm.h"
 #include "tests/support/tiny_rig.h"
 #include "train/checkpoint/ckpt.h"
+#include "train/snapshot.h"
 #include "train/trainer.h"
 
 #include <math.h>
@@ -400,6 +401,117 @@ static void nobody_waits_in_a_step(void **state)
 	}
 }
 
+/* --- checkpoints --- */
+
+/* Copies given, and whether what is given now comes after them. */
+static struct {
+	void (*fetch)(struct wl_backend *be, void *host, const void *src, size_t bytes);
+	void (*hold)(struct wl_backend *be);
+	void (*adamw)(struct wl_backend *be, float *w, const float *grad, void *m, void *v,
+		const struct wl_adamw_range *ranges, int n_ranges, const struct wl_adamw *how);
+	int fetched, updated;
+	bool held;
+} watched;
+
+static void fetch_watched(struct wl_backend *be, void *host, const void *src, size_t bytes)
+{
+	watched.fetched++;
+	watched.held = false;
+	watched.fetch(be, host, src, bytes);
+}
+
+static void hold_watched(struct wl_backend *be)
+{
+	watched.held = true;
+	watched.hold(be);
+}
+
+static void adamw_watched(struct wl_backend *be, float *w, const float *grad, void *m, void *v,
+	const struct wl_adamw_range *ranges, int n_ranges, const struct wl_adamw *how)
+{
+	assert_true(watched.held);
+	watched.updated++;
+	watched.adamw(be, w, grad, m, v, ranges, n_ranges, how);
+}
+
+static void watch_copies(struct wl_backend *be)
+{
+	watched.fetch = be->fetch;
+	watched.hold = be->hold;
+	watched.adamw = be->adamw;
+	watched.fetched = watched.updated = 0;
+	watched.held = true;
+	be->fetch = fetch_watched;
+	be->hold = hold_watched;
+	be->adamw = adamw_watched;
+}
+
+static void same_files(const char *a, const char *b, const struct wl_names *names)
+{
+	for (size_t i = 0; i < names->n; i++) {
+		char pa[160], pb[160];
+		struct wl_buf x = {0}, y = {0};
+
+		snprintf(pa, sizeof pa, "%s/%s", a, names->v[i]);
+		snprintf(pb, sizeof pb, "%s/%s", b, names->v[i]);
+		wl_buf_init(&x, SIZE_MAX);
+		wl_buf_init(&y, SIZE_MAX);
+		OK(wl_read_file(pa, &x, &err));
+		OK(wl_read_file(pb, &y, &err));
+		assert_int_equal(x.len, y.len);
+		if (memcmp(x.data, y.data, x.len))
+			fail_msg("%s and %s differ", pa, pb);
+		wl_buf_release(&x);
+		wl_buf_release(&y);
+	}
+}
+
+/* What is copied when a step is done is what that step left, though further steps are given before it
+ * is written, and for those nobody waits: their updates do, on the device. */
+static void a_copy_leaves_the_device_beside_steps(void **state)
+{
+	char now[] = "/tmp/wl-now-XXXXXX", then[] = "/tmp/wl-then-XXXXXX";
+	struct wl_train_config c = tiny_config(2e-3);
+	struct wl_names first = {0}, names = {0};
+	struct wl_snapshot at_once = {0}, late = {0};
+	struct course said = {0};
+	struct tiny_rig r;
+	int64_t waits;
+
+	(void)state;
+	NEEDS_DEVICE;
+	assert_true(mkdtemp(now) && mkdtemp(then));
+	tiny_rig_open(&r, &c, open_device(true), 100);
+	steps(&r, 4, -9, 0, &said);
+	watch_copies(r.be);
+	OK(wl_snapshot_reserve(&at_once, &r.t, &err));
+	OK(wl_snapshot_take(&at_once, &r.t, true, NULL, &err));
+	OK(wl_snapshot_write(&at_once, now, &first, &err));
+	if (emulated_late)
+		emulated_late(true);
+	OK(wl_snapshot_take(&late, &r.t, true, NULL, &err));
+	assert_true(watched.fetched >= 12); /* both stores, moments, queues, twice */
+	waits = emulated_waits ? emulated_waits() : 0;
+	for (int i = 0; i < 2; i++)
+		OK(wl_trainer_give(&r.t, tiny_batch(r.t.step), &err));
+	if (emulated_waits)
+		assert_int_equal(emulated_waits() - waits, 0);
+	assert_true(watched.updated >= 2);
+	OK(wl_snapshot_write(&late, then, &names, &err));
+	if (emulated_late)
+		emulated_late(false);
+	same_files(now, then, &first);
+	wl_snapshot_release(&at_once);
+	wl_snapshot_release(&late);
+	wl_names_release(&first);
+	wl_names_release(&names);
+	while (wl_trainer_untaken(&r.t))
+		OK(wl_trainer_take(&r.t, &said.said[0], &err));
+	tiny_rig_close(&r);
+	OK(wl_remove_tree(now, &err));
+	OK(wl_remove_tree(then, &err));
+}
+
 /* --- the loss scale --- */
 
 /* A scale at which gradients overflow even f32: halved until they fit, doubled after four good
@@ -604,6 +716,7 @@ int main(void)
 		cmocka_unit_test(bad_steps_in_a_row_end_the_run),
 		cmocka_unit_test(checkpoints_wait),
 		cmocka_unit_test(nobody_waits_in_a_step),
+		cmocka_unit_test(a_copy_leaves_the_device_beside_steps),
 		cmocka_unit_test(scales_are_the_processors),
 		cmocka_unit_test(ranks_skip_together),
 		cmocka_unit_test(fp16_follows_fp32),

@@ -78,6 +78,7 @@ int wl_judged_finish(struct wl_trainer *t, const struct wl_step_report *r, struc
 
 	ops(t)->places(t->judge, &at);
 	WL_TRY(decide(t, &at, err));
+	t->backend->hold(t->backend); /* a checkpoint's copies read what changes now */
 	/* Momentum weights follow here whatever becomes of the step: where the host judges, a
 	 * skipped step leaves that to the beginning of the next one, with the same result. */
 	t->moco.followed = wl_moco_has_keys(&t->moco);

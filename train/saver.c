@@ -71,6 +71,10 @@ struct wl_saver *wl_saver_open(struct wl_trainer *t, const struct wl_saver_confi
 	s->t = t;
 	s->config = *config;
 	pthread_mutex_init(&s->lock, NULL);
+	if (wl_snapshot_reserve(&s->snapshot, t, err) < 0) {
+		wl_saver_close(s);
+		return NULL;
+	}
 	return s;
 }
 

@@ -1,6 +1,7 @@
 /*
  * Writes checkpoints while training goes on: a save takes a copy of the state
- * and leaves it to a thread; a later step finds the files of all ranks written
+ * (which on a device is itself under way while the next step is computed, up to
+ * its update) and leaves it to a thread; a later step finds the files of all ranks written
  * and lets rank 0 complete the checkpoint, in that thread too.  A second save
  * waits for the first.  Whatever happens between, RUN holds its last complete
  * checkpoint.

@@ -123,6 +123,8 @@ static int load_queues(const char *path, struct wl_moco *m, struct wl_err *err)
 		return -1;
 	for (i = 0; i < 2; i++)
 		WL_TRY_OUT(wl_queue_take(&host[i], to[i], err));
+	if (to[0]->be)
+		WL_TRY_OUT(to[0]->be->fetched(to[0]->be, err));
 	if (get_queue(st, &host[0], &image_names, err) == 0 &&
 		get_queue(st, &host[1], &text_names, err) == 0)
 		ret = 0;
@@ -139,21 +141,48 @@ out:
 
 /* --- taking --- */
 
-/* A copy of the store's values, collected from all ranks, in *to on the rank `mine`. */
+/* Memory for an array laid out as the stores, where there is none yet. */
+static int make_room(const struct wl_trainer *t, void **to, size_t each, struct wl_err *err)
+{
+	if (!*to)
+		*to = t->backend->alloc_host(t->backend, (size_t)t->params.floats * each, err);
+	return *to ? 0 : -1;
+}
+
+int wl_snapshot_reserve(struct wl_snapshot *s, const struct wl_trainer *t, struct wl_err *err)
+{
+	int rank = wl_dist_rank(t->dist), world = wl_dist_world(t->dist);
+	size_t each = wl_dtype_bytes(t->optim.config.state);
+
+	if (!t->backend->apart)
+		return 0;
+	s->t = t;
+	s->moments.dtype = t->optim.config.state;
+	s->copied = true;
+	if (rank == 0)
+		WL_TRY(make_room(t, (void **)&s->model, sizeof *s->model, err));
+	if (wl_moco_has_keys(&t->moco) && rank == 1 % world)
+		WL_TRY(make_room(t, (void **)&s->momentum, sizeof *s->momentum, err));
+	WL_TRY(make_room(t, &s->moments.m, each, err));
+	return make_room(t, &s->moments.v, each, err);
+}
+
+/* A copy of the store's values, collected from all ranks, in *to on the rank `mine`.  Alone, weights
+ * come beside the next step's work; running statistics at once, since its forward changes them, as it
+ * does what is collected. */
 static int take_store(const struct wl_trainer *t, struct wl_params *store, bool mine, float **to,
 	struct wl_err *err)
 {
 	struct wl_backend *be = t->backend;
-	size_t bytes = (size_t)store->floats * sizeof **to;
+	int64_t stats = store->floats - store->weights;
 
-	if (mine && !*to) {
-		*to = be->alloc_host(be, bytes, err);
-		if (!*to)
-			return -1;
-	}
+	if (mine)
+		WL_TRY(make_room(t, (void **)to, sizeof **to, err));
 	if (t->dist)
 		return wl_dist_collect(t->dist, store, mine ? *to : NULL, err);
-	be->download(be, *to, store->value, bytes);
+	be->fetch(be, *to, store->value, (size_t)store->weights * sizeof **to);
+	be->download(be, *to + store->weights, store->value + store->weights,
+		(size_t)stats * sizeof **to);
 	return 0;
 }
 
@@ -166,14 +195,10 @@ static int take_moment(struct wl_snapshot *s, const void *from, void **to, struc
 	int64_t all = t->params.weights;
 	struct wl_span p;
 
-	if (!*to) {
-		*to = be->alloc_host(be, (size_t)t->params.floats * each, err);
-		if (!*to)
-			return -1;
-	}
+	WL_TRY(make_room(t, to, each, err));
 	for (p = wl_cut_next(s->moments.cut, 0, all); p.begin < p.end;
 		p = wl_cut_next(s->moments.cut, p.end, all))
-		be->download(be, (char *)*to + (size_t)p.begin * each,
+		be->fetch(be, (char *)*to + (size_t)p.begin * each,
 			(const char *)from + (size_t)p.begin * each,
 			(size_t)(p.end - p.begin) * each);
 	return 0;
@@ -283,6 +308,8 @@ int wl_snapshot_write(const struct wl_snapshot *s, const char *dir, struct wl_na
 	char *path;
 	int ret = 0;
 
+	if (s->copied)
+		WL_TRY(s->t->backend->fetched(s->t->backend, err));
 	if (s->model) {
 		WL_TRY(put_store(dir, "model.safetensors", &s->t->params, s->model, err));
 		WL_TRY(wl_names_add(names, "model.safetensors", err));

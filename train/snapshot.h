@@ -22,8 +22,13 @@ struct wl_snapshot {
 	bool copied;   /* the arrays are copies, owned */
 };
 
+/* Where copies come from a device: their (pinned) memory now, which takes seconds, instead of in the
+ * middle of training.  Before the first take, or never. */
+WL_MUST_CHECK int wl_snapshot_reserve(struct wl_snapshot *s, const struct wl_trainer *t,
+	struct wl_err *err);
 /* Takes the state as it stands; every rank calls it.  copy: training may go on before it is
- * written (with several ranks it is always copied). extra: see wl_trainer_save. */
+ * written (with several ranks, or a device, it is always copied): copies from a device are under way
+ * then, and wl_snapshot_write waits for them. extra: see wl_trainer_save. */
 WL_MUST_CHECK int wl_snapshot_take(struct wl_snapshot *s, struct wl_trainer *t, bool copy,
 	json_t *extra, struct wl_err *err);
 /* Writes this rank's files into dir; their names are added to names. */

@@ -290,6 +290,13 @@ struct wl_backend {
 	 * nothing is apart, alloc's. */
 	void *(*alloc_host)(struct wl_backend *be, size_t bytes, struct wl_err *err);
 	void (*free_host)(struct wl_backend *be, void *p);
+	/* Copies to memory of alloc_host's that nobody waits for: they come after all work given so
+	 * far, and beside what is given later.  hold: work given from now on comes after them; the
+	 * caller puts it before what changes what they read.  fetched: waits until those given so
+	 * far are done, in any thread. */
+	void (*fetch)(struct wl_backend *be, void *host, const void *src, size_t bytes);
+	void (*hold)(struct wl_backend *be);
+	int (*fetched)(struct wl_backend *be, struct wl_err *err);
 	/* Rows of `bytes` within the backend's memory, one every `step` bytes on each side, in order
 	 * with the work given to it; the sides do not overlap. */
 	void (*copy)(struct wl_backend *be, void *dst, size_t dst_step, const void *src,

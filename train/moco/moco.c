@@ -475,8 +475,10 @@ static int moco_step(struct wl_moco *m, const struct wl_moco_batch *b, uint64_t 
 	int64_t p;
 
 	wl_moco_fill_ids(m, b, m->row_ids);
-	if (!m->followed)
+	if (!m->followed) {
+		m->online->backend->hold(m->online->backend);
 		each_owned(m, average_part);
+	}
 	m->followed = false;
 	wl_params_zero_grad(m->online);
 	for (p = 0; p < parts; p++) {

@@ -53,6 +53,8 @@ void wl_queue_release(struct wl_queue *q)
 	for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
 		if (q->be && owned[i])
 			q->be->free_mem(q->be, owned[i]);
+		else if (q->pinned && owned[i])
+			q->pinned->free_host(q->pinned, owned[i]);
 		else
 			free(owned[i]);
 	*q = (struct wl_queue){0};
@@ -163,19 +165,31 @@ void wl_queue_push(struct wl_queue *q, const float *keys, const int64_t *ids, si
 	}
 }
 
+/* Room for a copy: pinned, where it is to come from a device. */
+static int make_copy(struct wl_queue *to, const struct wl_queue *from, size_t keys, size_t ids,
+	struct wl_err *err)
+{
+	struct wl_backend *be = from->be;
+
+	to->pinned = be;
+	set_rows(to, from, be ? be->alloc_host(be, keys, err) : malloc(keys));
+	if (!wl_queue_rows(to))
+		return be ? -1 : wl_err_nomem(err, "a copy of the queues", keys + ids);
+	to->ids = be ? be->alloc_host(be, ids, err) : malloc(ids);
+	if (!to->ids)
+		return be ? -1 : wl_err_nomem(err, "a copy of the queues", keys + ids);
+	return 0;
+}
+
 int wl_queue_take(struct wl_queue *to, const struct wl_queue *from, struct wl_err *err)
 {
 	size_t keys = from->size * key_bytes(from), ids = from->size * id_bytes;
 
-	if (!wl_queue_rows(to)) {
-		set_rows(to, from, malloc(keys));
-		to->ids = malloc(ids);
-	}
-	if (!wl_queue_rows(to) || !to->ids)
-		return wl_err_nomem(err, "a copy of the queues", keys + ids);
+	if (!wl_queue_rows(to))
+		WL_TRY(make_copy(to, from, keys, ids, err));
 	if (from->be) {
-		from->be->download(from->be, wl_queue_rows(to), wl_queue_rows(from), keys);
-		from->be->download(from->be, to->ids, from->ids, ids);
+		from->be->fetch(from->be, wl_queue_rows(to), wl_queue_rows(from), keys);
+		from->be->fetch(from->be, to->ids, from->ids, ids);
 	} else {
 		memcpy(wl_queue_rows(to), wl_queue_rows(from), keys);
 		memcpy(to->ids, from->ids, ids);

@@ -26,6 +26,7 @@ struct wl_queue {
 	int64_t *ids;     /* [K,2] pair and caption, 0 where nothing was written; owned */
 	size_t next;      /* the row that the next key overwrites */
 	struct wl_backend *be; /* whose memory keys and ids are in; NULL: the host's */
+	struct wl_backend *pinned; /* of the host's: by whose alloc_host; NULL: by malloc */
 };
 
 /* The largest useful K: no larger than asked, nor than the number of training pairs less one
@@ -54,7 +55,8 @@ void wl_queue_push(struct wl_queue *q, const float *keys, const int64_t *ids, si
 void wl_queue_to_torch(const struct wl_queue *q, float *dk);
 void wl_queue_from_torch(struct wl_queue *q, const float *dk);
 
-/* `to`, in the host's memory (zeroed before its first use), becomes equal to `from`; and back. */
+/* `to`, in the host's memory (zeroed before its first use), becomes equal to `from`, of a device's
+ * once wl_backend.fetched says so; and back. */
 WL_MUST_CHECK int wl_queue_take(struct wl_queue *to, const struct wl_queue *from,
 	struct wl_err *err);
 void wl_queue_put(struct wl_queue *to, const struct wl_queue *from);

@@ -124,6 +124,12 @@ static void cpu_discard(struct wl_backend *be, void *p, size_t bytes)
 	memset((void *)to, 0, end - to);
 }
 
+/* A fetch is done when it returns. */
+static void cpu_hold(struct wl_backend *be)
+{
+	(void)be;
+}
+
 static void cpu_copy(struct wl_backend *be, void *dst, size_t dst_step, const void *src,
 	size_t src_step, size_t bytes, size_t rows)
 {
@@ -198,6 +204,9 @@ static const struct wl_backend cpu_table = {
 	.download = cpu_upload,
 	.zero = cpu_zero,
 	.discard = cpu_discard,
+	.fetch = cpu_upload,
+	.hold = cpu_hold,
+	.fetched = cpu_sync,
 	.alloc_host = cpu_alloc,
 	.free_host = cpu_free_mem,
 	.copy = cpu_copy,

@@ -227,6 +227,7 @@ static void cuda_close(struct wl_backend *be)
 	wl_cuda_dnn_close(c);
 	wl_cuda_blas_close(c);
 	wl_cuda_mail_close(c);
+	wl_cuda_fetch_close(c);
 	wl_cuda_memory_release(c);
 	cudaFree(c->reduce);
 	cudaFree(c->step);
@@ -262,6 +263,7 @@ static void fill_table(struct wl_backend *be)
 	be->squares = wl_cuda_squares;
 	be->close = cuda_close;
 	wl_cuda_stream_table(be);
+	wl_cuda_fetch_table(be);
 }
 
 /* The stream waits for nothing of the legacy stream's, which libraries may use: in a capture that

@@ -46,6 +46,7 @@ struct cuda {
 	void *dnn;	/* cuDNN's, see cudnn.cu; NULL until a convolution is planned */
 	struct cuda_memory *memory; /* what be.alloc gave, see weights.cu */
 	struct cuda_weight *weights;
+	struct cuda_fetch *fetch; /* copies to the host, see fetch.cu; NULL until the first */
 	struct cuda_mail *mail; /* pinned memory of uploads, see mail.cu; NULL until the first */
 	struct cuda_mapped *mapped; /* what be.reserve gave, see mapped.cu */
 	struct cuda_recording *recordings; /* see stream.cu */
@@ -70,6 +71,10 @@ extern "C" const struct wl_rank_ops *wl_cuda_ranks(void); /* ranks.cu */
 /* mail.cu: the table's send. */
 void wl_cuda_send(struct wl_backend *be, void *dst, const void *src, size_t bytes);
 void wl_cuda_mail_close(struct cuda *c);
+
+/* fetch.cu: the table's fetch, hold and fetched. */
+void wl_cuda_fetch_table(struct wl_backend *be);
+void wl_cuda_fetch_close(struct cuda *c);
 
 struct cuda_act;
 
