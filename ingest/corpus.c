@@ -105,6 +105,28 @@ out:
 	return ret;
 }
 
+/* A stage that has been through has left its database in every partition, empty or not: one that
+ * is not there any more was lost, with its pairs. */
+static int check_partitions(const struct wl_corpus *c, struct wl_err *err)
+{
+	bool ran = json_object_size(json_object_get(c->root, "stages")) > 0;
+	int ret = 0;
+
+	for (int p = 0; ran && ret == 0 && p < c->partitions; p++) {
+		char *dir = wl_corpus_part_dir(c, p, err);
+
+		if (!dir)
+			return -1;
+		if (!wl_exists(dir))
+			ret = wl_err_set(err, WL_EDATA,
+				"%s is missing, which stages have been through: the corpus is not "
+				"whole; copy that partition there again",
+				dir);
+		free(dir);
+	}
+	return ret;
+}
+
 static int open_config(struct wl_corpus *c, bool create, int partitions, struct wl_err *err)
 {
 	char *path = config_path(c, err);
@@ -113,7 +135,7 @@ static int open_config(struct wl_corpus *c, bool create, int partitions, struct 
 		return -1;
 	if (!wl_exists(path)) {
 		if (!create) {
-			wl_err_set(err, WL_EFAIL,
+			wl_err_set(err, WL_EDATA,
 				"%s is no corpus: it has no corpus.json; make one with "
 				"wenlan-ingest",
 				c->dir);
@@ -122,6 +144,7 @@ static int open_config(struct wl_corpus *c, bool create, int partitions, struct 
 		WL_TRY_OUT(create_config(c, path, partitions, err));
 	}
 	WL_TRY_OUT(adopt(c, wl_json_load(path, err), path, err));
+	WL_TRY_OUT(check_partitions(c, err));
 	if (create && partitions && partitions != c->partitions) {
 		wl_err_set(err, WL_EUSAGE,
 			"%s has %d partitions and that cannot change (asked for: %d); leave it out",

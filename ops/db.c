@@ -13,9 +13,12 @@ int wl_db_err(struct wl_db *db, struct wl_err *err, const char *doing)
 				    ? WL_EDATA
 				    : WL_EFAIL;
 
+	const char *mend = rc == SQLITE_BUSY  ? " (another process holds it: wait for it, or stop it)"
+			   : code == WL_EDATA ? " (it is damaged: bring it back from a copy)"
+					      : "";
+
 	return wl_err_set(err, code, "database %s, %s: %s%s", db->path ? db->path : "?", doing,
-		db->h ? sqlite3_errmsg(db->h) : "it cannot be opened",
-		rc == SQLITE_BUSY ? " (another process holds it: wait for it, or stop it)" : "");
+		db->h ? sqlite3_errmsg(db->h) : "it cannot be opened", mend);
 }
 
 /* The first read of the file: what is not a database shows here. */

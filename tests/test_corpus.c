@@ -316,9 +316,9 @@ static void test_stages(void **state)
 	(void)state;
 	struct wl_err err = WL_ERR_INIT;
 	struct wl_corpus *c = corpus("stages", 2), *other;
-	struct wl_lane *l = lane(c, 0);
 	char path[128];
-	wl_lane_close(l);
+	for (int p = 0; p < 2; p++)
+		wl_lane_close(lane(c, p));
 	assert_int_equal(wl_corpus_generation(c, "dedup"), 0);
 	assert_null(wl_corpus_stage_facts(c, "dedup"));
 	for (int g = 1; g <= 2; g++) {
@@ -348,6 +348,13 @@ static void test_stages(void **state)
 	assert_int_equal(wl_corpus_publish(other, "dedup", 3, NULL, &err), -1);
 	wl_corpus_close(other);
 	wl_corpus_close(c);
+	/* A partition that was lost on the way is no empty one. */
+	snprintf(path, sizeof path, "%s/stages/part-00001", dir);
+	OK(wl_remove_tree(path, &err));
+	snprintf(path, sizeof path, "%s/stages", dir);
+	assert_null(wl_corpus_open(path, false, 0, &err));
+	assert_int_equal(err.code, WL_EDATA);
+	assert_non_null(strstr(err.msg, "part-00001 is missing"));
 }
 
 static void test_bad_config(void **state)
@@ -359,6 +366,7 @@ static void test_bad_config(void **state)
 		"{\"version\":1,\"partitions\":1,\"stages\":3}"};
 	char path[128];
 	assert_null(wl_corpus_open("/nonexistent/x", false, 0, &err));
+	assert_int_equal(err.code, WL_EDATA);
 	snprintf(path, sizeof path, "%s/bad/corpus.json", dir);
 	wl_corpus_close(corpus("bad", 1));
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
