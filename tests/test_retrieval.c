@@ -186,6 +186,16 @@ static void devices_count_the_same(void **state)
 			OK(wl_retrieval_ranks(&d.in, want, want + n, &err));
 			d.in.backend = be;
 			OK(wl_retrieval_ranks(&d.in, got, got + n, &err));
+			for (int rows = 128; rows <= 256; rows += 128) { /* in blocks: the same */
+				int64_t blocks[600];
+
+				d.in.device_bytes = (size_t)(rows * d.in.dim) * sizeof(float);
+				OK(wl_retrieval_ranks(&d.in, blocks, blocks + n, &err));
+				assert_memory_equal(blocks, got, (size_t)all * sizeof *got);
+			}
+			d.in.device_bytes = 1;
+			FAILS(WL_EFAIL, "blocks of 64 rows",
+				wl_retrieval_ranks(&d.in, got, got + n, &err));
 			for (int64_t i = 0; i < all; i++)
 				if (llabs(got[i] - want[i]) > (levels ? 0 : SLACK))
 					fail_msg("query %lld: rank %lld, on the processor %lld",

@@ -283,7 +283,7 @@ int wl_retrieval_ranks(const struct wl_retrieval_in *in, int64_t *image_rank, in
 	}
 	if (ops) {
 		c.device = ops->open(in->backend, in->images, in->n_images, in->texts, in->n_texts,
-			in->dim, err);
+			in->dim, in->device_bytes, err);
 		if (!c.device)
 			goto out;
 	}

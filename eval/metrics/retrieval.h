@@ -36,6 +36,7 @@ struct wl_retrieval_in {
 	int threads; /* 0: as OpenMP says */
 	/* Where the product is done, borrowed; NULL, or one without wl_rank_ops: the processor. */
 	struct wl_backend *backend;
+	size_t device_bytes; /* of embeddings there at a time; 0: as many as it has room for */
 };
 
 /* Scales every row to length 1 (sums in double); a row of zeros stays.  rows [n, dim]. */

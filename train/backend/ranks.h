@@ -15,13 +15,14 @@ struct wl_rank_target {
 	int32_t index;
 };
 
-struct wl_ranks; /* the backend's own: both sides in its memory */
+struct wl_ranks; /* the backend's own */
 
 struct wl_rank_ops {
-	/* images [n, dim], texts [m, dim] in the host's memory.  WL_EFAIL where the device has no
-	 * room for both; NULL. */
+	/* images [n, dim], texts [m, dim] in the host's memory, borrowed until close.  What the
+	 * device has no room for, or `most` bytes of both (0: no limit), goes through it in blocks,
+	 * to the same bits.  NULL and WL_EFAIL where even small ones do not fit. */
 	struct wl_ranks *(*open)(struct wl_backend *be, const float *images, int64_t n,
-		const float *texts, int64_t m, int64_t dim, struct wl_err *err);
+		const float *texts, int64_t m, int64_t dim, size_t most, struct wl_err *err);
 	void (*close)(struct wl_ranks *r); /* accepts NULL */
 	/* score[p] of image[p] and text[p], count of them. */
 	int (*pairs)(struct wl_ranks *r, const int64_t *image, const int64_t *text, int64_t count,
