@@ -142,6 +142,30 @@ static __device__ inline void act_store(struct cuda_act a, int64_t i, float v)
 		((float *)a.p)[i] = v;
 }
 
+/* Eight values in four words; the type is asked once. */
+static __device__ inline void halves_to_floats(const uint32_t w[4], enum wl_dtype type, float v[8])
+{
+	if (type == WL_F16) {
+		for (int k = 0; k < 8; k++)
+			v[k] = f16_to_float(k % 2 ? w[k / 2] >> 16 : w[k / 2] & 0xffffu);
+		return;
+	}
+	for (int k = 0; k < 4; k++) {
+		v[2 * k] = bf16_to_float(w[k]);
+		v[2 * k + 1] = wl_float_of_bits(w[k] & 0xffff0000u);
+	}
+}
+
+static __device__ inline void halves_of_floats(const float v[8], enum wl_dtype type, uint32_t w[4])
+{
+	if (type == WL_F16)
+		for (int k = 0; k < 4; k++)
+			w[k] = half2_of_floats(v[2 * k], v[2 * k + 1], WL_F16);
+	else
+		for (int k = 0; k < 4; k++)
+			w[k] = half2_of_floats(v[2 * k], v[2 * k + 1], WL_BF16);
+}
+
 /* Elements i..i+7, i a multiple of 8: one transaction of 16 bytes in a half type, two in f32. */
 static __device__ inline void act_load8(struct cuda_act a, int64_t i, float v[8])
 {
@@ -149,10 +173,7 @@ static __device__ inline void act_load8(struct cuda_act a, int64_t i, float v[8]
 		uint4 u = *(const uint4 *)((const uint16_t *)a.p + i);
 		uint32_t w[4] = {u.x, u.y, u.z, u.w};
 
-		for (int k = 0; k < 4; k++) {
-			v[2 * k] = half_to_float(w[k] & 0xffffu, a.type);
-			v[2 * k + 1] = half_to_float(w[k] >> 16, a.type);
-		}
+		halves_to_floats(w, a.type, v);
 		return;
 	}
 	for (int k = 0; k < 2; k++) {
@@ -171,8 +192,7 @@ static __device__ inline void act_store8(struct cuda_act a, int64_t i, const flo
 		uint32_t w[4];
 		uint4 u;
 
-		for (int k = 0; k < 4; k++)
-			w[k] = half2_of_floats(v[2 * k], v[2 * k + 1], a.type);
+		halves_of_floats(v, a.type, w);
 		u.x = w[0], u.y = w[1], u.z = w[2], u.w = w[3];
 		*(uint4 *)((uint16_t *)a.p + i) = u;
 		return;

@@ -201,10 +201,12 @@ CUDA_INLINE void feed_settle(const struct feed *f, int t, struct shared_rows *s)
 			struct raw8 r = {raw[0], raw[is_half(f->x.type) ? 0 : 1]};
 
 			raw8_floats(r, f->x.type, v);
-			CUDA_UNROLL
-			for (int k = 0; k < 8 && f->norm.gamma; k++)
-				v[k] = norm_act(f->norm.act,
-					v[k] * s->a[first + k] + s->b[first + k]);
+			if (f->norm.gamma) {
+				CUDA_UNROLL
+				for (int k = 0; k < 8; k++)
+					v[k] = v[k] * s->a[first + k] + s->b[first + k];
+				norm_acts(f->norm.act, 8, v, v, NULL);
+			}
 		}
 		store_floats8(to, v);
 	}

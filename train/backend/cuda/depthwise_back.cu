@@ -121,9 +121,23 @@ CUDA_INLINE void fetch_x(const struct grads *f, const struct spot *q, int at, co
 	}
 }
 
+/* Of a row: z, its value under the norm, or d, the derivative there. */
+CUDA_INLINE void normalise(const struct grads *f, const struct spot *q, const struct slab_norm *l,
+	const int V, float x[][LANE_CH], float *z, float *d)
+{
+	float at[WIDE * LANE_CH];
+
+	CUDA_UNROLL
+	for (int o = 0; o < WIDE; o++)
+		CUDA_UNROLL
+		for (int v = 0; v < V; v++)
+			at[o * V + v] = x[o][v] * l->a[q->lane + v] + l->b[q->lane + v];
+	norm_acts(f->norm.act, WIDE * V, at, z, d);
+}
+
 /* The row, as floats and as the convolution read it; l: of the thread's first channel. */
 CUDA_INLINE void take_x(const struct grads *f, const struct spot *q, const uint2 from[],
-	const struct slab_norm *l, const int V, float x[][LANE_CH], float z[][LANE_CH])
+	const struct slab_norm *l, const int V, float x[][LANE_CH], float z[])
 {
 	CUDA_UNROLL
 	for (int o = 0; o < WIDE; o++) {
@@ -132,20 +146,22 @@ CUDA_INLINE void take_x(const struct grads *f, const struct spot *q, const uint2
 		else
 			x[o][0] = raw1_float(from[o], f->x.type);
 		CUDA_UNROLL
-		for (int v = 0; v < V; v++) {
-			z[o][v] = x[o][v];
-			if (f->norm.gamma)
-				z[o][v] = norm_act(f->norm.act,
-					x[o][v] * l->a[q->lane + v] + l->b[q->lane + v]);
-			z[o][v] = q->cols >> o & 1 ? z[o][v] : 0.0f;
-		}
+		for (int v = 0; v < V; v++)
+			z[o * V + v] = x[o][v];
 	}
+	if (f->norm.gamma)
+		normalise(f, q, l, V, x, z, NULL);
+	CUDA_UNROLL
+	for (int o = 0; o < WIDE; o++)
+		CUDA_UNROLL
+		for (int v = 0; v < V; v++)
+			z[o * V + v] = q->cols >> o & 1 ? z[o * V + v] : 0.0f;
 }
 
 /* Of row e of S, with g_y's newest row at u of its ring: gx, and what it adds to the taps'. */
 CUDA_INLINE void row_products(const int K, const int S, const int V, const int u, const int e,
-	float w[][LANE_CH], float gy[][WIDE + MAX_K][LANE_CH], float z[][LANE_CH],
-	float gx[][LANE_CH], float g[][LANE_CH])
+	float w[][LANE_CH], float gy[][WIDE + MAX_K][LANE_CH], float z[], float gx[][LANE_CH],
+	float g[][LANE_CH])
 {
 	const int R = (K + S - 1) / S;
 
@@ -164,7 +180,7 @@ CUDA_INLINE void row_products(const int K, const int S, const int V, const int u
 					float y = gy[(u - i / S + R) % R][k / S][v];
 
 					gx[o][v] += w[i * K + j][v] * y;
-					g[i * K + j][v] += z[o][v] * y;
+					g[i * K + j][v] += z[o * V + v] * y;
 				}
 			}
 }
@@ -174,6 +190,10 @@ CUDA_INLINE void put_row(const struct grads *f, const struct spot *q, int at,
 	const struct slab_norm *l, const int V, const bool SUMS, float x[][LANE_CH],
 	float gx[][LANE_CH], float s1[LANE_CH], float s2[LANE_CH])
 {
+	float d[WIDE * LANE_CH];
+
+	if (SUMS)
+		normalise(f, q, l, V, x, NULL, d);
 	CUDA_UNROLL
 	for (int o = 0; o < WIDE; o++) {
 		int64_t i = q->first + at * q->pitch + (int64_t)o * f->d.c;
@@ -194,11 +214,10 @@ CUDA_INLINE void put_row(const struct grads *f, const struct spot *q, int at,
 			act_store(f->gx, i, gx[o][0]);
 		CUDA_UNROLL
 		for (int v = 0; SUMS && v < V; v++) {
-			float z = x[o][v] * l->a[q->lane + v] + l->b[q->lane + v];
-			float d = rounded(gx[o][v], f->gx.type) * norm_act_grad(f->norm.act, z);
+			float g = rounded(gx[o][v], f->gx.type) * d[o * V + v];
 
-			s1[v] += d;
-			s2[v] += d * (x[o][v] - l->mean[q->lane + v]);
+			s1[v] += g;
+			s2[v] += g * (x[o][v] - l->mean[q->lane + v]);
 		}
 	}
 }
@@ -213,7 +232,7 @@ CUDA_INLINE void grads_walk(
 	struct place p = place_of(f.t, f.d.c, part, slab);
 	struct cuda_norm none = {NULL, NULL, NULL, WL_ACT_NONE};
 	float w[MAX_K * MAX_K][LANE_CH], g[MAX_K * MAX_K + 2][LANE_CH];
-	float gy[MAX_K][WIDE + MAX_K][LANE_CH], x[WIDE][LANE_CH], z[WIDE][LANE_CH];
+	float gy[MAX_K][WIDE + MAX_K][LANE_CH], x[WIDE][LANE_CH], z[WIDE * LANE_CH];
 	float gx[WIDE][LANE_CH];
 	uint2 next[2][WIDE];
 

@@ -297,8 +297,11 @@ CUDA_INLINE void bn_apply(const struct bn f, const int W)
 			load_wide(f.residual, i, W, res);
 		CUDA_UNROLL
 		for (int k = 0; k < W; k++)
-			x[k] = norm_act(f.norm.act, x[k] * a[k] + b[k]) * keep +
-			       (f.residual.p ? res[k] : 0.0f);
+			x[k] = x[k] * a[k] + b[k];
+		norm_acts(f.norm.act, W, x, x, NULL);
+		CUDA_UNROLL
+		for (int k = 0; k < W; k++)
+			x[k] = x[k] * keep + (f.residual.p ? res[k] : 0.0f);
 		store_wide(f.y, i, W, x);
 	}
 }
@@ -386,17 +389,19 @@ CUDA_INLINE void bn_lines(const struct bn *f, struct place8 p, const int W, stru
 CUDA_INLINE void bn_grad(const struct bn *f, const struct bn_line *l, int64_t row, int64_t ch,
 	const int W, float x[8], float g[8])
 {
-	float keep = bn_keep(f, row);
+	float keep = bn_keep(f, row), z[8], d[8];
 
 	load_wide(f->x, row * f->at.c + ch, W, x);
 	load_wide(f->gy, row * f->at.c + ch, W, g);
 	CUDA_UNROLL
+	for (int k = 0; k < W; k++)
+		z[k] = x[k] * l->a[k] + l->b[k];
+	norm_acts(f->norm.act, W, z, NULL, d);
+	CUDA_UNROLL
 	for (int k = 0; k < W; k++) {
-		float z = x[k] * l->a[k] + l->b[k];
-
 		if (f->gate.p)
 			g[k] = g[k] * l->gate[k] + l->g_mean[k];
-		g[k] *= keep * norm_act_grad(f->norm.act, z);
+		g[k] *= keep * d[k];
 	}
 }
 

@@ -41,6 +41,15 @@ size_t wl_cuda_pool_scratch(const struct wl_op *op)
 	       (op->kind == WL_OP_CHANNEL_SCALE_BWD && op->out[2] ? GATE_SUMS : 1);
 }
 
+CUDA_INLINE void normalise(
+	enum wl_act act, const int W, const float a[8], const float b[8], float x[8])
+{
+	CUDA_UNROLL
+	for (int k = 0; k < W; k++)
+		x[k] = x[k] * a[k] + b[k];
+	norm_acts(act, W, x, x, NULL);
+}
+
 /* partial: sums of x, or of x g_y where that is there.  Reads each once. */
 CUDA_INLINE void pool_sums(const struct pool f, const int W)
 {
@@ -55,12 +64,11 @@ CUDA_INLINE void pool_sums(const struct pool f, const int W)
 		load_wide(f.x, r * f.at.c + p.ch, W, x);
 		if (f.gy.p)
 			load_wide(f.gy, r * f.at.c + p.ch, W, g);
+		if (f.norm.gamma)
+			normalise(f.norm.act, W, a, b, x);
 		CUDA_UNROLL
-		for (int k = 0; k < W; k++) {
-			if (f.norm.gamma)
-				x[k] = norm_act(f.norm.act, x[k] * a[k] + b[k]);
+		for (int k = 0; k < W; k++)
 			sum[k] += f.gy.p ? x[k] * g[k] : x[k];
-		}
 	}
 	put_lanes(f.at, W, sum, f.partial + p.part * f.at.c);
 }
@@ -99,7 +107,8 @@ struct gate {
 CUDA_INLINE void gate_sums(const struct pool f, const int W)
 {
 	struct place8 p = place8_of(f.at);
-	float a[8], b[8], mean[8], rstd[8], x[8], g[8], sum[GATE_SUMS][8];
+	float a[8], b[8], mean[8], rstd[8], x[8], g[8], z[8], d[8];
+	float sum[GATE_SUMS][8];
 
 	CUDA_UNROLL
 	for (int k = 0; k < W; k++) {
@@ -113,14 +122,16 @@ CUDA_INLINE void gate_sums(const struct pool f, const int W)
 		load_wide(f.x, r * f.at.c + p.ch, W, x);
 		load_wide(f.gy, r * f.at.c + p.ch, W, g);
 		CUDA_UNROLL
+		for (int k = 0; k < W; k++)
+			z[k] = x[k] * a[k] + b[k];
+		norm_acts(f.norm.act, W, z, z, d);
+		CUDA_UNROLL
 		for (int k = 0; k < W; k++) {
-			float z = x[k] * a[k] + b[k], d = norm_act_grad(f.norm.act, z);
-
-			sum[0][k] += g[k] * norm_act(f.norm.act, z);
-			sum[1][k] += g[k] * d;
-			sum[2][k] += d;
-			sum[3][k] += g[k] * d * (x[k] - mean[k]);
-			sum[4][k] += d * (x[k] - mean[k]);
+			sum[0][k] += g[k] * z[k];
+			sum[1][k] += g[k] * d[k];
+			sum[2][k] += d[k];
+			sum[3][k] += g[k] * d[k] * (x[k] - mean[k]);
+			sum[4][k] += d[k] * (x[k] - mean[k]);
 		}
 	}
 	CUDA_UNROLL
@@ -217,12 +228,11 @@ CUDA_INLINE void pool_spread(const struct pool f, const int W)
 			load_wide(f.x, i, W, x);
 		if (f.acc)
 			load_wide(f.y, i, W, was);
+		if (f.norm.gamma)
+			normalise(f.norm.act, W, a, b, x);
 		CUDA_UNROLL
-		for (int k = 0; k < W; k++) {
-			if (f.norm.gamma)
-				x[k] = norm_act(f.norm.act, x[k] * a[k] + b[k]);
+		for (int k = 0; k < W; k++)
 			x[k] = (f.acc ? was[k] : 0.0f) + (f.x.p ? x[k] * s[k] : s[k]);
-		}
 		store_wide(f.y, i, W, x);
 	}
 }
