@@ -130,12 +130,13 @@ $(B)/bin/wenlan-$(patsubst main_%.c,%,$(notdir $(1))): $(call obj,$(1)) $(LINK_O
 endef
 $(foreach m,$(MAINS),$(eval $(call exe_rule,$(m))))
 
-$(TESTS) $(B)/tests/e2e/crawl: LDLIBS := -lcmocka $(LDLIBS)
-$(TESTS) $(B)/tests/e2e/crawl: $(TEST_LIB)
 # Tests of operations: the GPU's kernels too, emulated (tests/support/emulated.h) or, under
 # GPU_TESTS=1 (make test-gpu), on the GPU itself.  The sanitizers know nothing of fibers that jump.
 OP_TESTS := $(addprefix $(B)/tests/,test_graph test_ops_image test_ops_text test_ops_update \
-	test_pictures test_ops_loss test_fuse test_cuda_image test_pointwise test_gpu_train test_gpu_step test_retrieval)
+	test_pictures test_ops_loss test_fuse test_cuda_image test_pointwise test_gpu_train \
+	test_gpu_step test_retrieval)
+$(TESTS) $(B)/tests/e2e/crawl: LDLIBS := -lcmocka $(LDLIBS)
+$(filter-out $(OP_TESTS),$(TESTS)) $(B)/tests/e2e/crawl: $(TEST_LIB)
 ifeq ($(GPU_TESTS),1)
 $(OP_TESTS): LDFLAGS += -Wl,-u,wl_backend_cuda_open
 else ifeq ($(VARIANT)$(if $(CXX_FOUND),,-no),release)
@@ -155,9 +156,10 @@ $(B)/tests/test_race: $(RACE) $(B)/race/tests/support/planted_races.o
 $(RACE_TESTS): $(B)/race/%: $(B)/tests/%.o $(TEST_LIB) $(RACE) $(LINK_ORDER)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LINK) -lcmocka $(LDLIBS) -lstdc++
 endif
-# An archive, of which a benchmark takes what it uses.
-$(BENCH): SUPPORT := $(B)/libwl_support.a
-$(BENCH): $(B)/libwl_support.a
+# An archive, of which a benchmark takes what it uses, and a test that a GPU's machine runs, which may
+# lack the rest.
+$(BENCH) $(OP_TESTS): SUPPORT := $(B)/libwl_support.a
+$(BENCH) $(OP_TESTS): $(B)/libwl_support.a
 $(B)/tests/bench/bench_copies: LDLIBS += -lcmocka
 $(B)/libwl_support.a: $(TEST_LIB)
 	$(Q)rm -f $@ && ar rcs $@ $^
@@ -267,11 +269,12 @@ test-gpu:
 		&& rm -f $(OP_TESTS),echo "SKIPPED: no nvcc"),\
 		echo "SKIPPED: there is no GPU here (nvidia-smi is missing)")
 
-# Programs whose CUDA backend is the GPU's own, for a machine with a GPU and little else.
+# Programs whose CUDA backend is the GPU's own, for a machine with a GPU and little else, whose
+# processor may be another.
 gpu-pack:
-	@rm -f $(OP_TESTS)
-	@$(SUB) GPU_TESTS=1 all $(OP_TESTS) $(B)/tests/bench/bench_gpu
-	@WL_BUILD=$(B) sh tests/gpu.sh pack $(OP_TESTS) && rm -f $(OP_TESTS)
+	@$(SUB) B=build/portable ARCH=x86-64-v3 GPU_TESTS=1 gpu-programs
+	@sh tests/gpu.sh pack
+gpu-programs: $(OP_TESTS) $(B)/tests/bench/bench_gpu
 
 bench-gpu:
 	@$(SUB) all $(B)/tests/bench/bench_gpu
@@ -304,5 +307,5 @@ clean-build:
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 .PHONY: all found tests-build e2e-build bench-build fuzz-build fuzz help setup demo test test-asan \
-	test-programs test-long test-race test-gpu gpu-pack bench-gpu bench lint install uninstall clean-build force
+	test-programs test-long test-race test-gpu gpu-pack gpu-programs bench-gpu bench lint install uninstall clean-build force
 .SECONDARY:
