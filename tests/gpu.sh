@@ -1,12 +1,12 @@
 #!/bin/sh
 # What a GPU proves, on a machine that has a driver, CUDA's libraries and nothing else of ours.
 #
-#   make gpu-pack       here: programs, and the libraries that they need but for CUDA's, for any x86-64
-#                       of this decade, as build/gpu/programs.tar.xz; timm too, for PyTorch's side, from
-#                       the Python that PEER names
+#   make gpu-pack       here: programs, and the libraries that they need but for CUDA's, for any
+#                       x86-64 of this decade, as build/gpu/programs.tar.xz; timm too, for
+#                       PyTorch's side, from the Python that PEER names
 #   sh tests/gpu.sh run [tests] [sanitize] [bench]
-#                       there, in the repository with build/gpu in it: those parts, else all of them;
-#                       nine minutes each at most, a line a test, what fails with its messages
+#                       there, in the repository with build/gpu in it: those parts, else all;
+#                       nine minutes each at most, a line a test, and what fails said
 #   sh tests/gpu.sh build
 #                       there, where those programs do not start: kernels and their tests from their
 #                       sources, by nvcc, cc and cmocka alone (no benchmark); run does so by itself
@@ -58,10 +58,13 @@ say() { echo "$*"; }
 
 # Folders that have CUDA's libraries: the linker's, the toolkit's, those of Python's packages.
 cuda_libraries() {
-	for d in /usr/local/cuda/lib64 "${CUDA_HOME:-/nowhere}/lib64"; do [ -d "$d" ] && printf ':%s' "$d"; done
+	for d in /usr/local/cuda/lib64 "${CUDA_HOME:-/nowhere}/lib64"; do
+		[ -d "$d" ] && printf ':%s' "$d"
+	done
 	python3 - <<'EOF' 2>/dev/null
 import glob, sysconfig
-print("".join(":" + d for d in glob.glob(sysconfig.get_paths()["purelib"] + "/nvidia/*/lib")), end="")
+at = sysconfig.get_paths()["purelib"] + "/nvidia/*/lib"
+print("".join(":" + d for d in glob.glob(at)), end="")
 EOF
 }
 
@@ -71,8 +74,9 @@ lacks() { LD_TRACE_LOADED_OBJECTS=1 "$1" 2>&1 | grep -E "not found|cannot|No suc
 # How programs are started: as they are, by the C library that came along, or built here.
 ready() {
 	mkdir -p "$out"
-	[ -d $to/bin ] || python3 -c "import tarfile; tarfile.open('$to/programs.tar.xz').extractall('$to')" ||
-		(cd $to && tar xJf programs.tar.xz) || say "no programs in $to: make gpu-pack makes them"
+	all=$to/programs.tar.xz
+	[ -d $to/bin ] || python3 -c "import tarfile; tarfile.open('$all').extractall('$to')" ||
+		tar xJf $all -C $to || say "no programs in $to: make gpu-pack makes them"
 	LD_LIBRARY_PATH="$PWD/$to/lib:${LD_LIBRARY_PATH:-}$(cuda_libraries)"
 	export LD_LIBRARY_PATH
 	by=
@@ -105,7 +109,7 @@ build_here() {
 			esac' || return 1
 	lib=$(dirname "$nvcc")/../lib64
 	for t in $kernels; do
-		objects=$(ls "$made"/*.o | grep -v "/tests_test_") 
+		objects=$(find "$made" -name '*.o' ! -name 'tests_test_*')
 		${CC:-cc} -fopenmp -o "$to/bin/$t" "$made/tests_$t.c.o" $objects \
 			"$(ls $to/lib/libcmocka.so* 2>/dev/null | head -1 || echo -lcmocka)" -L"$lib" \
 			-lcudart_static -ldl -lrt -lpthread -lm -lstdc++ || return 1
@@ -133,7 +137,7 @@ one() {
 	return 1
 }
 
-# Tests skip what needs a GPU where they find none: that there is one, and its libraries, is a test too.
+# Tests skip what needs a GPU where they find none: that there is one, and its libraries, is one too.
 found() {
 	if [ -x $to/bin/bench_gpu ]; then
 		WL_BENCH_ROWS='' one start 60 $by $to/bin/bench_gpu cuda small 8 64 2 1000000
@@ -141,7 +145,8 @@ found() {
 		one start 60 $to/bin/test_graph
 	fi
 	grep -q SKIPPED "$out/start.log" || return
-	echo "FAILED  start: the programs find no GPU: $(grep -h -m1 SKIPPED "$out/start.log" | cut -c1-200)"
+	echo "FAILED  start: the programs find no GPU: $(
+		grep -h -m1 SKIPPED "$out/start.log" | cut -c1-200)"
 	failed=$((failed + 1))
 }
 
@@ -173,13 +178,14 @@ part_sanitize() {
 peer() {
 	timeout -k 5 "$1" "$python" -W ignore tests/bench/peer_gpu.py --batch "$batch" --px "$px" \
 		--steps 10 --what "$2" --how "$3" --rows "$rows" > "$out/peer-$2-$3.log" 2>&1 ||
-		echo "SKIPPED PyTorch's $2, $3: no row within $1 s; $(tail -1 "$out/peer-$2-$3.log" | cut -c1-200)"
+		echo "SKIPPED PyTorch's $2, $3: no row within $1 s; $(
+			tail -1 "$out/peer-$2-$3.log" | cut -c1-200)"
 	grep SKIPPED "$out/peer-$2-$3.log" | cut -c1-200
 }
 
 part_bench() {
 	batch=${BATCH:-32} px=${PX:-600} rows=$out/rows.json
-	[ -x $to/bin/bench_gpu ] || { say "SKIPPED: the benchmark is not among what was built here"; return; }
+	[ -x $to/bin/bench_gpu ] || { say "SKIPPED: the benchmark was not built here"; return; }
 	: > "$rows"
 	export WL_BENCH_ROWS="$rows"
 	one rows 150 $by $to/bin/bench_gpu cuda paper "$batch" "$px" 10
@@ -187,7 +193,8 @@ part_bench() {
 	WL_BENCH_ROWS='' one profile 60 $by $to/bin/bench_gpu cuda paper "$batch" "$px" 1 1000000 profile
 	grep -A60 '^a step' "$out/profile.log" | cut -c1-160 | head -40
 	python=${WL_PEER_PYTHON:-python3}
-	[ -d $to/python ] && ! "$python" -c 'import timm' 2>/dev/null && export PYTHONPATH="$PWD/$to/python"
+	[ -d $to/python ] && ! "$python" -c 'import timm' 2>/dev/null &&
+		export PYTHONPATH="$PWD/$to/python"
 	if "$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
 		peer 60 step eager
 		peer 50 towers eager
@@ -221,7 +228,12 @@ build) build_here ;;
 run)
 	shift
 	for part in "$@"; do
-		case $part in tests | sanitize | bench) ;; *) echo "gpu: no part \"$part\": expected tests, sanitize or bench"; exit 2 ;; esac
+		case $part in
+		tests | sanitize | bench) ;;
+		*)
+			echo "gpu: no part \"$part\": expected tests, sanitize or bench"
+			exit 2 ;;
+		esac
 	done
 	run "$@" ;;
 *) sed -n '2,18p' "$0"; exit 2 ;;

@@ -238,6 +238,41 @@ static void queues_may_be_bf16(void **state)
 	close_courses(&whole, &changed, STEPS, 2e-3);
 }
 
+/* What CUDA forbids while a stream is captured ends the recording with a sentence, and only that. */
+static void a_recording_that_cannot_be(void **state)
+{
+	struct wl_backend *be;
+	float from[64], back[64] = {0}, *on;
+
+	(void)state;
+	NEEDS_DEVICE;
+	be = open_device(true, &err);
+	assert_non_null(be);
+	on = be->alloc(be, sizeof from, &err);
+	assert_non_null(on);
+	for (int i = 0; i < 64; i++)
+		from[i] = (float)i;
+	for (int what = 0; what < 3; what++) {
+		struct wl_err why = {0};
+
+		OK(be->record(be, 1, 1, &err));
+		if (what == 0)
+			be->upload(be, on, from, sizeof from); /* from memory that is not pinned */
+		if (what == 1)
+			(void)be->sync(be, &why);
+		if (what == 2)
+			be->free_mem(be, be->alloc(be, 64, &why));
+		assert_null(be->recorded(be, &why));
+		assert_non_null(strstr(why.msg, "capturing") ? why.msg : strstr(why.msg, "capture"));
+	}
+	be->upload(be, on, from, sizeof from);
+	OK(be->sync(be, &err));
+	be->download(be, back, on, sizeof back);
+	assert_memory_equal(from, back, sizeof from);
+	be->free_mem(be, on);
+	wl_backend_close(be);
+}
+
 /* --- ranks --- */
 
 struct job {
@@ -523,6 +558,7 @@ int main(void)
 		cmocka_unit_test(ten_steps_are_the_processors),
 		cmocka_unit_test(recorded_steps_are_the_same),
 		cmocka_unit_test(resumes_to_the_last_bit),
+		cmocka_unit_test(a_recording_that_cannot_be),
 		cmocka_unit_test(queues_may_be_bf16),
 		cmocka_unit_test(ranks_meet_on_devices),
 		cmocka_unit_test(ranks_take_steps_in_parts),

@@ -1,9 +1,10 @@
 /*
  * The figures of issue 7 on a GPU: towers, the whole step, kernels bound by memory, the optimiser.
  * One JSON object a row, with the bar that it is held against; rows go to the file WL_BENCH_ROWS
- * where that is set, with a line for people on standard output.  "of" is the share of what the device could
- * do (its peak of products with WL_PEAK_TFLOPS, of memory with WL_PEAK_GBPS; 989 and 4800, an
- * H200's, where not said).  Bars are judged at their own setting: a GPU, the preset "paper", 600 px.
+ * where that is set, with a line for people on standard output.  "of" is the share of what the
+ * device could do (its peak of products with WL_PEAK_TFLOPS, of memory with WL_PEAK_GBPS; 989 and
+ * 4800, an H200's, where not said).  Bars are judged at their own setting: a GPU, the preset
+ * "paper", 600 px.
  *
  * usage: bench_gpu [cuda|cpu [PRESET [BATCH [PX [STEPS [PARAMETERS [rows|profile]]]]]]]
  * profile: the operations of a training step that cost most, by kind and shape, in place of rows:
@@ -11,6 +12,7 @@
  * operations a second, and the share of the roofline.
  */
 #include "tests/bench/bench.h"
+#include "tests/bench/spenders.h"
 #include "train/towers.h"
 #include "train/trainer.h"
 
@@ -438,51 +440,6 @@ static void bench_step(struct setup *s, const struct wl_train_config *c)
 
 /* --- where a step's time goes --- */
 
-enum { SPENDERS = 2048, COSTLIEST = 10 };
-
-/* Operations of one kind and shape. */
-struct spender {
-	struct wl_graph_cost all;
-	int n;
-};
-
-static bool alike(const struct spender *s, const struct wl_graph_cost *c)
-{
-	return s->all.kind == c->kind && wl_shape_equal(&s->all.shape, &c->shape) &&
-	       s->all.bytes == s->n * c->bytes;
-}
-
-static void spend(struct spender *list, int *n, const struct wl_graph *g, double empty_ms)
-{
-	int forward, ops = wl_graph_ops(g, &forward);
-
-	for (int i = 0; i < ops; i++) {
-		struct wl_graph_cost c;
-		int k = 0;
-
-		wl_graph_cost(g, i, &c);
-		c.ms = c.ms > empty_ms ? c.ms - empty_ms : 0;
-		while (k < *n && !alike(&list[k], &c))
-			k++;
-		if (k == SPENDERS)
-			continue;
-		if (k == *n)
-			list[(*n)++] = (struct spender){.all = {.kind = c.kind, .label = c.label,
-				.shape = c.shape}};
-		list[k].all.flops += c.flops;
-		list[k].all.bytes += c.bytes;
-		list[k].all.ms += c.ms;
-		list[k].n++;
-	}
-}
-
-static int by_time(const void *a, const void *b)
-{
-	double x = ((const struct spender *)a)->all.ms, y = ((const struct spender *)b)->all.ms;
-
-	return (x < y) - (x > y);
-}
-
 /* What a wait takes that has nothing to wait for but one small piece of work. */
 static double empty_ms(struct setup *s)
 {
@@ -499,19 +456,6 @@ static double empty_ms(struct setup *s)
 	begin = wl_now_s() - begin;
 	s->be->free_mem(s->be, p);
 	return 10 * begin;
-}
-
-static void print_spender(const struct setup *s, const struct spender *v, double total)
-{
-	double at_best = v->all.flops / s->peak_flops, bytes = v->all.bytes / s->peak_bytes;
-	double seconds = 1e-3 * v->all.ms + 1e-12;
-	char text[WL_SHAPE_TEXT];
-
-	at_best = at_best > bytes ? at_best : bytes;
-	printf("%-18s x%-4d %9.3f ms %5.1f %%  %5.2f TB/s %7.1f TFLOP/s %5.1f %% of the roofline  "
-	       "%s %s\n", wl_op_name(v->all.kind), v->n, v->all.ms, 100 * v->all.ms / total,
-		1e-12 * v->all.bytes / seconds, 1e-12 * v->all.flops / seconds,
-		100 * at_best / seconds, wl_shape_text(&v->all.shape, text), v->all.label);
 }
 
 /* Both graphs of a step run once to warm up and once timed, with an operation at a time. */
@@ -532,7 +476,7 @@ static void profile(struct setup *s, const struct wl_train_config *c)
 		struct wl_graph *g = i ? t.moco.query : t.moco.key;
 
 		must(wl_graph_profile(g, 1, 1, &err), &err);
-		spend(list, &n, g, empty);
+		spenders_add(list, &n, g, empty);
 	}
 	for (int i = 0; i < n; i++) {
 		struct wl_graph_cost *k = &kind[list[i].all.kind].all;
@@ -545,15 +489,15 @@ static void profile(struct setup *s, const struct wl_train_config *c)
 		k->ms += list[i].all.ms;
 		kind[list[i].all.kind].n += list[i].n;
 	}
-	qsort(list, (size_t)n, sizeof *list, by_time);
-	qsort(kind, WL_OP_KINDS, sizeof *kind, by_time);
+	qsort(list, (size_t)n, sizeof *list, spender_by_time);
+	qsort(kind, WL_OP_KINDS, sizeof *kind, spender_by_time);
 	printf("a step's operations, %.1f ms one by one (%.3f ms of an empty wait taken off each)\n",
 		total, empty);
 	for (int i = 0; i < COSTLIEST && i < n; i++)
-		print_spender(s, &list[i], total);
+		spender_print(&list[i], total, s->peak_flops, s->peak_bytes);
 	printf("by kind\n");
 	for (int i = 0; i < WL_OP_KINDS && kind[i].n; i++)
-		print_spender(s, &kind[i], total);
+		spender_print(&kind[i], total, s->peak_flops, s->peak_bytes);
 	wl_trainer_release(&t);
 	batch_release(&v);
 }

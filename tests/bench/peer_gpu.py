@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""The PyTorch side of bench_gpu.c, on the same GPU: EfficientNet-B7 at 600 px with BriVL's head over 37
-regions, a BERT of RoBERTa-large's size at 80 tokens, and the whole MoCo step of both (two momentum
-towers, two queues, fused AdamW, clipping), under autocast to bf16, channels last, eager or compiled.
+"""The PyTorch side of bench_gpu.c, on the same GPU: EfficientNet-B7 at 600 px with BriVL's head over
+37 regions, a BERT of RoBERTa-large's size at 80 tokens, and the whole MoCo step of both (two
+momentum towers, two queues, fused AdamW, clipping), under autocast to bf16, channels last, eager or
+compiled.
 
-timm's B7 where it can be imported, else torchvision's; the BERT is Hugging Face's where there is one,
-else torch.nn's, both with the fused attention.  Rows have the names of bench_gpu's.
+timm's B7 where it can be imported, else torchvision's; the BERT is Hugging Face's where there is
+one, else torch.nn's, both with the fused attention.  Rows have the names of bench_gpu's.
 
 usage: peer_gpu.py [--batch 32] [--px 600] [--steps 10] [--how eager|compiled] [--what step|towers]
                    [--rows FILE] [--device cpu --tiny]

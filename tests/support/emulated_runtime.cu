@@ -28,8 +28,8 @@ static std::deque<std::function<void()>> queue;
 static uint64_t put, done;
 
 /*
- * Objects are never given back, so that one used after its end is found.  A capture is what a stream
- * and those that joined it by events keep instead of doing it.
+ * Objects are never given back, so that one used after its end is found.  A capture is what a
+ * stream and those that joined it by events keep instead of doing it.
  */
 struct emulated_capture {
 	std::vector<std::function<void()>> work;
@@ -566,6 +566,13 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_step, const void *from, size_t
 }
 
 /* --- captures and graphs --- */
+
+cudaError_t cudaStreamIsCapturing(cudaStream_t s, enum cudaStreamCaptureStatus *status)
+{
+	check_stream(s);
+	*status = s->capture ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+	return cudaSuccess;
+}
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t s, int)
 {

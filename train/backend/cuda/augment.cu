@@ -302,6 +302,7 @@ static void *pictures_alloc_host(void *be, size_t bytes, struct wl_err *err)
 		code = cudaMallocHost(&p, bytes ? bytes : 1);
 	if (code == cudaSuccess)
 		return p;
+	cudaGetLastError(); /* it is told here */
 	wl_err_set(err, WL_EFAIL, "no %zu bytes of memory that the GPU can fetch from (%s); lower "
 		"data.prefetch or data.batch, or say data.gpu-augment: off", bytes,
 		cudaGetErrorString(code));

@@ -91,7 +91,9 @@ static int failed(cudaError_t code, const char *what, struct wl_err *err)
 /* Where tests write the device's memory in place, nothing of it may be under way. */
 static void settle_managed(struct cuda *c)
 {
-	if (c->managed)
+	enum cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+	if (c->managed && cudaStreamIsCapturing(c->stream, &status) == cudaSuccess &&
+		status == cudaStreamCaptureStatusNone)
 		cudaStreamSynchronize(c->stream);
 }
 
@@ -110,6 +112,7 @@ static void *cuda_alloc(struct wl_backend *be, size_t bytes, struct wl_err *err)
 		return NULL;
 	}
 	if (code != cudaSuccess) {
+		cudaGetLastError(); /* it is told here */
 		wl_err_set(err, WL_EFAIL, "the GPU has no %zu bytes of memory for tensors (%s); "
 			"use a smaller batch, or recomputation", bytes, cudaGetErrorString(code));
 		return NULL;

@@ -28,6 +28,10 @@
 	X(choose_y, cudnnGetConvolutionForwardAlgorithm_v7)                                        \
 	X(choose_x, cudnnGetConvolutionBackwardDataAlgorithm_v7)                                   \
 	X(choose_w, cudnnGetConvolutionBackwardFilterAlgorithm_v7)                                 \
+	X(bytes_y, cudnnGetConvolutionForwardWorkspaceSize)                                        \
+	X(bytes_x, cudnnGetConvolutionBackwardDataWorkspaceSize)                                   \
+	X(bytes_w, cudnnGetConvolutionBackwardFilterWorkspaceSize)                                 \
+	X(text, cudnnGetErrorString)                                                               \
 	X(run_y, cudnnConvolutionForward)                                                          \
 	X(run_x, cudnnConvolutionBackwardData)                                                     \
 	X(run_w, cudnnConvolutionBackwardFilter)
@@ -116,17 +120,23 @@ static bool describe(const struct dnn *d, struct conv_plan *p, const struct cuda
 	       d->conv_math(p->conv, is_half(v->type) ? CUDNN_TENSOR_OP_MATH : CUDNN_FMA_MATH) == ok;
 }
 
-/* The fastest, as cuDNN thinks, of the algorithms that are deterministic and within the memory. */
-#define TAKE(perf, found)                                                                          \
+/*
+ * The fastest, as cuDNN thinks, of the algorithms that are deterministic and within the memory.
+ * The list is a heuristic's: whether one can do it, asking for its workspace (size_of) tells.
+ */
+#define TAKE(perf, found, size_of)                                                                 \
 	for (int k = 0; k < (found); k++) {                                                        \
 		if ((perf)[k].status != CUDNN_STATUS_SUCCESS ||                                    \
 			(perf)[k].determinism != CUDNN_DETERMINISTIC ||                            \
 			(perf)[k].memory > (size_t)CUDA_CONV_WORKSPACE ||                          \
-			(!is_half(p->type) && (perf)[k].mathType != CUDNN_FMA_MATH)) /* no TF32 */          \
+			(!is_half(p->type) && (perf)[k].mathType != CUDNN_FMA_MATH)) /* no TF32 */ \
+			continue;                                                                  \
+		if (d->conv_math(p->conv, (perf)[k].mathType) != CUDNN_STATUS_SUCCESS ||           \
+			(size_of) != CUDNN_STATUS_SUCCESS ||                                       \
+			p->bytes > (size_t)CUDA_CONV_WORKSPACE)                                    \
 			continue;                                                                  \
 		p->algo = (int)(perf)[k].algo;                                                     \
-		p->bytes = (perf)[k].memory;                                                       \
-		return d->conv_math(p->conv, (perf)[k].mathType) == CUDNN_STATUS_SUCCESS;          \
+		return true;                                                                       \
 	}                                                                                          \
 	return false
 
@@ -140,7 +150,7 @@ static bool choose_y(const struct dnn *d, struct conv_plan *p)
 	if (d->choose_y(d->handle, p->x, p->w, p->conv, p->y, CHOICES, &found, perf) !=
 		CUDNN_STATUS_SUCCESS)
 		return false;
-	TAKE(perf, found);
+	TAKE(perf, found, d->bytes_y(d->handle, p->x, p->w, p->conv, p->y, perf[k].algo, &p->bytes));
 }
 
 static bool choose_x(const struct dnn *d, struct conv_plan *p)
@@ -151,7 +161,7 @@ static bool choose_x(const struct dnn *d, struct conv_plan *p)
 	if (d->choose_x(d->handle, p->w, p->y, p->conv, p->x, CHOICES, &found, perf) !=
 		CUDNN_STATUS_SUCCESS)
 		return false;
-	TAKE(perf, found);
+	TAKE(perf, found, d->bytes_x(d->handle, p->w, p->y, p->conv, p->x, perf[k].algo, &p->bytes));
 }
 
 static bool choose_w(const struct dnn *d, struct conv_plan *p)
@@ -162,7 +172,7 @@ static bool choose_w(const struct dnn *d, struct conv_plan *p)
 	if (d->choose_w(d->handle, p->x, p->y, p->conv, p->w, CHOICES, &found, perf) !=
 		CUDNN_STATUS_SUCCESS)
 		return false;
-	TAKE(perf, found);
+	TAKE(perf, found, d->bytes_w(d->handle, p->x, p->y, p->conv, p->w, perf[k].algo, &p->bytes));
 }
 
 static bool choose(const struct dnn *d, struct conv_plan *p)
@@ -223,8 +233,8 @@ extern "C" int wl_cuda_conv_run(struct cuda *c, const void *plan, const void *x,
 			(void *)w);
 	return code == CUDNN_STATUS_SUCCESS
 		       ? 0
-		       : wl_err_set(err, WL_EFAIL, "cuDNN failed in a convolution: status %d",
-				 (int)code);
+		       : wl_err_set(err, WL_EFAIL, "cuDNN failed in a convolution: %s",
+				 d->text(code));
 }
 
 extern "C" void wl_cuda_conv_release(struct cuda *c, void *plan)

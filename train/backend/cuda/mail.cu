@@ -55,6 +55,7 @@ static bool grow(struct cuda *c, size_t bytes)
 					   &m->sent[i], cudaEventDisableTiming) != cudaSuccess)
 			return false;
 	if (cudaMallocHost((void **)&m->ring, PARTS * part) != cudaSuccess) {
+		cudaGetLastError(); /* uploads go the slow way */
 		m->ring = NULL;
 		return false;
 	}

@@ -22,7 +22,7 @@ struct nv_image {
 };
 
 /* Statuses are int; 0 is success. */
-enum { NOT_SUPPORTED = 4 };
+enum { BAD_JPEG = 3 };
 struct cuda_jpegs {
 	void *library, *handle, *state;
 	size_t backend; /* of backends[] */
@@ -152,7 +152,7 @@ extern "C" int wl_cuda_jpegs_decode(struct cuda_jpegs *j, const struct cuda_jpeg
 	}
 	code = batch(j, n, stream);
 	/* The decoders in hardware do not know 4:1:0 and 4:1:1: the multiprocessors take over. */
-	while (code == NOT_SUPPORTED && j->backend + 1 < BACKENDS) {
+	while (code && code != BAD_JPEG && j->backend + 1 < BACKENDS) {
 		cudaStreamSynchronize(stream);
 		stop(j);
 		j->backend++;

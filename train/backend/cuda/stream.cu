@@ -26,6 +26,7 @@ static void *cuda_alloc_host(struct wl_backend *be, size_t bytes, struct wl_err 
 		memset(p, 0, bytes);
 		return p;
 	}
+	cudaGetLastError(); /* it is told here */
 	wl_err_set(err, WL_EFAIL, "%zu bytes of pinned host memory cannot be had (%s); free memory, "
 		"or raise the limit of locked memory (ulimit -l)", bytes, cudaGetErrorString(code));
 	return NULL;
