@@ -270,9 +270,13 @@ test-gpu:
 		echo "SKIPPED: there is no GPU here (nvidia-smi is missing)")
 
 # Programs whose CUDA backend is the GPU's own, for a machine with a GPU and little else, whose
-# processor may be another.
+# processor may be another.  Kernels are those of this build: nvcc does not know ARCH.
+PORTABLE := B=build/portable ARCH=x86-64-v3 GPU_TESTS=1
 gpu-pack:
-	@$(SUB) B=build/portable ARCH=x86-64-v3 GPU_TESTS=1 gpu-programs
+	@$(SUB) $(foreach f,$(FOLDERS),$(call cuda,$(f)))
+	@$(SUB) $(PORTABLE) build/portable/flags
+	@cd $(B) && find . -name '*.cu.o' | xargs cp -u --parents -t ../portable
+	@$(SUB) $(PORTABLE) gpu-programs
 	@sh tests/gpu.sh pack
 gpu-programs: $(OP_TESTS) $(B)/tests/bench/bench_gpu
 

@@ -108,10 +108,11 @@ build_here() {
 			*) ${CC:-cc} $CFLAGS -c -o "$o" {} ;;
 			esac' || return 1
 	lib=$(dirname "$nvcc")/../lib64
+	cmocka=$(find $to/lib -name 'libcmocka.so*' 2>/dev/null | head -1)
 	for t in $kernels; do
 		objects=$(find "$made" -name '*.o' ! -name 'tests_test_*')
 		${CC:-cc} -fopenmp -o "$to/bin/$t" "$made/tests_$t.c.o" $objects \
-			"$(ls $to/lib/libcmocka.so* 2>/dev/null | head -1 || echo -lcmocka)" -L"$lib" \
+			"${cmocka:--lcmocka}" -L"$lib" \
 			-lcudart_static -ldl -lrt -lpthread -lm -lstdc++ || return 1
 	done
 }
