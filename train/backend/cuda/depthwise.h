@@ -40,6 +40,7 @@ enum {
 struct dw {
 	int n, h, w, oh, ow, c;
 	int k, stride, pt, pl;
+	enum wl_act act; /* of norms, of which there may be none */
 };
 
 static inline struct dw dw_of(
@@ -48,13 +49,16 @@ static inline struct dw dw_of(
 	const struct wl_op_attr *a = &op->attr;
 	struct dw d = {(int)x->shape.dim[0], (int)x->shape.dim[1], (int)x->shape.dim[2],
 		(int)y->shape.dim[1], (int)y->shape.dim[2], (int)x->shape.dim[3], a->kh, a->stride,
-		a->pad_top, a->pad_left};
+		a->pad_top, a->pad_left, a->act};
 	return d;
 }
 
+/* Of the activations behind a norm, walks have the one that networks here use: the code of others,
+ * once for each value of an unrolled walk, would not fit the cache of instructions. */
 static inline bool walks(const struct dw *d)
 {
-	return (d->k == 3 || d->k == 5) && (d->stride == 1 || d->stride == 2) && d->c % 8 == 0;
+	return (d->k == 3 || d->k == 5) && (d->stride == 1 || d->stride == 2) && d->c % 8 == 0 &&
+	       (d->act == WL_ACT_SILU || d->act == WL_ACT_NONE);
 }
 
 /* --- tiles --- */
@@ -62,6 +66,7 @@ static inline bool walks(const struct dw *d)
 struct tile {
 	int ch;	    /* channels of a thread */
 	int lanes;  /* threads side by side over a slab of ch * lanes channels: a power of 2 */
+	int shift;  /* a slab has 8 << shift channels */
 	int strips; /* of threads over the columns */
 	int rows, wide; /* of what the walk makes: rows of a tile, columns of a thread */
 	int row_tiles, col_tiles, slabs;
@@ -75,7 +80,8 @@ static inline struct tile tile_of(const struct dw *d, int h, int w, int wide, bo
 	int strips = (int)cuda_ceil_div(w, wide), most;
 
 	t.ch = ch;
-	for (t.lanes = 8 / ch; t.lanes * ch < d->c && t.lanes < LANES;)
+	t.lanes = 8 / ch;
+	for (t.shift = 0; t.lanes * ch < d->c && t.lanes < LANES; t.shift++)
 		t.lanes *= 2;
 	t.wide = wide;
 	t.slabs = (int)cuda_ceil_div(d->c, t.lanes * ch);
@@ -127,7 +133,7 @@ struct feed {
 	struct cuda_act x;
 	int64_t image; /* element of the image's first pixel, of the slab's first channel */
 	int h, w, c, row, col, cols;
-	int groups, left; /* of 8 channels: places, and those that exist */
+	int shift, left; /* of 8 channels: 1 << shift places a column, and those that exist */
 	struct cuda_norm norm;
 };
 
@@ -146,7 +152,7 @@ CUDA_INLINE struct feed feed_of(struct cuda_act x, int h, int w, int c, struct c
 	f.image = (int64_t)p.n * h * w * c + p.slab;
 	f.h = h, f.w = w, f.c = c;
 	f.row = row, f.col = col, f.cols = cols;
-	f.groups = t.lanes * t.ch / 8;
+	f.shift = t.shift;
 	f.left = (c - p.slab) / 8;
 	f.norm = norm;
 	return f;
@@ -163,19 +169,21 @@ CUDA_INLINE void feed_norm(const struct feed *f, int slab, struct shared_rows *s
 
 CUDA_INLINE bool feed_has(const struct feed *f, int t, int unit)
 {
-	int col = f->col + unit / f->groups, row = f->row + t;
+	int col = f->col + (unit >> f->shift), row = f->row + t;
 
-	return row >= 0 && row < f->h && col >= 0 && col < f->w && unit % f->groups < f->left;
+	return row >= 0 && row < f->h && col >= 0 && col < f->w &&
+	       unit - (unit >> f->shift << f->shift) < f->left;
 }
 
 CUDA_INLINE void feed_fetch(const struct feed *f, int t, struct shared_rows *s)
 {
 	uint4 *raw = s->raw[t % RAW];
 
-	for (int u = (int)threadIdx.x; u < f->cols * f->groups; u += CUDA_THREADS) {
-		int64_t at = f->image +
-			     ((int64_t)(f->row + t) * f->w + f->col + u / f->groups) * f->c +
-			     u % f->groups * 8;
+	CUDA_ROLLED
+	for (int u = (int)threadIdx.x; u < f->cols << f->shift; u += CUDA_THREADS) {
+		int col = u >> f->shift;
+		int64_t at = f->image + ((int64_t)(f->row + t) * f->w + f->col + col) * f->c +
+			     (u - (col << f->shift)) * 8;
 
 		if (!feed_has(f, t, u))
 			continue;
@@ -191,9 +199,10 @@ CUDA_INLINE void feed_fetch(const struct feed *f, int t, struct shared_rows *s)
 /* Row t, copied, to its stage. */
 CUDA_INLINE void feed_settle(const struct feed *f, int t, struct shared_rows *s)
 {
-	for (int u = (int)threadIdx.x; u < f->cols * f->groups; u += CUDA_THREADS) {
-		int first = u % f->groups * 8;
-		float v[8] = {0}, *to = s->stage[t & 1] + u / f->groups * f->groups * 8 + first;
+	CUDA_ROLLED
+	for (int u = (int)threadIdx.x; u < f->cols << f->shift; u += CUDA_THREADS) {
+		int first = (u - (u >> f->shift << f->shift)) * 8;
+		float v[8] = {0}, *to = s->stage[t & 1] + u * 8;
 
 		/* Nothing was copied, nor a line of the norm made, for what lies outside. */
 		if (feed_has(f, t, u)) {
@@ -205,7 +214,8 @@ CUDA_INLINE void feed_settle(const struct feed *f, int t, struct shared_rows *s)
 				CUDA_UNROLL
 				for (int k = 0; k < 8; k++)
 					v[k] = v[k] * s->a[first + k] + s->b[first + k];
-				norm_acts(f->norm.act, 8, v, v, NULL);
+				if (f->norm.act == WL_ACT_SILU)
+					norm_silus(8, v, v, NULL);
 			}
 		}
 		store_floats8(to, v);

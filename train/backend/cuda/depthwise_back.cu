@@ -107,60 +107,94 @@ CUDA_INLINE struct spot spot_of(const struct grads *f, struct place p)
 }
 
 /* Row `at` of the tile as it lies; 0 where x has none. */
-CUDA_INLINE void fetch_x(const struct grads *f, const struct spot *q, int at, const int V, uint2 to[])
+CUDA_INLINE void fetch_x(
+	const struct grads *f, const struct spot *q, int at, const int V, uint2 to[])
 {
-	bool has = at >= q->from && at < q->to;
+	unsigned cols = at >= q->from && at < q->to ? q->cols : 0;
+	int64_t first = q->first + at * q->pitch;
 
 	CUDA_UNROLL
-	for (int o = 0; o < WIDE; o++) {
-		int64_t i = q->first + at * q->pitch + (int64_t)o * f->d.c;
-
+	for (int o = 0; o < WIDE; o++)
 		to[o].x = to[o].y = 0;
-		if (has && q->cols >> o & 1)
-			to[o] = V == 2 ? act_raw2(f->x, i) : act_raw1(f->x, i);
+	if (is_half(f->x.type)) {
+		CUDA_UNROLL
+		for (int o = 0; o < WIDE; o++) {
+			const uint16_t *p = (const uint16_t *)f->x.p + first + (int64_t)o * f->d.c;
+
+			if (cols >> o & 1)
+				to[o].x = V == 2 ? *(const uint32_t *)p : *p;
+		}
+		return;
+	}
+	CUDA_UNROLL
+	for (int o = 0; o < WIDE; o++)
+		if (cols >> o & 1)
+			to[o] = V == 2 ? act_raw2(f->x, first + (int64_t)o * f->d.c)
+				       : act_raw1(f->x, first + (int64_t)o * f->d.c);
+}
+
+/* The row as floats, x[o * V + v]; the type is asked once for all. */
+CUDA_INLINE void floats_of(enum wl_dtype type, const uint2 from[], const int V, float x[])
+{
+	CUDA_UNROLL
+	for (int t = 0; t < 3; t++) {
+		const enum wl_dtype T = t == 0 ? WL_BF16 : t == 1 ? WL_F16 : WL_F32;
+
+		if (type != T)
+			continue;
+		CUDA_UNROLL
+		for (int o = 0; o < WIDE; o++) {
+			float pair[2];
+
+			raw2_floats(from[o], T, pair);
+			x[o * V] = pair[0];
+			if (V == 2)
+				x[o * V + 1] = pair[1];
+		}
 	}
 }
 
 /* Of a row: z, its value under the norm, or d, the derivative there. */
 CUDA_INLINE void normalise(const struct grads *f, const struct spot *q, const struct slab_norm *l,
-	const int V, float x[][LANE_CH], float *z, float *d)
+	const int V, const float x[], float *z, float *d)
 {
 	float at[WIDE * LANE_CH];
 
 	CUDA_UNROLL
-	for (int o = 0; o < WIDE; o++)
-		CUDA_UNROLL
-		for (int v = 0; v < V; v++)
-			at[o * V + v] = x[o][v] * l->a[q->lane + v] + l->b[q->lane + v];
-	norm_acts(f->norm.act, WIDE * V, at, z, d);
+	for (int k = 0; k < WIDE * V; k++)
+		at[k] = x[k] * l->a[q->lane + k % V] + l->b[q->lane + k % V];
+	if (f->norm.act == WL_ACT_SILU) {
+		norm_silus(WIDE * V, at, z, d);
+		return;
+	}
+	CUDA_UNROLL
+	for (int k = 0; k < WIDE * V; k++) {
+		if (z)
+			z[k] = at[k];
+		if (d)
+			d[k] = 1.0f;
+	}
 }
 
-/* The row, as floats and as the convolution read it; l: of the thread's first channel. */
+/* The row, as floats and as the convolution read it. */
 CUDA_INLINE void take_x(const struct grads *f, const struct spot *q, const uint2 from[],
-	const struct slab_norm *l, const int V, float x[][LANE_CH], float z[])
+	const struct slab_norm *l, const int V, float x[], float z[])
 {
+	floats_of(f->x.type, from, V, x);
 	CUDA_UNROLL
-	for (int o = 0; o < WIDE; o++) {
-		if (V == 2)
-			raw2_floats(from[o], f->x.type, x[o]);
-		else
-			x[o][0] = raw1_float(from[o], f->x.type);
-		CUDA_UNROLL
-		for (int v = 0; v < V; v++)
-			z[o * V + v] = x[o][v];
-	}
-	if (f->norm.gamma)
-		normalise(f, q, l, V, x, z, NULL);
+	for (int k = 0; k < WIDE * V; k++)
+		z[k] = x[k];
+	if (!f->norm.gamma)
+		return;
+	normalise(f, q, l, V, x, z, NULL);
 	CUDA_UNROLL
-	for (int o = 0; o < WIDE; o++)
-		CUDA_UNROLL
-		for (int v = 0; v < V; v++)
-			z[o * V + v] = q->cols >> o & 1 ? z[o * V + v] : 0.0f;
+	for (int k = 0; k < WIDE * V; k++)
+		z[k] = q->cols >> k / V & 1 ? z[k] : 0.0f;
 }
 
 /* Of row e of S, with g_y's newest row at u of its ring: gx, and what it adds to the taps'. */
 CUDA_INLINE void row_products(const int K, const int S, const int V, const int u, const int e,
-	float w[][LANE_CH], float gy[][WIDE + MAX_K][LANE_CH], float z[], float gx[][LANE_CH],
+	float w[][LANE_CH], float gy[][WIDE + MAX_K][LANE_CH], float z[], float gx[],
 	float g[][LANE_CH])
 {
 	const int R = (K + S - 1) / S;
@@ -179,46 +213,70 @@ CUDA_INLINE void row_products(const int K, const int S, const int V, const int u
 				for (int v = 0; v < V; v++) {
 					float y = gy[(u - i / S + R) % R][k / S][v];
 
-					gx[o][v] += w[i * K + j][v] * y;
+					gx[o * V + v] += w[i * K + j][v] * y;
 					g[i * K + j][v] += z[o * V + v] * y;
 				}
 			}
 }
 
-/* Row `at` of g_x; what it adds to the norm's sums, as it is stored. */
-CUDA_INLINE void put_row(const struct grads *f, const struct spot *q, int at,
-	const struct slab_norm *l, const int V, const bool SUMS, float x[][LANE_CH],
-	float gx[][LANE_CH], float s1[LANE_CH], float s2[LANE_CH])
+/* Row `at` of g_x, in a half type or f32: where its columns exist, stored; v: as read again. */
+CUDA_INLINE void store_halves(const enum wl_dtype T, const struct grads *f, const struct spot *q,
+	int64_t first, const int V, float v[])
 {
-	float d[WIDE * LANE_CH];
-
-	if (SUMS)
-		normalise(f, q, l, V, x, NULL, d);
 	CUDA_UNROLL
 	for (int o = 0; o < WIDE; o++) {
-		int64_t i = q->first + at * q->pitch + (int64_t)o * f->d.c;
-		float was[2] = {0, 0};
+		uint16_t *p = (uint16_t *)f->gx.p + first + (int64_t)o * f->d.c;
+		uint32_t u = half2_of_floats(v[o * V], V == 2 ? v[o * V + 1] : 0.0f, T);
 
-		if (!(q->cols >> o & 1))
-			continue;
-		if (f->acc && V == 2)
-			raw2_floats(act_raw2(f->gx, i), f->gx.type, was);
-		else if (f->acc)
-			was[0] = act_load(f->gx, i);
-		CUDA_UNROLL
-		for (int v = 0; v < V; v++)
-			gx[o][v] += was[v];
-		if (f->gx.p && V == 2)
-			act_store2(f->gx, i, gx[o][0], gx[o][1]);
-		else if (f->gx.p)
-			act_store(f->gx, i, gx[o][0]);
-		CUDA_UNROLL
-		for (int v = 0; SUMS && v < V; v++) {
-			float g = rounded(gx[o][v], f->gx.type) * d[o * V + v];
+		if (q->cols >> o & 1 && V == 2)
+			*(uint32_t *)p = u;
+		else if (q->cols >> o & 1)
+			*p = (uint16_t)u;
+		v[o * V] = half_to_float(u & 0xffffu, T);
+		if (V == 2)
+			v[o * V + 1] = half_to_float(u >> 16, T);
+	}
+}
 
-			s1[v] += g;
-			s2[v] += g * (x[o][v] - l->mean[q->lane + v]);
-		}
+CUDA_INLINE void store_gx(
+	const struct grads *f, const struct spot *q, int64_t first, const int V, float v[])
+{
+	if (f->gx.type == WL_BF16) {
+		store_halves(WL_BF16, f, q, first, V, v);
+	} else if (f->gx.type == WL_F16) {
+		store_halves(WL_F16, f, q, first, V, v);
+	} else {
+		CUDA_UNROLL
+		for (int k = 0; k < WIDE * V; k++)
+			if (q->cols >> k / V & 1)
+				((float *)f->gx.p)[first + (int64_t)(k / V) * f->d.c + k % V] =
+					v[k];
+	}
+}
+
+/* Row `at` of g_x; what it adds to the norm's sums, as it is stored. */
+CUDA_INLINE void put_row(const struct grads *f, const struct spot *q, int at,
+	const struct slab_norm *l, const int V, const bool SUMS, const float x[], float gx[],
+	float s1[LANE_CH], float s2[LANE_CH])
+{
+	int64_t first = q->first + at * q->pitch;
+	float d[WIDE * LANE_CH];
+
+	CUDA_UNROLL
+	for (int k = 0; k < WIDE * V; k++)
+		if (f->acc && q->cols >> k / V & 1)
+			gx[k] += act_load(f->gx, first + (int64_t)(k / V) * f->d.c + k % V);
+	if (f->gx.p)
+		store_gx(f, q, first, V, gx);
+	if (!SUMS)
+		return;
+	normalise(f, q, l, V, x, NULL, d);
+	CUDA_UNROLL
+	for (int k = 0; k < WIDE * V; k++) {
+		float g = q->cols >> k / V & 1 ? gx[k] * d[k] : 0.0f;
+
+		s1[k % V] += g;
+		s2[k % V] += g * (x[k] - l->mean[q->lane + k % V]);
 	}
 }
 
@@ -232,8 +290,8 @@ CUDA_INLINE void grads_walk(
 	struct place p = place_of(f.t, f.d.c, part, slab);
 	struct cuda_norm none = {NULL, NULL, NULL, WL_ACT_NONE};
 	float w[MAX_K * MAX_K][LANE_CH], g[MAX_K * MAX_K + 2][LANE_CH];
-	float gy[MAX_K][WIDE + MAX_K][LANE_CH], x[WIDE][LANE_CH], z[WIDE * LANE_CH];
-	float gx[WIDE][LANE_CH];
+	float gy[MAX_K][WIDE + MAX_K][LANE_CH], x[WIDE * LANE_CH], z[WIDE * LANE_CH];
+	float gx[WIDE * LANE_CH];
 	uint2 next[2][WIDE];
 
 	CUDA_UNROLL
@@ -269,8 +327,8 @@ CUDA_INLINE void grads_walk(
 					if (first + e < q.from || first + e >= q.to)
 						continue;
 					CUDA_UNROLL
-					for (int o = 0; o < WIDE; o++)
-						gx[o][0] = gx[o][1] = 0.0f;
+					for (int k = 0; k < WIDE * V; k++)
+						gx[k] = 0.0f;
 					row_products(K, S, V, u, e, w, gy, z, gx, g);
 					put_row(&f, &q, first + e, &norms, V, SUMS, x, gx, g[TAPS],
 						g[TAPS + 1]);

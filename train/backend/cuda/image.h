@@ -17,11 +17,13 @@ struct __attribute__((aligned(8))) float2 {
 };
 #define __launch_bounds__(...)
 #define CUDA_UNROLL
+#define CUDA_ROLLED
 #define CUDA_INLINE static inline __attribute__((always_inline))
 #define CUDA_CALL static __attribute__((noinline))
 #else
 #include <cuda_pipeline_primitives.h>
 #define CUDA_UNROLL _Pragma("unroll")
+#define CUDA_ROLLED _Pragma("unroll 1")
 #define CUDA_INLINE static __device__ __forceinline__
 #define CUDA_CALL static __device__ __noinline__
 #endif
@@ -202,20 +204,25 @@ CUDA_INLINE float norm_act_grad(enum wl_act act, float v)
 	return act == WL_ACT_NONE ? 1.0f : norm_act_grad_any(act, v);
 }
 
-/* Of a thread's W channels at once, so that one branch serves all: v becomes act(v), or, where d is
- * there, d the derivatives too; v may be left out. */
+/* v: SiLU of W values z, d: its derivatives; either may be left out, v may be z. */
+CUDA_INLINE void norm_silus(const int W, const float z[], float *v, float *d)
+{
+	CUDA_UNROLL
+	for (int k = 0; k < W; k++) {
+		float at = z[k], s = norm_sigmoid(at);
+
+		if (v)
+			v[k] = at * s;
+		if (d)
+			d[k] = s * (1.0f + at * (1.0f - s));
+	}
+}
+
+/* The same of any activation, with one branch for all of a thread's channels. */
 CUDA_INLINE void norm_acts(enum wl_act act, const int W, const float z[8], float *v, float *d)
 {
 	if (act == WL_ACT_SILU) {
-		CUDA_UNROLL
-		for (int k = 0; k < W; k++) {
-			float at = z[k], s = norm_sigmoid(at);
-
-			if (v)
-				v[k] = at * s;
-			if (d)
-				d[k] = s * (1.0f + at * (1.0f - s));
-		}
+		norm_silus(W, z, v, d);
 		return;
 	}
 	CUDA_UNROLL
