@@ -22,8 +22,9 @@ enum {
 	STAGES = 3,  /* of the weights */
 	COLS_MOST = 96,
 	GROUPS_MOST = COLS_MOST / GROUP,
+	TILES_MOST = COLS_MOST / TILE, /* of 16 x 16, of a warp */
 	ROW_BYTES = STEP * 2,
-	WARPS = CUDA_THREADS / MMA_LANES, /* each has 16 rows of a tile */
+	WARPS = CUDA_THREADS / WARP, /* each has 16 rows of a tile */
 };
 #ifdef WL_CUDA_EMULATED
 enum { BLOCKS = 4 }; /* so that tests have several tiles in a block */
@@ -236,22 +237,24 @@ CUDA_INLINE void copy_w(const struct product *f, int col0, int ch0, const int CO
 /* --- products --- */
 
 CUDA_INLINE void multiply(const char *x, const char *w, enum wl_dtype type, const int COLS,
-	float sum[GROUPS_MOST * 4][4])
+	struct tile_sum sum[TILES_MOST])
 {
-	int lane = (int)threadIdx.x % MMA_LANES, row = (int)threadIdx.x / MMA_LANES * 16;
+	int lane = (int)threadIdx.x % WARP, row = (int)threadIdx.x / WARP * 16;
 	/* Two chunks on are 32 bytes on, or back; eight rows turn a row's chunks as none do. */
 	int x_at = place_at(row + lane % 16, lane / 16);
 	int w_at = place_at(lane % 8 + lane / 16 * 8, lane / 8 % 2);
-	uint32_t a[4], b[4];
+	struct tile_left a;
+	struct tile_right b;
 
 	CUDA_UNROLL
 	for (int k = 0; k < STEP / 16; k++) {
-		mma_load(a, x + (x_at ^ k * 32));
+		tile_matrices(a.r, (const uint16_t *)(x + (x_at ^ k * 32)), false);
 		CUDA_UNROLL
-		for (int j = 0; j < COLS / 16; j++) {
-			mma_load(b, w + j * 16 * ROW_BYTES + (w_at ^ k * 32));
-			mma_add(sum[2 * j], a, b, type);
-			mma_add(sum[2 * j + 1], a, b + 2, type);
+		for (int j = 0; j < COLS / TILE; j++) {
+			const char *at = w + j * TILE * ROW_BYTES + (w_at ^ k * 32);
+
+			tile_matrices(b.r, (const uint16_t *)at, false);
+			tile_add(&sum[j], &a, &b, type);
 		}
 	}
 }
@@ -261,7 +264,7 @@ CUDA_INLINE void multiply(const char *x, const char *w, enum wl_dtype type, cons
 /* Rows own_row(0) and own_row(1) of the tile are a thread's, and eight columns of each group. */
 CUDA_INLINE int own_row(int e)
 {
-	return (int)threadIdx.x / MMA_LANES * 16 + e * 8 + (int)threadIdx.x % MMA_LANES / 4;
+	return (int)threadIdx.x / WARP * 16 + e * 8 + (int)threadIdx.x % WARP / 4;
 }
 
 CUDA_INLINE int own_col(int g)
@@ -269,25 +272,31 @@ CUDA_INLINE int own_col(int g)
 	return g * GROUP + (int)threadIdx.x % 4 * 8;
 }
 
+/* Number k of the eight of group g in own_row(e). */
+CUDA_INLINE float *number(struct tile_sum sum[TILES_MOST], const int g, const int e, const int k)
+{
+	return &sum[2 * g + k / 4].v[k / 2 % 2 * 4 + 2 * e + k % 2];
+}
+
 /* With the bias, and rounded as y is stored. */
 CUDA_INLINE void finish_tile(
-	const struct product *f, int col0, const int COLS, float sum[GROUPS_MOST * 4][4])
+	const struct product *f, int col0, const int COLS, struct tile_sum sum[TILES_MOST])
 {
 	CUDA_UNROLL
 	for (int j = 0; j < COLS / 8; j++)
 		CUDA_UNROLL
 		for (int e = 0; e < 4; e++) {
 			int col = col0 + own_col(j / 4) + j % 4 * 2 + e % 2;
-			float v = sum[j][e];
+			float *at = &sum[j / 2].v[j % 2 * 4 + e], v = *at;
 
 			if (f->bias && col < f->n)
 				v += f->bias[col];
-			sum[j][e] = rounded(v, f->y.type);
+			*at = rounded(v, f->y.type);
 		}
 }
 
 CUDA_INLINE void store_tile(const struct product *f, int row0, int end, int col0, const int COLS,
-	float sum[GROUPS_MOST * 4][4])
+	struct tile_sum sum[TILES_MOST])
 {
 	CUDA_UNROLL
 	for (int e = 0; e < 2; e++)
@@ -298,7 +307,7 @@ CUDA_INLINE void store_tile(const struct product *f, int row0, int end, int col0
 
 			CUDA_UNROLL
 			for (int k = 0; k < 8; k++)
-				v[k] = sum[4 * g + k / 2][2 * e + k % 2];
+				v[k] = *number(sum, g, e, k);
 			if (row < end && col < f->n)
 				act_store8(f->y, (int64_t)row * f->n + col, v);
 		}
@@ -307,7 +316,7 @@ CUDA_INLINE void store_tile(const struct product *f, int row0, int end, int col0
 /* Which of a group's columns a lane keeps the sums of. */
 CUDA_INLINE int kept_col(void)
 {
-	int lane = (int)threadIdx.x % MMA_LANES;
+	int lane = (int)threadIdx.x % WARP;
 
 	return lane % 4 * 8 + (lane >> 4 & 1) * 4 + (lane >> 3 & 1) * 2 + (lane >> 2 & 1);
 }
@@ -329,7 +338,7 @@ CUDA_INLINE void halve(float *q, const int W)
  * What 32 of a warp's columns add: y - shift and its square, over the warp's rows.  Each of three
  * exchanges between lanes halves the columns of a lane, until it keeps this one of the 32.
  */
-CUDA_INLINE void group_sums(int rows, const int g, float sum[GROUPS_MOST * 4][4],
+CUDA_INLINE void group_sums(int rows, const int g, struct tile_sum sum[TILES_MOST],
 	const float *shift, float *s1, float *s2)
 {
 	float q[2][8];
@@ -341,7 +350,7 @@ CUDA_INLINE void group_sums(int rows, const int g, float sum[GROUPS_MOST * 4][4]
 		q[0][k] = q[1][k] = 0;
 		CUDA_UNROLL
 		for (int e = 0; e < 2; e++) {
-			float v = sum[4 * g + k / 2][2 * e + k % 2] - less;
+			float v = *number(sum, g, e, k) - less;
 
 			v = own_row(e) < rows ? v : 0.0f;
 			q[0][k] += v;
@@ -358,7 +367,7 @@ CUDA_INLINE void group_sums(int rows, const int g, float sum[GROUPS_MOST * 4][4]
 	*s2 += q[1][0];
 }
 
-CUDA_INLINE void tile_sums(int rows, const int COLS, float sum[GROUPS_MOST * 4][4],
+CUDA_INLINE void tile_sums(int rows, const int COLS, struct tile_sum sum[TILES_MOST],
 	const float *shift, float s[2][GROUPS_MOST])
 {
 	CUDA_UNROLL
@@ -370,7 +379,7 @@ CUDA_INLINE void tile_sums(int rows, const int COLS, float sum[GROUPS_MOST * 4][
 CUDA_INLINE void block_sums(
 	struct shared_product *m, const int COLS, float s[2][GROUPS_MOST], float *s1, float *s2)
 {
-	int warp = (int)threadIdx.x / MMA_LANES, col = (int)threadIdx.x;
+	int warp = (int)threadIdx.x / WARP, col = (int)threadIdx.x;
 
 	CUDA_UNROLL
 	for (int g = 0; g < COLS / GROUP; g++)
@@ -389,7 +398,7 @@ CUDA_INLINE void block_sums(
 
 /* The mean of the block's first tile, from which its sums count.  All threads. */
 CUDA_INLINE void find_shift(
-	struct shared_product *m, int rows, const int COLS, float sum[GROUPS_MOST * 4][4])
+	struct shared_product *m, int rows, const int COLS, struct tile_sum sum[TILES_MOST])
 {
 	float s[2][GROUPS_MOST] = {{0}, {0}}, s1, s2;
 
@@ -426,15 +435,15 @@ struct run {
 	int stage; /* of the weights that are copied next */
 };
 
-CUDA_INLINE void zero_tile(float sum[GROUPS_MOST * 4][4])
+CUDA_INLINE void zero_tile(struct tile_sum sum[TILES_MOST])
 {
 	CUDA_UNROLL
-	for (int i = 0; i < GROUPS_MOST * 16; i++)
-		sum[i / 4][i % 4] = 0;
+	for (int j = 0; j < TILES_MOST; j++)
+		tile_zero(&sum[j]);
 }
 
 CUDA_INLINE void end_tile(const struct product *f, struct shared_product *m, struct run *r,
-	const int COLS, float sum[GROUPS_MOST * 4][4], float s[2][GROUPS_MOST])
+	const int COLS, struct tile_sum sum[TILES_MOST], float s[2][GROUPS_MOST])
 {
 	int row0 = r->now.row, rows = r->end - row0 < ROWS ? r->end - row0 : ROWS;
 
@@ -450,7 +459,7 @@ CUDA_INLINE void end_tile(const struct product *f, struct shared_product *m, str
 
 /* Step `turn` modulo two: multiplies it, puts the next one's x, fetches x two after that. */
 CUDA_INLINE void do_step(const struct product *f, struct shared_product *m, struct run *r,
-	const int COLS, const int turn, struct fetched *x, float sum[GROUPS_MOST * 4][4],
+	const int COLS, const int turn, struct fetched *x, struct tile_sum sum[TILES_MOST],
 	float s[2][GROUPS_MOST])
 {
 	int stage = r->stage; /* holds the step before this one: free */
@@ -475,7 +484,8 @@ CUDA_INLINE void product_walk(struct product f, const int COLS, const enum wl_dt
 	__shared__ struct shared_product m __attribute__((aligned(128)));
 	struct run r;
 	struct fetched x0, x1;
-	float sum[GROUPS_MOST * 4][4], s[2][GROUPS_MOST] = {{0}, {0}};
+	struct tile_sum sum[TILES_MOST];
+	float s[2][GROUPS_MOST] = {{0}, {0}};
 
 	f.in.x.type = TYPE; /* known where it is compiled */
 	f.y.type = is_half(f.y.type) ? TYPE : WL_F32;

@@ -6,7 +6,7 @@
 #ifndef WL_TRAIN_BACKEND_CUDA_POINTWISE_H
 #define WL_TRAIN_BACKEND_CUDA_POINTWISE_H
 
-#include "train/backend/cuda/mma.h"
+#include "train/backend/cuda/tile.h"
 
 /* z = act(a x + b) gate, never written: how a product reads x [rows, c]. */
 struct pointwise_read {

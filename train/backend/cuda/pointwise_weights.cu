@@ -128,39 +128,43 @@ struct warp_part {
 	int row, col;
 };
 
-enum { ACROSS_MOST = 8 }; /* eight columns each */
+enum { ACROSS_MOST = 4 }; /* tiles of 16 x 16 */
+
+CUDA_INLINE void load(uint32_t r[4], const char *row)
+{
+	tile_matrices(r, (const uint16_t *)row, true);
+}
 
 CUDA_INLINE void multiply(const char *gy, const char *z, struct warp_part p, enum wl_dtype type,
-	const int OUTS, float sum[2][ACROSS_MOST][4])
+	const int OUTS, struct tile_sum sum[2][ACROSS_MOST])
 {
-	const int PAIRS = OUTS / 32;
-	int lane = (int)threadIdx.x % MMA_LANES, i = lane / 8;
-	uint32_t a[2][4], b[4];
+	const int ACROSS = OUTS / 32;
+	int lane = (int)threadIdx.x % WARP, i = lane / 8;
+	struct tile_left a[2];
+	struct tile_right b;
 
 	CUDA_UNROLL
 	for (int k = 0; k < STEP; k += 16) {
 		CUDA_UNROLL
 		for (int d = 0; d < 2; d++)
-			mma_load_turned(a[d], gy + place_at(k + lane % 8 + i / 2 * 8,
-						      (p.row + d * 16) / 8 + i % 2, OUTS / 8));
+			load(a[d].r, gy + place_at(k + lane % 8 + i / 2 * 8,
+						 (p.row + d * 16) / 8 + i % 2, OUTS / 8));
 		CUDA_UNROLL
-		for (int j = 0; j < PAIRS; j++) {
-			mma_load_turned(b, z + place_at(k + lane % 8 + i % 2 * 8,
-						   p.col / 8 + 2 * j + i / 2, COL_CHUNKS));
+		for (int j = 0; j < ACROSS; j++) {
+			load(b.r, z + place_at(k + lane % 8 + i % 2 * 8,
+					     p.col / 8 + 2 * j + i / 2, COL_CHUNKS));
 			CUDA_UNROLL
-			for (int d = 0; d < 2; d++) {
-				mma_add(sum[d][2 * j], a[d], b, type);
-				mma_add(sum[d][2 * j + 1], a[d], b + 2, type);
-			}
+			for (int d = 0; d < 2; d++)
+				tile_add(&sum[d][j], &a[d], &b, type);
 		}
 	}
 }
 
 CUDA_INLINE void store_tile(const struct weights *f, struct warp_part p, int chunk, int out0,
-	int col0, const int OUTS, float sum[2][ACROSS_MOST][4])
+	int col0, const int OUTS, struct tile_sum sum[2][ACROSS_MOST])
 {
 	float *to = f->partial + (int64_t)chunk * f->n * f->in.c;
-	int lane = (int)threadIdx.x % MMA_LANES;
+	int lane = (int)threadIdx.x % WARP;
 
 	CUDA_UNROLL
 	for (int d = 0; d < 2; d++)
@@ -174,7 +178,8 @@ CUDA_INLINE void store_tile(const struct weights *f, struct warp_part p, int chu
 
 				if (out < f->n && col < f->in.c)
 					act_store2(at, (int64_t)out * f->in.c + col,
-						sum[d][j][2 * e], sum[d][j][2 * e + 1]);
+						sum[d][j / 2].v[j % 2 * 4 + 2 * e],
+						sum[d][j / 2].v[j % 2 * 4 + 2 * e + 1]);
 			}
 }
 
@@ -185,15 +190,15 @@ CUDA_INLINE void weights_walk(struct weights f, const int OUTS, const enum wl_dt
 	int chunk = (int)blockIdx.x / f.tiles, tile = (int)blockIdx.x % f.tiles;
 	int out0 = tile / f.tiles_i * OUTS, col0 = tile % f.tiles_i * COLS;
 	int row = chunk * f.per, end = row + f.per < f.in.rows ? row + f.per : f.in.rows;
-	int warp = (int)threadIdx.x / MMA_LANES, stage = 0;
+	int warp = (int)threadIdx.x / WARP, stage = 0;
 	struct warp_part p = {warp % DOWN * 32, warp / DOWN * (COLS * DOWN / 8)};
 	struct fetched x[2];
-	float sum[2][ACROSS_MOST][4];
+	struct tile_sum sum[2][ACROSS_MOST];
 
 	f.in.x.type = TYPE; /* known where it is compiled */
 	CUDA_UNROLL
-	for (int i = 0; i < 2 * ACROSS_MOST * 4; i++)
-		sum[i / 4 / ACROSS_MOST][i / 4 % ACROSS_MOST][i % 4] = 0;
+	for (int i = 0; i < 2 * ACROSS_MOST; i++)
+		tile_zero(&sum[i / ACROSS_MOST][i % ACROSS_MOST]);
 	copy_gy(&f, row, end, out0, OUTS, m.gy[0]);
 	copy_gy(&f, row + STEP, end, out0, OUTS, m.gy[1]);
 	fetch_x(&f.in, row, end, col0, &x[0]);
