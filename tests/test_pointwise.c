@@ -1,9 +1,9 @@
 /*
  * 1x1 convolutions with batch norm, activation and squeeze-excite gate on the operand as it is read
  * and moments of the result as it is written, on the GPU's own products (train/backend/cuda/
- * pointwise.h): at sizes that cross the borders of their tiles, several images in a tile, in bf16 and
- * fp16, forward and by the weights, against sums in double precision over the very values that were
- * stored.
+ * pointwise.h): at sizes that cross the borders of their tiles, several images in a tile, in bf16
+ * and fp16, forward and by the weights, against sums in double precision over the very values that
+ * were stored.
  */
 #include "tests/support/opcheck.h"
 #include "train/backend/elementwise.h"
@@ -379,7 +379,8 @@ static void test_rule(void **state)
 	unsetenv("WL_CUDA_OWN_GEMM");
 	assert_true(be->pointwise(be, many, 32, 192, WL_ACT_SILU, WL_BF16, WL_BF16));
 	assert_true(be->pointwise(be, many, 1344, 224, WL_ACT_SILU, WL_F16, WL_F16));
-	assert_false(be->pointwise(be, many, 640, 2560, WL_ACT_SILU, WL_BF16, WL_BF16)); /* the library's rate */
+	/* The library's rate. */
+	assert_false(be->pointwise(be, many, 640, 2560, WL_ACT_SILU, WL_BF16, WL_BF16));
 	assert_false(be->pointwise(be, 64, 32, 192, WL_ACT_SILU, WL_BF16, WL_BF16));
 	assert_false(be->pointwise(be, many, 32, 196, WL_ACT_SILU, WL_BF16, WL_BF16));
 	assert_false(be->pointwise(be, many, 32, 192, WL_ACT_SILU, WL_F32, WL_F32));

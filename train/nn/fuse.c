@@ -12,13 +12,12 @@
  * that of its mean, batch norm's backward makes it as it reads.
  *
  * The gate on load: a 1x1 convolution behind a squeeze-excite gate (an EfficientNet's projection)
- * reads what the gate reads, and its backward too, so the gated tensor is never written.  Only where
- * the backend has such a product for the shape (wl_backend.pointwise).
+ * reads what the gate reads, and its backward too, so the gated tensor is never written.  Only
+ * where the backend has such a product for the shape (wl_backend.pointwise).
  *
- * Sums on store: the statistics of a batch norm by the convolution before it, the sums of
- * its backward by the gate's backward, which reads the same, or by the depthwise convolution's, which
- * writes its g_y and reads its x.  With running statistics, which are
- * there before x is, the squeeze-excite mean by the depthwise convolution too.
+ * Sums on store: the statistics of a batch norm by the convolution before it, the sums of its
+ * backward by the gate's backward, which reads the same, or by the depthwise convolution's, which
+ * writes its g_y and reads its x.  With running statistics, which are there before x is, the squeeze-excite mean by the depthwise convolution too.
  */
 #include "train/nn/internal.h"
 
@@ -222,8 +221,8 @@ static int next_touch(const struct wl_graph *g, wl_tid t, int at)
 	return -1;
 }
 
-/* Whether the x of a gate's or a depthwise convolution's backward is what this batch norm's backward
- * would normalise again. */
+/* Whether the x of a gate's or a depthwise convolution's backward is what this batch norm's
+ * backward would normalise again. */
 static bool same_norm(const struct gop *op, const struct gop *bn)
 {
 	bool same = op->op.attr.act == bn->op.attr.act && bn->op.attr.p <= 0 &&

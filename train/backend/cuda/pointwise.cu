@@ -160,8 +160,8 @@ CUDA_INLINE void step_next(struct step *s, int c)
 	}
 }
 
-/* Where 16 bytes lie: chunk of four in a row, turned about so that the eight rows that ldmatrix takes
- * at once are in different banks. */
+/* Where 16 bytes lie: chunk of four in a row, turned about so that the eight rows that ldmatrix
+ * takes at once are in different banks. */
 CUDA_INLINE int place_at(int row, int chunk)
 {
 	return row * ROW_BYTES + ((chunk ^ (row >> 1 & 3)) << 4);
@@ -205,8 +205,8 @@ CUDA_INLINE void put_x(const struct pointwise_read *f, struct step s, int end,
 }
 
 /*
- * Weights of a step: row of column `col` of 32 where the product's result has it as lane t's, number
- * 2 j + e of its eight, col = 8 t + 2 j + e: column 2 t + e of the product's j-th eight columns.
+ * Weights of a step: where column col = 8 t + 2 j + e of 32 stands so that the product's result has
+ * it as lane t's, number 2 j + e of its eight: as column 2 t + e of the j-th eight columns.
  */
 CUDA_INLINE int weight_row(int col)
 {

@@ -49,19 +49,11 @@ struct pointwise_read wl_cuda_pointwise_read(
 
 /* --- for the kernels --- */
 
-/*
- * The activations that wl_cuda_pointwise says yes to.  The hardware's approximations (relative error
- * below 1e-6) are as good as the exact functions once the result is rounded to a half type; SiLU by
- * wl_act_value is 30 instructions.
- */
+/* The activations that wl_cuda_pointwise says yes to; others want calls, which cost registers. */
 CUDA_INLINE float pointwise_act(enum wl_act act, float v)
 {
 	if (act == WL_ACT_SILU)
-#ifdef __CUDA_ARCH__
-		return __fdividef(v, 1.0f + __expf(-v));
-#else
-		return wl_act_value(WL_ACT_SILU, v);
-#endif
+		return v * norm_sigmoid(v);
 	if (act == WL_ACT_RELU || act == WL_ACT_RELU6)
 		v = v > 0 ? v : 0.0f;
 	return act == WL_ACT_RELU6 && v > 6.0f ? 6.0f : v;
