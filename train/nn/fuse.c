@@ -17,7 +17,8 @@
  *
  * Sums on store: the statistics of a batch norm by the convolution before it, the sums of its
  * backward by the gate's backward, which reads the same, or by the depthwise convolution's, which
- * writes its g_y and reads its x.  With running statistics, which are there before x is, the squeeze-excite mean by the depthwise convolution too.
+ * writes its g_y and reads its x.  With running statistics, which are there before x is, the
+ * squeeze-excite mean by the depthwise convolution too.
  */
 #include "train/nn/internal.h"
 
