@@ -19,7 +19,34 @@ static void must(int rc, const struct wl_err *err)
 		fail_msg("%s", err->msg);
 }
 
-enum { BLOCK_N = 2, BLOCK_PX = 9, BLOCK_IN = 8, BLOCK_WIDE = 24, BLOCK_SQUEEZE = 4 };
+enum { BLOCK_SQUEEZE = 4 };
+
+/* The block that is built; its input and its output have `in` channels. */
+struct sizes {
+	int n, h, w, in, wide, kernel, stride;
+};
+static const struct sizes usual = {2, 9, 9, 8, 24, 5, 1};
+static struct sizes size;
+
+static int64_t in_count(void)
+{
+	return (int64_t)size.n * size.h * size.w * size.in;
+}
+
+static struct wl_shape out_shape(void)
+{
+	int s = size.stride;
+
+	return WL_SHAPE(size.n, (size.h + s - 1) / s, (size.w + s - 1) / s, size.in);
+}
+
+static int64_t out_count(void)
+{
+	struct wl_shape shape = out_shape();
+
+	return wl_shape_count(&shape);
+}
+
 
 struct block {
 	struct wl_params params;
@@ -63,7 +90,7 @@ static wl_tid pointwise(struct block *b, const char *name, wl_tid x, int in, int
 static void build_block(struct block *b, const struct wl_graph_options *opts)
 {
 	struct wl_err err = WL_ERR_INIT;
-	struct wl_shape in = WL_SHAPE(BLOCK_N, BLOCK_PX, BLOCK_PX, BLOCK_IN);
+	struct wl_shape in = WL_SHAPE(size.n, size.h, size.w, size.in);
 	wl_tid h, gate, w;
 
 	memset(b, 0, sizeof *b);
@@ -71,22 +98,23 @@ static void build_block(struct block *b, const struct wl_graph_options *opts)
 	b->g = wl_graph_new("block", &b->params, opts, &err);
 	assert_non_null(b->g);
 	b->x = wl_g_input(b->g, "x", WL_F32, in);
-	b->weights = wl_g_input(b->g, "weights", WL_F32, in);
+	b->weights = wl_g_input(b->g, "weights", WL_F32, out_shape());
 	wl_g_block(b->g);
-	h = pointwise(b, "stem", b->x, BLOCK_IN, BLOCK_IN);
+	h = pointwise(b, "stem", b->x, size.in, size.in);
 	b->out = h;
-	h = pointwise(b, "expand", h, BLOCK_IN, BLOCK_WIDE);
-	h = batch_norm(b, '1', h, BLOCK_WIDE, WL_ACT_SILU, WL_NONE);
-	w = param(b, "dw", WL_LAYOUT_DEPTHWISE, WL_SHAPE(BLOCK_WIDE, 1, 5, 5), WL_PARAM_WEIGHT);
-	h = wl_g_depthwise(b->g, h, w, 1);
-	h = batch_norm(b, '2', h, BLOCK_WIDE, WL_ACT_SILU, WL_NONE);
+	h = pointwise(b, "expand", h, size.in, size.wide);
+	h = batch_norm(b, '1', h, size.wide, WL_ACT_SILU, WL_NONE);
+	w = param(b, "dw", WL_LAYOUT_DEPTHWISE,
+		WL_SHAPE(size.wide, 1, size.kernel, size.kernel), WL_PARAM_WEIGHT);
+	h = wl_g_depthwise(b->g, h, w, size.stride);
+	h = batch_norm(b, '2', h, size.wide, WL_ACT_SILU, WL_NONE);
 	gate = pointwise(b, "reduce",
-		wl_g_reshape(b->g, wl_g_mean_hw(b->g, h), WL_SHAPE(BLOCK_N, 1, 1, BLOCK_WIDE)),
-		BLOCK_WIDE, BLOCK_SQUEEZE);
-	gate = pointwise(b, "excite", wl_g_act(b->g, gate, WL_ACT_SILU), BLOCK_SQUEEZE, BLOCK_WIDE);
-	h = wl_g_channel_scale(b->g, h, wl_g_reshape(b->g, gate, WL_SHAPE(BLOCK_N, BLOCK_WIDE)));
-	h = pointwise(b, "project", h, BLOCK_WIDE, BLOCK_IN);
-	b->out = batch_norm(b, '3', h, BLOCK_IN, WL_ACT_NONE, b->out);
+		wl_g_reshape(b->g, wl_g_mean_hw(b->g, h), WL_SHAPE(size.n, 1, 1, size.wide)),
+		size.wide, BLOCK_SQUEEZE);
+	gate = pointwise(b, "excite", wl_g_act(b->g, gate, WL_ACT_SILU), BLOCK_SQUEEZE, size.wide);
+	h = wl_g_channel_scale(b->g, h, wl_g_reshape(b->g, gate, WL_SHAPE(size.n, size.wide)));
+	h = pointwise(b, "project", h, size.wide, size.in);
+	b->out = batch_norm(b, '3', h, size.in, WL_ACT_NONE, size.stride == 1 ? b->out : WL_NONE);
 	wl_g_block_end(b->g);
 	wl_g_loss(b->g, wl_g_dot(b->g, b->out, b->weights), 1);
 	wl_g_output(b->g, b->out, "out");
@@ -106,10 +134,10 @@ static void run_block(struct block *b, struct wl_backend *be, struct wl_graph_st
 			gain ? 0.1f : 0.5f, gain ? 1 : 0);
 	}
 	must(wl_graph_compile(b->g, be, &err), &err);
-	opcheck_normals(1, wl_graph_data(b->g, b->x), BLOCK_N * BLOCK_PX * BLOCK_PX * BLOCK_IN,
+	opcheck_normals(1, wl_graph_data(b->g, b->x), in_count(),
 		1, 0);
 	opcheck_normals(
-		2, wl_graph_data(b->g, b->weights), BLOCK_N * BLOCK_PX * BLOCK_PX * BLOCK_IN, 1, 0);
+		2, wl_graph_data(b->g, b->weights), out_count(), 1, 0);
 	must(wl_graph_run(b->g, 7, 1, &err), &err);
 	must(be->sync(be, &err), &err);
 	wl_graph_stats(b->g, stats);
@@ -167,8 +195,8 @@ static void own_products(bool own)
 
 static bool has_own(struct wl_backend *be, const struct wl_graph_options *o)
 {
-	return be->pointwise && be->pointwise(be, 162, BLOCK_WIDE, BLOCK_IN, WL_ACT_SILU,
-					o->compute_dtype, o->store);
+	return be->pointwise && be->pointwise(be, out_count() / size.in, size.wide, size.in,
+					WL_ACT_SILU, o->compute_dtype, o->store);
 }
 
 /* fuses, sums and products of its own taken away. */
@@ -208,7 +236,7 @@ static void compare(const char *what, struct wl_backend *(*open)(void),
 	assert_int_equal(gated[0], own ? opts->recompute ? 2 : 1 : 0);
 	assert_int_equal(gated[1], own ? 1 : 0);
 	double e = floats_nmse(wl_graph_data(a.g, a.out), wl_graph_data(b.g, b.out),
-		BLOCK_N * BLOCK_PX * BLOCK_PX * BLOCK_IN);
+		out_count());
 	if (!(e <= bound))
 		fail_msg("%s: outputs differ by NMSE %g, at most %g is allowed", what, e, bound);
 	for (int i = 0; i < a.params.n; i++) {
@@ -250,13 +278,35 @@ static void compare_inference(enum wl_dtype dtype, double bound)
 	assert_int_equal(gated[0], has_own(fused_be, &opts));
 	assert_int_equal(fused.ops_forward, plain.ops_forward - 1 - gated[0]);
 	e = floats_nmse(wl_graph_data(a.g, a.out), wl_graph_data(b.g, b.out),
-		BLOCK_N * BLOCK_PX * BLOCK_PX * BLOCK_IN);
+		out_count());
 	if (!(e <= bound))
 		fail_msg("in inference outputs differ by NMSE %g, at most %g is allowed", e, bound);
 	release_block(&a);
 	release_block(&b);
 	wl_backend_close(fused_be);
 	wl_backend_close(plain_be);
+}
+
+/* Two runs of a block: its output and all gradients. */
+static void same_bits(const struct wl_graph_options *opts)
+{
+	struct wl_graph_stats stats;
+	struct block b[2];
+	struct wl_backend *be[2];
+
+	for (int i = 0; i < 2; i++) {
+		be[i] = opcheck_gpu();
+		build_block(&b[i], opts);
+		run_block(&b[i], be[i], &stats);
+	}
+	assert_memory_equal(b[0].params.grad, b[1].params.grad,
+		(size_t)b[0].params.floats * sizeof(float));
+	assert_memory_equal(b[0].params.value, b[1].params.value,
+		(size_t)b[0].params.floats * sizeof(float));
+	for (int i = 0; i < 2; i++) {
+		release_block(&b[i]);
+		wl_backend_close(be[i]);
+	}
 }
 
 static void test_inference(void **state)
@@ -304,6 +354,33 @@ static void test_own_products(void **state)
 	own_products(false);
 }
 
+/* Other kernels, strides and borders: maps that end within a strip, one picture, channels of a slab
+ * and a part of one; and twice, which gives the same bits. */
+static void test_sizes(void **state)
+{
+	static const struct sizes all[] = {
+		{1, 11, 37, 8, 40, 3, 1},
+		{2, 12, 7, 16, 72, 3, 2},
+		{1, 13, 10, 8, 8, 5, 2},
+		{3, 5, 35, 8, 96, 5, 1},
+	};
+	struct wl_graph_options o = {.train = true, .poison = true};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+		size = all[i];
+		o.compute_dtype = o.store = WL_F32;
+		compare("f32", opcheck_gpu, &o, 1e-11);
+		same_bits(&o);
+		o.compute_dtype = o.store = WL_BF16;
+		compare("bf16", opcheck_gpu, &o, 2e-3);
+		same_bits(&o);
+		o.compute_dtype = o.store = WL_F16;
+		compare("fp16", opcheck_gpu, &o, 5e-5);
+	}
+	size = usual;
+}
+
 static void test_fused_on_processors(void **state)
 {
 	(void)state;
@@ -313,8 +390,10 @@ static void test_fused_on_processors(void **state)
 
 int main(void)
 {
+	size = usual;
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fused),
+		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_own_products),
 		cmocka_unit_test(test_fused_on_processors),
 		cmocka_unit_test(test_inference),
