@@ -313,6 +313,43 @@ static void a_killed_rank_costs_only_time(void **state)
 	same_checkpoint("per-rank", "killed");
 }
 
+/* A step in parts, at all stages, and with CLIP: the same bits, by MPI and without, and after a kill
+ * in the middle. */
+static void parts_give_the_same_bits(void **state)
+{
+	(void)state;
+	NEEDS_MPIRUN;
+	for (int clip = 0; clip < 2; clip++) {
+		char run[4][16], zero[4][2];
+		pid_t pid, ranks[4];
+
+		for (int z = 0; z <= 3; z++) {
+			const char *const more[] = {"--data.accumulate", "2", "--objective",
+				clip ? "clip" : "moco", "--dist.bucket-mb", "1", "--dist.zero",
+				zero[z], NULL};
+
+			snprintf(zero[z], sizeof zero[z], "%d", z);
+			snprintf(run[z], sizeof run[z], "parts%d%d", clip, z);
+			if (z == 3) {
+				train_plain(2, file_place(), run[z], more);
+			} else if (z == 2) {
+				pid = start(2, run[z], more);
+				wait_for_lines(run[z], 3);
+				if (children(pid, ranks, 4) >= 2)
+					kill(ranks[1], SIGKILL);
+				rig_finish(pid);
+				train(2, run[z], more);
+			} else {
+				train(2, run[z], more);
+			}
+			same_bits(run[0], run[z]);
+			same_file(run[0], run[z], "model.safetensors");
+			if (!clip)
+				same_checkpoint(run[0], run[z]);
+		}
+	}
+}
+
 /* A stage of a plan with ranks: and retries: is started again when it loses one. */
 static void wenlan_run_starts_again(void **state)
 {
@@ -442,6 +479,7 @@ int main(void)
 		cmocka_unit_test(runs_repeat_to_the_bit),
 		cmocka_unit_test(stages_give_the_same_bits),
 		cmocka_unit_test(a_killed_rank_costs_only_time),
+		cmocka_unit_test(parts_give_the_same_bits),
 		cmocka_unit_test(wenlan_run_starts_again),
 		cmocka_unit_test(a_hanging_rank_ends_the_run),
 		cmocka_unit_test(checkpoints_resume_on_any_number_of_ranks),
