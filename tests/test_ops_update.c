@@ -82,6 +82,45 @@ static void state_of(struct wl_backend *be, struct state *s)
 	opcheck_normals(3, s->k, N_PARAMS, 1, 0);
 }
 
+/* Rows of a larger array, aligned and not, of which what lies between is none's. */
+static void check_rows(struct wl_backend *be)
+{
+	enum { N = 5000, STEP = 7000, ROWS = 5 };
+	static const int64_t shapes[][3] = {{0, N, STEP}, {1, N, STEP}, {3, N - 1, STEP + 2}};
+	struct wl_err err = WL_ERR_INIT;
+	float *x = be->alloc(be, (ROWS * (STEP + 2)) * sizeof *x, &err);
+	double *to = be->alloc(be, sizeof *to, &err), got;
+
+	assert_true(x && to);
+	opcheck_normals(5, x, ROWS * (STEP + 2), 1, 0);
+	for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+		const int64_t *v = shapes[i];
+		double want = 0;
+
+		for (int r = 0; r < ROWS; r++)
+			want += be->sum_squares(be, x + v[0] + r * v[2], v[1]);
+		be->squares(be, x + v[0], v[1], v[2], ROWS, to, false);
+		be->squares(be, x + v[0], v[1], v[2], ROWS, to, true);
+		be->download(be, &got, to, sizeof got);
+		assert_true(fabs(got / (2 * want) - 1) < 1e-12);
+	}
+	be->free_mem(be, x);
+	be->free_mem(be, to);
+}
+
+static void test_rows(void **state)
+{
+	struct wl_err err = WL_ERR_INIT;
+	struct wl_backend *be = wl_backend_cpu_open(2, &err);
+
+	(void)state;
+	check_rows(be);
+	wl_backend_close(be);
+	be = opcheck_gpu();
+	check_rows(be);
+	wl_backend_close(be);
+}
+
 /* Where the backend judges: by squares over two halves of g, clipped to 3, at a loss scale of 2;
  * *factor: what the gradients are to be multiplied with. */
 static void judge_step(struct wl_backend *be, struct wl_judge *j, const float *g, float *scores,
@@ -92,12 +131,12 @@ static void judge_step(struct wl_backend *be, struct wl_judge *j, const float *g
 	struct wl_judge_places at;
 
 	ops->places(j, &at);
-	be->squares(be, g, N_PARAMS / 2, at.squares, false);
-	be->squares(be, g + N_PARAMS / 2, N_PARAMS - N_PARAMS / 2, at.squares, true);
+	be->squares(be, g, N_PARAMS / 2, 0, 1, at.squares, false);
+	be->squares(be, g + N_PARAMS / 2, N_PARAMS - N_PARAMS / 2, 0, 1, at.squares, true);
 	ops->measure(j, scores, 1);
 	ops->decide(j);
-	ops->blame(j, g, N_PARAMS / 2, 0);
-	ops->blame(j, g + N_PARAMS / 2, N_PARAMS - N_PARAMS / 2, N_PARAMS / 2);
+	ops->blame(j, g, N_PARAMS / 2, 0, 1, 0);
+	ops->blame(j, g + N_PARAMS / 2, N_PARAMS - N_PARAMS / 2, 0, 1, N_PARAMS / 2);
 	assert_int_equal(ops->tell(j, -1, 0, &err), 0);
 	assert_int_equal(ops->hear(j, 0, out, &err), 0);
 	*factor = wl_judge_factor(3, out->norm, 2);
@@ -229,6 +268,7 @@ int main(void)
 		cmocka_unit_test(test_optimiser),
 		cmocka_unit_test(test_fused_update),
 		cmocka_unit_test(test_update_of_backends),
+		cmocka_unit_test(test_rows),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

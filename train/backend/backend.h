@@ -338,8 +338,10 @@ struct wl_backend {
 	/* Sum of squares in double, in a fixed order: the same bits for any thread count.
 	 * A NaN or infinity anywhere makes the result not finite. */
 	double (*sum_squares)(struct wl_backend *be, const float *x, int64_t n);
-	/* The same into *to, or added to it: backend memory, so that nobody waits. */
-	void (*squares)(struct wl_backend *be, const float *x, int64_t n, double *to, bool add);
+	/* The same of `rows` rows of n floats, one every `step`, into *to, or added to it: backend
+	 * memory, so that nobody waits. */
+	void (*squares)(struct wl_backend *be, const float *x, int64_t n, int64_t step,
+		int64_t rows, double *to, bool add);
 
 	/* Pictures made on the device (train/backend/pictures.h); NULL: there is no such thing. */
 	const struct wl_picture_ops *pictures;

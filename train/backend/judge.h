@@ -186,9 +186,11 @@ struct wl_judge_ops {
 	void (*measure)(struct wl_judge *j, const float *scores, int64_t parts);
 	/* Decides, by all. */
 	void (*decide)(struct wl_judge *j);
-	/* Where the step is not finite: finds the first of grad[0, n), which lies at `at` of the
-	 * store, that is not; calls of a step come in rising order. */
-	void (*blame)(struct wl_judge *j, const float *grad, int64_t n, int64_t at);
+	/* Where the step is not finite: finds the first that is not of `rows` rows of n gradients,
+	 * one every `step`, the first of which lies at `at` of the store; calls of a step come in
+	 * rising order. */
+	void (*blame)(struct wl_judge *j, const float *grad, int64_t n, int64_t step, int64_t rows,
+		int64_t at);
 	/* Where the step is undone: to = from, n floats. */
 	void (*undo)(struct wl_judge *j, float *to, const float *from, int64_t n);
 	/* Where it is not: rows [settings.rows, dim] and their identities [rows, 2] enter queue

@@ -310,25 +310,51 @@ void wl_optim_step_judged(struct wl_optim *o, double lr, const struct wl_judge *
 	step(o, lr, &how);
 }
 
+/* This rank's pieces of the store as rows, so that a device takes hundreds of buckets at once: those
+ * of full buckets, then the last one's.  The number of elements of out. */
+struct rows {
+	int64_t at, n, step, times;
+};
+
+static int owned_rows(const struct wl_optim *o, struct rows out[2])
+{
+	const struct wl_cut *cut = o->config.cut;
+	int k = 0, full;
+	struct wl_span s;
+
+	if (!cut) {
+		out[0] = (struct rows){0, o->params->weights, 0, 1};
+		return 1;
+	}
+	full = (int)(cut->floats / cut->bucket);
+	s = wl_cut_piece(cut, 0, cut->rank);
+	if (full)
+		out[k++] = (struct rows){s.begin, s.end - s.begin, cut->bucket, full};
+	if (full < cut->n) {
+		s = wl_cut_piece(cut, full, cut->rank);
+		out[k++] = (struct rows){s.begin, s.end - s.begin, 0, 1};
+	}
+	return k;
+}
+
 void wl_optim_give_squares(const struct wl_optim *o, double *to)
 {
 	struct wl_backend *be = o->params->backend;
-	int64_t n = o->params->weights;
-	bool add = false;
+	struct rows r[2];
+	int n = owned_rows(o, r);
 
-	for (struct wl_span s = wl_cut_next(o->config.cut, 0, n); s.begin < s.end;
-		s = wl_cut_next(o->config.cut, s.end, n), add = true)
-		be->squares(be, o->params->grad + s.begin, s.end - s.begin, to, add);
+	for (int i = 0; i < n; i++)
+		be->squares(be, o->params->grad + r[i].at, r[i].n, r[i].step, r[i].times, to, i > 0);
 }
 
 void wl_optim_give_blame(const struct wl_optim *o, struct wl_judge *judge)
 {
 	const struct wl_judge_ops *ops = o->params->backend->judges;
-	int64_t n = o->params->weights;
+	struct rows r[2];
+	int n = owned_rows(o, r);
 
-	for (struct wl_span s = wl_cut_next(o->config.cut, 0, n); s.begin < s.end;
-		s = wl_cut_next(o->config.cut, s.end, n))
-		ops->blame(judge, o->params->grad + s.begin, s.end - s.begin, s.begin);
+	for (int i = 0; i < n; i++)
+		ops->blame(judge, o->params->grad + r[i].at, r[i].n, r[i].step, r[i].times, r[i].at);
 }
 
 const char *wl_optim_name_at(const struct wl_optim *o, int64_t at)

@@ -211,6 +211,7 @@ void wl_cpu_adamw(struct wl_backend *be, float *w, const float *grad, void *m, v
 	const struct wl_adamw_range *ranges, int n_ranges, const struct wl_adamw *how);
 void wl_cpu_ema(struct wl_backend *be, float *k, const float *q, int64_t n, float momentum);
 double wl_cpu_sum_squares(struct wl_backend *be, const float *x, int64_t n);
-void wl_cpu_squares(struct wl_backend *be, const float *x, int64_t n, double *to, bool add);
+void wl_cpu_squares(struct wl_backend *be, const float *x, int64_t n, int64_t step, int64_t rows,
+	double *to, bool add);
 
 #endif

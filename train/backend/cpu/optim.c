@@ -137,7 +137,12 @@ double wl_cpu_sum_squares(struct wl_backend *be, const float *x, int64_t n)
 	return total;
 }
 
-void wl_cpu_squares(struct wl_backend *be, const float *x, int64_t n, double *to, bool add)
+void wl_cpu_squares(struct wl_backend *be, const float *x, int64_t n, int64_t step, int64_t rows,
+	double *to, bool add)
 {
-	*to = (add ? *to : 0) + wl_cpu_sum_squares(be, x, n);
+	double sum = add ? *to : 0;
+
+	for (int64_t r = 0; r < rows; r++)
+		sum += wl_cpu_sum_squares(be, x + r * step, n);
+	*to = sum;
 }

@@ -6,8 +6,8 @@
  * statistics) read their part of it and do nothing where the step does not count.  The host gives
  * all of them whatever becomes of the step, so it has nothing to wait for.
  *
- * Cost: five launches of one thread, 1.5 kB down to pinned memory, and one launch that returns at
- * once (blame), unless the step is bad.
+ * Cost: three launches of one thread (on several ranks five), 1.5 kB down to pinned memory, and one
+ * launch that returns at once (blame), unless the step is bad.
  */
 #include "train/backend/cuda/cuda.h"
 
@@ -26,6 +26,10 @@ struct wl_judge {
 	struct judge_memory *at; /* device */
 	double *all;		 /* device, with ranks */
 	float *scales;
+	/* Alone, what decide and tell do in their launch before what they are for. */
+	const float *scores;
+	int64_t parts;
+	float *clamped, most;
 	struct wl_judged *told[WL_JUDGE_SLOTS]; /* pinned */
 	cudaEvent_t arrived[WL_JUDGE_SLOTS];
 };
@@ -122,26 +126,33 @@ static void judge_seed(struct wl_judge *j, double weight, float *to)
 	CUDA_EACH(j->c, 1, k_seed, j->at, weight, to);
 }
 
+static __device__ void measure(
+	struct judge_memory *at, const float *scores, int64_t parts, double loss_weight)
+{
+	double v[4] = {0}, unscale = 1 / wl_scaler_factor(&at->state.scaler);
+
+	for (int64_t p = 0; p < parts; p++)
+		for (int k = 0; k < 4; k++)
+			v[k] += 1 / (double)parts * (double)scores[4 * p + k];
+	at->mine[0] = loss_weight * (v[0] + v[1]);
+	for (int k = 0; k < 4; k++)
+		at->mine[1 + k] = v[k];
+	at->mine[5] = at->squares * unscale * unscale;
+}
+
 static __global__ void k_measure(
 	int64_t n, struct judge_memory *at, const float *scores, int64_t parts, double loss_weight)
 {
 	EACH(i, n)
-	{
-		double v[4] = {0}, unscale = 1 / wl_scaler_factor(&at->state.scaler);
-
-		for (int64_t p = 0; p < parts; p++)
-			for (int k = 0; k < 4; k++)
-				v[k] += 1 / (double)parts * (double)scores[4 * p + k];
-		at->mine[0] = loss_weight * (v[0] + v[1]);
-		for (int k = 0; k < 4; k++)
-			at->mine[1 + k] = v[k];
-		at->mine[5] = at->squares * unscale * unscale;
-	}
+	measure(at, scores, parts, loss_weight);
 }
 
 static void judge_measure(struct wl_judge *j, const float *scores, int64_t parts)
 {
-	CUDA_EACH(j->c, 1, k_measure, j->at, scores, parts, j->how.loss_weight);
+	j->scores = scores;
+	j->parts = parts;
+	if (j->all) /* others are to have it before */
+		CUDA_EACH(j->c, 1, k_measure, j->at, scores, parts, j->how.loss_weight);
 }
 
 /* What the optimiser needs to know. */
@@ -172,14 +183,17 @@ static __device__ void settle_queues(struct judge_memory *at, const struct wl_ju
 	}
 }
 
-static __global__ void k_decide(
-	int64_t n, struct judge_memory *at, const double *all, struct wl_judge_settings how)
+/* scores: to be measured first; NULL: that is done. */
+static __global__ void k_decide(int64_t n, struct judge_memory *at, const double *all,
+	const float *scores, int64_t parts, struct wl_judge_settings how)
 {
 	EACH(i, n)
 	{
 		struct wl_judged *r = &at->judged;
 		double v[WL_JUDGE_MEASURES] = {0};
 
+		if (scores)
+			measure(at, scores, parts, how.loss_weight);
 		for (int rank = 0; rank < how.world; rank++) /* in order: the same everywhere */
 			for (int k = 0; k < WL_JUDGE_MEASURES; k++)
 				v[k] += all[rank * WL_JUDGE_MEASURES + k];
@@ -200,20 +214,26 @@ static __global__ void k_decide(
 
 static void judge_decide(struct wl_judge *j)
 {
-	CUDA_EACH(j->c, 1, k_decide, j->at, j->all ? j->all : j->at->mine, j->how);
+	CUDA_EACH(j->c, 1, k_decide, j->at, j->all ? j->all : j->at->mine,
+		j->all ? NULL : j->scores, j->parts, j->how);
 }
 
-/* bad[block] = the first place in the block's share, n where there is none. */
-static __global__ void k_blame(int64_t n, const float *grad, struct judge_memory *at)
+/* bad[block] = the first place in the block's share, rows * step where there is none. */
+static __global__ void k_blame(
+	int64_t n, int64_t step, int64_t rows, const float *grad, struct judge_memory *at)
 {
 	__shared__ int64_t part[CUDA_THREADS];
-	int64_t first = n;
+	int64_t none = rows * step, first = none;
 
 	if (at->now.verdict != WL_GUARD_NONFINITE)
 		return;
-	EACH(i, n)
-	if (first == n && !wl_is_finite((double)grad[i]))
-		first = i;
+	EACH(i, rows * n)
+	{
+		int64_t place = i / n * step + i % n;
+
+		if (first == none && !wl_is_finite((double)grad[place]))
+			first = place;
+	}
 	part[threadIdx.x] = first;
 	__syncthreads();
 	for (unsigned w = CUDA_THREADS / 2; w > 0; w /= 2) {
@@ -240,13 +260,15 @@ static __global__ void k_blame_end(
 	}
 }
 
-static void judge_blame(struct wl_judge *j, const float *grad, int64_t n, int64_t at)
+static void judge_blame(struct wl_judge *j, const float *grad, int64_t n, int64_t step,
+	int64_t rows, int64_t at)
 {
-	int64_t blocks = cuda_blocks(n);
+	int64_t blocks = cuda_blocks(rows * n);
 
+	step = rows > 1 ? step : n;
 	blocks = blocks < CUDA_REDUCE_BLOCKS ? blocks : (int64_t)CUDA_REDUCE_BLOCKS;
-	CUDA_BLOCKS(j->c, blocks, k_blame, n, grad, j->at);
-	CUDA_EACH(j->c, 1, k_blame_end, j->at, blocks, n, at);
+	CUDA_BLOCKS(j->c, blocks, k_blame, n, step, rows, grad, j->at);
+	CUDA_EACH(j->c, 1, k_blame_end, j->at, blocks, rows * step, at);
 }
 
 static __global__ void k_undo(
@@ -298,27 +320,37 @@ static void judge_push(struct wl_judge *j, int q, void *keys, enum wl_dtype type
 	wl_cuda_touched(j->c, keys, (size_t)(size * dim) * wl_dtype_bytes(type));
 }
 
+static __device__ void clamp(float *v, float most, float *scale)
+{
+	if (*v > most)
+		*v = most;
+	*scale = *v;
+}
+
 static __global__ void k_clamp(int64_t n, float *v, float most, float *scale)
 {
 	EACH(i, n)
-	{
-		if (v[i] > most)
-			v[i] = most;
-		scale[i] = v[i];
-	}
+	clamp(v, most, scale);
 }
 
+/* Alone it is a part of tell, before which nothing reads it. */
 static void judge_clamp(struct wl_judge *j, float *v, float most)
 {
-	CUDA_EACH(j->c, 1, k_clamp, v, most, &j->at->scale);
+	j->clamped = v;
+	j->most = most;
+	if (j->all)
+		CUDA_EACH(j->c, 1, k_clamp, v, most, &j->at->scale);
 	wl_cuda_touched(j->c, v, sizeof *v);
 }
 
-static __global__ void k_tell(int64_t n, struct judge_memory *at, const float *scale)
+static __global__ void k_tell(
+	int64_t n, struct judge_memory *at, const float *scale, float *clamped, float most)
 {
 	EACH(i, n)
 	{
-		at->judged.log_scale = scale[i];
+		if (clamped)
+			clamp(clamped, most, &at->scale);
+		at->judged.log_scale = *scale;
 		at->judged.after = at->state;
 	}
 }
@@ -328,7 +360,8 @@ static int judge_tell(struct wl_judge *j, int owner, int slot, struct wl_err *er
 	cudaStream_t stream = j->c->stream;
 	cudaError_t code;
 
-	CUDA_EACH(j->c, 1, k_tell, j->at, owner < 0 ? &j->at->scale : j->scales + owner);
+	CUDA_EACH(j->c, 1, k_tell, j->at, owner < 0 ? &j->at->scale : j->scales + owner,
+		j->all ? NULL : j->clamped, j->most);
 	code = cudaMemcpyAsync(j->told[slot], &j->at->judged, sizeof *j->told[slot],
 		cudaMemcpyDefault, stream);
 	if (code == cudaSuccess)

@@ -45,7 +45,8 @@ void wl_cuda_adamw(struct wl_backend *be, float *w, const float *grad, void *m, 
 	const struct wl_adamw_range *ranges, int n_ranges, const struct wl_adamw *how);
 void wl_cuda_ema(struct wl_backend *be, float *k, const float *q, int64_t n, float momentum);
 double wl_cuda_sum_squares(struct wl_backend *be, const float *x, int64_t n);
-void wl_cuda_squares(struct wl_backend *be, const float *x, int64_t n, double *to, bool add);
+void wl_cuda_squares(struct wl_backend *be, const float *x, int64_t n, int64_t step, int64_t rows,
+	double *to, bool add);
 /* dense.cu */
 int wl_cuda_dense_plan(struct cuda *c, struct wl_op *op, struct wl_err *err);
 void wl_cuda_dense_release(struct cuda *c, struct wl_op *op);

@@ -20,15 +20,25 @@ static __device__ inline double square4(const float *x)
 	return (a * a + b * b) + (c * c + d * d);
 }
 
-/* partial[block]: the block's share depends on n and the alignment of x alone; head: floats
- * before the first multiple of 16 bytes. */
-static __global__ void k_squares(int64_t n, int64_t head, const float *x, double *partial)
+enum { SQUARE_UNIT = 4 * CUDA_THREADS }; /* chunks of a row that a block takes at once */
+
+/* partial[block]: the block's share depends on the shape and the alignment of x alone; head: floats
+ * before the first multiple of 16 bytes, where there is one row. */
+static __global__ void k_squares(
+	int64_t n, int64_t head, const float *x, int64_t step, int64_t rows, double *partial)
 {
 	int64_t fours = (n - head) / SQUARE_CHUNK, tail = head + fours * SQUARE_CHUNK;
+	int64_t units = (fours + SQUARE_UNIT - 1) / SQUARE_UNIT;
 	double s = 0;
 
-	EACH(i, fours)
-	s += square4(x + head + i * SQUARE_CHUNK);
+	for (int64_t u = blockIdx.x; u < rows * units; u += gridDim.x) {
+		const float *row = x + u / units * step + head;
+		int64_t from = u % units * SQUARE_UNIT;
+		int64_t end = fours - from < SQUARE_UNIT ? fours : from + SQUARE_UNIT;
+
+		for (int64_t i = from + threadIdx.x; i < end; i += CUDA_THREADS)
+			s += square4(row + i * SQUARE_CHUNK);
+	}
 	if (blockIdx.x == 0 && threadIdx.x < (unsigned)head)
 		s += (double)x[threadIdx.x] * (double)x[threadIdx.x];
 	if (blockIdx.x == 0 && threadIdx.x < n - tail)
@@ -49,15 +59,22 @@ static __global__ void k_squares_end(int64_t n, const double *partial, double *t
 		*to = (add ? *to : 0.0) + s;
 }
 
-void wl_cuda_squares(struct wl_backend *be, const float *x, int64_t n, double *to, bool add)
+void wl_cuda_squares(struct wl_backend *be, const float *x, int64_t n, int64_t step, int64_t rows,
+	double *to, bool add)
 {
 	struct cuda *c = (struct cuda *)be->impl;
 	int64_t head = (int64_t)(-((uintptr_t)x / sizeof *x) & 3), blocks;
 
+	if (rows > 1 && (head || n % SQUARE_CHUNK || step % SQUARE_CHUNK)) {
+		for (int64_t r = 0; r < rows; r++)
+			wl_cuda_squares(be, x + r * step, n, 0, 1, to, add || r > 0);
+		return;
+	}
 	head = head < n ? head : n;
-	blocks = cuda_blocks((n - head) / SQUARE_CHUNK);
+	blocks = rows * cuda_ceil_div((n - head) / SQUARE_CHUNK, SQUARE_UNIT);
 	blocks = blocks < CUDA_REDUCE_BLOCKS ? blocks : (int64_t)CUDA_REDUCE_BLOCKS;
-	CUDA_BLOCKS(c, blocks, k_squares, n, head, x, c->reduce);
+	blocks = blocks > 0 ? blocks : 1;
+	CUDA_BLOCKS(c, blocks, k_squares, n, head, x, step, rows, c->reduce);
 	CUDA_BLOCKS(c, 1, k_squares_end, blocks, c->reduce, to, add);
 }
 
@@ -66,7 +83,7 @@ double wl_cuda_sum_squares(struct wl_backend *be, const float *x, int64_t n)
 	struct cuda *c = (struct cuda *)be->impl;
 	double total = NAN; /* stays where the device fails, which sync reports */
 
-	wl_cuda_squares(be, x, n, c->reduce + CUDA_REDUCE_BLOCKS, false);
+	wl_cuda_squares(be, x, n, 0, 1, c->reduce + CUDA_REDUCE_BLOCKS, false);
 	be->download(be, &total, c->reduce + CUDA_REDUCE_BLOCKS, sizeof total);
 	return total;
 }
