@@ -16,11 +16,6 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'kill $(jobs -p) 2>/dev/null; exit 130' INT TERM
 
-check() { # check PROGRAM ORDER LOG
-	WL_EMULATED_ORDER=$2 WL_RACE_DIGEST=1 "$1" >"$3" 2>&1
-	echo "exit code $?" >>"$3"
-}
-
 # The number of findings in a log; a program that failed otherwise counts as one.
 findings() {
 	local n code
@@ -33,12 +28,21 @@ digest() {
 	sed -n 's/^race: digest //p' "$1" | tail -1
 }
 
+check() { # check PROGRAM ORDER
+	local log=$work/$(basename "$1").$2 n
+	WL_EMULATED_ORDER=$2 WL_RACE_DIGEST=1 "$1" >"$log" 2>&1
+	echo "exit code $?" >>"$log"
+	n=$(findings "$log")
+	flock "$work" echo "== $(basename "$1"), $2: $(grep -a '^race: .* accesses' "$log" | tail -1)"
+	[ "$n" = 0 ] || flock "$work" grep -a '^race:\|FAILED\|ERROR\|Error\|emulated:' "$log" | head -40
+}
+
 for program in "$@"; do
 	for order in $orders; do
 		while [ "$(jobs -pr | wc -l)" -ge "$jobs" ]; do
 			wait -n
 		done
-		check "$program" "$order" "$work/$(basename "$program").$order" &
+		check "$program" "$order" &
 	done
 done
 wait
@@ -52,11 +56,9 @@ for program in "$@"; do
 		n=$(findings "$log")
 		: "${first:=$(digest "$log")}"
 		if [ "$(digest "$log")" != "$first" ]; then
-			echo "race: $name leaves other bits in the order $order" | tee -a "$log"
+			echo "race: $name leaves other bits in the order $order"
 			n=$((n + 1))
 		fi
-		echo "== $name, $order: $(grep -a '^race: .* accesses' "$log" | tail -1)"
-		[ "$n" = 0 ] || grep -a '^race:\|FAILED\|ERROR\|Error\|emulated:' "$log" | head -40
 		total=$((total + n))
 	done
 done

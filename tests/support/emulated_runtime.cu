@@ -230,6 +230,9 @@ static void keep(emulated_capture *c, std::function<void()> work)
 
 void emulated_give(std::function<void()> work)
 {
+#ifdef WL_RACE
+	work = race_work(std::move(work));
+#endif
 	if (current && current->capture)
 		keep(current->capture, std::move(work));
 	else

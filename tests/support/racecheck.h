@@ -8,9 +8,12 @@
  *                atomics, and nothing orders them.  __syncthreads orders the threads of a block,
  *                __syncwarp those lanes of its mask; a shuffle, the lock step of a warp and the
  *                order of blocks order nothing.
- *   first reads  of shared memory that its block has not written, and of device memory that
- *                nothing has written since it was allocated.
- *   bounds       device memory that is not allocated, or freed; the host's memory.
+ *   first reads  of shared memory that its block has not written, of device memory that nothing
+ *                has written since it was allocated, and of an operation's scratch and results that
+ *                it has not written itself.
+ *   bounds       device memory that is not allocated, or freed; the host's memory; while an
+ *                operation runs, of the allocations in which its operands lie (all tensors of a
+ *                graph share one) whatever is none of them.
  *   alignment    of every access, as its type wants it.
  *   copies       (image.h's ahead_copy) happen when a wait covers them and not before; whoever
  *                touches their target until then is reported.
@@ -40,7 +43,13 @@ enum race_kind { RACE_SHARED, RACE_GLOBAL, RACE_FIRST_READ, RACE_BOUNDS, RACE_AL
 void race_take(int found[RACE_KINDS]);
 void race_quiet(bool yes);
 
+struct wl_op;
+struct wl_run;
+
 #ifdef WL_RACE
+
+/* What is given from now on by this thread is work of the operation; NULL: of none. */
+void race_operation(const struct wl_op *op, const struct wl_run *run);
 
 /* From emulated.cu: a launch, each of its blocks, the barriers that threads passed.  `stack`: what
  * lies between it and the hook's own frame is the running thread's own. */
@@ -71,6 +80,10 @@ void race_ahead_wait(int groups);
 
 #else
 
+static inline void race_operation(const struct wl_op *op, const struct wl_run *run)
+{
+	(void)op, (void)run;
+}
 static inline void race_launch(const void *stack)
 {
 	(void)stack;
@@ -113,6 +126,12 @@ static inline void race_pinned(const void *p, size_t bytes)
 
 #ifdef __cplusplus
 }
+#endif
+
+#if defined(WL_RACE) && defined(__cplusplus)
+#include <functional>
+/* Work as it is given, with what the operation may touch while it is done. */
+std::function<void()> race_work(std::function<void()> work);
 #endif
 
 #endif

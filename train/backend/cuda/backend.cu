@@ -193,16 +193,27 @@ void wl_cuda_at_step(struct cuda *c, uint64_t seed, uint64_t step)
 	c->has_step = true;
 }
 
+/* The emulation checks that kernels touch nothing but what is the operation's. */
+#ifdef WL_CUDA_EMULATED
+#define CUDA_OPERATION(op, run) race_operation(op, run)
+#else
+#define CUDA_OPERATION(op, run) ((void)0)
+#endif
+
 static int cuda_run_op(
 	struct wl_backend *be, const struct wl_op *op, const struct wl_run *run, struct wl_err *err)
 {
 	struct cuda *c = (struct cuda *)be->impl;
 	struct wl_run here = *run;
 	cudaError_t code;
+	int rc;
 	wl_cuda_at_step(c, run->seed, run->step);
 	here.at_step = c->step;
-	if (kernel_of(op->kind).run(c, op, &here, err) < 0)
-		return -1;
+	CUDA_OPERATION(op, &here);
+	rc = kernel_of(op->kind).run(c, op, &here, err);
+	CUDA_OPERATION(NULL, NULL);
+	if (rc < 0)
+		return rc;
 	code = cudaGetLastError(); /* of the launch; the kernel itself may still fail later */
 	return code == cudaSuccess ? 0 : failed(code, wl_op_name(op->kind), err);
 }
