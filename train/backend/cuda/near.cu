@@ -72,7 +72,7 @@ static __global__ void __launch_bounds__(CUDA_THREADS, 2) k_near(struct nce v, s
 	bool mine = threadIdx.x < ROWS && b < v.b;
 
 	for (int64_t t = 0; mine && t < n.top; t++)
-		n.at[list + t] = -1;
+		n.value[list + t] = 0.0f, n.at[list + t] = -1;
 	for (int64_t tile = part * n.per; tile < end; tile++) {
 		struct spot s = spot_at(&v, tile, blockIdx.x % v.row_tiles);
 
