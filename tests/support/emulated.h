@@ -55,8 +55,10 @@ struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err);
 #define __host__
 #ifdef WL_RACE
 #define __shared__ static __attribute__((section("emulated_shared")))
+#define EMULATED_STATIC static __attribute__((section("emulated_own")))
 #else
 #define __shared__ static
+#define EMULATED_STATIC static /* what an emulated instruction keeps, which no kernel sees */
 #endif
 #define __syncthreads emulated_barrier
 

@@ -62,7 +62,7 @@ static uint64_t now = 1, launch_began, block_began, last_barrier;
 static uint64_t began; /* of the launch, or for shared memory the block: before it nothing counts */
 static uint64_t heard[CUDA_THREADS][LANES]; /* of each lane of the warp: all before this */
 static uint64_t all_heard[CUDA_THREADS / LANES];
-static struct range space, shared, image, own, host_stack;
+static struct range space, shared, image, stacks, instructions, host_stack;
 static struct cell *space_cells, *shared_cells;
 static std::map<uintptr_t, uintptr_t> memory, pinned;
 static struct range known; /* of memory, found last */
@@ -90,6 +90,7 @@ static bool digests;
 static uint64_t digest;
 
 extern "C" char __start_emulated_shared[], __stop_emulated_shared[];
+extern "C" __attribute__((weak)) char __start_emulated_own[], __stop_emulated_own[];
 extern "C" char __executable_start[], end[];
 
 enum { UNWRITTEN = 0xcb };
@@ -202,6 +203,8 @@ __attribute__((constructor)) static void race_begin(void)
 {
 	shared = range_of(
 		__start_emulated_shared, (size_t)(__stop_emulated_shared - __start_emulated_shared));
+	instructions = range_of(
+		__start_emulated_own, (size_t)(__stop_emulated_own - __start_emulated_own));
 	image = range_of(__executable_start, (size_t)(end - __executable_start));
 	shared_cells = (struct cell *)calloc(shared.end - shared.begin + 1, sizeof *shared_cells);
 	digests = getenv("WL_RACE_DIGEST") != NULL;
@@ -271,7 +274,7 @@ extern "C" void race_pinned(const void *p, size_t bytes)
 
 extern "C" void race_private(const void *p, size_t bytes)
 {
-	own = range_of(p, bytes);
+	stacks = range_of(p, bytes);
 }
 
 extern "C" void race_argument(const void *p, size_t bytes)
@@ -355,7 +358,7 @@ extern "C" void race_operation(const struct wl_op *op, const struct wl_run *run)
 		if (!op->out[i] || !op->out[i]->data)
 			continue;
 		struct range r = range_of(op->out[i]->data, wl_tensor_bytes(op->out[i]));
-		bool fresh = !(op->acc >> i & 1);
+		bool fresh = !i && !(op->acc & 1); /* others may be kept from a forward pass */
 
 		for (size_t k = 0; k < inputs; k++)
 			fresh = fresh && !overlap(r, o->operands[k]);
@@ -589,7 +592,7 @@ static void access(uintptr_t a, size_t n, bool write, unsigned flags, uint32_t a
 {
 	struct cell *c;
 
-	if (!n || in(own, a) ||
+	if (!n || in(stacks, a) || in(instructions, a) ||
 		(a < host_stack.end && a >= (uintptr_t)__builtin_frame_address(0)))
 		return;
 	accesses++;

@@ -31,8 +31,8 @@ struct tile_sum {
 
 enum { TILE_WARPS = CUDA_THREADS / WARP };
 
-static const uint16_t *tile_shown[CUDA_THREADS];
-static float tile_a[TILE_WARPS][TILE][TILE], tile_b[TILE_WARPS][TILE][TILE];
+EMULATED_STATIC const uint16_t *tile_shown[CUDA_THREADS];
+EMULATED_STATIC float tile_a[TILE_WARPS][TILE][TILE], tile_b[TILE_WARPS][TILE][TILE];
 
 /* ldmatrix.x4: lane 8 m + i shows row i of matrix m, 8 x 8. */
 static inline void tile_matrices(uint32_t r[4], const uint16_t *row, bool turned)
@@ -40,14 +40,14 @@ static inline void tile_matrices(uint32_t r[4], const uint16_t *row, bool turned
 	unsigned lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4 * 2;
 
 	tile_shown[threadIdx.x] = row;
-	__syncwarp();
+	emulated_meet_lanes(0xffffffffu); /* orders no memory */
 	for (unsigned m = 0; m < 4; m++) {
 		const uint16_t **at = tile_shown + threadIdx.x / WARP * WARP + 8 * m;
 
 		r[m] = turned ? at[t][g] | (uint32_t)at[t + 1][g] << 16
 			      : at[g][t] | (uint32_t)at[g][t + 1] << 16;
 	}
-	__syncwarp();
+	emulated_meet_lanes(0xffffffffu);
 }
 
 static inline void tile_add(struct tile_sum *c, const struct tile_left *a,
@@ -63,12 +63,12 @@ static inline void tile_add(struct tile_sum *c, const struct tile_left *a,
 		tile_b[w][t + r % 2 * 8 + i % 2][g + r / 2 * 8] =
 			half_to_float(b->r[r] >> half & 0xffffu, type);
 	}
-	__syncwarp();
+	emulated_meet_lanes(0xffffffffu);
 	for (unsigned i = 0; i < 8; i++)
 		for (unsigned k = 0; k < TILE; k++)
 			c->v[i] += tile_a[w][g + i / 2 % 2 * 8][k] *
 				   tile_b[w][k][t + i / 4 * 8 + i % 2];
-	__syncwarp();
+	emulated_meet_lanes(0xffffffffu);
 }
 
 #else
