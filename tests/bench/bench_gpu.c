@@ -502,10 +502,22 @@ static void profile(struct setup *s, const struct wl_train_config *c)
 	batch_release(&v);
 }
 
+/* The same with all 1x1 convolutions the library's: what our own products save. */
+static void bench_library(struct setup *s)
+{
+	if (!s->be->pointwise || getenv("WL_CUDA_OWN_GEMM"))
+		return;
+	setenv("WL_CUDA_OWN_GEMM", "0", 1);
+	bench_tower(s, "image tower, forward and backward, library's 1x1", true, true, 0);
+	bench_tower(s, "image tower, forward (momentum), library's 1x1", true, false, 0);
+	unsetenv("WL_CUDA_OWN_GEMM");
+}
+
 static void rows(struct setup *s, const struct wl_train_config *c)
 {
 	bench_tower(s, "image tower, forward and backward", true, true, 300);
 	bench_tower(s, "image tower, forward (momentum)", true, false, 1200);
+	bench_library(s);
 	bench_tower(s, "text tower, forward and backward", false, true, 0.5);
 	bench_step(s, c);
 	bench_kernels(s);
