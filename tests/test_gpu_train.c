@@ -238,7 +238,7 @@ static void queues_may_be_bf16(void **state)
 	close_courses(&whole, &changed, STEPS, 2e-3);
 }
 
-/* What CUDA forbids while a stream is captured ends the recording with a sentence, and only that. */
+/* What CUDA forbids while a stream is captured ends the recording with a sentence, and no more. */
 static void a_recording_that_cannot_be(void **state)
 {
 	struct wl_backend *be;
@@ -270,6 +270,61 @@ static void a_recording_that_cannot_be(void **state)
 	be->download(be, back, on, sizeof back);
 	assert_memory_equal(from, back, sizeof from);
 	be->free_mem(be, on);
+	wl_backend_close(be);
+}
+
+static int exchange(struct wl_wire *w, float *v, uint64_t *job)
+{
+	WL_TRY(w->begin(w, &err));
+	WL_TRY(w->all_mean(w, v, 4, &err));
+	WL_TRY(w->reduce_scatter(w, v, 4, true, &err));
+	WL_TRY(w->all_gather(w, v, v, 4 * sizeof *v, &err));
+	WL_TRY(w->end(w, job, &err));
+	return w->wait(w, *job, &err);
+}
+
+/* One rank alone, on a GPU too: exchanges given and recorded, and the wire closed while there is
+ * still a recording of them, which NCCL would wait for. */
+static void a_wire_closes_before_its_recordings(void **state)
+{
+	float from[4] = {1, 2, 3, 4}, back[4] = {0}, *v;
+	struct wl_backend *be;
+	char id[WL_WIRE_ID];
+	struct wl_wire *w;
+	uint64_t job;
+	void *r;
+
+	(void)state;
+	NEEDS_DEVICE;
+	be = open_device(true, &err);
+	assert_non_null(be);
+	if (be->wire_id(be, id, &err) < 0) {
+		wl_backend_close(be);
+		SKIP("NCCL is not here");
+	}
+	w = be->wire(be, 0, 1, id, 60, &err);
+	assert_non_null(w);
+	v = be->alloc(be, sizeof from, &err);
+	assert_non_null(v);
+	be->upload(be, v, from, sizeof from);
+	OK(exchange(w, v, &job));
+	OK(be->sync(be, &err));
+	OK(be->record(be, 1, 1, &err));
+	w->recording(w, true);
+	OK(exchange(w, v, &job));
+	w->recording(w, false);
+	r = be->recorded(be, &err);
+	assert_non_null(r);
+	for (int i = 0; i < 2; i++) {
+		OK(be->replay(be, r, 1, (uint64_t)i, &err));
+		OK(w->mark(w, &job, &err));
+	}
+	OK(be->sync(be, &err));
+	be->download(be, back, v, sizeof back);
+	assert_memory_equal(from, back, sizeof from);
+	w->close(w);
+	be->forget(be, r);
+	be->free_mem(be, v);
 	wl_backend_close(be);
 }
 
@@ -559,6 +614,7 @@ int main(void)
 		cmocka_unit_test(recorded_steps_are_the_same),
 		cmocka_unit_test(resumes_to_the_last_bit),
 		cmocka_unit_test(a_recording_that_cannot_be),
+		cmocka_unit_test(a_wire_closes_before_its_recordings),
 		cmocka_unit_test(queues_may_be_bf16),
 		cmocka_unit_test(ranks_meet_on_devices),
 		cmocka_unit_test(ranks_take_steps_in_parts),

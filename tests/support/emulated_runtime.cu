@@ -20,7 +20,8 @@ static std::recursive_mutex device;
 static char *base;
 static size_t used;
 static int depth;
-static bool apart, stuck, late;
+/* WL_EMULATED_APART in the environment: emulated_apart from the start. */
+static bool apart = getenv("WL_EMULATED_APART") != NULL, stuck, late;
 static int64_t given, replayed, waits;
 
 /* Work not done yet, and how much was put there and done so far. */
