@@ -150,7 +150,8 @@ $(OP_TESTS): $(EMULATED)
 $(OP_TESTS): LDLIBS := $(LDLIBS) -lstdc++
 # The same kernels with every access checked (tests/support/racecheck.h); test_race checks the
 # checker, by kernels with planted faults.
-RACE := $(EMULATED:$(B)/emulated/%=$(B)/race/%) $(B)/race/tests/support/racecheck.o
+RACE := $(EMULATED:$(B)/emulated/%=$(B)/race/%) \
+	$(addprefix $(B)/race/tests/support/,$(addprefix racecheck,.o _found.o _operation.o))
 RACE_TESTS := $(OP_TESTS:$(B)/tests/%=$(B)/race/%)
 $(B)/race/train/%.o $(B)/race/tests/support/planted_races.o: private RACE_FLAGS := -O1 \
 	-fsanitize=thread,alignment

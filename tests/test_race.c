@@ -96,7 +96,7 @@ static void test_first_reads(void **state)
 	(void)state;
 	if (skipped())
 		skip();
-	finds(PLANTED_SHARED_UNWRITTEN, PLANTED_DEVICE_UNWRITTEN, RACE_FIRST_READ);
+	finds(PLANTED_SHARED_UNWRITTEN, PLANTED_SCRATCH_UNWRITTEN, RACE_FIRST_READ);
 }
 
 static void test_bounds_and_alignment(void **state)

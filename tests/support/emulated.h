@@ -38,7 +38,7 @@ void emulated_barrier(void);
 void emulated_warp(unsigned mask);
 /* One half of a shuffle: lanes meet, which orders nothing but the shuffle. */
 void emulated_meet_lanes(unsigned mask);
-/* The lane whose value is asked for takes part; else the program ends, as the value is undefined. */
+/* The lane whose value is asked for takes part; else it is undefined and the program ends. */
 void emulated_source(unsigned mask, unsigned lane);
 /* cp.async: at once, or under WL_RACE when a wait covers them. */
 void emulated_ahead_copy(void *shared, const void *from, size_t bytes);

@@ -6,7 +6,7 @@
 
 enum { N = 4 * CUDA_THREADS, ROWS = 8, AHEAD = 2 };
 
-/* The block's sum; `last`: from so many threads on no barrier follows, but __syncwarp if `warps`. */
+/* The block's sum; from `last` threads on no barrier follows, but __syncwarp if `warps`. */
 static __device__ inline float tree(float v, unsigned last, bool warps)
 {
 	__shared__ float part[CUDA_THREADS];
@@ -287,6 +287,24 @@ static void between_threads(enum planted_race which, const float *x, float *y)
 	}
 }
 
+/* An operation of x to the first half of y, whose second half is another's or, `scratch`, its
+ * scratch. */
+static void operate(const float *x, float *y, bool scratch)
+{
+	struct wl_tensor in = {WL_F32, {1, {N}}, (void *)x}, out = {WL_F32, {1, {N / 2}}, y};
+	struct wl_op op = {};
+	struct wl_run run = {};
+
+	op.in[0] = &in;
+	op.out[0] = &out;
+	op.scratch_bytes = scratch ? N / 2 * sizeof *y : 0;
+	run.scratch = y + N / 2;
+	race_operation(&op, &run);
+	CUDA_BLOCKS(&here, 1, k_copy, scratch ? y + N / 2 : x, y, (int64_t)0);
+	CUDA_BLOCKS(&here, 1, k_copy, x, y + (scratch ? 0 : N / 2 - 1), (int64_t)0);
+	race_operation(NULL, NULL);
+}
+
 static void memory(enum planted_race which, const float *x, float *y)
 {
 	float host[CUDA_THREADS] = {0};
@@ -308,6 +326,10 @@ static void memory(enum planted_race which, const float *x, float *y)
 		break;
 	case PLANTED_BEFORE_BEGIN:
 		CUDA_BLOCKS(&here, 1, k_copy, x, y, (int64_t)-1);
+		break;
+	case PLANTED_SCRATCH_UNWRITTEN:
+	case PLANTED_OTHER_TENSOR:
+		operate(x, y, which == PLANTED_SCRATCH_UNWRITTEN);
 		break;
 	case PLANTED_HOST:
 		CUDA_BLOCKS(&here, 1, k_copy, (const float *)host, y, (int64_t)0);

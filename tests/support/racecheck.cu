@@ -10,17 +10,12 @@
 #include "tests/support/emulated.h"
 
 #include <map>
-#include <memory>
-#include <set>
-#include <string>
-#include <tuple>
 #include <vector>
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
+#include "tests/support/racecheck_parts.h"
 #include "train/backend/cuda/cuda.h"
 
 /* Threads that read since: one; several of a warp; of a block; of several blocks. */
@@ -35,10 +30,6 @@ struct cell {
 	uint32_t w_at, r_at; /* instructions, from the start of the program */
 };
 
-struct range {
-	uintptr_t begin, end;
-};
-
 struct copy {
 	void *to;
 	const void *from;
@@ -47,17 +38,7 @@ struct copy {
 	uint32_t at;
 };
 
-struct finding {
-	enum race_kind kind;
-	uint32_t here, there;
-	bool operator<(const finding &o) const
-	{
-		return std::tie(kind, here, there) < std::tie(o.kind, o.here, o.there);
-	}
-};
-
 static thread_local bool running; /* other threads are the host's */
-static bool quiet;
 static uint64_t now = 1, launch_began, block_began, last_barrier;
 static uint64_t began; /* of the launch, or for shared memory the block: before it nothing counts */
 static uint64_t heard[CUDA_THREADS][LANES]; /* of each lane of the warp: all before this */
@@ -69,20 +50,7 @@ static struct range known; /* of memory, found last */
 static std::vector<struct range> arguments;
 static std::vector<struct copy> under_way[CUDA_THREADS];
 static unsigned groups[CUDA_THREADS];
-static std::set<struct finding> findings;
-static std::set<std::string> said;
-static int counts[RACE_KINDS];
 static uint64_t launches, accesses;
-
-/* Of an operation: what its work may touch in the allocations where its operands lie, and what has
- * no content when its work begins. */
-struct operation {
-	std::vector<struct range> operands, homes, fresh;
-	bool begun;
-};
-static thread_local std::shared_ptr<struct operation> operation;
-static const struct operation *within;
-static struct range permitted; /* found last */
 
 /* Runs of bytes that the launch wrote first, for the digest. */
 static std::vector<struct range> written;
@@ -95,18 +63,6 @@ extern "C" char __executable_start[], end[];
 
 enum { UNWRITTEN = 0xcb };
 
-static bool in(struct range r, uintptr_t a)
-{
-	return a - r.begin < r.end - r.begin;
-}
-
-static struct range range_of(const void *p, size_t bytes)
-{
-	struct range r = {(uintptr_t)p, (uintptr_t)p + bytes};
-
-	return r;
-}
-
 /* --- what was found --- */
 
 static uint32_t place_of(const void *pc)
@@ -114,89 +70,15 @@ static uint32_t place_of(const void *pc)
 	return (uint32_t)((uintptr_t)pc - (uintptr_t)__executable_start - 1);
 }
 
-/* The lines of an instruction, innermost first. */
-static std::string find_lines(uint32_t at)
-{
-	char cmd[200], line[400];
-	std::string s;
-
-	snprintf(cmd, sizeof cmd, "addr2line -Cfipse /proc/%d/exe 0x%x 2>/dev/null", (int)getpid(), at);
-	FILE *f = popen(cmd, "r");
-	while (f && fgets(line, sizeof line, f)) {
-		const char *by = strstr(line, "by)");
-
-		line[strcspn(line, "\n")] = 0;
-		s += s.empty() ? line : std::string(" <") + (by ? by + 3 : line);
-	}
-	if (f)
-		pclose(f);
-	snprintf(cmd, sizeof cmd, "instruction 0x%x", at);
-	return s.empty() ? cmd : s;
-}
-
-static const std::string &lines_of(uint32_t at)
-{
-	static std::map<uint32_t, std::string> lines;
-
-	if (!lines.count(at))
-		lines[at] = find_lines(at);
-	return lines[at];
-}
-
-/* The innermost line alone. */
-static std::string line_of(uint32_t at)
-{
-	const std::string &s = lines_of(at);
-	size_t from = s.find(" at ");
-
-	return from == std::string::npos ? s : s.substr(from, s.find(" <", from) - from);
-}
-
-static void say(const char *what, uintptr_t a, uint32_t here, const char *before, stamp other,
-	uint32_t there)
-{
-	bool of_block = in(shared, a);
-
-	fprintf(stderr, "race: thread %u of block %u %s byte %zu of %s memory: %s\n", threadIdx.x,
-		blockIdx.x, what, (size_t)(a - (of_block ? shared.begin : space.begin)),
-		of_block ? "shared" : "global", lines_of(here).c_str());
-	if (before)
-		fprintf(stderr, "race:   %s thread %u of %s: %s\n", before,
-			(unsigned)(other >> 4 & 0xfff),
-			other >> 16 < block_began ? "another block" : "this block",
-			lines_of(there).c_str());
-}
-
-/* Counted once for two instructions, and said once for two lines. */
 static void found(enum race_kind kind, const char *what, uintptr_t a, uint32_t here,
 	const char *before, stamp other, uint32_t there)
 {
-	struct finding f = {kind, here, there};
-	bool was = running;
+	bool of_block = in(shared, a);
+	struct race_finding f = {kind, what, of_block ? "shared" : "global",
+		(size_t)(a - (of_block ? shared.begin : space.begin)), here, before,
+		(unsigned)(other >> 4 & 0xfff), other >> 16 < block_began, there};
 
-	if (!findings.insert(f).second)
-		return;
-	running = false;
-	if (quiet) {
-		counts[kind]++;
-	} else if (said.insert(std::to_string(kind) + line_of(here) + (before ? line_of(there) : ""))
-			   .second) {
-		counts[kind]++;
-		say(what, a, here, before, other, there);
-	}
-	running = was;
-}
-
-extern "C" void race_take(int of[RACE_KINDS])
-{
-	memcpy(of, counts, sizeof counts);
-	memset(counts, 0, sizeof counts);
-	findings.clear();
-}
-
-extern "C" void race_quiet(bool yes)
-{
-	quiet = yes && !getenv("WL_RACE_LOUD");
+	race_found(&f);
 }
 
 __attribute__((constructor)) static void race_begin(void)
@@ -212,17 +94,9 @@ __attribute__((constructor)) static void race_begin(void)
 
 __attribute__((destructor)) static void race_finish(void)
 {
-	int n = 0;
-
-	for (int k = 0; k < RACE_KINDS; k++)
-		n += counts[k];
 	if (digests)
 		fprintf(stderr, "race: digest %016llx\n", (unsigned long long)digest);
-	fprintf(stderr, "race: %llu launches, %llu accesses, %d findings\n",
-		(unsigned long long)launches, (unsigned long long)accesses, n);
-	fflush(NULL);
-	if (n)
-		_exit(66);
+	race_end(launches, accesses);
 }
 
 /* --- memory --- */
@@ -310,93 +184,17 @@ static bool hosts(uintptr_t a, bool write)
 	return (!write && in(image, a)) || in(piece_of(pinned, a), a);
 }
 
-/* Whether the operation has to do with [a, a + n), which is allocated. */
-static bool permits(uintptr_t a, size_t n)
+/* From here on nothing has written it. */
+void race_forget(struct range r)
 {
-	if (!within || (in(permitted, a) && in(permitted, a + n - 1)))
-		return true;
-	for (const struct range &r : within->operands)
-		if (in(r, a) && in(r, a + n - 1)) {
-			permitted = r;
-			return true;
-		}
-	for (const struct range &r : within->homes)
-		if (in(r, a))
-			return false;
-	permitted = known;
-	return true;
+	memset((void *)r.begin, UNWRITTEN, r.end - r.begin);
+	memset(space_cells + (r.begin - space.begin), 0,
+		(r.end - r.begin) * sizeof *space_cells);
 }
 
-static bool overlap(struct range a, struct range b)
+struct range race_home(uintptr_t a)
 {
-	return a.begin < b.end && b.begin < a.end;
-}
-
-static void add_operand(struct operation *o, struct range r)
-{
-	emulated_enter(); /* others allocate */
-	struct range home = piece_of(memory, r.begin);
-	emulated_leave();
-
-	o->operands.push_back(r);
-	if (in(home, r.begin))
-		o->homes.push_back(home);
-}
-
-extern "C" void race_operation(const struct wl_op *op, const struct wl_run *run)
-{
-	operation.reset();
-	if (!op)
-		return;
-	operation = std::make_shared<struct operation>();
-	struct operation *o = operation.get();
-	for (int i = 0; i < WL_OP_IN; i++)
-		if (op->in[i] && op->in[i]->data)
-			add_operand(o, range_of(op->in[i]->data, wl_tensor_bytes(op->in[i])));
-	size_t inputs = o->operands.size();
-	for (int i = 0; i < WL_OP_OUT; i++) {
-		if (!op->out[i] || !op->out[i]->data)
-			continue;
-		struct range r = range_of(op->out[i]->data, wl_tensor_bytes(op->out[i]));
-		bool fresh = !i && !(op->acc & 1); /* others may be kept from a forward pass */
-
-		for (size_t k = 0; k < inputs; k++)
-			fresh = fresh && !overlap(r, o->operands[k]);
-		add_operand(o, r);
-		if (fresh)
-			o->fresh.push_back(r);
-	}
-	if (op->scratch_bytes) {
-		add_operand(o, range_of(run->scratch, op->scratch_bytes));
-		o->fresh.push_back(o->operands.back());
-	}
-}
-
-static void forget_content(const struct operation *o)
-{
-	for (const struct range &r : o->fresh) {
-		memset((void *)r.begin, UNWRITTEN, r.end - r.begin);
-		memset(space_cells + (r.begin - space.begin), 0,
-			(r.end - r.begin) * sizeof *space_cells);
-	}
-}
-
-std::function<void()> race_work(std::function<void()> work)
-{
-	std::shared_ptr<struct operation> o = operation;
-
-	if (!o)
-		return work;
-	bool first = !o->begun;
-	o->begun = true;
-	return [=] {
-		if (first)
-			forget_content(o.get());
-		within = o.get();
-		permitted = range_of(NULL, 0);
-		work();
-		within = NULL;
-	};
+	return piece_of(memory, a);
 }
 
 /* --- order --- */
@@ -604,7 +402,7 @@ static void access(uintptr_t a, size_t n, bool write, unsigned flags, uint32_t a
 		if (!allocated(a, n))
 			found(RACE_BOUNDS, write ? "writes unallocated" : "reads unallocated", a, at,
 				NULL, 0, 0);
-		else if (!permits(a, n))
+		else if (!race_permits(a, n, known))
 			found(RACE_BOUNDS, write ? "writes, no operand's," : "reads, no operand's,", a,
 				at, NULL, 0, 0);
 	} else {

@@ -9,8 +9,8 @@
  *                __syncwarp those lanes of its mask; a shuffle, the lock step of a warp and the
  *                order of blocks order nothing.
  *   first reads  of shared memory that its block has not written, of device memory that nothing
- *                has written since it was allocated, and of an operation's scratch and result that it
- *                has not written itself.
+ *                has written since it was allocated, and of an operation's scratch and result that
+ *                it has not written itself.
  *   bounds       device memory that is not allocated, or freed; the host's memory; while an
  *                operation runs, of the allocations in which its operands lie (all tensors of a
  *                graph share one) whatever is none of them.
