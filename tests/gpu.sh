@@ -122,6 +122,13 @@ one() {
 	name=$1 limit=$2
 	shift 2
 	begin=$(date +%s)
+	left=$((part_begin + 500 - begin)) # of the part
+	if [ $left -lt 5 ]; then
+		failed=$((failed + 1))
+		echo "FAILED  $name: left out, the part's time is over"
+		return 1
+	fi
+	[ $limit -le $left ] || limit=$left
 	timeout -k 5 "$limit" "$@" > "$out/$name.log" 2>&1
 	code=$?
 	took=$(($(date +%s) - begin))
@@ -189,17 +196,17 @@ part_bench() {
 	[ -x $to/bin/bench_gpu ] || { say "SKIPPED: the benchmark was not built here"; return; }
 	: > "$rows"
 	export WL_BENCH_ROWS="$rows"
-	one rows 150 $by $to/bin/bench_gpu cuda paper "$batch" "$px" 10
+	one rows 140 $by $to/bin/bench_gpu cuda paper "$batch" "$px" 10
 	grep -v skipped "$out/rows.log"
-	WL_BENCH_ROWS='' one profile 60 $by $to/bin/bench_gpu cuda paper "$batch" "$px" 1 1000000 profile
+	WL_BENCH_ROWS='' one profile 45 $by $to/bin/bench_gpu cuda paper "$batch" "$px" 1 1000000 profile
 	grep -A60 '^a step' "$out/profile.log" | cut -c1-160 | head -40
 	python=${WL_PEER_PYTHON:-python3}
 	[ -d $to/python ] && ! "$python" -c 'import timm' 2>/dev/null &&
 		export PYTHONPATH="$PWD/$to/python"
 	if "$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
-		peer 60 step eager
-		peer 50 towers eager
-		peer 210 step compiled
+		peer 50 step eager
+		peer 45 towers eager
+		peer 190 step compiled
 		"$python" tests/bench/peer_gpu.py --ratio "$rows" | tee -a "$out/ratios.log"
 	else
 		say "SKIPPED the PyTorch side: $python has no torch with CUDA (set WL_PEER_PYTHON)"
@@ -213,10 +220,12 @@ run() {
 		exit 0
 	fi
 	nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
+	part_begin=$(date +%s)
 	ready
 	found
 	for part in ${*:-tests sanitize bench}; do
 		echo "== $part"
+		part_begin=$(date +%s)
 		"part_$part"
 	done
 	echo "gpu: $passed passed, $failed failed"
