@@ -322,7 +322,8 @@ static void one_depthwise(struct wl_backend *be, const struct dw *v, enum wl_dty
 	struct wl_op fwd = {.kind = WL_OP_DEPTHWISE, .label = "t", .in = {&x.t, &w.t},
 		.out = {&y.t, v->norm ? &moments.t : NULL}, .attr = attr};
 	struct wl_op bwd = {.kind = WL_OP_DEPTHWISE_BWD, .label = "t", .in = {&x.t, &w.t, &gy.t},
-		.out = {&gx.t, &gw.t, v->norm ? &sums.t : NULL}, .acc = v->acc ? 3 : 2, .attr = attr};
+		.out = {&gx.t, &gw.t, v->norm ? &sums.t : NULL}, .acc = v->acc ? 3 : 2,
+		.attr = attr};
 	struct held means = hold(be, dtype, WL_SHAPE(v->n, v->c), 11, 1, 0);
 	struct wl_op infer = fwd;
 	char what[100];

@@ -6,9 +6,9 @@
  * (dq, and the row sums that the softmax's derivative needs), then by strips of keys (dk, dv), so
  * every gradient has one writer.  Longer sequences: attention_long.cu.
  *
- * Products are of bf16 or fp16 on tensor cores where activations are stored or products computed so,
- * else of f32; both operands of a product have one type, so what this file makes between two of them
- * is rounded to it.  Probabilities fit fp16: at most 1 / (1 - p), and below 2^-25 they are 0, which
+ * Products are of bf16 or fp16 on tensor cores where activations are stored or products computed
+ * so, else of f32; both operands of a product have one type, so what this file makes between two of
+ * them is rounded to it.  Probabilities fit fp16: at most 1 / (1 - p), and below 2^-25 they are 0, which
  * over 128 keys is at most 4e-6 of a row that sums to 1.  Gradients of scores are as large as the
  * loss scale makes them, like the activations' gradients around them, which are fp16 too: what
  * exceeds 65504 becomes infinite, not 65504, so that it arrives in a weight's gradient as no number
@@ -197,7 +197,8 @@ static __device__ inline void put_row(
 		int j = lane + k * WARP;
 
 		if (is_half(type))
-			((uint16_t *)scores)[row * LD_HALF + j] = (uint16_t)half_of_float(v[k], type);
+			((uint16_t *)scores)[row * LD_HALF + j] =
+				(uint16_t)half_of_float(v[k], type);
 		else
 			scores[row * LD_SCORES + j] = v[k];
 	}
@@ -218,8 +219,8 @@ static __device__ inline void put_result(const struct result *o, int r, int col,
 		act_store(o->to.at, i, v + (o->acc ? act_load(o->to.at, i) : 0.0f));
 }
 
-/* One 32 x 32 piece of weights [STRIP, keys] (a half type) times the staged columns of y: two warps a
- * tile, one the even tiles of keys and one the odd, added at the end. */
+/* One 32 x 32 piece of weights [STRIP, keys] (a half type) times the staged columns of y: two warps
+ * a tile, one the even tiles of keys and one the odd, added at the end. */
 static __device__ inline void piece_half(
 	struct staged m, const float *weights, int keys, const struct result *o, int col)
 {
@@ -388,8 +389,8 @@ static __device__ inline float prob(const struct attn *a, float score, float lse
 }
 
 /* A warp, row i: scores become the gradients of scores; their row's sum of p dp is kept. */
-static __device__ inline void slopes_row(const struct attn *a, float *scores, const float *dp, int r,
-	int i, int64_t head, const struct mask *mask, enum wl_dtype type)
+static __device__ inline void slopes_row(const struct attn *a, float *scores, const float *dp,
+	int r, int i, int64_t head, const struct mask *mask, enum wl_dtype type)
 {
 	int lane = threadIdx.x % WARP;
 	float lse = i < a->s ? a->lse[head * a->s + i] : INFINITY;

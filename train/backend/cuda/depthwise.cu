@@ -2,9 +2,9 @@
  * Depthwise convolution, NHWC, 3x3 and 5x5 with strides 1 and 2 as walks (see depthwise.h), any
  * other by a plain kernel at the end.  Forward takes batch norm before it on load.
  *
- * Where batch norm follows, forward leaves the moments of what it writes: sums by tile on the store,
- * of y less a rough mean, and their end.  In inference, where the norm is known before, it leaves the
- * squeeze-excite mean of the normalised y in the same way.
+ * Where batch norm follows, forward leaves the moments of what it writes: sums by tile on the
+ * store, of y less a rough mean, and their end.  In inference, where the norm is known before, it
+ * leaves the squeeze-excite mean of the normalised y in the same way.
  *
  * Bytes: x is read, y written.  Backward: depthwise_back.cu.
  */
@@ -99,7 +99,8 @@ CUDA_INLINE void forward_walk(const struct forward f, const int K, const int S, 
 	const int TW = WIDE / S, XW = (TW - 1) * S + K, RING = (K + S - 1) / S, PERIOD = S * RING;
 	__shared__ struct shared_rows s;
 	__shared__ struct sum_lines lines; /* not in registers, of which there are too few */
-	struct place p = place_of(f.t, f.d.c, blockIdx.x / f.t.slabs, (int)(blockIdx.x % f.t.slabs));
+	int slab = (int)(blockIdx.x % f.t.slabs);
+	struct place p = place_of(f.t, f.d.c, blockIdx.x / f.t.slabs, slab);
 	int rows = f.d.oh - p.row < f.t.rows ? f.d.oh - p.row : f.t.rows;
 	int total = (rows - 1) * S + K, col = p.col + p.strip * TW;
 	struct feed in = feed_of(f.x, f.d.h, f.d.w, f.d.c, f.norm, f.t, p, p.row * S - f.d.pt,
@@ -123,7 +124,8 @@ CUDA_INLINE void forward_walk(const struct forward f, const int K, const int S, 
 			if (t >= total)
 				break;
 			if (p.works) {
-				load_columns(s.stage[t & 1], f.t, p, p.strip * TW * S, XW, LANE_CH, x);
+				load_columns(s.stage[t & 1], f.t, p, p.strip * TW * S, XW, LANE_CH,
+					x);
 				CUDA_UNROLL
 				for (int i = 0; i < K; i++) {
 					const int ring = (u - i + PERIOD) / S % RING;

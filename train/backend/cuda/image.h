@@ -166,8 +166,8 @@ CUDA_CALL float norm_act_any(enum wl_act act, float v)
 
 /*
  * 1 / (1 + e^-v).  On a GPU by the units that it has for 2^x and 1 / x: four instructions, where
- * wl_sigmoidf takes 35 or so, more than an element's bytes leave time for at 3.4 TB/s.  Relative error
- * below 2^-21 + |v| 2^-24 (PTX ISA: ex2.approx 2^-22, rcp.approx 2^-23); 0 and 1 at the ends.
+ * wl_sigmoidf takes 35 or so, more than an element's bytes leave time for at 3.4 TB/s.  Relative
+ * error below 2^-21 + |v| 2^-24 (PTX ISA: ex2.approx 2^-22, rcp.approx 2^-23); 0 and 1 at the ends.
  */
 CUDA_INLINE float norm_sigmoid(float v)
 {
@@ -250,10 +250,10 @@ CUDA_INLINE float norm_load(struct cuda_norm n, struct cuda_act x, int64_t i, in
 /* --- passes over rows of channels --- */
 
 /*
- * A block has `groups` threads side by side, each with `width` channels (8: one access of 16 bytes in
- * bf16), and `lanes` rows of them; it takes a chunk of `per` rows of one image.  So what belongs to
- * a channel, or to a channel of an image, stays in registers over the chunk.  The cut depends on the
- * shape alone.
+ * A block has `groups` threads side by side, each with `width` channels (8: one access of 16 bytes
+ * in bf16), and `lanes` rows of them; it takes a chunk of `per` rows of one image.  So what belongs
+ * to a channel, or to a channel of an image, stays in registers over the chunk.  The cut depends on
+ * the shape alone.
  */
 struct rows8 {
 	int64_t images, rows, c; /* rows: of an image */
@@ -360,6 +360,42 @@ CUDA_INLINE void put_lanes(struct rows8 v, const int W, const float s[8], float 
 		out[first + e] = sum;
 	}
 	__syncthreads();
+}
+
+/* The end of sums by column: a block has END_COLS columns and END_LANES lanes of parts. */
+enum { END_COLS = 8, END_LANES = CUDA_THREADS / END_COLS };
+
+CUDA_INLINE int64_t end_col(void)
+{
+	return (int64_t)blockIdx.x * END_COLS + threadIdx.x % END_COLS;
+}
+
+/* The lanes' sums added in their order, for threads below END_COLS.  All threads. */
+CUDA_INLINE void sum_lanes(double *s1, double *s2)
+{
+	__shared__ double lanes[2][CUDA_THREADS];
+
+	lanes[0][threadIdx.x] = *s1;
+	lanes[1][threadIdx.x] = *s2;
+	__syncthreads();
+	if (threadIdx.x >= END_COLS)
+		return;
+	for (int l = 1; l < END_LANES; l++) {
+		*s1 += lanes[0][l * END_COLS + threadIdx.x];
+		*s2 += lanes[1][l * END_COLS + threadIdx.x];
+	}
+}
+
+/* The sums over the parts of partial [parts, 2, n] of the block's columns.  All threads. */
+CUDA_INLINE void sum_parts(
+	int64_t n, int64_t parts, const float *partial, int64_t col, double *s1, double *s2)
+{
+	*s1 = *s2 = 0;
+	for (int64_t k = threadIdx.x / END_COLS; col < n && k < parts; k += END_LANES) {
+		*s1 += (double)partial[2 * k * n + col];
+		*s2 += (double)partial[(2 * k + 1) * n + col];
+	}
+	sum_lanes(s1, s2);
 }
 
 /*

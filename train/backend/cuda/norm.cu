@@ -133,42 +133,6 @@ CUDA_INLINE void bn_sums(const struct bn f, const int W)
 }
 KERNEL_8_1(k_bn_sums, bn_sums, struct bn)
 
-/* The end of sums by column: a block has END_COLS columns and END_LANES lanes of parts. */
-enum { END_COLS = 8, END_LANES = CUDA_THREADS / END_COLS };
-
-CUDA_INLINE int64_t end_col(void)
-{
-	return (int64_t)blockIdx.x * END_COLS + threadIdx.x % END_COLS;
-}
-
-/* The lanes' sums added in their order, for threads below END_COLS.  All threads. */
-CUDA_INLINE void sum_lanes(double *s1, double *s2)
-{
-	__shared__ double lanes[2][CUDA_THREADS];
-
-	lanes[0][threadIdx.x] = *s1;
-	lanes[1][threadIdx.x] = *s2;
-	__syncthreads();
-	if (threadIdx.x >= END_COLS)
-		return;
-	for (int l = 1; l < END_LANES; l++) {
-		*s1 += lanes[0][l * END_COLS + threadIdx.x];
-		*s2 += lanes[1][l * END_COLS + threadIdx.x];
-	}
-}
-
-/* The sums over the parts of partial [parts, 2, n] of the block's columns.  All threads. */
-CUDA_INLINE void sum_parts(
-	int64_t n, int64_t parts, const float *partial, int64_t col, double *s1, double *s2)
-{
-	*s1 = *s2 = 0;
-	for (int64_t k = threadIdx.x / END_COLS; col < n && k < parts; k += END_LANES) {
-		*s1 += (double)partial[2 * k * n + col];
-		*s2 += (double)partial[(2 * k + 1) * n + col];
-	}
-	sum_lanes(s1, s2);
-}
-
 /* sums [c, 2]: of x and its square, where ranks share statistics; else of x - shift. */
 static __global__ void k_bn_gather(int64_t n, int64_t parts, double rows, const float *shift,
 	const float *partial, double *sums, bool shared)

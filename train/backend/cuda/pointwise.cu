@@ -539,16 +539,13 @@ PRODUCT(32)
 PRODUCT(64)
 PRODUCT(96)
 
-/* --- the end of the sums: a block has END_COLS columns and END_LANES lanes of parts --- */
-
-enum { END_COLS = 8, END_LANES = CUDA_THREADS / END_COLS };
+/* --- the end of the sums --- */
 
 /* moments [2, n] from partial [parts, 2, n], of `per` rows each but the last. */
 static __global__ void k_product_moments(
 	int64_t n, int64_t parts, int64_t per, int64_t rows, const float *partial, float *moments)
 {
-	__shared__ double lanes[2][CUDA_THREADS];
-	int64_t j = (int64_t)blockIdx.x * END_COLS + threadIdx.x % END_COLS;
+	int64_t j = end_col();
 	double s1 = 0, s2 = 0;
 
 	for (int64_t i = threadIdx.x / END_COLS; j < n && i < parts; i += END_LANES) {
@@ -558,15 +555,9 @@ static __global__ void k_product_moments(
 		s1 += of * mean;
 		s2 += of * mean * mean + (double)partial[(2 * i + 1) * n + j];
 	}
-	lanes[0][threadIdx.x] = s1;
-	lanes[1][threadIdx.x] = s2;
-	__syncthreads();
+	sum_lanes(&s1, &s2);
 	if (threadIdx.x >= END_COLS || j >= n)
 		return;
-	for (int l = 1; l < END_LANES; l++) {
-		s1 += lanes[0][l * END_COLS + threadIdx.x];
-		s2 += lanes[1][l * END_COLS + threadIdx.x];
-	}
 	s1 /= (double)rows;
 	s2 = s2 / (double)rows - s1 * s1;
 	moments[j] = (float)s1;

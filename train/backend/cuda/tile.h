@@ -1,7 +1,8 @@
 /*
  * 16 x 16 tiles of matrix products on the tensor cores, and sums over a warp.  A product takes two
  * operands of one half type, bf16 or fp16, and adds in f32.  Operands lie in shared memory at
- * multiples of 16 bytes, rows `ld` elements apart, ld a multiple of 8; sums at floats.  All 32 lanes of a warp call these together.
+ * multiples of 16 bytes, rows `ld` elements apart, ld a multiple of 8; sums at any float.  All 32
+ * lanes of a warp call these together.
  *
  * What a lane holds is what mma.m16n8k16 wants of it (PTX ISA, "Matrix Fragments for
  * mma.m16n8k16"), the same for both types: with g = lane / 4, t = lane % 4 * 2, two neighbours a
