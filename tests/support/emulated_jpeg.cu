@@ -51,7 +51,11 @@ static int decode(struct wl_decoder *d, const struct cuda_jpeg *j, struct wl_err
 extern "C" int wl_cuda_jpegs_decode(struct cuda_jpegs *j, const struct cuda_jpeg *list, int64_t n,
 	cudaStream_t, struct wl_err *err)
 {
-	for (int64_t i = 0; i < n; i++)
-		WL_TRY(decode((struct wl_decoder *)j, &list[i], err));
-	return 0;
+	int ret = 0;
+
+	emulated_enter(); /* it writes the device's memory */
+	for (int64_t i = 0; i < n && ret == 0; i++)
+		ret = decode((struct wl_decoder *)j, &list[i], err);
+	emulated_leave();
+	return ret;
 }
