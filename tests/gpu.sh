@@ -22,7 +22,7 @@ system='/(libc|libm|libpthread|libdl|librt|libresolv|ld-linux[^/]*|libcuda|libnv
 # Tensors written and read in place: in memory that both sides reach.
 kernels="test_ops_text test_ops_image test_ops_update test_ops_loss test_graph test_fuse \
 	test_cuda_image test_pointwise"
-training="test_gpu_train test_gpu_step test_retrieval test_pictures"
+training="test_gpu_train test_gpu_step test_gpu_scale test_retrieval test_pictures"
 
 # --- here ---
 
