@@ -151,13 +151,14 @@ $(OP_TESTS): $(EMULATED)
 $(OP_TESTS): LDLIBS := $(LDLIBS) -lstdc++
 # The same kernels with every access checked (tests/support/racecheck.h); test_race checks the
 # checker, by kernels with planted faults.
-RACE := $(EMULATED:$(B)/emulated/%=$(B)/race/%) \
-	$(addprefix $(B)/race/tests/support/,$(addprefix racecheck,.o _found.o _operation.o))
+RACE_BASE := $(addprefix $(B)/race/tests/support/,emulated.o emulated_runtime.o \
+	$(addprefix racecheck,.o _found.o _operation.o))
+RACE := $(RACE_BASE) $(filter-out $(RACE_BASE),$(EMULATED:$(B)/emulated/%=$(B)/race/%))
 RACE_TESTS := $(OP_TESTS:$(B)/tests/%=$(B)/race/%)
 $(B)/race/train/%.o $(B)/race/tests/support/planted_races.o: private RACE_FLAGS := -O1 \
 	-fsanitize=thread,alignment
 $(B)/tests/test_race: LDLIBS := $(LDLIBS) -lstdc++
-$(B)/tests/test_race: $(RACE) $(B)/race/tests/support/planted_races.o
+$(B)/tests/test_race: $(RACE_BASE) $(B)/race/tests/support/planted_races.o
 $(RACE_TESTS): $(B)/race/%: $(B)/tests/%.o $(TEST_LIB) $(RACE) $(LINK_ORDER)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LINK) -lcmocka $(LDLIBS) -lstdc++
 endif
