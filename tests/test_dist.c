@@ -384,7 +384,7 @@ static void wenlan_run_starts_again(void **state)
 
 static void a_hanging_rank_ends_the_run(void **state)
 {
-	static const char *const more[] = {"--dist.timeout", "2", "--max-steps", "100000", NULL};
+	static const char *const more[] = {"--dist.timeout", "5", "--max-steps", "100000", NULL};
 	pid_t pid, ranks[4];
 	int code;
 
