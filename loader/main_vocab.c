@@ -23,8 +23,8 @@ static int report(const struct wl_opts *opts, const struct options *o, int64_t p
 		o->out, (long long)n->tokens, (long long)pairs, (long long)n->chinese,
 		(long long)n->pieces);
 	if (!pairs)
-		wl_warn("%s: no pair of it is kept for training, so the vocabulary has no word; look at "
-			"the reports of wenlan-dedup and wenlan-filter",
+		wl_warn("%s: no pair of it is kept for training, so the vocabulary has no word; "
+			"look at the reports of wenlan-dedup and wenlan-filter",
 			o->corpus);
 	if (n->left_out)
 		wl_warn("no room for %lld rarer characters, which will be [UNK]; --size is %lld",

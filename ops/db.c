@@ -13,10 +13,12 @@ int wl_db_err(struct wl_db *db, struct wl_err *err, const char *doing)
 				    ? WL_EDATA
 				    : WL_EFAIL;
 
-	const char *mend = rc == SQLITE_BUSY  ? " (another process holds it: wait for it, or stop it)"
-			   : code == WL_EDATA ? " (it is damaged: bring it back from a copy)"
-					      : "";
+	const char *mend = "";
 
+	if (rc == SQLITE_BUSY)
+		mend = " (another process holds it: wait for it, or stop it)";
+	else if (code == WL_EDATA)
+		mend = " (it is damaged: bring it back from a copy)";
 	return wl_err_set(err, code, "database %s, %s: %s%s", db->path ? db->path : "?", doing,
 		db->h ? sqlite3_errmsg(db->h) : "it cannot be opened", mend);
 }
