@@ -197,6 +197,14 @@ static void run(struct job *j, int ranks)
 		OK(wl_comm_simulate(ranks, rank_main, j, &err));
 }
 
+static void same_bits(const struct job *a, const struct job *b)
+{
+	assert_memory_equal(a->loss, b->loss, sizeof a->loss);
+	assert_memory_equal(a->norm, b->norm, sizeof a->norm);
+	assert_memory_equal(a->tau, b->tau, sizeof a->tau);
+	assert_true(a->hash == b->hash);
+}
+
 /* --- tests --- */
 
 static void stages_and_ranks_agree(void **state)
@@ -212,10 +220,7 @@ static void stages_and_ranks_agree(void **state)
 			run(&other, ranks);
 			if (zero == 0)
 				first = other;
-			assert_memory_equal(first.loss, other.loss, sizeof first.loss);
-			assert_memory_equal(first.norm, other.norm, sizeof first.norm);
-			assert_memory_equal(first.tau, other.tau, sizeof first.tau);
-			assert_true(first.hash == other.hash);
+			same_bits(&first, &other);
 		}
 		for (int s = 0; s < STEPS; s++) {
 			assert_true(fabs(one.loss[s] - first.loss[s]) < 1e-4 * one.loss[s]);
@@ -241,10 +246,7 @@ static void parts_agree(void **state)
 			run(&other, 2);
 			if (zero == 0)
 				first = other;
-			assert_memory_equal(first.loss, other.loss, sizeof first.loss);
-			assert_memory_equal(first.norm, other.norm, sizeof first.norm);
-			assert_memory_equal(first.tau, other.tau, sizeof first.tau);
-			assert_true(first.hash == other.hash);
+			same_bits(&first, &other);
 #if !defined(__SANITIZE_ADDRESS__)
 			for (int r = 0; r < 2; r++) {
 				double all = (double)other.weights * sizeof(float);

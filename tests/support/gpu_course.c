@@ -17,10 +17,15 @@ struct wl_backend *course_device(bool gpu)
 
 bool course_has_device(void)
 {
-	struct wl_backend *be = wl_backend_cuda_count() ? course_device(true) : NULL;
+	static int has = -1;
+	struct wl_backend *be;
 
-	wl_backend_close(be);
-	return be != NULL;
+	if (has < 0) {
+		be = wl_backend_cuda_count() ? course_device(true) : NULL;
+		has = be != NULL;
+		wl_backend_close(be);
+	}
+	return has;
 }
 
 void course_release(struct course *c)

@@ -23,8 +23,13 @@ struct course {
 
 /* A GPU's backend, emulated or itself, or the processor's with one thread. */
 struct wl_backend *course_device(bool gpu);
-/* True when there is such a backend. */
+/* True when there is such a backend: asked once, and skipped without. */
 bool course_has_device(void);
+#define NEEDS_DEVICE                                                                               \
+	do {                                                                                       \
+		if (!course_has_device())                                                          \
+			SKIP("no CUDA backend in this build, or no GPU");                          \
+	} while (0)
 /* n floats from the backend's memory; to be freed. */
 float *course_taken(struct wl_backend *be, const void *from, int64_t n);
 /* The tiny batch of a step; pictures of steps bad and bad + 1 are not finite, or far too bright
