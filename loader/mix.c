@@ -10,23 +10,18 @@ enum { LANES = 16 };
 
 typedef float v16 __attribute__((vector_size(64), aligned(4), may_alias));
 
-static inline __attribute__((always_inline)) v16 mix_block(const struct wl_mix *m, int taps, int at)
-{
-	v16 sum = *(const v16 *)(const void *)(m->row[0] + at) * m->w[0];
-	int j;
-
-	for (j = 1; j < taps; j++)
-		sum += *(const v16 *)(const void *)(m->row[j] + at) * m->w[j];
-	return sum;
-}
-
 /* One plane's rows into out. */
 static void mix_one(const struct wl_mix *m, int n)
 {
-	int i;
+	int i, j;
 
-	for (i = 0; i < n; i += LANES)
-		*(v16 *)(void *)(m->out + i) = mix_block(m, m->taps, i);
+	for (i = 0; i < n; i += LANES) {
+		v16 sum = *(const v16 *)(const void *)(m->row[0] + i) * m->w[0];
+
+		for (j = 1; j < m->taps; j++)
+			sum += *(const v16 *)(const void *)(m->row[j] + i) * m->w[j];
+		*(v16 *)(void *)(m->out + i) = sum;
+	}
 }
 
 enum { MIX_MOST = 4 }; /* taps of which mix_colours has its own copies */

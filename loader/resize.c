@@ -27,6 +27,8 @@ enum { LANES = WL_FILTER_LANES, CHUNK = 64 /* bytes that a column pass takes at 
  * where it has 128, the same sums in the same order everywhere. */
 typedef float v16 __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int v16i __attribute__((vector_size(64), aligned(4), may_alias));
+/* They are never in the interface of a function that another file calls. */
+#pragma GCC diagnostic ignored "-Wpsabi"
 
 /* acc += w * the 16 bytes at p.  GCC 12 widens bytes to floats one by one when asked in its
  * own types, hence the intrinsics. */

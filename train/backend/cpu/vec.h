@@ -23,6 +23,10 @@ typedef float vf_mem __attribute__((vector_size(VL * 4), aligned(4), may_alias))
 
 #define WL_INLINE static inline __attribute__((always_inline))
 
+/* No vector is in the interface of a function that is not inlined: how machines with narrower ones
+ * would hand it over does not matter. */
+#pragma GCC diagnostic ignored "-Wpsabi"
+
 WL_INLINE vf vload(const float *p)
 {
 	return *(const vf_mem *)p;
