@@ -5,6 +5,7 @@
 #include "ops/hash.h"
 #include "ops/log.h"
 #include "ops/pool.h"
+#include "ops/wait.h"
 #include "shards/cache.h"
 #include "shards/places.h"
 #include "shards/web.h"
@@ -15,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { RANGE_BYTES = 8 << 20, RANGES = 4, MANIFEST_MAX = 1 << 30 };
@@ -128,7 +128,7 @@ struct wl_remote *wl_remote_open(const struct wl_shard_place *at, struct wl_err 
 		return NULL;
 	}
 	pthread_mutex_init(&r->lock, NULL);
-	pthread_cond_init(&r->wanted, NULL);
+	wl_wait_init(&r->wanted);
 	r->in_order = at->in_order;
 	r->web = wl_web_open(at->at, at->stall_s, err);
 	if (r->web && wl_cache_open(&r->cache, at->cache, at->cache_bytes, err) == 0)
@@ -305,13 +305,16 @@ static int check_hash(
 		wl_web_base(r->web), s->name, hex, s->sha256);
 }
 
-/* 1: the shard is in the cache; 0: not now; -1. */
-static int fetch_shard(struct wl_remote *r, const struct wl_shard_info *s, struct wl_err *err)
+/* 1: the shard is in the cache; 0: not now; -1.  *again: its hash is wrong, but part of it was here
+ * already, and has gone now. */
+static int fetch_once(
+	struct wl_remote *r, const struct wl_shard_info *s, bool *again, struct wl_err *err)
 {
 	struct wl_sha256 h = {0};
 	int64_t have = 0;
 	int fd, rc;
 
+	*again = false;
 	WL_TRY(rc = wl_cache_begin(&r->cache, s->sha256, s->bytes, keep, r, &fd, &have, err));
 	if (!rc)
 		return wl_cache_has(&r->cache, s->sha256, s->bytes);
@@ -323,12 +326,23 @@ static int fetch_shard(struct wl_remote *r, const struct wl_shard_info *s, struc
 	if (rc < 0) {
 		close(fd); /* what came stays for the next time */
 	} else if ((rc = check_hash(r, s, &h, err)) < 0) {
+		*again = have > 0;
 		wl_cache_drop(&r->cache, s->sha256, s->bytes, fd);
 	} else {
 		rc = wl_cache_commit(&r->cache, s->sha256, s->bytes, fd, err);
 	}
 	wl_sha256_release(&h);
 	return rc < 0 ? -1 : 1;
+}
+
+/* The same.  What an earlier run left unsynced, a machine that went down may have lost on the disk:
+ * that says nothing about the server's copy, so all is fetched once more. */
+static int fetch_shard(struct wl_remote *r, const struct wl_shard_info *s, struct wl_err *err)
+{
+	bool again;
+	int rc = fetch_once(r, s, &again, err);
+
+	return again ? fetch_once(r, s, &again, err) : rc;
 }
 
 /* With the lock held: the next wanted shard, or false when it is time to stop. */
@@ -346,10 +360,8 @@ static bool next_wanted(struct wl_remote *r, size_t *k)
 
 static void pause_for(struct wl_remote *r, int seconds)
 {
-	struct timespec t;
+	struct timespec t = wl_wait_until(seconds);
 
-	clock_gettime(CLOCK_REALTIME, &t);
-	t.tv_sec += seconds;
 	while (!r->stopping && pthread_cond_timedwait(&r->wanted, &r->lock, &t) == 0)
 		;
 }

@@ -5,15 +5,16 @@
  */
 #include "shards/web.h"
 
+#include "ops/clock.h"
 #include "ops/file.h"
 #include "ops/hash.h"
+#include "ops/wait.h"
 
 #include <curl/curl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { MAX_IDLE = 64, MAX_TRIES = 7, MAX_IN_ALL = 100, CONNECT_S = 15, STALL_S = 20 };
 
@@ -111,7 +112,7 @@ struct wl_web *wl_web_open(const char *base, int stall_s, struct wl_err *err)
 	}
 	w->stall_s = stall_s ? stall_s : STALL_S;
 	pthread_mutex_init(&w->lock, NULL);
-	pthread_cond_init(&w->stopped, NULL);
+	wl_wait_init(&w->stopped);
 	if (set_base(w, base, err) < 0) {
 		wl_web_close(w);
 		return NULL;
@@ -164,6 +165,8 @@ struct request {
 	struct wl_err why;
 	bool refused;	/* why is final */
 	double after_s; /* what Retry-After asks for */
+	int64_t heard;	/* wl_now_ms of the last header or byte of this try, or of its beginning */
+	bool stalled;	/* this try ended as nothing came for stall_s */
 };
 
 static int64_t got(const struct request *r)
@@ -190,6 +193,7 @@ static size_t on_header(char *p, size_t size, size_t n, void *user)
 	char line[512];
 	long long first, last, total;
 
+	r->heard = wl_now_ms();
 	snprintf(line, sizeof line, "%.*s", (int)(len < 500 ? len : 500), p);
 	line[strcspn(line, "\r\n")] = 0;
 	if (!strncmp(line, "HTTP/", 5)) {
@@ -218,6 +222,7 @@ static size_t on_body(char *p, size_t size, size_t n, void *user)
 	struct request *r = user;
 	size_t len = size * n;
 
+	r->heard = wl_now_ms();
 	if (r->status != 200 && r->status != 206)
 		return len; /* a page that explains the error */
 	if (r->n < 0 && !r->body && r->status == 200)
@@ -248,16 +253,20 @@ static size_t on_body(char *p, size_t size, size_t n, void *user)
 	return len;
 }
 
+/* Each second at least.  CURLOPT_LOW_SPEED_TIME would look at the mean of five seconds: what had
+ * come fast and then hangs, it gives up that much later. */
 static int on_progress(void *user, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
 {
-	struct wl_web *w = user;
+	struct request *r = user;
+	struct wl_web *w = r->w;
 	bool stop;
 
 	(void)a, (void)b, (void)c, (void)d;
 	pthread_mutex_lock(&w->lock);
 	stop = w->stopping;
 	pthread_mutex_unlock(&w->lock);
-	return stop;
+	r->stalled = !stop && wl_now_ms() - r->heard >= w->stall_s * INT64_C(1000);
+	return stop || r->stalled;
 }
 
 static CURL *borrow(struct wl_web *w)
@@ -292,8 +301,6 @@ static void set_up(CURL *e, struct request *r, const char *url)
 	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(e, CURLOPT_USERAGENT, "wenlan");
 	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_S);
-	curl_easy_setopt(e, CURLOPT_LOW_SPEED_LIMIT, 1L);
-	curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME, (long)w->stall_s);
 	curl_easy_setopt(e, CURLOPT_BUFFERSIZE, 256L << 10);
 	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(e, CURLOPT_HEADERDATA, r);
@@ -301,7 +308,7 @@ static void set_up(CURL *e, struct request *r, const char *url)
 	curl_easy_setopt(e, CURLOPT_WRITEDATA, r);
 	curl_easy_setopt(e, CURLOPT_NOPROGRESS, 0L);
 	curl_easy_setopt(e, CURLOPT_XFERINFOFUNCTION, on_progress);
-	curl_easy_setopt(e, CURLOPT_XFERINFODATA, w);
+	curl_easy_setopt(e, CURLOPT_XFERINFODATA, r);
 	if (w->sign) {
 		curl_easy_setopt(e, CURLOPT_AWS_SIGV4, w->sign);
 		curl_easy_setopt(e, CURLOPT_USERPWD, w->user);
@@ -319,7 +326,8 @@ static CURLcode try_once(struct request *r, CURL *e, const char *url)
 	CURLcode rc;
 
 	set_up(e, r, url);
-	r->body = false;
+	r->body = r->stalled = false;
+	r->heard = wl_now_ms();
 	for (const struct curl_slist *h = r->w->headers; h; h = h->next)
 		if ((grown = curl_slist_append(all, h->data)))
 			all = grown;
@@ -379,7 +387,7 @@ static int judge(struct request *r, CURLcode rc)
 {
 	if (r->refused)
 		return -1;
-	if (rc == CURLE_ABORTED_BY_CALLBACK) {
+	if (rc == CURLE_ABORTED_BY_CALLBACK && !r->stalled) {
 		wl_err_set(&r->why, WL_EFAIL, "%s/%s: reading it was stopped", r->w->base, r->name);
 		return -1;
 	}
@@ -406,7 +414,9 @@ static int judge(struct request *r, CURLcode rc)
 			r->status);
 	else
 		wl_err_set(&r->why, WL_ERETRY, "%s/%s: %s after %lld bytes", r->w->base, r->name,
-			rc == CURLE_OK ? "the answer ends" : curl_easy_strerror(rc),
+			rc == CURLE_OK ? "the answer ends"
+			: r->stalled   ? "nothing more came"
+				       : curl_easy_strerror(rc),
 			(long long)got(r));
 	return 0;
 }
@@ -414,15 +424,8 @@ static int judge(struct request *r, CURLcode rc)
 /* Waits, or returns early when the web is stopped. */
 static void nap(struct wl_web *w, double s)
 {
-	struct timespec t;
+	struct timespec t = wl_wait_until(s);
 
-	clock_gettime(CLOCK_REALTIME, &t);
-	t.tv_sec += (time_t)s;
-	t.tv_nsec += (long)((s - (double)(time_t)s) * 1e9);
-	if (t.tv_nsec >= 1000000000) {
-		t.tv_sec++;
-		t.tv_nsec -= 1000000000;
-	}
 	pthread_mutex_lock(&w->lock);
 	while (!w->stopping && pthread_cond_timedwait(&w->stopped, &w->lock, &t) == 0)
 		;

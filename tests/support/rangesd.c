@@ -3,8 +3,11 @@
 
 #include "ops/hash.h"
 #include "tests/support/server.h"
+#include "tests/support/tmp.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -24,8 +27,16 @@ struct conn {
 	const char *dir;
 	struct rangesd_shared *sh;
 	char request[8192], kind[32], name[256];
-	int number; /* of the request, over all connections */
 };
+
+/* Earlier requests of this kind for that file and, if that is told apart, up to that byte. */
+static unsigned earlier(const struct conn *c, long long last)
+{
+	char what[400];
+	int n = snprintf(what, sizeof what, "%s %s %lld", c->kind, c->name, last);
+
+	return c->sh->counter[wl_hash64(what, (size_t)n, 0) % RANGESD_COUNTERS]++;
+}
 
 static bool plain(struct conn *c, const char *status)
 {
@@ -41,26 +52,27 @@ static bool is(const struct conn *c, const char *kind)
 	return !strcmp(c->kind, kind);
 }
 
-/* Waits until the other side goes. */
-static bool say_nothing(struct conn *c)
+/* After a few bytes, until the other side goes. */
+static bool say_nothing(struct conn *c, const char *p100)
 {
 	struct pollfd p = {.fd = c->fd, .events = POLLIN | POLLRDHUP};
 
 	c->sh->broken++;
-	poll(&p, 1, 20000);
+	if (!server_send(c->fd, p100, 100))
+		return false;
+	poll(&p, 1, 60000);
 	return false;
 }
 
-static bool send_body(struct conn *c, const char *p, size_t n)
+static bool send_body(struct conn *c, const char *p, size_t n, long long last)
 {
-	c->sh->bytes += (long long)n;
 	if (is(c, "cut") && n > 1000) {
 		c->sh->broken++;
 		server_send(c->fd, p, n / 2);
 		return false;
 	}
-	if (is(c, "hang") && c->number % 4 == 1 && n > 100)
-		return server_send(c->fd, p, 100) && say_nothing(c);
+	if (is(c, "hang") && n > 100 && earlier(c, last) == 0)
+		return say_nothing(c, p);
 	if (!is(c, "slow"))
 		return server_send(c->fd, p, n);
 	for (size_t at = 0; at < n; at += n / 8 + 1) {
@@ -98,6 +110,11 @@ static bool answer(struct conn *c, char *file, long long size)
 		last = size - 1;
 	if (first > last)
 		return plain(c, "416 Range Not Satisfiable");
+	c->sh->bytes += last - first + 1;
+	if (tar && last == size - 1) {
+		c->sh->to_end++;
+		c->sh->to_end_bytes += last - first + 1;
+	}
 	if (range && !is(c, "whole"))
 		n = snprintf(head, sizeof head,
 			"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes %lld-%lld/%lld\r\n"
@@ -107,13 +124,7 @@ static bool answer(struct conn *c, char *file, long long size)
 		n = snprintf(head, sizeof head,
 			"HTTP/1.1 200 OK\r\nETag: %s\r\nContent-Length: %lld\r\n\r\n", etag, size);
 	return server_send(c->fd, head, (size_t)n) &&
-	       send_body(c, file + first, (size_t)(last - first + 1));
-}
-
-/* Requests for that file so far. */
-static unsigned earlier(const struct conn *c)
-{
-	return c->sh->counter[wl_hash64(c->name, strlen(c->name), 0) % RANGESD_COUNTERS]++;
+	       send_body(c, file + first, (size_t)(last - first + 1), last);
 }
 
 static bool serve(struct conn *c)
@@ -123,7 +134,7 @@ static bool serve(struct conn *c)
 	bool ok = false;
 	int fd;
 
-	if (is(c, "busy") && earlier(c) < 2)
+	if (is(c, "busy") && earlier(c, 0) < 2)
 		return plain(c, "503 Service Unavailable");
 	if (is(c, "secret"))
 		return plain(c, "403 Forbidden");
@@ -159,7 +170,6 @@ static bool read_request(struct conn *c)
 	note(c, "X-Amz-Security-Token", c->sh->token, sizeof c->sh->token);
 	note(c, "X-Amz-Content-Sha256", c->sh->content, sizeof c->sh->content);
 	note(c, "Host", c->sh->host, sizeof c->sh->host);
-	c->number = c->sh->requests++;
 	return sscanf(c->request, "GET /%31[^/]/%255s", c->kind, c->name) == 2;
 }
 
@@ -170,6 +180,7 @@ static void *run_connection(void *arg)
 	while (read_request(c) && serve(c))
 		;
 	close(c->fd);
+	c->sh->open--;
 	free(c);
 	return NULL;
 }
@@ -185,10 +196,14 @@ static void run_server(int fd, const char *dir, struct rangesd_shared *sh)
 		c->sh = sh;
 		c->dir = dir;
 		c->fd = accept(fd, NULL, NULL);
-		if (c->fd < 0 || pthread_create(&id, NULL, run_connection, c))
+		if (c->fd < 0) {
 			free(c);
-		else
-			pthread_detach(id);
+			continue;
+		}
+		sh->open++;
+		if (pthread_create(&id, NULL, run_connection, c))
+			_exit(1);
+		pthread_detach(id);
 	}
 }
 
@@ -205,6 +220,26 @@ struct rangesd rangesd_start(const char *dir)
 	}
 	close(fd);
 	return d;
+}
+
+/* Connections are accepted in their order: when one made now gets its answer, all others have been
+ * accepted, and those that clients closed end once what stood in them is served. */
+bool rangesd_settle(struct rangesd *d)
+{
+	static const char ask[] = "GET /secret/x HTTP/1.1\r\n\r\n";
+	struct sockaddr_in a = {.sin_family = AF_INET,
+		.sin_port = htons((uint16_t)d->port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char answer[256];
+	bool ok = fd >= 0 && connect(fd, (struct sockaddr *)&a, sizeof a) == 0 &&
+		  server_send(fd, ask, sizeof ask - 1) && recv(fd, answer, sizeof answer, 0) > 0;
+
+	if (fd >= 0)
+		close(fd);
+	for (int64_t since = 0; ok && d->shared->open;)
+		ok = tmp_wait(&since);
+	return ok;
 }
 
 void rangesd_stop(struct rangesd *d)

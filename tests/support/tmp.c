@@ -1,6 +1,8 @@
 /* Scratch directories and child processes for tests: see tmp.h. */
 #include "tests/support/tmp.h"
 
+#include "ops/clock.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -122,4 +124,12 @@ int tmp_run(char **out, const char *fmt, ...)
 void tmp_nap_ms(int64_t ms)
 {
 	nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
+}
+
+bool tmp_wait(int64_t *since)
+{
+	if (!*since)
+		*since = wl_now_ms();
+	tmp_nap_ms(5);
+	return wl_now_ms() - *since < 60000;
 }

@@ -2,6 +2,7 @@
 #ifndef WL_TESTS_TMP_H
 #define WL_TESTS_TMP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,5 +31,10 @@ int tmp_run(char **out, const char *fmt, ...) __attribute__((format(printf, 2, 3
 
 /* Sleeps. */
 void tmp_nap_ms(int64_t ms);
+/* For what must come, whenever that is on this machine:
+ *	for (int64_t since = 0; !it_is_there() && tmp_wait(&since);)
+ *		;
+ * Naps for a moment; false once it has lasted for a minute. */
+bool tmp_wait(int64_t *since);
 
 #endif
