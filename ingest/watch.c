@@ -3,6 +3,7 @@
 #include "ingest/watch.h"
 
 #include "ops/log.h"
+#include "ops/wait.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -73,11 +74,7 @@ static void *watch(void *arg)
 	char text[900];
 	pthread_mutex_lock(&w->lock);
 	while (!w->stopping) {
-		struct timespec until;
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += 200000000;
-		until.tv_sec += until.tv_nsec / 1000000000;
-		until.tv_nsec %= 1000000000;
+		struct timespec until = wl_wait_until(0.2);
 		pthread_cond_timedwait(&w->wake, &w->lock, &until);
 		int64_t now = now_ms(), silent = now - w->alive_ms;
 		if (silent < w->limit_ms)
@@ -107,7 +104,7 @@ struct wl_watch *wl_watch_new(size_t slots, int64_t seconds, struct wl_err *err)
 	w->limit_ms = w->next_ms = 1000 * seconds;
 	w->alive_ms = now_ms();
 	pthread_mutex_init(&w->lock, NULL);
-	pthread_cond_init(&w->wake, NULL);
+	wl_wait_init(&w->wake);
 	if (seconds > 0 && pthread_create(&w->thread, NULL, watch, w)) {
 		wl_err_set(err, WL_EFAIL, "the stall detector's thread cannot be started");
 		wl_watch_free(w);

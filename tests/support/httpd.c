@@ -6,8 +6,6 @@
 #include "tests/support/cm.h"
 #include "tests/support/server.h"
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -56,16 +54,40 @@ struct conn {
 	char path[1024];
 	unsigned n;	  /* the number at the path's end */
 	uint32_t earlier; /* requests for this path before this one */
+	bool counted;	  /* in at_once */
 };
 
-/* A whole answer in one piece; headers: lines with \r\n. */
+static atomic_int at_once;
+
+static void come(struct conn *c)
+{
+	int now = ++at_once, most = c->sh->most_at_once;
+
+	c->counted = true;
+	while (now > most && !atomic_compare_exchange_weak(&c->sh->most_at_once, &most, now))
+		;
+}
+
+static void go(struct conn *c)
+{
+	if (c->counted)
+		at_once--;
+	c->counted = false;
+}
+
+/* A whole answer; headers: lines with \r\n.  Its last byte goes when it is not counted any more:
+ * who has it may ask for the next, by another connection. */
 static bool answer(
 	struct conn *c, const char *status, const char *headers, const void *body, size_t n)
 {
 	char head[2048];
-	int len = snprintf(head, sizeof head, "HTTP/1.1 %s\r\n%sContent-Length: %zu\r\n\r\n",
-		status, headers, n);
-	return server_send(c->fd, head, (size_t)len) && server_send(c->fd, body, n);
+	size_t len = (size_t)snprintf(head, sizeof head,
+		"HTTP/1.1 %s\r\n%sContent-Length: %zu\r\n\r\n", status, headers, n);
+	const char *last = n ? (const char *)body + n - 1 : head + len - 1;
+	bool ok = server_send(c->fd, head, len - !n) && (!n || server_send(c->fd, body, n - 1));
+
+	go(c);
+	return ok && server_send(c->fd, last, 1);
 }
 
 static bool text(struct conn *c, const char *status, const char *headers)
@@ -264,7 +286,6 @@ static bool read_request(struct conn *c)
 
 static void *run_connection(void *arg)
 {
-	static atomic_int at_once;
 	struct conn *c = arg;
 	bool more = true;
 	while (more && read_request(c)) {
@@ -272,12 +293,9 @@ static void *run_connection(void *arg)
 		c->n = (unsigned)strtoul(slash ? slash + 1 : "0", NULL, 10);
 		c->sh->hits++;
 		c->earlier = c->sh->counter[slot(c->path)]++;
-		int now = ++at_once, most = c->sh->most_at_once;
-		while (now > most &&
-			!atomic_compare_exchange_weak(&c->sh->most_at_once, &most, now))
-			;
+		come(c);
 		more = serve(c);
-		at_once--;
+		go(c);
 	}
 	close(c->fd);
 	free(c);
@@ -293,7 +311,6 @@ static void run_server(int fd, struct httpd_shared *sh)
 	for (;;) {
 		struct conn *c = calloc(1, sizeof *c);
 		pthread_t id;
-		int one = 1;
 		if (!c)
 			_exit(1);
 		c->sh = sh;
@@ -302,7 +319,6 @@ static void run_server(int fd, struct httpd_shared *sh)
 			free(c);
 			continue;
 		}
-		setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 		if (pthread_create(&id, &attr, run_connection, c)) {
 			close(c->fd);
 			free(c);

@@ -16,7 +16,7 @@ struct httpd_shared {
 	atomic_int version; /* of the pictures under /change/ */
 	atomic_int hits;    /* requests in all */
 	atomic_int conditional; /* of them with If-None-Match */
-	atomic_int most_at_once; /* requests in service at one time */
+	atomic_int most_at_once; /* requests in service at one time: up to an answer's last byte */
 	_Atomic uint32_t counter[HTTPD_COUNTERS]; /* requests by hash of the path */
 };
 
@@ -55,9 +55,10 @@ int httpd_hits(const struct httpd *h, const char *path);
 /* Picture N: a JPEG, a function of N alone.  Released by the caller. */
 void httpd_picture(uint32_t n, struct wl_buf *out);
 
-/* Options of wenlan-ingest for this server: it must be allowed, and times are short. */
+/* Options of wenlan-ingest for this server: it must be allowed, and tries follow soon; but a request
+ * may take its time, since a machine may. */
 #define HTTPD_QUICK                                                                                \
-	"--allow-net 127.0.0.1/32 --fetch-retry-seconds 0.01 --fetch-timeout 1 "                   \
-	"--fetch-connect-timeout 1 --fetch-max-bytes 300000 "
+	"--allow-net 127.0.0.1/32 --fetch-retry-seconds 0.01 --fetch-timeout 60 "                  \
+	"--fetch-connect-timeout 60 --fetch-max-bytes 300000 "
 
 #endif
