@@ -134,11 +134,11 @@ $(foreach m,$(MAINS),$(eval $(call exe_rule,$(m))))
 # GPU_TESTS=1 (make test-gpu), on the GPU itself.  The sanitizers know nothing of fibers that jump.
 OP_TESTS := $(addprefix $(B)/tests/,test_graph test_ops_image test_ops_text test_ops_update \
 	test_pictures test_ops_loss test_fuse test_cuda_image test_pointwise test_gpu_train \
-	test_gpu_step test_gpu_scale test_retrieval)
+	test_gpu_step test_gpu_scale test_retrieval test_rank_ckpt)
 # Those that touch the device's memory by the backend's functions alone; others want memory that both
 # sides reach (WL_CUDA_MANAGED).
 APART_TESTS := $(addprefix $(B)/tests/,test_gpu_train test_gpu_step test_gpu_scale test_retrieval \
-	test_pictures)
+	test_pictures test_rank_ckpt)
 $(TESTS) $(B)/tests/e2e/crawl: LDLIBS := -lcmocka $(LDLIBS)
 $(filter-out $(OP_TESTS),$(TESTS)) $(B)/tests/e2e/crawl: $(TEST_LIB)
 ifeq ($(GPU_TESTS),1)

@@ -42,7 +42,8 @@ static int put_entry(const struct wl_moments *s, struct wl_safetensors_writer *w
 		int ret;
 
 		if (!declare) {
-			WL_TRY(wl_safetensors_write(w, (*handle)++, from + (size_t)p.begin * each,
+			WL_TRY(wl_safetensors_write(w, (*handle)++,
+				from + (size_t)wl_cut_owned(s->cut, p.begin) * each,
 				(size_t)n * each, err));
 			continue;
 		}

@@ -15,8 +15,8 @@
 
 #include <jansson.h>
 
-/* Two arrays laid out as the store's values: Adam's m and v; saved from the host's memory, loaded
- * into the backend's. */
+/* Adam's m and v.  Saved from the host's memory, where what this rank owns stands one behind the
+ * other (wl_cut_owned); loaded into the backend's, laid out as the store's values. */
 struct wl_moments {
 	const struct wl_params *params;
 	void *m, *v;

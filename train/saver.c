@@ -1,8 +1,10 @@
 /*
  * See saver.h.  Each rank is IDLE, WRITING its files, WRITTEN, FAILED, or (rank 0)
- * COMPLETING; ranks move on together:
+ * COMPLETING; where stores lie in pieces, WRITING first what other ranks want for theirs, then
+ * SHARED.  Ranks move on together:
  *
  *   save       IDLE -> WRITING
+ *   advance    all SHARED -> WRITING
  *   advance    all WRITTEN -> rank 0 COMPLETING, others IDLE
  *   advance    rank 0's thread has completed it -> IDLE
  *
@@ -22,7 +24,7 @@
 #include <string.h>
 
 /* In the order of "how far behind": the largest of all ranks says what may be done. */
-enum state { IDLE, WRITTEN, COMPLETED, WRITING, COMPLETING, FAILED };
+enum state { IDLE, WRITTEN, COMPLETED, SHARED, WRITING, COMPLETING, FAILED };
 
 struct wl_saver {
 	struct wl_trainer *t;
@@ -154,6 +156,15 @@ static void *write_thread(void *arg)
 	return NULL;
 }
 
+static void *share_thread(void *arg)
+{
+	struct wl_saver *s = arg;
+	int ret = wl_snapshot_share(&s->snapshot, s->ckpt.tmp, &s->err);
+
+	set_state(s, ret < 0 ? FAILED : SHARED);
+	return NULL;
+}
+
 static int complete(struct wl_saver *s, struct wl_err *err)
 {
 	WL_TRY(wl_ckpt_commit_files(&s->ckpt, s->snapshot.state, s->files, err));
@@ -226,6 +237,11 @@ static int advance(struct wl_saver *s, int64_t worst, bool here, struct wl_err *
 		forget(s);
 		return mine ? -1 : wl_err_set(err, WL_EFAIL, "a checkpoint could not be written "
 			"by another rank; its own message says why");
+	}
+	if (worst == SHARED) {
+		set_state(s, WRITING);
+		spawn(s, write_thread, here);
+		return 0;
 	}
 	if (worst == WRITTEN) {
 		join(s);
@@ -310,6 +326,6 @@ int wl_saver_save(struct wl_saver *s, json_t *extra, bool last, struct wl_err *e
 		return -1;
 	}
 	set_state(s, WRITING);
-	spawn(s, write_thread, here);
+	spawn(s, wl_snapshot_shares(&s->snapshot) ? share_thread : write_thread, here);
 	return here ? finish(s, err) : 0;
 }

@@ -141,52 +141,51 @@ out:
 
 /* --- taking --- */
 
-/* Memory for an array laid out as the stores, where there is none yet. */
-static int make_room(const struct wl_trainer *t, void **to, size_t each, struct wl_err *err)
+/* Whose files these are. */
+static void name_stores(struct wl_snapshot *s, struct wl_trainer *t)
 {
+	int world = wl_dist_world(t->dist);
+
+	if (s->t)
+		return;
+	s->t = t;
+	wl_taken_init(&s->model, "model", &t->params, t->dist, 0);
+	wl_taken_init(&s->momentum, "momentum",
+		wl_moco_has_keys(&t->moco) ? &t->moco.momentum : NULL, t->dist, 1 % world);
+	s->moments.params = &t->params;
+	s->moments.dtype = t->optim.config.state;
+	s->moments.cut = t->dist ? wl_dist_cut(t->dist) : NULL;
+}
+
+/* Bytes of a moment's copy: what this rank writes of it. */
+static size_t moment_bytes(const struct wl_snapshot *s)
+{
+	return (size_t)wl_cut_owned(s->moments.cut, s->t->params.weights) *
+	       wl_dtype_bytes(s->moments.dtype);
+}
+
+static int reserve_moment(struct wl_snapshot *s, void **to, struct wl_err *err)
+{
+	struct wl_backend *be = s->t->backend;
+
 	if (!*to)
-		*to = t->backend->alloc_host(t->backend, (size_t)t->params.floats * each, err);
+		*to = be->alloc_host(be, moment_bytes(s), err);
 	return *to ? 0 : -1;
 }
 
-int wl_snapshot_reserve(struct wl_snapshot *s, const struct wl_trainer *t, struct wl_err *err)
+int wl_snapshot_reserve(struct wl_snapshot *s, struct wl_trainer *t, struct wl_err *err)
 {
-	int rank = wl_dist_rank(t->dist), world = wl_dist_world(t->dist);
-	size_t each = wl_dtype_bytes(t->optim.config.state);
-
 	if (!t->backend->apart)
 		return 0;
-	s->t = t;
-	s->moments.dtype = t->optim.config.state;
+	name_stores(s, t);
 	s->copied = true;
-	if (rank == 0)
-		WL_TRY(make_room(t, (void **)&s->model, sizeof *s->model, err));
-	if (wl_moco_has_keys(&t->moco) && rank == 1 % world)
-		WL_TRY(make_room(t, (void **)&s->momentum, sizeof *s->momentum, err));
-	WL_TRY(make_room(t, &s->moments.m, each, err));
-	return make_room(t, &s->moments.v, each, err);
+	WL_TRY(wl_taken_reserve(&s->model, err));
+	WL_TRY(wl_taken_reserve(&s->momentum, err));
+	WL_TRY(reserve_moment(s, &s->moments.m, err));
+	return reserve_moment(s, &s->moments.v, err);
 }
 
-/* A copy of the store's values, collected from all ranks, in *to on the rank `mine`.  Alone, weights
- * come beside the next step's work; running statistics at once, since its forward changes them, as it
- * does what is collected. */
-static int take_store(const struct wl_trainer *t, struct wl_params *store, bool mine, float **to,
-	struct wl_err *err)
-{
-	struct wl_backend *be = t->backend;
-	int64_t stats = store->floats - store->weights;
-
-	if (mine)
-		WL_TRY(make_room(t, (void **)to, sizeof **to, err));
-	if (t->dist)
-		return wl_dist_collect(t->dist, store, mine ? *to : NULL, err);
-	be->fetch(be, *to, store->value, (size_t)store->weights * sizeof **to);
-	be->download(be, *to + store->weights, store->value + store->weights,
-		(size_t)stats * sizeof **to);
-	return 0;
-}
-
-/* This rank's pieces of a moment. */
+/* What this rank writes of a moment, one piece behind the other. */
 static int take_moment(struct wl_snapshot *s, const void *from, void **to, struct wl_err *err)
 {
 	const size_t each = wl_dtype_bytes(s->moments.dtype);
@@ -195,10 +194,10 @@ static int take_moment(struct wl_snapshot *s, const void *from, void **to, struc
 	int64_t all = t->params.weights;
 	struct wl_span p;
 
-	WL_TRY(make_room(t, to, each, err));
+	WL_TRY(reserve_moment(s, to, err));
 	for (p = wl_cut_next(s->moments.cut, 0, all); p.begin < p.end;
 		p = wl_cut_next(s->moments.cut, p.end, all))
-		be->fetch(be, (char *)*to + (size_t)p.begin * each,
+		be->fetch(be, (char *)*to + (size_t)wl_cut_owned(s->moments.cut, p.begin) * each,
 			(const char *)from + (size_t)p.begin * each,
 			(size_t)(p.end - p.begin) * each);
 	return 0;
@@ -207,12 +206,13 @@ static int take_moment(struct wl_snapshot *s, const void *from, void **to, struc
 static void free_copies(struct wl_snapshot *s)
 {
 	struct wl_backend *be = s->t ? s->t->backend : NULL;
-	void *v[4] = {s->model, s->momentum, s->moments.m, s->moments.v};
 
-	for (int i = 0; i < 4; i++)
-		if (s->copied && v[i])
-			be->free_host(be, v[i]);
-	s->model = s->momentum = NULL;
+	wl_taken_release(&s->model);
+	wl_taken_release(&s->momentum);
+	if (s->copied && s->moments.m)
+		be->free_host(be, s->moments.m);
+	if (s->copied && s->moments.v)
+		be->free_host(be, s->moments.v);
 	s->moments.m = s->moments.v = NULL;
 	if (s->copied) {
 		wl_queue_release(&s->image_queue);
@@ -224,18 +224,14 @@ static void free_copies(struct wl_snapshot *s)
 
 static int take_copies(struct wl_snapshot *s, struct wl_trainer *t, struct wl_err *err)
 {
-	int rank = wl_dist_rank(t->dist), world = wl_dist_world(t->dist);
-	bool keys = wl_moco_has_keys(&t->moco);
-
 	if (!s->copied)
 		free_copies(s);
 	s->copied = true;
-	WL_TRY(take_store(t, &t->params, rank == 0, &s->model, err));
-	if (keys)
-		WL_TRY(take_store(t, &t->moco.momentum, rank == 1 % world, &s->momentum, err));
+	WL_TRY(wl_taken_copy(&s->model, err));
+	WL_TRY(wl_taken_copy(&s->momentum, err));
 	WL_TRY(take_moment(s, t->optim.m, &s->moments.m, err));
 	WL_TRY(take_moment(s, t->optim.v, &s->moments.v, err));
-	if (!keys || rank > 0)
+	if (!wl_moco_has_keys(&t->moco) || wl_dist_rank(t->dist) > 0)
 		return 0;
 	WL_TRY(wl_queue_take(&s->image_queue, &t->moco.image_queue, err));
 	return wl_queue_take(&s->text_queue, &t->moco.text_queue, err);
@@ -245,11 +241,8 @@ int wl_snapshot_take(struct wl_snapshot *s, struct wl_trainer *t, bool copy, jso
 	struct wl_err *err)
 {
 	WL_TRY(wl_trainer_settle(t, err));
-	s->t = t;
+	name_stores(s, t);
 	s->step = t->step;
-	s->moments.params = &t->params;
-	s->moments.dtype = t->optim.config.state;
-	s->moments.cut = t->dist ? wl_dist_cut(t->dist) : NULL;
 	json_decref(s->state);
 	s->state = wl_trainer_state(t, extra);
 	if (!s->state)
@@ -257,8 +250,8 @@ int wl_snapshot_take(struct wl_snapshot *s, struct wl_trainer *t, bool copy, jso
 	if (copy || t->dist || t->backend->apart)
 		return take_copies(s, t, err);
 	free_copies(s);
-	s->model = t->params.value;
-	s->momentum = wl_moco_has_keys(&t->moco) ? t->moco.momentum.value : NULL;
+	wl_taken_borrow(&s->model);
+	wl_taken_borrow(&s->momentum);
 	s->moments.m = t->optim.m;
 	s->moments.v = t->optim.v;
 	s->image_queue = t->moco.image_queue;
@@ -269,17 +262,17 @@ int wl_snapshot_take(struct wl_snapshot *s, struct wl_trainer *t, bool copy, jso
 void wl_snapshot_drop(struct wl_snapshot *s)
 {
 	struct wl_backend *be = s->t ? s->t->backend : NULL;
-	void *v[4] = {s->model, s->momentum, s->moments.m, s->moments.v};
-	size_t each = wl_dtype_bytes(s->moments.dtype);
+	void *moment[2] = {s->moments.m, s->moments.v};
 
 	json_decref(s->state);
 	s->state = NULL;
 	if (!s->copied)
 		free_copies(s);
-	for (int i = 0; s->copied && i < 4; i++)
-		if (v[i] && !be->apart) /* pinned pages stay */
-			be->discard(be, v[i], (size_t)s->t->params.floats *
-				(i < 2 ? sizeof(float) : each));
+	wl_taken_drop(&s->model);
+	wl_taken_drop(&s->momentum);
+	for (int i = 0; s->copied && i < 2; i++)
+		if (moment[i] && !be->apart) /* pinned pages stay */
+			be->discard(be, moment[i], moment_bytes(s));
 }
 
 void wl_snapshot_release(struct wl_snapshot *s)
@@ -291,15 +284,36 @@ void wl_snapshot_release(struct wl_snapshot *s)
 
 /* --- writing and reading --- */
 
-static int put_store(const char *dir, const char *name, const struct wl_params *params,
-	float *values, struct wl_err *err)
+/* NAME.safetensors, where this rank writes it. */
+static int put_store(const struct wl_taken *s, const char *dir, struct wl_names *names,
+	struct wl_err *err)
 {
-	struct wl_store_array all = {.prefix = "", .data = values, .host = true};
-	char *path = wl_path_join(dir, name, err);
-	int ret = path ? wl_store_save(path, params, &all, 1, err) : -1;
+	struct wl_store_array all = {.prefix = "", .data = s->value, .host = true};
+	char *path;
+	int ret;
 
+	if (!s->mine)
+		return 0;
+	WL_TRY(wl_taken_gather(s, dir, err));
+	path = wl_strf(err, "%s/%s.safetensors", dir, s->name);
+	ret = path ? wl_store_save(path, s->store, &all, 1, err) : -1;
+	if (ret == 0)
+		ret = wl_names_add(names, strrchr(path, '/') + 1, err);
 	free(path);
 	return ret;
+}
+
+bool wl_snapshot_shares(const struct wl_snapshot *s)
+{
+	return wl_dist_in_pieces(s->t->dist, s->model.store) ||
+	       (s->momentum.store && wl_dist_in_pieces(s->t->dist, s->momentum.store));
+}
+
+int wl_snapshot_share(const struct wl_snapshot *s, const char *dir, struct wl_err *err)
+{
+	WL_TRY(s->t->backend->fetched(s->t->backend, err));
+	WL_TRY(wl_taken_share(&s->model, dir, err));
+	return wl_taken_share(&s->momentum, dir, err);
 }
 
 int wl_snapshot_write(const struct wl_snapshot *s, const char *dir, struct wl_names *names,
@@ -310,15 +324,8 @@ int wl_snapshot_write(const struct wl_snapshot *s, const char *dir, struct wl_na
 
 	if (s->copied)
 		WL_TRY(s->t->backend->fetched(s->t->backend, err));
-	if (s->model) {
-		WL_TRY(put_store(dir, "model.safetensors", &s->t->params, s->model, err));
-		WL_TRY(wl_names_add(names, "model.safetensors", err));
-	}
-	if (s->momentum) {
-		WL_TRY(put_store(dir, "momentum.safetensors", &s->t->moco.momentum, s->momentum,
-			err));
-		WL_TRY(wl_names_add(names, "momentum.safetensors", err));
-	}
+	WL_TRY(put_store(&s->model, dir, names, err));
+	WL_TRY(put_store(&s->momentum, dir, names, err));
 	if (wl_queue_rows(&s->image_queue)) {
 		path = wl_path_join(dir, "queues.safetensors", err);
 		ret = path ? save_queues(path, &s->image_queue, &s->text_queue, err) : -1;

@@ -72,3 +72,16 @@ struct wl_span wl_cut_next(const struct wl_cut *c, int64_t from, int64_t to)
 	}
 	return (struct wl_span){to, to};
 }
+
+int64_t wl_cut_owned(const struct wl_cut *c, int64_t to)
+{
+	struct wl_span p;
+	int i;
+
+	if (!c)
+		return to;
+	i = wl_cut_at(c, to);
+	p = wl_cut_piece(c, i, c->rank);
+	to = to < p.begin ? p.begin : to > p.end ? p.end : to;
+	return i * (c->bucket / c->world) + to - p.begin;
+}

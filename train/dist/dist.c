@@ -389,9 +389,7 @@ int wl_dist_reduced(struct wl_dist *d, struct wl_err *err)
 	for (int b = 0; b < d->cut.n; b++)
 		post_reduction(d, b);
 	memset(d->reduced, 0, (size_t)d->cut.n);
-	if (d->wire)
-		return d->given ? wl_dist_wire_wait(d, d->last, err) : 0;
-	return wl_courier_drain(d->courier, err);
+	return wl_dist_catch_up(d, err);
 }
 
 /* --- graphs --- */

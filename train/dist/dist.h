@@ -107,7 +107,13 @@ WL_MUST_CHECK int wl_dist_gather(struct wl_dist *d, const void *in, size_t bytes
 WL_MUST_CHECK int wl_dist_scatter(struct wl_dist *d, float *in, float *out, size_t n,
 	struct wl_err *err);
 
-/* A store's values, whole, into out[floats] where out is not NULL: every rank calls it. */
+/* Whether this rank has only its pieces of the store's weights, and the rest while it is used.  d
+ * NULL: no. */
+bool wl_dist_in_pieces(const struct wl_dist *d, const struct wl_params *store);
+/* Work given to the backend from now on comes after all exchanges given so far.  d NULL: nothing. */
+WL_MUST_CHECK int wl_dist_catch_up(struct wl_dist *d, struct wl_err *err);
+/* A store's values, whole, into out[floats] where out is not NULL: every rank calls it, and waits for
+ * them bucket by bucket.  Checkpoints do without (train/taken.h). */
 WL_MUST_CHECK int wl_dist_collect(struct wl_dist *d, struct wl_params *store, float *out,
 	struct wl_err *err);
 

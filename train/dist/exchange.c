@@ -105,6 +105,20 @@ int wl_dist_scatter(struct wl_dist *d, float *in, float *out, size_t n, struct w
 	return 0;
 }
 
+bool wl_dist_in_pieces(const struct wl_dist *d, const struct wl_params *store)
+{
+	return d && (store == d->momentum.params ? &d->momentum : &d->online)->comes;
+}
+
+int wl_dist_catch_up(struct wl_dist *d, struct wl_err *err)
+{
+	if (!d)
+		return 0;
+	if (!d->wire)
+		return wl_courier_drain(d->courier, err);
+	return d->given ? wl_dist_wire_wait(d, d->last, err) : 0;
+}
+
 int wl_dist_collect(struct wl_dist *d, struct wl_params *store, float *out, struct wl_err *err)
 {
 	struct wl_share *s = store == d->momentum.params ? &d->momentum : &d->online;

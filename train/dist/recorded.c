@@ -21,15 +21,9 @@ static void forget_buckets(struct wl_share *s, int n)
 		s->holder[i] = -1;
 }
 
-/* All that was given so far comes before what the backend is given from now on. */
-static int catch_up(struct wl_dist *d, struct wl_err *err)
-{
-	return d->given ? wl_dist_wire_wait(d, d->last, err) : 0;
-}
-
 static int begin(struct wl_dist *d, struct wl_err *err)
 {
-	WL_TRY(catch_up(d, err));
+	WL_TRY(wl_dist_catch_up(d, err));
 	WL_TRY(d->wire->mark(d->wire, &d->last, err));
 	d->settled = d->last + 1;
 	d->wire->recording(d->wire, true);
@@ -87,7 +81,7 @@ int wl_dist_recording(void *user, enum wl_recording what, int which, struct wl_e
 	case WL_RECORDED:
 		return end(a, which, err);
 	case WL_REPLAY:
-		return catch_up(a->d, err);
+		return wl_dist_catch_up(a->d, err);
 	case WL_REPLAYED:
 		return replayed(a, which, err);
 	}
