@@ -6,16 +6,37 @@
  */
 #include "train/backend/cuda/cuda.h"
 
+#include <pthread.h>
+
 struct cuda_fetch {
 	cudaStream_t stream;
 	cudaEvent_t given, done; /* the work before a copy; the last copy */
-	cudaError_t code;	 /* the first that failed, until it is told */
+	pthread_mutex_t lock;
+	cudaError_t code; /* the first that failed, until it is told: by the thread that writes */
 };
 
 static int failed(cudaError_t code, struct wl_err *err)
 {
 	return wl_err_set(err, WL_EFAIL, "the GPU failed in copying to the host: %s",
 		cudaGetErrorString(code));
+}
+
+static void note(struct cuda_fetch *f, cudaError_t code)
+{
+	pthread_mutex_lock(&f->lock);
+	f->code = f->code == cudaSuccess ? code : f->code;
+	pthread_mutex_unlock(&f->lock);
+}
+
+static cudaError_t noted(struct cuda_fetch *f)
+{
+	cudaError_t code;
+
+	pthread_mutex_lock(&f->lock);
+	code = f->code;
+	f->code = cudaSuccess;
+	pthread_mutex_unlock(&f->lock);
+	return code;
 }
 
 void wl_cuda_fetch_close(struct cuda *c)
@@ -32,6 +53,7 @@ void wl_cuda_fetch_close(struct cuda *c)
 		cudaEventDestroy(f->given);
 	if (f->done)
 		cudaEventDestroy(f->done);
+	pthread_mutex_destroy(&f->lock);
 	free(f);
 	c->fetch = NULL;
 }
@@ -40,8 +62,11 @@ static struct cuda_fetch *open_fetch(struct cuda *c)
 {
 	struct cuda_fetch *f = (struct cuda_fetch *)calloc(1, sizeof *f);
 
+	if (!f)
+		return NULL;
 	c->fetch = f;
-	if (f && cudaStreamCreateWithFlags(&f->stream, cudaStreamNonBlocking) == cudaSuccess &&
+	pthread_mutex_init(&f->lock, NULL);
+	if (cudaStreamCreateWithFlags(&f->stream, cudaStreamNonBlocking) == cudaSuccess &&
 		cudaEventCreateWithFlags(&f->given, cudaEventDisableTiming) == cudaSuccess &&
 		cudaEventCreateWithFlags(&f->done, cudaEventDisableTiming) == cudaSuccess)
 		return f;
@@ -67,15 +92,16 @@ static void cuda_fetch(struct wl_backend *be, void *host, const void *src, size_
 		code = cudaMemcpyAsync(host, src, bytes, cudaMemcpyDefault, f->stream);
 	if (code == cudaSuccess)
 		code = cudaEventRecord(f->done, f->stream);
-	f->code = f->code == cudaSuccess ? code : f->code;
+	note(f, code);
 }
 
+/* Should it fail, the copies may be of what came later: the checkpoint is not to be written. */
 static void cuda_hold(struct wl_backend *be)
 {
 	struct cuda *c = (struct cuda *)be->impl;
 
 	if (c->fetch) /* an event that was never recorded is not waited for */
-		cudaStreamWaitEvent(c->stream, c->fetch->done, 0);
+		note(c->fetch, cudaStreamWaitEvent(c->stream, c->fetch->done, 0));
 }
 
 /* In the thread that writes: the other one may fetch meanwhile only what is written later. */
@@ -87,10 +113,8 @@ static int cuda_fetched(struct wl_backend *be, struct wl_err *err)
 	if (!c->fetch)
 		return 0;
 	cudaSetDevice(c->device); /* a thread's own setting */
-	code = cudaEventSynchronize(c->fetch->done);
-	if (c->fetch->code != cudaSuccess)
-		code = c->fetch->code;
-	c->fetch->code = cudaSuccess;
+	note(c->fetch, cudaEventSynchronize(c->fetch->done));
+	code = noted(c->fetch);
 	return code == cudaSuccess ? 0 : failed(code, err);
 }
 
