@@ -3,8 +3,8 @@
  * tiles, with activations in f32, bf16 and fp16 and with batch norm applied where a tensor is read;
  * against sums in double precision over the very values that were stored.
  */
+#include "tests/support/held.h"
 #include "tests/support/opcheck.h"
-#include "train/backend/elementwise.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -18,101 +18,9 @@
  * in fp16. */
 static const double f32_bound = 1e-11, bf16_bound = 6e-6, f16_bound = 1e-7;
 
-__extension__ typedef _Float16 half;
-
-static void must(int rc, const struct wl_err *err)
-{
-	if (rc < 0)
-		fail_msg("%s", err->msg);
-}
-
-/* A tensor of the backend, and what it holds. */
-struct held {
-	struct wl_tensor t;
-	int64_t n;
-	double *v;
-};
-
-static void put(struct wl_backend *be, struct held *h)
-{
-	float *f = malloc((size_t)h->n * sizeof *f);
-
-	assert_non_null(f);
-	for (int64_t i = 0; i < h->n; i++) {
-		if (h->t.dtype == WL_F32) {
-			f[i] = (float)h->v[i];
-		} else if (h->t.dtype == WL_F16) {
-			((half *)f)[i] = (half)(float)h->v[i];
-			h->v[i] = (double)((half *)f)[i];
-		} else {
-			((uint16_t *)f)[i] = wl_bf16_nearest((float)h->v[i]);
-			h->v[i] = (double)wl_bf16_value(((uint16_t *)f)[i]);
-		}
-	}
-	be->upload(be, h->t.data, f, (size_t)h->n * (h->t.dtype == WL_F32 ? 4 : 2));
-	free(f);
-}
-
-static void get(struct wl_backend *be, const struct held *h, double *to)
-{
-	float *f = malloc((size_t)h->n * sizeof *f);
-
-	assert_non_null(f);
-	be->download(be, f, h->t.data, (size_t)h->n * (h->t.dtype == WL_F32 ? 4 : 2));
-	for (int64_t i = 0; i < h->n; i++)
-		to[i] = (double)(h->t.dtype == WL_BF16	? wl_bf16_value(((uint16_t *)f)[i])
-				 : h->t.dtype == WL_F16 ? (float)((half *)f)[i]
-							: f[i]);
-	free(f);
-}
-
-/* Normal numbers * scale + offset. */
-static struct held hold(struct wl_backend *be, enum wl_dtype dtype, struct wl_shape shape,
-	uint64_t seed, float scale, float offset)
-{
-	struct wl_err err = WL_ERR_INIT;
-	struct held h = {.t = {.dtype = dtype, .shape = shape}};
-	float *f;
-
-	h.n = wl_shape_count(&shape);
-	h.v = calloc((size_t)h.n, sizeof *h.v);
-	f = calloc((size_t)h.n, sizeof *f);
-	assert_non_null(h.v);
-	assert_non_null(f);
-	h.t.data = be->alloc(be, (size_t)h.n * 4, &err);
-	assert_non_null(h.t.data);
-	opcheck_normals(seed, f, h.n, scale, offset);
-	for (int64_t i = 0; i < h.n; i++)
-		h.v[i] = (double)f[i];
-	free(f);
-	put(be, &h);
-	return h;
-}
-
-static void let_go(struct wl_backend *be, struct held *h)
-{
-	be->free_mem(be, h->t.data);
-	free(h->v);
-}
-
-static void run_as(struct wl_backend *be, struct wl_op *op, struct wl_run r)
-{
-	struct wl_err err = WL_ERR_INIT;
-
-	must(be->plan_op(be, op, &err), &err);
-	if (op->scratch_bytes) {
-		r.scratch = be->alloc(be, op->scratch_bytes, &err);
-		assert_non_null(r.scratch);
-	}
-	must(be->run_op(be, op, &r, &err), &err);
-	must(be->sync(be, &err), &err);
-	be->release_op(be, op);
-	be->free_mem(be, r.scratch);
-}
-
 static void run(struct wl_backend *be, struct wl_op *op)
 {
-	run_as(be, op, (struct wl_run){.seed = 7, .step = 1, .world = 1});
+	held_run(be, op, (struct wl_run){.seed = 7, .step = 1, .world = 1});
 }
 
 static void check(struct wl_backend *be, const char *what, const struct held *got,
@@ -124,7 +32,7 @@ static void check(struct wl_backend *be, const char *what, const struct held *go
 						: f32_bound;
 
 	assert_non_null(v);
-	get(be, got, v);
+	held_get(be, got, v);
 	e = opcheck_nmse(v, want, got->n);
 	if (!(e <= bound))
 		fail_msg("%s: NMSE %g, at most %g is allowed (first: %g, expected %g)", what, e,
@@ -213,7 +121,7 @@ static void check_moments(struct wl_backend *be, const char *what, const struct 
 	double *v = calloc((size_t)y->n, sizeof *v), *want;
 
 	assert_non_null(v);
-	get(be, y, v);
+	held_get(be, y, v);
 	want = moments_of(v, y->n, moments->n / 2);
 	check(be, what, moments, want);
 	free(want);
@@ -231,7 +139,7 @@ static void check_means(struct wl_backend *be, const char *what, const struct he
 	assert_non_null(want);
 	stored.v = calloc((size_t)y->n, sizeof *stored.v);
 	assert_non_null(stored.v);
-	get(be, y, stored.v);
+	held_get(be, y, stored.v);
 	z = read_through(&stored, norm, c);
 	for (int64_t i = 0; i < y->n; i++)
 		want[i / each * c + i % c] += z[i] * (double)c / (double)each;
@@ -257,7 +165,7 @@ static void check_sums(struct wl_backend *be, const char *what, const struct hel
 
 	assert_non_null(g);
 	assert_non_null(want);
-	get(be, gx, g);
+	held_get(be, gx, g);
 	for (int64_t i = 0; i < x->n; i++) {
 		int64_t j = i % c;
 		double u = (x->v[i] - norm[2].v[j]) * norm[2].v[c + j];
@@ -282,12 +190,12 @@ static void check_alone(struct wl_backend *be, const char *what, const struct wl
 	assert_non_null(first);
 	assert_non_null(v);
 	assert_non_null(want);
-	get(be, gx, first);
+	held_get(be, gx, first);
 	op.out[1] = op.out[2] = NULL;
 	for (int i = 0; i < 2; i++) {
-		be->zero(be, gx->t.data, (size_t)gx->n * 2);
+		be->zero(be, gx->t.data, held_bytes(gx));
 		run(be, &op);
-		get(be, gx, v);
+		held_get(be, gx, v);
 		assert_memory_equal(v, first, (size_t)gx->n * sizeof *v);
 		op = *both;
 	}
@@ -305,15 +213,16 @@ static void one_depthwise(struct wl_backend *be, const struct dw *v, enum wl_dty
 {
 	int oh = (v->h + v->stride - 1) / v->stride, ow = (v->w + v->stride - 1) / v->stride;
 	struct wl_shape in = WL_SHAPE(v->n, v->h, v->w, v->c), out = WL_SHAPE(v->n, oh, ow, v->c);
-	struct held x = hold(be, dtype, in, 1, 1, 0.3f), gy = hold(be, dtype, out, 2, 1, 0.1f);
-	struct held w = hold(be, WL_F32, WL_SHAPE(v->k, v->k, v->c), 3, 1, 0);
-	struct held y = hold(be, dtype, out, 4, 1, 0), gx = hold(be, dtype, in, 5, 1, 0);
-	struct held gw = hold(be, WL_F32, w.t.shape, 6, 1, 0);
-	struct held moments = hold(be, WL_F32, WL_SHAPE(2, v->c), 10, 1, 0);
-	struct held sums = hold(be, WL_F32, WL_SHAPE(2, v->c), 12, 1, 0);
-	struct held norm[] = {hold(be, WL_F32, WL_SHAPE(v->c), 7, 0.5f, 1),
-		hold(be, WL_F32, WL_SHAPE(v->c), 8, 0.5f, 0),
-		hold(be, WL_F32, WL_SHAPE(2, v->c), 9, 0.5f, 1)};
+	struct held x = held_make(be, dtype, in, 1, 1, 0.3f);
+	struct held gy = held_make(be, dtype, out, 2, 1, 0.1f);
+	struct held w = held_make(be, WL_F32, WL_SHAPE(v->k, v->k, v->c), 3, 1, 0);
+	struct held y = held_make(be, dtype, out, 4, 1, 0), gx = held_make(be, dtype, in, 5, 1, 0);
+	struct held gw = held_make(be, WL_F32, w.t.shape, 6, 1, 0);
+	struct held moments = held_make(be, WL_F32, WL_SHAPE(2, v->c), 10, 1, 0);
+	struct held sums = held_make(be, WL_F32, WL_SHAPE(2, v->c), 12, 1, 0);
+	struct held norm[] = {held_make(be, WL_F32, WL_SHAPE(v->c), 7, 0.5f, 1),
+		held_make(be, WL_F32, WL_SHAPE(v->c), 8, 0.5f, 0),
+		held_make(be, WL_F32, WL_SHAPE(2, v->c), 9, 0.5f, 1)};
 	double *z = read_through(&x, v->norm ? norm : NULL, v->c);
 	double *want[3] = {calloc((size_t)y.n, 8), calloc((size_t)x.n, 8), calloc((size_t)w.n, 8)};
 	struct wl_op_attr attr = {.kh = v->k, .kw = v->k, .stride = v->stride,
@@ -324,7 +233,7 @@ static void one_depthwise(struct wl_backend *be, const struct dw *v, enum wl_dty
 	struct wl_op bwd = {.kind = WL_OP_DEPTHWISE_BWD, .label = "t", .in = {&x.t, &w.t, &gy.t},
 		.out = {&gx.t, &gw.t, v->norm ? &sums.t : NULL}, .acc = v->acc ? 3 : 2,
 		.attr = attr};
-	struct held means = hold(be, dtype, WL_SHAPE(v->n, v->c), 11, 1, 0);
+	struct held means = held_make(be, dtype, WL_SHAPE(v->n, v->c), 11, 1, 0);
 	struct wl_op infer = fwd;
 	char what[100];
 
@@ -358,12 +267,12 @@ static void one_depthwise(struct wl_backend *be, const struct dw *v, enum wl_dty
 		check_alone(be, what, &bwd, &gx, &gw, want[2]);
 	for (int i = 0; i < 3; i++) {
 		free(want[i]);
-		let_go(be, &norm[i]);
+		held_release(be, &norm[i]);
 	}
 	free(z);
-	let_go(be, &x), let_go(be, &gy), let_go(be, &w);
-	let_go(be, &y), let_go(be, &gx), let_go(be, &gw), let_go(be, &moments);
-	let_go(be, &means), let_go(be, &sums);
+	held_release(be, &x), held_release(be, &gy), held_release(be, &w);
+	held_release(be, &y), held_release(be, &gx), held_release(be, &gw);
+	held_release(be, &moments), held_release(be, &means), held_release(be, &sums);
 }
 
 static void test_depthwise(void **state)
@@ -412,23 +321,25 @@ static void test_moments(void **state)
 	enum { ROWS = 2 * 9 * 7, C = 24 };
 	struct wl_backend *be = opcheck_gpu();
 	struct wl_shape c = WL_SHAPE(C);
-	struct held x = hold(be, WL_BF16, WL_SHAPE(2, 9, 7, C), 1, 0.2f, 3);
-	struct held gamma = hold(be, WL_F32, c, 2, 1, 0), beta = hold(be, WL_F32, c, 3, 1, 0);
-	struct held moments = hold(be, WL_F32, WL_SHAPE(2, C), 4, 1, 0);
-	struct held saved = hold(be, WL_F32, WL_SHAPE(2, C), 5, 1, 0);
+	struct held x = held_make(be, WL_BF16, WL_SHAPE(2, 9, 7, C), 1, 0.2f, 3);
+	struct held gamma = held_make(be, WL_F32, c, 2, 1, 0);
+	struct held beta = held_make(be, WL_F32, c, 3, 1, 0);
+	struct held moments = held_make(be, WL_F32, WL_SHAPE(2, C), 4, 1, 0);
+	struct held saved = held_make(be, WL_F32, WL_SHAPE(2, C), 5, 1, 0);
 	double *want = moments_of(x.v, x.n, C), run_var[C];
 
 	(void)state;
 	memcpy(moments.v, want, 2 * C * sizeof *want);
-	put(be, &moments);
+	held_put(be, &moments);
 	for (int ranks = 1; ranks <= 2; ranks++) {
-		struct held mean = hold(be, WL_F32, c, 6, 0, 0), var = hold(be, WL_F32, c, 7, 0, 0);
+		struct held mean = held_make(be, WL_F32, c, 6, 0, 0);
+		struct held var = held_make(be, WL_F32, c, 7, 0, 0);
 		struct wl_op op = {.kind = WL_OP_BATCH_NORM, .label = "t",
 			.in = {&x.t, &gamma.t, &beta.t, &mean.t, &var.t, NULL, &moments.t},
 			.out = {NULL, &saved.t}, .attr = {.eps = 1e-3f, .momentum = 1}};
 		double rows = ROWS * ranks, expected[2 * C];
 
-		run_as(be, &op, (struct wl_run){.world = ranks, .sum = ranks > 1 ? twice : NULL});
+		held_run(be, &op, (struct wl_run){.world = ranks, .sum = ranks > 1 ? twice : NULL});
 		for (int j = 0; j < C; j++) {
 			expected[j] = want[j];
 			expected[C + j] = 1 / sqrt(want[C + j] + (double)1e-3f);
@@ -437,11 +348,11 @@ static void test_moments(void **state)
 		check(be, "saved", &saved, expected);
 		check(be, "running mean", &mean, want);
 		check(be, "running variance", &var, run_var);
-		let_go(be, &mean), let_go(be, &var);
+		held_release(be, &mean), held_release(be, &var);
 	}
 	free(want);
-	let_go(be, &x), let_go(be, &gamma), let_go(be, &beta);
-	let_go(be, &moments), let_go(be, &saved);
+	held_release(be, &x), held_release(be, &gamma), held_release(be, &beta);
+	held_release(be, &moments), held_release(be, &saved);
 	wl_backend_close(be);
 }
 

@@ -1,5 +1,6 @@
 /* Operations of the text tower and the head against double-precision references. */
 #include "tests/support/cm.h"
+#include "tests/support/held.h"
 #include "tests/support/opcheck.h"
 
 #include <math.h>
@@ -294,19 +295,15 @@ static void test_attention(void **state)
 	}
 }
 
-__extension__ typedef _Float16 half;
-
-/* A tensor of the backend with n numbers of fp16, or zeros. */
-static struct wl_tensor f16_tensor(struct wl_backend *be, const half *v, struct wl_shape shape)
+/* A tensor of fp16 of these values; NULL: zeros. */
+static struct held f16_tensor(struct wl_backend *be, const double *v, struct wl_shape shape)
 {
-	struct wl_err err = WL_ERR_INIT;
-	int64_t n = wl_shape_count(&shape);
-	struct wl_tensor t = {.dtype = WL_F16, .shape = shape};
-	t.data = be->alloc(be, (size_t)n * sizeof(*v), &err);
-	assert_non_null(t.data);
-	if (v)
-		be->upload(be, t.data, v, (size_t)n * sizeof(*v));
-	return t;
+	struct held h = held_make(be, WL_F16, shape, 1, 0, 0);
+	if (v) {
+		memcpy(h.v, v, (size_t)h.n * sizeof(*v));
+		held_put(be, &h);
+	}
+	return h;
 }
 
 /* Gradients of scores beyond fp16's range become infinite: a step with them is seen to overflow. */
@@ -314,44 +311,32 @@ static void test_attention_overflow(void **state)
 {
 	enum { S = 4, D = 8 };
 	(void)state;
-	struct wl_err err = WL_ERR_INIT;
 	struct wl_backend *be = opcheck_gpu();
-	half x[S * D], g[S * D], got[S * D];
+	double x[S * D], g[S * D], got[S * D];
 	for (int large = 0; large < 2; large++) {
 		for (int i = 0; i < S * D; i++) {
-			x[i] = (half)(i / D % 2 ? 2 : -2); /* probabilities 0 and 1/2 */
-			g[i] = (half)(large ? 60000 : 60) * (half)(i % 3 - 1);
-			x[i] += (half)(i % 3 - 1);
+			x[i] = (i / D % 2 ? 2 : -2) + (i % 3 - 1); /* probabilities 0 and 1/2 */
+			g[i] = (large ? 60000 : 60) * (i % 3 - 1);
 		}
 		struct wl_shape rows = WL_SHAPE(1, S, D), p = WL_SHAPE(1, 1, S, S);
-		struct wl_tensor q = f16_tensor(be, NULL, rows), k = f16_tensor(be, x, rows);
-		struct wl_tensor o = f16_tensor(be, NULL, rows), go = f16_tensor(be, g, rows);
-		struct wl_tensor gq = f16_tensor(be, NULL, rows);
-		struct wl_tensor lse = {.dtype = WL_F32, .shape = p};
-		lse.data = be->alloc(be, S * S * sizeof(float), &err);
-		assert_non_null(lse.data);
-		struct wl_op fwd = {.kind = WL_OP_ATTENTION, .label = "t", .in = {&q, &k, &k},
-			.out = {&o, &lse}, .attr = {.heads = 1, .compute = WL_F16}};
+		struct held q = f16_tensor(be, NULL, rows), k = f16_tensor(be, x, rows);
+		struct held o = f16_tensor(be, NULL, rows), go = f16_tensor(be, g, rows);
+		struct held gq = f16_tensor(be, NULL, rows);
+		struct held lse = held_make(be, WL_F32, p, 1, 0, 0);
+		struct wl_op fwd = {.kind = WL_OP_ATTENTION, .label = "t", .in = {&q.t, &k.t, &k.t},
+			.out = {&o.t, &lse.t}, .attr = {.heads = 1, .compute = WL_F16}};
 		struct wl_op bwd = {.kind = WL_OP_ATTENTION_BWD, .label = "t",
-			.in = {&q, &k, &k, &lse, &go}, .out = {&gq}, .attr = fwd.attr};
-		struct wl_op *ops[] = {&fwd, &bwd};
-		for (int i = 0; i < 2; i++) {
-			struct wl_run run = {.world = 1};
-			assert_int_equal(be->plan_op(be, ops[i], &err), 0);
-			run.scratch = be->alloc(be, ops[i]->scratch_bytes + 1, &err);
-			assert_int_equal(be->run_op(be, ops[i], &run, &err), 0);
-			assert_int_equal(be->sync(be, &err), 0);
-			be->release_op(be, ops[i]);
-			be->free_mem(be, run.scratch);
-		}
-		be->download(be, got, gq.data, sizeof(got));
+			.in = {&q.t, &k.t, &k.t, &lse.t, &go.t}, .out = {&gq.t}, .attr = fwd.attr};
+		held_run(be, &fwd, (struct wl_run){.world = 1});
+		held_run(be, &bwd, (struct wl_run){.world = 1});
+		held_get(be, &gq, got);
 		int finite = 0;
 		for (int i = 0; i < S * D; i++)
-			finite += isfinite((double)got[i]) != 0;
+			finite += isfinite(got[i]) != 0;
 		assert_true(large ? finite < S * D : finite == S * D);
-		const struct wl_tensor *all[] = {&q, &k, &o, &go, &gq, &lse};
+		struct held *all[] = {&q, &k, &o, &go, &gq, &lse};
 		for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
-			be->free_mem(be, all[i]->data);
+			held_release(be, all[i]);
 	}
 	wl_backend_close(be);
 }

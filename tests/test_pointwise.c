@@ -5,8 +5,8 @@
  * and fp16, forward and by the weights, against sums in double precision over the very values that
  * were stored.
  */
+#include "tests/support/held.h"
 #include "tests/support/opcheck.h"
-#include "train/backend/elementwise.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -20,8 +20,6 @@
 /* Squares of relative errors.  Results in a half type are rounded once (2^-9 at most in bf16); a
  * gradient is f32, of operands of which a few are rounded the other way than the reference's. */
 static const double rounded[2] = {6e-6, 1e-7}, gradient[2] = {1e-7, 2e-9}, sums = 1e-11;
-
-__extension__ typedef _Float16 f16;
 
 struct shape {
 	int64_t n, h, w, i, o;
@@ -44,113 +42,26 @@ static const struct shape shapes[] = {
 		.act = WL_ACT_SILU},
 };
 
-static void must(int rc, const struct wl_err *err)
+static double *numbers(int64_t n)
 {
-	if (rc < 0)
-		fail_msg("%s", err->msg);
-}
-
-/* --- tensors of the backend, and what they hold --- */
-
-struct held {
-	struct wl_tensor t;
-	int64_t n;
-	double *v;
-};
-
-static size_t bytes_of(enum wl_dtype type)
-{
-	return type == WL_F32 ? 4 : 2;
-}
-
-/* The nearest number of the type. */
-static float nearest(enum wl_dtype type, float v)
-{
-	if (type == WL_F16)
-		return (float)(f16)v;
-	return type == WL_BF16 ? wl_bf16_value(wl_bf16_nearest(v)) : v;
-}
-
-static void pack(enum wl_dtype type, float v, void *to, int64_t i)
-{
-	f16 h = (f16)v;
-
-	if (type == WL_F32)
-		((float *)to)[i] = v;
-	else if (type == WL_BF16)
-		((uint16_t *)to)[i] = wl_bf16_nearest(v);
-	else
-		memcpy((uint16_t *)to + i, &h, sizeof h);
-}
-
-static double unpack(enum wl_dtype type, const void *from, int64_t i)
-{
-	f16 h;
-
-	if (type == WL_F32)
-		return (double)((const float *)from)[i];
-	if (type == WL_BF16)
-		return (double)wl_bf16_value(((const uint16_t *)from)[i]);
-	memcpy(&h, (const uint16_t *)from + i, sizeof h);
-	return (double)h;
-}
-
-static void *bytes(int64_t n)
-{
-	void *p = calloc((size_t)n, 8);
+	double *p = calloc((size_t)n, sizeof *p);
 
 	assert_non_null(p);
 	return p;
 }
 
-/* Normals * scale + offset as the type holds them. */
-static struct held hold(struct wl_backend *be, enum wl_dtype type, struct wl_shape shape,
-	uint64_t seed, float scale, float offset)
-{
-	struct wl_err err = WL_ERR_INIT;
-	struct held h = {.t = {.dtype = type, .shape = shape}, .n = wl_shape_count(&shape)};
-	float *f = bytes(h.n);
-	void *packed = bytes(h.n);
-
-	h.v = bytes(h.n);
-	h.t.data = be->alloc(be, (size_t)h.n * bytes_of(type), &err);
-	assert_non_null(h.t.data);
-	opcheck_normals(seed, f, h.n, scale, offset);
-	for (int64_t i = 0; i < h.n; i++) {
-		pack(type, f[i], packed, i);
-		h.v[i] = unpack(type, packed, i);
-	}
-	be->upload(be, h.t.data, packed, (size_t)h.n * bytes_of(type));
-	free(f);
-	free(packed);
-	return h;
-}
-
 /* What the backend holds there now. */
 static double *got(struct wl_backend *be, const struct held *h)
 {
-	double *v = bytes(h->n);
-	void *packed = bytes(h->n);
+	double *v = numbers(h->n);
 
-	be->download(be, packed, h->t.data, (size_t)h->n * bytes_of(h->t.dtype));
-	for (int64_t i = 0; i < h->n; i++)
-		v[i] = unpack(h->t.dtype, packed, i);
-	free(packed);
+	held_get(be, h, v);
 	return v;
 }
 
 static void run(struct wl_backend *be, struct wl_op *op)
 {
-	struct wl_err err = WL_ERR_INIT;
-	struct wl_run r = {.seed = 7, .step = 1, .world = 1};
-
-	must(be->plan_op(be, op, &err), &err);
-	r.scratch = be->alloc(be, op->scratch_bytes ? op->scratch_bytes : 1, &err);
-	assert_non_null(r.scratch);
-	must(be->run_op(be, op, &r, &err), &err);
-	must(be->sync(be, &err), &err);
-	be->release_op(be, op);
-	be->free_mem(be, r.scratch);
+	held_run(be, op, (struct wl_run){.seed = 7, .step = 1, .world = 1});
 }
 
 /* --- an operation, and what it should give --- */
@@ -173,25 +84,23 @@ static void make(struct rig *r, const struct shape *s, enum wl_dtype type)
 	struct wl_backend *be = opcheck_gpu();
 
 	*r = (struct rig){.be = be, .s = s, .type = type, .rows = s->n * s->h * s->w};
-	r->of[X] = hold(be, type, image, 1, 1, 0.3f);
-	r->of[W] = hold(be, WL_F32, taps, 2, 0.3f, 0);
-	r->of[BIAS] = hold(be, WL_F32, WL_SHAPE(s->o), 3, 1, s->offset);
-	r->of[GAMMA] = hold(be, WL_F32, WL_SHAPE(s->i), 4, 0.2f, 1);
-	r->of[BETA] = hold(be, WL_F32, WL_SHAPE(s->i), 5, 0.5f, 0.2f);
-	r->of[SAVED] = hold(be, WL_F32, WL_SHAPE(2, s->i), 6, 0.1f, 0.8f);
-	r->of[GATE] = hold(be, type, WL_SHAPE(s->n, s->i), 7, 2, 0);
-	r->of[GY] = hold(be, type, result, 8, 1, 0.1f);
-	r->of[Y] = hold(be, s->wide ? WL_F32 : type, result, 9, 1, 0);
-	r->of[MOMENTS] = hold(be, WL_F32, WL_SHAPE(2, s->o), 10, 1, 0);
-	r->of[GW] = hold(be, WL_F32, taps, 11, 1, 0);
+	r->of[X] = held_make(be, type, image, 1, 1, 0.3f);
+	r->of[W] = held_make(be, WL_F32, taps, 2, 0.3f, 0);
+	r->of[BIAS] = held_make(be, WL_F32, WL_SHAPE(s->o), 3, 1, s->offset);
+	r->of[GAMMA] = held_make(be, WL_F32, WL_SHAPE(s->i), 4, 0.2f, 1);
+	r->of[BETA] = held_make(be, WL_F32, WL_SHAPE(s->i), 5, 0.5f, 0.2f);
+	r->of[SAVED] = held_make(be, WL_F32, WL_SHAPE(2, s->i), 6, 0.1f, 0.8f);
+	r->of[GATE] = held_make(be, type, WL_SHAPE(s->n, s->i), 7, 2, 0);
+	r->of[GY] = held_make(be, type, result, 8, 1, 0.1f);
+	r->of[Y] = held_make(be, s->wide ? WL_F32 : type, result, 9, 1, 0);
+	r->of[MOMENTS] = held_make(be, WL_F32, WL_SHAPE(2, s->o), 10, 1, 0);
+	r->of[GW] = held_make(be, WL_F32, taps, 11, 1, 0);
 }
 
 static void release(struct rig *r)
 {
-	for (int i = 0; i < HELD; i++) {
-		r->be->free_mem(r->be, r->of[i].t.data);
-		free(r->of[i].v);
-	}
+	for (int i = 0; i < HELD; i++)
+		held_release(r->be, &r->of[i]);
 	wl_backend_close(r->be);
 }
 
@@ -235,7 +144,7 @@ static void by_weights(struct rig *r)
 static double *operand(const struct rig *r)
 {
 	const struct shape *s = r->s;
-	double *z = bytes(r->rows * s->i);
+	double *z = numbers(r->rows * s->i);
 
 	for (int64_t e = 0; e < r->rows * s->i; e++) {
 		int64_t ch = e % s->i, image = e / s->i / (s->h * s->w);
@@ -248,7 +157,7 @@ static double *operand(const struct rig *r)
 		}
 		if (s->gate)
 			v /= 1 + exp(-r->of[GATE].v[image * s->i + ch]);
-		z[e] = (double)nearest(r->type, (float)v);
+		z[e] = (double)held_round(r->type, (float)v);
 	}
 	return z;
 }
@@ -266,20 +175,20 @@ static void close_to(const char *what, int which, const double *is, const double
 static void check_forward(struct rig *r, int which)
 {
 	const struct shape *s = r->s;
-	double *z = operand(r), *y = bytes(r->rows * s->o), *is, *moments, *want;
+	double *z = operand(r), *y = numbers(r->rows * s->o), *is, *moments, *want;
 
 	forward(r);
 	for (int64_t e = 0; e < r->rows * s->o; e++) {
 		y[e] = s->bias ? r->of[BIAS].v[e % s->o] : 0;
 		for (int64_t k = 0; k < s->i; k++)
 			y[e] += z[e / s->o * s->i + k] *
-				(double)nearest(r->type, (float)r->of[W].v[e % s->o * s->i + k]);
+				(double)held_round(r->type, (float)r->of[W].v[e % s->o * s->i + k]);
 	}
 	is = got(r->be, &r->of[Y]);
 	close_to("y", which, is, y, r->rows * s->o, rounded[r->type == WL_F16]);
 	/* Of y as it was stored. */
 	moments = got(r->be, &r->of[MOMENTS]);
-	want = bytes(2 * s->o);
+	want = numbers(2 * s->o);
 	for (int64_t e = 0; e < r->rows * s->o; e++)
 		want[e % s->o] += is[e] / (double)r->rows;
 	for (int64_t e = 0; e < r->rows * s->o; e++)
@@ -296,7 +205,7 @@ static void check_forward(struct rig *r, int which)
 static void check_weights(struct rig *r, int which)
 {
 	const struct shape *s = r->s;
-	double *z = operand(r), *want = bytes(s->o * s->i), *is;
+	double *z = operand(r), *want = numbers(s->o * s->i), *is;
 
 	memcpy(want, r->of[GW].v, (size_t)(s->o * s->i) * sizeof *want); /* added to */
 	for (int64_t row = 0; row < r->rows; row++)
@@ -351,8 +260,8 @@ static void test_same_bits(void **state)
 	make(&r, &shapes[7], WL_BF16);
 	for (int which = Y; which <= GW; which++) {
 		struct held *h = &r.of[which];
-		size_t n = (size_t)h->n * bytes_of(h->t.dtype);
-		void *first = bytes(h->n), *second = bytes(h->n);
+		size_t n = held_bytes(h);
+		void *first = numbers(h->n), *second = numbers(h->n);
 
 		for (int again = 0; again < 2; again++) {
 			r.be->zero(r.be, h->t.data, n);

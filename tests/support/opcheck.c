@@ -1,5 +1,7 @@
 #include "tests/support/opcheck.h"
 
+#include "tests/support/held.h"
+
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -72,19 +74,11 @@ static bool is_act(const struct world *w, int i)
 	return w->store != WL_F32 && ((w->c->acts ? w->c->acts : 1u) >> i & 1);
 }
 
-__extension__ typedef _Float16 half;
-
 /* To the nearest number of the type, in place. */
 static void narrow(enum wl_dtype type, float *v, size_t n)
 {
-	for (size_t i = 0; i < n && type == WL_F16; i++)
-		v[i] = (float)(half)v[i];
-	for (size_t i = 0; i < n && type == WL_BF16; i++) {
-		uint32_t u;
-		memcpy(&u, &v[i], sizeof(u));
-		u = (u + 0x7fffu + ((u >> 16) & 1u)) & 0xffff0000u;
-		memcpy(&v[i], &u, sizeof(u));
-	}
+	for (size_t i = 0; i < n; i++)
+		v[i] = held_round(type, v[i]);
 }
 
 static double tolerance_of(const struct opcheck *c, enum wl_dtype store)
