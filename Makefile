@@ -151,7 +151,7 @@ $(OP_TESTS): $(EMULATED)
 $(OP_TESTS): LDLIBS := $(LDLIBS) -lstdc++
 # The same kernels with every access checked (tests/support/racecheck.h); test_race checks the
 # checker, by kernels with planted faults.
-RACE_BASE := $(addprefix $(B)/race/tests/support/,emulated.o emulated_runtime.o \
+RACE_BASE := $(addprefix $(B)/race/tests/support/,$(addprefix emulated,.o _memory.o _runtime.o) \
 	$(addprefix racecheck,.o _found.o _operation.o))
 RACE := $(RACE_BASE) $(filter-out $(RACE_BASE),$(EMULATED:$(B)/emulated/%=$(B)/race/%))
 RACE_TESTS := $(OP_TESTS:$(B)/tests/%=$(B)/race/%)

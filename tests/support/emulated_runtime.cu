@@ -1,27 +1,10 @@
-/* See emulated_runtime.h. */
+/* See emulated_runtime.h; its memory is in emulated_memory.cu. */
+#include "tests/support/emulated_parts.h"
+
 #include <deque>
-#include <map>
-#include <mutex>
-#include <new>
 #include <vector>
 
-#include <stdio.h>
-#include <sys/mman.h>
-
-/* Device memory is taken from one stretch of addresses, so that one call opens and closes all. */
-enum { BLOCK = 4096 };
-#ifdef WL_RACE
-static const size_t SPACE = (size_t)1 << 34; /* the checker wants 24 times as many addresses */
-#else
-static const size_t SPACE = (size_t)1 << 36;
-#endif
-
-static std::recursive_mutex device;
-static char *base;
-static size_t used;
-static int depth;
-/* WL_EMULATED_APART in the environment: emulated_apart from the start. */
-static bool apart = getenv("WL_EMULATED_APART") != NULL, stuck, late;
+static bool stuck, late;
 static int64_t given, replayed, waits;
 
 /* Work not done yet, and how much was put there and done so far. */
@@ -62,32 +45,18 @@ struct emulated_graph {
 };
 
 static std::vector<emulated_graph *> graphs;
-static std::map<const char *, size_t> pinned, blocks; /* what is allocated, and its bytes */
 static thread_local emulated_capture *captures; /* begun by this thread */
 static thread_local cudaStream_t current;
-static thread_local int held; /* times that this thread has entered */
 static thread_local int chosen = -1; /* the thread's device */
 static thread_local cudaError_t last;
 
-/* What no program may do, whatever CUDA answers. */
-#define FORBID(bad, ...)                                                                           \
-	do {                                                                                       \
-		if (bad) {                                                                         \
-			fprintf(stderr, "emulated: " __VA_ARGS__);                                 \
-			fputc('\n', stderr);                                                       \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
-
-static cudaError_t say(cudaError_t code)
+cudaError_t emulated_say(cudaError_t code)
 {
 	last = code != cudaSuccess ? code : last;
 	return code;
 }
 
-/* Calls that CUDA forbids a thread that captures (cudaStreamCaptureModeThreadLocal): they end the
- * capture. */
-static bool unsafe(void)
+bool emulated_unsafe(void)
 {
 	FORBID(chosen < 0, "a thread uses the GPU and never called cudaSetDevice");
 	if (captures)
@@ -118,54 +87,8 @@ bool emulated_grid(int64_t n)
 {
 	if (n > 0 && n <= 0x7fffffff)
 		return true;
-	say(cudaErrorInvalidConfiguration);
+	emulated_say(cudaErrorInvalidConfiguration);
 	return false;
-}
-
-/* Host memory that is neither pinned nor the device's. */
-static bool pageable(const void *p)
-{
-	std::lock_guard<std::recursive_mutex> hold(device);
-	auto at = pinned.upper_bound((const char *)p);
-
-	if (base && (const char *)p >= base && (const char *)p < base + SPACE)
-		return false;
-	if (at == pinned.begin())
-		return true;
-	--at;
-	return (const char *)p >= at->first + at->second;
-}
-
-static void open_memory(bool yes)
-{
-	if (apart && base && used)
-		mprotect(base, used, yes ? PROT_READ | PROT_WRITE : PROT_NONE);
-}
-
-extern "C" void emulated_enter(void)
-{
-	device.lock();
-	held++;
-	if (depth++ == 0)
-		open_memory(true);
-}
-
-extern "C" void emulated_leave(void)
-{
-	if (--depth == 0)
-		open_memory(false);
-	held--;
-	device.unlock();
-}
-
-extern "C" void emulated_apart(bool yes)
-{
-	std::lock_guard<std::recursive_mutex> hold(device);
-
-	if (apart && !yes)
-		open_memory(true);
-	apart = yes;
-	open_memory(false);
 }
 
 extern "C" void emulated_stuck(bool yes)
@@ -186,9 +109,14 @@ static void do_until(uint64_t at)
 	emulated_leave();
 }
 
-extern "C" void emulated_late(bool yes)
+void emulated_finish(void)
 {
 	do_until(put);
+}
+
+extern "C" void emulated_late(bool yes)
+{
+	emulated_finish();
 	late = yes;
 }
 
@@ -223,7 +151,7 @@ static void give(std::function<void()> work, int64_t *count)
 
 static void keep(emulated_capture *c, std::function<void()> work)
 {
-	std::lock_guard<std::recursive_mutex> hold(device);
+	std::lock_guard<std::recursive_mutex> hold(emulated_device);
 
 	c->work.push_back(std::move(work));
 	current->given++;
@@ -242,7 +170,7 @@ void emulated_give(std::function<void()> work)
 
 static void without_lock(const std::function<void()> &work)
 {
-	int times = held;
+	int times = emulated_entered();
 
 	for (int i = 0; i < times; i++)
 		emulated_leave();
@@ -263,7 +191,7 @@ void emulated_meet(std::function<void()> work, const void *comm)
 
 bool emulated_holds(const void *comm)
 {
-	std::lock_guard<std::recursive_mutex> hold(device);
+	std::lock_guard<std::recursive_mutex> hold(emulated_device);
 
 	for (const emulated_graph *g : graphs)
 		for (const void *c : g->holds)
@@ -277,7 +205,7 @@ bool emulated_holds(const void *comm)
 cudaError_t cudaSetDevice(int d)
 {
 	if (d < 0 || d >= EMULATED_DEVICES)
-		return say(cudaErrorInvalidDevice);
+		return emulated_say(cudaErrorInvalidDevice);
 	chosen = d;
 	return cudaSuccess;
 }
@@ -296,10 +224,10 @@ cudaError_t cudaDriverGetVersion(int *version)
 
 cudaError_t cudaDeviceSynchronize(void)
 {
-	if (unsafe())
-		return say(cudaErrorStreamCaptureUnsupported);
+	if (emulated_unsafe())
+		return emulated_say(cudaErrorStreamCaptureUnsupported);
 	waits++;
-	do_until(put);
+	emulated_finish();
 	return cudaSuccess;
 }
 
@@ -335,8 +263,8 @@ const char *cudaGetErrorString(cudaError_t code)
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, int flags)
 {
 	FORBID(flags != cudaStreamNonBlocking, "a stream that waits for the legacy stream");
-	if (unsafe())
-		return say(cudaErrorStreamCaptureUnsupported);
+	if (emulated_unsafe())
+		return emulated_say(cudaErrorStreamCaptureUnsupported);
 	*s = new emulated_stream();
 	(*s)->alive = true;
 	(*s)->device = chosen;
@@ -356,10 +284,10 @@ cudaError_t cudaStreamDestroy(cudaStream_t s)
 cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
 	check_stream(s);
-	if (unsafe())
-		return say(cudaErrorStreamCaptureUnsupported);
+	if (emulated_unsafe())
+		return emulated_say(cudaErrorStreamCaptureUnsupported);
 	waits++;
-	do_until(put);
+	emulated_finish();
 	return cudaSuccess;
 }
 
@@ -402,7 +330,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
 	FORBID(!e->recorded, "a stream waits for an event that was never recorded");
 	if (e->capture && !s->capture) {
 		if (e->capture->streams.empty()) /* it has ended */
-			return say(cudaErrorStreamCaptureIsolation);
+			return emulated_say(cudaErrorStreamCaptureIsolation);
 		s->capture = e->capture;
 		s->given = s->joined = 0;
 		s->capture->streams.push_back(s);
@@ -410,7 +338,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
 	if (e->capture != s->capture) {
 		if (s->capture)
 			s->capture->invalid = true;
-		return say(cudaErrorStreamCaptureIsolation);
+		return emulated_say(cudaErrorStreamCaptureIsolation);
 	}
 	if (!s->capture)
 		return cudaSuccess;
@@ -425,9 +353,9 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e)
 	check_event(e);
 	FORBID(!e->recorded, "the host waits for an event that was never recorded");
 	if (e->capture)
-		return say(cudaErrorCapturedEvent);
-	if (unsafe())
-		return say(cudaErrorStreamCaptureUnsupported);
+		return emulated_say(cudaErrorCapturedEvent);
+	if (emulated_unsafe())
+		return emulated_say(cudaErrorStreamCaptureUnsupported);
 	do_until(e->after);
 	return cudaSuccess;
 }
@@ -437,98 +365,13 @@ cudaError_t cudaEventQuery(cudaEvent_t e)
 	check_event(e);
 	FORBID(!e->recorded, "an event is asked for that was never recorded");
 	if (e->capture)
-		return say(cudaErrorCapturedEvent);
-	if (unsafe())
-		return say(cudaErrorStreamCaptureUnsupported);
-	return say(stuck || e->after > done ? cudaErrorNotReady : cudaSuccess);
+		return emulated_say(cudaErrorCapturedEvent);
+	if (emulated_unsafe())
+		return emulated_say(cudaErrorStreamCaptureUnsupported);
+	return emulated_say(stuck || e->after > done ? cudaErrorNotReady : cudaSuccess);
 }
 
-/* --- memory --- */
-
-cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *a, const void *p)
-{
-	bool there = base && (const char *)p >= base && (const char *)p < base + SPACE;
-
-	a->type = there ? cudaMemoryTypeDevice
-		  : pageable(p) ? cudaMemoryTypeUnregistered
-				: cudaMemoryTypeHost;
-	return cudaSuccess;
-}
-
-/* Addresses are used once, so that a touch after free is found too. */
-cudaError_t cudaMalloc(void **p, size_t bytes)
-{
-	std::lock_guard<std::recursive_mutex> hold(device);
-	size_t whole = (bytes + 2 * BLOCK - 1) / BLOCK * BLOCK;
-
-	if (unsafe())
-		return say(cudaErrorStreamCaptureUnsupported);
-	if (!base) {
-		void *m = mmap(NULL, SPACE, PROT_NONE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-		base = m == MAP_FAILED ? NULL : (char *)m;
-		race_space(base, SPACE);
-	}
-	if (!base || used + whole > SPACE)
-		return say(cudaErrorMemoryAllocation);
-	*p = base + used + BLOCK;
-	used += whole + BLOCK;
-	mprotect(base, used, PROT_READ | PROT_WRITE);
-	blocks[(char *)*p] = whole;
-	race_memory(*p, bytes, true);
-	if (!depth)
-		open_memory(false);
-	return cudaSuccess;
-}
-
-cudaError_t cudaFree(void *p)
-{
-	std::lock_guard<std::recursive_mutex> hold(device);
-	auto at = blocks.find((char *)p);
-
-	if (!p)
-		return cudaSuccess;
-	FORBID(at == blocks.end(), "cudaFree of what is not allocated, or freed already");
-	if (unsafe())
-		return say(cudaErrorStreamCaptureUnsupported);
-	emulated_enter();
-	do_until(put); /* as the driver waits */
-	madvise((char *)p, at->second, MADV_DONTNEED);
-	race_freed(p);
-	emulated_leave();
-	blocks.erase(at);
-	return cudaSuccess;
-}
-
-cudaError_t cudaMallocHost(void **p, size_t bytes)
-{
-	std::lock_guard<std::recursive_mutex> hold(device);
-
-	if (unsafe())
-		return say(cudaErrorStreamCaptureUnsupported);
-	*p = malloc(bytes);
-	if (!*p)
-		return say(cudaErrorMemoryAllocation);
-	pinned[(char *)*p] = bytes;
-	race_pinned(*p, bytes);
-	return cudaSuccess;
-}
-
-cudaError_t cudaFreeHost(void *p)
-{
-	std::lock_guard<std::recursive_mutex> hold(device);
-
-	if (!p)
-		return cudaSuccess;
-	FORBID(!pinned.erase((char *)p), "cudaFreeHost of what is not pinned, or freed already");
-	if (unsafe())
-		return say(cudaErrorStreamCaptureUnsupported);
-	do_until(put);
-	race_pinned(p, 0);
-	free(p);
-	return cudaSuccess;
-}
+/* --- copies --- */
 
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s)
 {
@@ -541,7 +384,7 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s)
 static bool copies(cudaStream_t s, const void *to, const void *from)
 {
 	emulated_on(s);
-	if (!s->capture || (!pageable(to) && !pageable(from)))
+	if (!s->capture || (!emulated_pageable(to) && !emulated_pageable(from)))
 		return true;
 	s->capture->invalid = true;
 	return false;
@@ -550,7 +393,7 @@ static bool copies(cudaStream_t s, const void *to, const void *from)
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, int, cudaStream_t s)
 {
 	if (!copies(s, to, from))
-		return say(cudaErrorStreamCaptureUnsupported);
+		return emulated_say(cudaErrorStreamCaptureUnsupported);
 	emulated_give([=] { memcpy(to, from, bytes); });
 	return cudaSuccess;
 }
@@ -559,9 +402,9 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_step, const void *from, size_t
 	size_t bytes, size_t rows, int, cudaStream_t s)
 {
 	if (!copies(s, to, from))
-		return say(cudaErrorStreamCaptureUnsupported);
+		return emulated_say(cudaErrorStreamCaptureUnsupported);
 	if (bytes > to_step || bytes > from_step || to_step > 0x7fffffff || from_step > 0x7fffffff)
-		return say(cudaErrorInvalidValue); /* as its pitches */
+		return emulated_say(cudaErrorInvalidValue); /* as its pitches */
 	emulated_give([=] {
 		for (size_t r = 0; r < rows; r++)
 			memcpy((char *)to + r * to_step, (const char *)from + r * from_step, bytes);
@@ -605,17 +448,17 @@ cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *graph)
 	code = c->invalid ? cudaErrorStreamCaptureInvalidated : code;
 	*graph = NULL;
 	if (code != cudaSuccess)
-		return say(code);
+		return emulated_say(code);
 	*graph = new emulated_graph{true, c->work, c->holds};
 	c->work.clear();
-	std::lock_guard<std::recursive_mutex> hold(device);
+	std::lock_guard<std::recursive_mutex> hold(emulated_device);
 	graphs.push_back(*graph);
 	return cudaSuccess;
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, int)
 {
-	std::lock_guard<std::recursive_mutex> hold(device);
+	std::lock_guard<std::recursive_mutex> hold(emulated_device);
 
 	FORBID(!graph->alive, "a graph is used after cudaGraphDestroy");
 	*exec = new emulated_graph(*graph);
@@ -637,10 +480,10 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s)
 
 static void end_graph(cudaGraph_t graph)
 {
-	std::lock_guard<std::recursive_mutex> hold(device);
+	std::lock_guard<std::recursive_mutex> hold(emulated_device);
 
 	FORBID(!graph->alive, "a graph is destroyed twice");
-	do_until(put);
+	emulated_finish();
 	graph->alive = false;
 	graph->work.clear();
 }

@@ -63,7 +63,7 @@ void race_private(const void *p, size_t bytes);
 /* An argument of the kernel, which lies in the host's memory; until race_launched. */
 void race_argument(const void *p, size_t bytes);
 
-/* From emulated_runtime.cu: where device memory will be, what of it is allocated and what freed;
+/* From emulated_memory.cu: where device memory will be, what of it is allocated and what freed;
  * pinned memory, which kernels may touch too. */
 void race_space(const void *base, size_t bytes);
 void race_memory(void *p, size_t bytes, bool fill);
