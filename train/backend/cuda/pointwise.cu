@@ -41,7 +41,8 @@ enum { POINTWISE_MOST = 200 };
 
 struct product {
 	struct pointwise_read in;
-	int n, tiles, per, chunks; /* columns; tiles of them; tiles of rows of a block; blocks down */
+	int n, tiles; /* columns; tiles of them */
+	int per, chunks; /* tiles of rows of a block; blocks down */
 	const uint16_t *w;
 	const float *bias;
 	struct cuda_act y;
@@ -519,25 +520,9 @@ CUDA_INLINE void product_walk(struct product f, const int COLS, const enum wl_dt
 		put_moments(&f, &m, r.chunk, r.end - r.row0, r.col0, COLS, s);
 }
 
-/* Two blocks on a multiprocessor: while one puts x or ends a tile the other multiplies. */
-#define KERNEL(name, COLS, TYPE)                                                                   \
-	static __global__ void __launch_bounds__(CUDA_THREADS, 2) name(struct product f)           \
-	{                                                                                          \
-		product_walk(f, COLS, TYPE);                                                       \
-	}
-#define PRODUCT(COLS)                                                                              \
-	KERNEL(k_product_bf16_##COLS, COLS, WL_BF16)                                               \
-	KERNEL(k_product_f16_##COLS, COLS, WL_F16)                                                 \
-	static void product_##COLS(struct cuda *c, struct product f, int64_t blocks)               \
-	{                                                                                          \
-		if (f.in.x.type == WL_BF16)                                                        \
-			CUDA_BLOCKS(c, blocks, k_product_bf16_##COLS, f);                          \
-		else                                                                               \
-			CUDA_BLOCKS(c, blocks, k_product_f16_##COLS, f);                           \
-	}
-PRODUCT(32)
-PRODUCT(64)
-PRODUCT(96)
+POINTWISE_KERNELS(product, struct product, product_walk, 32)
+POINTWISE_KERNELS(product, struct product, product_walk, 64)
+POINTWISE_KERNELS(product, struct product, product_walk, 96)
 
 /* --- the end of the sums --- */
 

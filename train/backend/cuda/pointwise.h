@@ -113,4 +113,26 @@ CUDA_INLINE void pointwise_turn(
 		pointwise_turn_by(f, f->act, row, end, ch, v);
 }
 
+/*
+ * The kernels of a walk, one for each half type that x may have, and name_WIDTH, which launches the
+ * one of f.in.x's type.  WIDTH is the tile's size that the compiler is to know; RECORD what is
+ * walked, with a struct pointwise_read `in`.  Two blocks on a multiprocessor: while one puts x or
+ * ends a tile the other multiplies.
+ */
+#define POINTWISE_KERNEL(kernel, RECORD, WALK, WIDTH, TYPE)                                        \
+	static __global__ void __launch_bounds__(CUDA_THREADS, 2) kernel(RECORD f)                 \
+	{                                                                                          \
+		WALK(f, WIDTH, TYPE);                                                              \
+	}
+#define POINTWISE_KERNELS(name, RECORD, WALK, WIDTH)                                               \
+	POINTWISE_KERNEL(k_##name##_bf16_##WIDTH, RECORD, WALK, WIDTH, WL_BF16)                    \
+	POINTWISE_KERNEL(k_##name##_f16_##WIDTH, RECORD, WALK, WIDTH, WL_F16)                      \
+	static void name##_##WIDTH(struct cuda *c, RECORD f, int64_t blocks)                       \
+	{                                                                                          \
+		if (f.in.x.type == WL_BF16)                                                        \
+			CUDA_BLOCKS(c, blocks, k_##name##_bf16_##WIDTH, f);                        \
+		else                                                                               \
+			CUDA_BLOCKS(c, blocks, k_##name##_f16_##WIDTH, f);                         \
+	}
+
 #endif

@@ -224,24 +224,9 @@ CUDA_INLINE void weights_walk(struct weights f, const int OUTS, const enum wl_dt
 	store_tile(&f, p, chunk, out0, col0, OUTS, sum);
 }
 
-#define KERNEL(name, OUTS, TYPE)                                                                   \
-	static __global__ void __launch_bounds__(CUDA_THREADS, 2) name(struct weights f)           \
-	{                                                                                          \
-		weights_walk(f, OUTS, TYPE);                                                       \
-	}
-#define WEIGHTS(OUTS)                                                                              \
-	KERNEL(k_product_weights_bf16_##OUTS, OUTS, WL_BF16)                                       \
-	KERNEL(k_product_weights_f16_##OUTS, OUTS, WL_F16)                                         \
-	static void weights_##OUTS(struct cuda *c, struct weights f, int64_t blocks)               \
-	{                                                                                          \
-		if (f.in.x.type == WL_BF16)                                                        \
-			CUDA_BLOCKS(c, blocks, k_product_weights_bf16_##OUTS, f);                  \
-		else                                                                               \
-			CUDA_BLOCKS(c, blocks, k_product_weights_f16_##OUTS, f);                   \
-	}
-WEIGHTS(32)
-WEIGHTS(64)
-WEIGHTS(128)
+POINTWISE_KERNELS(product_weights, struct weights, weights_walk, 32)
+POINTWISE_KERNELS(product_weights, struct weights, weights_walk, 64)
+POINTWISE_KERNELS(product_weights, struct weights, weights_walk, 128)
 
 /* gw [n] += the runs' sums; eight lanes of runs. */
 static __global__ void k_weights_end(int64_t n, int64_t chunks, const float *partial, float *gw)
@@ -260,7 +245,8 @@ size_t wl_cuda_pointwise_weights_scratch(const struct pointwise *p)
 {
 	struct weights f = cut_of(p);
 
-	return wl_cuda_pointwise_tables(p) + (size_t)f.chunks * (size_t)(p->o * p->i) * sizeof(float);
+	return wl_cuda_pointwise_tables(p) +
+	       (size_t)f.chunks * (size_t)(p->o * p->i) * sizeof(float);
 }
 
 void wl_cuda_pointwise_weights(struct cuda *c, const struct pointwise *p, void *scratch)
@@ -274,11 +260,11 @@ void wl_cuda_pointwise_weights(struct cuda *c, const struct pointwise *p, void *
 	f.gy = p->gy;
 	f.partial = (float *)((char *)scratch + wl_cuda_pointwise_tables(p));
 	if (f.outs == 32)
-		weights_32(c, f, blocks);
+		product_weights_32(c, f, blocks);
 	else if (f.outs == 64)
-		weights_64(c, f, blocks);
+		product_weights_64(c, f, blocks);
 	else
-		weights_128(c, f, blocks);
+		product_weights_128(c, f, blocks);
 	CUDA_BLOCKS(c, cuda_ceil_div(n, COLUMN_WIDTH), k_weights_end, n, (int64_t)f.chunks,
 		f.partial, p->gw);
 }
