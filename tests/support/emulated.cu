@@ -168,8 +168,8 @@ static bool open_barriers(void)
 static int64_t nth(int64_t i, int64_t n)
 {
 	static const char *order = getenv("WL_EMULATED_ORDER");
-	static uint64_t seed = order && !strncmp(order, "random:", 7) ? strtoull(order + 7, NULL, 10)
-								      : 0;
+	static uint64_t seed =
+		order && !strncmp(order, "random:", 7) ? strtoull(order + 7, NULL, 10) : 0;
 	static bool back = order && !strcmp(order, "reverse");
 
 	if (!seed || n < 3)

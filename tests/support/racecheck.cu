@@ -83,8 +83,8 @@ static void found(enum race_kind kind, const char *what, uintptr_t a, uint32_t h
 
 __attribute__((constructor)) static void race_begin(void)
 {
-	shared = range_of(
-		__start_emulated_shared, (size_t)(__stop_emulated_shared - __start_emulated_shared));
+	shared = range_of(__start_emulated_shared,
+		(size_t)(__stop_emulated_shared - __start_emulated_shared));
 	instructions = range_of(
 		__start_emulated_own, (size_t)(__stop_emulated_own - __start_emulated_own));
 	image = range_of(__executable_start, (size_t)(end - __executable_start));
@@ -400,11 +400,11 @@ static void access(uintptr_t a, size_t n, bool write, unsigned flags, uint32_t a
 	} else if (in(space, a)) {
 		c = space_cells + (a - space.begin);
 		if (!allocated(a, n))
-			found(RACE_BOUNDS, write ? "writes unallocated" : "reads unallocated", a, at,
-				NULL, 0, 0);
+			found(RACE_BOUNDS, write ? "writes unallocated" : "reads unallocated",
+				a, at, NULL, 0, 0);
 		else if (!race_permits(a, n, known))
-			found(RACE_BOUNDS, write ? "writes, no operand's," : "reads, no operand's,", a,
-				at, NULL, 0, 0);
+			found(RACE_BOUNDS, write ? "writes, no operand's," : "reads, no operand's,",
+				a, at, NULL, 0, 0);
 	} else {
 		if (!hosts(a, write))
 			found(RACE_BOUNDS, write ? "writes the host's" : "reads the host's", a, at,
@@ -412,8 +412,9 @@ static void access(uintptr_t a, size_t n, bool write, unsigned flags, uint32_t a
 		return;
 	}
 	if ((c->w & UNDER_WAY) && c->w >> 16 >= block_began)
-		found(RACE_COPY, write ? "writes over a copy under way," : "reads a copy under way,",
-			a, at, "begun by", c->w, c->w_at);
+		found(RACE_COPY,
+			write ? "writes over a copy under way," : "reads a copy under way,", a, at,
+			"begun by", c->w, c->w_at);
 	if (write)
 		note_written(c, a, n);
 	else
@@ -521,7 +522,8 @@ extern "C" void race_atomic(const void *p, size_t bytes)
 		return;
 	aligned((uintptr_t)p, bytes, HERE);
 	if (in(shared, (uintptr_t)p))
-		check_first(shared_cells + ((uintptr_t)p - shared.begin), (uintptr_t)p, bytes, HERE);
+		check_first(
+			shared_cells + ((uintptr_t)p - shared.begin), (uintptr_t)p, bytes, HERE);
 	access((uintptr_t)p, bytes, true, ATOMIC, HERE);
 }
 

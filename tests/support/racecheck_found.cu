@@ -22,7 +22,8 @@ static std::string find_lines(uint32_t at)
 	char cmd[200], line[400];
 	std::string s;
 
-	snprintf(cmd, sizeof cmd, "addr2line -Cfipse /proc/%d/exe 0x%x 2>/dev/null", (int)getpid(), at);
+	snprintf(cmd, sizeof cmd, "addr2line -Cfipse /proc/%d/exe 0x%x 2>/dev/null", (int)getpid(),
+		at);
 	FILE *f = popen(cmd, "r");
 	while (f && fgets(line, sizeof line, f)) {
 		const char *by = strstr(line, "by)");

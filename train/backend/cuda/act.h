@@ -4,9 +4,9 @@
 #define WL_TRAIN_BACKEND_CUDA_ACT_H
 
 /*
- * An activation or its gradient as it lies in memory, f32, bf16 or fp16 (the tensor's type).  Kernels
- * compute in f32 and go through these; what else they touch (weights, their gradients, statistics,
- * masks, boxes) is f32 always.
+ * An activation or its gradient as it lies in memory, f32, bf16 or fp16 (the tensor's type).
+ * Kernels compute in f32 and go through these; what else they touch (weights, their gradients,
+ * statistics, masks, boxes) is f32 always.
  */
 #ifdef WL_CUDA_EMULATED
 struct __attribute__((aligned(16))) uint4 {

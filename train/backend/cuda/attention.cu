@@ -8,9 +8,9 @@
  *
  * Products are of bf16 or fp16 on tensor cores where activations are stored or products computed
  * so, else of f32; both operands of a product have one type, so what this file makes between two of
- * them is rounded to it.  Probabilities fit fp16: at most 1 / (1 - p), and below 2^-25 they are 0, which
- * over 128 keys is at most 4e-6 of a row that sums to 1.  Gradients of scores are as large as the
- * loss scale makes them, like the activations' gradients around them, which are fp16 too: what
+ * them is rounded to it.  Probabilities fit fp16: at most 1 / (1 - p), and below 2^-25 they are 0,
+ * which over 128 keys is at most 4e-6 of a row that sums to 1.  Gradients of scores are as large as
+ * the loss scale makes them, like the activations' gradients around them, which are fp16 too: what
  * exceeds 65504 becomes infinite, not 65504, so that it arrives in a weight's gradient as no number
  * and the step is judged an overflow (judge.cu).
  */

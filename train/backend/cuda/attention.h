@@ -14,7 +14,7 @@ struct attn {
 	struct cuda_act q, k, v;
 	struct cuda_act o;	/* [b,s,d]; backward: its gradient */
 	const float *mask;	/* [b,s]: 0 where no key is; NULL: all are */
-	float *lse;		/* short: log-sum-exp [b,heads,s]; long: probabilities [b,heads,s,s] */
+	float *lse; /* short: log-sum-exp [b,heads,s]; long: probabilities [b,heads,s,s] */
 	float *dot;		/* short, backward: row sums of p dp [b,heads,s] */
 };
 

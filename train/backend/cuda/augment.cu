@@ -295,7 +295,7 @@ static int device_of(void *be)
 static void *pictures_alloc_host(void *be, size_t bytes, struct wl_err *err)
 {
 	void *p = NULL;
-	/* Of the loader's threads, perhaps: a first call on another GPU would make a context there. */
+	/* Perhaps of the loader's threads, whose first call on another GPU would make a context. */
 	cudaError_t code = be ? cudaSetDevice(device_of(be)) : cudaSuccess;
 
 	if (code == cudaSuccess)

@@ -83,9 +83,11 @@ static struct cuda_kernel kernel_of(enum wl_op_kind kind)
 /* What a kernel did wrong shows at some later call, whose name then says little. */
 static int failed(cudaError_t code, const char *what, struct wl_err *err)
 {
-	return wl_err_set(err, WL_EFAIL, "the GPU failed in %s, or in something given to it before: "
-		"%s; with CUDA_LAUNCH_BLOCKING=1 in the environment and --cuda-graph false the name "
-		"is that of the operation", what, cudaGetErrorString(code));
+	return wl_err_set(err, WL_EFAIL,
+		"the GPU failed in %s, or in something given to it before: "
+		"%s; with CUDA_LAUNCH_BLOCKING=1 in the environment and --cuda-graph false the "
+		"name is that of the operation",
+		what, cudaGetErrorString(code));
 }
 
 /* Where tests write the device's memory in place, nothing of it may be under way. */
@@ -128,8 +130,8 @@ static void cuda_free_mem(struct wl_backend *be, void *p)
 		cudaFree(p);
 }
 
-/* Up or down: either side may be the device.  It waits, as callers use the host's memory at once; an
- * error stays for sync to report. */
+/* Up or down: either side may be the device.  It waits, as callers use the host's memory at once;
+ * an error stays for sync to report. */
 static void cuda_copy(struct wl_backend *be, void *to, const void *from, size_t bytes)
 {
 	struct cuda *c = (struct cuda *)be->impl;
@@ -291,9 +293,10 @@ static int start(struct cuda *c, int device, struct wl_err *err)
 	if (code == cudaSuccess)
 		code = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
 	if (code == cudaSuccess && major < 8)
-		return wl_err_set(err, WL_EUSAGE, "GPU %d has compute capability %d: expected 8.0 or "
-			"later (A100, H100 and what came after them); use --device cpu", device,
-			major);
+		return wl_err_set(err, WL_EUSAGE,
+			"GPU %d has compute capability %d: expected 8.0 or "
+			"later (A100, H100 and what came after them); use --device cpu",
+			device, major);
 	if (code == cudaSuccess)
 		code = cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking);
 	if (code == cudaSuccess)

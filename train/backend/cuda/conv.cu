@@ -300,8 +300,8 @@ int wl_dense_conv(struct dense *d, struct wl_err *err)
 	const struct wl_op *op = d->op;
 	struct conv v = conv_of(op, op->in[0], op->out[0]);
 	struct cuda_act y = cuda_act_of(op->out[0]);
-	struct cuda_product p = {v.rows, v.o, v.patch, {NULL, WL_F32}, v.patch, 1, {NULL, WL_F32}, 1,
-		v.patch, y, v.o, false, {NULL, WL_F32}, false, NULL};
+	struct cuda_product p = {v.rows, v.o, v.patch, {NULL, WL_F32}, v.patch, 1, {NULL, WL_F32},
+		1, v.patch, y, v.o, false, {NULL, WL_F32}, false, NULL};
 	bool done = false;
 	if (reads_neighbours(op) || op->out[1])
 		return own_conv(d, &v, err);

@@ -83,12 +83,12 @@ struct cuda_act;
 void wl_cuda_at_step(struct cuda *c, uint64_t seed, uint64_t step);
 
 /*
- * Copies of weights in a half type (weights.cu).  declare: when an operation is planned; weight_half:
- * the copy while it runs, made in the stream if it is stale, NULL where w is in nothing that
- * be.alloc gave, or has copies of the other type.  touched: p changed by other means than upload,
- * zero and the optimiser (a collective), so copies of it are stale; all_touched: all are (before a
- * capture, after a replay, at a new step).  A pass over a store may write the copies itself at
- * wl_cuda_shadow(c, w) (absent: there are none), element i of w at i, and then says so by
+ * Copies of weights in a half type (weights.cu).  declare: when an operation is planned;
+ * weight_half: the copy while it runs, made in the stream if it is stale, NULL where w is in
+ * nothing that be.alloc gave, or has copies of the other type.  touched: p changed by other means
+ * than upload, zero and the optimiser (a collective), so copies of it are stale; all_touched: all
+ * are (before a capture, after a replay, at a new step).  A pass over a store may write the copies
+ * itself at wl_cuda_shadow(c, w) (absent: there are none), element i of w at i, and then says so by
  * shadow_written.
  */
 int wl_cuda_weight_declare(
@@ -105,8 +105,8 @@ void wl_cuda_memory_drop(struct cuda *c, const void *base);
 void wl_cuda_memory_release(struct cuda *c);
 bool wl_cuda_in_one(struct cuda *c, const void *a, const void *b);
 
-/* mapped.cu: arrays in parts.  shadow_make: memory for bf16 copies of what lies at base, in the same
- * parts where it is in parts, NULL: there is none; unmap: false where base is no such array. */
+/* mapped.cu: arrays in parts.  shadow_make: memory for bf16 copies of what lies at base, in parts
+ * where that is in parts, NULL: there is none; unmap: false where base is no such array. */
 void wl_cuda_mapped_table(struct wl_backend *be);
 void *wl_cuda_reserve(struct wl_backend *be, size_t bytes, struct wl_err *err);
 int wl_cuda_place(struct wl_backend *be, void *base, const struct wl_part *part, int n,

@@ -117,7 +117,8 @@ static bool describe(const struct dnn *d, struct conv_plan *p, const struct cuda
 		       ok &&
 	       d->conv_set(p->conv, v->pad_h, v->pad_w, v->stride, v->stride, 1, 1,
 		       CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT) == ok &&
-	       d->conv_math(p->conv, is_half(v->type) ? CUDNN_TENSOR_OP_MATH : CUDNN_FMA_MATH) == ok;
+	       d->conv_math(p->conv, is_half(v->type) ? CUDNN_TENSOR_OP_MATH : CUDNN_FMA_MATH) ==
+		       ok;
 }
 
 /*
@@ -150,7 +151,8 @@ static bool choose_y(const struct dnn *d, struct conv_plan *p)
 	if (d->choose_y(d->handle, p->x, p->w, p->conv, p->y, CHOICES, &found, perf) !=
 		CUDNN_STATUS_SUCCESS)
 		return false;
-	TAKE(perf, found, d->bytes_y(d->handle, p->x, p->w, p->conv, p->y, perf[k].algo, &p->bytes));
+	TAKE(perf, found,
+		d->bytes_y(d->handle, p->x, p->w, p->conv, p->y, perf[k].algo, &p->bytes));
 }
 
 static bool choose_x(const struct dnn *d, struct conv_plan *p)
@@ -161,7 +163,8 @@ static bool choose_x(const struct dnn *d, struct conv_plan *p)
 	if (d->choose_x(d->handle, p->w, p->y, p->conv, p->x, CHOICES, &found, perf) !=
 		CUDNN_STATUS_SUCCESS)
 		return false;
-	TAKE(perf, found, d->bytes_x(d->handle, p->w, p->y, p->conv, p->x, perf[k].algo, &p->bytes));
+	TAKE(perf, found,
+		d->bytes_x(d->handle, p->w, p->y, p->conv, p->x, perf[k].algo, &p->bytes));
 }
 
 static bool choose_w(const struct dnn *d, struct conv_plan *p)
@@ -172,7 +175,8 @@ static bool choose_w(const struct dnn *d, struct conv_plan *p)
 	if (d->choose_w(d->handle, p->x, p->y, p->conv, p->w, CHOICES, &found, perf) !=
 		CUDNN_STATUS_SUCCESS)
 		return false;
-	TAKE(perf, found, d->bytes_w(d->handle, p->x, p->y, p->conv, p->w, perf[k].algo, &p->bytes));
+	TAKE(perf, found,
+		d->bytes_w(d->handle, p->x, p->y, p->conv, p->w, perf[k].algo, &p->bytes));
 }
 
 static bool choose(const struct dnn *d, struct conv_plan *p)

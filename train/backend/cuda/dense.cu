@@ -292,7 +292,7 @@ static int walk(struct dense *d, struct wl_err *err)
 	}
 }
 
-/* Other products would want every half activation converted up and down again: nobody asks for it. */
+/* Other products would want every half activation converted up and down again: nobody asks. */
 static enum wl_dtype unlike(const struct wl_op *op)
 {
 	const struct wl_tensor *t;

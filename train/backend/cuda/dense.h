@@ -35,8 +35,8 @@ struct cuda_act wl_dense_lend_act(struct dense *d, int64_t n, enum wl_dtype type
 /* x as products take it: itself, or converted. */
 struct cuda_act wl_dense_typed(struct dense *d, struct cuda_act x, int64_t n);
 /*
- * A parameter as products take it: its kept copy in a half type.  What lies with the activations (`beside`; a
- * weight that is computed) changes unseen and is converted each time.  w may be NULL.
+ * A parameter as products take it: its kept copy in a half type.  What lies with the activations
+ * (`beside`; a weight that is computed) changes unseen and is converted each time.  w may be NULL.
  */
 int wl_dense_weight(struct dense *d, const struct wl_tensor *w, const struct wl_tensor *beside,
 	enum wl_dtype type, struct cuda_act *out, struct wl_err *err);

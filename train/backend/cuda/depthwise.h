@@ -4,8 +4,8 @@
  *
  * These layers are bound by memory as long as an input is read about once, and by instructions soon
  * after: a 5x5 kernel does 25 multiplications and additions for 4 bytes that come or go in bf16.
- * So a block takes a slab of up to 64 channels and a strip of columns, and walks down the rows of one
- * image.  Each input row passes through shared memory once, as floats, normalised on its way;
+ * So a block takes a slab of up to 64 channels and a strip of columns, and walks down the rows of
+ * one image.  Each input row passes through shared memory once, as floats, normalised on its way;
  * copies of the next RAW rows are under way meanwhile.  A thread has two channels of WIDE
  * neighbouring outputs (half as many at stride 2) and adds a row to all the output rows that it
  * belongs to, whose sums, like the taps, stay in registers; rings of registers have fixed places

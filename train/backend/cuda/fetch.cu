@@ -1,8 +1,8 @@
 /*
  * Copies to the host beside the work that follows (wl_backend.fetch): a checkpoint's, of tens of
- * gigabytes.  They have a stream of their own, which begins behind the work given so far; what is to
- * change what they read waits for them there (hold), which in training is the optimiser, so that a
- * step's forward and backward run meanwhile; and a thread that writes files waits on the host.
+ * gigabytes.  They have a stream of their own, which begins behind the work given so far; what is
+ * to change what they read waits for them there (hold), which in training is the optimiser, so that
+ * a step's forward and backward run meanwhile; and a thread that writes files waits on the host.
  */
 #include "train/backend/cuda/cuda.h"
 

@@ -13,9 +13,9 @@
  * sum has one writer and one order.
  *
  * Bytes of one direction, B queries of D numbers, a queue of K: forward reads K D floats, once for
- * the first ROWS queries and from L2 for others; backward reads them again, in bf16 writes and reads
- * half as many bytes, in f32 reads them a third time; slopes of 2 (4) B K bytes are written and read
- * once, in blocks of columns.
+ * the first ROWS queries and from L2 for others; backward reads them again, in bf16 writes and
+ * reads half as many bytes, in f32 reads them a third time; slopes of 2 (4) B K bytes are written
+ * and read once, in blocks of columns.
  */
 #include "train/backend/cuda/infonce.h"
 
@@ -234,7 +234,8 @@ static __global__ void k_positive(int64_t n, struct nce v, const float *lse, con
 	EACH(e, n)
 	{
 		int64_t b = e / v.d;
-		float w = factor_of(&v, g_loss) * (float)wl_positive_slope(&v.who, b, lse[b], pos[b]);
+		float slope = (float)wl_positive_slope(&v.who, b, lse[b], pos[b]);
+		float w = factor_of(&v, g_loss) * slope;
 
 		to[e] = old(to, e, acc) + w * other[e];
 	}

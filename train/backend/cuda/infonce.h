@@ -75,7 +75,8 @@ static __device__ inline struct spot spot_at(const struct nce *v, int64_t tile, 
 
 	s.tile = tile;
 	s.b0 = row_tile * ROWS;
-	s.j0 = s.tile < v->queue_tiles ? s.tile * COLS : v->who.k + (s.tile - v->queue_tiles) * COLS;
+	s.j0 = s.tile < v->queue_tiles ? s.tile * COLS
+				       : v->who.k + (s.tile - v->queue_tiles) * COLS;
 	end = s.tile < v->queue_tiles ? v->who.k : v->neg;
 	s.rows = (int)least(ROWS, v->b - s.b0);
 	s.cols = (int)least(COLS, end - s.j0);
@@ -203,7 +204,8 @@ CUDA_INLINE void half_logits(const struct nce *v, const struct spot *s, bool kee
 	int64_t first_tile, char *mem)
 {
 	const uint16_t *q = (const uint16_t *)mem, *n = q + ROWS * LD_HALF;
-	int warp = (int)threadIdx.x / WARP, down = warp % 4 * 2 * TILE, across = warp / 4 * 2 * TILE;
+	int warp = (int)threadIdx.x / WARP;
+	int down = warp % 4 * 2 * TILE, across = warp / 4 * 2 * TILE;
 	struct tile_sum sum[2][2];
 	struct ahead a;
 

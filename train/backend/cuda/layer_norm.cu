@@ -1,7 +1,7 @@
 /*
  * Layer norm with dropout and residual before it, and L2 normalisation.  A row is read once: a warp
- * takes it (eight rows a block) and keeps it in registers where it has at most 1024 columns, a block
- * where it is longer.  Rows that are no multiple of 8 columns go element by element.
+ * takes it (eight rows a block) and keeps it in registers where it has at most 1024 columns, a
+ * block where it is longer.  Rows that are no multiple of 8 columns go element by element.
  *
  * Bytes a number in bf16: forward x 2, residual 2, y 2, sum 2; backward g_y 2, sum 2, g_sum 2, and
  * once more g_y and sum for gamma and beta.
@@ -116,7 +116,8 @@ static __device__ inline void take_sum(
 }
 
 /* Rows that a warp keeps in registers. */
-static __device__ inline void ln_kept(const struct ln *v, const struct cuda_draw *draw, struct team t)
+static __device__ inline void ln_kept(
+	const struct ln *v, const struct cuda_draw *draw, struct team t)
 {
 	int64_t n = v->cut.n, at0 = t.row * n;
 	float s[KEPT][8], total = 0, square = 0;
@@ -151,7 +152,8 @@ static __device__ inline void ln_kept(const struct ln *v, const struct cuda_draw
 }
 
 /* Any row: what is normalised is read three times, from the cache after the first. */
-static __device__ inline void ln_any(const struct ln *v, const struct cuda_draw *draw, struct team t)
+static __device__ inline void ln_any(
+	const struct ln *v, const struct cuda_draw *draw, struct team t)
 {
 	int64_t n = v->cut.n, at0 = t.row * n;
 	struct cuda_act from = v->sum.p ? v->sum : v->x;

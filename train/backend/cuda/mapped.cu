@@ -26,8 +26,9 @@ struct cuda_mapped {
 
 static int failed(const char *what, size_t bytes, const char *why, struct wl_err *err)
 {
-	return wl_err_set(err, WL_EFAIL, "the GPU has no %zu bytes of %s (%s); use a smaller batch, "
-		"or more ranks", bytes, what, why);
+	return wl_err_set(err, WL_EFAIL,
+		"the GPU has no %zu bytes of %s (%s); use a smaller batch, or more ranks",
+		bytes, what, why);
 }
 
 static struct cuda_mapped *find(struct cuda *c, const void *base)

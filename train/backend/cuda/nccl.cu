@@ -81,7 +81,7 @@ static void *end_soon(void *)
 	_exit(WL_ERETRY);
 }
 
-/* Abort frees the device from kernels that spin; should it hang itself, that is no reason to stay. */
+/* Abort frees the device from kernels that spin; should it hang itself, nobody stays for it. */
 static void give_up(struct nccl *n, const char *why)
 {
 	pthread_t thread;
@@ -103,8 +103,8 @@ static void look_outside(struct nccl *n)
 		give_up(n, why);
 	}
 	if (n->meeting && n->timeout_s > 0 && now_s() - n->since > n->timeout_s) {
-		snprintf(why, sizeof why, "the ranks' GPUs have not met within %.0f s (dist.timeout)",
-			n->timeout_s);
+		snprintf(why, sizeof why,
+			"the ranks' GPUs have not met within %.0f s (dist.timeout)", n->timeout_s);
 		give_up(n, why);
 	}
 }
@@ -278,8 +278,8 @@ static void wire_close(struct wl_wire *w)
 		pthread_mutex_unlock(&n->lock);
 		pthread_join(n->thread, NULL);
 	}
-	/* NCCL waits, for ever, until no graph refers to its communicator (init.cc, "keep polling until
-	 * all graphs referencing us die"), and who closes the wire frees graphs after it. */
+	/* NCCL waits, for ever, until no graph refers to its communicator (init.cc, "keep polling
+	 * until all graphs referencing us die"), and who closes the wire frees graphs after it. */
 	wl_cuda_recordings_end(n->c);
 	if (n->comm)
 		n->lib.destroy(n->comm);
@@ -321,7 +321,8 @@ static int meet(struct nccl *n, const char *name, struct wl_err *err)
 	n->since = now_s();
 	n->watched = pthread_create(&n->thread, NULL, watch, n) == 0;
 	if (!n->watched)
-		return wl_err_set(err, WL_EFAIL, "the watch over exchanges cannot be started; raise "
+		return wl_err_set(err, WL_EFAIL,
+			"the watch over exchanges cannot be started; raise "
 			"the limit of threads (ulimit -u)");
 	WL_TRY(failed(n, n->lib.init(&comm, n->world, id, n->rank), "meeting of ranks", err));
 	pthread_mutex_lock(&n->lock);

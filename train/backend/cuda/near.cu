@@ -1,8 +1,8 @@
 /*
- * Extra positives of the contrastive loss: what is near a sample's keys in both queues.  Similarities
- * are made as the loss makes its logits (infonce.h) and never written: a block walks a part of the
- * queue for ROWS samples and keeps the best T of each row, best first; then the parts' lists of a row
- * become one.
+ * Extra positives of the contrastive loss: what is near a sample's keys in both queues.
+ * Similarities are made as the loss makes its logits (infonce.h) and never written: a block walks a
+ * part of the queue for ROWS samples and keeps the best T of each row, best first; then the parts'
+ * lists of a row become one.
  *
  * Bytes: both queues once for the first ROWS samples (from L2 for others), and 16 B T of lists for
  * each of 264 / (B / ROWS) parts, against 16 B K of similarities that were written and read again T
@@ -86,8 +86,8 @@ static __global__ void __launch_bounds__(CUDA_THREADS, 2) k_near(struct nce v, s
 	}
 }
 
-/* A block a row of one side: the best of its lists, ties to the lower column; what is taken leaves its
- * list. */
+/* A block a row of one side: the best of its lists, ties to the lower column; what is taken leaves
+ * its list. */
 static __global__ void k_best(struct near n, int32_t *out)
 {
 	__shared__ int64_t found[CUDA_THREADS];
@@ -108,8 +108,9 @@ static __global__ void k_best(struct near n, int32_t *out)
 			for (int k = 1; k < CUDA_THREADS; k++) {
 				int64_t i = found[k];
 
-				if (i >= 0 && (best < 0 || value[i] > value[best] ||
-						      (value[i] == value[best] && at[i] < at[best])))
+				if (i >= 0 &&
+					(best < 0 || value[i] > value[best] ||
+						(value[i] == value[best] && at[i] < at[best])))
 					best = i;
 			}
 			out[(int64_t)blockIdx.x * n.top + t] = best < 0 ? -1 : at[best];

@@ -155,8 +155,8 @@ extern "C" int wl_cuda_blas(struct cuda *c, const struct cuda_gemm *g, const voi
 	cudaDataType_t type = g->bf16 ? CUDA_R_16BF : CUDA_R_32F;
 	struct cuda_lies la = cuda_lies_of(g->m, g->k, g->a_row, g->a_col);
 	struct cuda_lies lb = cuda_lies_of(g->k, g->n, g->b_row, g->b_col);
-	cublasStatus_t code = lib->gemm(lib->handle, op_of(lb), op_of(la), (int)g->n, (int)g->m, (int)g->k,
-		&one, b, type, (int)lb.ld, a, type, (int)la.ld, &add, g->c, CUDA_R_32F,
+	cublasStatus_t code = lib->gemm(lib->handle, op_of(lb), op_of(la), (int)g->n, (int)g->m,
+		(int)g->k, &one, b, type, (int)lb.ld, a, type, (int)la.ld, &add, g->c, CUDA_R_32F,
 		(int)(g->ldc > g->n ? g->ldc : g->n), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
 
 	return code == CUBLAS_STATUS_SUCCESS
@@ -219,7 +219,7 @@ static cublasStatus_t set_epilogue(
 {
 	cublasLtEpilogue_t e = epilogue(p, sums);
 	struct cuda_act v = vector_of(p, sums);
-	void *vector = v.p; /* its alignment is what the heuristic sees of it, so it is set there too */
+	void *vector = v.p; /* the heuristic sees its alignment, so it is set there too */
 	int32_t type = type_of(v);
 	cublasStatus_t code =
 		lt->desc_set(x->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &e, sizeof e);
@@ -241,8 +241,9 @@ static cublasStatus_t describe(
 	struct cuda_lies a = cuda_lies_of(p->m, p->k, p->a_row, p->a_col);
 	struct cuda_lies b = cuda_lies_of(p->k, p->n, p->b_row, p->b_col);
 	struct cuda_lies out = cuda_lies_of(p->m, p->n, p->ldc, 1);
-	cublasComputeType_t compute = lib->tf32 && !is_half(p->a.type) ? CUBLAS_COMPUTE_32F_FAST_TF32
-							      : CUBLAS_COMPUTE_32F;
+	cublasComputeType_t compute = lib->tf32 && !is_half(p->a.type)
+					      ? CUBLAS_COMPUTE_32F_FAST_TF32
+					      : CUBLAS_COMPUTE_32F;
 	cublasOperation_t of_a = op_of(a), of_b = op_of(b);
 	cublasStatus_t code = lt->desc_create(&x->desc, compute, CUDA_R_32F);
 
@@ -253,11 +254,14 @@ static cublasStatus_t describe(
 		code = lt->desc_set(
 			x->desc, CUBLASLT_MATMUL_DESC_TRANSB, &of_a, sizeof of_a);
 	if (code == CUBLAS_STATUS_SUCCESS)
-		code = lt->layout_create(&x->a, type_of(p->b), (uint64_t)b.len, (uint64_t)b.columns, b.ld);
+		code = lt->layout_create(
+			&x->a, type_of(p->b), (uint64_t)b.len, (uint64_t)b.columns, b.ld);
 	if (code == CUBLAS_STATUS_SUCCESS)
-		code = lt->layout_create(&x->b, type_of(p->a), (uint64_t)a.len, (uint64_t)a.columns, a.ld);
+		code = lt->layout_create(
+			&x->b, type_of(p->a), (uint64_t)a.len, (uint64_t)a.columns, a.ld);
 	if (code == CUBLAS_STATUS_SUCCESS)
-		code = lt->layout_create(&x->c, type_of(p->c), (uint64_t)out.len, (uint64_t)out.columns, out.ld);
+		code = lt->layout_create(
+			&x->c, type_of(p->c), (uint64_t)out.len, (uint64_t)out.columns, out.ld);
 	return code;
 }
 
@@ -371,10 +375,11 @@ extern "C" int wl_cuda_product(struct cuda *c, const void *plan, const struct cu
 	cublasStatus_t code = set_epilogue(&lib->lt, &x, p, x.sums);
 
 	if (!as_planned(&x, p))
-		return wl_err_set(err, WL_EFAIL, "an operand of a product of %lld x %lld x %lld lies "
-			"less aligned than when it was planned: bind externals before compiling, or "
-			"at multiples of 256 bytes", (long long)p->m, (long long)p->n,
-			(long long)p->k);
+		return wl_err_set(err, WL_EFAIL,
+			"an operand of a product of %lld x %lld x %lld lies less aligned than when "
+			"it was planned: bind externals before compiling, or at multiples of 256 "
+			"bytes",
+			(long long)p->m, (long long)p->n, (long long)p->k);
 	if (code == CUBLAS_STATUS_SUCCESS)
 		code = lib->lt.matmul(lib->lt.handle, x.desc, &one, p->b.p, x.a, p->a.p, x.b, &add,
 			p->c.p, x.c, p->c.p, x.c, &x.algo, workspace, CUDA_WORKSPACE, c->stream);

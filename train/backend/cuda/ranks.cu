@@ -10,8 +10,8 @@
  * What the device has no room for goes through it in blocks of rows: each block of pictures meets
  * all blocks of texts.  A score needs one row of each side, so its bits are the same.
  *
- * 2 N M D operations of f32; bytes: 4 D (N M / 64 twice), mostly from the cache.  Counts are added by
- * integer atomics, whose order does not show.
+ * 2 N M D operations of f32; bytes: 4 D (N M / 64 twice), mostly from the cache.  Counts are added
+ * by integer atomics, whose order does not show.
  */
 #include "train/backend/cuda/cuda.h"
 
@@ -150,9 +150,11 @@ static struct wl_ranks *ranks_open(struct wl_backend *be, const float *images, i
 	code = allocate(r, most);
 	if (code == cudaSuccess)
 		return r;
-	wl_err_set(err, WL_EFAIL, "the GPU has no memory for ranks of %lld pictures and %lld texts, "
-		"and blocks of %d rows of %lld numbers (%s); use --device cpu", (long long)n,
-		(long long)m, (int)LEAST_ROWS, (long long)dim, cudaGetErrorString(code));
+	wl_err_set(err, WL_EFAIL,
+		"the GPU has no memory for ranks of %lld pictures and %lld texts, "
+		"and blocks of %d rows of %lld numbers (%s); use --device cpu",
+		(long long)n, (long long)m, (int)LEAST_ROWS, (long long)dim,
+		cudaGetErrorString(code));
 	ranks_close(r);
 	return NULL;
 }
@@ -230,8 +232,8 @@ static int ranks_pairs(struct wl_ranks *r, const int64_t *image, const int64_t *
 	return be->sync(be, err);
 }
 
-/* A block of pictures and one of texts, n and m of them, which begin at row i_at and j_at of all; row,
- * col and what is counted are theirs. */
+/* A block of pictures and one of texts, n and m of them, which begin at row i_at and j_at of all;
+ * row, col and what is counted are theirs. */
 struct pool {
 	int64_t n, m, dim, i0, tiles; /* i0: the launch's first picture; tiles: of texts */
 	int64_t i_at, j_at;

@@ -11,7 +11,9 @@
 
 static int failed(cudaError_t code, const char *what, struct wl_err *err)
 {
-	return wl_err_set(err, WL_EFAIL, "the GPU failed in %s: %s", what, cudaGetErrorString(code));
+	const char *why = cudaGetErrorString(code);
+
+	return wl_err_set(err, WL_EFAIL, "the GPU failed in %s: %s", what, why);
 }
 
 static void *cuda_alloc_host(struct wl_backend *be, size_t bytes, struct wl_err *err)
@@ -27,8 +29,10 @@ static void *cuda_alloc_host(struct wl_backend *be, size_t bytes, struct wl_err 
 		return p;
 	}
 	cudaGetLastError(); /* it is told here */
-	wl_err_set(err, WL_EFAIL, "%zu bytes of pinned host memory cannot be had (%s); free memory, "
-		"or raise the limit of locked memory (ulimit -l)", bytes, cudaGetErrorString(code));
+	wl_err_set(err, WL_EFAIL,
+		"%zu bytes of pinned host memory cannot be had (%s); free memory, "
+		"or raise the limit of locked memory (ulimit -l)",
+		bytes, cudaGetErrorString(code));
 	return NULL;
 }
 

@@ -42,8 +42,8 @@ static CUmemAllocationProp properties(void)
 	p.type = CU_MEM_ALLOCATION_TYPE_PINNED;
 	p.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
 	p.location.id = of_device;
-	/* NCCL registers what recorded exchanges touch with the other ranks' processes, for which it
-	 * exports the memory; ncclMemAlloc asks for the same. */
+	/* NCCL registers what recorded exchanges touch with the other ranks' processes, for which
+	 * it exports the memory; ncclMemAlloc asks for the same. */
 	if (shareable)
 		p.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
 	return p;

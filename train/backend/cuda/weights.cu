@@ -1,8 +1,8 @@
 /*
- * Copies of weights in a half type, as products take them.  Each lies in a shadow of the allocation that the
- * weight is in (the store's values), at the same element, so that a pass over the whole store can
- * write it too.  A copy is made when a product wants it and what it was made of has changed since:
- * by an upload, a zeroing, the optimiser, or because a new step began.
+ * Copies of weights in a half type, as products take them.  Each lies in a shadow of the allocation
+ * that the weight is in (the store's values), at the same element, so that a pass over the whole
+ * store can write it too.  A copy is made when a product wants it and what it was made of has
+ * changed since: by an upload, a zeroing, the optimiser, or because a new step began.
  */
 #include "train/backend/cuda/cuda.h"
 
