@@ -29,6 +29,8 @@ static int refill(struct wl_lines *l, struct wl_err *err)
 {
 	if (l->left)
 		return 1;
+	if (l->empty)
+		return 0;
 	if (l->a) {
 		const void *block;
 		size_t n;
@@ -100,18 +102,12 @@ static int skip_to(struct wl_lines *l, int64_t offset, struct wl_err *err)
 	return 0;
 }
 
-static int open_plain(struct wl_lines *l, int64_t offset, struct wl_err *err)
+/* What stood in the chunk was looked at by the archive reader only. */
+static int go_plain(struct wl_lines *l, int64_t offset, int64_t size, struct wl_err *err)
 {
-	struct stat st;
-	l->fd = open(l->path, O_RDONLY | O_CLOEXEC);
-	if (l->fd < 0 || fstat(l->fd, &st))
-		return wl_err_errno(err, "%s cannot be opened", l->path);
-	l->chunk = malloc(CHUNK);
-	if (!l->chunk)
-		return wl_err_nomem(err, "a reading buffer", CHUNK);
-	if (!S_ISREG(st.st_mode))
-		return skip_to(l, offset, err);
-	if (offset > st.st_size)
+	archive_read_free(l->a);
+	l->a = NULL;
+	if (offset > size)
 		return was_replaced(l, offset, err);
 	/* From one byte before, so that skip_to sees whether a line ended there. */
 	l->offset = offset > 0 ? offset - 1 : 0;
@@ -128,40 +124,63 @@ static int init(struct wl_lines *l, const char *path, int64_t line, struct wl_er
 	return l->path ? 0 : -1;
 }
 
+static la_ssize_t read_chunk(struct archive *a, void *ctx, const void **bytes)
+{
+	struct wl_lines *l = ctx;
+	ssize_t n;
+	do {
+		n = read(l->fd, l->chunk, CHUNK);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		archive_set_error(a, errno, "%s", strerror(errno));
+	*bytes = l->chunk;
+	return n;
+}
+
+/* Opened here, once: libarchive's own files are read to their end when they are closed, and a pipe
+ * does not say twice what it was looked at for. */
+static int open_reader(struct wl_lines *l, struct stat *st, struct wl_err *err)
+{
+	l->fd = open(l->path, O_RDONLY | O_CLOEXEC);
+	if (l->fd < 0 || fstat(l->fd, st))
+		return wl_err_set(
+			err, WL_EDATA, "%s cannot be opened: %s", l->path, strerror(errno));
+	l->chunk = malloc(CHUNK);
+	if (!l->chunk)
+		return wl_err_nomem(err, "a reading buffer", CHUNK);
+	l->a = archive_read_new();
+	if (!l->a)
+		return wl_err_nomem(err, "an archive reader", 0);
+	archive_read_support_filter_all(l->a);
+	archive_read_support_format_raw(l->a);
+	archive_read_support_format_empty(l->a);
+	if (archive_read_open(l->a, l, NULL, read_chunk, NULL) != ARCHIVE_OK)
+		return archive_failed(l, err);
+	return 0;
+}
+
 int wl_lines_open(
 	struct wl_lines *l, const char *path, int64_t offset, int64_t line, struct wl_err *err)
 {
 	struct archive_entry *e;
+	struct stat st;
+	int rc;
 	WL_TRY(init(l, path, line, err));
-	l->a = archive_read_new();
-	if (!l->a) {
-		wl_err_nomem(err, "an archive reader", 0);
-		goto fail;
-	}
-	archive_read_support_filter_all(l->a);
-	archive_read_support_format_raw(l->a);
-	archive_read_support_format_empty(l->a);
-	if (archive_read_open_filename(l->a, path, CHUNK) != ARCHIVE_OK) {
-		archive_failed(l, err);
-		goto fail;
-	}
+	WL_TRY_OUT(open_reader(l, &st, err));
 	/* Position 0 of the list is the outermost filter; "none" means a plain file. */
-	if (archive_filter_code(l->a, 0) == ARCHIVE_FILTER_NONE) {
-		archive_read_free(l->a);
-		l->a = NULL;
-		if (open_plain(l, offset, err) < 0)
-			goto fail;
+	if (archive_filter_code(l->a, 0) == ARCHIVE_FILTER_NONE && S_ISREG(st.st_mode)) {
+		WL_TRY_OUT(go_plain(l, offset, st.st_size, err));
 		return 0;
 	}
-	int rc = archive_read_next_header(l->a, &e);
+	rc = archive_read_next_header(l->a, &e);
 	if (rc != ARCHIVE_OK && rc != ARCHIVE_EOF) {
 		archive_failed(l, err);
-		goto fail;
+		goto out;
 	}
-	if (skip_to(l, offset, err) < 0)
-		goto fail;
+	l->empty = rc == ARCHIVE_EOF;
+	WL_TRY_OUT(skip_to(l, offset, err));
 	return 0;
-fail:
+out:
 	wl_lines_close(l);
 	return -1;
 }
@@ -199,6 +218,13 @@ int wl_lines_next(struct wl_lines *l, struct wl_buf *out, bool *too_long, struct
 	bool any = false;
 	wl_buf_reset(out);
 	*too_long = false;
+	if (l->again) {
+		const struct wl_buf *line = l->again;
+		l->again = NULL;
+		WL_TRY(append(out, line->data, line->len, too_long, err));
+		*too_long = *too_long || l->again_too_long;
+		return 1;
+	}
 	for (;;) {
 		int more = refill(l, err);
 		WL_TRY(more);
@@ -217,13 +243,41 @@ int wl_lines_next(struct wl_lines *l, struct wl_buf *out, bool *too_long, struct
 	return any;
 }
 
+void wl_lines_put_back(struct wl_lines *l, const struct wl_buf *line, bool too_long)
+{
+	l->again = line;
+	l->again_too_long = too_long;
+}
+
+int wl_lines_move_to(struct wl_lines *l, int64_t offset, int64_t line, struct wl_err *err)
+{
+	char *path;
+	int ret;
+
+	l->again = NULL;
+	if (l->a) {
+		/* One byte: the newline that a last line had not yet. */
+		if (l->offset > offset + 1)
+			return was_replaced(l, offset, err);
+		WL_TRY(skip_to(l, offset, err));
+		l->line = line;
+		return 0;
+	}
+	path = l->path;
+	l->path = NULL;
+	wl_lines_close(l);
+	ret = wl_lines_open(l, path, offset, line, err);
+	free(path);
+	return ret;
+}
+
 void wl_lines_close(struct wl_lines *l)
 {
 	if (!l)
 		return;
+	archive_read_free(l->a);
 	if (l->fd >= 0)
 		close(l->fd);
-	archive_read_free(l->a);
 	free(l->chunk);
 	free(l->path);
 	*l = (struct wl_lines){.fd = -1};

@@ -15,16 +15,20 @@
 struct wl_record;
 struct wl_lines {
 	char *path;         /* for messages; owned */
-	int fd;             /* a plain file; else -1 */
-	struct archive *a;  /* else this; owned */
-	char *chunk;        /* plain file: what was read last */
+	int fd;             /* -1: none, of an archive's entry */
+	struct archive *a;  /* what decompresses or reads a pipe; NULL: a plain file; owned */
+	bool empty;         /* there is nothing in it */
+	char *chunk;        /* what was read of fd last */
 	const char *p;      /* not yet consumed part of the chunk */
 	size_t left;
 	int64_t offset;     /* bytes consumed, decompressed */
 	int64_t line;       /* lines consumed */
+	const struct wl_buf *again; /* put back: the next line; NULL: none */
+	bool again_too_long;
 };
 
 /* Opens a file at offset after `line` lines.  .gz, .zst, .xz, .bz2, .lz4 are told by content.
+ * A pipe is opened and read once; its bytes before offset must come again.
  * WL_EDATA when the file cannot be the one that the offset was taken from. */
 WL_MUST_CHECK int wl_lines_open(struct wl_lines *l, const char *path, int64_t offset,
 	int64_t line, struct wl_err *err);
@@ -34,6 +38,11 @@ WL_MUST_CHECK int wl_lines_open_entry(struct wl_lines *l, struct archive *a, con
 /* The next line without its newline, in *out (reset first).  1: a line; 0: the end; -1.
  * *too_long: it did not fit; its first bytes are there, the rest was skipped. */
 WL_MUST_CHECK int wl_lines_next(struct wl_lines *l, struct wl_buf *out, bool *too_long,
+	struct wl_err *err);
+/* The line that was read last (the caller keeps it until then) is the next one once more. */
+void wl_lines_put_back(struct wl_lines *l, const struct wl_buf *line, bool too_long);
+/* On to offset after `line` lines, not before where it stands: without opening a stream twice. */
+WL_MUST_CHECK int wl_lines_move_to(struct wl_lines *l, int64_t offset, int64_t line,
 	struct wl_err *err);
 void wl_lines_close(struct wl_lines *l);
 

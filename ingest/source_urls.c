@@ -63,8 +63,7 @@ static int try_header(
 	return s->url >= 0;
 }
 
-/* Reads the first line with something on it and puts the lines back to the start, or behind the
- * header. */
+/* Reads the first line with something on it and puts it back unless it is a header. */
 static int find_form(struct urls_source *s, const struct wl_origin *o, struct wl_err *err)
 {
 	struct wl_buf *b = &s->line;
@@ -78,10 +77,12 @@ static int find_form(struct urls_source *s, const struct wl_origin *o, struct wl
 	} while (more > 0 && wl_lines_is_blank(b));
 	WL_TRY(more);
 	s->form = FORM_PLAIN;
-	if (more == 0 || too_long)
+	if (more == 0)
 		return 0;
-	if (b->data[0] == '{') {
+	if (!too_long && b->data[0] == '{')
 		s->form = FORM_JSON;
+	if (too_long || s->form == FORM_JSON) {
+		wl_lines_put_back(&s->lines, b, too_long);
 		return 0;
 	}
 	int is_table = try_header(s, b, '\t', err);
@@ -90,6 +91,8 @@ static int find_form(struct urls_source *s, const struct wl_origin *o, struct wl
 	WL_TRY(is_table);
 	if (is_table)
 		s->form = FORM_TABLE;
+	else
+		wl_lines_put_back(&s->lines, b, false);
 	return 0;
 }
 
@@ -124,10 +127,8 @@ static struct wl_source *urls_open(
 	WL_TRY_OUT(wl_lines_parse_position(position, o->name, &offset, &line, err));
 	WL_TRY_OUT(take_profile(s, o, err));
 	WL_TRY_OUT(find_form(s, o, err));
-	if (s->form == FORM_TABLE && offset == 0) /* after the header */
-		return &s->base;
-	wl_lines_close(&s->lines);
-	WL_TRY_OUT(wl_lines_open(&s->lines, o->path, offset, line, err));
+	if (offset > 0)
+		WL_TRY_OUT(wl_lines_move_to(&s->lines, offset, line, err));
 	return &s->base;
 out:
 	urls_close(&s->base);
