@@ -25,7 +25,7 @@ struct wl_watch {
 	pthread_cond_t wake;
 	pthread_t thread;
 	bool started, stopping;
-	int64_t limit_ms, alive_ms, next_ms, warnings;
+	int64_t limit_ms, alive_ms, next_ms;
 	size_t n;
 	struct slot slot[];
 };
@@ -68,6 +68,30 @@ static void describe(const struct wl_watch *w, int64_t now, char *out, size_t si
 		snprintf(out, size, "no thread is at anything");
 }
 
+/* With the lock held. */
+static bool look(struct wl_watch *w, int64_t now, char *text, size_t size)
+{
+	char busy[800];
+	int64_t silent = now - w->alive_ms;
+	if (silent < w->limit_ms)
+		w->next_ms = w->limit_ms;
+	if (!w->limit_ms || silent < w->next_ms)
+		return false;
+	describe(w, now, busy, sizeof busy);
+	snprintf(text, size, "nothing was finished for %lld s; busy: %s", (long long)silent / 1000,
+		busy);
+	w->next_ms = 2 * silent;
+	return true;
+}
+
+bool wl_watch_stalled(struct wl_watch *w, int64_t now, char *text, size_t size)
+{
+	pthread_mutex_lock(&w->lock);
+	bool speak = look(w, now, text, size);
+	pthread_mutex_unlock(&w->lock);
+	return speak;
+}
+
 static void *watch(void *arg)
 {
 	struct wl_watch *w = arg;
@@ -76,17 +100,10 @@ static void *watch(void *arg)
 	while (!w->stopping) {
 		struct timespec until = wl_wait_until(0.2);
 		pthread_cond_timedwait(&w->wake, &w->lock, &until);
-		int64_t now = now_ms(), silent = now - w->alive_ms;
-		if (silent < w->limit_ms)
-			w->next_ms = w->limit_ms;
-		if (w->stopping || silent < w->next_ms)
+		if (w->stopping || !look(w, now_ms(), text, sizeof text))
 			continue;
-		describe(w, now, text, sizeof text);
-		w->next_ms = 2 * silent;
-		w->warnings++;
 		pthread_mutex_unlock(&w->lock);
-		wl_warn("nothing was finished for %lld s; busy: %s", (long long)silent / 1000,
-			text);
+		wl_warn("%s", text);
 		pthread_mutex_lock(&w->lock);
 	}
 	pthread_mutex_unlock(&w->lock);
@@ -160,12 +177,4 @@ void wl_watch_alive(struct wl_watch *w)
 	pthread_mutex_lock(&w->lock);
 	w->alive_ms = now;
 	pthread_mutex_unlock(&w->lock);
-}
-
-int64_t wl_watch_warnings(struct wl_watch *w)
-{
-	pthread_mutex_lock(&w->lock);
-	int64_t n = w->warnings;
-	pthread_mutex_unlock(&w->lock);
-	return n;
 }

@@ -10,6 +10,7 @@
 
 #include "ops/err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,7 +28,8 @@ void wl_watch_begin(struct wl_watch *w, size_t slot, const char *doing, const ch
 void wl_watch_end(struct wl_watch *w, size_t slot);
 /* A sign of life without an end: waiting for input that may never come is no stall. */
 void wl_watch_alive(struct wl_watch *w);
-/* How often it has spoken (tests). */
-int64_t wl_watch_warnings(struct wl_watch *w);
+/* What that thread does now and then, at now_ms of CLOCK_MONOTONIC: whether it is time to speak
+ * (which it then was, until twice that silence), and what to say, cut to size. */
+bool wl_watch_stalled(struct wl_watch *w, int64_t now_ms, char *text, size_t size);
 
 #endif

@@ -4,13 +4,11 @@
 #include "tests/support/corpus_make.h"
 #include "tests/support/dedup_plant.h"
 #include "tests/support/dedup_run.h"
+#include "tests/support/kills.h"
 #include "tests/support/tmp.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 static struct wl_err err;
 
@@ -39,35 +37,43 @@ static void threads_make_no_difference(void **state)
 	tmp_remove(&b);
 }
 
-/* Killed at ever later moments, then run to the end: the same as without kills. */
+/* A directory that dedup runs in, and what it counts. */
+struct planted_run {
+	const char *dir;
+	struct wl_dedup_counts n;
+};
+
+static void plant_again(void *ctx)
+{
+	const struct planted_run *r = ctx;
+	struct planted x;
+
+	assert_int_equal(tmp_run(NULL, "rm -rf '%s'/*", r->dir), 0);
+	dedup_plant(r->dir, &x);
+}
+
+static int dedup_planted(void *ctx)
+{
+	struct planted_run *r = ctx;
+	struct wl_dedup_options o = {.policy = WL_DEDUP_IMAGE, .image_radius = 4, .threads = 2};
+
+	return dedup_run(r->dir, &o, &r->n, &err) < 0;
+}
+
+/* Killed again and again, then run to the end: the same as without kills. */
 static void killed_and_run_again(void **state)
 {
 	struct tmp_dir a = tmp_make(), b = tmp_make();
 	struct wl_dedup_counts na, nb;
+	struct planted_run run = {.dir = b.path};
 	struct planted x;
-	int kills = 0;
 
 	(void)state;
 	dedup_plant(a.path, &x);
-	dedup_plant(b.path, &x);
 	dedup(a.path, WL_DEDUP_IMAGE, 2, &na);
-	for (int i = 0; i < 12; i++) {
-		int status;
-		pid_t pid = fork();
-		assert_true(pid >= 0);
-		if (pid == 0) {
-			struct wl_dedup_counts n;
-			dedup(b.path, WL_DEDUP_IMAGE, 2, &n);
-			_exit(0);
-		}
-		usleep((useconds_t)(3000 + i * 40000));
-		kill(pid, SIGKILL);
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		kills += WIFSIGNALED(status);
-	}
-	print_message("%d of 12 runs were killed before their end\n", kills);
+	killed_until_done(&(struct killed){
+		.begin = plant_again, .run = dedup_planted, .ctx = &run, .least = 3});
 	dedup(b.path, WL_DEDUP_IMAGE, 2, &nb);
-	assert_true(kills > 0);
 	assert_memory_equal(&na, &nb, sizeof(na));
 	dedup_same(a.path, b.path);
 	tmp_remove(&a);

@@ -7,16 +7,15 @@
 #include "tests/support/cm.h"
 #include "tests/support/corpus_make.h"
 #include "tests/support/dedup_run.h"
+#include "tests/support/kills.h"
 #include "tests/support/shardset.h"
 #include "tests/support/tmp.h"
 #include "tests/support/vectors_make.h"
 
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 static struct wl_err err;
@@ -254,6 +253,29 @@ static void other_vectors(void **state)
 	tmp_remove(&tmp);
 }
 
+/* A corpus that dedup runs in. */
+struct planted_run {
+	struct planted x;
+	const char *dir;
+	struct wl_dedup_options o;
+	struct wl_dedup_counts n;
+};
+
+static void plant_again(void *ctx)
+{
+	struct planted_run *r = ctx;
+
+	assert_int_equal(tmp_run(NULL, "rm -rf '%s'", r->dir), 0);
+	plant_pairs(r->dir, &r->x, 0, PAIRS);
+}
+
+static int dedup_planted(void *ctx)
+{
+	struct planted_run *r = ctx;
+
+	return dedup_run(r->dir, &r->o, &r->n, &err) < 0;
+}
+
 static void killed_and_run_again(void **state)
 {
 	struct tmp_dir tmp = tmp_make();
@@ -262,25 +284,15 @@ static void killed_and_run_again(void **state)
 	char dir[512], a[512], b[512];
 	const char *d = dir;
 	struct wl_dedup_options o = options(&d);
+	struct planted_run run = {.dir = tmp_path(&tmp, "b", b), .o = o};
 
 	(void)state;
 	plant_vectors(&x);
 	plant_pairs(tmp_path(&tmp, "a", a), &x, 0, PAIRS);
-	plant_pairs(tmp_path(&tmp, "b", b), &x, 0, PAIRS);
 	write_all(&tmp, &x, dir);
 	OK(dedup_run(a, &o, &na, &err));
-	for (int i = 0; i < 10; i++) {
-		int status;
-		pid_t pid = fork();
-		assert_true(pid >= 0);
-		if (pid == 0) {
-			struct wl_dedup_counts n;
-			_exit(dedup_run(b, &o, &n, &err) < 0);
-		}
-		usleep((useconds_t)(2000 + i * 15000));
-		kill(pid, SIGKILL);
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-	}
+	killed_until_done(&(struct killed){
+		.begin = plant_again, .run = dedup_planted, .ctx = &run, .least = 3});
 	OK(dedup_run(b, &o, &nb, &err));
 	assert_memory_equal(&na, &nb, sizeof(na));
 	dedup_same(a, b);

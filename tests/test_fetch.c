@@ -8,6 +8,7 @@
 #include "ops/json.h"
 #include "tests/support/cm.h"
 #include "tests/support/corpus_dump.h"
+#include "tests/support/kills.h"
 #include "tests/support/webrig.h"
 
 #include <signal.h>
@@ -432,18 +433,19 @@ static char *kill_list(void)
 static void test_kills(void **state)
 {
 	struct web_rig *rig = *state;
-	char cmd[2048];
+	char begin[512], cmd[2048];
 	char *list = kill_list();
 	web_list(rig, "kill.txt", rig->web.port, list);
 	free(list);
 	memset(rig->web.shared->counter, 0, sizeof rig->web.shared->counter);
 	json_decref(web_ingest(rig, "whole", 0, "urls:%s/kill.txt", rig->tmp.path));
 	char *want = ingest_dump(&rig->tmp, "whole");
+	snprintf(begin, sizeof begin, "rm -rf %s/killed", rig->tmp.path);
 	snprintf(cmd, sizeof cmd,
 		"exec %s/wenlan-ingest --quiet --corpus %s/killed --partitions 2 --commit-every "
 		"3 " HTTPD_QUICK "urls:%s/kill.txt",
 		tmp_bin(), rig->tmp.path, rig->tmp.path);
-	kill_until_done(cmd, 13, 3000, 4000, 5);
+	kill_until_done(begin, cmd, 5);
 	corpus_is(&rig->tmp, "killed", want, "killed again and again");
 	free(want);
 }

@@ -7,6 +7,7 @@
 #include "tests/support/cm.h"
 #include "tests/support/corpus_dump.h"
 #include "tests/support/ingest_run.h"
+#include "tests/support/kills.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -127,10 +128,12 @@ static void test_kills(void **state)
 		"exec %s/wenlan-ingest --quiet --no-fetch --corpus %s/killed --partitions 3 "
 		"--commit-every 2 %s",
 		tmp_bin(), tmp.path, sources);
+	char *begin = wl_strf(&err, "rm -rf %s/killed", tmp.path);
 	(void)state;
-	assert_non_null(cmd);
-	kill_until_done(cmd, 17, 2000, 4000, 3);
+	assert_true(begin && cmd);
+	kill_until_done(begin, cmd, 3);
 	corpus_is(&tmp, "killed", reference, "killed again and again");
+	free(begin);
 	free(cmd);
 }
 

@@ -7,6 +7,7 @@
 #include "ops/json.h"
 #include "tests/support/cm.h"
 #include "tests/support/ingest_run.h"
+#include "tests/support/kills.h"
 #include "tests/support/tmp.h"
 
 #include <signal.h>
@@ -140,9 +141,11 @@ static void test_kills(void **state)
 		"exec %s/wenlan-ingest --quiet --no-fetch --corpus %s/killed --commit-every 2 "
 		"'html:%s/pages%s'",
 		tmp_bin(), tmp.path, tmp.path, q);
+	char *begin = wl_strf(&err, "rm -rf %s/killed", tmp.path);
 	(void)state;
-	kill_until_done(cmd, 5, 2000, 3000, 3);
+	kill_until_done(begin, cmd, 3);
 	corpus_is(&tmp, "killed", want, "killed again and again");
+	free(begin);
 	free(cmd);
 	free(q);
 	free(want);

@@ -7,6 +7,7 @@
 #include "ingest/image.h"
 #include "ingest/report.h"
 #include "ingest/watch.h"
+#include "ops/clock.h"
 #include "ops/file.h"
 #include "ops/hash.h"
 #include "tests/support/cm.h"
@@ -225,46 +226,67 @@ static void test_full_disk(void **state)
 
 static void test_watch(void **state)
 {
-	struct wl_watch *w = wl_watch_new(3, 1, &err);
+	enum { LIMIT = 100000 }; /* seconds, that its own thread is silent throughout */
+	const int64_t s = 1000;
+	struct wl_watch *w = wl_watch_new(3, LIMIT, &err);
+	char text[900] = "";
+	int64_t then;
 
 	(void)state;
 	assert_non_null(w);
-	for (int i = 0; i < 15; i++) { /* alive: silent */
-		wl_watch_begin(w, 0, "preparing", "jsonl:a", "line 1");
-		tmp_nap_ms(100);
-		wl_watch_end(w, 0);
-	}
-	assert_int_equal(wl_watch_warnings(w), 0);
+	wl_watch_begin(w, 0, "preparing", "jsonl:a", "line 1");
+	wl_watch_end(w, 0);
 	wl_watch_begin(w, 1, "reading", "jsonl:b", NULL);
 	wl_watch_begin(w, 2, "preparing", "jsonl:b", "line 7");
-	tmp_nap_ms(1600);
-	assert_int_equal(wl_watch_warnings(w), 1); /* said once, not every second */
+	then = wl_now_ms();
+	assert_false(wl_watch_stalled(w, then + (LIMIT - 5000) * s, text, sizeof text));
+	assert_true(wl_watch_stalled(w, then + (LIMIT + 1) * s, text, sizeof text));
+	says(text, "nothing was finished for 100");
+	says(text, "busy: reading jsonl:b (100");
+	says(text, "; preparing jsonl:b, line 7 (100");
+	assert_null(strstr(text, "jsonl:a"));
+	/* Said once, and again after twice the time. */
+	assert_false(wl_watch_stalled(w, then + (LIMIT + 3) * s, text, sizeof text));
+	assert_false(wl_watch_stalled(w, then + (2 * LIMIT - 5000) * s, text, sizeof text));
+	assert_true(wl_watch_stalled(w, then + (2 * LIMIT + 5000) * s, text, sizeof text));
+	/* A sign of life, after which it waits as long as at first. */
 	wl_watch_end(w, 1);
+	then = wl_now_ms();
+	assert_false(wl_watch_stalled(w, then + (LIMIT - 5000) * s, text, sizeof text));
+	assert_true(wl_watch_stalled(w, then + (LIMIT + 1) * s, text, sizeof text));
+	says(text, "busy: preparing jsonl:b, line 7 (");
+	wl_watch_alive(w);
+	assert_false(wl_watch_stalled(w, wl_now_ms() + (LIMIT - 5000) * s, text, sizeof text));
 	wl_watch_free(w);
 	w = wl_watch_new(1, 0, &err); /* never */
 	wl_watch_begin(w, 0, "reading", "x", NULL);
+	assert_false(wl_watch_stalled(w, wl_now_ms() + LIMIT * s, text, sizeof text));
 	wl_watch_free(w);
 }
 
-/* A pipe into which nobody writes. */
+/* A pipe into which nobody writes until that was said; then all of it is read, from its beginning. */
 static void test_stall(void **state)
 {
-	char p[512], *said, args[2048];
+	enum { LINES = 30 };
+	char p[512], *said;
 
 	(void)state;
-	tmp_path(&tmp, "pipe.jsonl", p);
+	make(tmp_path(&tmp, "slow", p), LINES, 0, 16);
+	tmp_path(&tmp, "slow/pipe", p);
 	assert_int_equal(mkfifo(p, 0600), 0);
-	int pid_code = tmp_run(&said,
-		"(sleep 2 >%s; sleep 1; : >%s) & timeout 30 %s/wenlan-ingest --progress none "
-		"--stall-seconds 1 "
-		"--corpus %s/stall jsonl:%s; code=$?; wait; exit $code",
-		p, p, tmp_bin(), tmp.path, p); /* it opens a file twice, the second time to read */
-	snprintf(args, sizeof args, "jsonl:%s", p);
-	if (pid_code != 0)
-		fail_msg("exit code %d: %s", pid_code, said);
-	says(said, "nothing was finished for 1 s");
-	says(said, args);
+	int code = tmp_run(&said,
+		"cd %s; { timeout 60 sh -c 'exec 3>slow/pipe\n"
+		"until grep -q \"nothing was finished\" log; do sleep .02; done\n"
+		"cat slow/a.jsonl >&3' & } 2>&1\n"
+		"timeout 90 %s/wenlan-ingest --progress none --stall-seconds 1 --corpus stall "
+		"jsonl:%s 2>log; code=$?; cat log; wait; exit $code",
+		tmp.path, tmp_bin(), p);
+	if (code != 0)
+		fail_msg("exit code %d: %s", code, said);
+	says(said, "nothing was finished for ");
+	says(said, p);
 	free(said);
+	assert_int_equal(ingest_rows(&tmp, "stall"), LINES);
 }
 
 static void test_script(void **state)

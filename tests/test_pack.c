@@ -14,7 +14,9 @@
 #include "shards/sets.h"
 #include "shards/shard.h"
 #include "shards/shard_db.h"
+#include "tests/support/kills.h"
 #include "tests/support/packcorpus.h"
+#include "tests/support/tmp.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -181,56 +183,28 @@ static void test_same_bytes(void **state)
 	assert_string_not_equal(first, again);
 }
 
-static pid_t start(const char *corpus, const char *out)
+/* Killed at random moments until it ends by itself: the same bytes as in one go. */
+static void test_kill(void **state)
 {
-	const char *bin = getenv("WL_BIN") ? getenv("WL_BIN") : "build/release/bin";
-	char exe[512];
-	pid_t pid;
+	static const char args[] = "--test 20 --val 10 --shard-size 60k --seed 7 --threads 2 --quiet";
+	char exe[4200], begin[256], cmd[5000], whole[65], pieces[65];
 
-	snprintf(exe, sizeof exe, "%s/wenlan-shard", bin);
+	(void)state;
+	snprintf(exe, sizeof exe, "%s/wenlan-shard", tmp_bin());
 	if (access(exe, X_OK)) {
 		printf("SKIPPED: %s is not built\n", exe);
 		skip();
 	}
-	pid = fork();
-	if (!pid) {
-		execl(exe, exe, "--corpus", corpus, "--out", out, "--test", "20", "--val", "10",
-			"--shard-size", "60k", "--seed", "7", "--threads", "2", "--quiet",
-			(char *)NULL);
-		_exit(127);
-	}
-	assert_true(pid > 0);
-	return pid;
-}
-
-/* Killed at random moments until it ends by itself: the same bytes as in one go. */
-static void test_kill(void **state)
-{
-	const char *corpus = pack_in("c"), *out = pack_in("whole");
-	char whole[65], pieces[65];
-	int status, kills = 0;
-
-	(void)state;
 	pack_make_corpus(pack_in("c"), 2, false, 2);
-	waitpid(start(corpus, out), &status, 0);
-	assert_int_equal(status, 0);
-	pack_digest(out, whole);
-	out = pack_in("pieces");
-	for (int round = 0;; round++) {
-		pid_t pid = start(corpus, out);
-
-		usleep((unsigned)(wl_rand64(4, 2, (uint64_t)round) %
-				  (30000 + 15000 * (uint64_t)round)));
-		if (round < 200)
-			kill(pid, SIGKILL);
-		waitpid(pid, &status, 0);
-		if (WIFEXITED(status))
-			break;
-		kills++;
-	}
-	assert_int_equal(status, 0);
-	assert_true(kills > 0);
-	pack_digest(out, pieces);
+	assert_int_equal(tmp_run(NULL, "'%s' --corpus '%s' --out '%s' %s", exe, pack_in("c"),
+				 pack_in("whole"), args),
+		0);
+	pack_digest(pack_in("whole"), whole);
+	snprintf(begin, sizeof begin, "rm -rf '%s'", pack_in("pieces"));
+	snprintf(cmd, sizeof cmd, "exec '%s' --corpus '%s' --out '%s' %s", exe, pack_in("c"),
+		pack_in("pieces"), args);
+	kill_until_done(begin, cmd, 3);
+	pack_digest(pack_in("pieces"), pieces);
 	assert_string_equal(whole, pieces);
 }
 

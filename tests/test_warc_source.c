@@ -9,6 +9,7 @@
 #include "ops/hash.h"
 #include "tests/support/cm.h"
 #include "tests/support/ingest_run.h"
+#include "tests/support/kills.h"
 #include "tests/support/tmp.h"
 #include "tests/support/warc_make.h"
 
@@ -272,15 +273,16 @@ static void test_workers(void **state)
 
 static void test_kills(void **state)
 {
-	char cmd[6144];
+	char begin[512], cmd[6144];
 
 	(void)state;
 	assert_non_null(reference);
+	snprintf(begin, sizeof begin, "rm -rf %s/killed", tmp.path);
 	snprintf(cmd, sizeof cmd,
 		"exec %s/wenlan-ingest --quiet --no-fetch --corpus %s/killed --partitions 3 "
 		"--commit-every 3 %s",
 		tmp_bin(), tmp.path, sources);
-	kill_until_done(cmd, 12, 3000, 6000, 5);
+	kill_until_done(begin, cmd, 5);
 	corpus_is(&tmp, "killed", reference, "killed again and again");
 }
 

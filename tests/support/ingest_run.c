@@ -2,7 +2,6 @@
 #include "tests/support/ingest_run.h"
 
 #include "ingest/corpus.h"
-#include "ops/hash.h"
 #include "tests/support/cm.h"
 #include "tests/support/corpus_dump.h"
 
@@ -10,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 json_t *ingest_run(const struct tmp_dir *dir, const char *options, const char *corpus,
@@ -79,34 +77,6 @@ void corpus_is(const struct tmp_dir *dir, const char *corpus, const char *want, 
 	char *got = ingest_dump(dir, corpus);
 	dumps_equal(want, got, what);
 	free(got);
-}
-
-void kill_until_done(
-	const char *cmd, uint64_t seed, int64_t base_us, int64_t spread_us, int least)
-{
-	int kills = 0, status = -1;
-	for (uint64_t round = 0; status != 0; round++) {
-		uint64_t spread = (uint64_t)spread_us * (1 + round / 2 + round * round / 300);
-		int64_t us = base_us + (int64_t)(wl_rand64(seed, 0, round) % spread);
-		struct timespec ts = {us / 1000000, us % 1000000 * 1000};
-		pid_t pid = fork();
-		assert_true(pid >= 0);
-		if (pid == 0) {
-			execl("/bin/sh", "sh", "-c", cmd, (char *)NULL);
-			_exit(127);
-		}
-		if (round < 300) {
-			nanosleep(&ts, NULL);
-			kill(pid, SIGKILL);
-		} /* else this machine does not get anywhere in the times above: it may end */
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
-			fail_msg("after %d kills: exit code %d", kills, WEXITSTATUS(status));
-		kills += WIFSIGNALED(status);
-	}
-	print_message("killed %d times\n", kills);
-	assert_int_equal(status, 0);
-	assert_true(kills >= least);
 }
 
 pid_t ingest_start(const struct tmp_dir *dir, const char *options, const char *corpus,

@@ -45,11 +45,4 @@ int ingest_reap(pid_t pid, int seconds);
 /* Pairs and quarantined records of DIR/CORPUS by now; 0 while there is no corpus. */
 int64_t ingest_rows(const struct tmp_dir *dir, const char *corpus);
 
-/* Starts the shell command `cmd` (which execs) and kills it, after base_us and a random part of
- * spread_us, until it once ends by itself; later rounds wait longer, so that it ends in time on
- * any machine and is killed often on a fast one.  Fails the running test when the command fails,
- * or was killed fewer than `least` times.  Prints how often it was killed. */
-void kill_until_done(
-	const char *cmd, uint64_t seed, int64_t base_us, int64_t spread_us, int least);
-
 #endif
