@@ -18,6 +18,7 @@ struct sim {
 	pthread_mutex_t lock;
 	pthread_cond_t turn;
 	int size, waiting;
+	int inside, living; /* ranks in the round's wait, and those that may still come to it */
 	uint64_t round;
 	int ended; /* ranks at the end of an exchange */
 	uint64_t end_round;
@@ -38,6 +39,18 @@ struct sim_rank {
 	pthread_t thread;
 };
 
+/* Nothing more comes from this rank: those who wait look again whether anybody can. */
+static void gone(struct wl_comm *c, bool dead)
+{
+	struct sim *s = c->state;
+
+	pthread_mutex_lock(&s->lock);
+	s->living -= !s->dead[c->rank];
+	s->dead[c->rank] = s->dead[c->rank] || dead;
+	pthread_cond_broadcast(&s->turn);
+	pthread_mutex_unlock(&s->lock);
+}
+
 /* What the plan of faults has for this exchange: a delay now; 1: what is sent is lost; -1: this
  * rank is dead. */
 static int misfortune(struct wl_comm *c, struct wl_err *err)
@@ -54,7 +67,7 @@ static int misfortune(struct wl_comm *c, struct wl_err *err)
 		usleep((useconds_t)(r % (uint64_t)f->delay_us));
 	}
 	if (c->rank == f->kill_rank && turn >= f->kill_at) {
-		s->dead[c->rank] = true;
+		gone(c, true);
 		return wl_err_set(err, WL_EFAIL, "rank %d is killed in exchange %lld.", c->rank,
 			(long long)turn);
 	}
@@ -76,7 +89,8 @@ static bool deadline(const struct wl_comm *c, struct timespec *t)
 	return true;
 }
 
-/* lost: what this rank sends does not arrive. */
+/* lost: what this rank sends does not arrive.  A limit is over at once when all ranks that live wait
+ * in vain: how soon must not depend on how fast the machine is. */
 static int meet(struct wl_comm *c, bool lost, struct wl_err *err)
 {
 	struct sim *s = c->state;
@@ -85,13 +99,16 @@ static int meet(struct wl_comm *c, bool lost, struct wl_err *err)
 
 	pthread_mutex_lock(&s->lock);
 	uint64_t round = s->round;
+	s->inside++;
 	if (!lost && !s->broken && ++s->waiting == s->size) {
-		s->waiting = 0;
+		s->waiting = s->inside = 0;
 		s->round++;
 		pthread_cond_broadcast(&s->turn);
 	}
 	while (s->round == round && !s->broken && !late) {
-		if (limited)
+		if (limited && s->inside == s->living)
+			late = true;
+		else if (limited)
 			late = pthread_cond_timedwait(&s->turn, &s->lock, &until) == ETIMEDOUT;
 		else
 			pthread_cond_wait(&s->turn, &s->lock);
@@ -253,6 +270,7 @@ static void *rank_main(void *arg)
 	r->ret = r->fn(&r->comm, r->user, &r->err);
 	if (r->ret < 0 && !s->dead[r->comm.rank]) /* the dead do not say that they are */
 		wl_comm_leave(&r->comm);
+	gone(&r->comm, false);
 	return NULL;
 }
 
@@ -281,7 +299,7 @@ int wl_comm_simulate(int n, int (*fn)(struct wl_comm *c, void *user, struct wl_e
 int wl_comm_simulate_faults(int n, int (*fn)(struct wl_comm *c, void *user, struct wl_err *err),
 	void *user, const struct wl_comm_faults *faults, struct wl_err *err)
 {
-	struct sim s = {.size = n, .faults = faults};
+	struct sim s = {.size = n, .living = n, .faults = faults};
 	struct sim_rank *v;
 	int started = 0, ret;
 

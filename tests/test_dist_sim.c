@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 enum { STEPS = 4, MAX_RANKS = 4 };
@@ -29,7 +29,8 @@ static struct wl_err err;
 struct job {
 	struct wl_train_config config;
 	int64_t steps;
-	const char *run; /* a checkpoint is read from there first, and written at the end */
+	const char *run; /* a checkpoint is read from there first */
+	bool save;	 /* and one written there at the end */
 	/* what rank 0 saw, and all ranks' memory */
 	double loss[STEPS], norm[STEPS], tau[STEPS];
 	uint64_t hash;
@@ -163,7 +164,7 @@ static int rank_main(struct wl_comm *comm, void *user, struct wl_err *e)
 		watch_parts(j, &t);
 	if (ret == 0)
 		ret = steps(j, &t, e);
-	if (ret == 0 && j->run)
+	if (ret == 0 && j->save)
 		ret = wl_trainer_save(&t, j->run, NULL, NULL, NULL, e);
 	if (ret == 0)
 		ret = finish(j, &t, e);
@@ -197,6 +198,19 @@ static void run(struct job *j, int ranks)
 		OK(wl_comm_simulate(ranks, rank_main, j, &err));
 }
 
+/* The plain run at a stage on 2 or 4 ranks, which several tests look at. */
+static const struct job *plain_job(int ranks, int zero)
+{
+	static struct job jobs[2][4];
+	struct job *j = &jobs[ranks == 4][zero];
+
+	if (!j->steps) {
+		prepare(j, zero);
+		run(j, ranks);
+	}
+	return j;
+}
+
 static void same_bits(const struct job *a, const struct job *b)
 {
 	assert_memory_equal(a->loss, b->loss, sizeof a->loss);
@@ -209,22 +223,19 @@ static void same_bits(const struct job *a, const struct job *b)
 
 static void stages_and_ranks_agree(void **state)
 {
-	static struct job one, first, other;
+	static struct job one;
 
 	(void)state;
 	prepare(&one, 0);
 	run(&one, 1);
 	for (int ranks = 2; ranks <= MAX_RANKS; ranks += 2) {
-		for (int zero = 0; zero <= 3; zero++) {
-			prepare(&other, zero);
-			run(&other, ranks);
-			if (zero == 0)
-				first = other;
-			same_bits(&first, &other);
-		}
+		const struct job *first = plain_job(ranks, 0);
+
+		for (int zero = 1; zero <= 3; zero++)
+			same_bits(first, plain_job(ranks, zero));
 		for (int s = 0; s < STEPS; s++) {
-			assert_true(fabs(one.loss[s] - first.loss[s]) < 1e-4 * one.loss[s]);
-			assert_true(fabs(one.norm[s] - first.norm[s]) < 1e-3 * one.norm[s]);
+			assert_true(fabs(one.loss[s] - first->loss[s]) < 1e-4 * one.loss[s]);
+			assert_true(fabs(one.norm[s] - first->norm[s]) < 1e-3 * one.norm[s]);
 		}
 	}
 }
@@ -294,31 +305,32 @@ static void in_batch_negatives_are_all_ranks(void **state)
  * every weight, momentum weight and so moment, are those of a run that never stopped. */
 static void stages_go_on_from_each_other(void **state)
 {
-	static struct job straight, half;
+	static struct job half;
 
 	(void)state;
-	prepare(&straight, 1);
-	run(&straight, 2);
-	for (int from = 0; from <= 3; from++)
-		for (int to = 0; to <= 3; to++) {
-			char dir[] = "/tmp/wl-stages-XXXXXX";
+	for (int from = 0; from <= 3; from++) {
+		char dir[] = "/tmp/wl-stages-XXXXXX";
 
-			assert_non_null(mkdtemp(dir));
-			prepare(&half, from);
-			half.run = dir;
-			half.steps = STEPS / 2;
-			run(&half, 2);
+		assert_non_null(mkdtemp(dir));
+		prepare(&half, from);
+		half.run = dir;
+		half.save = true;
+		half.steps = STEPS / 2;
+		run(&half, 2);
+		half.save = false;
+		half.steps = STEPS;
+		for (int to = 0; to <= 3; to++) {
 			half.config.dist.zero = to;
-			half.steps = STEPS;
+			for (int s = STEPS / 2; s < STEPS; s++)
+				half.loss[s] = half.norm[s] = half.tau[s] = 0;
 			half.hash = 0;
 			run(&half, 2);
-			assert_memory_equal(straight.loss, half.loss, sizeof half.loss);
-			assert_memory_equal(straight.norm, half.norm, sizeof half.norm);
-			assert_memory_equal(straight.tau, half.tau, sizeof half.tau);
-			if (straight.hash != half.hash)
+			if (half.hash != plain_job(2, 1)->hash)
 				fail_msg("stage %d to %d: the weights differ", from, to);
-			OK(wl_remove_tree(dir, &err));
+			same_bits(plain_job(2, 1), &half);
 		}
+		OK(wl_remove_tree(dir, &err));
+	}
 }
 
 /* fp16 with a scale that overflows at first: all ranks halve it together at every stage. */
@@ -378,51 +390,42 @@ static void memory_is_as_planned(void **state)
 	SKIP("the sanitizer's memory is not given back page by page");
 #else
 	static const char *const names[5] = {"weights", "gradients", "m", "v", "momentum"};
-	static struct job j;
 
 	(void)state;
 	for (int ranks = 2; ranks <= MAX_RANKS; ranks += 2)
 		for (int zero = 0; zero <= 3; zero++) {
+			const struct job *j = plain_job(ranks, zero);
 			struct wl_dist_plan plan;
 			double want[5];
 
-			prepare(&j, zero);
-			run(&j, ranks);
-			wl_dist_plan(&j.config.dist, ranks, j.config.moco.accumulate, j.weights, j.weights, 8, &plan);
+			wl_dist_plan(&j->config.dist, ranks, j->config.moco.accumulate, j->weights,
+				j->weights, 8, &plan);
 			want[0] = plan.weights;
 			want[1] = plan.gradients;
 			want[2] = want[3] = plan.adam / 2;
 			want[4] = plan.momentum;
 			for (int r = 0; r < ranks; r++)
 				for (int i = 0; i < 5; i++)
-					if (fabs(j.resident[r][i] - want[i]) >
+					if (fabs(j->resident[r][i] - want[i]) >
 						0.03 * want[i] + 32768)
 						fail_msg("zero %d, rank %d of %d, %s: %.0f bytes, "
 							"planned %.0f", zero, r, ranks, names[i],
-							j.resident[r][i], want[i]);
+							j->resident[r][i], want[i]);
 			print_message("zero %d, %d ranks: %.2f MiB a rank (weights %.2f, gradients "
 				"%.2f, Adam %.2f, momentum %.2f)\n", zero, ranks,
-				(j.resident[0][0] + j.resident[0][1] + j.resident[0][2] +
-					j.resident[0][3] + j.resident[0][4]) / 1048576,
-				j.resident[0][0] / 1048576, j.resident[0][1] / 1048576,
-				(j.resident[0][2] + j.resident[0][3]) / 1048576,
-				j.resident[0][4] / 1048576);
+				(j->resident[0][0] + j->resident[0][1] + j->resident[0][2] +
+					j->resident[0][3] + j->resident[0][4]) / 1048576,
+				j->resident[0][0] / 1048576, j->resident[0][1] / 1048576,
+				(j->resident[0][2] + j->resident[0][3]) / 1048576,
+				j->resident[0][4] / 1048576);
 		}
 #endif
-}
-
-static double now_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 static void delays_change_nothing(void **state)
 {
 	struct wl_comm_faults late = {.delay_us = 300, .kill_rank = -1, .drop_rank = -1,
-		.timeout_s = 60};
+		.timeout_s = 600};
 	static struct job plain, delayed;
 
 	(void)state;
@@ -436,23 +439,21 @@ static void delays_change_nothing(void **state)
 	}
 }
 
-/* Whichever rank dies, at whichever exchange: the others end, soon. */
+/* Whichever rank dies, at whichever exchange: the others end by the limit, an hour here, which the
+ * simulator does not wait for when only a clock could end the wait. */
 static void lost_ranks_end_the_run(void **state)
 {
-	struct wl_comm_faults f = {.drop_rank = -1, .timeout_s = 2};
+	struct wl_comm_faults f = {.drop_rank = -1, .timeout_s = 3600};
 	static struct job j;
 
 	(void)state;
 	for (int i = 0; i < 5; i++) {
-		double start = now_s();
-
 		f.kill_rank = i % 3;
 		f.kill_at = 3 + 37 * i;
 		prepare(&j, i % 4);
 		j.steps = 1000;
 		FAILS(WL_EFAIL, "is killed in exchange",
 			wl_comm_simulate_faults(3, rank_main, &j, &f, &err));
-		assert_true(now_s() - start < 30);
 	}
 	f.kill_rank = -1;
 	for (int i = 0; i < 2; i++) { /* a message that never arrives */
@@ -460,7 +461,7 @@ static void lost_ranks_end_the_run(void **state)
 		f.drop_at = 10 + 50 * i;
 		prepare(&j, i % 4);
 		j.steps = 1000;
-		FAILS(WL_ERETRY, "", wl_comm_simulate_faults(3, rank_main, &j, &f, &err));
+		FAILS(WL_ERETRY, "rank", wl_comm_simulate_faults(3, rank_main, &j, &f, &err));
 	}
 }
 
@@ -478,5 +479,7 @@ int main(void)
 		cmocka_unit_test(lost_ranks_end_the_run),
 	};
 
+	/* Memory is counted by page: where all of it comes in huge ones, a share would not show. */
+	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
