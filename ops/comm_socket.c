@@ -67,6 +67,18 @@ bool comm_ready(int fd, short events, double seconds)
 	return seconds > 0 && poll(&p, 1, (int)(1e3 * seconds) + 1) == 1;
 }
 
+/* A connection to a port that nobody listens at may be given that very port on this side: then it is
+ * its own peer. */
+static bool is_own_peer(int fd)
+{
+	struct sockaddr_storage here = {0}, there = {0};
+	socklen_t n = sizeof here, m = sizeof there;
+
+	return getsockname(fd, (struct sockaddr *)&here, &n) == 0 &&
+	       getpeername(fd, (struct sockaddr *)&there, &m) == 0 && n == m &&
+	       memcmp(&here, &there, n) == 0;
+}
+
 int comm_dial(const struct sockaddr *a, socklen_t n)
 {
 	int fd = socket(a->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), code = 0;
@@ -74,9 +86,10 @@ int comm_dial(const struct sockaddr *a, socklen_t n)
 
 	if (fd < 0)
 		return -1;
-	if (connect(fd, a, n) == 0 ||
-		(errno == EINPROGRESS && comm_ready(fd, POLLOUT, COMM_CONNECT_S) &&
-			getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &len) == 0 && code == 0)) {
+	if ((connect(fd, a, n) == 0 ||
+		    (errno == EINPROGRESS && comm_ready(fd, POLLOUT, COMM_CONNECT_S) &&
+			    getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &len) == 0 && code == 0)) &&
+		!is_own_peer(fd)) {
 		comm_quick(fd);
 		return fd;
 	}

@@ -75,7 +75,7 @@ static void all(const char *where, int world, rank_fn fn, void *user)
 		assert_int_equal(finish(pid[r]), 0);
 }
 
-/* A port that nobody uses now. */
+/* A port that nobody else is given. */
 static const char *free_port(const char *host)
 {
 	static char where[64];
@@ -259,48 +259,64 @@ static void a_lost_rank_ends_the_others_at_once(void **state)
 
 		for (int r = 0; r < 3; r++)
 			pid[r] = start(where, r, 3, 30, one_dies, &who);
+		/* Without an end, were it not seen: no timeout is set. */
 		for (int r = 0; r < 3; r++)
 			assert_int_equal(finish(pid[r]), r == who ? WL_EDATA : WL_ERETRY);
-		assert_true(now_s() - since < 15);
+		assert_true(now_s() - since < 60);
 	}
 }
 
+/* The others go on once the file `user` says that it has stopped. */
 static int one_hangs(struct wl_comm *c, void *user, struct wl_err *e)
 {
-	(void)user;
-	WL_TRY(wl_comm_timeout(c, 0.5, e));
 	WL_TRY(wl_comm_barrier(c, e));
 	if (wl_comm_rank(c) == 1)
 		raise(SIGSTOP);
+	for (int64_t since = 0; access(user, R_OK) && tmp_wait(&since);)
+		;
+	WL_TRY(wl_comm_timeout(c, 0.5, e));
 	return wl_comm_barrier(c, e);
 }
 
 static void a_hanging_rank_ends_the_others_in_time(void **state)
 {
 	const char *where = free_port("127.0.0.1");
-	double since = now_s();
+	char stopped[512];
+	double since;
 	pid_t pid[3];
+	int status;
 
 	(void)state;
+	tmp_path(&dir, "stopped", stopped);
 	for (int r = 0; r < 3; r++)
-		pid[r] = start(where, r, 3, 30, one_hangs, NULL);
+		pid[r] = start(where, r, 3, 30, one_hangs, stopped);
+	assert_int_equal(waitpid(pid[1], &status, WUNTRACED), pid[1]);
+	assert_true(WIFSTOPPED(status));
+	since = now_s();
+	tmp_write(stopped, "");
 	assert_int_equal(finish(pid[0]), WL_ERETRY);
 	assert_int_equal(finish(pid[2]), WL_ERETRY);
-	assert_true(now_s() - since < 15);
+	assert_true(now_s() - since >= 0.5 && now_s() - since < 60);
 	kill(pid[1], SIGKILL);
 	assert_int_equal(finish(pid[1]), -SIGKILL);
 }
 
-/* Nobody exchanges anything: the connection tells. */
+/* Nobody exchanges anything: the connection tells.  Who knows stays until the other one does too,
+ * who else might miss it first. */
 static int asks(struct wl_comm *c, void *user, struct wl_err *e)
 {
-	int lost = -1;
+	int lost = -1, rank = wl_comm_rank(c);
+	char mine[600], other[600];
 
-	(void)user;
-	if (wl_comm_rank(c) == 1)
+	if (rank == 1)
 		_exit(WL_EDATA);
-	for (int i = 0; i < 1000 && !wl_comm_lost(c, &lost); i++)
-		usleep(5000);
+	snprintf(mine, sizeof mine, "%s-%d", (const char *)user, rank);
+	snprintf(other, sizeof other, "%s-%d", (const char *)user, 2 - rank);
+	for (int64_t since = 0; !wl_comm_lost(c, &lost) && tmp_wait(&since);)
+		;
+	tmp_write(mine, "");
+	for (int64_t since = 0; access(other, R_OK) && tmp_wait(&since);)
+		;
 	return lost == 1 ? wl_err_set(e, WL_ERETRY, "rank 1 is lost")
 			 : wl_err_set(e, WL_EFAIL, "rank %d is lost", lost);
 }
@@ -324,11 +340,13 @@ static int asks_of_the_living(struct wl_comm *c, void *user, struct wl_err *e)
 static void a_loss_is_known_without_an_exchange(void **state)
 {
 	const char *where = free_port("127.0.0.1");
+	char seen[512];
 	pid_t pid[3];
 
 	(void)state;
+	tmp_path(&dir, "seen", seen);
 	for (int r = 0; r < 3; r++)
-		pid[r] = start(where, r, 3, 30, asks, NULL);
+		pid[r] = start(where, r, 3, 30, asks, seen);
 	assert_int_equal(finish(pid[0]), WL_ERETRY);
 	assert_int_equal(finish(pid[1]), WL_EDATA);
 	assert_int_equal(finish(pid[2]), WL_ERETRY);
@@ -375,12 +393,12 @@ static void ranks_that_disagree_find_out(void **state)
 static void a_rank_that_never_comes_is_named(void **state)
 {
 	const char *where = free_port("127.0.0.1");
-	pid_t pid = start(where, 1, 3, 2, check_locals, NULL);
+	pid_t pid = start(where, 1, 3, 4, check_locals, NULL);
 
 	(void)state;
 	setenv("WL_RANK", "0", 1);
 	setenv("WL_WORLD_SIZE", "3", 1);
-	FAILS(WL_ERETRY, "these ranks: 2", wl_comm_open_at(where, 1, &err) ? 0 : -1);
+	FAILS(WL_ERETRY, "these ranks: 2", wl_comm_open_at(where, 3, &err) ? 0 : -1);
 	assert_int_equal(finish(pid), WL_ERETRY);
 	setenv("WL_RANK", "1", 1);
 	FAILS(WL_ERETRY, "is rank 0 there", wl_comm_open_at(where, 0.3, &err) ? 0 : -1);
@@ -403,13 +421,12 @@ static size_t stranger(const char *where, const void *bytes, size_t n, uint8_t a
 	int fd = -1;
 
 	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	for (int i = 0; i < 500; i++) {
+	for (int64_t since = 0; tmp_wait(&since);) {
 		fd = socket(AF_INET, SOCK_STREAM, 0);
 		if (connect(fd, (struct sockaddr *)&a, sizeof a) == 0)
 			break;
 		close(fd);
 		fd = -1;
-		usleep(10000);
 	}
 	assert_true(fd >= 0);
 	if (n)
@@ -435,7 +452,7 @@ static void strangers_are_turned_away(void **state)
 	const char *where = free_port("127.0.0.1");
 	char why[COMM_ANSWER_BYTES], path[512];
 	struct sums s = {.path = tmp_path(&dir, "strange", path)};
-	pid_t pid = start(where, 0, 2, 30, do_collectives, &s);
+	pid_t pid = start(where, 0, 2, 60, do_collectives, &s);
 	size_t silent = stranger(where, NULL, 0, answer);
 
 	(void)state;
@@ -452,7 +469,7 @@ static void strangers_are_turned_away(void **state)
 	assert_int_equal(stranger(where, bytes, sizeof bytes, answer), COMM_ANSWER_BYTES);
 	assert_int_equal(comm_answer_read(answer, why, &err), 1);
 	assert_non_null(strstr(why, "damaged"));
-	assert_int_equal(finish(start(where, 1, 3, 5, check_locals, NULL)), WL_EUSAGE);
+	assert_int_equal(finish(start(where, 1, 3, 30, check_locals, NULL)), WL_EUSAGE);
 	/* And the right one still gets in. */
 	assert_int_equal(finish(start(where, 1, 2, 30, do_collectives, &s)), 0);
 	assert_int_equal(finish(pid), 0);
@@ -470,8 +487,8 @@ static void an_older_runs_notice_is_recognised(void **state)
 	snprintf(place, sizeof place, "file:%s/stale-place", dir.path);
 	snprintf(notice, sizeof notice, "%s/meeting", place + 5);
 	old = start(place, 0, 2, 30, do_collectives, &s);
-	while (access(notice, R_OK))
-		usleep(1000);
+	for (int64_t since = 0; access(notice, R_OK);)
+		assert_true(tmp_wait(&since));
 	/* While that one waits, the directory is taken. */
 	setenv("WL_RANK", "0", 1);
 	setenv("WL_WORLD_SIZE", "2", 1);

@@ -1,6 +1,7 @@
 #include "tests/support/server.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -25,12 +26,42 @@ int server_port(int *port, int backlog)
 	return fd;
 }
 
+/* Bound, with SO_REUSEADDR; -1: not there. */
+static int hold(const void *address, socklen_t n)
+{
+	const struct sockaddr *a = address;
+	int fd = socket(a->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+
+	if (fd < 0)
+		return -1;
+	if (a->sa_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+	if (bind(fd, a, n) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+/* The sockets stay open, and do not listen. */
 int server_free_port(void)
 {
-	int port;
+	struct sockaddr_in four = {.sin_family = AF_INET};
+	struct sockaddr_in6 six = {.sin6_family = AF_INET6};
 
-	close(server_port(&port, 0));
-	return port;
+	for (int tries = 0; tries < 100; tries++) {
+		int fd = hold(&four, sizeof four);
+		socklen_t n = sizeof four;
+		struct sockaddr_in a;
+
+		if (fd < 0 || getsockname(fd, (struct sockaddr *)&a, &n))
+			abort();
+		six.sin6_port = a.sin_port;
+		if (hold(&six, sizeof six) >= 0 || errno != EADDRINUSE)
+			return ntohs(a.sin_port); /* else: no IPv6 here */
+		close(fd);
+	}
+	abort();
 }
 
 void *server_shared(size_t n)
