@@ -173,6 +173,12 @@ $(TESTS) $(E2E) $(BENCH) $(FUZZ): %: %.o $(LINK_ORDER)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(SUPPORT) $(LINK) $(LDLIBS)
 
+# What tests preload into the programs that they start, so as to meet them at a known moment.
+$(B)/tests/test_dist $(B)/tests/test_train_run: $(B)/tests/halt.so
+$(B)/tests/halt.so: tests/preload/halt.c tests/preload/halt.h
+	@mkdir -p $(@D)
+	$(Q)$(CC) -I. -D_GNU_SOURCE -std=c11 -O2 $(WARN) -shared -fPIC -o $@ $<
+
 # The flags, so that a change of them rebuilds what was built with others.
 $(B)/flags: force
 	@mkdir -p $(@D)

@@ -117,44 +117,51 @@ static void straight_run_leaves_metrics_and_checkpoint(void **state)
 	json_decref(lines);
 }
 
+/* Killed where it stands behind a line, more of them each time so that it ends; every other time it
+ * goes on for a random while before. */
 static void killed_runs_end_the_same(void **state)
 {
-	int round, code = -1;
+	int kills = 0, code = -1;
 
 	(void)state;
-	for (round = 0; round < 60 && code != 0; round++) {
-		pid_t pid = train("killed");
-		/* Longer and longer, so that it ends on slow machines too. */
-		useconds_t ms = (useconds_t)(wl_rand_unit(9, 0, (uint64_t)round) * 400) +
-			(useconds_t)round * 40;
+	for (int round = 0; code != 0; round++) {
+		pid_t pid;
 
-		usleep(1000 * ms);
+		assert_true(round <= STEPS);
+		rig_halt_after(&rig, 1 + round + (int)(wl_rand_unit(9, 0, (uint64_t)round) * 4));
+		pid = train("killed");
+		if (rig_halted(&rig, pid) && round % 2) {
+			kill(pid, SIGCONT);
+			usleep((useconds_t)(wl_rand_unit(9, 1, (uint64_t)round) * 50000));
+		}
 		kill(pid, SIGKILL);
 		code = rig_finish(pid);
 		if (code != 0 && code != -SIGKILL)
 			fail_msg("exit code %d: %s", code, rig_log(&rig));
+		kills += code != 0;
 	}
-	if (code)
-		train_to_end("killed");
+	rig_halt_after(&rig, 0);
+	assert_true(kills >= 4);
 	same_as("straight", "killed");
 }
 
+/* The signal comes in the middle of the run: it ends after a step, not at its end. */
 static void stopped_runs_end_the_same(void **state)
 {
-	char path[96];
-	pid_t pid = train("stopped");
-	int code, waited;
+	json_t *lines;
+	pid_t pid;
 
 	(void)state;
-	snprintf(path, sizeof path, "%s/stopped/metrics.jsonl", rig.root);
-	for (waited = 0; waited < 2000 && !(wl_exists(path) && wl_file_size(path, &err) > 0);
-		waited++)
-		usleep(5000);
+	rig_halt_after(&rig, 5);
+	pid = train("stopped");
+	assert_int_equal(rig_halted(&rig, pid), pid);
 	kill(pid, SIGTERM);
-	code = rig_finish(pid);
-	assert_true(code == WL_ERETRY || code == 0); /* 0: it was done already */
-	if (code)
-		assert_non_null(strstr(rig_log(&rig), "the same command"));
+	kill(pid, SIGCONT);
+	assert_int_equal(rig_finish(pid), WL_ERETRY);
+	assert_non_null(strstr(rig_log(&rig), "the same command"));
+	lines = rig_metrics(&rig, "stopped");
+	assert_int_equal(json_array_size(lines), 5);
+	json_decref(lines);
 	train_to_end("stopped");
 	same_as("straight", "stopped");
 }

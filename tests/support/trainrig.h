@@ -3,13 +3,17 @@
 #define WL_TESTS_TRAINRIG_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 enum { RIG_SAMPLES = 40 };
 
+struct halt_page;
+
 struct train_rig {
 	char root[64], shards[96], vocab[96];
+	struct halt_page *halt; /* shared with runs */
 };
 
 /* A directory of its own with shards of RIG_SAMPLES pairs and a vocabulary; -1: not made. */
@@ -25,6 +29,17 @@ extern const char rig_model[];
 pid_t rig_start(const struct train_rig *r, const char *program, const char *const *argv);
 /* Waits; the exit code, or -signal. */
 int rig_finish(pid_t pid);
+
+/* The runs that are started from here on stop (SIGSTOP) when so many lines of metrics have been
+ * written, once (0: none does).  By tests/preload/halt.c, which the Makefile makes for such tests. */
+void rig_halt_after(struct train_rig *r, int lines);
+/* Waits for that, while the program (a run, or what has started its ranks) lives; the pid of the
+ * process that stands, which goes on at SIGCONT.  0: the program has ended before. */
+pid_t rig_halted(struct train_rig *r, pid_t program);
+/* The steady clock of the runs that were started halting becomes a thousand times as fast, or as it
+ * was: what waits for somebody in vain finds out soon. */
+void rig_hurry(struct train_rig *r, bool yes);
+
 /* What it said; valid until the next call. */
 const char *rig_log(const struct train_rig *r);
 
