@@ -7,6 +7,7 @@
  * held until after the rename.
  */
 #include "ops/file.h"
+#include "ops/path.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -29,13 +30,15 @@ static int mkdir_one(const char *path, const char *whole, struct wl_err *err)
 		if (!stat(path, &st) && S_ISDIR(st.st_mode))
 			return 0;
 		return wl_err_set(err, WL_EFAIL,
-			"directory %s cannot be made: %s exists and is not a directory", whole,
-			path);
+			"%s cannot be made: %s exists and is not a directory; name "
+			"another place, or move it away", whole, path);
 	}
 	/* A parent that we may not write to can still exist. */
 	if (!stat(path, &st) && S_ISDIR(st.st_mode))
 		return 0;
-	return wl_err_errno(err, "directory %s cannot be made", whole);
+	if (errno == EACCES || errno == EROFS)
+		return wl_path_failed(whole, "made", NULL, err);
+	return wl_err_errno(err, "%s cannot be made", whole);
 }
 
 int wl_mkdir_p(const char *path, struct wl_err *err)
@@ -72,7 +75,7 @@ int64_t wl_file_size(const char *path, struct wl_err *err)
 	struct stat st;
 
 	if (stat(path, &st))
-		return wl_err_errno(err, "%s cannot be examined", path);
+		return wl_path_failed(path, "examined", NULL, err);
 	return st.st_size;
 }
 
@@ -128,6 +131,8 @@ static int read_all(int fd, const char *path, struct wl_buf *out, struct wl_err 
 		n = left ? read(fd, out->data + out->len, room) : read(fd, probe, 1);
 		if (n < 0 && errno == EINTR)
 			continue;
+		if (n < 0 && errno == EISDIR)
+			return wl_path_failed(path, "read", NULL, err);
 		if (n < 0)
 			return wl_err_errno(err, "%s cannot be read at byte %zu", path, out->len);
 		if (!n)
@@ -146,7 +151,7 @@ int wl_read_file(const char *path, struct wl_buf *out, struct wl_err *err)
 	int ret;
 
 	if (fd < 0)
-		return wl_err_errno(err, "%s cannot be opened", path);
+		return wl_path_failed(path, "opened", NULL, err);
 	ret = read_all(fd, path, out, err);
 	close(fd);
 	if (!ret)
@@ -267,13 +272,26 @@ static int open_locked(const char *tmp, struct wl_err *err)
 	}
 }
 
+/* Where the bytes go: what a link leads to, so that /dev/stdout and a link of the user's stay
+ * what they are.  The caller frees. */
+static char *behind_links(const char *path, struct wl_err *err)
+{
+	struct stat st;
+	char *real = NULL;
+
+	if (!lstat(path, &st) && S_ISLNK(st.st_mode))
+		real = realpath(path, NULL);
+	return real ? real : wl_strf(err, "%s", path);
+}
+
 int wl_outfile_open(struct wl_outfile *f, const char *path, struct wl_err *err)
 {
 	int fd = -1;
 
 	*f = (struct wl_outfile){0};
-	f->path = wl_strf(err, "%s", path);
-	f->tmp = wl_strf(err, "%s.tmp", path);
+	WL_TRY(wl_path_check(path, WL_PATH_OUTPUT, NULL, err));
+	f->path = behind_links(path, err);
+	f->tmp = f->path ? wl_strf(err, "%s.tmp", f->path) : NULL;
 	if (f->path && f->tmp)
 		fd = open_locked(f->tmp, err);
 	if (fd >= 0) {
@@ -409,7 +427,7 @@ int wl_list_dir(const char *dir, const char *pattern, struct wl_names *out, stru
 
 	*out = (struct wl_names){0};
 	if (!d)
-		return wl_err_errno(err, "directory %s cannot be opened", dir);
+		return wl_path_failed(dir, "opened", NULL, err);
 	for (errno = 0; (e = readdir(d)); errno = 0) {
 		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
 			continue;
@@ -442,7 +460,8 @@ int wl_glob(const char *pattern, struct wl_names *out, struct wl_err *err)
 	}
 	rc = glob(pattern, GLOB_NOSORT, NULL, &g);
 	if (rc == GLOB_NOMATCH) {
-		wl_err_set(err, WL_EUSAGE, "no file matches %s: check the path", pattern);
+		wl_err_set(err, WL_EUSAGE, "%s matches no file; check the path, and quote a "
+			"pattern so that the shell leaves it alone", pattern);
 		goto out;
 	}
 	if (rc) {

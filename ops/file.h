@@ -38,6 +38,8 @@ struct wl_outfile {
 	FILE *fp;         /* write here */
 	char *path, *tmp; /* owned */
 };
+/* WL_EFAIL, before anything is written, where path is a directory or its directory is missing,
+ * and where it is a device or a pipe, whose name a file would take.  A link is followed. */
 WL_MUST_CHECK int wl_outfile_open(struct wl_outfile *f, const char *path, struct wl_err *err);
 /* Flush, sync, close, rename, sync the directory; names the step that failed. */
 WL_MUST_CHECK int wl_outfile_commit(struct wl_outfile *f, struct wl_err *err);

@@ -3,6 +3,7 @@
  * takes longer than a short message. */
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include "ops/hash.h"
+#include "ops/path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -56,7 +57,7 @@ int wl_sha256_file(const char *path, uint8_t out[WL_SHA256_BYTES], struct wl_err
 	int ret = -1;
 
 	if (fd < 0) {
-		wl_err_errno(err, "%s cannot be opened", path);
+		wl_path_failed(path, "opened", NULL, err);
 		goto out;
 	}
 	if (!chunk) {

@@ -1,5 +1,6 @@
 /* A whole file mapped for reading.  See mapped.h. */
 #include "ops/mapped.h"
+#include "ops/path.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -15,13 +16,14 @@ int wl_mapped_open(struct wl_mapped *m, const char *path, struct wl_err *err)
 	*m = (struct wl_mapped){0};
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return wl_err_errno(err, "%s cannot be opened", path);
+		return wl_path_failed(path, "opened", NULL, err);
 	if (fstat(fd, &st) < 0) {
 		wl_err_errno(err, "%s cannot be examined", path);
 		goto out;
 	}
 	if (!S_ISREG(st.st_mode)) {
-		wl_err_set(err, WL_ECKPT, "%s is not a regular file; name a checkpoint file", path);
+		wl_err_set(err, WL_ECKPT, "%s is a directory, a device or a pipe, and a plain "
+			"file is expected; name one", path);
 		goto out;
 	}
 	if (st.st_size > 0) {

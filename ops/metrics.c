@@ -8,6 +8,7 @@
 #include "ops/buf.h"
 #include "ops/file.h"
 #include "ops/json.h"
+#include "ops/path.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -225,7 +226,7 @@ int wl_jsonl_open(struct wl_jsonl *f, const char *path, struct wl_err *err)
 		return -1;
 	f->fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
 	if (f->fd < 0)
-		wl_err_errno(err, "%s cannot be opened", path);
+		wl_path_failed(path, "opened", NULL, err);
 	if (f->fd < 0 || trim_torn_line(f, err) < 0) {
 		wl_jsonl_close(f);
 		return -1;
@@ -274,7 +275,7 @@ int wl_jsonl_read(const char *path,
 	int ret = -1;
 
 	if (!fp)
-		return wl_err_errno(err, "%s cannot be opened", path);
+		return wl_path_failed(path, "opened", NULL, err);
 	while ((n = getline(&text, &cap, fp)) > 0) {
 		json_t *o;
 		int r;

@@ -144,8 +144,9 @@ static int walk_config(struct wl_opts *o, json_t *node, const char *prefix, stru
 
 static int load_config(struct wl_opts *o, struct wl_err *err)
 {
-	json_t *root = wl_yaml_load(o->common.config, err);
-	int ret = 0;
+	int ret = wl_path_check(o->common.config, WL_PATH_FILE,
+		"--print-config prints the options in effect in the form of such a file", err);
+	json_t *root = ret ? NULL : wl_yaml_load(o->common.config, err);
 
 	if (!root) {
 		if (err)
@@ -426,6 +427,52 @@ static int check_required(const struct wl_opts *o, struct wl_err *err)
 	return 0;
 }
 
+/* Whether path lies in a directory that this run makes itself. */
+static bool will_be_there(const struct wl_opts *o, const char *path)
+{
+	for (const struct wl_path_rule *r = o->paths; r->option; r++) {
+		const struct wl_opt *t = find(o, r->option, strlen(r->option));
+		const char *dir = t && t->kind == WL_OPT_STR ? *(const char **)t->dst : NULL;
+		size_t n = dir ? strlen(dir) : 0;
+
+		if (r->want == WL_PATH_OUTPUT_DIR && n && !strncmp(path, dir, n) &&
+			(path[n] == '/' || dir[n - 1] == '/'))
+			return true;
+	}
+	return false;
+}
+
+static int check_path(const struct wl_opts *o, const struct wl_path_rule *r, const char *path,
+	struct wl_err *err)
+{
+	if (!path || strstr(path, "://") ||
+		(r->want == WL_PATH_OUTPUT && will_be_there(o, path)))
+		return 0;
+	if (wl_path_check(path, r->want, r->mend, err) == 0)
+		return 0;
+	if (err && *r->option)
+		wl_err_set(err, err->code, "--%s %s", r->option, err->msg);
+	return -1;
+}
+
+static int check_paths(const struct wl_opts *o, struct wl_err *err)
+{
+	for (const struct wl_path_rule *r = o->paths; r && r->option; r++) {
+		const struct wl_opt *t = find(o, r->option, strlen(r->option));
+		const struct wl_strs *list = *r->option ? NULL : &o->positional;
+
+		if (!t && !list)
+			WL_BUG("%s has no option --%s", o->program, r->option);
+		if (t && t->kind == WL_OPT_STR)
+			WL_TRY(check_path(o, r, *(const char **)t->dst, err));
+		else if (t)
+			list = t->dst;
+		for (size_t i = 0; list && i < list->n; i++)
+			WL_TRY(check_path(o, r, list->v[i], err));
+	}
+	return 0;
+}
+
 static int print_config(const struct wl_opts *o, struct wl_err *err)
 {
 	struct wl_buf b;
@@ -486,6 +533,7 @@ int wl_opts_parse(struct wl_opts *o, int argc, char **argv, struct wl_err *err)
 	if (o->mem->print_config)
 		return print_config(o, err);
 	WL_TRY(check_required(o, err));
+	WL_TRY(check_paths(o, err));
 	return set_up(o, err);
 }
 

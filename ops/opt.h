@@ -11,11 +11,15 @@
  * A YAML key that is null, or `--name=` for a string, leaves the default.  When `model` is
  * a WL_OPT_JSON option, `--model.width 8` sets one member inside it; who reads the mapping
  * checks its keys (wl_json_only_keys).
+ *
+ * Options that name files are looked at before the run when the program lists them as `paths`
+ * (ops/path.h; ended by {0}); a URL is not, nor an output in a directory that this run makes.
  */
 #ifndef WL_OPS_OPT_H
 #define WL_OPS_OPT_H
 
 #include "ops/err.h"
+#include "ops/path.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -59,6 +63,7 @@ struct wl_opts {
 	const char *about;      /* a line or two */
 	const char *example;    /* for --help: one or more whole commands */
 	const struct wl_opt *table;
+	const struct wl_path_rule *paths; /* what is looked at before the run; NULL: none */
 	bool allow_positional;
 	bool is_service; /* a stop by signal is its normal end, not an interruption */
 	/* out: */
@@ -80,7 +85,8 @@ void wl_opts_release(struct wl_opts *o);
 const char *wl_nearest_name(const char *name, const char *const *names);
 
 /* The body of every main: parse, run, print the error, exit code.
- * run gets the parsed options and user; its failure is printed as one line.  When a stop
+ * run gets the parsed options and user; its failure is printed as one line, in front of which
+ * stands the option whose path it begins with ("--vocab a.txt, line 3: ...").  When a stop
  * was asked for by signal and run returns 0, wl_main says how to resume and the exit code
  * is 75 (WL_ERETRY), so that nobody takes the stage for complete; a run that did finish
  * everything is simply found complete the next time. */
@@ -90,8 +96,8 @@ int wl_main(struct wl_opts *o, int argc, char **argv,
 /* Programs with subcommands (`wenlan-shard verify`): each is a main of its own, called
  * with argv[0] = program and the rest after the subcommand.  An entry with the name "" is
  * run, with all arguments, when the first argument is no subcommand (it starts with '-',
- * or there is none, or nothing is near to it).  `--help` as first argument lists the
- * commands unless there is such an entry.  NULL name ends the table. */
+ * or there is none).  `--help` as first argument lists the commands unless there is such an
+ * entry.  NULL name ends the table. */
 struct wl_command {
 	const char *name, *about;
 	int (*main)(int argc, char **argv);

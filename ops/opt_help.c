@@ -125,6 +125,66 @@ const char *wl_nearest_name(const char *name, const char *const *names)
 	return near && best <= 1 + strlen(name) / 3 ? near : NULL;
 }
 
+/* How much of msg is this path: it stands at the beginning, alone or with what is in it. */
+static size_t begins_with(const char *msg, const char *path)
+{
+	size_t n = path ? strlen(path) : 0;
+
+	return n && !strncmp(msg, path, n) && (strchr(" :,/", msg[n]) || path[n - 1] == '/') ? n
+											      : 0;
+}
+
+/* The value of an option as it was parsed: run may have put others into the destination. */
+static const json_t *value_of(const struct wl_opts *o, const char *name)
+{
+	const json_t *v = o->effective;
+
+	for (const char *dot; v && (dot = strchr(name, '.')); name = dot + 1)
+		v = json_object_getn(v, name, (size_t)(dot - name));
+	return v ? json_object_get(v, name) : NULL;
+}
+
+static size_t option_begins(const struct wl_opts *o, const struct wl_opt *t, const char *msg)
+{
+	static const char *const paths[] = {"FILE", "DIR", "PATH", "CKPT", ".npy"};
+	const json_t *v = value_of(o, t->name), *one;
+	size_t best = 0, i;
+	bool is_path = false;
+
+	for (i = 0; t->metavar && i < sizeof paths / sizeof *paths; i++)
+		is_path |= strstr(t->metavar, paths[i]) != NULL;
+	if (!is_path || t->kind == WL_OPT_STR)
+		return is_path ? begins_with(msg, json_string_value(v)) : 0;
+	json_array_foreach(v, i, one)
+	{
+		size_t n = begins_with(msg, json_string_value(one));
+
+		best = n > best ? n : best;
+	}
+	return best;
+}
+
+/* Most messages begin with a path; which option named it is known here alone. */
+static void name_option(const struct wl_opts *o, struct wl_err *err)
+{
+	const char *name = NULL;
+	size_t best = begins_with(err->msg, o->common.config);
+
+	if (best)
+		name = "config";
+	for (const struct wl_opt *t = o->table; t && t->name; t++) {
+		size_t n = option_begins(o, t, err->msg);
+
+		if (n > best)
+			name = t->name;
+		else if (n && n == best)
+			name = NULL; /* two options name it */
+		best = n > best ? n : best;
+	}
+	if (name)
+		wl_err_set(err, err->code, "--%s %s", name, err->msg);
+}
+
 int wl_main(struct wl_opts *o, int argc, char **argv,
 	int (*run)(struct wl_opts *o, void *user, struct wl_err *err), void *user)
 {
@@ -140,6 +200,7 @@ int wl_main(struct wl_opts *o, int argc, char **argv,
 	if (ret < 0) {
 		if (!*err.msg)
 			wl_err_set(&err, WL_EFAIL, "failed without a message, which is a defect");
+		name_option(o, &err);
 		wl_error("%s", err.msg);
 		code = err.code ? (int)err.code : WL_EFAIL;
 	} else if (wl_stop_requested() && !o->is_service) {
@@ -156,6 +217,27 @@ static void list_commands(const char *program, const struct wl_command *c)
 	for (; c->name; c++)
 		printf("  %-14s %s\n", c->name, c->about);
 	printf("\n%s COMMAND --help says more about one of them.\n", program);
+}
+
+/* Which commands there are belongs into the message: --help of a program that has a command
+ * without a word (wenlan-shard) is that command's. */
+static int unknown_command(const char *program, const struct wl_command *commands,
+	const char *arg, const char *near)
+{
+	char list[512] = "";
+
+	for (const struct wl_command *c = commands; c->name; c++)
+		if (*c->name)
+			snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s",
+				*list ? ", " : "", c->name);
+	if (*arg == '-')
+		wl_error("a command is expected first, found %s; the commands are %s (see %s "
+			 "COMMAND --help)", arg, list, program);
+	else
+		wl_error("command '%s' is unknown%s%s%s; the commands are %s (see %s --help)", arg,
+			near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "", list,
+			program);
+	return WL_EUSAGE;
 }
 
 int wl_main_commands(const char *program, const struct wl_command *commands, int argc, char **argv)
@@ -177,7 +259,7 @@ int wl_main_commands(const char *program, const struct wl_command *commands, int
 	names[n] = NULL;
 	if (*arg != '-')
 		near = wl_nearest_name(arg, names);
-	if (fallback && !near)
+	if (fallback && (*arg == '-' || argc < 2))
 		return fallback->main(argc, argv);
 	wl_log_init(program, WL_LOG_INFO);
 	if (!strcmp(arg, "--help") || !strcmp(arg, "-h")) {
@@ -188,7 +270,5 @@ int wl_main_commands(const char *program, const struct wl_command *commands, int
 		wl_opts_print_version(program);
 		return WL_OK;
 	}
-	wl_error("command '%s' is unknown%s%s%s; %s --help lists the commands", arg,
-		near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "", program);
-	return WL_EUSAGE;
+	return unknown_command(program, commands, arg, near);
 }

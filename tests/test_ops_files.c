@@ -72,7 +72,8 @@ static void write_faults_are_named(void **state)
 	(void)state;
 	tmp_path(&dir, "sub", sub);
 	tmp_path(&dir, "sub/x", path);
-	FAILS(WL_EFAIL, "sub/x.tmp cannot be created", wl_outfile_open(&f, path, &err));
+	FAILS(WL_EFAIL, "sub/x cannot be written: there is no directory",
+		wl_outfile_open(&f, path, &err));
 	OK(wl_mkdir_p(sub, &err));
 	OK(wl_outfile_open(&f, path, &err));
 	/* A second writer is refused while the first has it. */
