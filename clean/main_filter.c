@@ -65,7 +65,10 @@ static char *rules_path(const char *name, struct wl_err *err)
 	if (!name)
 		return wl_share_path("clean/rules/default.yaml", err);
 	if (strchr(name, '/') || strchr(name, '.') || wl_exists(name))
-		return wl_strf(err, "%s", name);
+		return wl_path_check(name, WL_PATH_FILE, "name a file of rules or a profile: "
+			       "baike, danqing, default, news, weibo, wukong", err) == 0
+			       ? wl_strf(err, "%s", name)
+			       : NULL;
 	profile = wl_strf(err, "clean/rules/%s.yaml", name);
 	path = profile ? wl_share_path(profile, err) : NULL;
 	if (profile && !path)
@@ -171,6 +174,12 @@ out:
 	return ret;
 }
 
+static const struct wl_path_rule paths[] = {
+	{"scores", WL_PATH_FILE, "wenlan-embed --corpus DIR --out FILE writes them"},
+	{"report", WL_PATH_OUTPUT, NULL},
+	{0},
+};
+
 static int main_filter(int argc, char **argv)
 {
 	struct options o = {.sample_size = 20};
@@ -207,6 +216,7 @@ static int main_filter(int argc, char **argv)
 			   "wenlan-filter topics --help      (topic models: train, select, show, "
 			   "report)",
 		.table = table,
+		.paths = paths,
 	};
 
 	return wl_main(&opts, argc, argv, run, &o);

@@ -2,6 +2,7 @@
 #include "ingest/inflate.h"
 
 #include "ops/file.h"
+#include "ops/path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -506,7 +507,7 @@ static int open_file(struct wl_inflate *s, struct wl_err *err)
 		return wl_err_nomem(err, "decompressors", sizeof *c);
 	s->fd = open(s->path, O_RDONLY | O_CLOEXEC);
 	if (s->fd < 0 || fstat(s->fd, &st))
-		return wl_err_errno(err, "%s cannot be opened", s->path);
+		return wl_path_failed(s->path, "opened", NULL, err);
 	if (!S_ISREG(st.st_mode))
 		return wl_err_set(err, WL_EUSAGE, "%s is not a plain file", s->path);
 	s->size = st.st_size;

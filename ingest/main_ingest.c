@@ -59,6 +59,8 @@ static int report(const struct wl_opts *o, struct wl_corpus *c, const struct wl_
 		"quarantine, %.1f MB of images",
 		(long long)all.pairs, (long long)all.pending, (long long)all.quarantined,
 		(double)all.bytes / 1e6);
+	if (!all.pairs && !all.pending && !all.quarantined)
+		wl_warn("not one record was found; see in --help what each kind of source reads");
 	if (!o->common.json)
 		return 0;
 	v = counts_json(n, net, &all);
@@ -198,6 +200,12 @@ static const char about[] =
 	"  zip:FILE      KEY.jpg beside KEY.txt or KEY.json\n"
 	"Without a SOURCE, what a corpus still waits for is fetched.";
 
+static const struct wl_path_rule paths[] = {
+	{"corpus", WL_PATH_OUTPUT_DIR, NULL},
+	{"report", WL_PATH_OUTPUT, NULL},
+	{0},
+};
+
 int main(int argc, char **argv)
 {
 	struct args a = {.commit_every = 10000,
@@ -258,6 +266,7 @@ int main(int argc, char **argv)
 		.about = about,
 		.example = "wenlan-ingest --corpus corpus 'jsonl:train.jsonl?images=train.tar'",
 		.table = table,
+		.paths = paths,
 		.allow_positional = true,
 	};
 	return wl_main(&o, argc, argv, run, &a);

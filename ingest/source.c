@@ -4,6 +4,7 @@
 #include "ingest/kafka.h"
 #include "ops/file.h"
 #include "ops/opt.h"
+#include "ops/path.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -181,15 +182,40 @@ static int origins_add(
 	return 0;
 }
 
+/* A path that no glob found is of the sort that its kind reads, or the user is told now. */
+static int check_named(const char *path, enum wl_path_want want, const char *mend,
+	const char *spec, struct wl_err *err)
+{
+	if (wl_path_check(path, want, mend, err) == 0)
+		return 0;
+	wl_err_prefix(err, "source %s", spec);
+	if (err)
+		err->code = WL_EUSAGE;
+	return -1;
+}
+
+static int check_kind_of_path(const struct wl_source_ops *ops, const char *path, const char *spec,
+	struct wl_err *err)
+{
+	if (ops == &wl_source_html)
+		return check_named(path, WL_PATH_ANY, "html: reads a page or a directory of them",
+			spec, err);
+	if (ops == &wl_source_dir || ops == &wl_source_stamps)
+		return check_named(path, WL_PATH_DIR, "dir: and stamps: read directories; for "
+			"files there are jsonl:, tar:, zip:, urls:, warc: and html:", spec, err);
+	return check_named(path, WL_PATH_FILE, "directories are read by dir:, html: and stamps:, "
+		"or give a glob, as in 'tar:DIR/*.tar'", spec, err);
+}
+
 static int add_paths(struct wl_origins *out, const struct wl_origin *proto, const char *path,
 	const char *spec, struct wl_err *err)
 {
 	struct wl_names found = {0};
 	int ret = 0;
-	if (wl_exists(path))
+	if (wl_exists(path) || !strpbrk(path, "*?[")) {
+		WL_TRY(check_kind_of_path(proto->ops, path, spec, err));
 		return origins_add(out, proto, path, err);
-	if (!strpbrk(path, "*?["))
-		return wl_err_set(err, WL_EUSAGE, "source %s: there is no %s", spec, path);
+	}
 	WL_TRY(wl_glob(path, &found, err));
 	for (size_t i = 0; i < found.n && ret == 0; i++)
 		ret = origins_add(out, proto, found.v[i], err);
@@ -240,10 +266,15 @@ static int parse_spec(
 	if (!path)
 		return -1;
 	WL_TRY_OUT(parse_params(path, &proto, spec, err));
-	if (proto.images && !wl_exists(proto.images)) {
-		wl_err_set(err, WL_EUSAGE, "source %s: there is no %s", spec, proto.images);
-		goto out;
-	}
+	if (proto.images)
+		WL_TRY_OUT(check_named(proto.images, WL_PATH_ANY, "?images= names a tar or a "
+			"directory", spec, err));
+	if (proto.root)
+		WL_TRY_OUT(check_named(proto.root, WL_PATH_DIR, "?root= names the directory of the "
+			"pictures", spec, err));
+	if (proto.index)
+		WL_TRY_OUT(check_named(proto.index, WL_PATH_FILE, "?index= names lines of JSON "
+			"with \"file\" and \"url\"", spec, err));
 	ret = add_paths(out, &proto, path, spec, err);
 out:
 	free(path);

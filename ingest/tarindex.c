@@ -6,6 +6,7 @@
 
 #include "ops/file.h"
 #include "ops/grow.h"
+#include "ops/path.h"
 
 #include <archive_entry.h>
 #include <errno.h>
@@ -123,7 +124,7 @@ int wl_tarindex_open(struct wl_tarindex *x, const char *path, struct wl_err *err
 		goto out;
 	x->fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (x->fd < 0) {
-		wl_err_errno(err, "%s cannot be opened", path);
+		wl_path_failed(path, "opened", NULL, err);
 		goto out;
 	}
 	size = wl_file_size(path, err);

@@ -58,7 +58,9 @@ static int open_shards(struct wl_loader *l, struct wl_err *err)
 		err));
 	if (l->o.shuffle && l->order.size < (l->o.batch * l->o.world))
 		return wl_err_set(err, WL_EUSAGE, "split \"%s\" in %s holds %lld samples, fewer "
-			"than one batch (%lld, over all ranks); lower the batch", l->split, l->dir,
+			"than one batch (%lld, over all ranks); lower the batch (--data.batch of "
+			"wenlan-train, --batch of the others), or take a larger split",
+			l->split, l->dir,
 			(long long)l->order.size, (long long)(l->o.batch * l->o.world));
 	return 0;
 }

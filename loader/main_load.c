@@ -71,6 +71,14 @@ out:
 	return rc;
 }
 
+static const struct wl_path_rule paths[] = {
+	{"vocab", WL_PATH_FILE,
+		"wenlan-vocab --corpus DIR --out FILE writes one, or take BERT's vocab.txt"},
+	{"cache", WL_PATH_OUTPUT_DIR, NULL},
+	{"contact-sheet", WL_PATH_OUTPUT, NULL},
+	{0},
+};
+
 int main(int argc, char **argv)
 {
 	struct config c = {.split = "train",
@@ -134,6 +142,7 @@ int main(int argc, char **argv)
 			"wenlan-load --shards demo/shards --samples 24 --contact-sheet sheet.html\n"
 			"wenlan-load --shards demo/shards --bench --samples 2000 --threads 1",
 		.table = table,
+		.paths = paths,
 	};
 
 	return wl_main(&o, argc, argv, run, &c);

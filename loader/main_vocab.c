@@ -68,6 +68,11 @@ out:
 	return ret;
 }
 
+static const struct wl_path_rule paths[] = {
+	{"out", WL_PATH_OUTPUT, NULL},
+	{0},
+};
+
 int main(int argc, char **argv)
 {
 	struct options o = {.size = 21128, .min_count = 2};
@@ -86,6 +91,7 @@ int main(int argc, char **argv)
 		.about = "Builds a BERT-style vocabulary from the texts of kept pairs.",
 		.example = "wenlan-vocab --corpus corpus --out vocab.txt --size 8000",
 		.table = table,
+		.paths = paths,
 	};
 
 	return wl_main(&opts, argc, argv, run, &o);

@@ -27,7 +27,8 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 
 	if (o->positional.n != 1)
 		return wl_err_set(err, WL_EUSAGE,
-			"one plan file is expected, %zu arguments were given", o->positional.n);
+			"one plan file is expected, as in wenlan-run ops/plans/demo.yaml (see "
+			"--help); %zu arguments were given", o->positional.n);
 	if (a->from && a->only)
 		return wl_err_set(err, WL_EUSAGE, "--from and --only exclude each other");
 	ret = wl_plan_load(&plan, o->positional.v[0], a->workdir, &a->sets, err);
@@ -40,6 +41,13 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 	wl_plan_release(&plan);
 	return ret;
 }
+
+static const struct wl_path_rule paths[] = {
+	{"workdir", WL_PATH_OUTPUT_DIR, NULL},
+	{"", WL_PATH_FILE, "a plan is YAML with name and stages; ops/plans/demo.yaml is one"},
+	{"report", WL_PATH_OUTPUT, NULL},
+	{0},
+};
 
 int main(int argc, char **argv)
 {
@@ -65,6 +73,7 @@ int main(int argc, char **argv)
 			 "inputs and earlier stages are unchanged.  After a kill, run it again.",
 		.example = "wenlan-run ops/plans/demo.yaml --set epochs=3",
 		.table = table,
+		.paths = paths,
 		.allow_positional = true,
 	};
 

@@ -121,6 +121,11 @@ static int run_repair(struct wl_opts *o, void *user, struct wl_err *err)
 		err);
 }
 
+static const struct wl_path_rule repair_paths[] = {
+	{"shards", WL_PATH_DIR, "it is the directory that wenlan-shard --out was given"},
+	{0},
+};
+
 int wl_cmd_repair(int argc, char **argv)
 {
 	struct check_cmd c = {0};
@@ -143,7 +148,8 @@ int wl_cmd_repair(int argc, char **argv)
 			 "Megatron-Energon again from the tars; or, with --corpus, damaged tars "
 			 "from the corpus, to the same bytes.",
 		.example = "wenlan-shard repair --shards shards",
-		.table = table};
+		.table = table,
+		.paths = repair_paths};
 
 	return wl_main(&opts, argc, argv, run_repair, &c);
 }

@@ -102,6 +102,11 @@ static int run(struct wl_opts *opts, void *user, struct wl_err *err)
 	return r.stopped ? 0 : say(opts, p, &r, err);
 }
 
+static const struct wl_path_rule paths[] = {
+	{"out", WL_PATH_OUTPUT_DIR, NULL},
+	{0},
+};
+
 int wl_cmd_pack(int argc, char **argv)
 {
 	struct pack_cmd p = {.o.plan.shard_bytes = 256 * 1000 * 1000, .quality = 95, .seed = 1};
@@ -153,7 +158,8 @@ int wl_cmd_pack(int argc, char **argv)
 			 "tombstone "
 			 "(each has --help).",
 		.example = "wenlan-shard --corpus corpus --out shards --test 11000 --val 1000",
-		.table = table};
+		.table = table,
+		.paths = paths};
 
 	return wl_main(&opts, argc, argv, run, &p);
 }

@@ -159,6 +159,11 @@ static int run_merge(struct wl_opts *o, void *user, struct wl_err *err)
 	return 0;
 }
 
+static const struct wl_path_rule merge_paths[] = {
+	{"out", WL_PATH_OUTPUT_DIR, NULL},
+	{0},
+};
+
 int wl_cmd_merge(int argc, char **argv)
 {
 	struct sets_cmd c = {.shard_size = 1000000000};
@@ -175,6 +180,7 @@ int wl_cmd_merge(int argc, char **argv)
 			"A pair in several comes from the first; samples taken down stay out.",
 		.example = "wenlan-shard merge --out all shards-2024 shards-2025",
 		.table = table,
+		.paths = merge_paths,
 		.allow_positional = true};
 
 	return wl_main(&opts, argc, argv, run_merge, &c);

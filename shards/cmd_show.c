@@ -4,7 +4,9 @@
 #include "ops/buf.h"
 #include "ops/file.h"
 #include "ops/opt.h"
+#include "ops/path.h"
 #include "shards/shard_db.h"
+#include "shards/shard_priv.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -38,6 +40,7 @@ static int run_ls(struct wl_opts *o, void *user, struct wl_err *err)
 {
 	struct show_cmd *c = user;
 	struct wl_manifest m;
+	bool any = !c->split;
 	int rc = 0;
 
 	(void)o;
@@ -47,12 +50,15 @@ static int run_ls(struct wl_opts *o, void *user, struct wl_err *err)
 
 		if (c->split && strcmp(c->split, s->split))
 			continue;
+		any = true;
 		if (c->samples)
 			rc = ls_samples(c, s->name, err);
 		else
 			printf("%s\t%s\t%lld samples\t%lld bytes\t%s\n", s->name, s->split,
 				(long long)s->samples, (long long)s->bytes, s->sha256);
 	}
+	if (!any)
+		rc = wl_shard_no_split(&m, c->shards, c->split, err);
 	wl_manifest_release(&m);
 	return rc;
 }
@@ -88,7 +94,7 @@ static int read_member(const char *dir, const char *name, const struct wl_shard_
 		goto out;
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0) {
-		wl_err_errno(err, "%s cannot be opened", path);
+		wl_path_failed(path, "opened", NULL, err);
 		goto out;
 	}
 	ret = wl_pread_full(fd, out->data, (size_t)r->length[m], r->offset[m], path, err);
@@ -145,6 +151,11 @@ static int run_get(struct wl_opts *o, void *user, struct wl_err *err)
 	return get_key(c, o->positional.v[0], err);
 }
 
+static const struct wl_path_rule get_paths[] = {
+	{"out", WL_PATH_OUTPUT, NULL},
+	{0},
+};
+
 int wl_cmd_get(int argc, char **argv)
 {
 	struct show_cmd c = {0};
@@ -161,6 +172,7 @@ int wl_cmd_get(int argc, char **argv)
 			 "given.",
 		.example = "wenlan-shard get --shards shards train-000000_000123 --jpg --out a.jpg",
 		.table = table,
+		.paths = get_paths,
 		.allow_positional = true};
 
 	return wl_main(&opts, argc, argv, run_get, &c);

@@ -59,6 +59,11 @@ static int run_stats(struct wl_opts *o, void *user, struct wl_err *err)
 	return rc;
 }
 
+static const struct wl_path_rule paths[] = {
+	{"html", WL_PATH_OUTPUT, NULL},
+	{0},
+};
+
 int wl_cmd_stats(int argc, char **argv)
 {
 	struct stats_cmd c = {0};
@@ -72,7 +77,8 @@ int wl_cmd_stats(int argc, char **argv)
 		.usage = "--shards DIR [--html FILE]",
 		.about = "Counts and sizes of a shard set by split, source and topic.",
 		.example = "wenlan-shard stats --shards shards --html shards.html",
-		.table = table};
+		.table = table,
+		.paths = paths};
 
 	return wl_main(&opts, argc, argv, run_stats, &c);
 }

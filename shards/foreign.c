@@ -8,6 +8,7 @@
 #include "ops/file.h"
 #include "ops/hash.h"
 #include "ops/json.h"
+#include "ops/path.h"
 #include "shards/tar.h"
 
 #include <fcntl.h>
@@ -257,7 +258,7 @@ static int scan_tar(struct wl_foreign *f, uint32_t tar, struct wl_err *err)
 	if (!path)
 		return -1;
 	if (s.fd < 0) {
-		wl_err_errno(err, "%s cannot be opened", path);
+		wl_path_failed(path, "opened", NULL, err);
 		goto out;
 	}
 	s.size = wl_file_size(path, err);
@@ -517,7 +518,7 @@ int wl_foreign_read(const struct wl_foreign *f, int64_t i, struct wl_buf *jpg, s
 	int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1, rc = -1;
 
 	if (path && fd < 0)
-		wl_err_errno(err, "%s cannot be opened", path);
+		wl_path_failed(path, "opened", NULL, err);
 	if (fd >= 0)
 		rc = read_sample(f, i, fd, path, jpg, txt, json, err);
 	if (fd >= 0)

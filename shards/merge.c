@@ -375,8 +375,7 @@ static int check_out(const struct merge *m, struct wl_err *err)
 	struct wl_manifest man;
 	bool ours;
 
-	if (mkdir(m->o->out, 0777) < 0 && !wl_exists(m->o->out))
-		return wl_err_errno(err, "%s cannot be created", m->o->out);
+	WL_TRY(wl_mkdir_p(m->o->out, err));
 	if (!wl_manifest_exists(m->o->out))
 		return 0;
 	WL_TRY(wl_manifest_read(&man, m->o->out, err));

@@ -4,6 +4,7 @@
 #include "ops/file.h"
 #include "ops/hash.h"
 #include "ops/json.h"
+#include "ops/path.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -39,7 +40,7 @@ int wl_sample_walk_open(
 		return -1;
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		wl_err_errno(err, "%s cannot be opened", path);
+		wl_path_failed(path, "opened", NULL, err);
 	else
 		ret = wl_sample_walk_open_fd(w, fd, path, name, err);
 	free(path);

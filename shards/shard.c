@@ -16,8 +16,7 @@ enum { AHEAD_THREADS = 24, AHEAD_BYTES = 128 << 20, AHEAD_ONE_BYTES = 128 << 20 
 
 /* ---- opening ---- */
 
-/* Why a set has no such split, as an error. */
-static int no_split(
+int wl_shard_no_split(
 	const struct wl_manifest *m, const char *dir, const char *split, struct wl_err *err)
 {
 	char have[256] = "";
@@ -47,7 +46,7 @@ static int pick_shards(struct wl_shardset *s, const struct wl_manifest *m, struc
 				.info = m->shards[i], .first = s->n, .fd = -1};
 			s->n += m->shards[i].samples;
 		}
-	return s->n_shards ? 0 : no_split(m, s->at, s->split, err);
+	return s->n_shards ? 0 : wl_shard_no_split(m, s->at, s->split, err);
 }
 
 /* Whose fault it is: the shard's own database tells how long it was sealed. */

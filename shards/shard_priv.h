@@ -37,6 +37,9 @@ struct wl_shardset {
 
 /* The shard that holds sample i: the last one that begins at or before it and is not empty. */
 struct wl_set_shard *wl_shard_of(const struct wl_shardset *s, int64_t i);
+/* Why a set has no such split, as WL_EDATA that names those that it has. */
+WL_MUST_CHECK int wl_shard_no_split(const struct wl_manifest *m, const char *dir,
+	const char *split, struct wl_err *err);
 /* What wl_ahead_new calls: all that the tar has of a sample of the set `ctx`. */
 WL_MUST_CHECK int wl_shard_fetch_ahead(
 	void *ctx, int64_t number, struct wl_buf *out, struct wl_err *err);

@@ -9,6 +9,7 @@
 #include "shards/shard_priv.h"
 
 #include "ops/file.h"
+#include "ops/path.h"
 #include "shards/places.h"
 #include "shards/shard_db.h"
 #include "shards/tar.h"
@@ -82,7 +83,7 @@ static int acquire_fd(
 	pthread_mutex_unlock(&s->lock);
 	if (fd < 0) {
 		errno = saved;
-		return wl_err_errno(err, "%s cannot be opened", path);
+		return wl_path_failed(path, "opened", NULL, err);
 	}
 	return fd;
 }

@@ -256,7 +256,7 @@ static void what_does_not_fit(void **state)
 	(void)state;
 	EXPECT(2, "--score-model", "wenlan-filter --corpus corpus --rules rules.yaml");
 	EXPECT(2, "both given",
-		"wenlan-filter --corpus corpus --rules rules.yaml --scores x "
+		"wenlan-filter --corpus corpus --rules rules.yaml --scores rules.yaml "
 		"--score-model run1");
 	EXPECT(4, "wenlan-embed ended with code 4",
 		"wenlan-filter --corpus corpus --rules rules.yaml --score-model shards");

@@ -56,7 +56,8 @@ static const struct wl_opt options[] = {
 	{"cuda-graph", WL_OPT_BOOL, AT(moco.record), NULL,
 		"record a step's kernels and give them to a GPU as one", false},
 	{"init", WL_OPT_LIST, AT(init), "[PREFIX=]FILE",
-		"start from these weights (safetensors or .pth)", false},
+		"start from these weights (safetensors or .pth); PREFIX: imgencoder. or "
+		"textencoder.", false},
 	{"dry-run", WL_OPT_BOOL, AT(dry_run), NULL,
 		"print parameters, memory and FLOPs, and stop", false},
 	{"threads", WL_OPT_INT, AT(threads), "N", "compute threads, 0: all cores", false},

@@ -2,6 +2,7 @@
 #include "train/loop.h"
 
 #include "ops/file.h"
+#include "ops/path.h"
 #include "train/checkpoint/import.h"
 
 #include <stdlib.h>
@@ -61,6 +62,8 @@ int wl_train_import(struct wl_params *params, const struct wl_strs *files, struc
 
 	for (i = 0; i < files->n; i++) {
 		const char *eq = strchr(files->v[i], '='), *path = files->v[i];
+		const char *mend = "weights are a .safetensors or .pth file; a checkpoint's are "
+			"CKPT/model.safetensors";
 		char *prefix = NULL;
 		int ret;
 
@@ -71,8 +74,15 @@ int wl_train_import(struct wl_params *params, const struct wl_strs *files, struc
 			if (!prefix)
 				return -1;
 			path = eq + 1;
+		} else if (eq && !wl_exists(path)) {
+			mend = "a PREFIX= is imgencoder. or textencoder., or the beginning of one "
+				"of their parameters' names";
 		}
-		ret = wl_import(params, path, prefix, &report, err);
+		ret = wl_path_check(path, WL_PATH_FILE, mend, err);
+		if (ret == 0)
+			ret = wl_import(params, path, prefix, &report, err);
+		else
+			wl_err_prefix(err, "--init");
 		free(prefix);
 		WL_TRY(ret);
 		wl_import_log(path, &report);

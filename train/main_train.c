@@ -15,6 +15,13 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 	return ret;
 }
 
+static const struct wl_path_rule paths[] = {
+	{"data.vocab", WL_PATH_FILE,
+		"wenlan-vocab --corpus DIR --out FILE writes one, or take BERT's vocab.txt"},
+	{"cache", WL_PATH_OUTPUT_DIR, NULL},
+	{0},
+};
+
 int main(int argc, char **argv)
 {
 	struct wl_train_config config;
@@ -28,6 +35,7 @@ int main(int argc, char **argv)
 		.example = "wenlan-train --config train/presets/small.yaml --shards shards "
 			   "--data.vocab vocab.txt --run runs/first",
 		.table = table,
+		.paths = paths,
 	};
 
 	wl_backend_cpu_prepare(argv);

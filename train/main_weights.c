@@ -18,6 +18,12 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 	return 0;
 }
 
+static const struct wl_path_rule paths[] = {
+	{"from", WL_PATH_ANY, "wenlan-train --run writes checkpoints"},
+	{"out", WL_PATH_OUTPUT, NULL},
+	{0},
+};
+
 int main(int argc, char **argv)
 {
 	struct wl_export_opts e = {.part = "towers"};
@@ -40,6 +46,7 @@ int main(int argc, char **argv)
 			 "use.",
 		.example = "wenlan-weights --from runs/first --part text --out bert.safetensors",
 		.table = table,
+		.paths = paths,
 	};
 
 	return wl_main(&opts, argc, argv, run, &e);

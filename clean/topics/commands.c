@@ -60,6 +60,16 @@ static int run_train(struct wl_opts *opts, void *user, struct wl_err *err)
 	return ret;
 }
 
+static const struct wl_path_rule train_paths[] = {
+	{"out", WL_PATH_OUTPUT_DIR, NULL},
+	{"stop", WL_PATH_FILE,
+		"it has one word a line; without it clean/topics/stopwords.txt is used"},
+	{"user-dict", WL_PATH_FILE, "it has one word a line, as jieba's load_userdict takes them"},
+	{"select", WL_PATH_FILE,
+		"clean/topics/select.yaml is one to begin with, and is used without it"},
+	{0},
+};
+
 static int main_train(int argc, char **argv)
 {
 	struct train_options t = {.topics = 100,
@@ -114,6 +124,7 @@ static int main_train(int argc, char **argv)
 		.example = "wenlan-filter topics train --corpus corpus --out topics --topics 100\n"
 			   "mpirun -np 4 wenlan-filter topics train --corpus corpus --out topics",
 		.table = table,
+		.paths = train_paths,
 	};
 
 	return wl_main(&opts, argc, argv, run_train, &t);
@@ -151,6 +162,12 @@ static int run_select(struct wl_opts *opts, void *user, struct wl_err *err)
 	return ret;
 }
 
+static const struct wl_path_rule select_paths[] = {
+	{"rules", WL_PATH_FILE,
+		"clean/topics/select.yaml is one to begin with, and is used without it"},
+	{0},
+};
+
 static int main_select(int argc, char **argv)
 {
 	struct model_options o = {0};
@@ -167,6 +184,7 @@ static int main_select(int argc, char **argv)
 			 "labelled by hand there stays.",
 		.example = "wenlan-filter topics select --model topics --rules my-select.yaml",
 		.table = table,
+		.paths = select_paths,
 	};
 
 	return wl_main(&opts, argc, argv, run_select, &o);
@@ -268,6 +286,11 @@ out:
 	return ret;
 }
 
+static const struct wl_path_rule report_paths[] = {
+	{"out", WL_PATH_OUTPUT, NULL},
+	{0},
+};
+
 static int main_report(int argc, char **argv)
 {
 	struct model_options o = {.max_pairs = 100000};
@@ -287,6 +310,7 @@ static int main_report(int argc, char **argv)
 		.example = "wenlan-filter topics report --model topics --corpus corpus "
 			   "--out topics.html",
 		.table = table,
+		.paths = report_paths,
 	};
 
 	return wl_main(&opts, argc, argv, run_report, &o);

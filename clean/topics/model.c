@@ -4,6 +4,7 @@
 #include "ops/file.h"
 #include "ops/hash.h"
 #include "ops/json.h"
+#include "ops/path.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -98,7 +99,7 @@ static int load_counts(struct wl_lda_model *m, const char *path, struct wl_err *
 		return -1;
 	f = fopen(path, "rb");
 	if (!f)
-		return wl_err_errno(err, "%s cannot be opened", path);
+		return wl_path_failed(path, "opened", NULL, err);
 	if (fread(head, 1, NPY_HEAD, f) != NPY_HEAD ||
 		memcmp(head, "\x93NUMPY\x01\x00\x76\x00", 10) != 0 ||
 		sscanf(head + 10, "{'descr': '<u4', 'fortran_order': False, 'shape': (%u, %d)",

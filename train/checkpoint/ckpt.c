@@ -5,6 +5,7 @@
 #include "ops/hash.h"
 #include "ops/json.h"
 #include "ops/log.h"
+#include "ops/path.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -349,7 +350,11 @@ static int check_files(const char *dir, json_t *state, bool hash, struct wl_err 
 		expected = json_integer_value(json_object_get(f, "bytes"));
 		want = json_string_value(json_object_get(f, "sha256"));
 		bytes = wl_file_size(path, err);
-		if (bytes != expected)
+		if (bytes < 0)
+			ret = wl_err_set(err, WL_ECKPT, "%s: this file of the checkpoint is "
+				"missing; bring it back, or move the checkpoint away to continue "
+				"from an older one", path);
+		else if (bytes != expected)
 			ret = wl_err_set(err, WL_ECKPT, "%s: this file of the checkpoint has %lld "
 				"bytes, and %s says %lld; the checkpoint is not complete: move it "
 				"away to continue from an older one", path, (long long)bytes,
@@ -429,6 +434,18 @@ int64_t wl_ckpt_newest(const char *run_dir, struct wl_err *err)
 	return found;
 }
 
+/* The mend depends on what is at path. */
+static void no_checkpoint(const char *path, const char *inside, struct wl_err *err)
+{
+	if (wl_path_check(path, WL_PATH_DIR, "a checkpoint is a directory in the one that "
+		"wenlan-train --run made; name either", err) == 0)
+		wl_err_set(err, WL_ECKPT, "%s: there is no checkpoint here: expected %s, or "
+			"directories named ckpt-STEP; name what wenlan-train --run made, once it "
+			"has written one (--ckpt.every)", path, inside);
+	else if (err)
+		err->code = WL_ECKPT;
+}
+
 int wl_ckpt_load(const char *path, char **dir, json_t **state, struct wl_err *err)
 {
 	char *inside = wl_path_join(path, state_name, err);
@@ -441,10 +458,10 @@ int wl_ckpt_load(const char *path, char **dir, json_t **state, struct wl_err *er
 	if (wl_exists(inside)) {
 		*dir = wl_strf(err, "%s", path);
 	} else {
-		step = wl_ckpt_newest(path, err);
+		step = wl_path_check(path, WL_PATH_DIR, NULL, NULL) ? -1 :
+			wl_ckpt_newest(path, err);
 		if (step == -1)
-			wl_err_set(err, WL_ECKPT, "%s: there is no checkpoint here: expected %s, "
-				"or directories named ckpt-STEP", path, inside);
+			no_checkpoint(path, inside, err);
 		*dir = step < 0 ? NULL : ckpt_path(path, step, err);
 	}
 	free(inside);

@@ -2,6 +2,7 @@
 #include "train/checkpoint/export.h"
 
 #include "ops/file.h"
+#include "ops/path.h"
 #include "train/checkpoint/ckpt.h"
 #include "train/checkpoint/import.h"
 #include "ops/safetensors.h"
@@ -32,7 +33,8 @@ static char *weights_of(const char *from, bool momentum, struct wl_err *err)
 	struct stat st;
 
 	if (stat(from, &st) < 0) {
-		wl_err_errno(err, "%s cannot be read", from);
+		wl_path_failed(from, "opened", "name a checkpoint, a run of wenlan-train, or a "
+			"file of weights", err);
 		return NULL;
 	}
 	if (!S_ISDIR(st.st_mode)) {
