@@ -142,6 +142,14 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 	return ret;
 }
 
+static const struct wl_path_rule paths[] = {
+	{"refs", WL_PATH_FILE, "references are JSON of COCO or AI Challenger, or JSON lines"},
+	{"hyps", WL_PATH_FILE, "captions are COCO's list of results, or JSON lines"},
+	{"dictionary", WL_PATH_DIR, "it holds jieba's tables; leave it out to have them found"},
+	{"out", WL_PATH_OUTPUT, NULL},
+	{0},
+};
+
 int wl_cmd_caption(int argc, char **argv)
 {
 	struct args a = {.level = "word"};
@@ -171,6 +179,7 @@ int wl_cmd_caption(int argc, char **argv)
 		.example = "wenlan-eval caption --refs id_to_words.json --hyps submission.json "
 			   "--level aic --out scores.json",
 		.table = table,
+		.paths = paths,
 	};
 
 	return wl_main(&o, argc, argv, run, &a);

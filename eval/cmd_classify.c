@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 struct args {
-	const char *images, *labels, *truth, *ckpt, *label_features, *out;
+	const char *images, *labels, *truth, *ckpt, *label_features, *out, *device;
 	struct wl_strs templates;
 	int64_t tags, threads;
 };
@@ -57,6 +57,8 @@ static int embed_prompts(const struct args *a, const struct wl_labels *l, float 
 		.out = vectors,
 		.split = "test",
 		.precision = "fp32",
+		.device = a->device,
+		.store = "fp32",
 		.batch = 64,
 		.threads = a->threads};
 	struct wl_buf b;
@@ -197,9 +199,16 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 	return ret;
 }
 
+static const struct wl_path_rule paths[] = {
+	{"labels", WL_PATH_FILE, "write the names of the labels into it, one a line"},
+	{"truth", WL_PATH_FILE, "it is lines of JSON with image_id and labels of each picture"},
+	{"out", WL_PATH_OUTPUT, NULL},
+	{0},
+};
+
 int wl_cmd_classify(int argc, char **argv)
 {
-	struct args a = {.tags = 5};
+	struct args a = {.tags = 5, .device = "auto"};
 	const struct wl_opt table[] = {
 		{"images", WL_OPT_STR, &a.images, "FILE",
 			"safetensors of wenlan-embed, or .npy, .npz[:NAME]", true},
@@ -217,6 +226,8 @@ int wl_cmd_classify(int argc, char **argv)
 		{"out", WL_OPT_STR, &a.out, "FILE.json",
 			"keep the result there, label by label too", false},
 		{"threads", WL_OPT_INT, &a.threads, "N", "0: one per core", false},
+		{"device", WL_OPT_STR, &a.device, "NAME",
+			"auto, cpu or cuda: where --ckpt embeds the prompts", false},
 		{0},
 	};
 	struct wl_opts o = {
@@ -228,6 +239,7 @@ int wl_cmd_classify(int argc, char **argv)
 		.example = "wenlan-eval classify --images test.safetensors --labels labels.txt "
 			   "--truth truth.jsonl --ckpt runs/first",
 		.table = table,
+		.paths = paths,
 	};
 
 	return wl_main(&o, argc, argv, run, &a);

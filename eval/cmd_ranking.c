@@ -156,6 +156,14 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 	return ret;
 }
 
+static const struct wl_path_rule paths[] = {
+	{"lists", WL_PATH_FILE, "graded lists are CSV (query,rank,GRADER...) or JSON lines"},
+	{"qrels", WL_PATH_FILE, "it is TREC's, with lines 'query 0 document grade'"},
+	{"run", WL_PATH_FILE, "it is TREC's, with lines 'query Q0 document rank score tag'"},
+	{"out", WL_PATH_OUTPUT, NULL},
+	{0},
+};
+
 int wl_cmd_ranking(int argc, char **argv)
 {
 	struct args a = {.above = -2};
@@ -183,6 +191,7 @@ int wl_cmd_ranking(int argc, char **argv)
 			 "trec_eval.",
 		.example = "wenlan-eval ranking --lists study.csv    # query,rank,anna,bo,chen",
 		.table = table,
+		.paths = paths,
 	};
 
 	return wl_main(&o, argc, argv, run, &a);

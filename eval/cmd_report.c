@@ -21,10 +21,15 @@ static int check(struct wl_report_opts *r, const struct wl_strs *positional, str
 	if (positional->n)
 		r->runs = *positional;
 	if (!r->runs.n)
-		return wl_err_set(err, WL_EUSAGE, "a report needs a run: --run DIR");
+		return wl_err_set(err, WL_EUSAGE, "a report needs a run: --run DIR, "
+			"the directory that wenlan-train --run made");
 	for (size_t i = 0; i < r->runs.n; i++)
-		if (!wl_exists(r->runs.v[i]))
-			return wl_err_set(err, WL_EUSAGE, "the run %s is not there", r->runs.v[i]);
+		if (wl_path_check(r->runs.v[i], WL_PATH_DIR,
+			    "a run is the directory that wenlan-train --run made", err) < 0) {
+			if (err)
+				err->code = WL_EUSAGE;
+			return -1;
+		}
 	if (r->embeddings.n > r->runs.n)
 		return wl_err_set(err, WL_EUSAGE,
 			"%zu files of embeddings for %zu runs: give one a run, in"
@@ -45,6 +50,15 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 		printf("{\"report\":\"%s\"}\n", r->out);
 	return 0;
 }
+
+static const struct wl_path_rule paths[] = {
+	{"embeddings", WL_PATH_FILE,
+		"wenlan-embed --ckpt RUN --shards DIR --out FILE writes them"},
+	{"results", WL_PATH_FILE,
+		"wenlan-eval retrieval (or caption, ...) --out FILE.json writes them"},
+	{"out", WL_PATH_OUTPUT, NULL},
+	{0},
+};
 
 int wl_cmd_report(int argc, char **argv)
 {
@@ -82,6 +96,7 @@ int wl_cmd_report(int argc, char **argv)
 		.example = "wenlan-eval report --run demo/run --shards demo/shards "
 			   "--embeddings demo/test.safetensors --out demo/report.html",
 		.table = table,
+		.paths = paths,
 		.allow_positional = true,
 	};
 

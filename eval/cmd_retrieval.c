@@ -315,6 +315,17 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 	return a->answers || a->predictions ? run_predictions(o, a, err) : run_vectors(o, a, err);
 }
 
+static const struct wl_path_rule paths[] = {
+	{"embeddings", WL_PATH_FILE,
+		"wenlan-embed --ckpt RUN --shards DIR --out FILE writes them"},
+	{"pairs", WL_PATH_FILE,
+		"it has a line IMAGE TEXT for each pair, or is .npy; without it: in order"},
+	{"answers", WL_PATH_FILE, "it is the texts.jsonl of Chinese-CLIP"},
+	{"predictions", WL_PATH_FILE, "Chinese-CLIP's make_topk_predictions writes them"},
+	{"out", WL_PATH_OUTPUT, NULL},
+	{0},
+};
+
 int wl_cmd_retrieval(int argc, char **argv)
 {
 	struct args a = {.score = "cosine", .precision = "fp32", .split = "test", .seed = 1,
@@ -361,6 +372,7 @@ int wl_cmd_retrieval(int argc, char **argv)
 		.example =
 			"wenlan-eval retrieval --embeddings demo/test.safetensors --bootstrap 2000",
 		.table = table,
+		.paths = paths,
 	};
 
 	return wl_main(&o, argc, argv, run, &a);

@@ -1,6 +1,7 @@
 /* Three kinds of input, one file out: see embed.h. */
 #include "eval/embed.h"
 
+#include "clean/utf8.h"
 #include "eval/embed_corpus.h"
 #include "eval/model.h"
 #include "ingest/image.h"
@@ -153,7 +154,8 @@ static int embed_pictures(struct job *j, struct wl_err *err)
 	ret = i < json_array_size(j->sources);
 	if (ret == 0 && j->out.n_images == 0)
 		ret = wl_err_set(err, WL_EDATA, "--images: none of the %zu files is a picture that "
-			"can be read", i);
+			"can be read; name .jpg, .png or .webp files, or a directory that holds "
+			"some", i);
 out:
 	wl_progress_free(p);
 	wl_buf_release(&bytes);
@@ -202,6 +204,26 @@ out:
 	return ret;
 }
 
+/* Such lines keep their rows, so that rows and lines go together, but hardly mean what is meant. */
+static void say_not_utf8(const char *path, const char *text, size_t len)
+{
+	size_t line = 1, last = 0, first = 0, bad = 0;
+
+	for (size_t i = 0; i < len;) {
+		bool newline = text[i] == '\n', ok = true;
+
+		wl_utf8_next(text, len, &i, &ok);
+		if (!ok && last != line) {
+			first = bad++ ? first : line;
+			last = line;
+		}
+		line += newline;
+	}
+	if (bad)
+		wl_warn("%s: line %zu and %zu more are not UTF-8; save the file as UTF-8, or their "
+			"vectors mean little", path, first, bad - 1);
+}
+
 static int embed_texts(struct job *j, struct wl_err *err)
 {
 	struct wl_buf bytes;
@@ -209,6 +231,11 @@ static int embed_texts(struct job *j, struct wl_err *err)
 
 	wl_buf_init(&bytes, (size_t)1 << 30);
 	ret = wl_read_file(j->o->texts, &bytes, err);
+	if (ret == 0 && bytes.len == 0)
+		ret = wl_err_set(err, WL_EDATA, "%s is empty: at least one line is expected, a "
+			"text each; nothing was written", j->o->texts);
+	if (ret == 0)
+		say_not_utf8(j->o->texts, wl_buf_str(&bytes), bytes.len);
 	if (ret == 0)
 		ret = embed_lines(j, wl_buf_str(&bytes), bytes.len, err);
 	wl_buf_release(&bytes);
@@ -283,6 +310,7 @@ static int check(const struct wl_embed_opts *o, struct wl_err *err)
 	if (kinds != 1)
 		return wl_err_set(err, WL_EUSAGE, "give one of --shards DIR, --images PATH, "
 			"--texts FILE and --corpus DIR: %d were given", kinds);
+	WL_TRY(wl_path_check(o->out, o->vectors ? WL_PATH_OUTPUT_DIR : WL_PATH_OUTPUT, NULL, err));
 	if (o->batch < 1)
 		return wl_err_set(err, WL_EUSAGE, "batch is %lld: expected at least 1",
 			(long long)o->batch);

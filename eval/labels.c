@@ -38,7 +38,8 @@ static int split_lines(struct wl_labels *l, const char *path, const char *s, str
 		}
 		s += n + (s[n] == '\n');
 	}
-	return l->names.n ? 0 : wl_err_set(err, WL_EDATA, "%s holds no labels", path);
+	return l->names.n ? 0 : wl_err_set(err, WL_EDATA, "%s holds no labels; one name a line "
+		"is expected", path);
 }
 
 int wl_labels_load(struct wl_labels *l, const char *path, struct wl_err *err)

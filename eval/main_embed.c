@@ -8,6 +8,11 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 	return wl_embed_run(user, err);
 }
 
+static const struct wl_path_rule paths[] = {
+	{"texts", WL_PATH_FILE, "write the texts into it, one a line, as UTF-8"},
+	{0},
+};
+
 int main(int argc, char **argv)
 {
 	struct wl_embed_opts e = {.split = "test", .precision = "fp32", .device = "auto",
@@ -25,7 +30,8 @@ int main(int argc, char **argv)
 		{"split", WL_OPT_STR, &e.split, "NAME", "train, val or test", false},
 		{"images", WL_OPT_LIST, &e.images, "PATH", "embed files, directories, globs",
 			false},
-		{"texts", WL_OPT_STR, &e.texts, "FILE", "embed its lines", false},
+		{"texts", WL_OPT_STR, &e.texts, "FILE",
+			"embed its lines; a file without any is refused", false},
 		{"corpus", WL_OPT_STR, &e.corpus, "DIR",
 			"score how picture and text of each pair agree: lines PAIR,COSINE", false},
 		{"vectors", WL_OPT_BOOL, &e.vectors, NULL,
@@ -56,6 +62,7 @@ int main(int argc, char **argv)
 		.example = "wenlan-embed --ckpt runs/first --shards shards --split test "
 			   "--out test.safetensors",
 		.table = table,
+		.paths = paths,
 	};
 
 	wl_backend_cpu_prepare(argv);

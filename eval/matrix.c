@@ -2,6 +2,7 @@
 #include "eval/matrix.h"
 #include "eval/npy.h"
 #include "eval/npz.h"
+#include "ops/path.h"
 #include "ops/safetensors.h"
 
 #include <stdlib.h>
@@ -110,7 +111,10 @@ int wl_matrix_load(const char *spec, float **out, int64_t *rows, int64_t *cols, 
 		else
 			*colon = ':';
 	}
-	if (ends_with(path, ".npz"))
+	if (wl_path_check(path, WL_PATH_FILE, "features are A.npy, A.npz[:NAME] or "
+		"A.safetensors[:NAME]; wenlan-embed writes the last", err) < 0)
+		ret = -1;
+	else if (ends_with(path, ".npz"))
 		ret = load_npz(path, name, out, rows, cols, err);
 	else if (ends_with(path, ".safetensors"))
 		ret = load_safetensors(path, name, out, rows, cols, err);

@@ -1,6 +1,7 @@
 /* A strict reader of .npy: see npy.h. */
 #include "eval/npy.h"
 #include "ops/file.h"
+#include "ops/path.h"
 
 #include <fcntl.h>
 #include <stdbool.h>
@@ -176,7 +177,8 @@ int wl_npy_parse(const void *bytes, size_t n, const char *path, struct wl_saved_
 
 	*out = (struct wl_saved_tensor){.name = path};
 	if (n < 10 || memcmp(b, "\x93NUMPY", 6))
-		return bad(&c, "it does not begin with \\x93NUMPY", err);
+		return bad(&c, "it does not begin with \\x93NUMPY (a file of "
+				"another form is known by its ending, .npz or .safetensors)", err);
 	if (b[6] < 1 || b[6] > 3)
 		return bad(&c, "its version is not 1, 2 or 3", err);
 	head = b[6] == 1 ? 10 : 12;
@@ -216,7 +218,7 @@ static int map(const char *path, void **bytes, size_t *n, struct wl_err *err)
 		return -1;
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return wl_err_errno(err, "%s cannot be opened", path);
+		return wl_path_failed(path, "opened", NULL, err);
 	if (size > 0) {
 		*bytes = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, fd, 0);
 		if (*bytes == MAP_FAILED) {

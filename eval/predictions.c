@@ -201,7 +201,8 @@ static int measure(struct reader *r, const char *answers, const char *prediction
 	r->path = answers;
 	WL_TRY(wl_json_lines_read(answers, answer_line, r, err));
 	if (!r->n)
-		return wl_err_set(err, WL_EDATA, "%s holds no answers", answers);
+		return wl_err_set(err, WL_EDATA, "%s holds no answers; a line of JSON "
+			"for each query is expected", answers);
 	r->path = predictions;
 	WL_TRY(wl_json_lines_read(predictions, prediction_line, r, err));
 	if (!r->known)

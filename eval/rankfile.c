@@ -359,7 +359,8 @@ int wl_rankings_parse(struct wl_rankings *r, char *text, const char *path, struc
 	else
 		ret = parse_csv(r, &c, text, err);
 	if (!ret && !r->n)
-		ret = wl_err_set(err, WL_EDATA, "%s holds no rankings", path);
+		ret = wl_err_set(err, WL_EDATA, "%s holds no rankings; a header and "
+			"a line for each item, or JSON lines, are expected", path);
 	wl_intern_release(&c.names);
 	if (ret)
 		wl_rankings_release(r);

@@ -168,7 +168,8 @@ static int parse_file(
 		if (text[strspn(text, " \t\r")])
 			WL_TRY(parse_line(t, f, text, line, is_run, err));
 	}
-	return f->n ? 0 : wl_err_set(err, WL_EDATA, "%s is empty", f->path);
+	return f->n ? 0 : wl_err_set(err, WL_EDATA, "%s is empty; a line for each judged "
+		"or ranked document is expected", f->path);
 }
 
 /* Groups v by query, in the order of the file within each. */

@@ -3,7 +3,6 @@
 
 #include "ingest/record.h"
 #include "ops/file.h"
-#include "ops/path.h"
 
 #include <archive_entry.h>
 #include <errno.h>

@@ -112,7 +112,7 @@ static void what_does_not_fit_is_named(void **state)
 	tmp_write(tmp_path(&dir, "far", path), "0 0\n3 1\n");
 	tmp_write(tmp_path(&dir, "none", path), "");
 	expect(2, "needed", "retrieval");
-	expect(2, "excludes", "retrieval --embeddings x --images a.npy");
+	expect(2, "excludes", "retrieval --embeddings none --images a.npy");
 	expect(2, "--pairs", "retrieval --images a.npy --texts b.npy");
 	expect(2, "cosine or dot", "retrieval --images a.npy --texts b.npy --score l2");
 	expect(2, "did you mean embeddings", "retrieval --embedings x");
@@ -124,7 +124,7 @@ static void what_does_not_fit_is_named(void **state)
 	expect(3, "image 0 is not finite", "retrieval --images nan.npy --texts a.npy");
 	expect(3, "NUMPY", "retrieval --images bad --texts a.npy");
 	expect(3, "bad", "retrieval --embeddings bad");
-	expect(2, "the run nowhere", "report --run nowhere --out r.html");
+	expect(2, "--run nowhere cannot be opened: there is no such file", "report --run nowhere --out r.html");
 }
 
 enum { N = 6, DIM = 4, CAPTIONS = 2 };
@@ -304,8 +304,8 @@ static void report_tables_and_comparison(void **state)
 		"report a --embeddings e.safetensors --protocol aic-icc"
 		" --out r.html");
 	expect(2, "3 files of embeddings for 2 runs",
-		"report a b --embeddings e --embeddings e"
-		" --embeddings e --out r.html");
+		"report a b --embeddings e.safetensors --embeddings e.safetensors"
+		" --embeddings e.safetensors --out r.html");
 	expect(2, "needs a run", "report --out r.html");
 }
 

@@ -267,6 +267,60 @@ static void embeddings_come_from_the_checkpoint_alone(void **state)
 	free(ids);
 }
 
+/* A program on the straight run with these arguments; their list ends with NULL. */
+static void expect_of(const char *program, int want, const char *part, const char *const *more)
+{
+	char ckpt[96];
+	const char *argv[32] = {program};
+	int code, n = 1;
+
+	snprintf(ckpt, sizeof ckpt, "%s/straight", rig.root);
+	for (; *more; more++)
+		argv[n++] = strcmp(*more, "CKPT") ? *more : ckpt;
+	code = rig_finish(rig_start(&rig, program, argv));
+	if (code != want || !strstr(rig_log(&rig), part))
+		fail_msg("exit code %d, expected %d with \"%s\" in: %s", code, want, part,
+			rig_log(&rig));
+}
+
+static void files_without_texts_are_refused(void **state)
+{
+	char texts[96], out[96];
+
+	(void)state;
+	snprintf(texts, sizeof texts, "%s/empty.txt", rig.root);
+	snprintf(out, sizeof out, "%s/none.safetensors", rig.root);
+	OK(wl_write_file(texts, "", 0, &err));
+	expect_of("wenlan-embed", WL_EDATA, "is empty: at least one line",
+		(const char *[]){"--ckpt", "CKPT", "--texts", texts, "--out", out, NULL});
+	assert_false(wl_exists(out));
+	OK(wl_write_file(texts, "\n\xff\nx\n\xfe\xfe\n", 8, &err));
+	expect_of("wenlan-embed", 0, "line 2 and 1 more are not UTF-8",
+		(const char *[]){"--ckpt", "CKPT", "--texts", texts, "--out", out, NULL});
+	assert_true(wl_exists(out));
+}
+
+static void labels_are_embedded_by_the_checkpoint(void **state)
+{
+	struct wl_safetensors *st = embed("--shards", rig.shards, "train");
+	char images[96], labels[96], truth[96];
+	const char *names = "图片\n别的\n", *line = "{\"image_id\": 1000, \"labels\": [\"图片\"]}\n";
+
+	(void)state;
+	wl_safetensors_close(st);
+	snprintf(images, sizeof images, "%s/out.safetensors", rig.root);
+	snprintf(labels, sizeof labels, "%s/labels.txt", rig.root);
+	snprintf(truth, sizeof truth, "%s/truth.jsonl", rig.root);
+	OK(wl_write_file(labels, names, strlen(names), &err));
+	OK(wl_write_file(truth, line, strlen(line), &err));
+	expect_of("wenlan-eval", 0, "mAP",
+		(const char *[]){"classify", "--images", images, "--labels", labels, "--truth",
+			truth, "--ckpt", "CKPT", NULL});
+	expect_of("wenlan-eval", WL_EUSAGE, "expected auto, cpu or cuda",
+		(const char *[]){"classify", "--images", images, "--labels", labels, "--truth",
+			truth, "--ckpt", "CKPT", "--device", "none", NULL});
+}
+
 static void other_vocabulary_is_refused(void **state)
 {
 	char old[96], other[96];
@@ -432,6 +486,8 @@ int main(void)
 		cmocka_unit_test(killed_runs_end_the_same),
 		cmocka_unit_test(stopped_runs_end_the_same),
 		cmocka_unit_test(embeddings_come_from_the_checkpoint_alone),
+		cmocka_unit_test(files_without_texts_are_refused),
+		cmocka_unit_test(labels_are_embedded_by_the_checkpoint),
 		cmocka_unit_test(other_vocabulary_is_refused),
 		cmocka_unit_test(damaged_checkpoint_is_refused),
 		cmocka_unit_test(divergence_ends_the_run),
