@@ -67,8 +67,8 @@ bool comm_ready(int fd, short events, double seconds)
 	return seconds > 0 && poll(&p, 1, (int)(1e3 * seconds) + 1) == 1;
 }
 
-/* A connection to a port that nobody listens at may be given that very port on this side: then it is
- * its own peer. */
+/* A connection to a port that nobody listens at may be given that very port on this side: then it
+ * is its own peer. */
 static bool is_own_peer(int fd)
 {
 	struct sockaddr_storage here = {0}, there = {0};

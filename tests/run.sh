@@ -15,8 +15,8 @@ set -u
 
 jobs=${WL_TEST_JOBS:-$(($(nproc) + 2))}
 # Where the others are quick; a name that is not there any more does no harm.
-longest='kafka dist remote topics gpu_step gpu_scale dist_sim gpu_train fetch dedup_same dedup_vectors
-dedup_embed dedup ckpt_crash pack warc_source'
+longest='kafka kafka_group dist remote topics gpu_step gpu_scale dist_sim gpu_train fetch dedup_same
+dedup_vectors dedup_embed dedup ckpt_crash pack warc_source'
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'kill $(jobs -p) 2>/dev/null; exit 130' INT TERM

@@ -7,19 +7,18 @@
  * WL_KILLS=N  takes N kills instead of the default.
  */
 #include "ingest/corpus.h"
-#include "ingest/image.h"
 #include "ingest/kafka.h"
+#include "ops/clock.h"
 #include "ops/file.h"
 #include "ops/hash.h"
 #include "ops/json.h"
 #include "tests/support/cm.h"
 #include "tests/support/corpus_dump.h"
 #include "tests/support/ingest_run.h"
+#include "tests/support/kafka_fill.h"
 #include "tests/support/kafka_mock.h"
-#include "tests/support/pictures.h"
 #include "tests/support/tmp.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,46 +26,18 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PARTS = 5, PER_PART = 150, BAD = 8 /* planted in partition 1 */ };
-enum { ALL = PARTS * PER_PART, KEPT = ALL - BAD };
+enum {
+	PARTS = FILL_PARTS,
+	PER_PART = FILL_PER_PART,
+	BAD = FILL_BAD,
+	ALL = FILL_ALL,
+	KEPT = ALL - BAD,
+};
 
 static struct tmp_dir tmp;
 static struct wl_err err;
 static struct kafka_mock mock;
 static char *reference;
-
-/* ---- messages ---- */
-
-/* The i-th message of partition p, and what is wrong with the first ones of partition 1. */
-static char *message(int p, int i)
-{
-	static const char *const bad[BAD] = {"", "{\"text\":\"x\",", "[1,2]",
-		"{\"text\":\"x\",\"image\":\"/etc/passwd\"}",
-		"{\"text\":\"x\",\"image_b64\":\"bm8=\"}", "\xff\xfe\x00\x01 not text at all",
-		"{\"text\":7,\"image_b64\":\"\"}", "{\"image_url\":\"ftp://x/y\",\"text\":\"x\"}"};
-	if (p == 1 && i < BAD)
-		return strdup(bad[i]);
-	char *b64 = pictures_in_message((uint32_t)(p * PER_PART + i));
-	char *s = wl_strf(&err,
-		"{\"source\":\"%s\",\"page_url\":\"http://n.example/%d/%d\",\"text\":\"第 %d 区第 "
-		"%d 条\",\"image_b64\":\"%s\",\"n\":%d}",
-		p % 2 ? "news" : "weibo", p, i, p, i, b64, i);
-	free(b64);
-	return s;
-}
-
-static void fill(const char *brokers, const char *topic, int from, int to)
-{
-	struct kafka_producer *p = kafka_producer_new(brokers, NULL);
-
-	for (int i = from; i < to; i++)
-		for (int k = 0; k < PARTS; k++) {
-			char *s = message(k, i);
-			kafka_produce(p, topic, k, s, strlen(s));
-			free(s);
-		}
-	kafka_producer_close(p);
-}
 
 /* ---- running ---- */
 
@@ -91,13 +62,20 @@ static void expect_whole(const char *corpus, const char *what)
 	free(d);
 }
 
+static void wait_for_rows(const char *corpus, int64_t want)
+{
+	for (int64_t since = 0; ingest_rows(&tmp, corpus) < want;)
+		if (!tmp_wait(&since))
+			fail_msg("%s: fewer than %lld rows", corpus, (long long)want);
+}
+
 static int setup(void **state)
 {
 	(void)state;
 	tmp = tmp_make();
 	mock = kafka_mock_start(2);
 	kafka_mock_topic(&mock, "pages", PARTS);
-	fill(mock.brokers, "pages", 0, PER_PART);
+	kafka_fill(mock.brokers, "pages", 0, PER_PART);
 	return 0;
 }
 
@@ -109,12 +87,6 @@ static int teardown(void **state)
 	free(reference);
 	return 0;
 }
-
-/* The mock waits 3 s for the first members of a group and drops who has not been heard of for a
- * session, so no session is shorter; a change of the group takes it a second less than one. */
-#define GROUP_CONF                                                                                 \
-	"--kafka-conf session.timeout.ms=3600 --kafka-conf heartbeat.interval.ms=100 "             \
-	"--kafka-conf max.poll.interval.ms=10000"
 
 /* ---- tests ---- */
 
@@ -200,13 +172,13 @@ static void test_growth(void **state)
 
 	(void)state;
 	kafka_mock_topic(&mock, "grow", PARTS);
-	fill(mock.brokers, "grow", 0, 20);
+	kafka_fill(mock.brokers, "grow", 0, 20);
 	snprintf(args, sizeof args, "--until-end --partitions 2 %s",
 		kafka_url(u, mock.brokers, "grow", ""));
 	json_t *v = ingest("grow", args, 0);
 	assert_int_equal(ingest_count(v, "records"), 20 * PARTS);
 	json_decref(v);
-	fill(mock.brokers, "grow", 20, 33);
+	kafka_fill(mock.brokers, "grow", 20, 33);
 	v = ingest("grow", args, 0);
 	assert_int_equal(ingest_count(v, "records"), 13 * PARTS);
 	assert_int_equal(ingest_count(json_object_get(v, "corpus"), "pairs"), 33 * PARTS - BAD);
@@ -218,36 +190,51 @@ static void test_growth(void **state)
 	v = ingest("late", args, 0);
 	assert_int_equal(ingest_count(v, "records"), 0);
 	json_decref(v);
-	fill(mock.brokers, "grow", 33, 40);
+	kafka_fill(mock.brokers, "grow", 33, 40);
 	v = ingest("late", args, 0);
 	assert_int_equal(ingest_count(v, "records"), 7 * PARTS);
 	json_decref(v);
 }
 
-/* kill -9 at random moments, again and again. */
+/* A run by itself, in milliseconds. */
+static int64_t time_of_run(const char *args)
+{
+	int64_t began = wl_now_ms();
+
+	assert_int_equal(ingest_reap(ingest_start(&tmp, "--no-fetch", "timed", args), 600), 0);
+	expect_whole("timed", "one lane more");
+	return wl_now_ms() - began;
+}
+
+/* kill -9 at random moments, again and again: within a tenth of the time that a whole run takes
+ * here, then within more and more of it, until it once is done; then with the next corpus. */
 static void test_kills(void **state)
 {
-	char u[400], args[1000];
-	int want = getenv("WL_KILLS") ? atoi(getenv("WL_KILLS")) : 44, kills = 0, code = -1;
+	char u[400], args[1000], name[32];
+	int want = getenv("WL_KILLS") ? atoi(getenv("WL_KILLS")) : 44, kills = 0, corpora = 0;
+	int64_t whole;
 
 	(void)state;
 	snprintf(args, sizeof args, "--until-end --partitions 4 --commit-every 3 %s",
 		kafka_url(u, mock.brokers, "pages", ""));
-	for (uint64_t round = 0; round < 2000 && code != 0; round++) {
-		/* Until enough kills have hit, there is no time to finish. */
-		int64_t longest = kills < want ? 30 + (int64_t)round / 4 : 100 * (int64_t)round;
-		pid_t pid = ingest_start(&tmp, "--no-fetch", "killed", args);
-		tmp_nap_ms(3 + (int64_t)(wl_rand64(5, 0, round) % (uint64_t)longest));
-		kill(pid, SIGKILL);
-		code = ingest_reap(pid, 20);
-		if (code == 0 && kills < want)
-			fail_msg("done after only %d kills", kills);
-		assert_true(code == 0 || code == -SIGKILL);
-		kills += code == -SIGKILL;
+	whole = time_of_run(args);
+	for (uint64_t round = 0; kills < want; corpora++) {
+		int code = -1;
+
+		snprintf(name, sizeof name, "killed%d", corpora);
+		for (int64_t longest = whole / 10 + 8; code != 0; longest += longest / 8, round++) {
+			pid_t pid = ingest_start(&tmp, "--no-fetch", name, args);
+
+			tmp_nap_ms(3 + (int64_t)(wl_rand64(5, 0, round) % (uint64_t)(longest + 1)));
+			kill(pid, SIGKILL);
+			code = ingest_reap(pid, 60);
+			if (code != 0 && code != -SIGKILL)
+				fail_msg("after %d kills: exit code %d", kills, code);
+			kills += code == -SIGKILL;
+		}
+		expect_whole(name, "killed again and again");
 	}
-	print_message("killed %d times\n", kills);
-	assert_int_equal(code, 0);
-	expect_whole("killed", "killed again and again");
+	print_message("killed %d times, over %d corpora\n", kills, corpora);
 }
 
 /* Two processes and a single lane: they take turns, and both come to their end. */
@@ -264,63 +251,20 @@ static void test_turns(void **state)
 		pid[i] = ingest_start(&tmp, "--no-fetch", "turns", args);
 	}
 	for (int i = 0; i < 2; i++)
-		assert_int_equal(ingest_reap(pid[i], 60), 0);
+		assert_int_equal(ingest_reap(pid[i], 120), 0);
 	expect_whole("turns", "two processes, one lane");
 	/* A process that stays, with nothing to read, lets the other in all the same. */
 	snprintf(args, sizeof args, "--partitions 1 %s",
 		kafka_url(u, mock.brokers, "pages", "?partitions=0,1"));
 	pid[0] = ingest_start(&tmp, "--no-fetch", "guest", args);
-	for (int i = 0; i < 1000 && ingest_rows(&tmp, "guest") < 2 * PER_PART; i++)
-		tmp_nap_ms(10);
+	wait_for_rows("guest", 2 * PER_PART);
 	json_t *v = ingestf("guest", 0, "--until-end %s",
 		kafka_url(u, mock.brokers, "pages", "?partitions=2-4"));
 	assert_int_equal(ingest_count(v, "records"), 3 * PER_PART);
 	json_decref(v);
 	kill(pid[0], SIGTERM);
-	assert_int_equal(ingest_reap(pid[0], 20), 75);
+	assert_int_equal(ingest_reap(pid[0], 60), 75);
 	expect_whole("guest", "a guest in the lane");
-}
-
-/* Three processes of a group on fewer lanes than partitions; one after the other is killed or
- * stopped and started again, so partitions wander while they are read. */
-static void test_group(void **state)
-{
-	char u[400], args[1000], p[512];
-	pid_t pid[3];
-	size_t rows;
-
-	(void)state;
-	snprintf(args, sizeof args, "--partitions 3 --commit-every 2 %s %s", GROUP_CONF,
-		kafka_url(u, mock.brokers, "wander", "?group=w"));
-	kafka_mock_topic(&mock, "wander", PARTS);
-	for (int i = 0; i < 3; i++)
-		pid[i] = ingest_start(&tmp, "--no-fetch", "wander", args);
-	for (int i = 0; i < 4; i++) {
-		fill(mock.brokers, "wander", i * PER_PART / 4, (i + 1) * PER_PART / 4);
-		for (int k = 0; k < 1000 && ingest_rows(&tmp, "wander") < (i * ALL + ALL / 3) / 4;
-			k++)
-			tmp_nap_ms(10);
-		kill(pid[i % 3], i == 2 ? SIGTERM : SIGKILL);
-		int code = ingest_reap(pid[i % 3], 20);
-		assert_int_equal(code, i == 2 ? 75 : -SIGKILL);
-		pid[i % 3] = ingest_start(&tmp, "--no-fetch", "wander", args);
-	}
-	for (int i = 0; i < 3000 && ingest_rows(&tmp, "wander") < ALL; i++)
-		tmp_nap_ms(10);
-	for (int i = 0; i < 3; i++)
-		kill(pid[i], SIGTERM);
-	for (int i = 0; i < 3; i++)
-		assert_int_equal(ingest_reap(pid[i], 20), 75);
-	/* These are other origins than the reference's, so there is another reference. */
-	json_decref(ingestf(
-		"wander-ref", 0, "--until-end %s", kafka_url(u, mock.brokers, "wander", "")));
-	char *x = corpus_dump(tmp_path(&tmp, "wander-ref", p), NULL);
-	char *y = corpus_dump(tmp_path(&tmp, "wander", p), &rows);
-	assert_int_equal(rows, ALL);
-	if (strcmp(x, y) != 0)
-		fail_msg("after changes of the group the corpus is another");
-	free(x);
-	free(y);
 }
 
 /* Brokers away for a while, in the middle: the run goes on by itself. */
@@ -329,23 +273,22 @@ static void test_broker_restart(void **state)
 	char u[400], args[1000];
 
 	(void)state;
-	snprintf(args, sizeof args, "--partitions 2 --commit-every 5 %s",
+	snprintf(args, sizeof args,
+		"--partitions 2 --commit-every 5 --kafka-conf reconnect.backoff.max.ms=300 %s",
 		kafka_url(u, mock.brokers, "restart", ""));
 	kafka_mock_topic(&mock, "restart", PARTS);
-	fill(mock.brokers, "restart", 0, 60);
+	kafka_fill(mock.brokers, "restart", 0, 60);
 	pid_t pid = ingest_start(&tmp, "--no-fetch", "restart", args);
-	for (int i = 0; i < 500 && ingest_rows(&tmp, "restart") < 100; i++)
-		tmp_nap_ms(10);
+	wait_for_rows("restart", 100);
 	kafka_mock_down(&mock);
 	tmp_nap_ms(700);
 	assert_int_equal(waitpid(pid, NULL, WNOHANG), 0); /* it waits */
 	kafka_mock_up(&mock);
-	fill(mock.brokers, "restart", 60, 90);
-	for (int i = 0; i < 3000 && ingest_rows(&tmp, "restart") < 90 * PARTS; i++)
-		tmp_nap_ms(10);
+	kafka_fill(mock.brokers, "restart", 60, 90);
+	wait_for_rows("restart", 90 * PARTS);
 	assert_int_equal(ingest_rows(&tmp, "restart"), 90 * PARTS);
 	kill(pid, SIGTERM);
-	assert_int_equal(ingest_reap(pid, 20), 75);
+	assert_int_equal(ingest_reap(pid, 60), 75);
 }
 
 static void test_broker_gone(void **state)
@@ -367,14 +310,13 @@ static void test_broker_gone(void **state)
 	free(out);
 	/* It goes away in the middle: what was read stays, and the exit code is 75. */
 	kafka_mock_topic(&m, "half", PARTS);
-	fill(m.brokers, "half", 0, 30);
+	kafka_fill(m.brokers, "half", 0, 30);
 	snprintf(args, sizeof args, "--kafka-patience 2 --commit-every 5 %s",
 		kafka_url(u, m.brokers, "half", ""));
 	pid_t pid = ingest_start(&tmp, "--no-fetch", "half", args);
-	for (int i = 0; i < 1000 && ingest_rows(&tmp, "half") < 30 * PARTS; i++)
-		tmp_nap_ms(10);
+	wait_for_rows("half", 30 * PARTS);
 	kafka_mock_stop(&m);
-	assert_int_equal(ingest_reap(pid, 30), 75);
+	assert_int_equal(ingest_reap(pid, 60), 75);
 	assert_int_equal(ingest_rows(&tmp, "half"), 30 * PARTS);
 }
 
@@ -386,7 +328,7 @@ static void test_gaps(void **state)
 
 	(void)state;
 	kafka_mock_topic(&m, "pages", PARTS);
-	fill(m.brokers, "pages", 0, 5);
+	kafka_fill(m.brokers, "pages", 0, 5);
 	snprintf(args, sizeof args, "--until-end --quiet --corpus %s/ref %s", tmp.path,
 		kafka_url(u, m.brokers, "pages", ""));
 	int code = tmp_run(&out, "%s/wenlan-ingest %s", tmp_bin(), args);
@@ -457,7 +399,7 @@ static void test_real_broker(void **state)
 	snprintf(topic, sizeof topic, "wenlan-test-%d-%ld", (int)getpid(), (long)time(NULL));
 	struct kafka_producer *p = kafka_producer_new(brokers, NULL);
 	for (int i = 0; i < PER_PART; i++) {
-		char *s = message(0, i);
+		char *s = kafka_message(0, i);
 		kafka_produce(p, topic, 0, s, strlen(s));
 		free(s);
 	}
@@ -476,7 +418,6 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_growth),
 		cmocka_unit_test(test_kills),
 		cmocka_unit_test(test_turns),
-		cmocka_unit_test(test_group),
 		cmocka_unit_test(test_broker_restart),
 		cmocka_unit_test(test_broker_gone),
 		cmocka_unit_test(test_gaps),

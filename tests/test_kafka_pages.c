@@ -41,6 +41,13 @@ static int teardown(void **state)
 	return 0;
 }
 
+static void wait_for_rows(const char *corpus, int64_t want)
+{
+	for (int64_t since = 0; ingest_rows(&tmp, corpus) < want;)
+		if (!tmp_wait(&since))
+			fail_msg("%s: fewer than %lld rows", corpus, (long long)want);
+}
+
 /* A run without an end fetches by itself, while messages keep coming; killed, it goes on. */
 static void test_fetch_meanwhile(void **state)
 {
@@ -67,18 +74,17 @@ static void test_fetch_meanwhile(void **state)
 		}
 		kafka_producer_close(p);
 		int64_t want = (round + 1) * EACH;
-		for (int i = 0; i < 6000 && ingest_rows(&tmp, "addresses") < want; i++) {
-			tmp_nap_ms(10);
-			if (i == 5 && round == 1) { /* in the middle of it */
-				kill(pid, SIGKILL);
-				ingest_reap(pid, 20);
-				pid = ingest_start(&tmp, "", "addresses", args);
-			}
+		if (round == 1) { /* in the middle of it, when the first are there */
+			wait_for_rows("addresses", EACH + 1);
+			kill(pid, SIGKILL);
+			assert_int_equal(ingest_reap(pid, 60), -SIGKILL);
+			pid = ingest_start(&tmp, "", "addresses", args);
 		}
+		wait_for_rows("addresses", want);
 		assert_int_equal(ingest_rows(&tmp, "addresses"), want);
 	}
 	kill(pid, SIGTERM);
-	assert_int_equal(ingest_reap(pid, 20), 75);
+	assert_int_equal(ingest_reap(pid, 60), 75);
 	/* Nothing waits any more, and nothing is there twice. */
 	json_t *v = ingestf("addresses", 0, "--until-end %s",
 		kafka_url(u, mock.brokers, "addresses", ""));
