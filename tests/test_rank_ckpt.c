@@ -341,11 +341,13 @@ static int run(struct job *j, int ranks)
 	return ranks == 1 ? rank_main(NULL, j, &err) : wl_comm_simulate(ranks, rank_main, j, &err);
 }
 
-static struct wl_train_config config_of(int zero, const char *objective)
+/* GPUs in bf16: each use of a weight's half copy is checked there too (cuda/weights.cu). */
+static struct wl_train_config config_of(bool gpu, int zero, const char *objective)
 {
 	struct wl_train_config c = tiny_config(2e-3);
 
 	c.objective = objective;
+	c.precision = gpu ? "bf16" : "fp32";
 	c.dist.zero = zero;
 	c.dist.bucket_mb = 1;
 	OK(wl_train_config_check(&c, &err));
@@ -404,7 +406,7 @@ static void same_checkpoints(const char *a, const char *b, int64_t step)
 static void one_case(bool gpu, int ranks, int zero, const char *objective)
 {
 	char root[] = "/tmp/wl-rank-ckpt-XXXXXX", dir[3][64], made[200];
-	struct job j = {.config = config_of(zero, objective), .gpu = gpu, .waiting = dir[0],
+	struct job j = {.config = config_of(gpu, zero, objective), .gpu = gpu, .waiting = dir[0],
 		.beside = dir[1], .collected = dir[2]};
 
 	assert_non_null(mkdtemp(root));
@@ -502,7 +504,7 @@ static void copy_checkpoint(const char *from_run, const char *to_run)
 static void a_kill_leaves_the_last_checkpoint(void **state)
 {
 	char root[] = "/tmp/wl-rank-kill-XXXXXX", whole[64], work[64];
-	struct job j = {.config = config_of(3, "moco"), .beside = whole};
+	struct job j = {.config = config_of(false, 3, "moco"), .beside = whole};
 	int old = 0, new = 0;
 	long ops, unused;
 

@@ -189,7 +189,6 @@ void wl_cuda_at_step(struct cuda *c, uint64_t seed, uint64_t step)
 	if (c->has_step && seed == c->seed_now && step == c->step_now)
 		return;
 	CUDA_EACH(c, 1, k_step, c->step, value);
-	wl_cuda_all_touched(c);
 	c->seed_now = seed;
 	c->step_now = step;
 	c->has_step = true;

@@ -50,6 +50,7 @@ struct cuda {
 	struct cuda_mail *mail; /* pinned memory of uploads, see mail.cu; NULL until the first */
 	struct cuda_mapped *mapped; /* what be.reserve gave, see mapped.cu */
 	struct cuda_recording *recordings; /* see stream.cu */
+	bool recording; /* what is given now is kept, see stream.cu */
 	bool managed; /* WL_CUDA_MANAGED: the host writes the device's memory in place */
 	double *reduce; /* [CUDA_REDUCE_BLOCKS + 1] on the device: partial sums and their total */
 };
@@ -85,18 +86,18 @@ void wl_cuda_at_step(struct cuda *c, uint64_t seed, uint64_t step);
 /*
  * Copies of weights in a half type (weights.cu).  declare: when an operation is planned;
  * weight_half: the copy while it runs, made in the stream if it is stale, NULL where w is in
- * nothing that be.alloc gave, or has copies of the other type.  touched: p changed by other means
- * than upload, zero and the optimiser (a collective), so copies of it are stale; all_touched: all
- * are (before a capture, after a replay, at a new step).  A pass over a store may write the copies
- * itself at wl_cuda_shadow(c, w) (absent: there are none), element i of w at i, and then says so by
- * shadow_written.
+ * nothing that be.alloc gave, or has copies of the other type.  touched: p changed, so copies of it
+ * are stale; whoever writes to what be.alloc gave says so.  A pass over a store may write the
+ * copies itself at wl_cuda_shadow(c, w) (absent: there are none), element i of w at i, and then
+ * says so by shadow_written.  weights_ready: before and after what is recorded or given again; a
+ * recording then holds the making of those copies alone whose weights come (by collectives) in it.
  */
 int wl_cuda_weight_declare(
 	struct cuda *c, const float *w, int64_t n, enum wl_dtype type, struct wl_err *err);
 const uint16_t *wl_cuda_weight_half(
 	struct cuda *c, const float *w, int64_t n, enum wl_dtype type);
 void wl_cuda_touched(struct cuda *c, const void *p, size_t bytes);
-void wl_cuda_all_touched(struct cuda *c);
+void wl_cuda_weights_ready(struct cuda *c);
 struct cuda_act wl_cuda_shadow(struct cuda *c, const float *w);
 void wl_cuda_shadow_written(struct cuda *c, const float *w, int64_t n);
 /* What be.alloc gave; whether a and b are in the same piece of it. */
@@ -106,13 +107,14 @@ void wl_cuda_memory_release(struct cuda *c);
 bool wl_cuda_in_one(struct cuda *c, const void *a, const void *b);
 
 /* mapped.cu: arrays in parts.  shadow_make: memory for bf16 copies of what lies at base, in parts
- * where that is in parts, NULL: there is none; unmap: false where base is no such array. */
+ * where that is in parts, NULL: there is none; unmap, in_parts: false where base is no such array. */
 void wl_cuda_mapped_table(struct wl_backend *be);
 void *wl_cuda_reserve(struct wl_backend *be, size_t bytes, struct wl_err *err);
 int wl_cuda_place(struct wl_backend *be, void *base, const struct wl_part *part, int n,
 	struct wl_err *err);
 uint16_t *wl_cuda_shadow_make(struct cuda *c, void *base, size_t bytes);
 bool wl_cuda_unmap(struct cuda *c, void *base);
+bool wl_cuda_in_parts(struct cuda *c, const void *base);
 
 /* stream.cu: the table's entries for copies, pinned memory, recordings; nccl.cu: for ranks. */
 void wl_cuda_stream_table(struct wl_backend *be);

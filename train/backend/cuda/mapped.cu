@@ -40,6 +40,11 @@ static struct cuda_mapped *find(struct cuda *c, const void *base)
 	return m;
 }
 
+bool wl_cuda_in_parts(struct cuda *c, const void *base)
+{
+	return find(c, base) != NULL;
+}
+
 static struct cuda_mapped *reserve(struct cuda *c, size_t bytes, struct wl_err *err)
 {
 	size_t unit = c->be.part_bytes, whole = (bytes + unit - 1) / unit * unit;

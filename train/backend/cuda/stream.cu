@@ -82,11 +82,12 @@ static int cuda_record(struct wl_backend *be, uint64_t seed, uint64_t step, stru
 	struct cuda *c = (struct cuda *)be->impl;
 	cudaError_t code;
 
-	/* Not a part of what is recorded; the weights' bf16 copies that it takes are. */
+	/* Not a part of what is recorded. */
 	wl_cuda_at_step(c, seed, step);
-	wl_cuda_all_touched(c);
+	wl_cuda_weights_ready(c);
 	/* Of this thread alone: the watch over exchanges and the loader's may ask and allocate. */
 	code = cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeThreadLocal);
+	c->recording = code == cudaSuccess;
 	return code == cudaSuccess ? 0 : failed(code, "beginning to record", err);
 }
 
@@ -97,6 +98,8 @@ static void *cuda_recorded(struct wl_backend *be, struct wl_err *err)
 	cudaGraph_t graph = NULL;
 	cudaError_t code = cudaStreamEndCapture(c->stream, &graph);
 
+	c->recording = false;
+	wl_cuda_weights_ready(c); /* nothing was computed */
 	if (code == cudaSuccess && r)
 		code = cudaGraphInstantiate(&r->exec, graph, 0);
 	if (graph)
@@ -125,8 +128,9 @@ static int cuda_replay(struct wl_backend *be, void *recording, uint64_t seed, ui
 
 	WL_ASSERT(r->exec);
 	wl_cuda_at_step(c, seed, step);
+	wl_cuda_weights_ready(c);
 	code = cudaGraphLaunch(r->exec, c->stream);
-	wl_cuda_all_touched(c);
+	wl_cuda_weights_ready(c); /* what came went again */
 	return code == cudaSuccess ? 0 : failed(code, "a recorded step", err);
 }
 

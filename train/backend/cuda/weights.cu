@@ -1,8 +1,11 @@
 /*
  * Copies of weights in a half type, as products take them.  Each lies in a shadow of the allocation
  * that the weight is in (the store's values), at the same element, so that a pass over the whole
- * store can write it too.  A copy is made when a product wants it and what it was made of has
- * changed since: by an upload, a zeroing, the optimiser, or because a new step began.
+ * store can write it too, as the optimiser's does.  Otherwise a copy is made when a product wants
+ * it and what it was made of has changed since.
+ *
+ * A recorded step finds copies made before it, but those of weights that come within it: these are
+ * made there, every time.  The emulation checks at each use that a copy is its weight's.
  */
 #include "train/backend/cuda/cuda.h"
 
@@ -19,6 +22,7 @@ struct cuda_weight {
 	int64_t n;
 	uint16_t *half;
 	bool stale;
+	bool comes; /* by a collective in what is recorded: its memory may be another's outside */
 	struct cuda_weight *next;
 };
 
@@ -104,6 +108,7 @@ int wl_cuda_weight_declare(
 	e->n = n;
 	e->half = m->shadow + ((const char *)w - m->base) / (ptrdiff_t)sizeof *w;
 	e->stale = true;
+	e->comes = wl_cuda_in_parts(c, m->base);
 	e->next = c->weights;
 	c->weights = e;
 	return 0;
@@ -133,18 +138,42 @@ void wl_cuda_convert(struct cuda *c, struct cuda_act from, struct cuda_act to, i
 			act_wide(from, n) && act_wide(to, n));
 }
 
+#ifdef WL_CUDA_EMULATED
+static __global__ void k_fresh(int64_t n, struct cuda_act w, struct cuda_act half)
+{
+	EACH(i, n)
+	WL_ASSERT(((const uint16_t *)half.p)[i] ==
+		(uint16_t)half_of_float(((const float *)w.p)[i], half.type));
+}
+static void check_fresh(struct cuda *c, const float *w, int64_t n)
+{
+	struct cuda_act from = {(void *)w, WL_F32};
+
+	CUDA_EACH(c, n, k_fresh, from, wl_cuda_shadow(c, w));
+}
+#else
+#define check_fresh(c, w, n) ((void)0)
+#endif
+
+/* Tests that write the device's memory in place tell nobody: it stays stale. */
+static void make_copy(struct cuda *c, struct cuda_weight *e)
+{
+	struct cuda_act from = {(void *)e->w, WL_F32};
+
+	wl_cuda_convert(c, from, wl_cuda_shadow(c, e->w), e->n);
+	e->stale = c->managed;
+}
+
 const uint16_t *wl_cuda_weight_half(
 	struct cuda *c, const float *w, int64_t n, enum wl_dtype type)
 {
 	struct cuda_weight *e = find(c, w, n);
-	struct cuda_act from = {(void *)w, WL_F32}, to = wl_cuda_shadow(c, w);
-	if (!e || to.type != type)
+	if (!e || wl_cuda_shadow(c, w).type != type)
 		return NULL;
-	if (e->stale) {
-		wl_cuda_convert(c, from, to, n);
-		/* Tests that write the device's memory in place tell nobody. */
-		e->stale = c->managed;
-	}
+	if (e->stale)
+		make_copy(c, e);
+	else
+		check_fresh(c, w, n);
 	return e->half;
 }
 
@@ -174,6 +203,8 @@ static void set_stale(struct cuda *c, const void *p, size_t bytes, bool stale)
 void wl_cuda_touched(struct cuda *c, const void *p, size_t bytes)
 {
 	set_stale(c, p, bytes, true);
+	for (struct cuda_weight *e = c->weights; e && c->recording; e = e->next)
+		e->comes = e->comes || e->stale;
 }
 
 void wl_cuda_shadow_written(struct cuda *c, const float *w, int64_t n)
@@ -181,8 +212,11 @@ void wl_cuda_shadow_written(struct cuda *c, const float *w, int64_t n)
 	set_stale(c, w, (size_t)n * sizeof *w, false);
 }
 
-void wl_cuda_all_touched(struct cuda *c)
+void wl_cuda_weights_ready(struct cuda *c)
 {
 	for (struct cuda_weight *e = c->weights; e; e = e->next)
-		e->stale = true;
+		if (e->comes)
+			e->stale = true;
+		else if (e->stale)
+			make_copy(c, e);
 }
