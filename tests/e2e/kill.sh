@@ -10,37 +10,44 @@ RANDOM=${WL_SEED:-20211103}
 data=$work/data
 must "$E2E/shapes" "$data" 420 11
 
-# undisturbed COMMAND...; disturbed LONGEST_MS COMMAND...: killed $kills times, then to its end.
-undisturbed() { must "$@"; }
+# undisturbed COMMAND...: how long each stage takes on this machine is what kills go by.
+# disturbed COMMAND...: killed $kills times within that, the first time early, then run to its end.
+ms() { date +%s%3N; }
+took=()
+undisturbed() {
+	local start
+	start=$(ms)
+	must "$@"
+	took+=($(($(ms) - start)))
+}
 disturbed() {
-	local ms=$1 i pid
-	shift
+	local i pid
 	for ((i = 0; i < kills; i++)); do
 		"$@" >"$work/log" 2>&1 &
 		pid=$!
-		sleep "$(awk -v r=$RANDOM -v m="$ms" 'BEGIN { printf "%.3f", (5 + r / 32768 * m) / 1000 }')"
-		if kill -9 $pid 2>/dev/null; then hits=$((hits + 1)); fi
+		sleep "$(awk -v r=$RANDOM -v t="${took[stage]}" -v part=$((8 >> (i % 4))) \
+			'BEGIN { printf "%.4f", r / 32768 * t / part / 1000 }')"
+		kill -9 $pid 2>/dev/null
 		wait $pid 2>/dev/null
+		[ $? != 137 ] || hits=$((hits + 1))
 	done
+	stage=$((stage + 1))
 	must "$@"
 }
 
-pipeline() { # pipeline HOW DIR; HOW: undisturbed, or disturbed with its times
-	local d=$2 how
-	step() { if [ "$1" = undisturbed ]; then shift 2; undisturbed "$@"; else shift; disturbed "$@"; fi; }
-	how=$1
-	step "$how" 150 "$BIN/wenlan-ingest" --corpus "$d/corpus" --partitions 2 --commit-every 25 \
+pipeline() { # pipeline HOW DIR; HOW: undisturbed or disturbed
+	local how=$1 d=$2 stage=0
+	$how "$BIN/wenlan-ingest" --corpus "$d/corpus" --partitions 2 --commit-every 25 \
 		"jsonl:$data/pairs.jsonl"
-	step "$how" 250 "$BIN/wenlan-dedup" --corpus "$d/corpus"
-	step "$how" 150 "$BIN/wenlan-filter" --corpus "$d/corpus" --rules tests/e2e/shapes-rules.yaml
-	step "$how" 100 "$BIN/wenlan-shard" --corpus "$d/corpus" --out "$d/shards" --shard-samples 100
-	step "$how" 30 "$BIN/wenlan-vocab" --corpus "$d/corpus" --out "$d/vocab.txt"
-	step "$how" 4000 "$BIN/wenlan-train" --config tests/e2e/kill.yaml --shards "$d/shards" \
+	$how "$BIN/wenlan-dedup" --corpus "$d/corpus"
+	$how "$BIN/wenlan-filter" --corpus "$d/corpus" --rules tests/e2e/shapes-rules.yaml
+	$how "$BIN/wenlan-shard" --corpus "$d/corpus" --out "$d/shards" --shard-samples 100
+	$how "$BIN/wenlan-vocab" --corpus "$d/corpus" --out "$d/vocab.txt"
+	$how "$BIN/wenlan-train" --config tests/e2e/kill.yaml --shards "$d/shards" \
 		--data.vocab "$d/vocab.txt" --run "$d/run"
-	step "$how" 400 "$BIN/wenlan-embed" --ckpt "$d/run" --shards "$d/shards" --split test \
+	$how "$BIN/wenlan-embed" --ckpt "$d/run" --shards "$d/shards" --split test \
 		--out "$d/test.safetensors"
-	step "$how" 20 "$BIN/wenlan-eval" retrieval --embeddings "$d/test.safetensors" \
-		--out "$d/retrieval.json"
+	$how "$BIN/wenlan-eval" retrieval --embeddings "$d/test.safetensors" --out "$d/retrieval.json"
 }
 
 dump() { # dump DIR STAGE QUERY: rows of all partitions, sorted
