@@ -5,6 +5,7 @@
 #include "tests/support/cm.h"
 #include "tests/support/corpus_make.h"
 #include "tests/support/dedup_run.h"
+#include "tests/support/kills.h"
 #include "tests/support/shardset.h"
 #include "tests/support/tmp.h"
 #include "tests/support/trainrig.h"
@@ -72,16 +73,21 @@ static int remove_all(void **state)
 /* In pieces, killed, in one go, and for pairs that come later. */
 static void embeds_in_pieces(void **state)
 {
+	char begin[1024], cmd[5000];
+
 	(void)state;
 	add_pairs("corpus", 0, EARLY);
 	add_pairs("second", 0, PAIRS);
 	EXPECT(0, "17 pairs embedded",
 		"wenlan-embed --ckpt run --corpus corpus --vectors --limit 17 --batch 8 "
 		"--threads 1 --out vectors");
-	EXPECT(0, "", "timeout -s KILL .3 wenlan-embed --ckpt run --corpus corpus --vectors "
-		"--threads 1 --out vectors; true");
-	EXPECT(0, "", "wenlan-embed --ckpt run --corpus corpus --vectors --threads 1 "
-		"--out vectors");
+	EXPECT(0, "", "cp -r vectors some");
+	snprintf(begin, sizeof(begin), "cd '%s' && rm -rf vectors && cp -r some vectors", tmp.path);
+	snprintf(cmd, sizeof(cmd),
+		"cd '%s' && OMP_NUM_THREADS=1 exec '%s/wenlan-embed' --quiet --ckpt run "
+		"--corpus corpus --vectors --threads 1 --batch 8 --out vectors",
+		tmp.path, tmp_bin());
+	kill_until_done(begin, cmd, 2);
 	add_pairs("corpus", EARLY, PAIRS);
 	EXPECT(0, "15 pairs embedded (45 were before",
 		"wenlan-embed --ckpt run --corpus corpus --vectors --threads 1 --out vectors");
