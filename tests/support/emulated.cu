@@ -2,7 +2,6 @@
 #include "train/backend/cuda/cuda.h"
 
 #include <numeric>
-#include <setjmp.h>
 #include <stdio.h>
 #include <ucontext.h>
 
@@ -15,7 +14,7 @@ enum { STACK = 65536, LANES = 32 };
  * fiber that is through with a block waits for the next one.  Launches come one at a time, from
  * any thread. */
 static ucontext_t start, first[CUDA_THREADS];
-static jmp_buf scheduler, fiber[CUDA_THREADS];
+static void *scheduler[5], *fiber[CUDA_THREADS][5]; /* gcc's: libc's jump takes far longer */
 static char stacks[CUDA_THREADS][STACK] __attribute__((aligned(64)));
 static bool started[CUDA_THREADS], done[CUDA_THREADS], in_fibers;
 static int current;
@@ -29,8 +28,8 @@ static void enter(void)
 	for (;;) {
 		body(body_arg);
 		done[current] = true;
-		if (!_setjmp(fiber[current]))
-			_longjmp(scheduler, 1);
+		if (!__builtin_setjmp(fiber[current]))
+			__builtin_longjmp(scheduler, 1);
 	}
 }
 
@@ -59,8 +58,8 @@ static void wait_for(enum place where, unsigned mask)
 		wrong("a lane is not in the mask that it says");
 	place[current] = where;
 	mask_of[current] = mask;
-	if (!_setjmp(fiber[current]))
-		_longjmp(scheduler, 1);
+	if (!__builtin_setjmp(fiber[current]))
+		__builtin_longjmp(scheduler, 1);
 }
 
 extern "C" void emulated_barrier(void)
@@ -200,9 +199,9 @@ static void run_fibers(void)
 				continue;
 			current = t;
 			threadIdx.x = (unsigned)t;
-			if (!_setjmp(scheduler)) {
+			if (!__builtin_setjmp(scheduler)) {
 				if (started[t])
-					_longjmp(fiber[t], 1);
+					__builtin_longjmp(fiber[t], 1);
 				start_fiber(t);
 			}
 			left -= done[t];
@@ -258,19 +257,44 @@ static double at(const void *p, int64_t i, enum wl_dtype type)
 	return (double)act_load(a, i);
 }
 
+/* rows x cols values, as f64; value(r, c) is one of them. */
+template <typename F> static double *taken(int64_t rows, int64_t cols, F value)
+{
+	double *v = new double[(size_t)(rows * cols) + 1];
+
+	for (int64_t r = 0; r < rows; r++)
+		for (int64_t c = 0; c < cols; c++)
+			v[r * cols + c] = value(r, c);
+	return v;
+}
+
+/* sums[n] += row[k] b[k][n], each sum in the order of k. */
+static void add_row(double *sums, const double *row, const double *b, int64_t k, int64_t n)
+{
+	for (int64_t p = 0; p < k; p++)
+		for (int64_t j = 0; j < n; j++)
+			sums[j] += row[p] * b[p * n + j];
+}
+
 static void product(const struct cuda_gemm *g, const void *a, const void *b)
 {
 	enum wl_dtype type = g->bf16 ? WL_BF16 : WL_F32;
+	double *x = taken(g->m, g->k,
+		[&](int64_t i, int64_t p) { return at(a, i * g->a_row + p * g->a_col, type); });
+	double *y = taken(g->k, g->n,
+		[&](int64_t p, int64_t j) { return at(b, p * g->b_row + j * g->b_col, type); });
+	double *s = new double[(size_t)g->n + 1];
 
-	for (int64_t i = 0; i < g->m; i++)
-		for (int64_t j = 0; j < g->n; j++) {
-			double s = g->add ? (double)g->c[i * g->ldc + j] : 0;
-
-			for (int64_t p = 0; p < g->k; p++)
-				s += at(a, i * g->a_row + p * g->a_col, type) *
-				     at(b, p * g->b_row + j * g->b_col, type);
-			g->c[i * g->ldc + j] = (float)s;
-		}
+	for (int64_t i = 0; i < g->m; i++) {
+		for (int64_t j = 0; j < g->n; j++)
+			s[j] = g->add ? (double)g->c[i * g->ldc + j] : 0;
+		add_row(s, x + i * g->k, y, g->k, g->n);
+		for (int64_t j = 0; j < g->n; j++)
+			g->c[i * g->ldc + j] = (float)s[j];
+	}
+	delete[] x;
+	delete[] y;
+	delete[] s;
 }
 
 extern "C" int wl_cuda_blas(struct cuda *c, const struct cuda_gemm *g, const void *a,
@@ -302,24 +326,30 @@ static void activation_product(const struct cuda_product *p)
 {
 	struct cuda_lies a = cuda_lies_of(p->m, p->k, p->a_row, p->a_col);
 	struct cuda_lies b = cuda_lies_of(p->k, p->n, p->b_row, p->b_col);
+	double *x = taken(p->m, p->k,
+		[&](int64_t i, int64_t k) { return at(p->a.p, placed(a, i, k), p->a.type); });
+	double *y = taken(p->k, p->n,
+		[&](int64_t k, int64_t j) { return at(p->b.p, placed(b, k, j), p->b.type); });
+	double *s = new double[(size_t)p->n + 1];
 
 	for (int64_t i = 0; i < p->m; i++) {
+		for (int64_t j = 0; j < p->n; j++)
+			s[j] = p->add ? at(p->c.p, i * p->ldc + j, p->c.type) : 0;
+		add_row(s, x + i * p->k, y, p->k, p->n);
 		for (int64_t j = 0; j < p->n; j++) {
-			double s = p->add ? at(p->c.p, i * p->ldc + j, p->c.type) : 0;
-
-			for (int64_t k = 0; k < p->k; k++)
-				s += at(p->a.p, placed(a, i, k), p->a.type) *
-				     at(p->b.p, placed(b, k, j), p->b.type);
-			s += p->bias.p ? at(p->bias.p, j, p->bias.type) : 0;
-			act_store(p->c, i * p->ldc + j, (float)(p->relu && s < 0 ? 0 : s));
+			s[j] += p->bias.p ? at(p->bias.p, j, p->bias.type) : 0;
+			act_store(p->c, i * p->ldc + j, (float)(p->relu && s[j] < 0 ? 0 : s[j]));
 		}
 		if (!p->rowsum)
 			continue;
-		double s = 0;
+		double sum = 0;
 		for (int64_t k = 0; k < p->k; k++)
-			s += at(p->a.p, placed(a, i, k), p->a.type);
-		p->rowsum[i] = (float)s;
+			sum += x[i * p->k + k];
+		p->rowsum[i] = (float)sum;
 	}
+	delete[] x;
+	delete[] y;
+	delete[] s;
 }
 
 extern "C" int wl_cuda_product(struct cuda *c, const void *, const struct cuda_product *p,
