@@ -6,10 +6,12 @@
 #include "loader/regions.h"
 #include "ops/file.h"
 #include "ops/json.h"
+#include "ops/ram.h"
 #include "train/checkpoint/ckpt.h"
 #include "train/checkpoint/store.h"
 #include "train/towers.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,6 +44,24 @@ static int load_vocab(struct wl_eval_model *m, struct wl_err *err)
 	return m->vocab ? 0 : -1;
 }
 
+/* Before it is used: on the processor there are only addresses so far. */
+static int check_memory(const struct wl_eval_model *m, int64_t batch, struct wl_err *err)
+{
+	const struct wl_graph *graphs[] = {m->encoder.image, m->encoder.text};
+	double need = (double)m->params.floats * sizeof(float);
+	struct wl_graph_stats s;
+	char mend[64];
+
+	if (strcmp(m->backend->name, "cpu"))
+		return 0;
+	for (size_t i = 0; i < sizeof graphs / sizeof *graphs; i++) {
+		wl_graph_stats(graphs[i], &s);
+		need += (double)(s.arena_bytes + s.scratch_bytes);
+	}
+	snprintf(mend, sizeof mend, "lower --batch (%lld now)", (long long)batch);
+	return wl_ram_check(need, wl_ram_there(), "computing embeddings", mend, err);
+}
+
 static int load_weights(struct wl_eval_model *m, int64_t batch, const char *device, int threads,
 	enum wl_dtype compute, struct wl_err *err)
 {
@@ -59,6 +79,7 @@ static int load_weights(struct wl_eval_model *m, int64_t batch, const char *devi
 	WL_TRY(wl_params_add(&m->params, WL_MOCO_SCALE, WL_LAYOUT_PLAIN, &WL_SHAPE(1), 0, err));
 	WL_TRY(wl_params_seal(&m->params, m->backend, false, err));
 	WL_TRY(wl_encoder_start(&m->encoder, m->backend, err));
+	WL_TRY(check_memory(m, batch, err));
 	all.data = m->params.value;
 	path = wl_path_join(m->dir, "model.safetensors", err);
 	ret = path ? wl_store_load(path, &m->params, &all, 1, err) : -1;

@@ -124,7 +124,8 @@ static void what_does_not_fit_is_named(void **state)
 	expect(3, "image 0 is not finite", "retrieval --images nan.npy --texts a.npy");
 	expect(3, "NUMPY", "retrieval --images bad --texts a.npy");
 	expect(3, "bad", "retrieval --embeddings bad");
-	expect(2, "--run nowhere cannot be opened: there is no such file", "report --run nowhere --out r.html");
+	expect(2, "--run nowhere cannot be opened: there is no such file",
+		"report --run nowhere --out r.html");
 }
 
 enum { N = 6, DIM = 4, CAPTIONS = 2 };

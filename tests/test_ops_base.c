@@ -6,6 +6,7 @@
 #include "ops/hash.h"
 #include "ops/metrics.h"
 #include "ops/pool.h"
+#include "ops/ram.h"
 #include "ops/progress.h"
 #include "tests/support/cm.h"
 #include "tests/support/tmp.h"
@@ -417,6 +418,23 @@ static void metrics_over_http(void **state)
 	assert_non_null(strstr(answer, "HTTP/1.1 404"));
 }
 
+static void memory_is_compared(void **state)
+{
+	const double gib = 1024.0 * 1024 * 1024;
+	struct wl_ram there = wl_ram_there();
+	struct wl_err err = WL_ERR_INIT;
+
+	(void)state;
+	assert_true(there.all > 64e6 && there.all < 1e15);
+	assert_true(there.unused > 0 && there.unused <= there.all);
+	there = (struct wl_ram){8 * gib, 4 * gib};
+	OK(wl_ram_check(4 * gib, there, "x", "MEND", &err));
+	OK(wl_ram_check(7 * gib, there, "x", "MEND", &err)); /* a warning */
+	OK(wl_ram_check(1e300, (struct wl_ram){0, 0}, "x", "MEND", &err));
+	FAILS(WL_EFAIL, "x needs about 9.0 GiB of memory, and there are 8.0 GiB: MEND",
+		wl_ram_check(9 * gib, there, "x", "MEND", &err));
+}
+
 static void progress_accepts_null(void **state)
 {
 	struct wl_err err = WL_ERR_INIT;
@@ -449,6 +467,7 @@ int main(void)
 		cmocka_unit_test(pool_for_covers_all_once),
 		cmocka_unit_test(jsonl_survives_a_torn_line),
 		cmocka_unit_test(metrics_over_http),
+		cmocka_unit_test(memory_is_compared),
 		cmocka_unit_test(progress_accepts_null),
 	};
 

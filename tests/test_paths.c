@@ -207,7 +207,8 @@ static void missing_inputs_are_named(void **state)
 	SAYS(2, "eval report --run none --out x.html", "--run none", "wenlan-train --run");
 	SAYS(4, "embed --ckpt none --texts file --out x", "--ckpt none", "wenlan-train --run");
 	SAYS(4, "embed --ckpt file --texts empty --out x", "--ckpt file", "not a directory");
-	SAYS(4, "embed --ckpt dir --texts file --out x", "--ckpt dir", "state.json", "wenlan-train");
+	SAYS(4, "embed --ckpt dir --texts file --out x", "--ckpt dir", "state.json",
+		"wenlan-train");
 	SAYS(1, "embed --ckpt none --texts none --out x", "--texts none", "one a line");
 	SAYS(1, "weights --from none", "--from none", "wenlan-train --run");
 	SAYS(1, "run none.yaml", "none.yaml cannot be opened", "ops/plans/demo.yaml");

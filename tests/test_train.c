@@ -3,6 +3,7 @@
 #include "tests/support/allocations.h"
 #include "tests/support/tiny_rig.h"
 #include "train/checkpoint/ckpt.h"
+#include "train/loop.h"
 #include "train/trainer.h"
 #include "train/validate.h"
 
@@ -269,6 +270,36 @@ static void settings_out_of_bounds_are_named(void **state)
 	must(wl_train_config_check(&c, &err));
 }
 
+static void memory_that_is_not_there_is_named(void **state)
+{
+	const double mib = 1 << 20;
+	struct wl_train_config c = tiny_config(3e-3);
+	struct wl_err why = WL_ERR_INIT;
+	struct tiny_rig r;
+
+	(void)state;
+	open_rig(&r, &c, 100);
+	assert_int_equal(wl_train_fits(&r.t, 1, (struct wl_ram){1e12, 1e12}, &why), 0);
+	assert_int_equal(wl_train_fits(&r.t, 1, (struct wl_ram){0, 0}, &why), 0); /* unknown */
+	assert_int_equal(wl_train_fits(&r.t, 1, (struct wl_ram){mib / 16, 0}, &why), -1);
+	assert_int_equal(why.code, WL_EFAIL);
+	assert_non_null(strstr(why.msg, "this training needs about 0.0 GiB of memory, and there "
+					"are 0.0 GiB: lower --data.batch (8 now)"));
+	assert_non_null(strstr(why.msg, "--data.accumulate"));
+	assert_non_null(strstr(why.msg, "--recompute"));
+	assert_non_null(strstr(why.msg, "--optim.state bf16"));
+	assert_non_null(strstr(why.msg, "--dist.zero 3"));
+	assert_non_null(strstr(why.msg, "--dry-run"));
+	/* What is done already is not advised. */
+	r.config.moco.recompute = true;
+	r.config.optim_state = "bf16";
+	assert_int_equal(wl_train_fits(&r.t, 2, (struct wl_ram){mib / 16, 0}, &why), -1);
+	assert_non_null(strstr(why.msg, "a rank of this training"));
+	assert_null(strstr(why.msg, "--recompute"));
+	assert_null(strstr(why.msg, "--optim.state"));
+	tiny_rig_close(&r);
+}
+
 static void step_that_is_not_finite_changes_nothing(void **state)
 {
 	struct wl_train_config c = tiny_config(1e-2);
@@ -362,6 +393,7 @@ int main(void)
 		cmocka_unit_test(resumes_with_every_saving),
 		cmocka_unit_test(checkpoint_that_does_not_fit_is_refused),
 		cmocka_unit_test(settings_out_of_bounds_are_named),
+		cmocka_unit_test(memory_that_is_not_there_is_named),
 		cmocka_unit_test(step_that_is_not_finite_changes_nothing),
 		cmocka_unit_test(step_allocates_nothing),
 		cmocka_unit_test(retrieval_counts_any_hit),

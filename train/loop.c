@@ -181,6 +181,9 @@ static int open_model(struct run *r, struct wl_err *err)
 
 	WL_TRY(wl_trainer_init(&r->trainer, c, &r->job->towers, r->backend, r->dist,
 		r->total_steps, wl_loader_size(wl_feed_loader(r->train)), err));
+	/* So far there are addresses; memory comes as it is used. */
+	if (!strcmp(r->backend->name, "cpu"))
+		WL_TRY(wl_train_fits(&r->trainer, wl_comm_size(r->comm), wl_ram_there(), err));
 	if (!r->val)
 		return 0;
 	WL_TRY(wl_encoder_init(&r->encoder, &r->job->towers, &r->trainer.params, c->batch,

@@ -9,8 +9,11 @@
 #define WL_TRAIN_LOOP_H
 
 #include "clean/wordpiece.h"
+#include "ops/ram.h"
 #include "train/config.h"
 #include "train/towers.h"
+
+struct wl_trainer;
 
 /* The BriVL model of a configuration, ready for the loop. */
 struct wl_train_job {
@@ -36,5 +39,10 @@ WL_MUST_CHECK int wl_train_run(const struct wl_train_job *job, struct wl_err *er
 
 /* Prints parameters, memory and FLOPs to standard output without touching RUN. */
 WL_MUST_CHECK int wl_train_plan(const struct wl_train_job *job, struct wl_err *err);
+
+/* Whether the memory that is there holds what a rank of this training will use on the processor:
+ * WL_EFAIL with both figures and the options that help.  t: built for this configuration. */
+WL_MUST_CHECK int wl_train_fits(const struct wl_trainer *t, int ranks, struct wl_ram there,
+	struct wl_err *err);
 
 #endif

@@ -1,4 +1,5 @@
 /* wenlan-train --dry-run: what a run would take, on standard output. */
+#include "ops/ram.h"
 #include "train/encode.h"
 #include "train/loop.h"
 #include "train/trainer.h"
@@ -96,6 +97,43 @@ static int count_ranks(const struct wl_train_config *c, int *ranks, bool *print,
 	*print = wl_comm_rank(comm) == 0;
 	wl_comm_close(comm);
 	return 0;
+}
+
+/* How this configuration takes less, without what it does already. */
+static void what_helps(const struct wl_train_config *c, int ranks, char *out, size_t size)
+{
+	snprintf(out, size, "lower --data.batch (%lld now)%s%s%s%s; --dry-run says what takes how "
+		"much", (long long)c->batch,
+		c->moco.accumulate > 1 ? ", raise --data.accumulate" :
+			", take a step in parts (--data.accumulate 4)",
+		c->moco.recompute ? "" : ", --recompute",
+		strcmp(c->optim_state, "bf16") ? ", --optim.state bf16" : "",
+		ranks == 1 || c->dist.zero < 3 ? ", share it out over ranks (mpirun -np N, "
+			"--dist.zero 3)" : ", start more ranks");
+}
+
+int wl_train_fits(const struct wl_trainer *t, int ranks, struct wl_ram there, struct wl_err *err)
+{
+	const struct wl_train_config *c = t->config;
+	const struct wl_graph *graphs[] = {t->moco.query, t->moco.key, t->moco.loss};
+	struct wl_dist_plan p;
+	struct wl_graph_stats s;
+	char mend[400];
+	double need;
+
+	wl_dist_plan(&c->dist, ranks, t->moco.config.accumulate, t->params.weights,
+		wl_params_trainable_count(&t->params),
+		2.0 * (double)wl_dtype_bytes(c->optim.state), &p);
+	need = p.weights + p.gradients + p.adam + p.coming +
+		(wl_moco_has_keys(&t->moco) ? p.momentum : 0);
+	for (size_t i = 0; i < sizeof graphs / sizeof *graphs; i++)
+		if (graphs[i]) {
+			wl_graph_stats(graphs[i], &s);
+			need += (double)(s.arena_bytes + s.scratch_bytes);
+		}
+	what_helps(c, ranks, mend, sizeof mend);
+	return wl_ram_check(need, there, ranks > 1 ? "a rank of this training" : "this training",
+		mend, err);
 }
 
 int wl_train_plan(const struct wl_train_job *job, struct wl_err *err)

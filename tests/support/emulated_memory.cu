@@ -83,6 +83,15 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *a, const void
 	return cudaSuccess;
 }
 
+cudaError_t cudaMemGetInfo(size_t *left, size_t *all)
+{
+	std::lock_guard<std::recursive_mutex> hold(emulated_device);
+
+	*left = SPACE - used;
+	*all = SPACE;
+	return cudaSuccess;
+}
+
 /* Addresses are used once, so that a touch after free is found too. */
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {

@@ -65,6 +65,7 @@ void emulated_meet(std::function<void()> work, const void *comm);
 bool emulated_holds(const void *comm);
 
 cudaError_t cudaMalloc(void **p, size_t bytes);
+cudaError_t cudaMemGetInfo(size_t *left, size_t *all);
 cudaError_t cudaFree(void *p);
 cudaError_t cudaMallocHost(void **p, size_t bytes);
 cudaError_t cudaFreeHost(void *p);

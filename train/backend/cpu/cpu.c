@@ -75,7 +75,9 @@ static void *cpu_alloc(struct wl_backend *be, size_t bytes, struct wl_err *err)
 		p = NULL;
 #endif
 	if (!p) {
-		wl_err_nomem(err, "tensors", bytes);
+		wl_err_set(err, WL_EFAIL, "out of memory: %.1f GiB for tensors could not be "
+			"allocated; lower the batch (--data.batch of wenlan-train, --batch of the "
+			"others)", (double)bytes / (1024.0 * 1024 * 1024));
 		return NULL;
 	}
 	*p = whole; /* a page before, for free_mem */

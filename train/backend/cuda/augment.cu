@@ -12,6 +12,7 @@
  * nothing to do return at once.
  */
 #include "train/backend/cuda/cuda.h"
+#include "train/backend/cuda/room.h"
 
 #include "loader/augment_formula.h"
 #define noreturn __attribute__((noreturn))
@@ -395,9 +396,8 @@ static struct wl_pictures *pictures_open(
 	p->area_bytes = wl_planes_area(o->px);
 	code = allocate(p);
 	if (code != cudaSuccess) {
-		wl_err_set(err, WL_EFAIL, "the GPU has no memory for the making of %lld pictures "
-			"(%s); use a smaller batch, or say data.gpu-augment: off",
-			(long long)o->batch, cudaGetErrorString(code));
+		wl_cuda_no_room("the making of pictures", 0, cudaGetErrorString(code),
+			", or leave it to the processor (--no-data.gpu-augment)", err);
 		pictures_close(p);
 		return NULL;
 	}

@@ -1,5 +1,6 @@
 /* The CUDA backend: its table of kernels and its memory. */
 #include "train/backend/cuda/pointwise.h"
+#include "train/backend/cuda/room.h"
 
 extern "C" {
 #include "ops/log.h"
@@ -115,8 +116,7 @@ static void *cuda_alloc(struct wl_backend *be, size_t bytes, struct wl_err *err)
 	}
 	if (code != cudaSuccess) {
 		cudaGetLastError(); /* it is told here */
-		wl_err_set(err, WL_EFAIL, "the GPU has no %zu bytes of memory for tensors (%s); "
-			"use a smaller batch, or recomputation", bytes, cudaGetErrorString(code));
+		wl_cuda_no_room("tensors", bytes, cudaGetErrorString(code), "", err);
 		return NULL;
 	}
 	return p;

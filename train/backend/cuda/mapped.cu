@@ -10,6 +10,7 @@
  * parts of the same slots.
  */
 #include "train/backend/cuda/cuda.h"
+#include "train/backend/cuda/room.h"
 #include "train/backend/cuda/vmm.h"
 
 struct cuda_mapped {
@@ -26,9 +27,7 @@ struct cuda_mapped {
 
 static int failed(const char *what, size_t bytes, const char *why, struct wl_err *err)
 {
-	return wl_err_set(err, WL_EFAIL,
-		"the GPU has no %zu bytes of %s (%s); use a smaller batch, or more ranks",
-		bytes, what, why);
+	return wl_cuda_no_room(what, bytes, why, "", err);
 }
 
 static struct cuda_mapped *find(struct cuda *c, const void *base)

@@ -8,6 +8,7 @@
  * made there, every time.  The emulation checks at each use that a copy is its weight's.
  */
 #include "train/backend/cuda/cuda.h"
+#include "train/backend/cuda/room.h"
 
 struct cuda_memory {
 	char *base;
@@ -98,8 +99,8 @@ int wl_cuda_weight_declare(
 	if (!m->shadow)
 		m->shadow = wl_cuda_shadow_make(c, m->base, m->bytes);
 	if (!m->shadow)
-		return wl_err_set(err, WL_EFAIL, "the GPU has no %zu bytes of memory for half "
-			"copies of weights; use a smaller batch, or recomputation", m->bytes / 2);
+		return wl_cuda_no_room("half copies of weights", m->bytes / 2, "out of memory", "",
+			err);
 	e = (struct cuda_weight *)calloc(1, sizeof *e);
 	if (!e)
 		return wl_err_nomem(err, "the list of weights", sizeof *e);
