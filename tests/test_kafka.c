@@ -286,9 +286,9 @@ static void test_broker_restart(void **state)
 	kafka_mock_up(&mock);
 	kafka_fill(mock.brokers, "restart", 60, 90);
 	wait_for_rows("restart", 90 * PARTS);
-	assert_int_equal(ingest_rows(&tmp, "restart"), 90 * PARTS);
 	kill(pid, SIGTERM);
 	assert_int_equal(ingest_reap(pid, 60), 75);
+	assert_int_equal(ingest_rows(&tmp, "restart"), 90 * PARTS);
 }
 
 static void test_broker_gone(void **state)

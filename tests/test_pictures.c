@@ -15,6 +15,7 @@
 #include "tests/support/cm.h"
 #include "tests/support/pictures.h"
 #include "tests/support/shardset.h"
+#include "tests/support/tmp.h"
 #include "train/backend/elementwise.h"
 #include "train/backend/pictures.h"
 #include "train/feed.h"
@@ -459,8 +460,8 @@ static void loader_gives_planes(void **state)
 	}
 }
 
-/* With hold 2 a batch is as it was when the next has come, and long enough for the threads to have
- * written over it if they could. */
+/* With hold 2 a batch is as it was when the next has come, and the threads have made the one after
+ * that: they would have written over it if they could. */
 static void held_batches_stay(void **state)
 {
 	struct wl_loader *m = open_loader(*state, true, true, (struct wl_loader_memory){0});
@@ -471,8 +472,8 @@ static void held_batches_stay(void **state)
 	was = wl_hash64(first->areas, 7 * first->area_bytes, 0);
 	OK(wl_loader_next(m, &b, &err));
 	assert_ptr_not_equal(first, b);
-	for (int i = 0; i < 50; i++)
-		usleep(1000);
+	for (int64_t since = 0; !wl_loader_ready(m);)
+		assert_true(tmp_wait(&since));
 	assert_true(was == wl_hash64(first->areas, 7 * first->area_bytes, 0));
 	wl_loader_close(m);
 }
@@ -564,8 +565,8 @@ static void errors_come_in_their_place(void **state)
 	o.batch = 3; /* sample 3 is bad: in the second batch */
 	o.max_bad_rate = 0.01;
 	f = open_feed(&o, be);
-	for (int i = 0; i < 200 && !wl_loader_ready(wl_feed_loader(f)); i++)
-		usleep(1000);
+	for (int64_t since = 0; !wl_loader_ready(wl_feed_loader(f));)
+		assert_true(tmp_wait(&since));
 	assert_int_equal(wl_feed_next(f, &b, &pictures, &err), 1);
 	assert_int_equal(b->n, 3);
 	assert_int_equal(wl_feed_next(f, &b, &pictures, &err), -1);
