@@ -203,8 +203,10 @@ static int check_kind_of_path(const struct wl_source_ops *ops, const char *path,
 	if (ops == &wl_source_dir || ops == &wl_source_stamps)
 		return check_named(path, WL_PATH_DIR, "dir: and stamps: read directories; for "
 			"files there are jsonl:, tar:, zip:, urls:, warc: and html:", spec, err);
-	return check_named(path, WL_PATH_FILE, "directories are read by dir:, html: and stamps:, "
-		"or give a glob, as in 'tar:DIR/*.tar'", spec, err);
+	return check_named(path, WL_PATH_FILE, wl_path_check(path, WL_PATH_DIR, NULL, NULL) == 0
+		? "directories are read by dir:, html: and stamps:, and a quoted glob names the "
+		  "files in one, as in 'tar:DIR/*.tar'"
+		: "check the path; a quoted glob names several, as in 'tar:DIR/*.tar'", spec, err);
 }
 
 static int add_paths(struct wl_origins *out, const struct wl_origin *proto, const char *path,

@@ -422,8 +422,9 @@ static int check_required(const struct wl_opts *o, struct wl_err *err)
 {
 	for (const struct wl_opt *t = o->table; t && t->name; t++)
 		if (t->required && !is_given(o, t))
-			return wl_err_set(err, WL_EUSAGE, "option --%s %s is required (see --help)",
-				t->name, t->metavar ? t->metavar : "VALUE");
+			return wl_err_set(err, WL_EUSAGE, "option --%s %s is required%s%s (see "
+				"--help)", t->name, t->metavar ? t->metavar : "VALUE",
+				t->help ? ": " : "", t->help ? t->help : "");
 	return 0;
 }
 
