@@ -263,7 +263,7 @@ static void test_turns(void **state)
 		kafka_url(u, mock.brokers, "pages", "?partitions=2-4"));
 	assert_int_equal(ingest_count(v, "records"), 3 * PER_PART);
 	json_decref(v);
-	kill(pid[0], SIGTERM);
+	ingest_stop(pid[0]);
 	assert_int_equal(ingest_reap(pid[0], 60), 75);
 	expect_whole("guest", "a guest in the lane");
 }
@@ -287,7 +287,7 @@ static void test_broker_restart(void **state)
 	kafka_mock_up(&mock);
 	kafka_fill(mock.brokers, "restart", 60, 90);
 	wait_for_rows("restart", 90 * PARTS);
-	kill(pid, SIGTERM);
+	ingest_stop(pid);
 	assert_int_equal(ingest_reap(pid, 60), 75);
 	assert_int_equal(ingest_rows(&tmp, "restart"), 90 * PARTS);
 }

@@ -71,13 +71,16 @@ static void test_group(void **state)
 		kafka_fill(
 			mock.brokers, "wander", i * FILL_PER_PART / 4, (i + 1) * FILL_PER_PART / 4);
 		wait_for_rows((i * FILL_ALL + FILL_ALL / 3) / 4);
-		kill(pid[i % 3], i == 2 ? SIGTERM : SIGKILL);
+		if (i == 2)
+			ingest_stop(pid[i % 3]);
+		else
+			kill(pid[i % 3], SIGKILL);
 		assert_int_equal(ingest_reap(pid[i % 3], 60), i == 2 ? 75 : -SIGKILL);
 		pid[i % 3] = ingest_start(&tmp, "--no-fetch", "wander", args);
 	}
 	wait_for_rows(FILL_ALL);
 	for (int i = 0; i < 3; i++)
-		kill(pid[i], SIGTERM);
+		ingest_stop(pid[i]);
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(ingest_reap(pid[i], 60), 75);
 	json_decref(ingest_runf(&tmp, "--quiet --no-fetch", "ref", 0, "--until-end %s",

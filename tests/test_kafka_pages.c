@@ -82,7 +82,7 @@ static void test_fetch_meanwhile(void **state)
 		}
 		wait_for_rows("addresses", want);
 	}
-	kill(pid, SIGTERM);
+	ingest_stop(pid);
 	assert_int_equal(ingest_reap(pid, 60), 75);
 	assert_int_equal(ingest_rows(&tmp, "addresses"), ROUNDS * EACH);
 	/* Nothing waits any more, and nothing is there twice. */

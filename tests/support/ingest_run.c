@@ -94,6 +94,29 @@ pid_t ingest_start(const struct tmp_dir *dir, const char *options, const char *c
 	_exit(127);
 }
 
+/* Whether the process has a handler for that signal. */
+static bool catches(pid_t pid, int signal)
+{
+	char path[64], line[256];
+	unsigned long long caught = 0;
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+	f = fopen(path, "r");
+	while (f && fgets(line, sizeof line, f))
+		sscanf(line, "SigCgt: %llx", &caught);
+	if (f)
+		fclose(f);
+	return caught >> (signal - 1) & 1;
+}
+
+void ingest_stop(pid_t pid)
+{
+	for (int64_t since = 0; !catches(pid, SIGTERM);)
+		assert_true(tmp_wait(&since));
+	kill(pid, SIGTERM);
+}
+
 int ingest_reap(pid_t pid, int seconds)
 {
 	int status;

@@ -40,6 +40,8 @@ void corpus_is(const struct tmp_dir *dir, const char *corpus, const char *want, 
 /* Starts `wenlan-ingest --quiet OPTIONS --corpus DIR/CORPUS ARGS` and goes on. */
 pid_t ingest_start(const struct tmp_dir *dir, const char *options, const char *corpus,
 	const char *args);
+/* Asks it by SIGTERM to stop, once it has come so far that it listens to that. */
+void ingest_stop(pid_t pid);
 /* Its exit code, or -signal; waits at most `seconds`, then kills it and gives -1000. */
 int ingest_reap(pid_t pid, int seconds);
 /* Pairs and quarantined records of DIR/CORPUS by now; 0 while there is no corpus. */
