@@ -175,7 +175,7 @@ $(TESTS) $(E2E) $(BENCH) $(FUZZ): %: %.o $(LINK_ORDER)
 
 # What tests preload into the programs that they start, so as to meet them at a known moment.
 $(B)/tests/test_dist $(B)/tests/test_train_run: $(B)/tests/halt.so
-$(B)/tests/halt.so: tests/preload/halt.c tests/preload/halt.h
+$(B)/tests/halt.so: tests/preload/halt.c tests/preload/halt.h tests/preload/fast_clock.h
 	@mkdir -p $(@D)
 	$(Q)$(CC) -I. -D_GNU_SOURCE -std=c11 -O2 $(WARN) -shared -fPIC -o $@ $<
 

@@ -5,16 +5,13 @@
  */
 #include "ops/file.h"
 #include "tests/support/cm.h"
-#include "tests/support/gpu_course.h"
+#include "tests/support/gpu_ranks.h"
 #include "train/checkpoint/ckpt.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* The emulation's, absent where the backend is a GPU's or none was built. */
-void emulated_late(bool yes) __attribute__((weak));
 
 static struct wl_err err;
 
@@ -48,47 +45,14 @@ static void scales_are_the_processors(void **state)
 	assert_true(overflows > 6);
 }
 
-struct ranks {
-	struct wl_train_config config;
-	bool gpu;
-	double loss[COURSE_STEPS], norm[COURSE_STEPS], tau[COURSE_STEPS];
-};
-
-static int rank_main(struct wl_comm *comm, void *user, struct wl_err *e)
-{
-	struct ranks *j = user;
-	const struct tiny_course seen = {j->loss, j->norm, j->tau, COURSE_STEPS};
-	struct wl_train_config c = j->config;
-	struct wl_backend *be = course_device(j->gpu);
-	struct wl_dist *dist = wl_dist_open(comm, &c.dist, e);
-	struct wl_towers towers;
-	struct wl_trainer t;
-	int ret = -1;
-
-	tiny_towers(&towers);
-	c.batch = TINY_BATCH / wl_comm_size(comm);
-	if (!be || !dist || wl_trainer_init(&t, &c, &towers, be, dist, 100, TINY_PAIRS, e) < 0)
-		return -1;
-	if (towers.init(&t.params, towers.model, t.seed, e) == 0) {
-		wl_trainer_start(&t);
-		ret = tiny_rank_steps(&t, 8, &seen, e);
-	}
-	wl_dist_close(dist);
-	wl_trainer_release(&t);
-	wl_backend_close(be);
-	return ret;
-}
-
 /* Ranks judge by what all of them measured, each on its own device, and agree: the same steps are
  * skipped, whether the optimiser is shared out or not, as on the processor. */
 static void ranks_skip_together(void **state)
 {
-	static struct ranks cpu, gpu;
+	static struct gpu_ranks cpu, gpu;
 
 	(void)state;
-	NEEDS_DEVICE;
-	if (!emulated_late)
-		SKIP("ranks as threads need the emulation of NCCL");
+	NEEDS_RANKS;
 	for (int zero = 0; zero <= 2; zero += 2) {
 		int skipped = 0;
 
@@ -96,17 +60,16 @@ static void ranks_skip_together(void **state)
 		cpu.config.moco.scaled = true;
 		cpu.config.loss_scale = 0x1p127;
 		cpu.config.loss_scale_interval = 4;
-		cpu.config.dist.zero = zero;
-		cpu.config.dist.bucket_mb = 1;
+		cpu.steps = 8;
 		gpu = cpu;
 		gpu.gpu = true;
-		OK(wl_comm_simulate(2, rank_main, &cpu, &err));
-		OK(wl_comm_simulate(2, rank_main, &gpu, &err));
+		gpu_ranks_run(&cpu, 2, zero);
+		gpu_ranks_run(&gpu, 2, zero);
 		for (int i = 0; i < 8; i++) {
-			course_same_number("loss", i, gpu.loss[i], cpu.loss[i], 2e-5);
-			course_same_number("norm", i, gpu.norm[i], cpu.norm[i], 2e-4);
-			course_same_number("tau", i, gpu.tau[i], cpu.tau[i], 2e-5);
-			skipped += !isfinite(gpu.norm[i]);
+			course_same_number("loss", i, gpu.course.loss[i], cpu.course.loss[i], 2e-5);
+			course_same_number("norm", i, gpu.course.norm[i], cpu.course.norm[i], 2e-4);
+			course_same_number("tau", i, gpu.course.tau[i], cpu.course.tau[i], 2e-5);
+			skipped += !isfinite(gpu.course.norm[i]);
 		}
 		assert_true(skipped > 0 && skipped < 6);
 	}

@@ -7,6 +7,7 @@
  */
 #include "ops/file.h"
 #include "tests/support/cm.h"
+#include "tests/support/emulation.h"
 #include "tests/support/gpu_course.h"
 #include "train/checkpoint/ckpt.h"
 #include "train/snapshot.h"
@@ -15,10 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* The emulation's, absent where the backend is a GPU's or none was built. */
-void emulated_late(bool yes) __attribute__((weak));
-int64_t emulated_waits(void) __attribute__((weak));
 
 static struct wl_err err;
 
@@ -191,19 +188,19 @@ static void nobody_waits_in_a_step(void **state)
 		c.moco.record = kind == 1;
 		c.objective = kind == 2 ? "clip" : "moco";
 		OK(wl_train_config_check(&c, &err));
-		course_run(&c, true, 30, 9, INFINITY, &at_once);
+		course_run(&c, true, 18, 9, INFINITY, &at_once);
 		tiny_rig_open(&r, &c, course_device(true), 100);
 		emulated_late(true);
 		memset(&late, 0, sizeof late);
 		/* Pinned memory is taken, graphs are recorded. */
 		course_steps(&r, 4, 9, INFINITY, &late);
 		waits = emulated_waits();
-		course_steps(&r, 30, 9, INFINITY, &late);
+		course_steps(&r, 18, 9, INFINITY, &late);
 		assert_int_equal(emulated_waits() - waits, 0);
 		course_look(&r, &late);
 		emulated_late(false);
 		tiny_rig_close(&r);
-		for (int i = 0; i < 30; i++) {
+		for (int i = 0; i < 18; i++) {
 			if (i != 9 && i != 10)
 				assert_true(late.said[i].moco.loss == at_once.said[i].moco.loss);
 			assert_int_equal(late.said[i].verdict, at_once.said[i].verdict);

@@ -27,10 +27,17 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static struct meeting meetings[MEETINGS];
 static int made, failure;
+static int64_t asked;
 
 extern "C" void emulated_nccl_fails(int code)
 {
 	failure = code;
+}
+
+/* How often the library was asked whether all is well, from any thread. */
+extern "C" int64_t emulated_nccl_asked(void)
+{
+	return __atomic_load_n(&asked, __ATOMIC_SEQ_CST);
 }
 
 /* All ranks of the meeting come here before any goes on. */
@@ -98,6 +105,7 @@ static int give_up(void *comm)
 static int async_error(void *, int *code)
 {
 	*code = failure;
+	__atomic_fetch_add(&asked, 1, __ATOMIC_SEQ_CST);
 	return NCCL_OK;
 }
 
