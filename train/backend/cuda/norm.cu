@@ -325,65 +325,121 @@ CUDA_RUN(wl_cuda_bn)
 
 /* What a thread knows of its channels: a x + b is the value before the activation. */
 struct bn_line {
-	float a[8], b[8], gate[8], g_mean[8];
+	float a[8], b[8];
 };
 
-CUDA_INLINE void bn_lines(const struct bn *f, struct place8 p, const int W, struct bn_line *l)
+/* Each thread's own gate, mean's gradient and last summand: 24 floats that have no room beside the
+ * rest in the registers that three blocks leave. */
+struct bn_parked {
+	uint4 gate[2][CUDA_THREADS], g_mean[2][CUDA_THREADS], last[2][CUDA_THREADS];
+};
+
+CUDA_INLINE void park(uint4 to[2][CUDA_THREADS], const float v[8])
+{
+	CUDA_UNROLL
+	for (int h = 0; h < 2; h++) {
+		uint4 u;
+
+		u.x = wl_bits_of_float(v[4 * h]), u.y = wl_bits_of_float(v[4 * h + 1]);
+		u.z = wl_bits_of_float(v[4 * h + 2]), u.w = wl_bits_of_float(v[4 * h + 3]);
+		to[h][threadIdx.x] = u;
+	}
+}
+
+CUDA_INLINE void take_parked(const uint4 from[2][CUDA_THREADS], int h, float v[4])
+{
+	uint4 u = from[h][threadIdx.x];
+
+	v[0] = wl_float_of_bits(u.x), v[1] = wl_float_of_bits(u.y);
+	v[2] = wl_float_of_bits(u.z), v[3] = wl_float_of_bits(u.w);
+}
+
+CUDA_INLINE void bn_lines(const struct bn *f, struct place8 p, const int W, struct bn_line *l,
+	struct bn_parked *own)
 {
 	int64_t at = p.image * f->at.c + p.ch;
+	float v[8] = {0, 0, 0, 0, 0, 0, 0, 0};
 
 	load_lines(f->norm, f->at.c, p.ch, W, l->a, l->b);
-	CUDA_UNROLL
-	for (int k = 0; k < 8; k++)
-		l->gate[k] = 1, l->g_mean[k] = 0;
 	if (!f->gate.p || p.first >= p.end)
 		return;
-	load_wide(f->gate, at, W, l->gate);
+	load_wide(f->gate, at, W, v);
 	CUDA_UNROLL
 	for (int k = 0; k < W; k++)
-		l->gate[k] = wl_sigmoidf(l->gate[k]);
+		v[k] = wl_sigmoidf(v[k]);
+	park(own->gate, v);
+	CUDA_UNROLL
+	for (int k = 0; k < W; k++)
+		v[k] = 0;
 	if (f->g_mean.p)
-		load_wide(f->g_mean, at, W, l->g_mean);
+		load_wide(f->g_mean, at, W, v);
 	CUDA_UNROLL
 	for (int k = 0; k < W; k++)
-		l->g_mean[k] /= (float)f->image_rows;
+		v[k] /= (float)f->image_rows;
+	park(own->g_mean, v);
+}
+
+CUDA_INLINE void take_last(const struct bn_parked *own, const int W, float v[8])
+{
+	take_parked(own->last, 0, v);
+	if (W > 4)
+		take_parked(own->last, 1, v + 4);
+}
+
+/* g = g gate + g_mean of the thread's channels. */
+CUDA_INLINE void bn_gated(const struct bn_parked *own, const int W, float g[8])
+{
+	CUDA_UNROLL
+	for (int h = 0; h < 2; h++) {
+		float gate[4], mean[4];
+
+		if (4 * h >= W)
+			break;
+		take_parked(own->gate, h, gate);
+		take_parked(own->g_mean, h, mean);
+		CUDA_UNROLL
+		for (int k = 0; k < 4; k++)
+			g[4 * h + k] = g[4 * h + k] * gate[k] + mean[k];
+	}
 }
 
 /* x and g = g_y keep act'(a x + b) of the row. */
-CUDA_INLINE void bn_grad(const struct bn *f, const struct bn_line *l, int64_t row, int64_t ch,
-	const int W, float x[8], float g[8])
+CUDA_INLINE void bn_grad(const struct bn *f, const struct bn_line *l, const struct bn_parked *own,
+	int64_t row, int64_t ch, const int W, float x[8], float g[8])
 {
 	float keep = bn_keep(f, row), z[8], d[8];
 
 	load_wide(f->x, row * f->at.c + ch, W, x);
 	load_wide(f->gy, row * f->at.c + ch, W, g);
+	if (f->gate.p)
+		bn_gated(own, W, g);
 	CUDA_UNROLL
 	for (int k = 0; k < W; k++)
 		z[k] = x[k] * l->a[k] + l->b[k];
 	norm_acts(f->norm.act, W, z, NULL, d);
 	CUDA_UNROLL
-	for (int k = 0; k < W; k++) {
-		if (f->gate.p)
-			g[k] = g[k] * l->gate[k] + l->g_mean[k];
+	for (int k = 0; k < W; k++)
 		g[k] *= keep * d[k];
-	}
 }
 
 /* partial: of g and g xhat.  Reads x and g_y. */
 CUDA_INLINE void bn_bwd_sums(const struct bn f, const int W)
 {
+	__shared__ struct bn_parked own;
 	struct place8 p = place8_of(f.at);
 	struct bn_line l;
-	float s1[8], s2[8], mean[8], x[8], g[8];
+	float s1[8], s2[8], mean[8] = {0, 0, 0, 0, 0, 0, 0, 0}, x[8], g[8];
 
 	CUDA_UNROLL
 	for (int k = 0; k < W; k++)
-		s1[k] = s2[k] = mean[k] = 0;
-	bn_lines(&f, p, W, &l);
+		s1[k] = s2[k] = 0;
+	bn_lines(&f, p, W, &l, &own);
 	if (p.first < p.end)
 		load_f32(f.norm.saved + p.ch, W, 0, mean);
+	park(own.last, mean);
 	for (int64_t r = p.first; r < p.end; r += f.at.lanes) {
-		bn_grad(&f, &l, r, p.ch, W, x, g);
+		bn_grad(&f, &l, &own, r, p.ch, W, x, g);
+		take_last(&own, W, mean);
 		CUDA_UNROLL
 		for (int k = 0; k < W; k++) {
 			s1[k] += g[k];
@@ -506,14 +562,15 @@ static __global__ void k_bn_bwd_means(int64_t n, struct bn_ends e)
  * may be g_y's memory: an element is read by the thread that writes it. */
 CUDA_INLINE void bn_bwd_data(const struct bn f, const int W)
 {
+	__shared__ struct bn_parked own;
 	struct place8 p = place8_of(f.at);
 	struct bn_line l;
-	float q[8], t[8], x[8], g[8], was[8];
+	float q[8], t[8] = {0, 0, 0, 0, 0, 0, 0, 0}, x[8], g[8], was[8];
 
-	bn_lines(&f, p, W, &l);
+	bn_lines(&f, p, W, &l, &own);
 	CUDA_UNROLL
 	for (int k = 0; k < W; k++) {
-		q[k] = t[k] = 0;
+		q[k] = 0;
 		if (p.first < p.end) {
 			int64_t j = p.ch + k;
 			float mean = f.norm.saved[j], rstd = f.norm.saved[f.at.c + j];
@@ -522,12 +579,14 @@ CUDA_INLINE void bn_bwd_data(const struct bn f, const int W)
 			t[k] = -l.a[k] * (f.mean1[j] - mean * rstd * f.mean2[j]);
 		}
 	}
+	park(own.last, t);
 	for (int64_t r = p.first; r < p.end; r += f.at.lanes) {
 		int64_t i = r * f.at.c + p.ch;
 
-		bn_grad(&f, &l, r, p.ch, W, x, g);
+		bn_grad(&f, &l, &own, r, p.ch, W, x, g);
 		if (f.acc)
 			load_wide(f.y, i, W, was);
+		take_last(&own, W, t);
 		CUDA_UNROLL
 		for (int k = 0; k < W; k++)
 			g[k] = (f.acc ? was[k] : 0.0f) + l.a[k] * g[k] + q[k] * x[k] + t[k];

@@ -15,6 +15,12 @@
  */
 #include "train/backend/cuda/pointwise.h"
 
+#ifdef WL_CUDA_EMULATED
+#define ROLLED
+#else
+#define ROLLED _Pragma("unroll 1")
+#endif
+
 enum {
 	ROWS = 128,  /* of a tile */
 	STEP = 32,   /* channels */
@@ -144,7 +150,8 @@ struct pointwise_read wl_cuda_pointwise_read(
 struct shared_product {
 	char x[2][ROWS * ROW_BYTES], w[STAGES][COLS_MOST * ROW_BYTES];
 	float sums[2][WARPS * COLS_MOST];
-	float shift[COLS_MOST];
+	float shift[COLS_MOST], bias[COLS_MOST];
+	float kept[2 * GROUPS_MOST][CUDA_THREADS]; /* each thread's own sums: no room in registers */
 };
 
 /* A step of a block's run. */
@@ -279,39 +286,59 @@ CUDA_INLINE float *number(struct tile_sum sum[TILES_MOST], const int g, const in
 	return &sum[2 * g + k / 4].v[k / 2 % 2 * 4 + 2 * e + k % 2];
 }
 
+/* What stands at the block's columns: the bias, 0 beyond the last, and 0 for their mean.  Read after
+ * the next barrier. */
+CUDA_INLINE void begin_columns(
+	const struct product *f, struct shared_product *m, int col0, const int COLS)
+{
+	int col = (int)threadIdx.x;
+
+	if (col >= COLS)
+		return;
+	m->shift[col] = 0;
+	if (f->bias)
+		m->bias[col] = col0 + col < f->n ? f->bias[col0 + col] : 0.0f;
+}
+
 /* With the bias, and rounded as y is stored. */
-CUDA_INLINE void finish_tile(
-	const struct product *f, int col0, const int COLS, struct tile_sum sum[TILES_MOST])
+CUDA_INLINE void finish_tile(const struct product *f, const struct shared_product *m,
+	const int COLS, struct tile_sum sum[TILES_MOST])
 {
 	CUDA_UNROLL
-	for (int j = 0; j < COLS / 8; j++)
-		CUDA_UNROLL
-		for (int e = 0; e < 4; e++) {
-			int col = col0 + own_col(j / 4) + j % 4 * 2 + e % 2;
-			float *at = &sum[j / 2].v[j % 2 * 4 + e], v = *at;
+	for (int j = 0; j < COLS / 8; j++) {
+		float *v = &sum[j / 2].v[j % 2 * 4];
 
-			if (f->bias && col < f->n)
-				v += f->bias[col];
-			*at = rounded(v, f->y.type);
+		if (f->bias) {
+			float2 b = load_floats2(m->bias + own_col(j / 4) + j % 4 * 2);
+
+			v[0] += b.x, v[1] += b.y, v[2] += b.x, v[3] += b.y;
 		}
+		CUDA_UNROLL
+		for (int e = 0; e < 4; e++)
+			v[e] = rounded(v[e], f->y.type);
+	}
 }
 
 CUDA_INLINE void store_tile(const struct product *f, int row0, int end, int col0, const int COLS,
 	struct tile_sum sum[TILES_MOST])
 {
+	int col = col0 + own_col(0);
+	int64_t at = (int64_t)(row0 + own_row(0)) * f->n + col;
+
 	CUDA_UNROLL
-	for (int e = 0; e < 2; e++)
+	for (int e = 0; e < 2; e++) {
 		CUDA_UNROLL
 		for (int g = 0; g < COLS / GROUP; g++) {
-			int row = row0 + own_row(e), col = col0 + own_col(g);
 			float v[8];
 
 			CUDA_UNROLL
 			for (int k = 0; k < 8; k++)
 				v[k] = *number(sum, g, e, k);
-			if (row < end && col < f->n)
-				act_store8(f->y, (int64_t)row * f->n + col, v);
+			if (row0 + own_row(e) < end && col + g * GROUP < f->n)
+				act_store8(f->y, at + g * GROUP, v);
 		}
+		at += 8 * (int64_t)f->n;
+	}
 }
 
 /* Which of a group's columns a lane keeps the sums of. */
@@ -369,16 +396,16 @@ CUDA_INLINE void group_sums(int rows, const int g, struct tile_sum sum[TILES_MOS
 }
 
 CUDA_INLINE void tile_sums(int rows, const int COLS, struct tile_sum sum[TILES_MOST],
-	const float *shift, float s[2][GROUPS_MOST])
+	const float *shift, float s[][CUDA_THREADS])
 {
 	CUDA_UNROLL
 	for (int g = 0; g < COLS / GROUP; g++)
-		group_sums(rows, g, sum, shift, &s[0][g], &s[1][g]);
+		group_sums(rows, g, sum, shift, &s[2 * g][threadIdx.x], &s[2 * g + 1][threadIdx.x]);
 }
 
 /* Column threadIdx.x's sums over the block's warps, in their order.  All threads. */
 CUDA_INLINE void block_sums(
-	struct shared_product *m, const int COLS, float s[2][GROUPS_MOST], float *s1, float *s2)
+	struct shared_product *m, const int COLS, float s[][CUDA_THREADS], float *s1, float *s2)
 {
 	int warp = (int)threadIdx.x / WARP, col = (int)threadIdx.x;
 
@@ -386,7 +413,7 @@ CUDA_INLINE void block_sums(
 	for (int g = 0; g < COLS / GROUP; g++)
 		CUDA_UNROLL
 		for (int i = 0; i < 2; i++)
-			m->sums[i][warp * COLS + g * GROUP + kept_col()] = s[i][g];
+			m->sums[i][warp * COLS + g * GROUP + kept_col()] = s[2 * g + i][threadIdx.x];
 	__syncthreads();
 	*s1 = *s2 = 0;
 	if (col >= COLS)
@@ -397,25 +424,31 @@ CUDA_INLINE void block_sums(
 	}
 }
 
-/* The mean of the block's first tile, from which its sums count.  All threads. */
-CUDA_INLINE void find_shift(
-	struct shared_product *m, int rows, const int COLS, struct tile_sum sum[TILES_MOST])
+/* A tile's sums, which count from the mean of the block's first tile: that one is summed twice, from
+ * 0 (shift, when a block begins) for its mean.  All threads. */
+CUDA_INLINE void add_tile(struct shared_product *m, int rows, bool first, const int COLS,
+	struct tile_sum sum[TILES_MOST], float s[][CUDA_THREADS])
 {
-	float s[2][GROUPS_MOST] = {{0}, {0}}, s1, s2;
+	ROLLED
+	for (bool mean = first;; mean = false) {
+		float s1, s2;
 
-	if ((int)threadIdx.x < COLS)
-		m->shift[threadIdx.x] = 0;
-	__syncthreads();
-	tile_sums(rows, COLS, sum, m->shift, s);
-	block_sums(m, COLS, s, &s1, &s2);
-	if ((int)threadIdx.x < COLS)
-		m->shift[threadIdx.x] = s1 / (float)rows;
-	__syncthreads();
+		tile_sums(rows, COLS, sum, m->shift, s);
+		if (!mean)
+			break;
+		block_sums(m, COLS, s, &s1, &s2);
+		if ((int)threadIdx.x < COLS)
+			m->shift[threadIdx.x] = s1 / (float)rows;
+		CUDA_UNROLL
+		for (int g = 0; g < 2 * GROUPS_MOST; g++)
+			s[g][threadIdx.x] = 0;
+		__syncthreads();
+	}
 }
 
 /* Mean, and squares about it, of the block's rows. */
 CUDA_INLINE void put_moments(const struct product *f, struct shared_product *m, int chunk, int rows,
-	int col0, const int COLS, float s[2][GROUPS_MOST])
+	int col0, const int COLS, float s[][CUDA_THREADS])
 {
 	int col = col0 + (int)threadIdx.x;
 	float s1, s2;
@@ -444,24 +477,21 @@ CUDA_INLINE void zero_tile(struct tile_sum sum[TILES_MOST])
 }
 
 CUDA_INLINE void end_tile(const struct product *f, struct shared_product *m, struct run *r,
-	const int COLS, struct tile_sum sum[TILES_MOST], float s[2][GROUPS_MOST])
+	const int COLS, struct tile_sum sum[TILES_MOST], float s[][CUDA_THREADS])
 {
 	int row0 = r->now.row, rows = r->end - row0 < ROWS ? r->end - row0 : ROWS;
 
-	finish_tile(f, r->col0, COLS, sum);
-	store_tile(f, row0, r->end, r->col0, COLS, sum);
-	if (f->partial) {
-		if (row0 == r->row0)
-			find_shift(m, rows, COLS, sum);
-		tile_sums(rows, COLS, sum, m->shift, s);
-	}
+	finish_tile(f, m, COLS, sum);
+	if (f->partial)
+		add_tile(m, rows, row0 == r->row0, COLS, sum, s);
+	store_tile(f, row0, r->end, r->col0, COLS, sum); /* last: so nothing spills */
 	zero_tile(sum);
 }
 
 /* Step `turn` modulo two: multiplies it, puts the next one's x, fetches x two after that. */
 CUDA_INLINE void do_step(const struct product *f, struct shared_product *m, struct run *r,
 	const int COLS, const int turn, struct fetched *x, struct tile_sum sum[TILES_MOST],
-	float s[2][GROUPS_MOST])
+	float s[][CUDA_THREADS])
 {
 	int stage = r->stage; /* holds the step before this one: free */
 
@@ -486,8 +516,10 @@ CUDA_INLINE void product_walk(struct product f, const int COLS, const enum wl_dt
 	struct run r;
 	struct fetched x0, x1;
 	struct tile_sum sum[TILES_MOST];
-	float s[2][GROUPS_MOST] = {{0}, {0}};
+	float (*s)[CUDA_THREADS] = m.kept;
 
+	for (int g = 0; g < 2 * GROUPS_MOST; g++)
+		s[g][threadIdx.x] = 0;
 	f.in.x.type = TYPE; /* known where it is compiled */
 	f.y.type = is_half(f.y.type) ? TYPE : WL_F32;
 	zero_tile(sum);
@@ -498,6 +530,7 @@ CUDA_INLINE void product_walk(struct product f, const int COLS, const enum wl_dt
 	r.now.row = r.row0;
 	r.now.ch = 0;
 	r.fetch = r.put = r.copy = r.now;
+	begin_columns(&f, &m, r.col0, COLS);
 	for (r.stage = 0; r.stage < STAGES - 1; r.stage++) {
 		copy_w(&f, r.col0, r.copy.ch, COLS, m.w[r.stage]);
 		step_next(&r.copy, f.in.c);
