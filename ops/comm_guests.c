@@ -138,9 +138,10 @@ static int forget_gone(struct comm_meeting *m)
 
 	for (int r = m->c->rank + 1; r < m->c->size; r++) {
 		char c;
+		ssize_t k = m->fd[r] < 0 ? 1 : recv(m->fd[r], &c, 1, MSG_PEEK | MSG_DONTWAIT);
 
-		if (m->fd[r] < 0 || recv(m->fd[r], &c, 1, MSG_PEEK | MSG_DONTWAIT) != 0)
-			continue;
+		if (k > 0 || (k < 0 && (errno == EAGAIN || errno == EINTR)))
+			continue; /* else closed, or reset: it was killed */
 		close(m->fd[r]);
 		m->fd[r] = -1;
 		gone++;

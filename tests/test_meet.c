@@ -476,6 +476,35 @@ static void strangers_are_turned_away(void **state)
 	close((int)silent);
 }
 
+/* A rank that was greeted, and killed: its connection is reset.  Restarted while others are still
+ * waited for, it is let in. */
+static void a_rank_that_was_killed_may_come_again(void **state)
+{
+	struct comm_hello h = {.kind = COMM_TO_MEETING, .world = 3, .rank = 1};
+	struct linger reset = {1, 0};
+	uint8_t bytes[COMM_HELLO_BYTES], answer[512], both[2 * COMM_KEY] = {0};
+	const char *where = free_port("127.0.0.1");
+	char path[512];
+	struct sums s = {.path = tmp_path(&dir, "again", path)};
+	pid_t pid[3] = {start(where, 0, 3, 60, do_collectives, &s)};
+	int fd = (int)stranger(where, NULL, 0, answer);
+
+	(void)state;
+	comm_name_run(both); /* behind it the token of a notice, of which there is none */
+	wl_sha256(both, sizeof both, h.key);
+	comm_hello_write(&h, bytes);
+	assert_int_equal(send(fd, bytes, sizeof bytes, MSG_NOSIGNAL), sizeof bytes);
+	assert_int_equal(recv(fd, answer, COMM_ANSWER_BYTES, MSG_WAITALL),
+		COMM_ANSWER_BYTES);
+	assert_int_equal(answer[8], 0); /* welcome */
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+	close(fd);
+	for (int r = 1; r < 3; r++)
+		pid[r] = start(where, r, 3, 60, do_collectives, &s);
+	for (int r = 0; r < 3; r++)
+		assert_int_equal(finish(pid[r]), 0);
+}
+
 /* A run that was killed while it met: its notice stays. */
 static void an_older_runs_notice_is_recognised(void **state)
 {
@@ -552,6 +581,7 @@ int main(void)
 		cmocka_unit_test(ranks_that_disagree_find_out),
 		cmocka_unit_test(a_rank_that_never_comes_is_named),
 		cmocka_unit_test(strangers_are_turned_away),
+		cmocka_unit_test(a_rank_that_was_killed_may_come_again),
 		cmocka_unit_test(an_older_runs_notice_is_recognised),
 		cmocka_unit_test(runs_are_told_apart_by_their_ids),
 	};
