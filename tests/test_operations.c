@@ -109,7 +109,9 @@ static void test_error_rate(void **state)
 	tmp_write_bytes(tmp_path(&tmp, "bad.jsonl", p), b.data, b.len);
 	wl_buf_release(&b);
 	make(tmp_path(&tmp, "good", p), 150, 3, 16);
-	snprintf(args, sizeof args, "--max-error-rate 0.5 jsonl:%s/bad.jsonl jsonl:%s/good/a.jsonl",
+	/* How many records are under way when it is left hangs on the workers. */
+	snprintf(args, sizeof args,
+		"--workers 2 --max-error-rate 0.5 jsonl:%s/bad.jsonl jsonl:%s/good/a.jsonl",
 		tmp.path, tmp.path);
 	json_t *v = ingest("rate", args, 3, &said);
 	says(said, "--max-error-rate");
