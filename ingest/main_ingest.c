@@ -59,14 +59,23 @@ static int report(const struct wl_opts *o, struct wl_corpus *c, const struct wl_
 		"quarantine, %.1f MB of images",
 		(long long)all.pairs, (long long)all.pending, (long long)all.quarantined,
 		(double)all.bytes / 1e6);
-	if (!all.pairs && !all.pending && !all.quarantined)
-		wl_warn("not one record was found; see in --help what each kind of source reads");
 	if (!o->common.json)
 		return 0;
 	v = counts_json(n, net, &all);
 	int ret = v ? wl_json_print(v, err) : wl_err_nomem(err, "the result", 0);
 	json_decref(v);
 	return ret;
+}
+
+/* After a good end: the wrong directory, or the wrong kind for it, else looks like success. */
+static int say_nothing_found(struct wl_corpus *c, struct wl_err *err)
+{
+	struct wl_corpus_counts all;
+
+	WL_TRY(wl_corpus_count(c, &all, err));
+	if (!all.pairs && !all.pending && !all.quarantined)
+		wl_warn("not one record was found; see in --help what each kind of source reads");
+	return 0;
 }
 
 /* Pictures can be fetched without any source, if there is a corpus that waits for some. */
@@ -167,6 +176,8 @@ static int run(struct wl_opts *o, void *user, struct wl_err *err)
 		ret = -1;
 	if (report(o, c, &counts, after ? &net : &meanwhile, ret < 0 ? &ignored : err) < 0)
 		ret = -1;
+	if (ret >= 0 && !wl_stop_requested())
+		ret = say_nothing_found(c, err);
 	if (a->report && wl_ingest_report(c, a->report, ret < 0 ? &ignored : err) < 0)
 		ret = -1;
 out:

@@ -17,6 +17,10 @@ int wl_db_err(struct wl_db *db, struct wl_err *err, const char *doing)
 
 	if (rc == SQLITE_BUSY)
 		mend = " (another process holds it: wait for it, or stop it)";
+	else if (rc == SQLITE_FULL)
+		mend = " (free some space, and run the same command again)";
+	else if (rc == SQLITE_READONLY || rc == SQLITE_PERM)
+		mend = " (see whether this user may write there)";
 	else if (code == WL_EDATA)
 		mend = " (it is damaged: bring it back from a copy)";
 	return wl_err_set(err, code, "database %s, %s: %s%s", db->path ? db->path : "?", doing,

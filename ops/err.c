@@ -29,6 +29,20 @@ int wl_err_set(struct wl_err *err, enum wl_code code, const char *fmt, ...)
 	return -1;
 }
 
+/* What to do about errors that are nobody's mistake; "" for others. */
+static const char *mend_of(int code)
+{
+	switch (code) {
+	case ENOSPC:
+	case EDQUOT:
+		return "; free some space or name another place, and run the same command again";
+	case EMFILE:
+		return "; allow more open files (ulimit -n), or use fewer threads";
+	default:
+		return "";
+	}
+}
+
 int wl_err_errno(struct wl_err *err, const char *fmt, ...)
 {
 	int saved = errno;
@@ -41,7 +55,8 @@ int wl_err_errno(struct wl_err *err, const char *fmt, ...)
 	wl_err_setv(err, WL_EFAIL, fmt, ap);
 	va_end(ap);
 	used = strlen(err->msg);
-	snprintf(err->msg + used, sizeof err->msg - used, ": %s", strerror(saved));
+	snprintf(err->msg + used, sizeof err->msg - used, ": %s%s", strerror(saved),
+		mend_of(saved));
 	return -1;
 }
 

@@ -42,7 +42,7 @@ struct wl_err {
 int wl_err_set(struct wl_err *err, enum wl_code code, const char *fmt, ...) WL_PRINTF(3, 4);
 int wl_err_setv(struct wl_err *err, enum wl_code code, const char *fmt, va_list ap);
 
-/* As wl_err_set with WL_EFAIL, followed by ": " and the text of errno. */
+/* As wl_err_set with WL_EFAIL, followed by ": ", errno's text, and the mend of a full disk. */
 int wl_err_errno(struct wl_err *err, const char *fmt, ...) WL_PRINTF(2, 3);
 
 /* Puts "context: " before the message that is already there; returns -1. */

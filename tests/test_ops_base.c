@@ -39,6 +39,9 @@ static void err_messages(void **state)
 	errno = ENOENT;
 	wl_err_errno(&err, "a");
 	assert_string_equal(err.msg, "a: No such file or directory");
+	errno = ENOSPC;
+	wl_err_errno(&err, "a");
+	assert_non_null(strstr(err.msg, "a: No space left on device; free some space"));
 	assert_int_equal(wl_err_set(NULL, WL_EFAIL, "nobody listens"), -1);
 }
 

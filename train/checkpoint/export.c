@@ -182,7 +182,8 @@ int wl_export(const struct wl_export_opts *o, struct wl_err *err)
 	path = weights_of(o->from, o->momentum, err);
 	weights = path ? wl_weights_open(path, err) : NULL;
 	ret = weights ? write_part(wl_weights_list(weights), p, o->to, err) : -1;
-	if (weights && ret < 0)
+	/* Of what is written the message speaks itself. */
+	if (weights && ret < 0 && err && strncmp(err->msg, o->to, strlen(o->to)))
 		wl_err_prefix(err, "%s", path);
 	wl_weights_close(weights);
 	free(path);
