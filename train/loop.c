@@ -7,43 +7,18 @@
  */
 #include "train/loop.h"
 
-#include "loader/loader.h"
 #include "ops/file.h"
 #include "ops/hash.h"
 #include "ops/json.h"
 #include "ops/log.h"
 #include "ops/signals.h"
-#include "shards/manifest.h"
-#include "shards/shard.h"
 #include "train/checkpoint/ckpt.h"
-#include "train/feed.h"
-#include "train/saver.h"
-#include "train/trainer.h"
-#include "train/teller.h"
-#include "train/validate.h"
+#include "train/training.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-struct run {
-	const struct wl_train_job *job;
-	const struct wl_train_config *config;
-	struct wl_comm *comm; /* alone: a world of one */
-	struct wl_dist *dist; /* NULL: alone */
-	struct wl_backend *backend;
-	struct wl_trainer trainer;
-	struct wl_saver *saver;
-	struct wl_encoder encoder;
-	struct wl_feed *train, *val; /* val NULL: no validation */
-	struct wl_teller teller;
-	char *metrics_path, fingerprint[65]; /* of the shards */
-	int lock;
-	int64_t total_steps, epoch_steps, val_every;
-	struct wl_spent spent[WL_TRAINER_LATE + 1]; /* of step s at s % (WL_TRAINER_LATE + 1) */
-};
 
 static double now_s(void)
 {
@@ -53,183 +28,12 @@ static double now_s(void)
 	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static struct wl_loader_opts loader_opts(const struct run *r, bool train)
-{
-	const struct wl_train_config *c = r->config;
-	struct wl_loader_opts o = {
-		.dir = c->shards,
-		.cache = c->cache,
-		.cache_bytes = c->cache_size,
-		.split = train ? c->train_split : c->val_split,
-		.batch = c->batch,
-		.image_px = (int)r->job->towers.image_px,
-		.regions = (int)r->job->towers.regions,
-		.grid = r->job->model.image.grid,
-		.use_boxes = c->use_boxes,
-		.text_len = (int)r->job->towers.text_len,
-		.vocab = r->job->vocab,
-		.shuffle = train,
-		.all_captions = !train,
-		.seed = (uint64_t)c->seed,
-		.rank = wl_comm_rank(r->comm),
-		.world = wl_comm_size(r->comm),
-		.threads = wl_comm_share_of_cores(r->comm, c->loader_threads),
-		.prefetch = (int)c->prefetch,
-		.max_bad_rate = c->max_bad_rate,
-		.limit = train ? c->limit : c->val_limit,
-		.mix = train ? c->mix : NULL,
-	};
-
-	memcpy(o.mean, r->job->model.image.mean, sizeof o.mean);
-	memcpy(o.std, r->job->model.image.std, sizeof o.std);
-	return o;
-}
-
-/* Samples of a split by the manifest, 0 when it has none. */
-static int64_t split_samples(struct run *r, const char *split, struct wl_err *err)
-{
-	struct wl_manifest m;
-	int64_t n = 0;
-	size_t i;
-
-	WL_TRY(wl_shard_manifest(&(struct wl_shard_place){.at = r->config->shards,
-		.cache = r->config->cache, .cache_bytes = r->config->cache_size}, &m, err));
-	memcpy(r->fingerprint, m.fingerprint, sizeof r->fingerprint);
-	for (i = 0; i < m.n; i++)
-		if (strcmp(m.shards[i].split, split) == 0)
-			n += m.shards[i].samples;
-	wl_manifest_release(&m);
-	return n;
-}
-
-static int open_data(struct run *r, struct wl_err *err)
-{
-	const struct wl_train_config *c = r->config;
-	struct wl_loader_opts o = loader_opts(r, true);
-	int64_t n;
-
-	WL_TRY(c->augment ? wl_augment_parse(c->augment, &o.augment, err)
-			  : wl_augment_preset("paper", &o.augment, err));
-	o.jpegs = c->nvjpeg;
-	if (c->nvjpeg && !(c->gpu_augment && r->backend->pictures))
-		wl_warn("data.nvjpeg does nothing without a GPU and data.gpu-augment");
-	r->train = wl_feed_open(&o, c->gpu_augment ? r->backend : NULL, err);
-	if (!r->train)
-		return -1;
-	r->epoch_steps = wl_loader_batches(wl_feed_loader(r->train));
-	r->total_steps = c->epochs * r->epoch_steps;
-	if (c->max_steps && c->max_steps < r->total_steps)
-		r->total_steps = c->max_steps;
-	n = split_samples(r, c->val_split, err);
-	if (n < 0)
-		return -1;
-	if (c->val_every < 0)
-		return 0;
-	r->val_every = c->val_every ? c->val_every : r->epoch_steps;
-	if (n == 0) {
-		wl_warn("%s has no samples of the split \"%s\": no validation", c->shards,
-			c->val_split);
-		return 0;
-	}
-	o = loader_opts(r, false);
-	WL_TRY(wl_augment_preset("none", &o.augment, err));
-	r->val = wl_feed_open(&o, c->gpu_augment ? r->backend : NULL, err);
-	return r->val ? 0 : -1;
-}
-
-/* Of several ranks each has a GPU of its own, or none has one. */
-static int choose_device(const struct run *r, const char **device, struct wl_err *err)
-{
-	int gpus = 0, local = wl_comm_local_size(r->comm);
-	int64_t enough;
-
-	*device = r->config->device;
-	if (!r->dist || strcmp(*device, "cpu") == 0)
-		return 0;
-	gpus = wl_backend_cuda_count();
-	enough = gpus >= local;
-	if (strcmp(*device, "cuda") == 0)
-		return enough || !gpus ? 0 : wl_err_set(err, WL_EUSAGE, "device is \"cuda\": %d "
-			"ranks are on this machine, and it has %d GPU%s; start one rank a GPU",
-			local, gpus, gpus == 1 ? "" : "s");
-	WL_TRY(wl_comm_all_reduce(wl_dist_comm(r->dist), &enough, 1, WL_COMM_I64, WL_COMM_MIN,
-		err));
-	if (!enough)
-		*device = "cpu";
-	return 0;
-}
-
-static int open_backend(struct run *r, struct wl_err *err)
-{
-	const struct wl_train_config *c = r->config;
-	const char *device;
-
-	WL_TRY(choose_device(r, &device, err));
-	r->backend = wl_backend_open(device, wl_comm_local_rank(r->comm),
-		wl_comm_share_of_cores(r->comm, c->threads), err);
-	if (!r->backend)
-		return -1;
-	if (c->moco.compute_dtype == WL_BF16 && !strcmp(r->backend->name, "cpu") &&
-		!wl_backend_cpu_has_bf16())
-		wl_warn("this processor has no bf16 products: precision bf16 computes in fp32");
-	return 0;
-}
-
-static int open_model(struct run *r, struct wl_err *err)
-{
-	const struct wl_train_config *c = r->config;
-
-	WL_TRY(wl_trainer_init(&r->trainer, c, &r->job->towers, r->backend, r->dist,
-		r->total_steps, wl_loader_size(wl_feed_loader(r->train)), err));
-	/* So far there are addresses; memory comes as it is used. */
-	if (!strcmp(r->backend->name, "cpu"))
-		WL_TRY(wl_train_fits(&r->trainer, wl_comm_size(r->comm), wl_ram_there(), err));
-	if (!r->val)
-		return 0;
-	WL_TRY(wl_encoder_init(&r->encoder, &r->job->towers, &r->trainer.params, c->batch,
-		c->moco.compute_dtype, err));
-	if (!r->dist)
-		return 0;
-	WL_TRY(wl_dist_attach(r->dist, r->encoder.image, &r->trainer.params, false, err));
-	return wl_dist_attach(r->dist, r->encoder.text, &r->trainer.params, false, err);
-}
-
-static bool first_rank(const struct run *r)
-{
-	return wl_comm_rank(r->comm) == 0;
-}
-
-/* The other ranks.  Those but the first say only what is wrong. */
-static int open_ranks(struct run *r, struct wl_err *err)
-{
-	const struct wl_train_config *c = r->config;
-	struct wl_dist_config dist;
-
-	r->comm = wl_comm_open_at(c->rendezvous, c->dist_timeout, err);
-	if (!r->comm)
-		return -1;
-	if (wl_comm_size(r->comm) == 1)
-		return 0;
-	if (!first_rank(r) && wl_log_level() > WL_LOG_WARN)
-		wl_log_init("wenlan-train", WL_LOG_WARN);
-	WL_TRY(wl_comm_timeout(r->comm, c->dist_timeout, err));
-	dist = c->dist;
-	dist.timeout_s = c->dist_timeout;
-	r->dist = wl_dist_open(r->comm, &dist, err);
-	if (!r->dist)
-		return -1;
-	wl_info("%d ranks, %lld pairs a step on each; zero stage %lld%s", wl_comm_size(r->comm),
-		(long long)c->batch, (long long)c->dist.zero,
-		c->dist.sync_bn ? ", batch norm over all" : "");
-	return 0;
-}
-
 /* metrics.jsonl, cut to what the checkpoint knew, open for more. */
-static int open_metrics(struct run *r, int64_t bytes, struct wl_err *err)
+static int open_metrics(struct wl_training *r, int64_t bytes, struct wl_err *err)
 {
 	int64_t have;
 
-	if (!first_rank(r))
+	if (!wl_training_first(r))
 		return 0;
 	have = wl_exists(r->metrics_path) ? wl_file_size(r->metrics_path, err) : 0;
 	if (have < 0)
@@ -243,7 +47,7 @@ static int open_metrics(struct run *r, int64_t bytes, struct wl_err *err)
 	return wl_jsonl_open(&r->teller.metrics, r->metrics_path, err);
 }
 
-static int start_fresh(struct run *r, struct wl_err *err)
+static int start_fresh(struct wl_training *r, struct wl_err *err)
 {
 	struct wl_trainer *t = &r->trainer;
 	const struct wl_towers *towers = &r->job->towers;
@@ -256,7 +60,7 @@ static int start_fresh(struct run *r, struct wl_err *err)
 
 /* The vocabulary must be the checkpoint's, or every token id means another word; other shards
  * are allowed (data may have come in), but said. */
-static int check_inputs(const struct run *r, const json_t *state, struct wl_err *err)
+static int check_inputs(const struct wl_training *r, const json_t *state, struct wl_err *err)
 {
 	const json_t *extra = json_object_get(state, "run");
 	const char *had = json_string_value(json_object_get(extra, "shards"));
@@ -280,15 +84,15 @@ static int check_inputs(const struct run *r, const json_t *state, struct wl_err 
 }
 
 /* Bad samples are counted by each rank; a checkpoint holds their number over all. */
-static void share_skipped(const struct run *r, struct wl_loader_pos *pos)
+static void share_skipped(const struct wl_training *r, struct wl_loader_pos *pos)
 {
 	int64_t world = wl_comm_size(r->comm), all = pos->skipped;
 
-	pos->skipped = all / world + (first_rank(r) ? all % world : 0);
+	pos->skipped = all / world + (wl_training_first(r) ? all % world : 0);
 }
 
 /* Continues from RUN's newest checkpoint, of that step. */
-static int resume(struct run *r, int64_t step, struct wl_err *err)
+static int resume(struct wl_training *r, int64_t step, struct wl_err *err)
 {
 	struct wl_loader_pos pos;
 	int64_t bytes;
@@ -296,7 +100,7 @@ static int resume(struct run *r, int64_t step, struct wl_err *err)
 	char *dir;
 	int ret = -1;
 
-	if (!first_rank(r)) { /* it was verified by the first */
+	if (!wl_training_first(r)) { /* it was verified by the first */
 		dir = wl_strf(err, "%s/ckpt-%08lld", r->config->run, (long long)step);
 		state = dir ? wl_ckpt_state(dir, err) : NULL;
 		if (!state) {
@@ -325,7 +129,7 @@ out:
 	return ret;
 }
 
-static int start(struct run *r, struct wl_err *err)
+static int start(struct wl_training *r, struct wl_err *err)
 {
 	int64_t newest = -2;
 	char *lock;
@@ -334,7 +138,7 @@ static int start(struct run *r, struct wl_err *err)
 	r->metrics_path = wl_path_join(r->config->run, "metrics.jsonl", err);
 	if (!r->metrics_path)
 		return -1;
-	if (first_rank(r)) {
+	if (wl_training_first(r)) {
 		WL_TRY(wl_mkdir_p(r->config->run, err));
 		lock = wl_path_join(r->config->run, ".lock", err);
 		r->lock = lock ? wl_lock_file(lock, err) : -1;
@@ -346,18 +150,18 @@ static int start(struct run *r, struct wl_err *err)
 	if (r->dist)
 		WL_TRY(wl_comm_broadcast(wl_dist_comm(r->dist), &newest, sizeof newest, 0, err));
 	/* The others read what the first has found whole: it goes on only if that loads. */
-	if (first_rank(r))
+	if (wl_training_first(r))
 		ret = newest < 0 ? start_fresh(r, err) : resume(r, newest, err);
-	if (r->dist && first_rank(r) && ret < 0)
+	if (r->dist && wl_training_first(r) && ret < 0)
 		return -1;
 	if (r->dist)
 		WL_TRY(wl_comm_barrier(wl_dist_comm(r->dist), err));
-	if (!first_rank(r))
+	if (!wl_training_first(r))
 		ret = newest < 0 ? start_fresh(r, err) : resume(r, newest, err);
 	return ret;
 }
 
-static int save(struct run *r, bool last, struct wl_err *err)
+static int save(struct wl_training *r, bool last, struct wl_err *err)
 {
 	struct wl_loader_pos pos;
 	json_t *extra;
@@ -365,9 +169,9 @@ static int save(struct run *r, bool last, struct wl_err *err)
 	int ret = -1;
 
 	wl_feed_tell(r->train, &pos);
-	if (first_rank(r) && fsync(r->teller.metrics.fd) < 0)
+	if (wl_training_first(r) && fsync(r->teller.metrics.fd) < 0)
 		return wl_err_errno(err, "%s: sync failed", r->metrics_path);
-	bytes = first_rank(r) ? wl_file_size(r->metrics_path, err) : 0;
+	bytes = wl_training_first(r) ? wl_file_size(r->metrics_path, err) : 0;
 	if (bytes < 0)
 		return -1;
 	if (r->dist)
@@ -385,13 +189,13 @@ static int save(struct run *r, bool last, struct wl_err *err)
 	return ret;
 }
 
-static bool validates(const struct run *r, int64_t step)
+static bool validates(const struct wl_training *r, int64_t step)
 {
 	return r->val && (step % r->val_every == 0 || step == r->total_steps);
 }
 
 /* The validation of a step where it is due; *val stays NULL where not. */
-static int validate(struct run *r, int64_t step, json_t **val, struct wl_err *err)
+static int validate(struct wl_training *r, int64_t step, json_t **val, struct wl_err *err)
 {
 	*val = NULL;
 	if (!validates(r, step))
@@ -404,7 +208,7 @@ static int validate(struct run *r, int64_t step, json_t **val, struct wl_err *er
 }
 
 /* The loader's next batch into the trainer. */
-static int give_step(struct run *r, double *loaded, struct wl_err *err)
+static int give_step(struct wl_training *r, double *loaded, struct wl_err *err)
 {
 	const struct wl_batch *b;
 	const float *pictures;
@@ -425,7 +229,7 @@ static int give_step(struct run *r, double *loaded, struct wl_err *err)
 }
 
 /* What is to be said of a step that was taken (stepped < 0: it ends the run). */
-static int tell_step(struct run *r, const struct wl_step_report *report, int stepped,
+static int tell_step(struct wl_training *r, const struct wl_step_report *report, int stepped,
 	struct wl_err *err)
 {
 	const struct wl_spent *spent = &r->spent[report->step % (WL_TRAINER_LATE + 1)];
@@ -440,7 +244,7 @@ static int tell_step(struct run *r, const struct wl_step_report *report, int ste
 }
 
 /* Takes steps until `keep` are under way; begin: when the newest of them began, 0: it is over. */
-static int take_steps(struct run *r, int64_t keep, double begin, struct wl_err *err)
+static int take_steps(struct wl_training *r, int64_t keep, double begin, struct wl_err *err)
 {
 	struct wl_spent *newest = &r->spent[r->trainer.step % (WL_TRAINER_LATE + 1)];
 
@@ -460,13 +264,13 @@ static int take_steps(struct run *r, int64_t keep, double begin, struct wl_err *
 }
 
 /* Whether a checkpoint is due after it, which stands for steps that are all told. */
-static bool saves(const struct run *r, int64_t step)
+static bool saves(const struct wl_training *r, int64_t step)
 {
 	return step % r->config->ckpt_every == 0 || step == r->total_steps;
 }
 
 /* On a GPU steps are told of some steps later, so that it never waits for the host. */
-static int one_step(struct run *r, struct wl_err *err)
+static int one_step(struct wl_training *r, struct wl_err *err)
 {
 	double begin = now_s(), loaded = begin;
 	int64_t step;
@@ -481,7 +285,7 @@ static int one_step(struct run *r, struct wl_err *err)
 
 /* Between steps: whether any rank was told to stop (all then do, after the same step), and how far
  * the ranks are with a checkpoint. */
-static int meet(struct run *r, bool *stop, struct wl_err *err)
+static int meet(struct wl_training *r, bool *stop, struct wl_err *err)
 {
 	int64_t v[2] = {wl_stop_requested(), wl_saver_state(r->saver)};
 
@@ -493,7 +297,7 @@ static int meet(struct run *r, bool *stop, struct wl_err *err)
 }
 
 /* What stands at the head of the page. */
-static int open_report(struct run *r, struct wl_err *err)
+static int open_report(struct wl_training *r, struct wl_err *err)
 {
 	const struct wl_train_config *c = r->config;
 	char about[400];
@@ -504,8 +308,8 @@ static int open_report(struct run *r, struct wl_err *err)
 	r->teller.epoch_steps = r->epoch_steps;
 	r->teller.total_steps = r->total_steps;
 	r->teller.log_every = c->log_every;
-	r->teller.first = first_rank(r);
-	if (!first_rank(r))
+	r->teller.first = wl_training_first(r);
+	if (!wl_training_first(r))
 		return 0;
 	if (peak == 0)
 		peak = 1e-9 * wl_watch_peak(r->backend, c->moco.compute_dtype);
@@ -521,7 +325,7 @@ static int open_report(struct run *r, struct wl_err *err)
 				: -1;
 }
 
-static int open_saver(struct run *r, struct wl_err *err)
+static int open_saver(struct wl_training *r, struct wl_err *err)
 {
 	const struct wl_train_config *c = r->config;
 	struct wl_saver_config how = {.run_dir = c->run, .vocab = c->vocab,
@@ -532,7 +336,7 @@ static int open_saver(struct run *r, struct wl_err *err)
 	return r->saver ? 0 : -1;
 }
 
-static int loop(struct run *r, struct wl_err *err)
+static int loop(struct wl_training *r, struct wl_err *err)
 {
 	int64_t step = r->trainer.step;
 	bool stop;
@@ -554,39 +358,19 @@ static int loop(struct run *r, struct wl_err *err)
 	return 0;
 }
 
-static void close_run(struct run *r)
-{
-	wl_progress_free(r->teller.progress);
-	wl_train_report_close(r->teller.report);
-	wl_saver_close(r->saver);
-	wl_dist_close(r->dist);
-	if (r->teller.metrics.path)
-		wl_jsonl_close(&r->teller.metrics);
-	wl_encoder_release(&r->encoder);
-	wl_trainer_release(&r->trainer);
-	wl_feed_close(r->val);
-	wl_feed_close(r->train);
-	wl_backend_close(r->backend);
-	free(r->metrics_path);
-	if (r->lock >= 0)
-		close(r->lock);
-	wl_comm_close(r->comm);
-}
-
 int wl_train_run(const struct wl_train_job *job, struct wl_err *err)
 {
-	struct run r = {.job = job, .config = job->config, .lock = -1};
+	struct wl_training r = {.job = job, .config = job->config, .lock = -1};
 	int ret = -1;
 
-	if (open_ranks(&r, err) < 0 || open_backend(&r, err) < 0 || open_data(&r, err) < 0 ||
-		open_model(&r, err) < 0 || start(&r, err) < 0 || open_saver(&r, err) < 0 ||
+	if (wl_training_open(&r, err) < 0 || start(&r, err) < 0 || open_saver(&r, err) < 0 ||
 		open_report(&r, err) < 0)
 		goto out;
 	wl_info("%lld trainable parameters, %lld pairs, %lld steps an epoch, %lld steps in all",
 		(long long)wl_params_trainable_count(&r.trainer.params),
 		(long long)wl_loader_size(wl_feed_loader(r.train)), (long long)r.epoch_steps,
 		(long long)r.total_steps);
-	if (first_rank(&r))
+	if (wl_training_first(&r))
 		r.teller.progress = wl_progress_new("training", "pairs",
 			(uint64_t)((double)r.total_steps * r.teller.pairs));
 	WL_TRY_OUT(loop(&r, err));
@@ -608,6 +392,6 @@ out:
 		wl_feed_stop(r.train);
 		return wl_err_prefix(err, "rank %d", wl_comm_rank(r.comm));
 	}
-	close_run(&r);
+	wl_training_close(&r);
 	return ret;
 }
