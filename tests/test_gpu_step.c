@@ -297,8 +297,8 @@ static void a_copy_leaves_the_device_beside_steps(void **state)
 	OK(wl_snapshot_reserve(&at_once, &r.t, &err));
 	OK(wl_snapshot_take(&at_once, &r.t, true, NULL, &err));
 	OK(wl_snapshot_write(&at_once, now, &first, &err));
-	if (emulated_late)
-		emulated_late(true);
+	if (emulated_idle)
+		emulated_idle(true);
 	OK(wl_snapshot_take(&late, &r.t, true, NULL, &err));
 	assert_true(watched.fetched >= 12); /* both stores, moments, queues, twice */
 	waits = emulated_waits ? emulated_waits() : 0;
@@ -308,8 +308,8 @@ static void a_copy_leaves_the_device_beside_steps(void **state)
 		assert_int_equal(emulated_waits() - waits, 0);
 	assert_true(watched.updated >= 2);
 	OK(wl_snapshot_write(&late, then, &names, &err));
-	if (emulated_late)
-		emulated_late(false);
+	if (emulated_idle)
+		emulated_idle(false);
 	same_files(now, then, &first);
 	wl_snapshot_release(&at_once);
 	wl_snapshot_release(&late);

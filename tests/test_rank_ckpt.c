@@ -7,6 +7,7 @@
  */
 #include "ops/file.h"
 #include "tests/support/cm.h"
+#include "tests/support/emulation.h"
 #include "tests/support/tiny_rig.h"
 #include "tests/support/wide_towers.h"
 #include "train/checkpoint/ckpt.h"
@@ -21,9 +22,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-struct wl_backend *wl_backend_cuda_open(int device, struct wl_err *err) __attribute__((weak));
-void emulated_nccl_fails(int code) __attribute__((weak));
 
 enum { RANKS = 4, COPIES = 512, BEFORE = 2, AFTER = 4, POINTS = 30, PATIENCE_S = 120 };
 
@@ -449,7 +447,9 @@ static void the_gpus_bytes_are_the_waiting_ways(void **state)
 	(void)state;
 	if (!emulated_nccl_fails)
 		SKIP("ranks as threads need the emulation of NCCL");
+	emulated_idle(true); /* the copies' stream does nothing before somebody waits for it */
 	every_case(true);
+	emulated_idle(false);
 }
 
 /* Runs in a process of its own, which ends at that operation of the last save: its exit code.  The

@@ -39,5 +39,8 @@ cudaError_t emulated_say(cudaError_t code);
 bool emulated_unsafe(void);
 /* Everything that was given is done. */
 void emulated_finish(void);
+/* For tests: from now on a stream that has copies alone does them when somebody waits for them, the
+ * host or another stream: what changes what they read, and does not wait, shows. */
+extern "C" void emulated_idle(bool yes);
 
 #endif

@@ -4,7 +4,7 @@
 #include <deque>
 #include <vector>
 
-static bool stuck, late;
+static bool stuck, late, idle;
 static int64_t given, replayed, waits;
 
 /* Work not done yet, and how much was put there and done so far. */
@@ -27,6 +27,11 @@ struct emulated_stream {
 	int device;
 	emulated_capture *capture;
 	uint64_t given, joined; /* while it is captured: pieces of work, and of them waited for */
+	/* emulated_idle: it has more than copies; copies not done yet, each with how much had been
+	 * put before it; how many there were and are done. */
+	bool computes;
+	std::deque<std::pair<uint64_t, std::function<void()>>> copies;
+	uint64_t copied, copied_done;
 };
 
 struct emulated_event {
@@ -35,7 +40,7 @@ struct emulated_event {
 	uint64_t after; /* so much was put before it */
 	emulated_capture *capture; /* it was recorded in */
 	cudaStream_t stream; /* there, when so much had been given to it */
-	uint64_t given;
+	uint64_t given, copied;
 };
 
 struct emulated_graph {
@@ -45,6 +50,7 @@ struct emulated_graph {
 };
 
 static std::vector<emulated_graph *> graphs;
+static std::vector<emulated_stream *> streams;
 static thread_local emulated_capture *captures; /* begun by this thread */
 static thread_local cudaStream_t current;
 static thread_local int chosen = -1; /* the thread's device */
@@ -109,9 +115,40 @@ static void do_until(uint64_t at)
 	emulated_leave();
 }
 
+static void copy_until(cudaStream_t s, uint64_t at)
+{
+	emulated_enter();
+	while (s->copied_done < at) {
+		std::pair<uint64_t, std::function<void()>> work = std::move(s->copies.front());
+
+		s->copies.pop_front();
+		s->copied_done++;
+		do_until(work.first);
+		work.second();
+	}
+	emulated_leave();
+}
+
+/* Everything that one stream was given before an event. */
+static void do_before(cudaEvent_t e)
+{
+	do_until(e->after);
+	copy_until(e->stream, e->copied);
+}
+
 void emulated_finish(void)
 {
+	std::lock_guard<std::recursive_mutex> hold(emulated_device);
+
 	do_until(put);
+	for (emulated_stream *s : streams)
+		copy_until(s, s->copied);
+}
+
+extern "C" void emulated_idle(bool yes)
+{
+	emulated_finish();
+	idle = yes;
 }
 
 extern "C" void emulated_late(bool yes)
@@ -162,10 +199,31 @@ void emulated_give(std::function<void()> work)
 #ifdef WL_RACE
 	work = race_work(std::move(work));
 #endif
-	if (current && current->capture)
+	if (current && current->capture) {
 		keep(current->capture, std::move(work));
-	else
-		give(std::move(work), &given);
+		return;
+	}
+	if (current) {
+		copy_until(current, current->copied);
+		current->computes = true;
+	}
+	give(std::move(work), &given);
+}
+
+/* A copy; false: it is not put off. */
+static bool put_off(cudaStream_t s, std::function<void()> work)
+{
+	std::lock_guard<std::recursive_mutex> hold(emulated_device);
+
+	if (!idle || s->capture || s->computes)
+		return false;
+#ifdef WL_RACE
+	work = race_work(std::move(work));
+#endif
+	given++;
+	s->copies.push_back({put, std::move(work)});
+	s->copied++;
+	return true;
 }
 
 static void without_lock(const std::function<void()> &work)
@@ -268,12 +326,15 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, int flags)
 	*s = new emulated_stream();
 	(*s)->alive = true;
 	(*s)->device = chosen;
+	std::lock_guard<std::recursive_mutex> hold(emulated_device);
+	streams.push_back(*s);
 	return cudaSuccess;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t s)
 {
 	check_stream(s);
+	copy_until(s, s->copied);
 	FORBID(s->capture, "a stream is destroyed while it is captured");
 	s->alive = false;
 	if (current == s)
@@ -287,7 +348,8 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
 	if (emulated_unsafe())
 		return emulated_say(cudaErrorStreamCaptureUnsupported);
 	waits++;
-	emulated_finish();
+	do_until(put);
+	copy_until(s, s->copied);
 	return cudaSuccess;
 }
 
@@ -318,6 +380,7 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 	e->capture = s->capture;
 	e->stream = s;
 	e->given = s->given;
+	e->copied = s->copied;
 	return cudaSuccess;
 }
 
@@ -340,8 +403,11 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
 			s->capture->invalid = true;
 		return emulated_say(cudaErrorStreamCaptureIsolation);
 	}
-	if (!s->capture)
+	if (!s->capture) {
+		if (e->stream != s) /* whatever this one is given may be done from now on */
+			copy_until(e->stream, e->copied);
 		return cudaSuccess;
+	}
 	if (e->stream != s && e->given > e->stream->joined)
 		e->stream->joined = e->given;
 	s->given++; /* what it waited for is to be joined with it */
@@ -356,7 +422,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e)
 		return emulated_say(cudaErrorCapturedEvent);
 	if (emulated_unsafe())
 		return emulated_say(cudaErrorStreamCaptureUnsupported);
-	do_until(e->after);
+	do_before(e);
 	return cudaSuccess;
 }
 
@@ -368,7 +434,8 @@ cudaError_t cudaEventQuery(cudaEvent_t e)
 		return emulated_say(cudaErrorCapturedEvent);
 	if (emulated_unsafe())
 		return emulated_say(cudaErrorStreamCaptureUnsupported);
-	return emulated_say(stuck || e->after > done ? cudaErrorNotReady : cudaSuccess);
+	return emulated_say(stuck || e->after > done || e->copied > e->stream->copied_done
+				    ? cudaErrorNotReady : cudaSuccess);
 }
 
 /* --- copies --- */
@@ -394,7 +461,10 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, int, cudaS
 {
 	if (!copies(s, to, from))
 		return emulated_say(cudaErrorStreamCaptureUnsupported);
-	emulated_give([=] { memcpy(to, from, bytes); });
+	bool computes = s->computes;
+	if (!put_off(s, [=] { memcpy(to, from, bytes); }))
+		emulated_give([=] { memcpy(to, from, bytes); });
+	s->computes = computes;
 	return cudaSuccess;
 }
 

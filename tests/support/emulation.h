@@ -11,6 +11,8 @@
 void emulated_apart(bool yes) EMULATION;
 void emulated_stuck(bool yes) EMULATION;
 void emulated_late(bool yes) EMULATION;
+/* A stream that has copies alone does them when the host or another stream waits for it. */
+void emulated_idle(bool yes) EMULATION;
 int64_t emulated_waits(void) EMULATION;
 int64_t emulated_replayed(void) EMULATION;
 int64_t emulated_parts(void) EMULATION;
