@@ -100,6 +100,26 @@ static void spikes_are_skipped(void **state)
 	course_release(&now[1]);
 }
 
+/* What was asked for, what is free, and the options that need less. */
+static void memory_that_is_not_there_is_named(void **state)
+{
+	static const char *const words[] = {"1048576.00 GiB of tensors", "GiB are free",
+		"--data.batch", "--data.accumulate", "--recompute", "--optim.state bf16",
+		"--dist.zero 3", "--dry-run"};
+	struct wl_err why = WL_ERR_INIT;
+	struct wl_backend *be;
+
+	(void)state;
+	NEEDS_DEVICE;
+	be = course_device(true);
+	assert_null(be->alloc(be, (size_t)1 << 50, &why));
+	assert_int_equal(why.code, WL_EFAIL);
+	for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+		if (!strstr(why.msg, words[i]))
+			fail_msg("no \"%s\" in: %s", words[i], why.msg);
+	wl_backend_close(be);
+}
+
 /* Too many in a row end the run, told late; the trainer says at which. */
 static void bad_steps_in_a_row_end_the_run(void **state)
 {
@@ -328,6 +348,7 @@ int main(void)
 		cmocka_unit_test(clipped_steps_are_the_processors),
 		cmocka_unit_test(a_nan_leaves_nothing_behind),
 		cmocka_unit_test(spikes_are_skipped),
+		cmocka_unit_test(memory_that_is_not_there_is_named),
 		cmocka_unit_test(bad_steps_in_a_row_end_the_run),
 		cmocka_unit_test(checkpoints_wait),
 		cmocka_unit_test(nobody_waits_in_a_step),
