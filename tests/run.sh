@@ -15,8 +15,10 @@ set -u
 
 jobs=${WL_TEST_JOBS:-$(($(nproc) + 2))}
 # Where the others are quick; a name that is not there any more does no harm.
-longest='kafka kafka_group dist remote topics gpu_step gpu_scale dist_sim gpu_train fetch dedup_same
+longest='kafka kafka_group dist remote topics dist_sim train_run gpu_train rank_ckpt fetch dedup_same
 dedup_vectors dedup_embed dedup ckpt_crash pack warc_source'
+# Ranks that run beside other tests are not bound to the first cores, and do not spin while they wait.
+export OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'kill $(jobs -p) 2>/dev/null; exit 130' INT TERM
