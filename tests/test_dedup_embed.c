@@ -152,7 +152,7 @@ static double bound_of(const char *dir, size_t k, size_t *reach)
 /* The same verdicts on any number of ranks, and from embeddings made in pieces. */
 static void finds_what_is_near(void **state)
 {
-	char path[512], first[512], name[16], expected[64];
+	char path[512], first[512], name[16], expected[64], how[512];
 	size_t reach;
 	double bound = bound_of(tmp_path(&tmp, "once", path), 25, &reach);
 
@@ -168,10 +168,9 @@ static void finds_what_is_near(void **state)
 		snprintf(name, sizeof(name), "np%d", n);
 		add_pairs(name, 0, PAIRS);
 		EXPECT(0, expected,
-			"ASAN_OPTIONS=detect_leaks=0 mpirun --allow-run-as-root --oversubscribe "
-			"-np %d wenlan-dedup --corpus %s --embeddings once --embedding-cosine "
+			"%s -np %d wenlan-dedup --corpus %s --embeddings once --embedding-cosine "
 			"%.12f --json --threads 1",
-			n, name, bound);
+			tmp_mpirun(&tmp, how), n, name, bound);
 		dedup_same(tmp_path(&tmp, "np1", first), tmp_path(&tmp, name, path));
 	}
 	EXPECT(0, expected,

@@ -141,14 +141,15 @@ static void ranks_and_memory_make_no_difference(void **state)
 
 static void under_mpirun(void **state)
 {
-	struct tmp_dir first = tmp_make();
+	struct tmp_dir first = tmp_make(), ranks = tmp_make();
 	struct planted x;
-	char *out;
+	char *out, how[512];
 
 	(void)state;
 	if (tmp_run(&out, "command -v mpirun && test -x %s/wenlan-dedup", tmp_bin()) != 0) {
 		free(out);
 		tmp_remove(&first);
+		tmp_remove(&ranks);
 		SKIP("mpirun or wenlan-dedup is not here");
 	}
 	free(out);
@@ -160,10 +161,8 @@ static void under_mpirun(void **state)
 		if (n > 1)
 			dedup_plant(dir, &x);
 		code = tmp_run(&out,
-			"ASAN_OPTIONS=detect_leaks=0 mpirun --allow-run-as-root --oversubscribe "
-			"-np %d %s/wenlan-dedup "
-			"--corpus %s --policy pair --threads 1 --quiet",
-			n, tmp_bin(), dir);
+			"%s -np %d %s/wenlan-dedup --corpus %s --policy pair --threads 1 --quiet",
+			tmp_mpirun(&ranks, how), n, tmp_bin(), dir);
 		if (code != 0)
 			fail_msg("-np %d: exit code %d: %s", n, code, out);
 		free(out);
@@ -173,13 +172,12 @@ static void under_mpirun(void **state)
 	}
 	/* The code of what went wrong is that of the whole. */
 	assert_int_equal(tmp_run(&out,
-				 "ASAN_OPTIONS=detect_leaks=0 mpirun --allow-run-as-root "
-				 "--oversubscribe -np 2 %s/wenlan-dedup "
-				 "--corpus %s --policy nonsense",
-				 tmp_bin(), first.path),
+				 "%s -np 2 %s/wenlan-dedup --corpus %s --policy nonsense",
+				 tmp_mpirun(&ranks, how), tmp_bin(), first.path),
 		WL_EUSAGE);
 	free(out);
 	tmp_remove(&first);
+	tmp_remove(&ranks);
 }
 
 int main(void)

@@ -404,12 +404,11 @@ static void bad_options(void **state)
 /* Trains and filters by mpirun -np n; gives what the filter said of every pair, to be freed. */
 static char *train_and_filter(struct place *p, int n)
 {
-	static const char how[] = "ASAN_OPTIONS=detect_leaks=0 mpirun --allow-run-as-root "
-				  "--oversubscribe";
-	char *out;
+	char *out, how[512];
 	int code;
 
 	make_corpus(p);
+	tmp_mpirun(&p->tmp, how);
 	code = tmp_run(&out,
 		"%s -np %d %s/wenlan-filter topics train --corpus %s --out %s --topics 3 "
 		"--iterations 30 --min-docs 2 --max-share 0.9 --min-pairs 100 --threads 1 --quiet "
@@ -426,7 +425,7 @@ static char *train_and_filter(struct place *p, int n)
 static void under_mpirun(void **state)
 {
 	struct place one, more;
-	char *want, *got, *out;
+	char *want, *got, *out, how[512];
 
 	(void)state;
 	NEED_TABLES();
@@ -445,10 +444,8 @@ static void under_mpirun(void **state)
 	}
 	/* The code of what went wrong is that of the whole. */
 	assert_int_equal(
-		tmp_run(NULL,
-			"ASAN_OPTIONS=detect_leaks=0 mpirun --allow-run-as-root "
-			"--oversubscribe -np 2 %s/wenlan-filter --corpus %s --rules nowhere.yaml",
-			tmp_bin(), one.corpus),
+		tmp_run(NULL, "%s -np 2 %s/wenlan-filter --corpus %s --rules nowhere.yaml",
+			tmp_mpirun(&one.tmp, how), tmp_bin(), one.corpus),
 		WL_EFAIL);
 	free(want);
 	tmp_remove(&one.tmp);

@@ -121,6 +121,16 @@ int tmp_run(char **out, const char *fmt, ...)
 	return WIFEXITED(rc) ? WEXITSTATUS(rc) : 128 + WTERMSIG(rc);
 }
 
+const char *tmp_mpirun(const struct tmp_dir *t, char out[512])
+{
+	snprintf(out, 512,
+		"ASAN_OPTIONS=detect_leaks=0 OMPI_MCA_hwloc_base_binding_policy=none "
+		"OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_orte_tmpdir_base='%s' "
+		"mpirun --allow-run-as-root --oversubscribe",
+		t->path);
+	return out;
+}
+
 void tmp_nap_ms(int64_t ms)
 {
 	nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
