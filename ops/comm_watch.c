@@ -5,6 +5,7 @@
  */
 #include "ops/comm_priv.h"
 #include "ops/log.h"
+#include "ops/wait.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -37,7 +38,7 @@ static void *look(void *arg)
 
 	pthread_mutex_lock(&w->lock);
 	while (!w->closing) {
-		struct timespec t;
+		struct timespec t = wl_wait_until(pause);
 		double waited = w->what ? now_s() - w->since : 0;
 
 		if (waited > w->limit) {
@@ -46,10 +47,6 @@ static void *look(void *arg)
 				 "the last checkpoint", w->rank, waited, w->what, w->limit);
 			_exit(WL_ERETRY);
 		}
-		clock_gettime(CLOCK_REALTIME, &t);
-		t.tv_nsec += (long)(pause * 1e9);
-		t.tv_sec += t.tv_nsec / 1000000000;
-		t.tv_nsec %= 1000000000;
 		pthread_cond_timedwait(&w->wake, &w->lock, &t);
 	}
 	pthread_mutex_unlock(&w->lock);
@@ -67,7 +64,7 @@ struct comm_watch *comm_watch_open(int rank, double seconds, struct wl_err *err)
 	w->rank = rank;
 	w->limit = seconds;
 	pthread_mutex_init(&w->lock, NULL);
-	pthread_cond_init(&w->wake, NULL);
+	wl_wait_init(&w->wake);
 	if (pthread_create(&w->thread, NULL, look, w) == 0)
 		return w;
 	wl_err_set(err, WL_EFAIL, "no thread can be started.");

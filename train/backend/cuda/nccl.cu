@@ -19,6 +19,7 @@
 
 extern "C" {
 #include "ops/log.h"
+#include "ops/wait.h"
 }
 
 /* Jobs whose events are kept apart; waiting for an older one waits for one that came later. */
@@ -148,10 +149,7 @@ static void *watch(void *arg)
 		struct timespec t;
 
 		look(n);
-		clock_gettime(CLOCK_REALTIME, &t);
-		t.tv_nsec += 200000000;
-		t.tv_sec += t.tv_nsec / 1000000000;
-		t.tv_nsec %= 1000000000;
+		t = wl_wait_until(0.2); /* by a clock that nobody sets back */
 		pthread_cond_timedwait(&n->wake, &n->lock, &t);
 	}
 	pthread_mutex_unlock(&n->lock);
@@ -355,7 +353,7 @@ struct wl_wire *wl_cuda_wire(struct wl_backend *be, int rank, int world, const c
 		return NULL;
 	}
 	pthread_mutex_init(&n->lock, NULL);
-	pthread_cond_init(&n->wake, NULL);
+	wl_wait_init(&n->wake);
 	n->wire.impl = n;
 	n->wire.begin = wire_begin;
 	n->wire.reduce_scatter = wire_reduce_scatter;
