@@ -451,9 +451,29 @@ static void under_mpirun(void **state)
 	tmp_remove(&one.tmp);
 }
 
+static void lists_of_words(void **state)
+{
+	struct tmp_dir tmp = tmp_make();
+	struct wl_terms t = {0};
+	char path[512];
+
+	(void)state;
+	tmp_write(tmp_path(&tmp, "list", path), "的 # of\n\n 因为\r\n");
+	OK(wl_terms_read_list(&t, path, &err));
+	assert_int_equal(t.n, 2);
+	assert_true(wl_terms_find(&t, "因为", 6) >= 0);
+	tmp_write(path, "的\n\xd2\xf2\xce\xaa\n"); /* GBK */
+	FAILS(WL_EDATA, "line 2 is not UTF-8", wl_terms_read_list(&t, path, &err));
+	tmp_write_bytes(path, "a\0b\n", 4);
+	FAILS(WL_EDATA, "line 1: a 0 byte", wl_terms_read_list(&t, path, &err));
+	wl_terms_release(&t);
+	tmp_remove(&tmp);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(lists_of_words),
 		cmocka_unit_test(labels_by_rules_and_by_hand),
 		cmocka_unit_test(same_files),
 		cmocka_unit_test(filter_uses_topics),

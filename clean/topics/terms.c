@@ -167,11 +167,18 @@ static int each_line(const struct wl_buf *b, char comment,
 static int add_listed(struct wl_terms *t, const char *s, size_t n, size_t line, const char *path,
 	struct wl_err *err)
 {
+	bool ok = true;
 	uint32_t id;
 
 	if (memchr(s, 0, n))
 		return wl_err_set(err, WL_EDATA, "%s, line %zu: a 0 byte; is this a list of words?",
 			path, line);
+	/* Such a word is never found, so that the list would do nothing and say nothing. */
+	for (size_t i = 0; i < n;)
+		wl_utf8_next(s, n, &i, &ok);
+	if (!ok)
+		return wl_err_set(err, WL_EDATA, "%s, line %zu is not UTF-8: save the list of "
+			"words as UTF-8", path, line);
 	return wl_terms_add(t, s, n, &id, err);
 }
 
