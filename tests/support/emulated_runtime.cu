@@ -1,15 +1,17 @@
 /* See emulated_runtime.h; its memory is in emulated_memory.cu. */
 #include "tests/support/emulated_parts.h"
 
+#include <atomic>
 #include <deque>
 #include <vector>
 
-static bool stuck, late, idle;
-static int64_t given, replayed, waits;
+/* Threads that are ranks, and those that watch over them, read these without the device's lock. */
+static std::atomic<bool> stuck, late, idle;
+static std::atomic<int64_t> given, replayed, waits;
 
 /* Work not done yet, and how much was put there and done so far. */
 static std::deque<std::function<void()>> queue;
-static uint64_t put, done;
+static std::atomic<uint64_t> put, done;
 
 /*
  * Objects are never given back, so that one used after its end is found.  A capture is what a
@@ -173,7 +175,7 @@ extern "C" int64_t emulated_replayed(void)
 }
 
 /* Adds one to *count. */
-static void give(std::function<void()> work, int64_t *count)
+static void give(std::function<void()> work, std::atomic<int64_t> *count)
 {
 	emulated_enter();
 	++*count;
@@ -428,6 +430,9 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e)
 
 cudaError_t cudaEventQuery(cudaEvent_t e)
 {
+	/* Work counts as done before it begins, but whoever does it has the lock. */
+	std::lock_guard<std::recursive_mutex> hold(emulated_device);
+
 	check_event(e);
 	FORBID(!e->recorded, "an event is asked for that was never recorded");
 	if (e->capture)
