@@ -14,6 +14,7 @@
 #include "train/checkpoint/store.h"
 #include "train/saver.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,9 +31,12 @@ static struct wl_err err;
 
 /* --- a disk that stops the process at its k-th operation --- */
 
+enum fault { SOUND, FULL, CUT };
+
 static struct {
 	bool armed;
 	long count, last;
+	enum fault fault; /* of files of pieces */
 } disk;
 
 static void tick(void)
@@ -42,9 +46,23 @@ static void tick(void)
 		_exit(99);
 }
 
+static bool is_piece(int fd)
+{
+	char link[64], path[300] = "";
+
+	snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+	return readlink(link, path, sizeof path - 1) > 0 && strstr(path, "/pieces-");
+}
+
 ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
 {
 	tick();
+	if (disk.fault && is_piece(fd)) {
+		if (disk.fault == CUT && syscall(SYS_pwrite64, fd, p, n - 4, at) == (long)n - 4)
+			return (ssize_t)n; /* and what it did not write is lost */
+		errno = ENOSPC;
+		return -1;
+	}
 	return syscall(SYS_pwrite64, fd, p, n, at);
 }
 
@@ -176,7 +194,10 @@ struct job {
 	bool gpu;
 	/* Where checkpoints go: for which all wait, beside the next steps, of collected stores. */
 	const char *waiting, *beside, *collected;
-	int killed; /* in place of these: a run that saves after BEFORE and AFTER steps */
+	/* In place of these: a run that saves after BEFORE and AFTER steps, and dies in the second, or
+	 * whose disk has a fault then. */
+	bool killed;
+	enum fault fault;
 	int beside_steps[RANKS]; /* copies of each rank that a step's update waited for */
 	size_t downloaded[RANKS], stats;
 };
@@ -299,6 +320,7 @@ static int go_on(struct job *j, struct wl_trainer *t, struct wl_err *e)
 		if (t->step != BEFORE && t->step != AFTER)
 			continue;
 		disk.armed = t->step == AFTER && j->killed;
+		disk.fault = t->step == AFTER ? j->fault : SOUND;
 		WL_TRY(wl_saver_save(s, NULL, false, e));
 	}
 	WL_TRY(wl_saver_finish(s, e));
@@ -513,7 +535,7 @@ static void a_kill_leaves_the_last_checkpoint(void **state)
 	snprintf(whole, sizeof whole, "%s/whole", root);
 	snprintf(work, sizeof work, "%s/work", root);
 	OK(wl_mkdir_p(whole, &err));
-	j.killed = 1;
+	j.killed = true;
 	assert_int_equal(run_until(&j, 2, -1, &ops), 0);
 	assert_true(ops > POINTS / 2);
 	j.beside = work;
@@ -535,9 +557,9 @@ static void a_kill_leaves_the_last_checkpoint(void **state)
 		*(step == BEFORE ? &old : &new) += 1;
 		if (i % 6)
 			continue;
-		j.killed = 0;
+		j.killed = false;
 		OK(run(&j, 2));
-		j.killed = 1;
+		j.killed = true;
 		if (step == BEFORE)
 			same_checkpoints(whole, work, AFTER);
 	}
@@ -547,12 +569,39 @@ static void a_kill_leaves_the_last_checkpoint(void **state)
 	OK(wl_remove_tree(root, &err));
 }
 
+/* A disk that is full, or loses the end of a file of pieces: the run ends, and its last checkpoint
+ * is the one before. */
+static void bad_pieces_end_the_run(void **state)
+{
+	char root[] = "/tmp/wl-rank-bad-XXXXXX", work[64];
+	struct job j = {.config = config_of(false, 2, "moco"), .beside = work};
+	struct wl_names left = {0};
+	long unused;
+
+	(void)state;
+	assert_non_null(mkdtemp(root));
+	for (j.fault = FULL; j.fault <= CUT; j.fault++) {
+		snprintf(work, sizeof work, "%s/%d", root, j.fault);
+		OK(wl_mkdir_p(work, &err));
+		assert_int_equal(run_until(&j, 2, -1, &unused), 1);
+		assert_int_equal(wl_ckpt_newest(work, &err), BEFORE);
+	}
+	j.fault = SOUND; /* and the same run goes on */
+	OK(run(&j, 2));
+	assert_int_equal(wl_ckpt_newest(work, &err), AFTER);
+	OK(wl_list_dir(work, ".ckpt-*", &left, &err));
+	assert_int_equal(left.n, 0);
+	wl_names_release(&left);
+	OK(wl_remove_tree(root, &err));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_processors_bytes_are_the_waiting_ways),
 		cmocka_unit_test(the_gpus_bytes_are_the_waiting_ways),
 		cmocka_unit_test(a_kill_leaves_the_last_checkpoint),
+		cmocka_unit_test(bad_pieces_end_the_run),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
