@@ -3,7 +3,7 @@
  * 128 rows, as one pipeline over all their steps of 32 channels: of x three steps are on their way
  * in registers or in shared memory, normalised and gated once as they are put there; of the weights
  * two.  Results leave from registers, 16 bytes a thread, and what they add to the sums of their
- * columns stays in two registers for each 32 of them until the block ends.
+ * columns has two slots of shared memory a thread for each 32 of them until the block ends.
  *
  * Sums are of y as it is stored less the mean of the block's first tile, in f32 over a thread's
  * rows and a block, whose mean and squares are merged in double (Chan, Golub, LeVeque 1979), all in
@@ -95,63 +95,13 @@ bool wl_cuda_pointwise(struct wl_backend *be, int64_t rows, int64_t i, int64_t o
 	return rows >= 16 * ROWS && i * o < POINTWISE_MOST * (i + o);
 }
 
-/* --- tables: what is the same for all rows, or for those of an image --- */
-
-size_t wl_cuda_pointwise_tables(const struct pointwise *p)
-{
-	int64_t images = p->gate.p ? p->rows / p->image_rows : 0;
-
-	if (!p->norm.gamma && !p->gate.p)
-		return 0;
-	return cuda_round((size_t)(3 * p->i) * sizeof(float)) +
-	       cuda_round((size_t)(images * p->i) * sizeof(float));
-}
-
-/* n: of gates, and at least the channels. */
-static __global__ void k_pointwise_tables(int64_t n, struct cuda_norm norm, struct cuda_act gate,
-	int64_t gates, int64_t c, float *lines, float *to)
-{
-	EACH(i, n)
-	{
-		if (i < c) {
-			float a = 1, b = 0;
-
-			if (norm.gamma)
-				norm_line(norm, c, i, &a, &b);
-			lines[i] = a;
-			lines[c + i] = b;
-			lines[2 * c + i] = 1;
-		}
-		if (i < gates)
-			to[i] = wl_sigmoidf(act_load(gate, i));
-	}
-}
-
-struct pointwise_read wl_cuda_pointwise_read(
-	struct cuda *c, const struct pointwise *p, void *scratch)
-{
-	struct pointwise_read f = {p->x, (int)p->rows, (int)p->i, (int)p->image_rows,
-		p->norm.gamma ? p->norm.act : WL_ACT_NONE, NULL, NULL};
-	int64_t gates = p->gate.p ? p->rows / p->image_rows * p->i : 0;
-	int64_t n = gates > p->i ? gates : p->i;
-	float *lines = (float *)scratch;
-	float *to = lines + cuda_round((size_t)(3 * p->i) * sizeof *to) / sizeof *to;
-
-	if (!p->norm.gamma && !p->gate.p)
-		return f;
-	CUDA_EACH(c, n, k_pointwise_tables, p->norm, p->gate, gates, p->i, lines, to);
-	f.lines = lines;
-	f.gates = gates ? to : NULL;
-	return f;
-}
-
 /* --- what a block stages --- */
 
 struct shared_product {
 	char x[2][ROWS * ROW_BYTES], w[STAGES][COLS_MOST * ROW_BYTES];
 	float sums[2][WARPS * COLS_MOST];
 	float shift[COLS_MOST], bias[COLS_MOST];
-	float kept[2 * GROUPS_MOST][CUDA_THREADS]; /* each thread's own sums: no room in registers */
+	float kept[2 * GROUPS_MOST][CUDA_THREADS]; /* a thread's own sums: no room in registers */
 };
 
 /* A step of a block's run. */
@@ -286,8 +236,8 @@ CUDA_INLINE float *number(struct tile_sum sum[TILES_MOST], const int g, const in
 	return &sum[2 * g + k / 4].v[k / 2 % 2 * 4 + 2 * e + k % 2];
 }
 
-/* What stands at the block's columns: the bias, 0 beyond the last, and 0 for their mean.  Read after
- * the next barrier. */
+/* What stands at the block's columns: the bias, 0 beyond the last, and 0 for their mean.  Read
+ * after the next barrier. */
 CUDA_INLINE void begin_columns(
 	const struct product *f, struct shared_product *m, int col0, const int COLS)
 {
@@ -413,7 +363,8 @@ CUDA_INLINE void block_sums(
 	for (int g = 0; g < COLS / GROUP; g++)
 		CUDA_UNROLL
 		for (int i = 0; i < 2; i++)
-			m->sums[i][warp * COLS + g * GROUP + kept_col()] = s[2 * g + i][threadIdx.x];
+			m->sums[i][warp * COLS + g * GROUP + kept_col()] =
+				s[2 * g + i][threadIdx.x];
 	__syncthreads();
 	*s1 = *s2 = 0;
 	if (col >= COLS)
@@ -424,8 +375,8 @@ CUDA_INLINE void block_sums(
 	}
 }
 
-/* A tile's sums, which count from the mean of the block's first tile: that one is summed twice, from
- * 0 (shift, when a block begins) for its mean.  All threads. */
+/* A tile's sums, which count from the mean of the block's first tile: that one is summed twice,
+ * from 0 (shift, when a block begins) for its mean.  All threads. */
 CUDA_INLINE void add_tile(struct shared_product *m, int rows, bool first, const int COLS,
 	struct tile_sum sum[TILES_MOST], float s[][CUDA_THREADS])
 {
