@@ -100,8 +100,8 @@ static void torch_layout_is_the_transpose(void **state)
 	wl_queue_release(&r);
 }
 
-/* Keys as bf16: rounded to nearest when they come in, by whatever way, and given out as floats; what
- * one type wrote the other reads. */
+/* Keys as bf16: rounded to nearest when they come in, by whatever way, and given out as floats;
+ * what one type wrote the other reads. */
 static void half_queues(void **state)
 {
 	struct wl_err err = WL_ERR_INIT;

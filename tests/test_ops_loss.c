@@ -29,7 +29,8 @@ static wl_tid queue_input(struct wl_graph *g, const char *name, bool half, int64
 	return wl_g_input(g, name, half ? WL_BF16 : WL_F32, WL_SHAPE(k, d));
 }
 
-static void fill_queue(struct wl_graph *g, const char *name, bool half, const float *from, int64_t n)
+static void fill_queue(
+	struct wl_graph *g, const char *name, bool half, const float *from, int64_t n)
 {
 	void *to = wl_graph_data(g, wl_graph_find(g, name));
 
@@ -399,8 +400,8 @@ static void near_check(struct wl_backend *be, const struct near *v)
 	free(got);
 }
 
-/* Several rows of tiles and columns, numbers not read eight at a time, every third row of the queues
- * twice, so that similarities are equal. */
+/* Several rows of tiles and columns, numbers not read eight at a time, every third row of the
+ * queues twice, so that similarities are equal. */
 static void test_both_near(void **state)
 {
 	enum { B = 131, K = 230, D = 24 };

@@ -58,7 +58,8 @@ static void test_silent_on_what_is_right(void **state)
 
 		run((enum planted_race)p, found);
 		if (sum(found))
-			fail_msg("planted kernel %d has no fault, but %d are reported", p, sum(found));
+			fail_msg("planted kernel %d has no fault, but %d are reported", p,
+				sum(found));
 	}
 }
 
@@ -70,8 +71,8 @@ static void finds(int first, int last, enum race_kind kind)
 
 		run((enum planted_race)p, found);
 		if (!found[kind])
-			fail_msg("the fault of planted kernel %d is not reported as kind %d (%d others)",
-				p, (int)kind, sum(found));
+			fail_msg("the fault of kernel %d is not reported as kind %d (%d others)", p,
+				(int)kind, sum(found));
 	}
 }
 

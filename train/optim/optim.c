@@ -310,8 +310,8 @@ void wl_optim_step_judged(struct wl_optim *o, double lr, const struct wl_judge *
 	step(o, lr, &how);
 }
 
-/* This rank's pieces of the store as rows, so that a device takes hundreds of buckets at once: those
- * of full buckets, then the last one's.  The number of elements of out. */
+/* This rank's pieces of the store as rows, so that a device takes hundreds of buckets at once:
+ * those of full buckets, then the last one's.  The number of elements of out. */
 struct rows {
 	int64_t at, n, step, times;
 };
@@ -344,7 +344,8 @@ void wl_optim_give_squares(const struct wl_optim *o, double *to)
 	int n = owned_rows(o, r);
 
 	for (int i = 0; i < n; i++)
-		be->squares(be, o->params->grad + r[i].at, r[i].n, r[i].step, r[i].times, to, i > 0);
+		be->squares(
+			be, o->params->grad + r[i].at, r[i].n, r[i].step, r[i].times, to, i > 0);
 }
 
 void wl_optim_give_blame(const struct wl_optim *o, struct wl_judge *judge)
@@ -354,7 +355,8 @@ void wl_optim_give_blame(const struct wl_optim *o, struct wl_judge *judge)
 	int n = owned_rows(o, r);
 
 	for (int i = 0; i < n; i++)
-		ops->blame(judge, o->params->grad + r[i].at, r[i].n, r[i].step, r[i].times, r[i].at);
+		ops->blame(
+			judge, o->params->grad + r[i].at, r[i].n, r[i].step, r[i].times, r[i].at);
 }
 
 const char *wl_optim_name_at(const struct wl_optim *o, int64_t at)

@@ -107,7 +107,9 @@ static void row_logits(const struct nce *v, int64_t b, float *row)
 {
 	float keep[WL_TOP_MAX];
 	for (int64_t t = 0; t < v->who.top; t++)
-		keep[t] = v->who.extra[b * v->who.top + t] >= 0 ? row[v->who.extra[b * v->who.top + t]] : 0;
+		keep[t] = v->who.extra[b * v->who.top + t] >= 0
+				  ? row[v->who.extra[b * v->who.top + t]]
+				  : 0;
 	for (int64_t j = 0; j < v->neg; j++)
 		row[j] = wl_negatives_ignore(&v->who, b, j) ? -INFINITY : row[j] * v->scale;
 	for (int64_t t = 0; t < v->who.top; t++)
@@ -199,7 +201,8 @@ static void block_slopes(struct cpu *c, const struct nce *v, int64_t b0, int64_t
 	CPU_FOR(c)
 	for (int64_t r = 0; r < rows; r++) {
 		int64_t b = b0 + r;
-		float *row = s->logits + r * v->neg, top = lse[b], n = (float)wl_positives(&v->who, b);
+		float *row = s->logits + r * v->neg;
+		float top = lse[b], n = (float)wl_positives(&v->who, b);
 		double sum = wl_positive_slope(&v->who, b, top, pos[b]) * (double)pos[b];
 		for (int64_t t = 0; t < v->who.top; t++)
 			if (v->who.extra[b * v->who.top + t] >= 0)

@@ -17,9 +17,10 @@ int wl_cuda_no_room(
 		cudaGetLastError(); /* it was asked for a figure only */
 	if (bytes)
 		snprintf(asked, sizeof asked, "%.2f GiB of ", (double)bytes / gib);
-	return wl_err_set(err, WL_EFAIL, "the GPU has no room for %s%s (%s)%s: lower the "
-		"batch (--data.batch of wenlan-train, --batch of the others), or, in training, take "
-		"a step in parts (--data.accumulate), --recompute, --optim.state bf16, or share it "
-		"out over more ranks (--dist.zero 3)%s; wenlan-train --dry-run says what takes how "
-		"much", asked, what, why, there, also);
+	return wl_err_set(err, WL_EFAIL,
+		"the GPU has no room for %s%s (%s)%s: lower the batch (--data.batch of "
+		"wenlan-train, --batch of the others), or, in training, take a step in parts "
+		"(--data.accumulate), --recompute, --optim.state bf16, or share it out over more "
+		"ranks (--dist.zero 3)%s; wenlan-train --dry-run says what takes how much",
+		asked, what, why, there, also);
 }
