@@ -149,8 +149,8 @@ static void change_queues(struct wl_train_config c, bool gpu, const char *from, 
 	OK(wl_remove_tree(run_dir, &err));
 }
 
-/* Where products take bf16 the queue's type changes no bit, in a checkpoint's resume neither; in f32
- * keys are off by 2^-9 of each number, which logits of D of them are by less. */
+/* Where products take bf16 the queue's type changes no bit, in a checkpoint's resume neither; in
+ * f32 keys are off by 2^-9 of each number, which logits of D of them are by less. */
 static void queues_may_be_bf16(void **state)
 {
 	static struct course_numbers whole, half, changed;
