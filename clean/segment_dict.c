@@ -14,7 +14,7 @@
 #include <string.h>
 
 /* For Debian's half million edges one bit in nine is set. */
-enum { FILTER_LOG2 = 22 };
+enum { FILTER_LOG2 = 22, SMALL = 1 << 16 };
 
 int dict_init(struct dict *d, struct wl_err *err)
 {
@@ -232,52 +232,81 @@ static int by_value(const void *p, const void *q)
 	return (*a > *b) - (*a < *b);
 }
 
-static void rank(const struct dict *d, struct dict_at *at, const int64_t *values, size_t n)
+/* The frequencies that occur, without repeats: the first n_small below SMALL, where nearly all are,
+ * and the larger ones sorted. */
+struct ranks {
+	int64_t *values; /* as long as there are nodes */
+	size_t n, n_small;
+	uint32_t small[SMALL]; /* the place of a frequency in values */
+};
+
+static void rank(const struct dict *d, struct dict_at *at, const struct ranks *r)
 {
 	const int64_t *freq = &d->freq[at->ref & WL_REF_NODE], *v;
 
-	v = bsearch(freq, values, n, sizeof(*values), by_value);
-	at->rank = v ? (uint32_t)(v - values) : 0;
+	if (*freq >= 0 && *freq < SMALL) {
+		at->rank = r->small[*freq];
+		return;
+	}
+	v = bsearch(freq, r->values + r->n_small, r->n - r->n_small, sizeof(*v), by_value);
+	at->rank = v ? (uint32_t)(v - r->values) : 0;
 }
 
-/* The frequencies that occur, sorted. */
-static size_t distinct(int64_t *v, size_t n)
+static void distinct(const int64_t *freq, size_t n, struct ranks *r)
 {
-	size_t k = 0;
+	int64_t *v = r->values;
+	size_t large = 0, k = 0;
 
-	qsort(v, n, sizeof(*v), by_value);
 	for (size_t i = 0; i < n; i++)
+		if (freq[i] >= 0 && freq[i] < SMALL)
+			r->small[freq[i]] = 1;
+		else
+			v[large++] = freq[i];
+	qsort(v, large, sizeof(*v), by_value);
+	for (size_t i = 0; i < large; i++)
 		if (i == 0 || v[i] != v[k - 1])
 			v[k++] = v[i];
-	return k;
+	for (size_t f = 0; f < SMALL; f++)
+		r->n_small += r->small[f];
+	r->n = r->n_small + k;
+	memmove(v + r->n_small, v, k * sizeof(*v));
+	k = 0;
+	for (size_t f = 0; f < SMALL; f++)
+		if (r->small[f]) {
+			r->small[f] = (uint32_t)k;
+			v[k++] = (int64_t)f;
+		}
 }
 
 int dict_freeze(struct dict *d, struct wl_err *err)
 {
-	size_t bytes = d->n_nodes * sizeof(int64_t), n;
-	int64_t *values = malloc(bytes);
+	size_t bytes = d->n_nodes * sizeof(int64_t);
+	struct ranks *r = calloc(1, sizeof(*r));
 
 	d->log_total = log((double)d->total);
 	d->weight = malloc(d->n_nodes * sizeof(*d->weight));
 	d->filter = calloc((size_t)1 << (FILTER_LOG2 - 6), sizeof(*d->filter));
-	if (!values || !d->weight || !d->filter) {
-		free(values);
+	if (r)
+		r->values = malloc(bytes);
+	if (!r || !r->values || !d->weight || !d->filter) {
+		free(r ? r->values : NULL);
+		free(r);
 		return wl_err_nomem(err, "the dictionary", 2 * bytes);
 	}
-	memcpy(values, d->freq, bytes);
-	n = distinct(values, d->n_nodes);
-	for (size_t i = 0; i < n; i++)
-		d->weight[i] = log((double)values[i]) - d->log_total;
+	distinct(d->freq, d->n_nodes, r);
+	for (size_t i = 0; i < r->n; i++)
+		d->weight[i] = log((double)r->values[i]) - d->log_total;
 	for (size_t i = 0; i < DICT_ROOTS; i++)
-		rank(d, &d->root[i], values, n);
+		rank(d, &d->root[i], r);
 	for (size_t i = 0; i < d->slots; i++) {
 		uint64_t bit = hash_of(d->edges[i].key) >> (64 - FILTER_LOG2);
 		if (!d->edges[i].key)
 			continue;
-		rank(d, &d->edges[i].at, values, n);
+		rank(d, &d->edges[i].at, r);
 		d->filter[bit / 64] |= (uint64_t)1 << bit % 64;
 	}
-	free(values);
+	free(r->values);
+	free(r);
 	d->frozen = true;
 	return 0;
 }
