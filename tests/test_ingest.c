@@ -14,8 +14,6 @@
 #include "tests/support/pictures.h"
 #include "tests/support/tmp.h"
 
-#include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -218,13 +216,6 @@ static void expect(json_t *v, int64_t records, int64_t kept, int64_t known)
 	json_decref(v);
 }
 
-static void expect_items(json_t *v, int64_t items)
-{
-	assert_non_null(v);
-	assert_int_equal(ingest_count(v, "records"), items);
-	json_decref(v);
-}
-
 static struct wl_corpus *open_corpus(const char *name)
 {
 	char p[512];
@@ -317,100 +308,6 @@ static void test_stops(void **state)
 	}
 	assert_int_equal(total, ALL_ITEMS);
 	corpus_is(&tmp, "steps", reference, "in steps");
-}
-
-/* Lines into fd; the place behind them. */
-static const char *write_lines(int fd, const char *from, int lines)
-{
-	const char *end = from;
-
-	while (lines--) {
-		end = strchr(end, '\n');
-		assert_non_null(end++);
-	}
-	assert_int_equal(write(fd, from, (size_t)(end - from)), end - from);
-	return end;
-}
-
-/* A signal in the middle, which is certain since the rest of the lines waits for it: exit code 75,
- * what was read is committed, and the next run goes on. */
-static void test_signal(void **state)
-{
-	enum { AT_FIRST = 20 }; /* more than one worker takes before anything is committed */
-	char from[512], pipe[512], args[1200], *lines;
-	const char *rest;
-	int fd;
-	size_t n;
-	pid_t pid;
-
-	(void)state;
-	path_of(from, "jsonl/a.jsonl");
-	lines = tmp_read(from, &n);
-	path_of(pipe, "signal.jsonl");
-	assert_int_equal(mkfifo(pipe, 0600), 0);
-	fd = open(pipe, O_RDWR | O_CLOEXEC); /* so that it has an end only when we say so */
-	assert_true(fd >= 0);
-	rest = write_lines(fd, lines, AT_FIRST);
-	snprintf(args, sizeof args, "--workers 1 --commit-every 1 'jsonl:%s?images=%s/jsonl'", pipe, tmp.path);
-	pid = ingest_start(&tmp, "--no-fetch", "signal", args);
-	for (int64_t since = 0; ingest_rows(&tmp, "signal") == 0 && tmp_wait(&since);)
-		;
-	assert_int_equal(kill(pid, SIGTERM), 0);
-	write_lines(fd, rest, 1); /* what it waits for */
-	assert_int_equal(ingest_reap(pid, 60), 75);
-	close(fd);
-	assert_in_range(ingest_rows(&tmp, "signal"), 1, AT_FIRST + 1);
-	unlink(pipe);
-	tmp_write_bytes(pipe, lines, n);
-	json_decref(ingest("signal", args, 0));
-	json_decref(ingest("no-signal", args, 0));
-	free(lines);
-	char *want = ingest_dump(&tmp, "no-signal");
-	corpus_is(&tmp, "signal", want, "stopped by a signal");
-	free(want);
-}
-
-/* What comes through a pipe is what the file of that name has. */
-static void test_pipes(void **state)
-{
-	static const struct {
-		const char *kind, *file, *text; /* text NULL: it is there already */
-		int items;
-	} cases[] = {{"jsonl", "jsonl/a.jsonl", NULL, JSONL_ITEMS},
-		{"jsonl", "jsonl/b.jsonl.gz", NULL, JSONL_ITEMS},
-		{"urls", "p/a.txt", "\n \nhttp://x.cn/1\t一\nhttp://x.cn/2\t二\n", 2},
-		{"urls", "p/a.csv", "\xef\xbb\xbfurl,caption\nhttp://x.cn/1,\"一\n二\"\n", 1},
-		{"urls", "p/b.jsonl", "{\"url\":\"http://x.cn/1\",\"caption\":\"一\"}\n", 1},
-		{"urls", "p/empty", "", 0}, {"jsonl", "p/empty", "", 0},
-		{"jsonl", "p/empty.gz", NULL, 0}};
-	char p[512], piped[16], plain[16];
-
-	(void)state;
-	path_of(p, "p");
-	OK(wl_mkdir_p(p, &err));
-	assert_int_equal(tmp_run(NULL, "gzip </dev/null >%s/empty.gz", p), 0);
-	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		path_of(p, "%s", cases[i].file);
-		if (cases[i].text)
-			tmp_write(p, cases[i].text);
-		snprintf(piped, sizeof piped, "piped%d", (int)i);
-		snprintf(plain, sizeof plain, "plain%d", (int)i);
-		expect_items(ingestf(plain, 0, "%s:%s", cases[i].kind, p), cases[i].items);
-		assert_int_equal(tmp_run(NULL, "mv %s %s.file && mkfifo %s", p, p, p), 0);
-		pid_t writer = fork();
-		assert_true(writer >= 0);
-		if (writer == 0) {
-			execlp("timeout", "timeout", "60", "sh", "-c", "cat \"$0.file\" >\"$0\"", p,
-				(char *)NULL);
-			_exit(127);
-		}
-		expect_items(ingestf(piped, 0, "%s:%s", cases[i].kind, p), cases[i].items);
-		assert_int_equal(waitpid(writer, NULL, 0), writer);
-		assert_int_equal(tmp_run(NULL, "mv %s.file %s", p, p), 0);
-		char *want = ingest_dump(&tmp, plain);
-		corpus_is(&tmp, piped, want, p);
-		free(want);
-	}
 }
 
 /* New files in a directory, new lines in a file: only they are taken. */
@@ -678,8 +575,6 @@ int main(void)
 		cmocka_unit_test(test_workers_and_partitions),
 		cmocka_unit_test(test_kills),
 		cmocka_unit_test(test_stops),
-		cmocka_unit_test(test_signal),
-		cmocka_unit_test(test_pipes),
 		cmocka_unit_test(test_growth),
 		cmocka_unit_test(test_images_tar),
 		cmocka_unit_test(test_broken_inside),

@@ -266,7 +266,7 @@ static void test_watch(void **state)
 	wl_watch_free(w);
 }
 
-/* A pipe into which nobody writes until that was said; then all of it is read, from its beginning. */
+/* A pipe into which nobody writes until that was said; then all of it is read. */
 static void test_stall(void **state)
 {
 	enum { LINES = 30 };

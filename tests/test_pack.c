@@ -186,7 +186,8 @@ static void test_same_bytes(void **state)
 /* Killed at random moments until it ends by itself: the same bytes as in one go. */
 static void test_kill(void **state)
 {
-	static const char args[] = "--test 20 --val 10 --shard-size 60k --seed 7 --threads 2 --quiet";
+	static const char args[] =
+		"--test 20 --val 10 --shard-size 60k --seed 7 --threads 2 --quiet";
 	char exe[4200], begin[256], cmd[5000], whole[65], pieces[65];
 
 	(void)state;

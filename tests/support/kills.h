@@ -3,8 +3,8 @@
  *
  * Moments are parts of the time that the same run needs undisturbed on this machine, measured just
  * before: on a slow machine kills do not all come before anything was done, on a fast one not after
- * the end.  Where chance (or a machine that became less busy) spares the run all the same, everything
- * begins anew with earlier moments, so that `least` kills are certain. */
+ * the end.  Where chance (or a machine that became less busy) spares the run all the same,
+ * everything begins anew with earlier moments, so that `least` kills are certain. */
 #ifndef WL_TESTS_KILLS_H
 #define WL_TESTS_KILLS_H
 

@@ -29,9 +29,9 @@ const char *tmp_bin(void);
  * together in *out (to be freed) when out is not NULL. */
 int tmp_run(char **out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* How a command on ranks begins, "... mpirun ...": not bound to the first cores, where those of other
- * tests are too, and with its own files in t, not in a directory that all runs on the machine share
- * and the last one removes. */
+/* How a command on ranks begins, "... mpirun ...": not bound to the first cores, where those of
+ * other tests are too, and with its own files in t, not in a directory that all runs on the machine
+ * share and the last one removes. */
 const char *tmp_mpirun(const struct tmp_dir *t, char out[512]);
 
 /* Sleeps. */
