@@ -54,3 +54,8 @@ int clock_gettime(clockid_t clock, struct timespec *t)
 {
 	return fast_clock(clock, t, page ? page->fast_since : 0);
 }
+
+int pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m, const struct timespec *until)
+{
+	return fast_wait(c, m, until, page ? page->fast_since : 0);
+}
