@@ -194,8 +194,8 @@ struct job {
 	bool gpu;
 	/* Where checkpoints go: for which all wait, beside the next steps, of collected stores. */
 	const char *waiting, *beside, *collected;
-	/* In place of these: a run that saves after BEFORE and AFTER steps, and dies in the second, or
-	 * whose disk has a fault then. */
+	/* In place of these: a run that saves after BEFORE and AFTER steps, and dies in the
+	 * second, or whose disk has a fault then. */
 	bool killed;
 	enum fault fault;
 	int beside_steps[RANKS]; /* copies of each rank that a step's update waited for */

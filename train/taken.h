@@ -34,7 +34,7 @@ WL_MUST_CHECK int wl_taken_copy(struct wl_taken *s, struct wl_err *err);
 /* In place of a copy: the values stay where they are, in memory that the host reaches. */
 void wl_taken_borrow(struct wl_taken *s);
 
-/* Once the copy is here.  Writes this rank's pieces into dir where another rank writes the store. */
+/* Once the copy is here: writes this rank's pieces into dir if another rank writes the store. */
 WL_MUST_CHECK int wl_taken_share(const struct wl_taken *s, const char *dir, struct wl_err *err);
 /* After all ranks' share: value is whole where this rank writes it, and the files are gone. */
 WL_MUST_CHECK int wl_taken_gather(const struct wl_taken *s, const char *dir, struct wl_err *err);

@@ -48,8 +48,8 @@ int wl_cut_owner(const struct wl_cut *c, int64_t offset);
 /* The first part of [from, to) that this rank owns; begin == end when there is none.  c NULL:
  * all of it.  Walk: for (s = next(c, from, to); s.begin < s.end; s = next(c, s.end, to)). */
 struct wl_span wl_cut_next(const struct wl_cut *c, int64_t from, int64_t to);
-/* How many of the floats [0, to) this rank owns (c NULL: all): where float `to` of its pieces is when
- * they stand one behind the other. */
+/* How many of the floats [0, to) this rank owns (c NULL: all): where float `to` of its pieces is
+ * when they stand one behind the other. */
 int64_t wl_cut_owned(const struct wl_cut *c, int64_t to);
 
 #endif
