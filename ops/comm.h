@@ -66,7 +66,7 @@ struct wl_comm_faults {
 	int64_t kill_at;
 	int drop_rank; /* what this rank sends in exchange drop_at is lost; -1: none */
 	int64_t drop_at;
-	double timeout_s; /* what wl_comm_timeout sets; over at once when nobody can come any more */
+	double timeout_s; /* wl_comm_timeout's; over at once when nobody can come any more */
 };
 /* As wl_comm_simulate with faults.  A killed rank fails with WL_EFAIL, the others, within the
  * timeout, with WL_ERETRY. */

@@ -89,8 +89,8 @@ static bool deadline(const struct wl_comm *c, struct timespec *t)
 	return true;
 }
 
-/* lost: what this rank sends does not arrive.  A limit is over at once when all ranks that live wait
- * in vain: how soon must not depend on how fast the machine is. */
+/* lost: what this rank sends does not arrive.  A limit is over at once when all ranks that live
+ * wait in vain: how soon must not depend on how fast the machine is. */
 static int meet(struct wl_comm *c, bool lost, struct wl_err *err)
 {
 	struct sim *s = c->state;

@@ -13,6 +13,8 @@
 # The last line is "N passed, N failed" (", N skipped"); the exit code is 0 only without failures.
 set -u
 
+# Seconds; one that hangs ends with 124 and its name, and the others have their turn.
+limit="timeout --foreground -k 10 ${WL_TEST_LIMIT:-2400}"
 jobs=${WL_TEST_JOBS:-$(($(nproc) + 2))}
 # Where the others are quick; a name that is not there any more does no harm.
 longest='kafka kafka_group dist remote topics dist_sim train_run gpu_train rank_ckpt fetch dedup_same
@@ -50,7 +52,7 @@ took() {
 run_program() {
 	local log=$work/$2.log start
 	start=$(date +%s)
-	"$1" >"$log" 2>&1
+	$limit "$1" >"$log" 2>&1
 	count_program "$1" "$log" $? >"$work/$2.counts"
 	took "$1" "$start" >>"$log"
 	flock "$work" sh -c 'echo "== $1"; cat "$2"' sh "$1" "$log"
@@ -60,7 +62,7 @@ run_script() {
 	local start code
 	start=$(date +%s)
 	echo "== $1"
-	"$1" 2>&1
+	$limit "$1" 2>&1
 	code=$?
 	case $code in
 	0) echo "1 0 0" ;;

@@ -228,8 +228,9 @@ static void save_for_ever(const char *dir, int64_t step, int fd)
 	}
 }
 
-/* The child is killed at a random moment: after each kill the newest one loads, verified, and is not
- * older than the last one seen.  Every other one has saved at least one before, however slow. */
+/* The child is killed at a random moment: after each kill the newest one loads, verified,
+ * and is not older than the last one seen.  Every other one has saved at least one before,
+ * however slow. */
 static void kill_at_any_moment(void **state)
 {
 	int64_t last = -1, now;

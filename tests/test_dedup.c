@@ -1,5 +1,6 @@
-/* clean/dedup: what becomes of planted repeats, near texts, templates and what is near an evaluation
- * set, by every policy.  That threads, ranks and kills change nothing: test_dedup_same.c. */
+/* clean/dedup: what becomes of planted repeats, near texts, templates and what is near an
+ * evaluation set, by every policy.  That threads, ranks and kills change nothing:
+ * test_dedup_same.c. */
 #include "clean/match.h"
 #include "ops/file.h"
 #include "tests/support/cm.h"

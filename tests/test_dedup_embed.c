@@ -1,5 +1,5 @@
-/* From a model to verdicts by the executables: wenlan-train, wenlan-embed --vectors in pieces, killed
- * and for later pairs, wenlan-dedup --embeddings on any number of ranks. */
+/* From a model to verdicts by the executables: wenlan-train, wenlan-embed --vectors in pieces,
+ * killed and for later pairs, wenlan-dedup --embeddings on any number of ranks. */
 #include "clean/pairvectors.h"
 #include "ops/file.h"
 #include "tests/support/cm.h"

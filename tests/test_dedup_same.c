@@ -1,5 +1,5 @@
-/* clean/dedup: threads, ranks, memory, kills and pairs that come later make no difference to what it
- * finds, to the last row. */
+/* clean/dedup: threads, ranks, memory, kills and pairs that come later make no difference to what
+ * it finds, to the last row. */
 #include "tests/support/cm.h"
 #include "tests/support/corpus_make.h"
 #include "tests/support/dedup_plant.h"

@@ -146,9 +146,10 @@ static void test_across_lanes(void **state)
 	memset(rig->web.shared->counter, 0, sizeof rig->web.shared->counter);
 	for (int i = 0; i < 6; i++) {
 		snprintf(name, sizeof name, "across%d.txt", i);
-		web_list(rig, name, rig->web.port, "/img/40.jpg\tx\n/missing/41\tx\n/img/42.jpg\ty\n");
-		snprintf(args + strlen(args), sizeof args - strlen(args), " urls:%s/%s", rig->tmp.path,
-			name);
+		web_list(rig, name, rig->web.port,
+			"/img/40.jpg\tx\n/missing/41\tx\n/img/42.jpg\ty\n");
+		snprintf(args + strlen(args), sizeof args - strlen(args), " urls:%s/%s",
+			rig->tmp.path, name);
 	}
 	json_t *v = web_ingest(rig, "across", 0, "%s", args);
 	INGEST_IS(v, "corpus.pairs", 12);
@@ -289,7 +290,8 @@ static void test_dead_site(void **state)
 	for (int i = 0; i < 100; i++)
 		OK(wl_buf_printf(&b, &err, "http://127.0.0.1:%d/%d\tx\n", dead, i));
 	for (int i = 0; i < 5; i++)
-		OK(wl_buf_printf(&b, &err, "http://127.0.0.1:%d/img/%d.jpg\tx\n", rig->web.port, i));
+		OK(wl_buf_printf(&b, &err, "http://127.0.0.1:%d/img/%d.jpg\tx\n",
+			rig->web.port, i));
 	tmp_path(&rig->tmp, "dead.txt", p);
 	tmp_write_bytes(p, b.data, b.len);
 	wl_buf_release(&b);
@@ -452,7 +454,8 @@ static void test_kills(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_outcomes), cmocka_unit_test(test_too_long),
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_outcomes),
+		cmocka_unit_test(test_too_long),
 		cmocka_unit_test(test_workers_and_partitions), cmocka_unit_test(test_across_lanes),
 		cmocka_unit_test(test_pages), cmocka_unit_test(test_robots),
 		cmocka_unit_test(test_limits_per_host),

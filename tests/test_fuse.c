@@ -235,8 +235,8 @@ static void compare(const char *what, struct wl_backend *(*open)(void),
 	assert_true(gate ? fused.ops_backward < plain.ops_backward
 			 : opts->recompute || fused.ops_backward == plain.ops_backward);
 	assert_int_equal(summed[0], own ? 3 : fused_be->sums ? 1 : 0);
-	/* Of the gated norm and of the one before the depthwise convolution, if that is all that its
-	 * result goes to. */
+	/* Of the gated norm and of the one before the depthwise convolution, if that is all that
+	 * its result goes to. */
 	assert_int_equal(summed[1], fused_be->sums ? 1 + !size.bare : 0);
 	assert_int_equal(gated[0], own ? opts->recompute ? 2 : 1 : 0);
 	assert_int_equal(gated[1], own ? 1 : 0);

@@ -50,8 +50,8 @@ struct wl_train_config {
 
 enum { WL_TRAIN_OPTIONS = 80 };
 
-/* Of the queues, once it is checked.  auto: where products take bf16 on a GPU, the loss rounds keys to
- * it anyway; a processor, and fp16, keep f32. */
+/* Of the queues, once it is checked. auto: where products take bf16 on a GPU, the loss rounds keys
+ * to it anyway; a processor, and fp16, keep f32. */
 enum wl_dtype wl_train_queue_type(const struct wl_train_config *c, bool gpu);
 /* Sets the defaults and fills table[WL_TRAIN_OPTIONS] with options that write into c. */
 void wl_train_config_init(struct wl_train_config *c, struct wl_opt *table);

@@ -220,8 +220,9 @@ static int give_step(struct wl_training *r, double *loaded, struct wl_err *err)
 		return wl_err_set(err, WL_EDATA, "%s: the split \"%s\" ended, and a shuffled one "
 			"never does", r->config->shards, r->config->train_split);
 	if (b->n != r->config->batch)
-		return wl_err_set(err, WL_EDATA, "%s: a batch of %lld came, and %lld were asked for",
-			r->config->shards, (long long)b->n, (long long)r->config->batch);
+		return wl_err_set(err, WL_EDATA, "%s: a batch of %lld came, and %lld were "
+			"asked for", r->config->shards, (long long)b->n,
+			(long long)r->config->batch);
 	*loaded = now_s();
 	struct wl_moco_batch mb = {pictures, b->boxes, b->region_mask, b->ids, b->text_mask,
 		b->pair_ids, b->text_hash};

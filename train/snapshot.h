@@ -23,8 +23,8 @@ struct wl_snapshot {
 	bool copied;   /* the arrays are copies, owned */
 };
 
-/* Where copies come from a device: their (pinned) memory now, which takes seconds, instead of in the
- * middle of training.  Before the first take, or never. */
+/* Where copies come from a device: their (pinned) memory now, which takes seconds, instead of in
+ * the middle of training.  Before the first take, or never. */
 WL_MUST_CHECK int wl_snapshot_reserve(struct wl_snapshot *s, struct wl_trainer *t,
 	struct wl_err *err);
 /* Takes the state as it stands; every rank calls it, and nothing is exchanged.  copy: training may

@@ -152,8 +152,8 @@ static void report_tower(struct setup *s, const char *what, bool image, double b
 
 	snprintf(more, sizeof more, "\"batch\":%lld,\"px\":%lld,\"tokens\":%lld,\"ms\":%.3f,"
 		"\"tflops\":%.1f,\"of\":%.3f,\"arena_gib\":%.2f", (long long)s->batch,
-		(long long)s->towers.image_px, (long long)s->towers.text_len, 1e3 * seconds, 1e-12 * flops,
-		flops / s->peak_flops, (double)stats->arena_bytes / 1073741824);
+		(long long)s->towers.image_px, (long long)s->towers.text_len, 1e3 * seconds,
+		1e-12 * flops, flops / s->peak_flops, (double)stats->arena_bytes / 1073741824);
 	report(s, &f, more);
 }
 
@@ -491,7 +491,8 @@ static void profile(struct setup *s, const struct wl_train_config *c)
 	}
 	qsort(list, (size_t)n, sizeof *list, spender_by_time);
 	qsort(kind, WL_OP_KINDS, sizeof *kind, spender_by_time);
-	printf("a step's operations, %.1f ms one by one (%.3f ms of an empty wait taken off each)\n",
+	printf("a step's operations, %.1f ms one by one (%.3f ms of an empty wait taken off "
+	       "each)\n",
 		total, empty);
 	for (int i = 0; i < COSTLIEST && i < n; i++)
 		spender_print(&list[i], total, s->peak_flops, s->peak_bytes);

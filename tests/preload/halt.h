@@ -12,7 +12,8 @@ struct halt_page {
 	 * stops itself (SIGSTOP) right behind it; 0: none does. */
 	_Atomic int lines;
 	_Atomic int pid; /* who has stopped itself so, or is about to */
-	/* When the steady clock became a thousand times as fast, in its nanoseconds; 0: it has not. */
+	/* When the steady clock became a thousand times as fast, in its nanoseconds; 0: it
+	 * has not. */
 	_Atomic int64_t fast_since;
 };
 

@@ -55,8 +55,8 @@ int httpd_hits(const struct httpd *h, const char *path);
 /* Picture N: a JPEG, a function of N alone.  Released by the caller. */
 void httpd_picture(uint32_t n, struct wl_buf *out);
 
-/* Options of wenlan-ingest for this server: it must be allowed, and tries follow soon; but a request
- * may take its time, since a machine may. */
+/* Options of wenlan-ingest for this server: it must be allowed, and tries follow soon; but a
+ * request may take its time, since a machine may. */
 #define HTTPD_QUICK                                                                                \
 	"--allow-net 127.0.0.1/32 --fetch-retry-seconds 0.01 --fetch-timeout 60 "                  \
 	"--fetch-connect-timeout 60 --fetch-max-bytes 300000 "

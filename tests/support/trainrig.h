@@ -30,8 +30,9 @@ pid_t rig_start(const struct train_rig *r, const char *program, const char *cons
 /* Waits; the exit code, or -signal. */
 int rig_finish(pid_t pid);
 
-/* The runs that are started from here on stop (SIGSTOP) when so many lines of metrics have been
- * written, once (0: none does).  By tests/preload/halt.c, which the Makefile makes for such tests. */
+/* The runs that are started from here on stop (SIGSTOP) when so many lines of metrics have
+ * been written, once (0: none does).  By tests/preload/halt.c, which the Makefile makes for
+ * such tests. */
 void rig_halt_after(struct train_rig *r, int lines);
 /* Waits for that, while the program (a run, or what has started its ranks) lives; the pid of the
  * process that stands, which goes on at SIGCONT.  0: the program has ended before. */

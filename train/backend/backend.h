@@ -34,9 +34,9 @@ enum wl_act {
  * g_x is the gradient by that).  Only given to backends whose `fuses` says so.
  */
 enum wl_op_kind {
-	/* x [N,H,W,I], w [O,kh,kw,I], (b [O]), (norm), (s [N,I]) -> y [N,OH,OW,O], (moments [2,O]: y's
-	 * mean and variance of a channel); norm, s and moments where the backend's `pointwise` says
-	 * so; with s, which comes behind the norm, x sigmoid(s) is read in x's place */
+	/* x [N,H,W,I], w [O,kh,kw,I], (b [O]), (norm), (s [N,I]) -> y [N,OH,OW,O], (moments [2,O]:
+	 * y's mean and variance of a channel); norm, s and moments where the backend's `pointwise`
+	 * says so; with s, which comes behind the norm, x sigmoid(s) is read in x's place */
 	WL_OP_CONV,
 	/* x, w, g_y, (norm), (s) -> (g_x), (g_w), (g_b); g_x is the gradient by what is read in x's
 	 * place */
@@ -80,8 +80,8 @@ enum wl_op_kind {
 	WL_OP_MEAN_HW_BWD,
 	/* x [N,H,W,C], s [N,C], (norm) -> y = x * sigmoid(s) */
 	WL_OP_CHANNEL_SCALE,
-	/* x, s, g_y, (norm) -> (g_x), (g_s), (sums [N,4,C], with norm: over an image of g_y a, of a,
-	 * of g_y a u, of a u, where act is of gamma u + beta and a its derivative) */
+	/* x, s, g_y, (norm) -> (g_x), (g_s), (sums [N,4,C], with norm: over an image of g_y a, of
+	 * a, of g_y a u, of a u, where act is of gamma u + beta and a its derivative) */
 	WL_OP_CHANNEL_SCALE_BWD,
 	/* a, b -> a + b */
 	WL_OP_ADD,
@@ -116,8 +116,8 @@ enum wl_op_kind {
 	/* a, b -> y, joined along an axis */
 	WL_OP_CONCAT,
 	/* q [B,D], k [N,D], (queue [K,D]), log_scale [1], (row ids [N,I] i64), (queue ids [K,I]),
-	 * (extra [B,T] i32) -> loss [1], accuracy [1], lse [B], pos [B] (logits);
-	 * attr.begin: query b's key is row begin + b of k; queues, here and below, are f32 or bf16 */
+	 * (extra [B,T] i32) -> loss [1], accuracy [1], lse [B], pos [B] (logits); attr.begin: query
+	 * b's key is row begin + b of k; queues, here and below, are f32 or bf16 */
 	WL_OP_INFONCE,
 	/* q, k, queue, log_scale, row ids, queue ids, lse, pos, g_loss [1], extra
 	 * -> (g_q), (g_log_scale), (g_k) */
@@ -174,9 +174,9 @@ struct wl_run {
 	/* Of several ranks (world > 1), sample i here is sample i * world + rank of the whole
 	 * batch: random numbers are those of one rank that holds all of it. */
 	int64_t rank, world;
-	/* Sums v[n], of the backend's memory, over the ranks, in order with the work given to it, for
-	 * batch norm over the whole batch; NULL: each for itself.  What fails in it shows in the
-	 * graph's hooks. */
+	/* Sums v[n], of the backend's memory, over the ranks, in order with the work given to it,
+	 * for batch norm over the whole batch; NULL: each for itself.  What fails in it shows in
+	 * the graph's hooks. */
 	void (*sum)(void *peers, double *v, size_t n);
 	void *peers;
 	/* A backend's own, for its kernels: where seed and step are in its memory. */
@@ -193,11 +193,11 @@ struct wl_adamw {
 	 * function of seed, step and j alone. */
 	enum wl_dtype state;
 	uint64_t seed;
-	/* Where the backend decides (judge.h): step and grad_scale are what it decided, and w, m and
-	 * v stay where the step does not count.  NULL: they are those above. */
+	/* Where the backend decides (judge.h): step and grad_scale are what it decided, and w, m
+	 * and v stay where the step does not count.  NULL: they are those above. */
 	const struct wl_judge *judge;
-	/* In the same pass over the ranges, once w is new: k = momentum * k + (1 - momentum) * w, the
-	 * bits of ema() after this.  NULL: none. */
+	/* In the same pass over the ranges, once w is new: k = momentum * k + (1 - momentum) * w,
+	 * the bits of ema() after this.  NULL: none. */
 	float *k;
 	float momentum;
 	/* bf16 copies of w and k (rounded to nearest), written in the same pass; NULL: none. */
@@ -243,14 +243,15 @@ struct wl_wire {
 	/* The job's number. */
 	int (*end)(struct wl_wire *w, uint64_t *job, struct wl_err *err);
 	int (*wait)(struct wl_wire *w, uint64_t job, struct wl_err *err);
-	/* Between wl_backend.record and recorded jobs are a part of what is recorded: recording(true)
-	 * before the first, after all earlier ones were waited for; recording(false) after the last
-	 * was.  mark: a job that is done when the backend's work so far is, recorded jobs in it
-	 * included, so that ranks which are lost in those are found out. */
+	/* Between wl_backend.record and recorded jobs are a part of what is recorded:
+	 * recording(true) before the first, after all earlier ones were waited for;
+	 * recording(false) after the last was. mark: a job that is done when the backend's work so
+	 * far is, recorded jobs in it included, so that ranks which are lost in those are found
+	 * out. */
 	void (*recording)(struct wl_wire *w, bool yes);
 	int (*mark)(struct wl_wire *w, uint64_t *job, struct wl_err *err);
-	/* Asks now and then, in a thread of its own, whether a rank is known to be gone by other means
-	 * (true, and which), which then ends the process as a loss that it finds itself. */
+	/* Asks now and then, in a thread of its own, whether a rank is known to be gone by other
+	 * means (true, and which), which then ends the process as a loss that it finds itself. */
 	void (*watch)(struct wl_wire *w, bool (*lost)(const void *peers, int *rank),
 		const void *peers);
 	/* Accepts jobs under way: it waits for them. */
@@ -297,8 +298,8 @@ struct wl_backend {
 	void (*fetch)(struct wl_backend *be, void *host, const void *src, size_t bytes);
 	void (*hold)(struct wl_backend *be);
 	int (*fetched)(struct wl_backend *be, struct wl_err *err);
-	/* Rows of `bytes` within the backend's memory, one every `step` bytes on each side, in order
-	 * with the work given to it; the sides do not overlap. */
+	/* Rows of `bytes` within the backend's memory, one every `step` bytes on each side, in
+	 * order with the work given to it; the sides do not overlap. */
 	void (*copy)(struct wl_backend *be, void *dst, size_t dst_step, const void *src,
 		size_t src_step, size_t bytes, size_t rows);
 	/* y = y + x over n floats. */
@@ -317,10 +318,10 @@ struct wl_backend {
 	 * DEPTHWISE, sums of DEPTHWISE_BWD and of CHANNEL_SCALE_BWD); of MEAN_HW: whether DEPTHWISE
 	 * makes it where the norm between them does not depend on y.  NULL: none does. */
 	bool (*sums)(enum wl_op_kind kind);
-	/* Whether a 1x1 convolution with stride 1 of `rows` pixels, i to o channels, and its backward
-	 * take (norm) with this activation and s, and leave moments.  Of the shape alone, so that all
-	 * ranks have the same graph.  compute: of its products; store: of the graph's activations.
-	 * NULL: none does. */
+	/* Whether a 1x1 convolution with stride 1 of `rows` pixels, i to o channels, and its
+	 * backward take (norm) with this activation and s, and leave moments.  Of the shape alone,
+	 * so that all ranks have the same graph. compute: of its products; store: of the graph's
+	 * activations. NULL: none does. */
 	bool (*pointwise)(struct wl_backend *be, int64_t rows, int64_t i, int64_t o,
 		enum wl_act act, enum wl_dtype compute, enum wl_dtype store);
 	/* Computes. Allocates nothing. Fails only when the device does. */
@@ -345,7 +346,8 @@ struct wl_backend {
 
 	/* Pictures made on the device (train/backend/pictures.h); NULL: there is no such thing. */
 	const struct wl_picture_ops *pictures;
-	/* Decisions of a step made on the device (train/backend/judge.h); NULL: the host makes them. */
+	/* Decisions of a step made on the device (train/backend/judge.h); NULL: the host makes
+	 * them. */
 	const struct wl_judge_ops *judges;
 	/* Ranks of a retrieval pool counted on the device (train/backend/ranks.h); NULL: the
 	 * processor counts. */
@@ -361,8 +363,9 @@ struct wl_backend {
 
 	/* --- recordings: work that is given again as one; NULL: the backend has none --- */
 
-	/* Between record and recorded nothing is computed: operations (run with this seed and step),
-	 * copies and zeroes are kept.  recorded gives them as one piece of work, or NULL and why. */
+	/* Between record and recorded nothing is computed: operations (run with this seed and
+	 * step), copies and zeroes are kept. recorded gives them as one piece of work, or NULL and
+	 * why. */
 	int (*record)(struct wl_backend *be, uint64_t seed, uint64_t step, struct wl_err *err);
 	void *(*recorded)(struct wl_backend *be, struct wl_err *err);
 	/* Does it, with the random numbers of this seed and step. */

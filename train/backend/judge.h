@@ -160,8 +160,8 @@ struct wl_judged {
 enum { WL_JUDGE_MEASURES = 6, WL_JUDGE_SLOTS = 4 };
 
 /* What a rank measured and all of them, [world][WL_JUDGE_MEASURES] by rank; the log scale, and
- * those of all ranks, of which not each owns it.  All of the backend's memory; alone, all is mine and
- * scales is scale. */
+ * those of all ranks, of which not each owns it.  All of the backend's memory; alone, all is mine
+ * and scales is scale. */
 struct wl_judge_places {
 	double *squares;      /* the gradients' as they lie in the store: squares() writes it */
 	double *mine, *all;

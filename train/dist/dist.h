@@ -83,9 +83,9 @@ WL_MUST_CHECK int wl_dist_place(struct wl_dist *d, struct wl_err *err);
 /* --- the step --- */
 
 /*
- * Part `part` of `parts` of a step comes next.  Where each part is reduced, the sums' order is: over
- * a part on each rank; then over the ranks, in their order, with what its owner has of the parts
- * before added to the owner's term; then the next part.  The last one's are averages.
+ * Part `part` of `parts` of a step comes next.  Where each part is reduced, the sums' order is:
+ * over a part on each rank; then over the ranks, in their order, with what its owner has of the
+ * parts before added to the owner's term; then the next part.  The last one's are averages.
  */
 void wl_dist_part(struct wl_dist *d, int64_t part, int64_t parts);
 /* The graph variant (wl_graph_variant) of this part's backward. */
@@ -110,10 +110,10 @@ WL_MUST_CHECK int wl_dist_scatter(struct wl_dist *d, float *in, float *out, size
 /* Whether this rank has only its pieces of the store's weights, and the rest while it is used.  d
  * NULL: no. */
 bool wl_dist_in_pieces(const struct wl_dist *d, const struct wl_params *store);
-/* Work given to the backend from now on comes after all exchanges given so far.  d NULL: nothing. */
+/* Work given to the backend from now on comes after all exchanges given so far. d NULL: nothing. */
 WL_MUST_CHECK int wl_dist_catch_up(struct wl_dist *d, struct wl_err *err);
-/* A store's values, whole, into out[floats] where out is not NULL: every rank calls it, and waits for
- * them bucket by bucket.  Checkpoints do without (train/taken.h). */
+/* A store's values, whole, into out[floats] where out is not NULL: every rank calls it, and waits
+ * for them bucket by bucket.  Checkpoints do without (train/taken.h). */
 WL_MUST_CHECK int wl_dist_collect(struct wl_dist *d, struct wl_params *store, float *out,
 	struct wl_err *err);
 

@@ -205,8 +205,9 @@ struct wl_infonce {
 	 * Each adds a term -log softmax at its place (the published code's "multi-label"). */
 	wl_tid extra;
 };
-/* i32 [B,top]: rows of two queues (f32, or bf16 both), parallel as MoCo's are, that are among the `top` nearest of
- * a [B,D] in queue_a [K,D] and of b in queue_b; -1 elsewhere. top <= K and 64. No gradient. */
+/* i32 [B,top]: rows of two queues (f32, or bf16 both), parallel as MoCo's are, that are among the
+ * `top` nearest of a [B,D] in queue_a [K,D] and of b in queue_b; -1 elsewhere. top <= K and 64. No
+ * gradient. */
 wl_tid wl_g_both_near(struct wl_graph *g, wl_tid a, wl_tid queue_a, wl_tid b, wl_tid queue_b,
 	int64_t top);
 /* Mean over rows of -log softmax at the positive (FACTS section 4) -> loss [1].

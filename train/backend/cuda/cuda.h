@@ -106,8 +106,9 @@ void wl_cuda_memory_drop(struct cuda *c, const void *base);
 void wl_cuda_memory_release(struct cuda *c);
 bool wl_cuda_in_one(struct cuda *c, const void *a, const void *b);
 
-/* mapped.cu: arrays in parts.  shadow_make: memory for bf16 copies of what lies at base, in parts
- * where that is in parts, NULL: there is none; unmap, in_parts: false where base is no such array. */
+/* mapped.cu: arrays in parts. shadow_make: memory for bf16 copies of what lies at base, in
+ * parts where that is in parts, NULL: there is none; unmap, in_parts: false where base is
+ * no such array. */
 void wl_cuda_mapped_table(struct wl_backend *be);
 void *wl_cuda_reserve(struct wl_backend *be, size_t bytes, struct wl_err *err);
 int wl_cuda_place(struct wl_backend *be, void *base, const struct wl_part *part, int n,
