@@ -62,13 +62,6 @@ static void expect_whole(const char *corpus, const char *what)
 	free(d);
 }
 
-static void wait_for_rows(const char *corpus, int64_t want)
-{
-	for (int64_t since = 0; ingest_rows(&tmp, corpus) < want;)
-		if (!tmp_wait(&since))
-			fail_msg("%s: fewer than %lld rows", corpus, (long long)want);
-}
-
 static int setup(void **state)
 {
 	(void)state;
@@ -258,7 +251,7 @@ static void test_turns(void **state)
 	snprintf(args, sizeof args, "--partitions 1 %s",
 		kafka_url(u, mock.brokers, "pages", "?partitions=0,1"));
 	pid[0] = ingest_start(&tmp, "--no-fetch", "guest", args);
-	wait_for_rows("guest", 2 * PER_PART);
+	ingest_wait_for_rows(&tmp, "guest", 2 * PER_PART);
 	json_t *v = ingestf("guest", 0, "--until-end %s",
 		kafka_url(u, mock.brokers, "pages", "?partitions=2-4"));
 	assert_int_equal(ingest_count(v, "records"), 3 * PER_PART);
@@ -280,13 +273,13 @@ static void test_broker_restart(void **state)
 	kafka_mock_topic(&mock, "restart", PARTS);
 	kafka_fill(mock.brokers, "restart", 0, 60);
 	pid_t pid = ingest_start(&tmp, "--no-fetch", "restart", args);
-	wait_for_rows("restart", 100);
+	ingest_wait_for_rows(&tmp, "restart", 100);
 	kafka_mock_down(&mock);
 	tmp_nap_ms(700);
 	assert_int_equal(waitpid(pid, NULL, WNOHANG), 0); /* it waits */
 	kafka_mock_up(&mock);
 	kafka_fill(mock.brokers, "restart", 60, 90);
-	wait_for_rows("restart", 90 * PARTS);
+	ingest_wait_for_rows(&tmp, "restart", 90 * PARTS);
 	ingest_stop(pid);
 	assert_int_equal(ingest_reap(pid, 60), 75);
 	assert_int_equal(ingest_rows(&tmp, "restart"), 90 * PARTS);
@@ -315,7 +308,7 @@ static void test_broker_gone(void **state)
 	snprintf(args, sizeof args, "--kafka-patience 2 --commit-every 5 %s",
 		kafka_url(u, m.brokers, "half", ""));
 	pid_t pid = ingest_start(&tmp, "--no-fetch", "half", args);
-	wait_for_rows("half", 30 * PARTS);
+	ingest_wait_for_rows(&tmp, "half", 30 * PARTS);
 	kafka_mock_stop(&m);
 	assert_int_equal(ingest_reap(pid, 60), 75);
 	assert_int_equal(ingest_rows(&tmp, "half"), 30 * PARTS);

@@ -38,21 +38,6 @@ static int teardown(void **state)
 	"--kafka-conf session.timeout.ms=3600 --kafka-conf heartbeat.interval.ms=100 "             \
 	"--kafka-conf max.poll.interval.ms=30000"
 
-/* On a slow machine members are dropped although they live, and the group begins anew: it gets
- * there, but not soon. */
-static void wait_for_rows(int64_t want)
-{
-	int64_t since = 0, began = 0, rows = 0;
-
-	while ((rows = ingest_rows(&tmp, "wander")) < want) {
-		if (rows > began)
-			since = 0; /* a minute without any */
-		began = rows;
-		if (!tmp_wait(&since))
-			fail_msg("%lld rows, expected %lld", (long long)rows, (long long)want);
-	}
-}
-
 /* Three processes of a group on fewer lanes than partitions; one after the other is killed or
  * stopped and started again, so partitions wander while they are read. */
 static void test_group(void **state)
@@ -70,7 +55,7 @@ static void test_group(void **state)
 	for (int i = 0; i < 4; i++) {
 		kafka_fill(
 			mock.brokers, "wander", i * FILL_PER_PART / 4, (i + 1) * FILL_PER_PART / 4);
-		wait_for_rows((i * FILL_ALL + FILL_ALL / 3) / 4);
+		ingest_wait_for_rows(&tmp, "wander", (i * FILL_ALL + FILL_ALL / 3) / 4);
 		if (i == 2)
 			ingest_stop(pid[i % 3]);
 		else
@@ -78,7 +63,7 @@ static void test_group(void **state)
 		assert_int_equal(ingest_reap(pid[i % 3], 60), i == 2 ? 75 : -SIGKILL);
 		pid[i % 3] = ingest_start(&tmp, "--no-fetch", "wander", args);
 	}
-	wait_for_rows(FILL_ALL);
+	ingest_wait_for_rows(&tmp, "wander", FILL_ALL);
 	for (int i = 0; i < 3; i++)
 		ingest_stop(pid[i]);
 	for (int i = 0; i < 3; i++)

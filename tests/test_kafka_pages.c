@@ -41,13 +41,6 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void wait_for_rows(const char *corpus, int64_t want)
-{
-	for (int64_t since = 0; ingest_rows(&tmp, corpus) < want;)
-		if (!tmp_wait(&since))
-			fail_msg("%s: fewer than %lld rows", corpus, (long long)want);
-}
-
 /* A run without an end fetches by itself, while messages keep coming; killed, it goes on. */
 static void test_fetch_meanwhile(void **state)
 {
@@ -75,12 +68,12 @@ static void test_fetch_meanwhile(void **state)
 		kafka_producer_close(p);
 		int64_t want = (round + 1) * EACH;
 		if (round == 1) { /* in the middle of it, when the first are there */
-			wait_for_rows("addresses", EACH + 1);
+			ingest_wait_for_rows(&tmp, "addresses", EACH + 1);
 			kill(pid, SIGKILL);
 			assert_int_equal(ingest_reap(pid, 60), -SIGKILL);
 			pid = ingest_start(&tmp, "", "addresses", args);
 		}
-		wait_for_rows("addresses", want);
+		ingest_wait_for_rows(&tmp, "addresses", want);
 	}
 	ingest_stop(pid);
 	assert_int_equal(ingest_reap(pid, 60), 75);

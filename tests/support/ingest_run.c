@@ -145,3 +145,17 @@ int64_t ingest_rows(const struct tmp_dir *dir, const char *corpus)
 	wl_corpus_close(c);
 	return n.pairs + n.quarantined;
 }
+
+void ingest_wait_for_rows(const struct tmp_dir *dir, const char *corpus, int64_t want)
+{
+	int64_t since = 0, before = 0, rows;
+
+	while ((rows = ingest_rows(dir, corpus)) < want) {
+		if (rows > before)
+			since = 0;
+		before = rows;
+		if (!tmp_wait(&since))
+			fail_msg("%s: %lld rows, expected %lld", corpus, (long long)rows,
+				(long long)want);
+	}
+}

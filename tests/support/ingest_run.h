@@ -46,5 +46,8 @@ void ingest_stop(pid_t pid);
 int ingest_reap(pid_t pid, int seconds);
 /* Pairs and quarantined records of DIR/CORPUS by now; 0 while there is no corpus. */
 int64_t ingest_rows(const struct tmp_dir *dir, const char *corpus);
+/* Waits until there are so many.  Fails the test when a minute brings none: on a slow machine,
+ * where a group of Kafka's may lose members that live and begin anew, they come, but not soon. */
+void ingest_wait_for_rows(const struct tmp_dir *dir, const char *corpus, int64_t want);
 
 #endif
