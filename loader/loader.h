@@ -111,8 +111,6 @@ struct wl_batch {
  * shuffle is on. */
 struct wl_loader *wl_loader_open(const struct wl_loader_opts *o, struct wl_err *err);
 void wl_loader_close(struct wl_loader *l);
-/* Ends the threads, and with them all reading of what the options lent; only close may follow. */
-void wl_loader_stop(struct wl_loader *l);
 /* Samples of the split that count (not tombstoned, within limit), over all ranks. */
 int64_t wl_loader_size(const struct wl_loader *l);
 /* Whole global batches that fit into an epoch (shuffle), or batches in all. */

@@ -210,7 +210,7 @@ static void free_texts(struct wl_loader *l, struct wl_slot *s)
 	free(s->b.text_image);
 }
 
-void wl_loader_stop(struct wl_loader *l)
+static void stop_threads(struct wl_loader *l)
 {
 	pthread_mutex_lock(&l->lock);
 	l->stopping = true;
@@ -227,7 +227,7 @@ void wl_loader_close(struct wl_loader *l)
 
 	if (!l)
 		return;
-	wl_loader_stop(l);
+	stop_threads(l);
 	for (i = 0; l->hands && i < l->n_threads; i++)
 		wl_worker_free(l->hands[i].w);
 	for (i = 0; l->slots && i < l->n_slots; i++) {

@@ -92,6 +92,9 @@ const char *wl_nearest_name(const char *name, const char *const *names);
  * everything is simply found complete the next time. */
 int wl_main(struct wl_opts *o, int argc, char **argv,
 	int (*run)(struct wl_opts *o, void *user, struct wl_err *err), void *user);
+/* For a run that fails while threads, which it cannot end, use what it would free: it asks for
+ * this and frees nothing, and wl_main prints its error and ends the process on the spot. */
+void wl_main_end_at_once(void);
 
 /* Programs with subcommands (`wenlan-shard verify`): each is a main of its own, called
  * with argv[0] = program and the rest after the subcommand.  An entry with the name "" is

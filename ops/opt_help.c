@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #ifndef WL_VERSION
 #define WL_VERSION "0.1.0"
@@ -185,6 +186,13 @@ static void name_option(const struct wl_opts *o, struct wl_err *err)
 		wl_err_set(err, err->code, "--%s %s", name, err->msg);
 }
 
+static bool at_once;
+
+void wl_main_end_at_once(void)
+{
+	at_once = true;
+}
+
 int wl_main(struct wl_opts *o, int argc, char **argv,
 	int (*run)(struct wl_opts *o, void *user, struct wl_err *err), void *user)
 {
@@ -207,6 +215,8 @@ int wl_main(struct wl_opts *o, int argc, char **argv,
 		wl_info("stopped on request; run the same command again to go on from here");
 		code = WL_ERETRY;
 	}
+	if (at_once)
+		_exit(code); /* not what atexit has, either: it frees too */
 	wl_opts_release(o);
 	return code;
 }

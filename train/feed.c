@@ -81,12 +81,6 @@ void wl_feed_close(struct wl_feed *f)
 	free(f);
 }
 
-void wl_feed_stop(struct wl_feed *f)
-{
-	if (f)
-		wl_loader_stop(f->loader);
-}
-
 struct wl_loader *wl_feed_loader(struct wl_feed *f)
 {
 	return f->loader;

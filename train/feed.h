@@ -19,8 +19,6 @@ struct wl_feed;
 struct wl_feed *wl_feed_open(const struct wl_loader_opts *o, struct wl_backend *backend,
 	struct wl_err *err);
 void wl_feed_close(struct wl_feed *f);
-/* Ends the loader's threads and nothing else, for a process that is about to end; NULL is none. */
-void wl_feed_stop(struct wl_feed *f);
 /* For its size and statistics; batches and positions go through the feed. */
 struct wl_loader *wl_feed_loader(struct wl_feed *f);
 /* As wl_loader_next.  *pictures [n,S,S,3]: where upload of the backend may take them from (the

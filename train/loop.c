@@ -11,6 +11,7 @@
 #include "ops/hash.h"
 #include "ops/json.h"
 #include "ops/log.h"
+#include "ops/opt.h"
 #include "ops/signals.h"
 #include "train/checkpoint/ckpt.h"
 #include "train/training.h"
@@ -361,9 +362,10 @@ static int loop(struct wl_training *r, struct wl_err *err)
 
 int wl_train_run(const struct wl_train_job *job, struct wl_err *err)
 {
-	struct wl_training r = {.job = job, .config = job->config, .lock = -1};
+	static struct wl_training r; /* threads of a rank that fails use it to the end */
 	int ret = -1;
 
+	r = (struct wl_training){.job = job, .config = job->config, .lock = -1};
 	if (wl_training_open(&r, err) < 0 || start(&r, err) < 0 || open_saver(&r, err) < 0 ||
 		open_report(&r, err) < 0)
 		goto out;
@@ -386,11 +388,10 @@ int wl_train_run(const struct wl_train_job *job, struct wl_err *err)
 	ret = 0;
 out:
 	/* A rank that failed does not wait for the others: it ends with its code, and the launcher
-	 * ends them; its exchanging thread may still be at work in what would be freed.  The
-	 * loader's threads are not: they read the job's vocabulary, which goes next. */
+	 * ends them.  What exchanges, what writes a checkpoint and what loads may still be at work
+	 * in what would be freed, and wait for what does not come. */
 	if (ret < 0 && r.dist) {
-		wl_feed_stop(r.val);
-		wl_feed_stop(r.train);
+		wl_main_end_at_once();
 		return wl_err_prefix(err, "rank %d", wl_comm_rank(r.comm));
 	}
 	wl_training_close(&r);

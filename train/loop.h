@@ -34,7 +34,9 @@ void wl_train_job_close(struct wl_train_job *job);
 WL_MUST_CHECK int wl_train_import(struct wl_params *params, const struct wl_strs *files,
 	struct wl_err *err);
 
-/* Trains to the end, or until a stop was asked for (a checkpoint is written first). */
+/* Trains to the end, or until a stop was asked for (a checkpoint is written first).  A rank that
+ * fails leaves threads behind that use the job: nothing of it may go before the process ends
+ * (wl_main_end_at_once is asked for). */
 WL_MUST_CHECK int wl_train_run(const struct wl_train_job *job, struct wl_err *err);
 
 /* Prints parameters, memory and FLOPs to standard output without touching RUN. */

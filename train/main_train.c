@@ -4,15 +4,14 @@
 
 static int run(struct wl_opts *o, void *user, struct wl_err *err)
 {
+	static struct wl_train_job job; /* stays where a run fails: see wl_train_run */
 	struct wl_train_config *config = user;
-	struct wl_train_job job;
-	int ret;
 
 	(void)o;
 	WL_TRY(wl_train_job_open(&job, config, err));
-	ret = config->dry_run ? wl_train_plan(&job, err) : wl_train_run(&job, err);
+	WL_TRY(config->dry_run ? wl_train_plan(&job, err) : wl_train_run(&job, err));
 	wl_train_job_close(&job);
-	return ret;
+	return 0;
 }
 
 static const struct wl_path_rule paths[] = {
