@@ -175,7 +175,8 @@ $(TESTS) $(E2E) $(BENCH) $(FUZZ): %: %.o $(LINK_ORDER)
 
 # What tests preload into the programs that they start, so as to meet them at a known moment.
 $(B)/tests/test_dist $(B)/tests/test_train_run: $(B)/tests/halt.so
-$(B)/tests/halt.so: tests/preload/halt.c tests/preload/halt.h tests/preload/fast_clock.h
+$(B)/tests/halt.so: tests/preload/halt.h tests/preload/fast_clock.h
+$(B)/tests/%.so: tests/preload/%.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) -I. -D_GNU_SOURCE -std=c11 -O2 $(WARN) -shared -fPIC -o $@ $<
 
@@ -230,6 +231,7 @@ help:
 #: make demo       set up, build, and run the whole pipeline on real pictures; writes ./demo
 #: make test       set up, build, run every test; closes with "N passed, N failed"
 #: make test-asan  the same under the address and undefined-behaviour sanitizers
+#: make test-tsan  and under the thread sanitizer
 #: make test-long  fuzzing (FUZZ_SECONDS=30 a target), thread sanitizer, repeated kills
 #: make fuzz        FUZZ="html warc" FUZZ_SECONDS=600: those targets only, so long each
 #: make test-race  every access of the GPU's kernels checked, emulated: races, bounds, first reads
@@ -261,6 +263,17 @@ test-asan:
 # LSan cannot see into threads that libgomp keeps, and cmocka's own death tests fork.
 test-programs:
 	@ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 $(RUN) tests/run.sh $(TESTS)
+
+# OpenMP's threads come together in ways that the sanitizer does not see, so there is one; a disk
+# of test_ckpt_crash's own is called before the sanitizer is there.
+test-tsan:
+	@sh ops/setup.sh test
+	@$(SUB) VARIANT=tsan all tests-build build/tsan/tests/c11_threads.so
+	@$(MAKE) --no-print-directory VARIANT=tsan test-threads
+test-threads:
+	@TSAN_OPTIONS="ignore_noninstrumented_modules=1 suppressions=$(CURDIR)/tests/tsan.supp" \
+		LD_PRELOAD=$(CURDIR)/$(B)/tests/c11_threads.so OMP_THREAD_LIMIT=1 \
+		$(RUN) tests/run.sh $(filter-out %/test_ckpt_crash,$(TESTS))
 
 test-race:
 	@$(SUB) $(RACE_TESTS)
@@ -324,5 +337,6 @@ clean-build:
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 .PHONY: all found tests-build e2e-build bench-build fuzz-build fuzz help setup demo test test-asan \
-	test-programs test-long test-race test-gpu gpu-pack gpu-programs bench-gpu bench lint install uninstall clean-build force
+	test-programs test-tsan test-threads test-long test-race test-gpu gpu-pack gpu-programs \
+	bench-gpu bench lint install uninstall clean-build force
 .SECONDARY:

@@ -33,12 +33,8 @@ else
 	echo "SKIPPED: fuzzing needs clang"
 fi
 
-# Pools, queues and the log under the thread sanitizer; OpenMP is not instrumented, so only
-# the programs that start threads by themselves.
-make --no-print-directory -j"$jobs" VARIANT=tsan build/tsan/tests/test_ops_base
-note $? "building for the thread sanitizer"
-TSAN_OPTIONS=halt_on_error=1 build/tsan/tests/test_ops_base
-note $? "test_ops_base under the thread sanitizer"
+make --no-print-directory test-tsan
+note $? "threads under the thread sanitizer"
 
 make --no-print-directory test-race
 note $? "kernels under the checker of races"

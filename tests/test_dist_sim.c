@@ -22,7 +22,7 @@ enum { STEPS = 4, MAX_RANKS = 4 };
 
 static const struct wide wide = {512, 5}; /* 1.3 M floats, 6 buckets of 1 MiB */
 
-static struct wl_err err;
+static _Thread_local struct wl_err err; /* ranks are threads */
 
 /* --- one rank --- */
 

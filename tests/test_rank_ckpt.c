@@ -34,15 +34,15 @@ static struct wl_err err;
 enum fault { SOUND, FULL, CUT };
 
 static struct {
-	bool armed;
-	long count, last;
-	enum fault fault; /* of files of pieces */
-} disk;
+	_Atomic bool armed;
+	_Atomic long count;
+	long last;
+	_Atomic enum fault fault; /* of files of pieces */
+} disk; /* of all ranks, which are threads */
 
 static void tick(void)
 {
-	if (__atomic_load_n(&disk.armed, __ATOMIC_SEQ_CST) &&
-		__atomic_fetch_add(&disk.count, 1, __ATOMIC_SEQ_CST) == disk.last)
+	if (disk.armed && disk.count++ == disk.last)
 		_exit(99);
 }
 
