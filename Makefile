@@ -131,7 +131,8 @@ endef
 $(foreach m,$(MAINS),$(eval $(call exe_rule,$(m))))
 
 # Tests of operations: the GPU's kernels too, emulated (tests/support/emulated.h) or, under
-# GPU_TESTS=1 (make test-gpu), on the GPU itself.  The sanitizers know nothing of fibers that jump.
+# GPU_TESTS=1 (make test-gpu), on the GPU itself.  The sanitizers know nothing of fibers that jump,
+# so of the emulation they see what has no kernels: streams, copies, exchanges.
 OP_TESTS := $(addprefix $(B)/tests/,test_graph test_ops_image test_ops_text test_ops_update \
 	test_pictures test_ops_loss test_fuse test_cuda_image test_pointwise test_gpu_train \
 	test_gpu_step test_gpu_scale test_retrieval test_rank_ckpt)
@@ -143,12 +144,18 @@ $(TESTS) $(B)/tests/e2e/crawl: LDLIBS := -lcmocka $(LDLIBS)
 $(filter-out $(OP_TESTS),$(TESTS)) $(B)/tests/e2e/crawl: $(TEST_LIB)
 ifeq ($(GPU_TESTS),1)
 $(OP_TESTS): LDFLAGS += -Wl,-u,wl_backend_cuda_open
-else ifeq ($(VARIANT)$(if $(CXX_FOUND),,-no),release)
+else ifneq ($(filter $(VARIANT)$(if $(CXX_FOUND),,-no),release asan tsan),)
 EMULATED := $(patsubst %.cu,$(B)/emulated/%.o,$(wildcard tests/support/emulated*.cu) \
 	$(filter-out %/nvidia.cu %/nvjpeg.cu %/cudnn.cu %/nccl_load.cu %/vmm.cu,\
 	$(sort $(wildcard train/backend/cuda/*.cu))))
 $(OP_TESTS): $(EMULATED)
 $(OP_TESTS): LDLIBS := $(LDLIBS) -lstdc++
+ifneq ($(VARIANT),release)
+$(addprefix $(B)/emulated/,$(addprefix tests/support/emulated_,memory.o nccl.o runtime.o vmm.o) \
+	$(addprefix train/backend/cuda/,fetch.o mail.o mapped.o nccl.o)): \
+	private EMULATED_FLAGS := -g -fno-omit-frame-pointer \
+	$(filter -fsanitize=% -fno-sanitize-recover=%,$(CFLAGS))
+else
 # The same kernels with every access checked (tests/support/racecheck.h); test_race checks the
 # checker, by kernels with planted faults.
 RACE_BASE := $(addprefix $(B)/race/tests/support/,$(addprefix emulated,.o _memory.o _runtime.o) \
@@ -161,6 +168,7 @@ $(B)/tests/test_race: LDLIBS := $(LDLIBS) -lstdc++
 $(B)/tests/test_race: $(RACE_BASE) $(B)/race/tests/support/planted_races.o
 $(RACE_TESTS): $(B)/race/%: $(B)/tests/%.o $(TEST_LIB) $(RACE) $(LINK_ORDER)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LINK) -lcmocka $(LDLIBS) -lstdc++
+endif
 endif
 # An archive, of which a benchmark takes what it uses, and a test that a GPU's machine runs, which may
 # lack the rest.
@@ -193,7 +201,7 @@ $(B)/%.o: %.c $(B)/flags
 $(B)/emulated/%.o: %.cu $(B)/flags
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CXX     $< (emulated)")
-	$(Q)$(CXX) -x c++ -std=c++17 -O2 -I. -Wall -Wextra -Werror -include tests/support/emulated.h \
+	$(Q)$(CXX) -x c++ -std=c++17 -O2 $(EMULATED_FLAGS) -I. -Wall -Wextra -Werror -include tests/support/emulated.h \
 		-MMD -MP -c -o $@ $<
 
 $(B)/race/%.o: %.cu $(B)/flags

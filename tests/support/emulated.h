@@ -124,7 +124,7 @@ static inline void emulate(int64_t blocks, bool fibers, void (*kernel)(P...), A.
 	});
 }
 
-#ifdef __SANITIZE_THREAD__
+#if defined(WL_RACE) && defined(__SANITIZE_THREAD__)
 #define memcpy(to, from, bytes) race_memcpy(to, from, bytes)
 #define memset(p, value, bytes) race_memset(p, value, bytes)
 #endif

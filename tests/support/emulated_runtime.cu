@@ -51,8 +51,11 @@ struct emulated_graph {
 	std::vector<const void *> holds;
 };
 
-static std::vector<emulated_graph *> graphs;
-static std::vector<emulated_stream *> streams;
+/* Outlive the process's end, for whom looks there for what was lost. */
+static auto &graphs = *new std::vector<emulated_graph *>;
+static auto &streams = *new std::vector<emulated_stream *>;
+static auto &events = *new std::vector<emulated_event *>;
+static auto &captured = *new std::vector<emulated_capture *>;
 static thread_local emulated_capture *captures; /* begun by this thread */
 static thread_local cudaStream_t current;
 static thread_local int chosen = -1; /* the thread's device */
@@ -361,6 +364,8 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, int)
 	*e = new emulated_event();
 	(*e)->alive = true;
 	(*e)->device = chosen;
+	std::lock_guard<std::recursive_mutex> hold(emulated_device);
+	events.push_back(*e);
 	return cudaSuccess;
 }
 
@@ -503,6 +508,8 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t s, int)
 	captures = s->capture = new emulated_capture();
 	captures->streams.push_back(s);
 	s->given = s->joined = 0;
+	std::lock_guard<std::recursive_mutex> hold(emulated_device);
+	captured.push_back(captures);
 	return cudaSuccess;
 }
 
@@ -574,3 +581,25 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
 	end_graph(exec);
 	return cudaSuccess;
 }
+
+/* --- the end --- */
+
+template <typename T> static int living(const std::vector<T *> &all)
+{
+	int n = 0;
+
+	for (const T *one : all)
+		n += one->alive;
+	return n;
+}
+
+/* A process that ends as it should has given back what it made. */
+static struct at_end {
+	~at_end()
+	{
+		int s = living(streams), e = living(events), g = living(graphs);
+
+		FORBID(s + e + g, "%d streams, %d events and %d graphs are left at the end", s, e,
+			g);
+	}
+} at_end;

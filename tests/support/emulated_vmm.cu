@@ -15,7 +15,6 @@ enum { UNIT = 4096 };
 
 static std::mutex lock;
 static int64_t now, most;
-static int hole = -1;
 
 extern "C" int64_t emulated_parts(void)
 {
@@ -37,15 +36,20 @@ extern "C" const char *wl_cuda_vmm_open(int, size_t *granularity)
 	return NULL;
 }
 
+static int hole(void)
+{
+	static const int fd = memfd_create("hole", MFD_CLOEXEC); /* once, whoever comes first */
+
+	return fd;
+}
+
 /* Addresses of the device's, so that they are taken from the host with the others. */
 extern "C" const char *wl_cuda_vmm_reserve(void **base, size_t bytes)
 {
-	if (hole < 0)
-		hole = memfd_create("hole", MFD_CLOEXEC);
 	if (cudaMalloc(base, bytes) != cudaSuccess)
 		return "no memory";
 	emulated_enter();
-	mmap(*base, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, hole, 0);
+	mmap(*base, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, hole(), 0);
 	emulated_leave();
 	return NULL;
 }
@@ -91,6 +95,6 @@ extern "C" const char *wl_cuda_vmm_map(void *at, size_t bytes, uint64_t memory)
 extern "C" void wl_cuda_vmm_unmap(void *at, size_t bytes)
 {
 	emulated_enter();
-	mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, hole, 0);
+	mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, hole(), 0);
 	emulated_leave();
 }
