@@ -215,8 +215,10 @@ int wl_main(struct wl_opts *o, int argc, char **argv,
 		wl_info("stopped on request; run the same command again to go on from here");
 		code = WL_ERETRY;
 	}
-	if (at_once)
+	if (at_once) {
+		fflush(stdout);
 		_exit(code); /* not what atexit has, either: it frees too */
+	}
 	wl_opts_release(o);
 	return code;
 }
