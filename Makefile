@@ -201,8 +201,8 @@ $(B)/%.o: %.c $(B)/flags
 $(B)/emulated/%.o: %.cu $(B)/flags
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CXX     $< (emulated)")
-	$(Q)$(CXX) -x c++ -std=c++17 -O2 $(EMULATED_FLAGS) -I. -Wall -Wextra -Werror -include tests/support/emulated.h \
-		-MMD -MP -c -o $@ $<
+	$(Q)$(CXX) -x c++ -std=c++17 -O2 $(EMULATED_FLAGS) -I. -Wall -Wextra -Werror \
+		-include tests/support/emulated.h -MMD -MP -c -o $@ $<
 
 $(B)/race/%.o: %.cu $(B)/flags
 	@mkdir -p $(@D)
@@ -276,11 +276,11 @@ test-programs:
 # of test_ckpt_crash's own is called before the sanitizer is there.
 test-tsan:
 	@sh ops/setup.sh test
-	@$(SUB) VARIANT=tsan all tests-build build/tsan/tests/c11_threads.so
+	@$(SUB) VARIANT=tsan all tests-build
 	@$(MAKE) --no-print-directory VARIANT=tsan test-threads
-test-threads:
+test-threads: $(B)/tests/c11_threads.so
 	@TSAN_OPTIONS="ignore_noninstrumented_modules=1 suppressions=$(CURDIR)/tests/tsan.supp" \
-		LD_PRELOAD=$(CURDIR)/$(B)/tests/c11_threads.so OMP_THREAD_LIMIT=1 \
+		LD_PRELOAD=$(CURDIR)/$< OMP_THREAD_LIMIT=1 \
 		$(RUN) tests/run.sh $(filter-out %/test_ckpt_crash,$(TESTS))
 
 test-race:

@@ -33,7 +33,7 @@ struct wl_training {
 /* The ranks meet, and the backend, the splits and the model are there; job, config and lock (-1)
  * are set before.  Whatever the result, wl_training_close gives back what was opened. */
 WL_MUST_CHECK int wl_training_open(struct wl_training *r, struct wl_err *err);
-/* Not where another rank is lost: a thread may still be at work in what would be freed. */
+/* Not by one of several ranks that fails: threads may still be at work in what would be freed. */
 void wl_training_close(struct wl_training *r);
 /* The rank that writes what all share: metrics, reports, the checkpoint's description. */
 bool wl_training_first(const struct wl_training *r);

@@ -1,4 +1,4 @@
-/* Loss scales that are equal in all that counts; between their fields there are bytes that do not. */
+/* Loss scales equal in all their fields; the bytes between fields are nobody's. */
 #ifndef WL_TESTS_SCALER_SAME_H
 #define WL_TESTS_SCALER_SAME_H
 
